@@ -1,1 +1,5 @@
-//! Under construction.
+//! Keeps a warm pool of ephemeral systemd-nspawn containers that each run one GitHub Actions job.
+
+pub mod config;
+pub mod pool;
+pub mod world;

@@ -1,0 +1,324 @@
+//! The configuration: TOML as written, then [`Config`] as checked.
+//!
+//! [`load`] reports every mistake at once, each with its key, what is wrong and what to write. It
+//! reads nothing but the file, so it works in a build sandbox; [`check_host`] looks at the host.
+
+mod check;
+mod place;
+mod raw;
+mod units;
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use url::Url;
+
+use crate::pool::{HostId, PoolName, Slot, SlotId};
+
+pub use check::{check_host, load, parse};
+pub use place::Place;
+pub use units::{ByteSize, Cpu, Ipv4Block};
+
+/// Where the configuration is unless a command is told otherwise.
+pub const DEFAULT_PATH: &str = "/etc/runner-controller/config.toml";
+
+/// One thing to change in the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// Where it stands, as a dotted key: `pools.ci.max_runners`.
+    pub key: String,
+    /// What is wrong.
+    pub wrong: String,
+    /// What to write instead.
+    pub write: String,
+}
+
+/// All mistakes of a file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct Mistakes {
+    /// The file.
+    pub file: PathBuf,
+    /// At least one.
+    pub list: Vec<Mistake>,
+}
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.list.len() == 1 {
+            "mistake"
+        } else {
+            "mistakes"
+        };
+        writeln!(f, "{}: {} {plural}", self.file.display(), self.list.len())?;
+        for Mistake { key, wrong, write } in &self.list {
+            write!(f, "\n  {key}\n    wrong: {wrong}\n    write: {write}\n")?;
+        }
+        Ok(())
+    }
+}
+
+/// A checked configuration: every value in range, every cross-check passed.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// This host's id; its runners' names begin with it.
+    pub host: HostId,
+    /// Where jobs come from.
+    pub github: GitHub,
+    /// Addresses and ids that slots take.
+    pub network: Network,
+    /// The pools, by name.
+    pub pools: Vec<Pool>,
+    /// The daemon's own records (owned by its user).
+    pub state_dir: PathBuf,
+    /// Sockets and life records, on tmpfs.
+    pub run_dir: PathBuf,
+    /// Disk-backed writable layers (owned by root).
+    pub layer_dir: PathBuf,
+    /// How often everything is compared in full, as a net under the signals.
+    pub reconcile: Duration,
+    /// TCP addresses for `/health`, `/status` and `/metrics`, read-only; none by default.
+    pub listen: Vec<std::net::SocketAddr>,
+}
+
+/// The `[github]` table.
+#[derive(Debug, Clone)]
+pub struct GitHub {
+    /// Which runners are ours to register.
+    pub scope: Scope,
+    /// The API's base, without a trailing slash in its path.
+    pub api_url: Url,
+    /// `X-GitHub-Api-Version`.
+    pub api_version: String,
+    /// The token's file. The daemon's unit loads it as credential `github-token`.
+    pub token_file: PathBuf,
+    /// How long one request may take.
+    pub timeout: Duration,
+}
+
+/// Where runners are registered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// `https://github.com/<owner>/<repo>`
+    Repository {
+        /// Owner.
+        owner: String,
+        /// Repository.
+        repo: String,
+    },
+    /// `https://github.com/<org>`
+    Organization {
+        /// Organisation.
+        org: String,
+    },
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Repository { owner, repo } => write!(f, "{owner}/{repo}"),
+            Self::Organization { org } => f.write_str(org),
+        }
+    }
+}
+
+/// The `[network]` table.
+#[derive(Debug, Clone)]
+pub struct Network {
+    /// Cut into one /30 per place.
+    pub block: Ipv4Block,
+    /// Written to each container's `/etc/resolv.conf`, and the only DNS servers it may reach.
+    pub resolvers: Vec<Ipv4Addr>,
+    /// First host uid of place 0; a multiple of 65,536.
+    pub uid_base: u32,
+}
+
+/// One `[pools.<name>]` table.
+#[derive(Debug, Clone)]
+pub struct Pool {
+    /// Its name.
+    pub name: PoolName,
+    /// Place of its slot 1; slot `s` has place `offset + s - 1`. Fixed in the file and not counted
+    /// from the other pools, so that adding a pool moves no living container's addresses.
+    pub offset: u32,
+    /// Labels, as written.
+    pub labels: Vec<String>,
+    /// Runner group, by name.
+    pub runner_group: String,
+    /// Registered and waiting for a job.
+    pub min_idle: u16,
+    /// Booted and not registered.
+    pub min_spare: u16,
+    /// All lives together.
+    pub max_runners: u16,
+    /// What they boot.
+    pub image: Image,
+    /// What they write to.
+    pub layer: Layer,
+    /// What they may use.
+    pub limits: Limits,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+    /// Where jobs check out, absolute in the container.
+    pub work_folder: String,
+}
+
+/// What a container boots.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub enum Image {
+    /// Any systemd userland in a directory, shared read-only by all lives.
+    Directory {
+        /// Its root.
+        path: PathBuf,
+        /// The runner's own directory in it: always tmpfs, as the decoded config lands there.
+        runner_root: PathBuf,
+    },
+    /// A NixOS system closure over the store.
+    Nixos {
+        /// The system, `<store>/<hash>-nixos-system-…`.
+        system: PathBuf,
+        /// The store, bound read-only at `/nix/store`.
+        store: PathBuf,
+        /// The runner's own directory: always tmpfs.
+        runner_root: PathBuf,
+    },
+}
+
+/// What a life writes to; gone when its mount is.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub enum Layer {
+    /// Memory, counted as the container's.
+    Tmpfs {
+        /// Its hard size.
+        size: ByteSize,
+    },
+    /// A filesystem of its own in an unlinked file below `layer_dir`.
+    Disk {
+        /// Its hard size.
+        size: ByteSize,
+    },
+}
+
+/// What one runner may use; rendered into its unit template.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Limits {
+    /// `MemoryMax`, swap excluded.
+    pub memory: ByteSize,
+    /// `CPUQuota`, in cores; unlimited if absent.
+    pub cpu: Option<Cpu>,
+    /// `TasksMax`.
+    pub tasks: u32,
+    /// `IOWeight`, 1 to 10,000.
+    pub io_weight: u16,
+    /// `LimitNOFILE`.
+    pub open_files: u32,
+}
+
+/// How long things may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From the start call until the container asks for its config.
+    pub boot: Duration,
+    /// From the answer until GitHub shows the runner online.
+    pub registration: Duration,
+    /// A spare older than this is replaced.
+    pub spare_age: Duration,
+    /// An idle runner older than this is replaced.
+    pub idle_age: Duration,
+    /// From the job's start to its end.
+    pub job: Duration,
+    /// From a stop to the end of the unit.
+    pub stop: Duration,
+}
+
+impl Config {
+    /// The pool with this name.
+    #[must_use]
+    pub fn pool(&self, name: &PoolName) -> Option<&Pool> {
+        self.pools.iter().find(|pool| pool.name == *name)
+    }
+
+    /// Where a slot lives on the host; `None` if the configuration has no such slot.
+    #[must_use]
+    pub fn place(&self, id: &SlotId) -> Option<Place<'_>> {
+        let pool = self.pool(&id.pool)?;
+        (id.slot.number() <= pool.max_runners).then(|| Place::new(self, pool, id.slot))
+    }
+
+    /// Every slot of every pool.
+    pub fn slots(&self) -> impl Iterator<Item = SlotId> + '_ {
+        self.pools.iter().flat_map(|pool| {
+            Slot::first(pool.max_runners).map(|slot| SlotId {
+                pool: pool.name.clone(),
+                slot,
+            })
+        })
+    }
+
+    /// `api.sock` below the run directory.
+    #[must_use]
+    pub fn api_socket(&self) -> PathBuf {
+        self.run_dir.join("api.sock")
+    }
+
+    /// Root-owned parent of all life records.
+    #[must_use]
+    pub fn lives_dir(&self) -> PathBuf {
+        self.run_dir.join("lives")
+    }
+
+    /// Root-owned 0750 parent of the slots' socket directories.
+    #[must_use]
+    pub fn slots_dir(&self) -> PathBuf {
+        self.run_dir.join("slots")
+    }
+}
+
+impl Pool {
+    /// Names what a life of this pool is started from. A life with another generation is old.
+    ///
+    /// Covers what the launcher and the unit template use; labels and the like are GitHub's and
+    /// are used at the mint, except that a registered runner keeps the labels it was minted with.
+    #[must_use]
+    pub fn generation(&self) -> String {
+        let facts = serde_json::json!({
+            "image": self.image, "layer": self.layer, "limits": self.limits,
+            "labels": self.labels, "group": self.runner_group, "work_folder": self.work_folder,
+        });
+        Sha256::digest(facts.to_string().as_bytes())
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+
+    /// The longest a unit of this pool may live: every stage's bound in a row. The template's
+    /// `RuntimeMaxSec`, a last net that can never cut a job short.
+    #[must_use]
+    pub fn longest_life(&self) -> Duration {
+        let t = &self.timeouts;
+        t.boot + t.spare_age + t.registration + t.idle_age + t.job + t.stop
+    }
+}
+
+impl Image {
+    /// The directory inside the container in which the listener writes its decoded config.
+    #[must_use]
+    pub fn runner_root(&self) -> &Path {
+        match self {
+            Self::Directory { runner_root, .. } | Self::Nixos { runner_root, .. } => runner_root,
+        }
+    }
+}
+
+impl Layer {
+    /// The hard size.
+    #[must_use]
+    pub fn size(&self) -> ByteSize {
+        match self {
+            Self::Tmpfs { size } | Self::Disk { size } => *size,
+        }
+    }
+}

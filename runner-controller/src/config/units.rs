@@ -1,0 +1,100 @@
+//! Values that carry their unit: `"6 GiB"`, `1.5` cores, `10.200.0.0/16`.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::str::FromStr;
+
+/// A size in bytes, written with a unit: `"512 MiB"`, `"6 GiB"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+pub struct ByteSize(pub u64);
+
+impl FromStr for ByteSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.bytes().all(|b| b.is_ascii_digit()) {
+            return Err("a size needs its unit".into());
+        }
+        text.parse::<bytesize::ByteSize>()
+            .map(|size| Self(size.as_u64()))
+    }
+}
+
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        bytesize::ByteSize(self.0).display().iec().fmt(f)
+    }
+}
+
+/// Processor time in thousandths of a core.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Cpu {
+    /// 1,000 is one core.
+    pub millicores: u32,
+}
+
+impl Cpu {
+    /// As systemd's `CPUQuota=` wants it: `150%` is one and a half cores.
+    #[must_use]
+    pub fn quota(self) -> String {
+        format!("{}%", self.millicores.div_ceil(10))
+    }
+}
+
+/// A block of IPv4 addresses with its prefix length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ipv4Block {
+    first: u32,
+    prefix: u8,
+}
+
+impl Ipv4Block {
+    /// The address `offset` after the first. The caller keeps within [`Ipv4Block::size`].
+    #[must_use]
+    pub fn address(self, offset: u32) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.first.wrapping_add(offset))
+    }
+
+    /// How many addresses it holds.
+    #[must_use]
+    pub fn size(self) -> u64 {
+        1 << (32 - u32::from(self.prefix))
+    }
+
+    /// True if the address lies in it.
+    #[must_use]
+    pub fn contains(self, address: Ipv4Addr) -> bool {
+        u64::from(address.to_bits().wrapping_sub(self.first)) < self.size()
+    }
+}
+
+impl FromStr for Ipv4Block {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (address, prefix) = text.split_once('/').ok_or("it has no prefix length")?;
+        let address: Ipv4Addr = address
+            .parse()
+            .map_err(|_| "its address is not IPv4".to_owned())?;
+        let prefix: u8 = prefix
+            .parse()
+            .ok()
+            .filter(|p| (8..=30).contains(p))
+            .ok_or("its prefix length is not from 8 to 30")?;
+        let mask = u32::MAX << (32 - prefix);
+        let first = address.to_bits();
+        if first & !mask != 0 {
+            return Err(format!(
+                "its address has bits below the prefix; the block begins at {}",
+                Ipv4Addr::from_bits(first & mask)
+            ));
+        }
+        Ok(Self { first, prefix })
+    }
+}
+
+impl fmt::Display for Ipv4Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", Ipv4Addr::from_bits(self.first), self.prefix)
+    }
+}

@@ -1,0 +1,345 @@
+//! The names everything is found by: pools, slots, hosts, runners.
+//!
+//! All are parsed strictly, because they come back to us from units, from GitHub's list and from
+//! directories, and root acts on some of them.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// What a name must look like, and what was given instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvalidName {
+    /// What was given.
+    pub given: String,
+    /// The rule it breaks, as a sentence for the person who wrote it.
+    pub rule: &'static str,
+}
+
+impl fmt::Display for InvalidName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.given, self.rule)
+    }
+}
+
+impl std::error::Error for InvalidName {}
+
+/// A pool's name: `[a-z][a-z0-9]{0,7}`.
+///
+/// No dash, because a dash nests slices (`runners-a-b.slice` lies in `runners-a.slice`) and would
+/// make `a-1-2` ambiguous. At most eight characters, so that `rc-<pool>-<slot>` fits an interface
+/// name (15 bytes: IFNAMSIZ in net/if.h counts the NUL).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PoolName(String);
+
+impl PoolName {
+    /// The longest name, in characters.
+    pub const MAX_LEN: usize = 8;
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for PoolName {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let mut bytes = text.bytes();
+        let good = bytes.next().is_some_and(|b| b.is_ascii_lowercase())
+            && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+            && text.len() <= Self::MAX_LEN;
+        if good {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidName {
+                given: text.to_owned(),
+                rule: "a pool is named with 1 to 8 of a-z and 0-9, beginning with a letter, without dashes",
+            })
+        }
+    }
+}
+
+impl fmt::Display for PoolName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A numbered place of a pool, counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot(u16);
+
+impl Slot {
+    /// The highest number: three digits, so that an interface name holds it.
+    pub const MAX: u16 = 999;
+
+    /// The slot with this number, if there can be one.
+    #[must_use]
+    pub fn new(number: u16) -> Option<Self> {
+        (1..=Self::MAX).contains(&number).then_some(Self(number))
+    }
+
+    /// Slots 1 to `count`, in order; `count` beyond [`Slot::MAX`] is cut.
+    pub fn first(count: u16) -> impl DoubleEndedIterator<Item = Self> {
+        (1..=count.min(Self::MAX)).map(Self)
+    }
+
+    /// The number, from 1.
+    #[must_use]
+    pub fn number(self) -> u16 {
+        self.0
+    }
+}
+
+impl FromStr for Slot {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let digits =
+            !text.is_empty() && text.len() <= 3 && text.bytes().all(|b| b.is_ascii_digit());
+        // `007` and `7` would be two unit names for one slot, and a polkit rule that names one of
+        // them would be passed by the other.
+        let canonical = !text.starts_with('0');
+        let number = if digits && canonical {
+            text.parse().ok()
+        } else {
+            None
+        };
+        number.and_then(Self::new).ok_or_else(|| InvalidName {
+            given: text.to_owned(),
+            rule: "a slot is a number from 1 to 999 without leading zeros",
+        })
+    }
+}
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// A slot of a pool, `ci-3`: also the machine's name, the sockets' directory and the FDNAME.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SlotId {
+    /// The pool it belongs to.
+    pub pool: PoolName,
+    /// Its number there.
+    pub slot: Slot,
+}
+
+impl SlotId {
+    /// `runner-ci@3.service`
+    #[must_use]
+    pub fn unit(&self) -> String {
+        format!("runner-{}@{}.service", self.pool, self.slot)
+    }
+
+    /// The slot whose unit this is; `None` for every unit that is not exactly one of ours.
+    #[must_use]
+    pub fn from_unit(unit: &str) -> Option<Self> {
+        let (pool, slot) = unit
+            .strip_prefix("runner-")?
+            .strip_suffix(".service")?
+            .split_once('@')?;
+        Some(Self {
+            pool: pool.parse().ok()?,
+            slot: slot.parse().ok()?,
+        })
+    }
+}
+
+impl FromStr for SlotId {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let (pool, slot) = text.split_once('-').ok_or_else(|| InvalidName {
+            given: text.to_owned(),
+            rule: "a slot is written as its pool, a dash and its number, such as ci-3",
+        })?;
+        Ok(Self {
+            pool: pool.parse()?,
+            slot: slot.parse()?,
+        })
+    }
+}
+
+impl fmt::Display for SlotId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.pool, self.slot)
+    }
+}
+
+/// The name this host's runners begin with: `[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostId(String);
+
+impl HostId {
+    /// The longest id, in characters. GitHub takes runner names of up to 64.
+    pub const MAX_LEN: usize = 32;
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for HostId {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let good = !text.is_empty()
+            && text.len() <= Self::MAX_LEN
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && !text.starts_with('-')
+            && !text.ends_with('-');
+        if good {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidName {
+                given: text.to_owned(),
+                rule: "a host id is 1 to 32 of a-z, 0-9 and dash, with no dash at either end",
+            })
+        }
+    }
+}
+
+impl fmt::Display for HostId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A runner's name at GitHub, `<host>-<pool>-<slot>-<random>`; a new random part for every mint.
+///
+/// Generating a JIT config is not idempotent: a name that was sent once may be taken even when no
+/// answer came, so no name is ever sent twice.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RunnerName {
+    /// The host it runs on.
+    pub host: HostId,
+    /// The slot it runs in.
+    pub slot: SlotId,
+    random: String,
+}
+
+impl RunnerName {
+    /// Length of the random part: 32 bits as hexadecimal.
+    pub const RANDOM_LEN: usize = 8;
+
+    /// The name for one mint; `dice` is 32 bits that no earlier mint of this slot used.
+    #[must_use]
+    pub fn new(host: HostId, slot: SlotId, dice: u32) -> Self {
+        Self {
+            host,
+            slot,
+            random: format!("{dice:08x}"),
+        }
+    }
+
+    /// Reads a name from GitHub's list, if it is one of `host`'s.
+    ///
+    /// Parsed from the right, and the rest must equal the host id exactly: host `fuzz` must not
+    /// own the runners of `fuzz-a`.
+    #[must_use]
+    pub fn parse(host: &HostId, text: &str) -> Option<Self> {
+        let mut parts = text.rsplitn(4, '-');
+        let random = parts.next()?;
+        let slot = parts.next()?.parse().ok()?;
+        let pool = parts.next()?.parse().ok()?;
+        let rest = parts.next()?;
+        let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        let ours =
+            rest == host.as_str() && random.len() == Self::RANDOM_LEN && random.bytes().all(hex);
+        ours.then(|| Self {
+            host: host.clone(),
+            slot: SlotId { pool, slot },
+            random: random.to_owned(),
+        })
+    }
+}
+
+impl fmt::Display for RunnerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}-{}", self.host, self.slot, self.random)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(text: &str) -> HostId {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_pool_name_has_no_dash_and_at_most_eight_characters() {
+        for good in ["c", "ci", "a1234567"] {
+            assert_eq!(good.parse::<PoolName>().unwrap().as_str(), good);
+        }
+        for bad in ["", "1a", "a-b", "Ci", "a12345678", "ä", "a b", "a_b"] {
+            assert!(bad.parse::<PoolName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_slot_has_one_spelling() {
+        assert_eq!("999".parse::<Slot>().unwrap().number(), 999);
+        for bad in ["0", "007", "1000", "-1", "+1", "1 ", "", "٣"] {
+            assert!(bad.parse::<Slot>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_unit_is_ours_only_when_every_part_is() {
+        let slot: SlotId = "ci-3".parse().unwrap();
+        assert_eq!(SlotId::from_unit(&slot.unit()), Some(slot));
+        for other in [
+            "runner-ci@03.service",
+            "runner-ci@3.socket",
+            "runner-ci.service",
+            "xrunner-ci@3.service",
+            "runner-@3.service",
+        ] {
+            assert_eq!(SlotId::from_unit(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_runner_belongs_to_its_exact_host() {
+        let name = RunnerName::new(host("fuzz-a"), "ci-3".parse().unwrap(), 0xbeef);
+        assert_eq!(name.to_string(), "fuzz-a-ci-3-0000beef");
+        assert_eq!(
+            RunnerName::parse(&host("fuzz-a"), "fuzz-a-ci-3-0000beef"),
+            Some(name)
+        );
+        assert_eq!(
+            RunnerName::parse(&host("fuzz"), "fuzz-a-ci-3-0000beef"),
+            None
+        );
+        assert_eq!(RunnerName::parse(&host("a"), "fuzz-a-ci-3-0000beef"), None);
+        assert_eq!(
+            RunnerName::parse(&host("fuzz-a"), "fuzz-a-ci-3-0000BEEF"),
+            None
+        );
+        assert_eq!(
+            RunnerName::parse(&host("fuzz-a"), "fuzz-a-ci-03-0000beef"),
+            None
+        );
+    }
+
+    #[test]
+    fn the_longest_runner_name_fits_githubs_64_characters() {
+        let slot = SlotId {
+            pool: "a1234567".parse().unwrap(),
+            slot: Slot::new(Slot::MAX).unwrap(),
+        };
+        let name = RunnerName::new(host(&"h".repeat(HostId::MAX_LEN)), slot, u32::MAX);
+        assert!(name.to_string().len() <= 64);
+    }
+}

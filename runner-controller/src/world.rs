@@ -1,0 +1,360 @@
+//! What the controller asks of the outside, and what the outside tells it.
+//!
+//! A trait has the verbs its caller needs, and says what a retry means. What happens by itself
+//! arrives as a [`Sight`]: the state of one thing as it is *now*, never a delta, so that a signal,
+//! a slow full look and a look after a restart are the same message.
+
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use crate::pool::{RunnerName, SlotId, Timestamp};
+
+/// An error the controller can weigh.
+pub trait Failure: std::error::Error + Send + Sync + 'static {
+    /// True if the same call may well work later without anybody changing anything.
+    fn is_transient(&self) -> bool;
+}
+
+/// systemd's 128-bit name of one start of a unit, 32 lower-case hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Invocation(String);
+
+impl Invocation {
+    /// Reads systemd's spelling; `None` for anything else (an empty id means "never started").
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let good = text.len() == 32
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        good.then(|| Self(text.to_owned()))
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Invocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A unit's `ActiveState`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum UnitState {
+    /// Not loaded, never started, or ended well.
+    Inactive,
+    /// Being started: the container boots.
+    Activating,
+    /// Booted and its network set.
+    Active,
+    /// Being stopped.
+    Deactivating,
+    /// Ended badly; stays loaded until reset or started again.
+    Failed,
+}
+
+/// What the launcher wrote when it started a life (`lives/<slot>/<invocation>.start.json`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LifeStart {
+    /// The start it belongs to.
+    pub invocation: Invocation,
+    /// Which image, layer and limits it was started with; see `Pool::generation` in `config`.
+    pub generation: String,
+    /// When the launcher ran.
+    pub at: Timestamp,
+}
+
+/// What root wrote when a life ended (`lives/<slot>/<invocation>.end.json`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LifeEnd {
+    /// The start it belongs to.
+    pub invocation: Invocation,
+    /// systemd's `$SERVICE_RESULT`: `success`, `exit-code`, `signal`, `timeout`, `oom-kill`, …
+    pub service_result: String,
+    /// How the main process, and with it the container, ended.
+    pub exit: Exit,
+    /// Highest memory use in bytes, if the kernel counted it.
+    pub memory_peak_bytes: Option<u64>,
+    /// Processes the kernel killed for want of memory.
+    pub oom_kills: u64,
+    /// When the record was written.
+    pub at: Timestamp,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Exit {
+    /// It exited with this status. The container's is its runner's.
+    Status(i32),
+    /// A signal ended it (`KILL`, `SEGV`, …).
+    Signal(String),
+    /// It never ran, or nobody saw how it ended.
+    Unknown,
+}
+
+/// One slot's unit as it is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnitSight {
+    /// The slot.
+    pub slot: SlotId,
+    /// Its state.
+    pub state: UnitState,
+    /// The start this state belongs to; `None` when the unit is not loaded.
+    pub invocation: Option<Invocation>,
+    /// The newest start record of the slot (of `invocation`, if that is known).
+    pub start: Option<LifeStart>,
+    /// The newest end record of the slot (of `invocation`, if that is known and it has ended).
+    pub end: Option<LifeEnd>,
+}
+
+/// What arrives without being asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sight {
+    /// A unit changed, or was looked at.
+    Unit(UnitSight),
+    /// Root of this slot's container is connected and waits for its config.
+    Asked {
+        /// The slot.
+        slot: SlotId,
+    },
+    /// The waiting connection of this slot went away unanswered.
+    HungUp {
+        /// The slot.
+        slot: SlotId,
+    },
+    /// The slot's job says that it started. Untrusted text, already bounded and escaped.
+    JobStarted {
+        /// The slot.
+        slot: SlotId,
+        /// What the job said of itself.
+        note: JobNote,
+    },
+}
+
+/// What a job-started hook said. Shown, never acted on beyond "a job has started here".
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct JobNote {
+    /// `GITHUB_REPOSITORY`, at most 140 printable ASCII characters.
+    pub repository: String,
+    /// `GITHUB_RUN_ID`, digits.
+    pub run_id: String,
+    /// `GITHUB_JOB`, at most 100 printable ASCII characters.
+    pub job: String,
+    /// `GITHUB_WORKFLOW`, at most 100 printable ASCII characters.
+    pub workflow: String,
+}
+
+/// Units of ours, by slot. Nothing here waits for a unit to change: that arrives as a [`Sight`].
+pub trait Machines: Send + Sync + 'static {
+    /// Why a call failed.
+    type Error: Failure;
+
+    /// Asks systemd to start the slot's unit. Already starting or active counts as done.
+    /// A failed earlier life is reset first.
+    fn start(&self, slot: &SlotId) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Asks systemd to stop it in order: the runner hears SIGINT and tells GitHub "cancelled".
+    /// Already gone counts as done, so retrying is safe.
+    fn stop(&self, slot: &SlotId) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Ends it at once (SIGKILL to the container). Only for a runner without a job. Already gone
+    /// counts as done.
+    fn kill(&self, slot: &SlotId) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Looks at every unit of ours that systemd has loaded, pools that the configuration no longer
+    /// has included. A slot that is not in the answer has no unit.
+    fn look(&self) -> impl Future<Output = Result<Vec<UnitSight>, Self::Error>> + Send;
+}
+
+/// A runner's id at GitHub. May exceed 32 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RunnerId(pub u64);
+
+impl fmt::Display for RunnerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// The encoded JIT config: a bearer secret until its runner is gone. Never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct JitConfig(String);
+
+impl JitConfig {
+    /// Wraps GitHub's `encoded_jit_config`.
+    #[must_use]
+    pub fn new(encoded: String) -> Self {
+        Self(encoded)
+    }
+
+    /// The secret itself, for the one place that hands it over.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for JitConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JitConfig({} bytes)", self.0.len())
+    }
+}
+
+/// What a new registration is made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MintRequest {
+    /// A name that was never sent before.
+    pub name: RunnerName,
+    /// The pool's labels.
+    pub labels: Vec<String>,
+    /// The runner group, by name.
+    pub runner_group: String,
+    /// Where the runner checks out, absolute in the container.
+    pub work_folder: String,
+}
+
+/// A registration as it was minted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Minted {
+    /// GitHub's id.
+    pub id: RunnerId,
+    /// What the runner needs to be that runner.
+    pub config: JitConfig,
+}
+
+/// A runner as GitHub's list shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registration {
+    /// GitHub's id.
+    pub id: RunnerId,
+    /// Its name, ours or anybody's.
+    pub name: String,
+    /// `status` is `online`.
+    pub online: bool,
+    /// It runs a job.
+    pub busy: bool,
+}
+
+/// What a DELETE settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deleted {
+    /// 204, or 404: there is no such runner any more.
+    Gone,
+    /// 422: it is running a job, so it is busy whatever it looked like.
+    Busy,
+}
+
+/// Why GitHub did not do what was asked, in the kinds that call for different deeds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RegistryErrorKind {
+    /// 401: the token is wrong, expired or revoked.
+    Unauthorized,
+    /// 403 that is no limit: a permission or a policy.
+    Forbidden,
+    /// 404: no such repository, organisation or group, or no access to it.
+    NotFound,
+    /// 409: the name is taken.
+    NameTaken,
+    /// 422 and other refusals of the request itself.
+    Invalid,
+    /// A primary or secondary rate limit; nothing is sent before `retry_after` has passed.
+    Limited,
+    /// 5xx, or an answer that is not the documented shape: GitHub's own trouble.
+    Server,
+    /// No whole answer: DNS, connect, TLS, timeout, cut off. A mint may have happened.
+    Unreachable,
+}
+
+/// A failed call, translated for the person who reads the journal.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{operation}: {message}{}{}", advice.as_ref().map(|a| format!(" ({a})")).unwrap_or_default(), request_id.as_ref().map(|r| format!(" [GitHub request {r}]")).unwrap_or_default())]
+pub struct RegistryError {
+    /// `generate-jitconfig`, `list runners`, `delete runner`, `list runner groups`.
+    pub operation: &'static str,
+    /// The kind.
+    pub kind: RegistryErrorKind,
+    /// The HTTP status, if an answer came.
+    pub status: Option<u16>,
+    /// What GitHub or the network said, bounded, without secrets and control characters.
+    pub message: String,
+    /// What to change, when that is known.
+    pub advice: Option<String>,
+    /// GitHub's `X-GitHub-Request-Id`.
+    pub request_id: Option<String>,
+    /// How long not to ask again, when GitHub said so.
+    pub retry_after: Option<Duration>,
+}
+
+impl Failure for RegistryError {
+    fn is_transient(&self) -> bool {
+        match self.kind {
+            RegistryErrorKind::Limited
+            | RegistryErrorKind::Server
+            | RegistryErrorKind::Unreachable
+            | RegistryErrorKind::NameTaken => true,
+            RegistryErrorKind::Unauthorized
+            | RegistryErrorKind::Forbidden
+            | RegistryErrorKind::NotFound
+            | RegistryErrorKind::Invalid => false,
+        }
+    }
+}
+
+impl RegistryError {
+    /// True if the request may have been carried out although no good answer came.
+    #[must_use]
+    pub fn is_ambiguous(&self) -> bool {
+        match self.kind {
+            RegistryErrorKind::Server | RegistryErrorKind::Unreachable => true,
+            RegistryErrorKind::Unauthorized
+            | RegistryErrorKind::Forbidden
+            | RegistryErrorKind::NotFound
+            | RegistryErrorKind::NameTaken
+            | RegistryErrorKind::Invalid
+            | RegistryErrorKind::Limited => false,
+        }
+    }
+}
+
+/// The runners that GitHub knows.
+pub trait Registry: Send + Sync + 'static {
+    /// Registers a runner and gets its JIT config.
+    ///
+    /// Never retried under the same name, by us or by the client below: see [`RunnerName`].
+    fn mint(
+        &self,
+        request: &MintRequest,
+    ) -> impl Future<Output = Result<Minted, RegistryError>> + Send;
+
+    /// Every runner of the scope, all pages; a conditional request, free when nothing changed.
+    ///
+    /// Eventually consistent: a runner may be missing for seconds after it was minted.
+    fn list(&self) -> impl Future<Output = Result<Vec<Registration>, RegistryError>> + Send;
+
+    /// Removes a registration. Safe to repeat.
+    fn delete(&self, id: RunnerId) -> impl Future<Output = Result<Deleted, RegistryError>> + Send;
+}
+
+/// The sockets of the slots.
+pub trait Handshake: Send + Sync + 'static {
+    /// Why a call failed.
+    type Error: Failure;
+
+    /// Makes a slot ready for a new life: sockets listening, nothing left over from the last one.
+    /// Called before its unit is started, never while one lives.
+    fn prepare(&self, slot: &SlotId) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Writes the config to the waiting connection and closes it. At most once per life: a second
+    /// call, or a call with nobody waiting, is an error and sends nothing.
+    fn answer(
+        &self,
+        slot: &SlotId,
+        config: JitConfig,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+}
