@@ -8,7 +8,7 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
-use crate::pool::{RunnerName, SlotId};
+use crate::pool::{Job, Runner, RunnerName, SlotId, Timestamp};
 
 pub use crate::pool::{
     Deleted, Exit, Invocation, JobNote, LifeEnd, LifeStart, Registration, RunnerId, UnitSight,
@@ -219,5 +219,93 @@ pub trait Handshake: Send + Sync + 'static {
         &self,
         slot: &SlotId,
         config: JitConfig,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+}
+
+/// What sits in a slot, as it is kept over a restart of the daemon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LifeRecord {
+    /// The slot.
+    pub slot: SlotId,
+    /// The boot it belongs to; timestamps of another boot mean nothing.
+    pub boot_id: String,
+    /// systemd's name for the start, once seen.
+    pub invocation: Option<Invocation>,
+    /// The phase's name.
+    pub phase: String,
+    /// Since when it is in that phase.
+    pub since: Timestamp,
+    /// When it was started.
+    pub born: Timestamp,
+    /// Its registration.
+    pub runner: Option<Runner>,
+    /// Its job.
+    pub job: Option<Job>,
+}
+
+/// How a life ended, for the history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerdictRecord {
+    /// The slot.
+    pub slot: SlotId,
+    /// The verdict's name.
+    pub verdict: String,
+    /// The runner's name at GitHub.
+    pub runner: Option<String>,
+    /// Its id there.
+    pub runner_id: Option<RunnerId>,
+    /// What its job said of itself.
+    pub job: Option<JobNote>,
+    /// When it was started, milliseconds since 1970.
+    pub born_unix_ms: u64,
+    /// When its end was seen, milliseconds since 1970.
+    pub ended_unix_ms: u64,
+    /// How long its job ran, milliseconds.
+    pub job_ms: Option<u64>,
+    /// How it exited, in words.
+    pub exit: Option<String>,
+    /// Highest memory use, bytes.
+    pub memory_peak_bytes: Option<u64>,
+    /// Processes killed for want of memory.
+    pub oom_kills: u64,
+    /// systemd's name for the start.
+    pub invocation: Option<String>,
+}
+
+/// What neither systemd nor GitHub remembers. Losing it loses history, never a job.
+pub trait Records: Send + Sync + 'static {
+    /// Why a call failed.
+    type Error: Failure;
+
+    /// Every slot's record.
+    fn load(&self) -> impl Future<Output = Result<Vec<LifeRecord>, Self::Error>> + Send;
+
+    /// Keeps a slot's record, in place of the one before.
+    fn put(&self, record: LifeRecord) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Forgets a slot's record.
+    fn remove(&self, slot: SlotId) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Forgets the slot's record and adds a verdict to the history, both or neither.
+    fn close(&self, verdict: VerdictRecord)
+    -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// The newest verdicts, newest first.
+    fn recent(
+        &self,
+        count: usize,
+    ) -> impl Future<Output = Result<Vec<VerdictRecord>, Self::Error>> + Send;
+
+    /// A setting that outlives the daemon.
+    fn setting(
+        &self,
+        key: &'static str,
+    ) -> impl Future<Output = Result<Option<String>, Self::Error>> + Send;
+
+    /// Changes a setting; `None` forgets it.
+    fn set_setting(
+        &self,
+        key: &'static str,
+        value: Option<String>,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 }
