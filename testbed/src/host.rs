@@ -231,13 +231,6 @@ impl TestHost {
         Ok(found)
     }
 
-    /// Does what [`TestHost::up`] begins with, for one who only wants the root filesystems.
-    pub fn prepare(bed: &Bed) -> Result<()> {
-        let _building = bed.lock(Lock::Build)?;
-        bed.install_tools()?;
-        rootfs::build_missing(bed).map(drop)
-    }
-
     fn boot(bed: &Bed) -> Result<Self> {
         let dir = run_dir(bed);
         for name in ["upper", "work", "root", "state"] {
@@ -367,13 +360,19 @@ impl TestHost {
     }
 }
 
-/// Ends the host if one runs, then deletes the cache too.
-pub fn purge(bed: &Bed) -> Result<()> {
+/// Ends the host if one runs, and removes what one that was interrupted left.
+pub fn end(bed: &Bed) -> Result<()> {
     if let Some(host) = TestHost::running(bed) {
-        host.down()?;
+        return host.down();
     }
     let _building = bed.lock(Lock::Build)?;
-    clear(bed)?;
+    clear(bed)
+}
+
+/// Ends the host, then deletes the cache too.
+pub fn purge(bed: &Bed) -> Result<()> {
+    end(bed)?;
+    let _building = bed.lock(Lock::Build)?;
     for entry in fs::read_dir(bed.dir())? {
         let path = entry?.path();
         // The locks stay: another process may wait for one, and would hold a deleted file.

@@ -14,7 +14,16 @@
 //! - [`verify`] with [`claims`], [`demo`], [`bench`]: the three commands.
 
 pub mod bed;
+pub mod binaries;
+pub mod claims;
+pub mod config;
 pub mod host;
+pub mod image;
 pub mod inner;
+pub mod lab;
+pub mod net;
 pub mod rootfs;
+pub mod sim;
+pub mod supervise;
+pub mod verify;
 pub mod wait;

@@ -1,5 +1,6 @@
 //! Command line of the test bed: the test host, the demo, the system tests, the benchmark.
 
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,8 +9,10 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use testbed::bed::Bed;
+use testbed::binaries::Profile;
 use testbed::host::{self, TestHost};
-use testbed::inner;
+use testbed::verify::{self, Part, Selection};
+use testbed::{inner, net, supervise};
 
 #[derive(Debug, Parser)]
 #[command(version, about)]
@@ -24,6 +27,21 @@ enum Verb {
     Host {
         #[command(subcommand)]
         verb: HostVerb,
+    },
+    /// Check everything, and close with a count
+    Verify {
+        /// Nothing but this part
+        #[arg(long, value_enum)]
+        only: Option<Part>,
+        /// Leave the test host up
+        #[arg(long)]
+        keep: bool,
+        /// Test what is shipped, not what is quick to build
+        #[arg(long)]
+        release: bool,
+        /// Only claims and tests whose name contains this
+        #[arg(default_value = "")]
+        filter: String,
     },
     /// What runs on the way into the test host
     #[command(hide = true)]
@@ -58,6 +76,15 @@ enum InnerVerb {
         /// How, as JSON
         spec: PathBuf,
     },
+    /// Be whoever answers in a network of the test host
+    Answer {
+        /// Tell everybody who connects here from where they seem to come
+        #[arg(long)]
+        http: Vec<SocketAddr>,
+        /// Resolve names here
+        #[arg(long)]
+        dns: Option<SocketAddr>,
+    },
     /// Become a command in a test host
     Enter {
         /// Its process 1
@@ -73,7 +100,7 @@ enum InnerVerb {
 }
 
 fn main() -> ExitCode {
-    match run(Cli::parse().command) {
+    match run(Cli::parse_from(arguments(std::env::args())).command) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("testbed: {error:#}");
@@ -82,20 +109,62 @@ fn main() -> ExitCode {
     }
 }
 
+/// `cargo verify -- --only system` and `cargo verify --only system` mean the same: the alias ends
+/// with a verb, so cargo passes a `--` on that would make everything after it positional.
+fn arguments(given: impl Iterator<Item = String>) -> impl Iterator<Item = String> {
+    given
+        .enumerate()
+        .filter(|(at, word)| *at != 2 || word != "--")
+        .map(|(_, word)| word)
+}
+
 fn run(verb: Verb) -> Result<ExitCode> {
     match verb {
         Verb::Host { verb } => on_host(&verb),
-        Verb::Inner {
-            verb: InnerVerb::Boot { spec },
-        } => inner::boot(&spec).map(|()| ExitCode::SUCCESS),
-        Verb::Inner {
-            verb:
-                InnerVerb::Enter {
-                    init,
-                    cgroup,
-                    command,
-                },
-        } => inner::enter(init, &cgroup, &command).map(|()| ExitCode::SUCCESS),
+        Verb::Verify {
+            only,
+            keep,
+            release,
+            filter,
+        } => {
+            let profile = if release {
+                Profile::Release
+            } else {
+                Profile::Dev
+            };
+            let selection = Selection {
+                only,
+                filter,
+                keep,
+                profile,
+            };
+            supervised(|| verify::verify(&selection))
+        }
+        Verb::Inner { verb } => on_the_way_in(&verb).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+/// Runs a command that boots a host; an interrupted one leaves none.
+fn supervised(work: impl FnOnce() -> Result<bool>) -> Result<ExitCode> {
+    if !supervise::is_worker() {
+        return supervise::supervise(|| host::end(&Bed::open()?));
+    }
+    Ok(if work()? {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn on_the_way_in(verb: &InnerVerb) -> Result<()> {
+    match verb {
+        InnerVerb::Boot { spec } => inner::boot(spec),
+        InnerVerb::Answer { http, dns } => net::answer(http, *dns),
+        InnerVerb::Enter {
+            init,
+            cgroup,
+            command,
+        } => inner::enter(*init, cgroup, command),
     }
 }
 
@@ -109,15 +178,12 @@ fn on_host(verb: &HostVerb) -> Result<ExitCode> {
         HostVerb::Up => {
             let start = Instant::now();
             let host = TestHost::up(&bed)?;
+            net::bring_up(&host)?;
             host::announce(&host, start.elapsed())?;
         }
         HostVerb::Exec { command } => return Err(running()?.command(command).exec().into()),
         HostVerb::Shell => return Err(running()?.command(&["bash", "-l"]).exec().into()),
-        HostVerb::Down => {
-            if let Some(host) = TestHost::running(&bed) {
-                host.down()?;
-            }
-        }
+        HostVerb::Down => host::end(&bed)?,
         HostVerb::Purge => host::purge(&bed)?,
     }
     Ok(ExitCode::SUCCESS)
