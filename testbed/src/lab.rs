@@ -26,6 +26,8 @@ pub const CONFIG: &str = "/etc/runner-controller/config.toml";
 pub const RUN_DIR: &str = "/run/runner-controller";
 /// The stand-in GitHub's unit.
 const SIM_UNIT: &str = "github-sim.service";
+/// The stand-in's copy of the token: in memory, and on no command line.
+const SIM_TOKEN: &str = "/run/testbed/github-token";
 /// The token that the stand-in accepts.
 const TOKEN: &str = "github_pat_testbed_5d1c64cbe2f04a7f8f1d";
 /// Patterns of every unit that belongs to a slot.
@@ -101,6 +103,7 @@ impl Lab {
             sim_unit().as_bytes(),
             0o644,
         )?;
+        host.write(SIM_TOKEN, TOKEN.as_bytes(), 0o600)?;
         host.run(&["systemctl", "daemon-reload"])?;
         self.restart_sim()?;
         image::refresh(host, &self.binaries)
@@ -110,7 +113,7 @@ impl Lab {
     pub fn restart_sim(&self) -> Result<()> {
         self.host.run(&["systemctl", "restart", SIM_UNIT])?;
         wait_until("the stand-in GitHub", Duration::from_secs(10), || {
-            Ok(match self.sim.request("GET", "/_sim/stats", None) {
+            Ok(match self.sim.request("GET", "/_sim/health", None) {
                 Ok((200, _)) => Seen::Done(()),
                 Ok((status, answer)) => Seen::NotYet(format!("{status} {answer}")),
                 Err(error) => Seen::NotYet(format!("{error:#}")),
@@ -433,11 +436,6 @@ impl Lab {
         self.furnish()
     }
 
-    /// Ends the host.
-    pub fn down(self) -> Result<()> {
-        self.host.down()
-    }
-
     /// Fails with a list unless nothing of any slot is left.
     pub fn ensure_nothing_left(&self) -> Result<()> {
         let left = self.leftovers()?;
@@ -472,8 +470,9 @@ fn sim_unit() -> String {
     format!(
         "[Unit]\nDescription=A stand-in for GitHub\nRequires=testbed-internet.service\n\
          After=testbed-internet.service\n\n[Service]\nDynamicUser=yes\n\
-         NetworkNamespacePath=/run/netns/{}\n\
-         ExecStart=/usr/local/bin/{SIM} --listen {}:{PORT} --token {TOKEN}\n",
+         NetworkNamespacePath=/run/netns/{}\nLoadCredential=token:{SIM_TOKEN}\n\
+         ExecStart=/usr/local/bin/{SIM} --listen {}:{PORT} --token-file %d/token \
+         --scope acme/widgets --scope acme\n",
         net::INTERNET,
         net::GITHUB
     )

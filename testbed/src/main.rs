@@ -138,21 +138,27 @@ fn run(verb: Verb) -> Result<ExitCode> {
                 keep,
                 profile,
             };
-            supervised(|| verify::verify(&selection))
+            supervised(keep, || verify::verify(&selection))
         }
         Verb::Inner { verb } => on_the_way_in(&verb).map(|()| ExitCode::SUCCESS),
     }
 }
 
-/// Runs a command that boots a host; an interrupted one leaves none.
-fn supervised(work: impl FnOnce() -> Result<bool>) -> Result<ExitCode> {
-    if !supervise::is_worker() {
-        return supervise::supervise(|| host::end(&Bed::open()?));
+/// Runs a command that boots a host. None is left, whether it ends, fails or is interrupted.
+fn supervised(keep: bool, work: impl FnOnce() -> Result<bool>) -> Result<ExitCode> {
+    if supervise::is_worker() {
+        return Ok(if work()? {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        });
     }
-    Ok(if work()? {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    supervise::supervise(|| {
+        if keep {
+            Ok(())
+        } else {
+            host::end(&Bed::open()?)
+        }
     })
 }
 

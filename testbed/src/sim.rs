@@ -178,8 +178,19 @@ impl Sim {
 
     /// Queues a job; returns its id.
     pub fn queue(&self, job: &NewJob) -> Result<u64> {
-        let queued: Job = self.post("/_sim/jobs", &job.to_json())?;
-        Ok(queued.id)
+        let ids = self.queue_all(std::slice::from_ref(job))?;
+        ids.first().copied().context("the stand-in queued no job")
+    }
+
+    /// Queues jobs in this order, at once; returns their ids.
+    pub fn queue_all(&self, jobs: &[NewJob]) -> Result<Vec<u64>> {
+        #[derive(Deserialize)]
+        struct Queued {
+            ids: Vec<u64>,
+        }
+        let body = jobs.iter().map(NewJob::to_json).collect();
+        let queued: Queued = self.post("/_sim/jobs", &Value::Array(body))?;
+        Ok(queued.ids)
     }
 
     /// Every job since the stand-in started.
@@ -189,10 +200,7 @@ impl Sim {
 
     /// One job.
     pub fn job(&self, id: u64) -> Result<Job> {
-        self.jobs()?
-            .into_iter()
-            .find(|job| job.id == id)
-            .with_context(|| format!("the stand-in has no job {id}"))
+        self.get(&format!("/_sim/jobs/{id}"))
     }
 
     /// Waits until a job has this status.

@@ -3,6 +3,7 @@
 //! The work is done by a child; we only wait for it and for signals. So Ctrl-C, a closed terminal
 //! or a crash of the work itself all come to the same place, where the test host is taken down.
 
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitCode};
 
 use anyhow::{Context, Result};
@@ -18,8 +19,7 @@ pub fn is_worker() -> bool {
     std::env::var_os(WORKER).is_some()
 }
 
-/// Runs this program with the same arguments as a child. `tidy` runs if a signal or a crash ended
-/// it, and not if it ended by itself.
+/// Runs this program with the same arguments as a child, then tidies up, however the child ended.
 pub fn supervise(tidy: impl FnOnce() -> Result<()>) -> Result<ExitCode> {
     let mut signals = SigSet::empty();
     for signal in [
@@ -39,14 +39,13 @@ pub fn supervise(tidy: impl FnOnce() -> Result<()>) -> Result<ExitCode> {
     signals.thread_block().context("block signals")?;
     let interrupted = wait(&mut child, &signals)?;
     let status = child.wait()?;
-    match status.code() {
-        Some(code) if interrupted.is_none() => Ok(ExitCode::from(u8::try_from(code).unwrap_or(1))),
-        _ => {
-            eprintln!("testbed: interrupted; taking the test host down");
-            tidy()?;
-            Ok(ExitCode::from(130))
-        }
+    if let Some(signal) = interrupted {
+        eprintln!("testbed: {signal}, tidying up");
     }
+    tidy()?;
+    // A shell's convention for what a signal ended.
+    let code = status.code().unwrap_or(128 + status.signal().unwrap_or(0));
+    Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
 }
 
 /// Returns when the child has ended, with the signal that made us end it.
