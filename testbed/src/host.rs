@@ -215,11 +215,6 @@ impl TestHost {
                 found.push(path.display().to_string());
             }
         }
-        found.extend(
-            loops_of(bed)?
-                .into_iter()
-                .map(|device| device.display().to_string()),
-        );
         let ours = bed.dir().as_os_str().to_string_lossy().into_owned();
         let mounts = fs::read_to_string("/proc/self/mountinfo")?;
         found.extend(
@@ -334,6 +329,7 @@ impl TestHost {
     }
 
     fn kill(&mut self) -> Result<()> {
+        let loops = self.loop_devices().unwrap_or_default();
         // The kernel takes the whole pid namespace along, then nspawn tidies up and ends.
         if self.state.init.lives() {
             kill(Pid::from_raw(self.state.init.pid), Signal::SIGKILL)
@@ -356,8 +352,61 @@ impl TestHost {
         if let Some(mut child) = self.child.take() {
             child.wait()?;
         }
+        // Mounted ones went with their mounts. One that was only attached is nobody's now.
+        for device in attached_loops()?
+            .into_iter()
+            .filter(|device| loops.contains(device))
+        {
+            bed::run(Command::new("losetup").args(["--detach", &device.name]))?;
+        }
         Ok(())
     }
+
+    /// Loop devices on files of the host. The kernel's pool is shared by the whole machine, and
+    /// only from inside do the files have names by which they can be told.
+    fn loop_devices(&self) -> Result<Vec<LoopDevice>> {
+        let inside = self.run(&[
+            "losetup",
+            "--list",
+            "--noheadings",
+            "--output",
+            "NAME,BACK-FILE",
+        ])?;
+        let ours: Vec<&str> = inside
+            .lines()
+            .filter_map(|line| line.split_once(char::is_whitespace))
+            .filter(|(_, file)| file.trim_start().starts_with("/var/lib/runner-"))
+            .map(|(name, _)| name)
+            .collect();
+        Ok(attached_loops()?
+            .into_iter()
+            .filter(|device| ours.contains(&device.name.as_str()))
+            .collect())
+    }
+}
+
+/// A loop device with its file. The file is part of it: the name is soon given to somebody else.
+#[derive(Debug, PartialEq, Eq)]
+struct LoopDevice {
+    name: String,
+    file: String,
+}
+
+fn attached_loops() -> Result<Vec<LoopDevice>> {
+    let list = bed::run(Command::new("losetup").args([
+        "--list",
+        "--noheadings",
+        "--output",
+        "NAME,BACK-MAJ:MIN,BACK-INO",
+    ]))?;
+    let device = |line: &str| {
+        let (name, file) = line.split_once(char::is_whitespace)?;
+        Some(LoopDevice {
+            name: name.to_owned(),
+            file: file.trim().to_owned(),
+        })
+    };
+    Ok(list.lines().filter_map(device).collect())
 }
 
 /// Ends the host if one runs, and removes what one that was interrupted left.
@@ -659,26 +708,8 @@ fn nspawn_dirs(bed: &Bed) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Loop devices that a killed host left attached to files of ours.
-fn loops_of(bed: &Bed) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/sys/block").into_iter().flatten() {
-        let entry = entry?;
-        let Ok(file) = fs::read_to_string(entry.path().join("loop/backing_file")) else {
-            continue;
-        };
-        if Path::new(file.trim_end()).starts_with(bed.dir()) {
-            found.push(Path::new("/dev").join(entry.file_name()));
-        }
-    }
-    Ok(found)
-}
-
 /// Removes what a host left, one that was killed with this program in the middle included.
 fn clear(bed: &Bed) -> Result<()> {
-    for device in loops_of(bed)? {
-        bed::run(Command::new("losetup").arg("--detach").arg(device))?;
-    }
     for cgroup in own_cgroups(bed)?.iter().filter(|cgroup| cgroup.is_dir()) {
         end_processes(cgroup)?;
         remove_cgroup(cgroup)?;
