@@ -2,5 +2,7 @@
 
 pub mod config;
 pub mod guest;
+pub mod hostfiles;
+pub mod launch;
 pub mod pool;
 pub mod world;
