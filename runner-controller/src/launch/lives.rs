@@ -1,0 +1,342 @@
+//! Life records: what a slot's life was started with, and how it ended.
+//!
+//! Root writes them, in a directory that the daemon may read. A unit that ended well while the
+//! daemon was away leaves no other trace: systemd unloads it at once.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::sys::time::TimeSpec;
+use nix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+
+use crate::pool::Timestamp;
+use crate::world::{Exit, Invocation, LifeEnd, LifeStart};
+
+const START: &str = ".start.json";
+const END: &str = ".end.json";
+/// Ours have a few hundred bytes.
+const RECORD_MAX: u64 = 16 * 1024;
+
+/// What a slot's directory says.
+#[derive(Debug, Default)]
+pub struct Lives {
+    /// How the life began.
+    pub start: Option<LifeStart>,
+    /// How it ended.
+    pub end: Option<LifeEnd>,
+    /// Files that are no records although their names say so. To be logged, not to die of.
+    pub garbled: Vec<Garbled>,
+}
+
+/// A file that cannot be read as the record it should be.
+#[derive(Debug)]
+pub struct Garbled {
+    /// The file.
+    pub file: PathBuf,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StartFile {
+    generation: String,
+    at_ms: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct EndFile {
+    service_result: String,
+    exit: ExitFile,
+    memory_peak_bytes: Option<u64>,
+    #[serde(default)]
+    oom_kills: u64,
+    at_ms: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum ExitFile {
+    Status(i32),
+    Signal(String),
+    Unknown,
+}
+
+/// The newest start and the newest end of a slot, which may be of different lives. A directory that
+/// does not exist has neither.
+pub fn newest(dir: &Path) -> io::Result<Lives> {
+    let mut lives = Lives::default();
+    for entry in entries(dir)? {
+        let Some((invocation, kind)) = read_name(&entry) else {
+            continue;
+        };
+        match kind {
+            Kind::Start => {
+                if let Some(start) = read_start(dir, invocation, &mut lives.garbled)
+                    && lives.start.as_ref().is_none_or(|old| old.at <= start.at)
+                {
+                    lives.start = Some(start);
+                }
+            }
+            Kind::End => {
+                if let Some(end) = read_end(dir, invocation, &mut lives.garbled)
+                    && lives.end.as_ref().is_none_or(|old| old.at <= end.at)
+                {
+                    lives.end = Some(end);
+                }
+            }
+        }
+    }
+    Ok(lives)
+}
+
+/// Start and end of one life.
+#[must_use]
+pub fn of(dir: &Path, invocation: &Invocation) -> Lives {
+    let mut garbled = Vec::new();
+    Lives {
+        start: read_start(dir, invocation.clone(), &mut garbled),
+        end: read_end(dir, invocation.clone(), &mut garbled),
+        garbled,
+    }
+}
+
+/// The time of a record: milliseconds since boot.
+pub(super) fn now() -> Timestamp {
+    // Never fails for a clock that the kernel has (since 2.6.39), and a record without a time is
+    // still better than a life without a record.
+    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).unwrap_or_else(|_| TimeSpec::new(0, 0));
+    let millis = now.tv_sec() * 1000 + now.tv_nsec() / 1_000_000;
+    Timestamp::from_millis(u64::try_from(millis).unwrap_or_default())
+}
+
+pub(super) fn write_start(dir: &Path, start: &LifeStart) -> io::Result<()> {
+    let file = StartFile {
+        generation: start.generation.clone(),
+        at_ms: start.at.millis(),
+    };
+    write(dir, &start.invocation, START, &serde_json::to_vec(&file)?)
+}
+
+pub(super) fn write_end(dir: &Path, end: &LifeEnd) -> io::Result<()> {
+    let file = EndFile {
+        service_result: end.service_result.clone(),
+        exit: match &end.exit {
+            Exit::Status(status) => ExitFile::Status(*status),
+            Exit::Signal(signal) => ExitFile::Signal(signal.clone()),
+            Exit::Unknown => ExitFile::Unknown,
+        },
+        memory_peak_bytes: end.memory_peak_bytes,
+        oom_kills: end.oom_kills,
+        at_ms: end.at.millis(),
+    };
+    write(dir, &end.invocation, END, &serde_json::to_vec(&file)?)
+}
+
+/// Removes all but the records of the newest `keep` lives, and what a killed writer left.
+pub(super) fn prune(dir: &Path, keep: usize) -> io::Result<()> {
+    let mut ages = Vec::new();
+    for entry in entries(dir)? {
+        let path = dir.join(&entry);
+        match read_name(&entry) {
+            Some((invocation, _)) => {
+                let written = fs::metadata(&path)?.modified()?;
+                ages.push((written, invocation, path));
+            }
+            None if entry.starts_with('.') => fs::remove_file(path)?,
+            None => {}
+        }
+    }
+    ages.sort_by_key(|age| std::cmp::Reverse(age.0));
+    let mut kept: Vec<&Invocation> = Vec::new();
+    for (_, invocation, path) in &ages {
+        if kept.contains(&invocation) {
+            continue;
+        }
+        if kept.len() < keep {
+            kept.push(invocation);
+        } else {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
+enum Kind {
+    Start,
+    End,
+}
+
+fn read_name(name: &str) -> Option<(Invocation, Kind)> {
+    let (id, kind) = if let Some(id) = name.strip_suffix(START) {
+        (id, Kind::Start)
+    } else {
+        (name.strip_suffix(END)?, Kind::End)
+    };
+    Some((Invocation::parse(id)?, kind))
+}
+
+fn entries(dir: &Path) -> io::Result<Vec<String>> {
+    match fs::read_dir(dir) {
+        Ok(list) => list
+            .filter_map(|entry| match entry {
+                Ok(entry) => entry.file_name().into_string().ok().map(Ok),
+                Err(why) => Some(Err(why)),
+            })
+            .collect(),
+        Err(why) if why.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(why) => Err(why),
+    }
+}
+
+fn read_start(dir: &Path, invocation: Invocation, garbled: &mut Vec<Garbled>) -> Option<LifeStart> {
+    let file: StartFile = read(&dir.join(format!("{invocation}{START}")), garbled)?;
+    Some(LifeStart {
+        invocation,
+        generation: file.generation,
+        at: Timestamp::from_millis(file.at_ms),
+    })
+}
+
+fn read_end(dir: &Path, invocation: Invocation, garbled: &mut Vec<Garbled>) -> Option<LifeEnd> {
+    let file: EndFile = read(&dir.join(format!("{invocation}{END}")), garbled)?;
+    Some(LifeEnd {
+        invocation,
+        service_result: file.service_result,
+        exit: match file.exit {
+            ExitFile::Status(status) => Exit::Status(status),
+            ExitFile::Signal(signal) => Exit::Signal(signal),
+            ExitFile::Unknown => Exit::Unknown,
+        },
+        memory_peak_bytes: file.memory_peak_bytes,
+        oom_kills: file.oom_kills,
+        at: Timestamp::from_millis(file.at_ms),
+    })
+}
+
+fn read<T: for<'de> Deserialize<'de>>(path: &Path, garbled: &mut Vec<Garbled>) -> Option<T> {
+    let attempt = || -> io::Result<T> {
+        let mut text = Vec::new();
+        File::open(path)?.take(RECORD_MAX).read_to_end(&mut text)?;
+        Ok(serde_json::from_slice(&text)?)
+    };
+    match attempt() {
+        Ok(record) => Some(record),
+        // Not written yet, or pruned between our looking and our opening.
+        Err(why) if why.kind() == ErrorKind::NotFound => None,
+        Err(why) => {
+            garbled.push(Garbled {
+                file: path.to_owned(),
+                why: why.to_string(),
+            });
+            None
+        }
+    }
+}
+
+/// Whole or not at all: the daemon may look at any moment.
+fn write(dir: &Path, invocation: &Invocation, suffix: &str, text: &[u8]) -> io::Result<()> {
+    let unfinished = dir.join(format!(".{invocation}{suffix}"));
+    match fs::remove_file(&unfinished) {
+        Err(why) if why.kind() != ErrorKind::NotFound => return Err(why),
+        Ok(()) | Err(_) => {}
+    }
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        // The directory decides who reads: root and the daemon's group.
+        .mode(0o644)
+        .open(&unfinished)?;
+    file.write_all(text)?;
+    fs::rename(&unfinished, dir.join(format!("{invocation}{suffix}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn invocation(digit: char) -> Invocation {
+        Invocation::parse(&String::from(digit).repeat(32)).unwrap()
+    }
+
+    fn start(digit: char, at: u64) -> LifeStart {
+        LifeStart {
+            invocation: invocation(digit),
+            generation: "0011".into(),
+            at: Timestamp::from_millis(at),
+        }
+    }
+
+    fn end(digit: char, at: u64, exit: Exit) -> LifeEnd {
+        LifeEnd {
+            invocation: invocation(digit),
+            service_result: "exit-code".into(),
+            exit,
+            memory_peak_bytes: Some(1 << 30),
+            oom_kills: 2,
+            at: Timestamp::from_millis(at),
+        }
+    }
+
+    #[test]
+    fn records_come_back_as_they_were_written() {
+        let dir = tempfile::tempdir().unwrap();
+        for exit in [Exit::Status(7), Exit::Signal("KILL".into()), Exit::Unknown] {
+            write_start(dir.path(), &start('a', 5)).unwrap();
+            write_end(dir.path(), &end('a', 9, exit.clone())).unwrap();
+            let lives = of(dir.path(), &invocation('a'));
+            assert_eq!(lives.start, Some(start('a', 5)));
+            assert_eq!(lives.end, Some(end('a', 9, exit)));
+            assert!(lives.garbled.is_empty());
+        }
+    }
+
+    #[test]
+    fn the_newest_start_may_belong_to_a_later_life_than_the_newest_end() {
+        let dir = tempfile::tempdir().unwrap();
+        write_start(dir.path(), &start('b', 10)).unwrap();
+        write_end(dir.path(), &end('b', 11, Exit::Status(0))).unwrap();
+        write_start(dir.path(), &start('a', 20)).unwrap();
+        let lives = newest(dir.path()).unwrap();
+        assert_eq!(lives.start.unwrap().invocation, invocation('a'));
+        assert_eq!(lives.end.unwrap().invocation, invocation('b'));
+    }
+
+    #[test]
+    fn a_garbled_record_is_told_and_hides_no_good_one() {
+        let dir = tempfile::tempdir().unwrap();
+        write_start(dir.path(), &start('a', 5)).unwrap();
+        let bad = dir.path().join(format!("{}{START}", invocation('b')));
+        fs::write(&bad, "{\"generation\":").unwrap();
+        fs::write(dir.path().join("notes.txt"), "").unwrap();
+        let lives = newest(dir.path()).unwrap();
+        assert_eq!(lives.start, Some(start('a', 5)));
+        assert_eq!(lives.garbled.len(), 1);
+        assert_eq!(lives.garbled[0].file, bad);
+    }
+
+    #[test]
+    fn a_slot_that_never_lived_has_no_records() {
+        let dir = tempfile::tempdir().unwrap();
+        let lives = newest(&dir.path().join("nowhere")).unwrap();
+        assert!(lives.start.is_none() && lives.end.is_none());
+    }
+
+    #[test]
+    fn pruning_keeps_the_newest_lives_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(".half"), "").unwrap();
+        for (age, digit) in "0123456789".chars().enumerate() {
+            write_start(dir.path(), &start(digit, age as u64)).unwrap();
+            write_end(dir.path(), &end(digit, age as u64, Exit::Unknown)).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        prune(dir.path(), 8).unwrap();
+        let mut left = entries(dir.path()).unwrap();
+        left.sort();
+        assert_eq!(left.len(), 16);
+        assert!(left[0].starts_with("22"), "{left:?}");
+    }
+}
