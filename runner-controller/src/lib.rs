@@ -1,5 +1,7 @@
 //! Keeps a warm pool of ephemeral systemd-nspawn containers that each run one GitHub Actions job.
 
 pub mod config;
+pub mod lives;
+pub mod machine;
 pub mod pool;
 pub mod world;
