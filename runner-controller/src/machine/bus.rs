@@ -179,7 +179,7 @@ impl Signal {
                 };
                 Some(Self::Unit {
                     slot,
-                    state: state_of(state, job != 0)?,
+                    state: state_of(state, job != 0)?.settled()?,
                     invocation,
                 })
             }
@@ -208,19 +208,39 @@ impl Signal {
     }
 }
 
-/// Reads `ActiveState`.
+/// What `ActiveState` and the unit's job say together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Told {
+    /// The unit is in this state.
+    State(UnitState),
+    /// It is down, and a job for it is queued or just ending.
+    Between,
+}
+
+impl Told {
+    /// The state, unless the next signal tells it better.
+    fn settled(self) -> Option<UnitState> {
+        match self {
+            Self::State(state) => Some(state),
+            Self::Between => None,
+        }
+    }
+}
+
+/// Reads `ActiveState`; `None` for a word that systemd does not have.
 ///
-/// A starting unit is announced twice: first with its *new* invocation and its *old* state, while
-/// the start job is still queued, then as `activating`. Told as it stands, the first would say that
-/// the new life is over; `job` (a job is queued) tells it apart.
-pub(super) fn state_of(active_state: &str, job: bool) -> Option<UnitState> {
+/// A start is announced first with its old state and either invocation, while its job is still
+/// queued, and only then as `activating`. Told as it stands, that would say that the new life is
+/// over; so would `failed` before the job that it failed is removed. `job` (there is one) tells
+/// both apart, and another signal always follows: a new state, or the end of the job.
+pub(super) fn state_of(active_state: &str, job: bool) -> Option<Told> {
     Some(match active_state {
-        "inactive" | "failed" if job => UnitState::Activating,
-        "inactive" | "maintenance" => UnitState::Inactive,
-        "failed" => UnitState::Failed,
-        "activating" => UnitState::Activating,
-        "active" | "reloading" | "refreshing" => UnitState::Active,
-        "deactivating" => UnitState::Deactivating,
+        "inactive" | "failed" | "maintenance" if job => Told::Between,
+        "inactive" | "maintenance" => Told::State(UnitState::Inactive),
+        "failed" => Told::State(UnitState::Failed),
+        "activating" => Told::State(UnitState::Activating),
+        "active" | "reloading" | "refreshing" => Told::State(UnitState::Active),
+        "deactivating" => Told::State(UnitState::Deactivating),
         _ => return None,
     })
 }
@@ -312,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queued_start_is_not_the_end_of_the_new_life() {
+    fn a_queued_start_tells_nothing_yet() {
         let job = OwnedObjectPath::try_from("/org/freedesktop/systemd1/job/81").unwrap();
         for old_state in ["inactive", "failed"] {
             let signal = changed(
@@ -323,10 +343,7 @@ mod tests {
                     ("Job", Variant::new((81u32, job.clone()))),
                 ]),
             );
-            let Some(Signal::Unit { state, .. }) = signal else {
-                panic!("{signal:?}");
-            };
-            assert_eq!(state, UnitState::Activating);
+            assert_eq!(signal, None);
         }
     }
 

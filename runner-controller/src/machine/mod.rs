@@ -262,11 +262,15 @@ impl Machines for Systemd {
     async fn kill(&self, slot: &SlotId) -> Result<(), MachineError> {
         let (verb, unit) = ("kill", slot.unit());
         let manager = self.manager(verb, &unit).await?;
-        // Everything in the unit's cgroup at once, nspawn included. Killing only the container's
-        // init lets nspawn clean up, but that needs machined's `manage-machines`, which may also
-        // copy files into any machine. What nspawn would have cleaned up, the unit's own mount
-        // namespace and its ExecStopPost= do.
-        let killed = manager.kill_unit(&unit, "all", SIGKILL).await;
+        // nspawn itself, and by `KillMode=mixed` everything else right after it. Not "all": that
+        // also kills the ExecStopPost= that records how the life ended (seen on 257). Not the
+        // container's init, although nspawn would then clean up itself: that needs machined's
+        // `manage-machines`, which may also copy files into any machine.
+        let mut killed = manager.kill_unit(&unit, "main", SIGKILL).await;
+        if killed.as_ref().is_err_and(nothing_there) {
+            // The launcher is not there yet, but a command before it may be.
+            killed = manager.kill_unit(&unit, "control", SIGKILL).await;
+        }
         gone_is_done(verb, &unit, killed)
     }
 
@@ -294,16 +298,16 @@ fn gone_is_done(
     result: zbus::Result<()>,
 ) -> Result<(), MachineError> {
     match result {
-        Err(error)
-            if matches!(
-                error_name(&error).as_str(),
-                "org.freedesktop.systemd1.NoSuchUnit" | "org.freedesktop.systemd1.NoSuchProcess"
-            ) =>
-        {
-            Ok(())
-        }
+        Err(error) if nothing_there(&error) => Ok(()),
         other => other.map_err(|source| MachineError::of(verb, unit, source)),
     }
+}
+
+fn nothing_there(error: &zbus::Error) -> bool {
+    matches!(
+        error_name(error).as_str(),
+        "org.freedesktop.systemd1.NoSuchUnit" | "org.freedesktop.systemd1.NoSuchProcess"
+    )
 }
 
 #[cfg(test)]

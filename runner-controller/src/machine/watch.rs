@@ -14,7 +14,7 @@ use tokio::sync::{Notify, mpsc, watch as channel};
 use zbus::{Connection, MessageStream};
 
 use super::Health;
-use super::bus::{self, ListedUnit, ManagerProxy, Signal};
+use super::bus::{self, ManagerProxy, Signal, Told};
 use crate::config::Config;
 use crate::lives;
 use crate::pool::SlotId;
@@ -234,8 +234,22 @@ struct Worker<'a> {
     config: &'a Config,
     manager: &'a ManagerProxy<'static>,
     sights: &'a mpsc::Sender<Sight>,
-    /// What was passed on last: systemd repeats itself two or three times per change.
+    /// What was told last: systemd repeats itself two or three times per change.
     last: HashMap<SlotId, (UnitState, Option<Invocation>)>,
+}
+
+/// True if `now` is something to tell about a slot after `before`.
+///
+/// A unit that was down is loaded and forgotten by every call that names it, a start that is about
+/// to happen included: "down, never started" after "down" is nothing to tell.
+fn is_news(
+    before: Option<&(UnitState, Option<Invocation>)>,
+    now: &(UnitState, Option<Invocation>),
+) -> bool {
+    match (before, now) {
+        (None | Some((UnitState::Inactive, _)), (UnitState::Inactive, None)) => false,
+        (before, now) => before != Some(now),
+    }
 }
 
 impl Worker<'_> {
@@ -282,7 +296,7 @@ impl Worker<'_> {
             };
             let now = (sight.state, sight.invocation.clone());
             let before = self.last.insert(slot.clone(), now.clone());
-            if mark.anew || before.as_ref() != Some(&now) {
+            if mark.anew || is_news(before.as_ref(), &now) {
                 self.send(sight).await?;
             }
         }
@@ -328,27 +342,33 @@ pub(super) async fn look(
 ) -> zbus::Result<Vec<UnitSight>> {
     let mut sights = Vec::new();
     for unit in manager.list_units_by_patterns(&[], &[pattern]).await? {
-        let Some((slot, state)) = read_listed(&unit) else {
+        let Some(slot) = SlotId::from_unit(&unit.name) else {
             continue;
         };
-        let invocation = match state {
-            UnitState::Inactive => None,
-            UnitState::Activating
-            | UnitState::Active
-            | UnitState::Deactivating
-            | UnitState::Failed => {
-                bus::invocation(manager.inner().connection(), &unit.path).await?
+        let starting = unit.job_type == "start";
+        sights.push(match bus::state_of(&unit.active_state, starting) {
+            None => continue,
+            Some(Told::Between) => UnitSight {
+                slot,
+                state: UnitState::Activating,
+                invocation: None,
+                start: None,
+                end: None,
+            },
+            Some(Told::State(UnitState::Inactive)) => absent(config, slot),
+            Some(Told::State(
+                state @ (UnitState::Activating
+                | UnitState::Active
+                | UnitState::Deactivating
+                | UnitState::Failed),
+            )) => {
+                let connection = manager.inner().connection();
+                let invocation = bus::invocation(connection, &unit.path).await?;
+                records(config, slot, state, invocation)
             }
-        };
-        sights.push(records(config, slot, state, invocation));
+        });
     }
     Ok(sights)
-}
-
-fn read_listed(unit: &ListedUnit) -> Option<(SlotId, UnitState)> {
-    let slot = SlotId::from_unit(&unit.name)?;
-    let starting = unit.job_type == "start";
-    Some((slot, bus::state_of(&unit.active_state, starting)?))
 }
 
 /// A slot that systemd has no unit for.
@@ -431,6 +451,19 @@ mod tests {
                 anew: true
             }
         );
+    }
+
+    #[test]
+    fn a_unit_that_is_down_and_loaded_anew_is_no_news() {
+        let down = |id: Option<char>| {
+            let id = id.and_then(|c| Invocation::parse(&c.to_string().repeat(32)));
+            (UnitState::Inactive, id)
+        };
+        assert!(!is_news(None, &down(None)));
+        assert!(!is_news(Some(&down(Some('a'))), &down(None)));
+        assert!(is_news(Some(&(UnitState::Failed, None)), &down(None)));
+        assert!(is_news(Some(&down(Some('a'))), &down(Some('b'))));
+        assert!(is_news(None, &down(Some('a'))));
     }
 
     #[test]
