@@ -127,7 +127,10 @@ impl Cli {
 
 fn multicall(args: impl Iterator<Item = std::ffi::OsString>) -> Vec<std::ffi::OsString> {
     let mut args: Vec<_> = args.collect();
-    let name = args.first().map(PathBuf::from).and_then(|path| path.file_name().map(std::ffi::OsStr::to_owned));
+    let name = args
+        .first()
+        .map(PathBuf::from)
+        .and_then(|path| path.file_name().map(std::ffi::OsStr::to_owned));
     let command = name.and_then(|name| NAMES.iter().find(|(link, _)| name == *link));
     if let Some((_, command)) = command {
         args.insert(1, command.into());
@@ -156,7 +159,10 @@ mod tests {
     fn a_slot_is_parsed_strictly() {
         assert!(Cli::try_parse_from(["runner-controller", "launch", "ci", "7"]).is_ok());
         for bad in [["ci", "007"], ["ci", "0"], ["c-i", "7"], ["ci", "7;x"]] {
-            assert!(Cli::try_parse_from(["runner-controller", "launch", bad[0], bad[1]]).is_err(), "{bad:?}");
+            assert!(
+                Cli::try_parse_from(["runner-controller", "launch", bad[0], bad[1]]).is_err(),
+                "{bad:?}"
+            );
         }
     }
 }

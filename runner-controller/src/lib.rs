@@ -8,6 +8,8 @@ pub mod guest;
 pub mod hostfiles;
 pub mod http;
 pub mod launch;
+pub mod lives;
+pub mod machine;
 pub mod pool;
 pub mod status;
 pub mod telemetry;
