@@ -1,11 +1,11 @@
-//! What root wrote about each life of a slot: how it was started, and how it ended.
+//! Life records: what a slot's life was started with, and how it ended.
 //!
-//! `<run_dir>/lives/<slot>/<invocation>.{start,end}.json`, owned by root and readable by the
-//! daemon. A unit that ended well is forgotten by systemd at once, so for a life that ended while
-//! nobody watched, these files are the only trace.
+//! Root writes them, in a directory that the daemon may read. A unit that ended well while the
+//! daemon was away leaves no other trace: systemd unloads it at once.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -13,232 +13,337 @@ use serde::{Deserialize, Serialize};
 use crate::pool::Timestamp;
 use crate::world::{Exit, Invocation, LifeEnd, LifeStart};
 
-/// The most that is read of one record. Root writes a few hundred bytes.
-const MAX_BYTES: u64 = 64 * 1024;
-
 const START: &str = ".start.json";
 const END: &str = ".end.json";
+/// Ours have a few hundred bytes.
+const RECORD_MAX: u64 = 16 * 1024;
 
-/// A start record as it is on disk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StartRecord {
-    /// systemd's `$INVOCATION_ID`.
-    pub invocation: String,
-    /// `Pool::generation` of the configuration it was started with.
-    pub generation: String,
-    /// Milliseconds since boot (`CLOCK_BOOTTIME`).
-    pub at_ms: u64,
-}
-
-/// An end record as it is on disk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EndRecord {
-    /// systemd's `$INVOCATION_ID`.
-    pub invocation: String,
-    /// systemd's `$SERVICE_RESULT`.
-    pub service_result: String,
-    /// systemd's `$EXIT_CODE`: `exited`, `killed` or `dumped`; empty if nothing ran.
-    #[serde(default)]
-    pub exit_code: String,
-    /// systemd's `$EXIT_STATUS`: a number, or the name of a signal.
-    #[serde(default)]
-    pub exit_status: String,
-    /// The unit's highest memory use, if the kernel counted it.
-    #[serde(default)]
-    pub memory_peak_bytes: Option<u64>,
-    /// Processes the kernel killed for want of memory.
-    #[serde(default)]
-    pub oom_kills: u64,
-    /// Milliseconds since boot (`CLOCK_BOOTTIME`).
-    pub at_ms: u64,
-}
-
-impl From<EndRecord> for Exit {
-    fn from(record: EndRecord) -> Self {
-        match record.exit_code.as_str() {
-            "exited" => record
-                .exit_status
-                .parse()
-                .map_or(Self::Unknown, Self::Status),
-            "killed" | "dumped" if !record.exit_status.is_empty() => {
-                Self::Signal(record.exit_status)
-            }
-            _ => Self::Unknown,
-        }
-    }
-}
-
-/// The records of one life. Either may be missing: the launcher writes the first, its sibling the
-/// second.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Life {
-    /// How it was started.
+/// What a slot's directory says.
+#[derive(Debug, Default)]
+pub struct Lives {
+    /// How the life began.
     pub start: Option<LifeStart>,
     /// How it ended.
     pub end: Option<LifeEnd>,
+    /// Files that are no records although their names say so. To be logged, not to die of.
+    pub garbled: Vec<Garbled>,
 }
 
-/// Reads the records of one start of a slot, or of the newest when `invocation` is `None`.
-///
-/// `dir` is the slot's directory; a missing one holds no records. A record that cannot be read or
-/// understood counts as missing and is logged: it says less than we hoped, and stops nothing.
+/// A file that cannot be read as the record it should be.
+#[derive(Debug)]
+pub struct Garbled {
+    /// The file.
+    pub file: PathBuf,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StartFile {
+    generation: String,
+    at_ms: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct EndFile {
+    service_result: String,
+    exit: ExitFile,
+    memory_peak_bytes: Option<u64>,
+    #[serde(default)]
+    oom_kills: u64,
+    at_ms: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum ExitFile {
+    Status(i32),
+    Signal(String),
+    Unknown,
+}
+
+/// The newest start and the newest end of a slot, which may be of different lives. A directory that
+/// does not exist has neither.
+pub fn newest(dir: &Path) -> io::Result<Lives> {
+    let mut lives = Lives::default();
+    for entry in entries(dir)? {
+        let Some((invocation, kind)) = read_name(&entry) else {
+            continue;
+        };
+        match kind {
+            Kind::Start => {
+                if let Some(start) = read_start(dir, invocation, &mut lives.garbled)
+                    && lives.start.as_ref().is_none_or(|old| old.at <= start.at)
+                {
+                    lives.start = Some(start);
+                }
+            }
+            Kind::End => {
+                if let Some(end) = read_end(dir, invocation, &mut lives.garbled)
+                    && lives.end.as_ref().is_none_or(|old| old.at <= end.at)
+                {
+                    lives.end = Some(end);
+                }
+            }
+        }
+    }
+    Ok(lives)
+}
+
+/// Start and end of one life.
 #[must_use]
-pub fn read(dir: &Path, invocation: Option<&Invocation>) -> Life {
-    match invocation {
-        Some(invocation) => read_one(dir, invocation),
-        None => all(dir).pop().unwrap_or_default(),
+pub fn of(dir: &Path, invocation: &Invocation) -> Lives {
+    let mut garbled = Vec::new();
+    Lives {
+        start: read_start(dir, invocation.clone(), &mut garbled),
+        end: read_end(dir, invocation.clone(), &mut garbled),
+        garbled,
     }
 }
 
-/// Reads every life recorded for a slot, oldest first.
+/// What a slot's directory says of one life, or of the newest when `invocation` is `None`. Never
+/// fails: what cannot be read or understood is logged and counts as missing, since it says less
+/// than we hoped and stops nothing.
 #[must_use]
-pub fn all(dir: &Path) -> Vec<Life> {
-    let mut names: Vec<Invocation> = match std::fs::read_dir(dir) {
-        Ok(entries) => entries
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .filter_map(|name| {
-                let stem = name.strip_suffix(START).or(name.strip_suffix(END))?;
-                Invocation::parse(stem)
-            })
-            .collect(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => {
+pub fn read(dir: &Path, invocation: Option<&Invocation>) -> Lives {
+    let lives = match invocation {
+        Some(invocation) => of(dir, invocation),
+        None => newest(dir).unwrap_or_else(|error| {
             tracing::warn!(dir = %dir.display(), %error, "cannot list life records");
-            Vec::new()
-        }
+            Lives::default()
+        }),
     };
-    names.sort();
-    names.dedup();
-    let mut lives: Vec<Life> = names.iter().map(|name| read_one(dir, name)).collect();
-    lives.retain(|life| *life != Life::default());
-    lives.sort_by_key(began);
+    for garbled in &lives.garbled {
+        tracing::warn!(file = %garbled.file.display(), why = garbled.why, "not a life record");
+    }
     lives
 }
 
-fn began(life: &Life) -> Timestamp {
-    let start = life.start.as_ref().map(|start| start.at);
-    start
-        .or(life.end.as_ref().map(|end| end.at))
-        .unwrap_or_default()
+pub(crate) fn write_start(dir: &Path, start: &LifeStart) -> io::Result<()> {
+    let file = StartFile {
+        generation: start.generation.clone(),
+        at_ms: start.at.millis(),
+    };
+    write(dir, &start.invocation, START, &serde_json::to_vec(&file)?)
 }
 
-fn read_one(dir: &Path, invocation: &Invocation) -> Life {
-    let start = record::<StartRecord>(&dir.join(format!("{invocation}{START}")));
-    let end = record::<EndRecord>(&dir.join(format!("{invocation}{END}")));
-    Life {
-        start: start
-            .filter(|record| record.invocation == invocation.as_str())
-            .map(|record| LifeStart {
-                invocation: invocation.clone(),
-                generation: record.generation,
-                at: Timestamp::from_millis(record.at_ms),
-            }),
-        end: end
-            .filter(|record| record.invocation == invocation.as_str())
-            .map(|record| LifeEnd {
-                invocation: invocation.clone(),
-                service_result: record.service_result.clone(),
-                memory_peak_bytes: record.memory_peak_bytes,
-                oom_kills: record.oom_kills,
-                at: Timestamp::from_millis(record.at_ms),
-                exit: record.into(),
-            }),
+pub(crate) fn write_end(dir: &Path, end: &LifeEnd) -> io::Result<()> {
+    let file = EndFile {
+        service_result: end.service_result.clone(),
+        exit: match &end.exit {
+            Exit::Status(status) => ExitFile::Status(*status),
+            Exit::Signal(signal) => ExitFile::Signal(signal.clone()),
+            Exit::Unknown => ExitFile::Unknown,
+        },
+        memory_peak_bytes: end.memory_peak_bytes,
+        oom_kills: end.oom_kills,
+        at_ms: end.at.millis(),
+    };
+    write(dir, &end.invocation, END, &serde_json::to_vec(&file)?)
+}
+
+/// Removes all but the records of the newest `keep` lives, and what a killed writer left.
+pub(crate) fn prune(dir: &Path, keep: usize) -> io::Result<()> {
+    let mut ages = Vec::new();
+    for entry in entries(dir)? {
+        let path = dir.join(&entry);
+        match read_name(&entry) {
+            Some((invocation, _)) => {
+                let written = fs::metadata(&path)?.modified()?;
+                ages.push((written, invocation, path));
+            }
+            None if entry.starts_with('.') => fs::remove_file(path)?,
+            None => {}
+        }
+    }
+    ages.sort_by_key(|age| std::cmp::Reverse(age.0));
+    let mut kept: Vec<&Invocation> = Vec::new();
+    for (_, invocation, path) in &ages {
+        if kept.contains(&invocation) {
+            continue;
+        }
+        if kept.len() < keep {
+            kept.push(invocation);
+        } else {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
+enum Kind {
+    Start,
+    End,
+}
+
+fn read_name(name: &str) -> Option<(Invocation, Kind)> {
+    let (id, kind) = if let Some(id) = name.strip_suffix(START) {
+        (id, Kind::Start)
+    } else {
+        (name.strip_suffix(END)?, Kind::End)
+    };
+    Some((Invocation::parse(id)?, kind))
+}
+
+fn entries(dir: &Path) -> io::Result<Vec<String>> {
+    match fs::read_dir(dir) {
+        Ok(list) => list
+            .filter_map(|entry| match entry {
+                Ok(entry) => entry.file_name().into_string().ok().map(Ok),
+                Err(why) => Some(Err(why)),
+            })
+            .collect(),
+        Err(why) if why.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(why) => Err(why),
     }
 }
 
-fn record<T: for<'de> Deserialize<'de>>(path: &PathBuf) -> Option<T> {
-    let read = || -> io::Result<T> {
-        let mut bytes = Vec::new();
-        File::open(path)?.take(MAX_BYTES).read_to_end(&mut bytes)?;
-        Ok(serde_json::from_slice(&bytes)?)
+fn read_start(dir: &Path, invocation: Invocation, garbled: &mut Vec<Garbled>) -> Option<LifeStart> {
+    let file: StartFile = parse(&dir.join(format!("{invocation}{START}")), garbled)?;
+    Some(LifeStart {
+        invocation,
+        generation: file.generation,
+        at: Timestamp::from_millis(file.at_ms),
+    })
+}
+
+fn read_end(dir: &Path, invocation: Invocation, garbled: &mut Vec<Garbled>) -> Option<LifeEnd> {
+    let file: EndFile = parse(&dir.join(format!("{invocation}{END}")), garbled)?;
+    Some(LifeEnd {
+        invocation,
+        service_result: file.service_result,
+        exit: match file.exit {
+            ExitFile::Status(status) => Exit::Status(status),
+            ExitFile::Signal(signal) => Exit::Signal(signal),
+            ExitFile::Unknown => Exit::Unknown,
+        },
+        memory_peak_bytes: file.memory_peak_bytes,
+        oom_kills: file.oom_kills,
+        at: Timestamp::from_millis(file.at_ms),
+    })
+}
+
+fn parse<T: for<'de> Deserialize<'de>>(path: &Path, garbled: &mut Vec<Garbled>) -> Option<T> {
+    let attempt = || -> io::Result<T> {
+        let mut text = Vec::new();
+        File::open(path)?.take(RECORD_MAX).read_to_end(&mut text)?;
+        Ok(serde_json::from_slice(&text)?)
     };
-    match read() {
+    match attempt() {
         Ok(record) => Some(record),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "cannot read a life record");
+        // Not written yet, or pruned between our looking and our opening.
+        Err(why) if why.kind() == ErrorKind::NotFound => None,
+        Err(why) => {
+            garbled.push(Garbled {
+                file: path.to_owned(),
+                why: why.to_string(),
+            });
             None
         }
     }
+}
+
+/// Whole or not at all: the daemon may look at any moment.
+fn write(dir: &Path, invocation: &Invocation, suffix: &str, text: &[u8]) -> io::Result<()> {
+    let unfinished = dir.join(format!(".{invocation}{suffix}"));
+    match fs::remove_file(&unfinished) {
+        Err(why) if why.kind() != ErrorKind::NotFound => return Err(why),
+        Ok(()) | Err(_) => {}
+    }
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        // The directory decides who reads: root and the daemon's group.
+        .mode(0o644)
+        .open(&unfinished)?;
+    file.write_all(text)?;
+    fs::rename(&unfinished, dir.join(format!("{invocation}{suffix}")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const A: &str = "0123456789abcdef0123456789abcdef";
-    const B: &str = "ffffffffffffffffffffffffffffffff";
+    fn invocation(digit: char) -> Invocation {
+        Invocation::parse(&String::from(digit).repeat(32)).unwrap()
+    }
 
-    fn write(dir: &Path, name: &str, json: &serde_json::Value) {
-        std::fs::write(dir.join(name), json.to_string()).unwrap();
+    fn start(digit: char, at: u64) -> LifeStart {
+        LifeStart {
+            invocation: invocation(digit),
+            generation: "0011".into(),
+            at: Timestamp::from_millis(at),
+        }
+    }
+
+    fn end(digit: char, at: u64, exit: Exit) -> LifeEnd {
+        LifeEnd {
+            invocation: invocation(digit),
+            service_result: "exit-code".into(),
+            exit,
+            memory_peak_bytes: Some(1 << 30),
+            oom_kills: 2,
+            at: Timestamp::from_millis(at),
+        }
     }
 
     #[test]
-    fn a_life_is_read_by_its_invocation_and_the_newest_without_one() {
+    fn records_come_back_as_they_were_written() {
         let dir = tempfile::tempdir().unwrap();
-        write(
-            dir.path(),
-            &format!("{A}.start.json"),
-            &serde_json::json!({"invocation": A, "generation": "g1", "at_ms": 5}),
-        );
-        write(
-            dir.path(),
-            &format!("{A}.end.json"),
-            &serde_json::json!({"invocation": A, "service_result": "exit-code",
-                "exit_code": "exited", "exit_status": "7", "memory_peak_bytes": 1024,
-                "oom_kills": 0, "at_ms": 9, "later": "fields are ignored"}),
-        );
-        write(
-            dir.path(),
-            &format!("{B}.start.json"),
-            &serde_json::json!({"invocation": B, "generation": "g2", "at_ms": 12}),
-        );
-
-        let a = read(dir.path(), Invocation::parse(A).as_ref());
-        assert_eq!(a.end.unwrap().exit, Exit::Status(7));
-        let newest = read(dir.path(), None);
-        assert_eq!(newest.start.unwrap().generation, "g2");
-        assert_eq!(newest.end, None);
-        assert_eq!(all(dir.path()).len(), 2);
+        for exit in [Exit::Status(7), Exit::Signal("KILL".into()), Exit::Unknown] {
+            write_start(dir.path(), &start('a', 5)).unwrap();
+            write_end(dir.path(), &end('a', 9, exit.clone())).unwrap();
+            let lives = of(dir.path(), &invocation('a'));
+            assert_eq!(lives.start, Some(start('a', 5)));
+            assert_eq!(lives.end, Some(end('a', 9, exit)));
+            assert!(lives.garbled.is_empty());
+        }
     }
 
     #[test]
-    fn what_cannot_be_understood_counts_as_missing() {
+    fn the_newest_start_may_belong_to_a_later_life_than_the_newest_end() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join(format!("{A}.end.json")), "{").unwrap();
-        // Under another life's name: a record is believed only where it belongs.
-        write(
-            dir.path(),
-            &format!("{A}.start.json"),
-            &serde_json::json!({"invocation": B, "generation": "g", "at_ms": 1}),
-        );
-        std::fs::write(dir.path().join("README"), "").unwrap();
-        assert_eq!(
-            read(dir.path(), Invocation::parse(A).as_ref()),
-            Life::default()
-        );
-        assert_eq!(read(&dir.path().join("none"), None), Life::default());
-        assert!(all(dir.path()).is_empty());
+        write_start(dir.path(), &start('b', 10)).unwrap();
+        write_end(dir.path(), &end('b', 11, Exit::Status(0))).unwrap();
+        write_start(dir.path(), &start('a', 20)).unwrap();
+        let lives = newest(dir.path()).unwrap();
+        assert_eq!(lives.start.unwrap().invocation, invocation('a'));
+        assert_eq!(lives.end.unwrap().invocation, invocation('b'));
     }
 
     #[test]
-    fn an_exit_is_told_as_systemd_tells_it() {
-        let exit = |code: &str, status: &str| -> Exit {
-            EndRecord {
-                invocation: A.into(),
-                service_result: "success".into(),
-                exit_code: code.into(),
-                exit_status: status.into(),
-                memory_peak_bytes: None,
-                oom_kills: 0,
-                at_ms: 0,
-            }
-            .into()
-        };
-        assert_eq!(exit("exited", "0"), Exit::Status(0));
-        assert_eq!(exit("killed", "KILL"), Exit::Signal("KILL".into()));
-        assert_eq!(exit("dumped", "SEGV"), Exit::Signal("SEGV".into()));
-        assert_eq!(exit("", ""), Exit::Unknown);
-        assert_eq!(exit("exited", "x"), Exit::Unknown);
+    fn a_garbled_record_is_told_and_hides_no_good_one() {
+        let dir = tempfile::tempdir().unwrap();
+        write_start(dir.path(), &start('a', 5)).unwrap();
+        let bad = dir.path().join(format!("{}{START}", invocation('b')));
+        fs::write(&bad, "{\"generation\":").unwrap();
+        fs::write(dir.path().join("notes.txt"), "").unwrap();
+        let lives = newest(dir.path()).unwrap();
+        assert_eq!(lives.start, Some(start('a', 5)));
+        assert_eq!(lives.garbled.len(), 1);
+        assert_eq!(lives.garbled[0].file, bad);
+    }
+
+    #[test]
+    fn a_slot_that_never_lived_has_no_records() {
+        let dir = tempfile::tempdir().unwrap();
+        let lives = newest(&dir.path().join("nowhere")).unwrap();
+        assert!(lives.start.is_none() && lives.end.is_none());
+    }
+
+    #[test]
+    fn pruning_keeps_the_newest_lives_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(".half"), "").unwrap();
+        for (age, digit) in "0123456789".chars().enumerate() {
+            write_start(dir.path(), &start(digit, age as u64)).unwrap();
+            write_end(dir.path(), &end(digit, age as u64, Exit::Unknown)).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        prune(dir.path(), 8).unwrap();
+        let mut left = entries(dir.path()).unwrap();
+        left.sort();
+        assert_eq!(left.len(), 16);
+        assert!(left[0].starts_with("22"), "{left:?}");
     }
 }

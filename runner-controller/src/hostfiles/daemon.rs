@@ -1,0 +1,147 @@
+//! The daemon's own unit and its API's socket.
+
+use std::path::Path;
+
+use super::{HostFile, Program, firewall};
+use crate::config::Config;
+use crate::launch::DAEMON_USER;
+
+/// File descriptors that systemd keeps for a slot: two listening sockets and a waiting connection.
+const KEPT_PER_SLOT: usize = 3;
+/// And for the daemon itself, with room for what a later version keeps.
+const KEPT_BESIDES: usize = 8;
+
+pub(super) fn files(config: &Config, program: Program<'_>) -> Vec<HostFile> {
+    vec![
+        HostFile::unit("runner-controller.service", service(config, program)),
+        HostFile::unit("runner-controller.socket", socket(config)),
+    ]
+}
+
+fn socket(config: &Config) -> String {
+    format!(
+        "\
+[Unit]
+Description=Status and control of the runner pools
+
+[Socket]
+ListenStream={}
+SocketUser=root
+SocketGroup={DAEMON_USER}
+# Who may ask is who is in the group; what changes something looks at the peer besides.
+SocketMode=0660
+FileDescriptorName=api
+# It outlives restarts of the daemon; a client waits and is not refused.
+RemoveOnStop=yes
+
+[Install]
+WantedBy=sockets.target
+",
+        config.api_socket().display()
+    )
+}
+
+fn service(config: &Config, program: Program<'_>) -> String {
+    let sweep = program.call("sweep-unowned");
+    let run = program.call("run");
+    let firewall = firewall::UNIT;
+    let token = config.github.token_file.display();
+    let slots = config.slots_dir();
+    let slots = slots.display();
+    let kept = config.slots().count() * KEPT_PER_SLOT + KEPT_BESIDES;
+    let state = state_directory(&config.state_dir);
+    format!(
+        "\
+[Unit]
+Description=Warm pool of CI runner containers
+Documentation=man:systemd-nspawn(1)
+Requires=runner-controller.socket dbus.socket
+After=runner-controller.socket dbus.socket network-online.target {firewall} systemd-tmpfiles-setup.service
+Wants=network-online.target {firewall}
+# Whatever made it fail, a pool that comes back late is better than one that stays away.
+StartLimitIntervalSec=0
+
+[Service]
+Type=notify
+NotifyAccess=main
+# The one step as root: sweeps slots that no pool has any more.
+ExecStartPre=+{sweep}
+ExecStart={run}
+ExecReload=kill -HUP $MAINPID
+Restart=always
+RestartSec=1s
+RestartSteps=6
+RestartMaxDelaySec=60s
+TimeoutStartSec=60s
+TimeoutStopSec=30s
+WatchdogSec=30s
+# The slots' sockets and the containers that wait on them survive the daemon here.
+FileDescriptorStoreMax={kept}
+FileDescriptorStorePreserve=yes
+Sockets=runner-controller.socket
+LoadCredential=github-token:{token}
+
+User={DAEMON_USER}
+Group={DAEMON_USER}
+{state}
+# Closed: everything that is not written below as open.
+AmbientCapabilities=
+CapabilityBoundingSet=
+NoNewPrivileges=yes
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+PrivateDevices=yes
+DevicePolicy=closed
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectProc=invisible
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+RemoveIPC=yes
+KeyringMode=private
+PrivateIPC=yes
+UMask=0077
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+SystemCallErrorNumber=EPERM
+MemoryMax=512M
+TasksMax=64
+LimitNOFILE=65536
+
+# Open, and why:
+# it makes the slots' sockets;
+ReadWritePaths={slots}
+# it talks to GitHub, and to systemd and the containers over Unix sockets. No PrivateNetwork=, and no
+# IPAddressDeny=, since GitHub's addresses are GitHub's to change;
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
+# no PrivateUsers=: every container's root would look like nobody, and the peer's uid is what tells
+# who asks for a config;
+PrivateUsers=no
+# no ProcSubset=pid: admission reads the host's memory and load from /proc.
+ProcSubset=all
+
+[Install]
+WantedBy=multi-user.target
+"
+    )
+}
+
+/// systemd makes a state directory below `/var/lib`; elsewhere tmpfiles does.
+fn state_directory(path: &Path) -> String {
+    match path.strip_prefix("/var/lib") {
+        Ok(name) => format!(
+            "StateDirectory={}\nStateDirectoryMode=0700\n",
+            name.display()
+        ),
+        Err(_) => format!("ReadWritePaths={}\n", path.display()),
+    }
+}

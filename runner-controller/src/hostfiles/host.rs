@@ -1,0 +1,120 @@
+//! What else the host needs: the daemon's user and what it may ask of systemd, directories, kernel.
+
+use std::fmt::Write;
+
+use super::HostFile;
+use crate::config::Config;
+use crate::launch::{DAEMON_USER, mount_dir};
+
+pub(super) fn files(config: &Config) -> Vec<HostFile> {
+    vec![
+        HostFile::new(
+            "/etc/polkit-1/rules.d/50-runner-controller.rules",
+            polkit(config),
+        ),
+        HostFile::new("/etc/tmpfiles.d/runner-controller.conf", tmpfiles(config)),
+        HostFile::new("/etc/sysusers.d/runner-controller.conf", sysusers(config)),
+        HostFile::new("/etc/sysctl.d/60-runner-controller.conf", sysctl()),
+        HostFile::new("/etc/modules-load.d/runner-controller.conf", modules()),
+    ]
+}
+
+fn polkit(config: &Config) -> String {
+    let pools: Vec<String> = config
+        .pools
+        .iter()
+        .map(|pool| format!("    \"{}\": {}", pool.name, pool.max_runners))
+        .collect();
+    let pools = pools.join(",\n");
+    format!(
+        r#"// What the runner controller's daemon may ask of systemd: start, stop, kill and reset its own
+// runners' units, named one by one. Everything else is refused, whatever other rules say of it.
+
+var runnerSlots = {{
+{pools}
+}};
+
+polkit.addRule(function (action, subject) {{
+    if (subject.user != "{DAEMON_USER}") {{
+        return polkit.Result.NOT_HANDLED;
+    }}
+    if (action.id != "org.freedesktop.systemd1.manage-units") {{
+        return polkit.Result.NO;
+    }}
+    var verbs = ["start", "stop", "kill", "reset-failed"];
+    if (verbs.indexOf(action.lookup("verb")) < 0) {{
+        return polkit.Result.NO;
+    }}
+    // One spelling for each slot: no leading zeros, nothing before or after.
+    var unit = /^runner-([a-z][a-z0-9]{{0,7}})@([1-9][0-9]{{0,2}})\.service$/.exec(action.lookup("unit"));
+    if (unit === null || !runnerSlots.hasOwnProperty(unit[1])) {{
+        return polkit.Result.NO;
+    }}
+    return Number(unit[2]) <= runnerSlots[unit[1]] ? polkit.Result.YES : polkit.Result.NO;
+}});
+"#
+    )
+}
+
+fn tmpfiles(config: &Config) -> String {
+    let run = config.run_dir.display();
+    let slots = config.slots_dir();
+    let lives = config.lives_dir();
+    let layers = config.layer_dir.display();
+    let mut text = format!(
+        "\
+# Parents are root's, so that nobody can put another directory in a slot's place.
+d {run} 0755 root root -
+d {slots} 0750 root {DAEMON_USER} -
+d {lives} 0750 root {DAEMON_USER} -
+# Launchers mount here, each in its own mount namespace; the host's stays empty.
+d {mnt} 0700 root root -
+# Writable layers on disk: what jobs write.
+d {layers} 0700 root root -
+",
+        slots = slots.display(),
+        lives = lives.display(),
+        mnt = mount_dir(config).display(),
+    );
+    if config.state_dir.strip_prefix("/var/lib").is_err() {
+        let state = config.state_dir.display();
+        let _ = writeln!(text, "d {state} 0700 {DAEMON_USER} {DAEMON_USER} -");
+    }
+    text += "\n# For each slot: the daemon's sockets, and what root tells of its lives.\n";
+    for slot in config.slots() {
+        let slots = slots.display();
+        let lives = lives.display();
+        let _ = writeln!(text, "d {slots}/{slot} 0755 {DAEMON_USER} {DAEMON_USER} -");
+        let _ = writeln!(text, "d {lives}/{slot} 0750 root {DAEMON_USER} -");
+    }
+    text
+}
+
+fn sysusers(config: &Config) -> String {
+    format!(
+        "u {DAEMON_USER} - \"Runner controller\" {}\n",
+        config.state_dir.display()
+    )
+}
+
+fn sysctl() -> String {
+    "\
+# Runners reach the internet through this host. What else it forwards is its other rules' matter.
+net.ipv4.ip_forward = 1
+"
+    .into()
+}
+
+fn modules() -> String {
+    "\
+# A unit that starts a container does not load modules by the way, and a container cannot at all.
+loop
+nf_nat
+nft_chain_nat
+nft_fib_inet
+nft_masq
+overlay
+veth
+"
+    .into()
+}

@@ -1,0 +1,214 @@
+//! The files a host needs: units, slices, firewall, polkit rule, directories, user.
+//!
+//! `runner-controller units` prints or installs them; a NixOS module renders the same. They are
+//! values: rendered from a configuration, without looking at the host.
+
+mod daemon;
+pub mod firewall;
+mod host;
+mod template;
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::config::Config;
+
+/// A file to be on the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostFile {
+    /// Where, absolute.
+    pub path: PathBuf,
+    /// Its mode. Its owner is root.
+    pub mode: u32,
+    /// What it says.
+    pub text: String,
+}
+
+impl HostFile {
+    fn new(path: impl Into<PathBuf>, text: String) -> Self {
+        Self {
+            path: path.into(),
+            mode: 0o644,
+            text,
+        }
+    }
+
+    fn unit(name: &str, text: String) -> Self {
+        Self::new(Path::new("/etc/systemd/system").join(name), text)
+    }
+}
+
+/// Everything, for a configuration at `config_path` and a program at `binary` (both absolute).
+#[must_use]
+pub fn render(config: &Config, binary: &Path, config_path: &Path) -> Vec<HostFile> {
+    let program = Program {
+        binary,
+        config: config_path,
+    };
+    let mut files = Vec::new();
+    files.extend(template::files(config, program));
+    files.extend(daemon::files(config, program));
+    files.extend(firewall::files(config));
+    files.extend(host::files(config));
+    files
+}
+
+/// The files as one text, each below its path.
+#[must_use]
+pub fn print(files: &[HostFile]) -> String {
+    let mut text = String::new();
+    for file in files {
+        text.extend(["# ", &file.path.to_string_lossy(), "\n", &file.text, "\n"]);
+    }
+    text
+}
+
+/// Writes the files below `root` (`/` on the host itself), each whole or not at all. Tells which ones
+/// changed; a file that is as it should be is not touched.
+pub fn install(files: &[HostFile], root: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut changed = Vec::new();
+    for file in files {
+        let below = file.path.strip_prefix("/").unwrap_or(&file.path);
+        let path = root.join(below);
+        let named =
+            |why: io::Error| io::Error::new(why.kind(), format!("{}: {why}", path.display()));
+        if write_if_changed(file, &path).map_err(named)? {
+            changed.push(file.path.clone());
+        }
+    }
+    Ok(changed)
+}
+
+fn write_if_changed(file: &HostFile, path: &Path) -> io::Result<bool> {
+    let mode = |path: &Path| {
+        path.metadata()
+            .map(|seen| seen.permissions().mode() & 0o7777)
+    };
+    let same = fs::read(path).is_ok_and(|text| text == file.text.as_bytes());
+    if same && mode(path)? == file.mode {
+        return Ok(false);
+    }
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::Error::other("not a file's path"));
+    };
+    fs::create_dir_all(dir)?;
+    let unfinished = dir.join(format!(".{}.new", name.to_string_lossy()));
+    match fs::remove_file(&unfinished) {
+        Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(why),
+        Ok(()) | Err(_) => {}
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    let mut new = options.open(&unfinished)?;
+    new.write_all(file.text.as_bytes())?;
+    new.set_permissions(fs::Permissions::from_mode(file.mode))?;
+    new.sync_all()?;
+    fs::rename(&unfinished, path)?;
+    Ok(true)
+}
+
+/// The program and its configuration, as units call it.
+#[derive(Clone, Copy)]
+struct Program<'a> {
+    binary: &'a Path,
+    config: &'a Path,
+}
+
+impl Program<'_> {
+    /// A command line for a unit; `arguments` are ours and need no quoting.
+    fn call(self, arguments: &str) -> String {
+        format!(
+            "{} --config {} {arguments}",
+            quoted(self.binary),
+            quoted(self.config)
+        )
+    }
+}
+
+/// A path as one word of a unit's command line (systemd.service(5), "Command lines").
+fn quoted(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@=:,~".contains(c);
+    if text.chars().all(plain) {
+        return text.into_owned();
+    }
+    let mut word = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => word.extend(['\\', c]),
+            '%' | '$' => word.extend([c, c]),
+            other => word.push(other),
+        }
+    }
+    word.push('"');
+    word
+}
+
+/// A time span for a unit.
+fn span(duration: Duration) -> String {
+    if duration.subsec_nanos() == 0 {
+        format!("{}s", duration.as_secs())
+    } else {
+        format!("{}ms", duration.as_millis())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ByteSize, Layer};
+    use crate::launch::testing;
+
+    /// Written anew with `RECORD=1 cargo test`, to be read in the diff.
+    const RECORDED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/recorded/host-files.txt");
+
+    fn files() -> Vec<HostFile> {
+        let mut config = testing::config();
+        let mut second = testing::pool("build", 4);
+        second.max_runners = 12;
+        second.limits.cpu = None;
+        second.layer = Layer::Disk {
+            size: ByteSize(20 << 30),
+        };
+        config.pools.push(second);
+        render(
+            &config,
+            Path::new("/usr/bin/runner-controller"),
+            Path::new("/etc/runner-controller/config.toml"),
+        )
+    }
+
+    #[test]
+    fn the_files_are_as_recorded() {
+        let now = print(&files());
+        if std::env::var_os("RECORD").is_some() {
+            fs::write(RECORDED, &now).unwrap();
+        }
+        let recorded = fs::read_to_string(RECORDED).unwrap();
+        assert_eq!(
+            now, recorded,
+            "run the tests with RECORD=1 if this is meant"
+        );
+    }
+
+    #[test]
+    fn installing_twice_changes_nothing_the_second_time() {
+        let root = tempfile::tempdir().unwrap();
+        let files = files();
+        assert_eq!(install(&files, root.path()).unwrap().len(), files.len());
+        assert!(install(&files, root.path()).unwrap().is_empty());
+        let unit = root.path().join("etc/systemd/system/runner-ci@.service");
+        assert_eq!(unit.metadata().unwrap().permissions().mode() & 0o777, 0o644);
+        fs::set_permissions(&unit, fs::Permissions::from_mode(0o666)).unwrap();
+        assert_eq!(install(&files, root.path()).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_path_is_one_word_of_a_command_line() {
+        assert_eq!(quoted(Path::new("/usr/bin/x-1")), "/usr/bin/x-1");
+        assert_eq!(quoted(Path::new("/a b/%i$X\"")), "\"/a b/%%i$$X\\\"\"");
+    }
+}

@@ -1,0 +1,127 @@
+//! The unit of a runner: one template per pool, started with a slot's number, and the slices.
+
+use std::time::Duration;
+
+use super::{HostFile, Program, firewall, span};
+use crate::config::{Config, Layer, Pool};
+
+/// The daemon's own boot timeout comes first, and says why; systemd's is a net under it.
+const BOOT_MARGIN: Duration = Duration::from_secs(15);
+
+pub(super) fn files(config: &Config, program: Program<'_>) -> Vec<HostFile> {
+    let mut files = vec![HostFile::unit(
+        "runners.slice",
+        slice("All CI runners of this host"),
+    )];
+    for pool in &config.pools {
+        let name = &pool.name;
+        files.push(HostFile::unit(
+            &format!("runners-{name}.slice"),
+            slice(&format!("CI runners of pool {name}")),
+        ));
+        files.push(HostFile::unit(
+            &format!("runner-{name}@.service"),
+            template(pool, program),
+        ));
+    }
+    files
+}
+
+fn slice(description: &str) -> String {
+    format!(
+        "\
+[Unit]
+Description={description}
+
+[Slice]
+CPUAccounting=yes
+MemoryAccounting=yes
+TasksAccounting=yes
+IOAccounting=yes
+"
+    )
+}
+
+fn template(pool: &Pool, program: Program<'_>) -> String {
+    let name = &pool.name;
+    let limits = &pool.limits;
+    let timeouts = &pool.timeouts;
+    let launch = program.call(&format!("launch {name} %i"));
+    let connect = program.call(&format!("connect {name} %i"));
+    let sweep = program.call(&format!("sweep {name} %i"));
+    let firewall = firewall::UNIT;
+    let start = span(timeouts.boot + BOOT_MARGIN);
+    let stop = span(timeouts.stop);
+    let longest = span(pool.longest_life());
+    let memory = limits.memory.0;
+    let cpu = limits
+        .cpu
+        .map(|cpu| format!("CPUQuota={}\n", cpu.quota()))
+        .unwrap_or_default();
+    let tasks = limits.tasks;
+    let io_weight = limits.io_weight;
+    let open_files = limits.open_files;
+    let devices = match pool.layer {
+        Layer::Tmpfs { .. } => "",
+        Layer::Disk { .. } => {
+            "\
+# The launcher puts the writable layer on a loop device. The container has no node of one, and none
+# of its own making works in a user namespace.
+DeviceAllow=/dev/loop-control rw
+DeviceAllow=block-loop rw
+"
+        }
+    };
+    format!(
+        "\
+[Unit]
+Description=CI runner {name}-%i
+After={firewall} systemd-tmpfiles-setup.service systemd-modules-load.service network.target
+Wants={firewall}
+# How often a slot may start is the daemon's plan; systemd would refuse the sixth quick job.
+StartLimitIntervalSec=0
+
+[Service]
+# Ready when the container's own systemd is; the launcher becomes systemd-nspawn, which tells.
+Type=notify
+NotifyAccess=main
+ExecStart={launch}
+ExecStartPost={connect}
+ExecStopPost={sweep}
+# A slot is started again by the daemon, when a runner is wanted there.
+Restart=no
+TimeoutStartSec={start}
+TimeoutStopSec={stop}
+# The longest life the configuration allows: every bound in a row. Never cuts a job short.
+RuntimeMaxSec={longest}
+# systemd-nspawn gets SIGTERM and stops the container in order; the rest is killed with it.
+KillMode=mixed
+PrivateMounts=yes
+
+# The container's systemd manages what is below.
+Delegate=yes
+Slice=runners-{name}.slice
+MemoryMax={memory}
+MemorySwapMax=0
+# A process killed for want of memory is the job's loss, and its runner reports it.
+OOMPolicy=continue
+{cpu}TasksMax={tasks}
+IOWeight={io_weight}
+LimitNOFILE={open_files}
+DevicePolicy=closed
+{devices}
+# What the container says on its console: the runner's own lines. Bounded, because a job that is root
+# in there may write to it as well.
+StandardOutput=journal
+StandardError=inherit
+SyslogIdentifier={name}-%i
+LogExtraFields=POOL={name}
+LogExtraFields=SLOT=%i
+LogRateLimitIntervalSec=60s
+LogRateLimitBurst=300
+
+# Nothing else here is tightened: a system call filter, MemoryDenyWriteExecute= and their like would
+# be inherited by every process of the job, and break node, .NET and sanitizers in it.
+"
+    )
+}

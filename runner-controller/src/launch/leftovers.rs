@@ -1,0 +1,242 @@
+//! Looks for anything of ours on the host, to show that nothing remains.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::error::OrRefuse;
+use super::sweep::{known_slots, nspawn_dirs, veth};
+use super::{LaunchError, Refusal, layer, link, mount_dir};
+use crate::config::Config;
+use crate::pool::SlotId;
+
+/// Something that should not be there when no runner lives.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Leftover {
+    /// What kind of thing.
+    pub kind: LeftoverKind,
+    /// Which one.
+    pub what: String,
+}
+
+/// A kind of thing a slot takes on the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LeftoverKind {
+    /// A unit that systemd has loaded, failed ones included.
+    Unit,
+    /// A machine that is registered.
+    Machine,
+    /// A mount that the host sees.
+    Mount,
+    /// A network link.
+    Veth,
+    /// A directory of nspawn's.
+    Directory,
+    /// A writable layer with a name.
+    Layer,
+    /// A loop device over a writable layer.
+    Loop,
+}
+
+impl fmt::Display for Leftover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            LeftoverKind::Unit => "unit",
+            LeftoverKind::Machine => "machine",
+            LeftoverKind::Mount => "mount",
+            LeftoverKind::Veth => "link",
+            LeftoverKind::Directory => "directory",
+            LeftoverKind::Layer => "layer file",
+            LeftoverKind::Loop => "loop device",
+        };
+        write!(f, "{kind} {}", self.what)
+    }
+}
+
+/// Everything of ours that the host has now. Takes root.
+pub fn leftovers(config: &Config) -> Result<Vec<Leftover>, LaunchError> {
+    let known = known_slots(config);
+    let mut found = Vec::new();
+    let mut add = |kind, what: String| found.push(Leftover { kind, what });
+    for unit in loaded_units()? {
+        if known.contains(&unit.slot) && unit.state != "inactive" {
+            add(
+                LeftoverKind::Unit,
+                format!("{} ({})", unit.slot.unit(), unit.state),
+            );
+        }
+    }
+    let mut mount_points = vec![mount_dir(config)];
+    for id in &known {
+        let machine = Path::new("/run/systemd/machines").join(id.to_string());
+        if machine.exists() {
+            add(LeftoverKind::Machine, id.to_string());
+        }
+        let link = veth(id);
+        if link::exists(&link) {
+            add(LeftoverKind::Veth, link);
+        }
+        for dir in nspawn_dirs(id) {
+            if dir.exists() {
+                add(LeftoverKind::Directory, dir.display().to_string());
+            }
+            mount_points.push(dir);
+        }
+    }
+    // Process 1's, since we may be in a namespace of our own.
+    let mounts = fs::read_to_string("/proc/1/mountinfo")
+        .or_refuse(Refusal::Leftovers, || "read /proc/1/mountinfo".into())?;
+    for mount in mounts_below(&mounts, &mount_points) {
+        add(LeftoverKind::Mount, mount.display().to_string());
+    }
+    for file in fs::read_dir(&config.layer_dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        add(LeftoverKind::Layer, file.path().display().to_string());
+    }
+    for (device, file) in loop_devices() {
+        if file.starts_with(&config.layer_dir) {
+            add(LeftoverKind::Loop, format!("/dev/{device}"));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Ends every unit of ours at once and forgets the failed ones. For when no daemon is there to do it.
+/// Returns when all have ended and their slots are swept.
+#[must_use]
+pub fn end_units(config: &Config) -> Vec<LaunchError> {
+    let known = known_slots(config);
+    let mut failed = Vec::new();
+    let mut each = |wanted: fn(&LoadedUnit) -> bool, steps: &[&[&str]]| {
+        let units: Vec<String> = match loaded_units() {
+            Ok(units) => units
+                .into_iter()
+                .filter(|unit| known.contains(&unit.slot) && wanted(unit))
+                .map(|unit| unit.slot.unit())
+                .collect(),
+            Err(why) => {
+                failed.push(why);
+                return;
+            }
+        };
+        if units.is_empty() {
+            return;
+        }
+        for step in steps {
+            let mut command = Command::new("systemctl");
+            command.args(*step).args(&units);
+            failed.extend(layer::run(Refusal::Leftovers, &mut command).err());
+        }
+    };
+    // The stop waits until ExecStopPost= has swept.
+    each(
+        LoadedUnit::is_alive,
+        &[&["kill", "--signal=SIGKILL"], &["stop"]],
+    );
+    each(|unit| unit.state == "failed", &[&["reset-failed"]]);
+    failed
+}
+
+/// A unit of ours that systemd knows now.
+pub(super) struct LoadedUnit {
+    /// Its slot.
+    pub(super) slot: SlotId,
+    /// systemd's `ActiveState`.
+    pub(super) state: String,
+}
+
+impl LoadedUnit {
+    /// True while anything of it may run.
+    pub(super) fn is_alive(&self) -> bool {
+        self.state != "inactive" && self.state != "failed"
+    }
+}
+
+/// Asks systemd.
+pub(super) fn loaded_units() -> Result<Vec<LoadedUnit>, LaunchError> {
+    let output = Command::new("systemctl")
+        .args(["list-units", "--all", "--full", "--plain", "--no-legend"])
+        .args(["--no-pager", "runner-*@*.service"])
+        .output()
+        .or_refuse(Refusal::Leftovers, || "run systemctl".into())?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        return Err(LaunchError::plain(
+            Refusal::Leftovers,
+            format!("systemctl cannot list units: {said}"),
+        ));
+    }
+    Ok(read_units(&String::from_utf8_lossy(&output.stdout)))
+}
+
+/// `UNIT LOAD ACTIVE SUB DESCRIPTION`
+fn read_units(listing: &str) -> Vec<LoadedUnit> {
+    listing
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            let slot = SlotId::from_unit(words.next()?)?;
+            let state = words.nth(1)?.to_owned();
+            Some(LoadedUnit { slot, state })
+        })
+        .collect()
+}
+
+/// Mount points at or below the given directories (`proc_pid_mountinfo(5)`: the fifth field, with
+/// spaces and the like as octal escapes, which no path of ours has).
+fn mounts_below(mountinfo: &str, dirs: &[PathBuf]) -> Vec<PathBuf> {
+    mountinfo
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4).map(PathBuf::from))
+        .filter(|point| dirs.iter().any(|dir| point.starts_with(dir)))
+        .collect()
+}
+
+/// Loop devices in use and the files behind them.
+fn loop_devices() -> Vec<(String, PathBuf)> {
+    fs::read_dir("/sys/block")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let file = fs::read_to_string(entry.path().join("loop/backing_file")).ok()?;
+            let name = entry.file_name().into_string().ok()?;
+            Some((name, PathBuf::from(file.trim())))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_are_read_with_their_state() {
+        let listing = "runner-ci@1.service loaded active running Runner\n\
+                       runner-ci@2.service loaded failed failed  Runner\n\
+                       runner-ci@02.service loaded active running not ours\n\
+                       \n";
+        let units = read_units(listing);
+        assert_eq!(units.len(), 2);
+        assert!(units[0].is_alive());
+        assert!(!units[1].is_alive());
+    }
+
+    #[test]
+    fn a_mount_counts_when_it_lies_in_a_directory_of_ours() {
+        let mountinfo = "\
+30 29 0:25 / / rw - ext4 /dev/vda rw
+31 30 0:26 / /run/runner-controller/mnt rw - tmpfs x rw
+32 30 0:27 / /run/runner-controller/mnt/root rw - overlay x rw
+33 30 0:28 / /run/runner-controller/mnt2 rw - tmpfs x rw
+";
+        let dirs = [PathBuf::from("/run/runner-controller/mnt")];
+        let found = mounts_below(mountinfo, &dirs);
+        assert_eq!(found.len(), 2);
+    }
+}

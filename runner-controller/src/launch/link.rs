@@ -1,0 +1,197 @@
+//! The slot's veth: addressed at both ends by rtnetlink, found and removed by name.
+//!
+//! No DHCP and no networkd, on neither side: that would take seconds, and a service to trust.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use nix::net::if_::if_nametoindex;
+use nix::sched::{CloneFlags, setns};
+use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
+
+use super::error::OrRefuse;
+use super::{LaunchError, Refusal, trust};
+use crate::config::Place;
+
+/// The veth's name in the container.
+const GUEST_LINK: &str = "host0";
+/// Network, host, container, broadcast.
+const PREFIX: u8 = 30;
+
+/// `ExecStartPost=`: gives the veth its addresses on both sides, and the container its route.
+///
+/// systemd runs it when the container is ready, and calls the unit active when it is done: a runner
+/// is answered only then, so none starts without a network.
+pub fn connect(place: Place<'_>) -> Result<(), LaunchError> {
+    trust::own_unit(&place.id())?;
+    let main = std::env::var("MAINPID").unwrap_or_default();
+    let main: u32 = main.parse().or_refuse(Refusal::Network, || {
+        format!("read $MAINPID, which is {main:?}")
+    })?;
+    let leader = leader(main)
+        .or_refuse(Refusal::Network, || {
+            format!("look for the container's init below process {main}")
+        })?
+        .ok_or_else(|| {
+            LaunchError::plain(
+                Refusal::Network,
+                format!("process {main} has no container's init below it; it has just ended"),
+            )
+        })?;
+    let netns = format!("/proc/{leader}/ns/net");
+    let netns = File::open(&netns).or_refuse(Refusal::Network, || format!("open {netns}"))?;
+    let (host, guest) = (place.host_address(), place.guest_address());
+    let veth = place.veth();
+    in_thread(move || {
+        ipv6_off(&veth);
+        run(address(&veth, host, None))
+    })
+    .or_refuse(Refusal::Network, || {
+        format!("address {} as {host}/{PREFIX}", place.veth())
+    })?;
+    // A thread of its own enters the container's namespace and ends there: nothing else of ours,
+    // no later file or socket, can be there by mistake.
+    in_thread(move || {
+        setns(netns, CloneFlags::CLONE_NEWNET)?;
+        ipv6_off(GUEST_LINK);
+        run(address(GUEST_LINK, guest, Some(host)))
+    })
+    .or_refuse(Refusal::Network, || {
+        format!("address {GUEST_LINK} in the container as {guest}/{PREFIX}")
+    })
+}
+
+/// Removes a veth if there is one. Its other end goes with it.
+pub(super) fn remove(veth: &str) -> io::Result<()> {
+    if !exists(veth) {
+        return Ok(());
+    }
+    let veth = veth.to_owned();
+    in_thread(move || {
+        run(async |handle: Handle| {
+            let Ok(index) = if_nametoindex(veth.as_str()) else {
+                return Ok(());
+            };
+            match handle.link().del(index).execute().await {
+                Ok(()) => Ok(()),
+                // The kernel removes a link by itself when the container's namespace goes.
+                Err(_) if !exists(&veth) => Ok(()),
+                Err(why) => Err(io::Error::other(why)),
+            }
+        })
+    })
+}
+
+/// True if the host has an interface of this name.
+pub(super) fn exists(link: &str) -> bool {
+    if_nametoindex(link).is_ok()
+}
+
+/// The container's init: nspawn's child that is process 1 of a namespace.
+fn leader(main: u32) -> io::Result<Option<u32>> {
+    let children = fs::read_to_string(format!("/proc/{main}/task/{main}/children"))?;
+    for child in children
+        .split_whitespace()
+        .filter_map(|pid| pid.parse().ok())
+    {
+        let status = match fs::read_to_string(format!("/proc/{child}/status")) {
+            Ok(status) => status,
+            Err(why) if why.kind() == io::ErrorKind::NotFound => continue,
+            Err(why) => return Err(why),
+        };
+        if is_init(&status) {
+            return Ok(Some(child));
+        }
+    }
+    Ok(None)
+}
+
+/// `NSpid:` lists a process's ids from our namespace to its innermost.
+fn is_init(status: &str) -> bool {
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("NSpid:"))
+        .is_some_and(|ids| {
+            let ids: Vec<&str> = ids.split_whitespace().collect();
+            ids.len() > 1 && ids.last() == Some(&"1")
+        })
+}
+
+/// Sets up one side; with a gateway it is the container's.
+fn address(
+    link: &str,
+    address: Ipv4Addr,
+    gateway: Option<Ipv4Addr>,
+) -> impl AsyncFnOnce(Handle) -> io::Result<()> {
+    let link = link.to_owned();
+    async move |handle: Handle| {
+        let up = async |index| {
+            let message = LinkUnspec::new_with_index(index).up().build();
+            handle.link().set(message).execute().await
+        };
+        let index = if_nametoindex(link.as_str())?;
+        let add = handle.address().add(index, address.into(), PREFIX);
+        add.replace().execute().await.map_err(io::Error::other)?;
+        up(index).await.map_err(io::Error::other)?;
+        let Some(gateway) = gateway else {
+            return Ok(());
+        };
+        up(if_nametoindex("lo")?).await.map_err(io::Error::other)?;
+        let route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .gateway(gateway)
+            .build();
+        let add = handle.route().add(route).replace().execute();
+        add.await.map_err(io::Error::other)
+    }
+}
+
+/// The rules drop IPv6 anyway; without it there are no router solicitations and no multicast from
+/// each new link. Only this link: jobs may well use `::1`.
+fn ipv6_off(link: &str) {
+    let setting = format!("/proc/sys/net/ipv6/conf/{link}/disable_ipv6");
+    // A kernel without IPv6 has no such file, and needs none.
+    if Path::new(&setting).exists() && fs::write(&setting, "1").is_err() {
+        eprintln!("cannot write {setting}; the link keeps its IPv6 noise, which is dropped");
+    }
+}
+
+/// Netlink sockets and `setns` belong to a thread.
+fn in_thread(work: impl FnOnce() -> io::Result<()> + Send) -> io::Result<()> {
+    std::thread::scope(|scope| {
+        scope
+            .spawn(work)
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
+    })
+}
+
+/// Talks to the kernel from this thread and its network namespace.
+fn run(talk: impl AsyncFnOnce(Handle) -> io::Result<()>) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
+    runtime.block_on(async {
+        let (connection, handle, _) = rtnetlink::new_connection()?;
+        let connection = tokio::spawn(connection);
+        let result = talk(handle).await;
+        connection.abort();
+        result
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_init_is_process_one_of_an_inner_namespace() {
+        assert!(is_init("Name:\tsystemd\nNSpid:\t812\t1\n"));
+        assert!(is_init("NSpid:\t4000\t812\t1\n"));
+        assert!(!is_init("NSpid:\t812\n"));
+        assert!(!is_init("NSpid:\t1\n"));
+        assert!(!is_init("NSpid:\t812\t11\n"));
+        assert!(!is_init(""));
+    }
+}

@@ -1,0 +1,121 @@
+//! What root does for one slot, started by systemd as parts of the slot's unit.
+//!
+//! ```text
+//! ExecStart=      launch    sweep ▸ start record ▸ mounts ▸ becomes systemd-nspawn
+//! ExecStartPost=  connect   addresses both ends of the veth, once the container is ready
+//! ExecStopPost=   sweep     end record ▸ removes whatever the slot left on the host
+//! ```
+//! They take a pool, a slot number and the root-owned configuration, and nothing from the daemon:
+//! who owns the daemon owns no more of root than "start slot 3". Mounts are made in a mount
+//! namespace of the unit's own, so they are gone with its last process, however that one ended.
+
+mod error;
+mod firewall;
+mod guest_files;
+mod layer;
+mod leftovers;
+mod link;
+mod nspawn;
+mod root;
+mod sweep;
+#[cfg(test)]
+pub(crate) mod testing;
+mod trust;
+
+use std::convert::Infallible;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::config::{Config, Place};
+use crate::pool::SlotId;
+use crate::world::{Invocation, LifeStart};
+use crate::{clock, lives};
+
+pub use error::{LaunchError, Refusal};
+pub use leftovers::{Leftover, LeftoverKind, end_units, leftovers};
+pub use link::connect;
+pub use sweep::{sweep, sweep_all, sweep_unowned};
+pub use trust::read_config;
+
+use error::OrRefuse;
+
+/// Who the daemon is; owner of the slots' socket directories.
+pub const DAEMON_USER: &str = "runner-controller";
+
+/// How many lives of a slot keep their records.
+const LIVES_KEPT: usize = 8;
+
+/// Where every launcher mounts, each in its own mount namespace: on the host it stays empty.
+#[must_use]
+pub fn mount_dir(config: &Config) -> PathBuf {
+    config.run_dir.join("mnt")
+}
+
+/// The place that `POOL SLOT` on a command line names; `007` names none.
+pub fn find_place<'a>(
+    config: &'a Config,
+    pool: &str,
+    slot: &str,
+) -> Result<Place<'a>, LaunchError> {
+    let id = SlotId {
+        pool: pool
+            .parse()
+            .or_refuse(Refusal::Config, || "read the pool's name".into())?,
+        slot: slot
+            .parse()
+            .or_refuse(Refusal::Config, || "read the slot's number".into())?,
+    };
+    config.place(&id).ok_or_else(|| {
+        LaunchError::plain(
+            Refusal::Config,
+            format!("the configuration has no slot {id}"),
+        )
+    })
+}
+
+/// Builds the slot's container and becomes `systemd-nspawn`. Returns only if that failed.
+#[must_use]
+pub fn launch(place: Place<'_>) -> LaunchError {
+    match try_launch(place) {
+        Ok(never) => match never {},
+        Err(why) => why,
+    }
+}
+
+fn try_launch(place: Place<'_>) -> Result<Infallible, LaunchError> {
+    let invocation = trust::own_unit(&place.id())?;
+    // Asks nft while the mounts are being made: the answer takes as long as all of them.
+    let firewall = firewall::Check::begin(place.config)?;
+    let mut left = sweep::sweep_host(&place.id());
+    if !left.is_empty() {
+        return Err(left.swap_remove(0));
+    }
+    record_start(place, invocation)?;
+    let tree = root::build(place)?;
+    firewall.finish()?;
+    let arguments = nspawn::arguments(place, &tree);
+    let failed = Command::new("systemd-nspawn")
+        .args(arguments)
+        .envs(nspawn::ENVIRONMENT)
+        .exec();
+    Err(LaunchError::caused(
+        Refusal::Nspawn,
+        "become systemd-nspawn".into(),
+        failed,
+    ))
+}
+
+fn record_start(place: Place<'_>, invocation: Invocation) -> Result<(), LaunchError> {
+    let dir = place.lives_dir();
+    let start = LifeStart {
+        invocation,
+        generation: place.pool.generation(),
+        at: clock::now(),
+    };
+    lives::write_start(&dir, &start).or_refuse(Refusal::Records, || {
+        format!("write the start record to {}", dir.display())
+    })?;
+    lives::prune(&dir, LIVES_KEPT)
+        .or_refuse(Refusal::Records, || format!("prune {}", dir.display()))
+}

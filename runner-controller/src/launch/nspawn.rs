@@ -1,0 +1,216 @@
+//! The arguments of `systemd-nspawn`: values in, arguments out.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use super::guest_files::hostname;
+use super::root::Tree;
+use crate::config::{Image, Place};
+
+/// Where the slot's sockets are in the container.
+const SOCKETS: &str = "/run/runner";
+
+/// Where a store is in the container, wherever it is on the host.
+const STORE: &str = "/nix/store";
+
+/// Said to nspawn by environment, because it has no options for these.
+pub(super) const ENVIRONMENT: [(&str, &str); 3] = [
+    // The root is this life's alone. A lock would be one more file to clean up after a SIGKILL.
+    ("SYSTEMD_NSPAWN_LOCK", "0"),
+    // nspawn's own tmpfs on /tmp has a tenth of the host's memory; in the layer it has a limit.
+    ("SYSTEMD_NSPAWN_TMPFS_TMP", "0"),
+    ("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1"),
+];
+
+/// What the container's PID 1 is told. The console ends in the host's journal, where the runner's
+/// own lines are wanted and the boot's chatter is not; that is in the container's journal.
+const INIT_ARGUMENTS: [&str; 2] = ["systemd.show_status=no", "systemd.log_level=notice"];
+
+/// All arguments, program name excluded.
+pub(super) fn arguments(place: Place<'_>, tree: &Tree) -> Vec<OsString> {
+    let mut list = List::default();
+    list.flag("--quiet");
+    // A .nspawn file of the same name on the host is not ours.
+    list.option("--settings", "no");
+    list.option("--machine", place.id().to_string());
+    list.option("--hostname", hostname(place));
+    list.option("--directory", &tree.root);
+    // The unit of systemd's that we are is the container's; no scope of its own.
+    list.flag("--keep-unit");
+    list.option("--notify-ready", "yes");
+
+    // The root's files have the slot's ids already, by mount.
+    let (uid, ids) = (place.uid_first(), Place::UIDS);
+    list.option("--private-users", format!("{uid}:{ids}"));
+    list.option("--private-users-ownership", "off");
+    // nspawn resets limits to the kernel's own, whatever the unit has.
+    let files = place.pool.limits.open_files;
+    list.option(
+        "--rlimit",
+        format!("RLIMIT_NOFILE={}:{files}", files.min(1024)),
+    );
+
+    // Named by us: nspawn's own name for a link is cut at 15 characters and hashed.
+    list.option("--network-veth-extra", format!("{}:host0", place.veth()));
+    list.option("--resolv-conf", "off");
+    list.option("--timezone", "off");
+    list.option("--link-journal", "no");
+    // A pty of nspawn's own, copied to the unit's journal: the container never holds a file of the
+    // host's, as it would with "pipe".
+    list.option("--console", "read-only");
+
+    // Read-only still lets it connect and write to what is in there, and make nothing new.
+    list.bind("--bind-ro", &tree.sockets, SOCKETS);
+    if let Some(own) = &tree.runner_root {
+        list.bind("--bind", own, place.pool.image.runner_root());
+    }
+    if let Some(store) = &tree.store {
+        list.bind_mapped(store, STORE);
+    }
+
+    match &place.pool.image {
+        Image::Directory { .. } => list.flag("--boot"),
+        Image::Nixos { system, store, .. } => {
+            // Without --boot nspawn does not know that its child is an init.
+            list.option("--kill-signal", "SIGRTMIN+3");
+            let within = system.strip_prefix(store).unwrap_or(system);
+            list.flag(Path::new(STORE).join(within).join("init"));
+        }
+    }
+    for argument in INIT_ARGUMENTS {
+        list.flag(argument);
+    }
+    list.0
+}
+
+#[derive(Default)]
+struct List(Vec<OsString>);
+
+impl List {
+    fn flag(&mut self, flag: impl Into<OsString>) {
+        self.0.push(flag.into());
+    }
+
+    fn option(&mut self, name: &str, value: impl Into<OsString>) {
+        let mut argument = OsString::from(name);
+        argument.push("=");
+        argument.push(value.into());
+        self.0.push(argument);
+    }
+
+    fn bind(&mut self, name: &str, from: &Path, to: impl AsRef<Path>) {
+        let mut value = escaped(from);
+        value.push(":");
+        value.push(escaped(to.as_ref()));
+        self.option(name, value);
+    }
+
+    fn bind_mapped(&mut self, from: &Path, to: &str) {
+        let mut value = escaped(from);
+        value.push(":");
+        value.push(to);
+        value.push(":idmap");
+        self.option("--bind-ro", value);
+    }
+}
+
+/// A path as a part of `from:to:options`, in which nspawn takes a backslash before a colon.
+fn escaped(path: &Path) -> OsString {
+    let text = path.to_string_lossy();
+    PathBuf::from(text.replace('\\', "\\\\").replace(':', "\\:")).into_os_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ByteSize, Config, Layer};
+    use crate::launch::testing;
+
+    fn tree() -> Tree {
+        Tree {
+            root: "/run/rc/mnt/root".into(),
+            sockets: "/run/rc/mnt/sockets".into(),
+            runner_root: None,
+            store: None,
+        }
+    }
+
+    fn lines(config: &Config, slot: &str, tree: &Tree) -> Vec<String> {
+        let place = config.place(&slot.parse().unwrap()).unwrap();
+        arguments(place, tree)
+            .into_iter()
+            .map(|argument| argument.into_string().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn a_directory_image_boots_with_its_slots_names_and_numbers() {
+        let got = lines(&testing::config(), "ci-3", &tree());
+        let wanted = [
+            "--quiet",
+            "--settings=no",
+            "--machine=ci-3",
+            "--hostname=box-ci-3",
+            "--directory=/run/rc/mnt/root",
+            "--keep-unit",
+            "--notify-ready=yes",
+            "--private-users=537001984:65536",
+            "--private-users-ownership=off",
+            "--rlimit=RLIMIT_NOFILE=1024:65536",
+            "--network-veth-extra=rc-ci-3:host0",
+            "--resolv-conf=off",
+            "--timezone=off",
+            "--link-journal=no",
+            "--console=read-only",
+            "--bind-ro=/run/rc/mnt/sockets:/run/runner",
+            "--boot",
+            "systemd.show_status=no",
+            "systemd.log_level=notice",
+        ];
+        assert_eq!(got, wanted);
+    }
+
+    #[test]
+    fn a_nixos_image_starts_the_closures_init_from_the_bound_store() {
+        let mut config = testing::config();
+        config.pools[0].image = Image::Nixos {
+            system: "/srv/store/abc-nixos-system-worker".into(),
+            store: "/srv/store".into(),
+            runner_root: "/var/lib/runner".into(),
+        };
+        let tree = Tree {
+            store: Some("/run/rc/mnt/store".into()),
+            ..tree()
+        };
+        let got = lines(&config, "ci-1", &tree);
+        assert!(got.contains(&"--bind-ro=/run/rc/mnt/store:/nix/store:idmap".to_owned()));
+        assert!(got.contains(&"--kill-signal=SIGRTMIN+3".to_owned()));
+        assert!(!got.contains(&"--boot".to_owned()));
+        let init = "/nix/store/abc-nixos-system-worker/init";
+        let at = got.iter().position(|argument| argument == init).unwrap();
+        assert!(
+            got[at + 1..]
+                .iter()
+                .all(|argument| !argument.starts_with('-'))
+        );
+    }
+
+    #[test]
+    fn with_a_disk_layer_the_runners_own_directory_is_bound_from_memory() {
+        let mut config = testing::config();
+        config.pools[0].layer = Layer::Disk {
+            size: ByteSize(1 << 30),
+        };
+        let tree = Tree {
+            runner_root: Some("/run/rc/mnt/runner".into()),
+            ..tree()
+        };
+        let got = lines(&config, "ci-1", &tree);
+        assert!(got.contains(&"--bind=/run/rc/mnt/runner:/opt/actions-runner".to_owned()));
+    }
+
+    #[test]
+    fn a_colon_in_a_path_stays_part_of_it() {
+        assert_eq!(escaped(Path::new("/a:b\\c")), "/a\\:b\\\\c");
+    }
+}

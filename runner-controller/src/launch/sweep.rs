@@ -1,0 +1,254 @@
+//! What a slot leaves on the host, and its removal. All of it is found by the slot's name, all of it
+//! may be repeated, and a failure stops nothing: every removal is tried and every failure is told.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::mount::{MntFlags, umount2};
+
+use super::error::OrRefuse;
+use super::leftovers::loaded_units;
+use super::{LaunchError, Refusal, link, trust};
+use crate::config::{Config, Place};
+use crate::pool::SlotId;
+use crate::world::{Exit, LifeEnd};
+use crate::{clock, lives};
+
+/// nspawn's directories on the host for a machine. It refuses to start while the first is mounted.
+const NSPAWN_DIRS: [&str; 2] = [
+    "/run/systemd/nspawn/unix-export",
+    "/run/systemd/nspawn/propagate",
+];
+
+/// `ExecStopPost=`: records how the life ended, then removes what it left. Goes on past a failure
+/// and returns all of them; safe to repeat.
+#[must_use]
+pub fn sweep(place: Place<'_>) -> Vec<LaunchError> {
+    let invocation = match trust::own_unit(&place.id()) {
+        Ok(invocation) => invocation,
+        Err(why) => return vec![why],
+    };
+    let variable = |name| std::env::var(name).unwrap_or_default();
+    let memory = trust::own_cgroup()
+        .ok()
+        .and_then(|cgroup| unit_cgroup(&cgroup, &place.id()));
+    let end = LifeEnd {
+        invocation,
+        service_result: variable("SERVICE_RESULT"),
+        exit: exit(&variable("EXIT_CODE"), &variable("EXIT_STATUS")),
+        memory_peak_bytes: memory.as_deref().and_then(memory_peak),
+        oom_kills: memory.as_deref().and_then(oom_kills).unwrap_or_default(),
+        at: clock::now(),
+    };
+    // The record first: it is what the daemon waits for, and the sweep may take its time.
+    let dir = place.lives_dir();
+    let recorded = lives::write_end(&dir, &end).or_refuse(Refusal::Records, || {
+        format!("write the end record to {}", dir.display())
+    });
+    let mut failed: Vec<LaunchError> = recorded.err().into_iter().collect();
+    failed.extend(sweep_host(&place.id()));
+    failed
+}
+
+/// `ExecStartPre=+` of the daemon: sweeps slots that no pool has any more and whose unit does not
+/// run, with their records and socket directories.
+#[must_use]
+pub fn sweep_unowned(config: &Config) -> Vec<LaunchError> {
+    let owned: BTreeSet<SlotId> = config.slots().collect();
+    let unowned: BTreeSet<SlotId> = seen_slots(config).difference(&owned).cloned().collect();
+    if unowned.is_empty() {
+        return Vec::new();
+    }
+    let running = match loaded_units() {
+        Ok(units) => units,
+        Err(why) => return vec![why],
+    };
+    let mut failed = Vec::new();
+    for id in unowned {
+        // It finishes on its own, and the next start of the daemon sweeps it.
+        if running
+            .iter()
+            .any(|unit| unit.slot == id && unit.is_alive())
+        {
+            continue;
+        }
+        failed.extend(sweep_host(&id));
+        for parent in [config.lives_dir(), config.slots_dir()] {
+            let dir = parent.join(id.to_string());
+            // Follows no symlink, whatever the daemon's user made in there.
+            let removed = absent_is_fine(fs::remove_dir_all(&dir));
+            let removed = removed.or_refuse(Refusal::Leftovers, || removing(&dir));
+            failed.extend(removed.err());
+        }
+    }
+    failed
+}
+
+/// Sweeps every slot that is configured or was seen and whose unit does not run.
+#[must_use]
+pub fn sweep_all(config: &Config) -> Vec<LaunchError> {
+    let running = match loaded_units() {
+        Ok(units) => units,
+        Err(why) => return vec![why],
+    };
+    known_slots(config)
+        .iter()
+        .filter(|id| {
+            !running
+                .iter()
+                .any(|unit| unit.slot == **id && unit.is_alive())
+        })
+        .flat_map(sweep_host)
+        .collect()
+}
+
+/// Removes what one slot left outside its own mount namespace.
+pub(super) fn sweep_host(id: &SlotId) -> Vec<LaunchError> {
+    let mut failed = Vec::new();
+    for dir in nspawn_dirs(id) {
+        let removed = remove_mount_point(&dir).or_refuse(Refusal::Leftovers, || removing(&dir));
+        failed.extend(removed.err());
+    }
+    // The kernel takes a link away with the container's namespace, but in its own time, and a new
+    // life with the same link name would fail until then.
+    let veth = veth(id);
+    let removed = link::remove(&veth).or_refuse(Refusal::Leftovers, || removing(Path::new(&veth)));
+    failed.extend(removed.err());
+    failed
+}
+
+/// The slot's directories of nspawn's.
+pub(super) fn nspawn_dirs(id: &SlotId) -> [PathBuf; 2] {
+    NSPAWN_DIRS.map(|parent| Path::new(parent).join(id.to_string()))
+}
+
+/// The slot's link; like [`Place::veth`], for slots that have no place any more.
+pub(super) fn veth(id: &SlotId) -> String {
+    format!("rc-{id}")
+}
+
+/// Slots of the configuration, and those whose directories are there.
+pub(super) fn known_slots(config: &Config) -> BTreeSet<SlotId> {
+    let mut known = seen_slots(config);
+    known.extend(config.slots());
+    known
+}
+
+/// Slots whose directories are there: the mark by which we know a slot to be ours.
+fn seen_slots(config: &Config) -> BTreeSet<SlotId> {
+    [config.lives_dir(), config.slots_dir()]
+        .iter()
+        .filter_map(|dir| fs::read_dir(dir).ok())
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
+fn removing(path: &Path) -> String {
+    format!("remove {}", path.display())
+}
+
+fn remove_mount_point(dir: &Path) -> io::Result<()> {
+    match umount2(dir, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+        // Not there, or not mounted: the usual case.
+        Ok(()) | Err(Errno::ENOENT | Errno::EINVAL) => {}
+        Err(why) => return Err(why.into()),
+    }
+    absent_is_fine(fs::remove_dir(dir))
+}
+
+fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(why) if why.kind() == ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// systemd's `$EXIT_CODE` and `$EXIT_STATUS` (systemd.exec(5)).
+fn exit(code: &str, status: &str) -> Exit {
+    match code {
+        "exited" => status.parse().map_or(Exit::Unknown, Exit::Status),
+        "killed" | "dumped" => Exit::Signal(status.to_owned()),
+        _ => Exit::Unknown,
+    }
+}
+
+/// The unit's own directory: ours may be a sub-group for control processes, as the unit delegates.
+fn unit_cgroup(own: &str, id: &SlotId) -> Option<PathBuf> {
+    let unit = id.unit();
+    let mut path = PathBuf::from("/sys/fs/cgroup");
+    for part in own.split('/').filter(|part| !part.is_empty()) {
+        path.push(part);
+        if part == unit {
+            return Some(path);
+        }
+    }
+    None
+}
+
+/// Absent without the memory controller, or on kernels before 5.19.
+fn memory_peak(cgroup: &Path) -> Option<u64> {
+    fs::read_to_string(cgroup.join("memory.peak"))
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
+}
+
+fn oom_kills(cgroup: &Path) -> Option<u64> {
+    fs::read_to_string(cgroup.join("memory.events"))
+        .ok()?
+        .lines()
+        .find_map(|line| line.strip_prefix("oom_kill "))?
+        .parse()
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn systemds_two_variables_say_how_it_ended() {
+        for (code, status, wanted) in [
+            ("exited", "0", Exit::Status(0)),
+            ("exited", "82", Exit::Status(82)),
+            ("killed", "KILL", Exit::Signal("KILL".into())),
+            ("dumped", "SEGV", Exit::Signal("SEGV".into())),
+            ("", "", Exit::Unknown),
+            ("exited", "CREDENTIALS", Exit::Unknown),
+        ] {
+            assert_eq!(exit(code, status), wanted, "{code} {status}");
+        }
+    }
+
+    #[test]
+    fn memory_is_read_from_the_unit_and_not_from_its_control_group() {
+        let id = "ci-1".parse().unwrap();
+        let below = "/runners.slice/runners-ci.slice/runner-ci@1.service/.control";
+        let wanted = "/sys/fs/cgroup/runners.slice/runners-ci.slice/runner-ci@1.service";
+        assert_eq!(unit_cgroup(below, &id), Some(wanted.into()));
+        assert_eq!(unit_cgroup("/user.slice", &id), None);
+    }
+
+    #[test]
+    fn oom_kills_are_found_among_the_events() {
+        let dir = tempfile::tempdir().unwrap();
+        let events = "low 0\nhigh 3\nmax 9\noom 2\noom_kill 2\noom_group_kill 0\n";
+        fs::write(dir.path().join("memory.events"), events).unwrap();
+        fs::write(dir.path().join("memory.peak"), "1048576\n").unwrap();
+        assert_eq!(oom_kills(dir.path()), Some(2));
+        assert_eq!(memory_peak(dir.path()), Some(1 << 20));
+        assert_eq!(oom_kills(Path::new("/nowhere")), None);
+    }
+
+    #[test]
+    fn a_link_is_named_as_its_place_names_it() {
+        let config = super::super::testing::config();
+        let id: SlotId = "ci-4".parse().unwrap();
+        assert_eq!(veth(&id), config.place(&id).unwrap().veth());
+    }
+}

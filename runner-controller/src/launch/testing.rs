@@ -1,0 +1,68 @@
+//! A configuration for tests of what root does.
+
+use std::time::Duration;
+
+use crate::config::{
+    ByteSize, Config, Cpu, GitHub, Image, Layer, Limits, Network, Pool, Scope, Timeouts,
+};
+
+/// One pool `ci` of four slots.
+pub(crate) fn config() -> Config {
+    Config {
+        host: "box".parse().unwrap(),
+        github: GitHub {
+            scope: Scope::Organization { org: "acme".into() },
+            api_url: "https://api.github.com".parse().unwrap(),
+            api_version: "2022-11-28".into(),
+            token_file: "/etc/runner-controller/token".into(),
+            timeout: Duration::from_secs(30),
+        },
+        network: Network {
+            block: "10.200.0.0/16".parse().unwrap(),
+            resolvers: vec!["9.9.9.9".parse().unwrap(), "1.1.1.1".parse().unwrap()],
+            uid_base: 0x2000_0000,
+        },
+        pools: vec![pool("ci", 0)],
+        state_dir: "/var/lib/runner-controller".into(),
+        run_dir: "/run/runner-controller".into(),
+        layer_dir: "/var/lib/runner-controller-layers".into(),
+        reconcile: Duration::from_mins(1),
+        listen: Vec::new(),
+    }
+}
+
+/// A pool of four slots.
+pub(crate) fn pool(name: &str, offset: u32) -> Pool {
+    Pool {
+        name: name.parse().unwrap(),
+        offset,
+        labels: vec!["self-hosted".into(), name.into()],
+        runner_group: "default".into(),
+        min_idle: 1,
+        min_spare: 1,
+        max_runners: 4,
+        image: Image::Directory {
+            path: "/var/lib/machines/ci".into(),
+            runner_root: "/opt/actions-runner".into(),
+        },
+        layer: Layer::Tmpfs {
+            size: ByteSize(2 << 30),
+        },
+        limits: Limits {
+            memory: ByteSize(6 << 30),
+            cpu: Some(Cpu { millicores: 1500 }),
+            tasks: 4096,
+            io_weight: 100,
+            open_files: 65_536,
+        },
+        timeouts: Timeouts {
+            boot: Duration::from_mins(1),
+            registration: Duration::from_mins(2),
+            spare_age: Duration::from_hours(1),
+            idle_age: Duration::from_hours(2),
+            job: Duration::from_hours(6),
+            stop: Duration::from_secs(100),
+        },
+        work_folder: "/home/runner/work".into(),
+    }
+}
