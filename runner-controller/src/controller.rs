@@ -49,7 +49,7 @@ pub struct Ports<M, R, H, D> {
     /// Calls to GitHub so far, by operation and outcome.
     pub calls: Box<dyn Fn() -> BTreeMap<String, BTreeMap<String, u64>> + Send>,
     /// What a container's exit status says about the launcher, in words, if it is one of its own.
-    pub explain_exit: fn(i32) -> Option<&'static str>,
+    pub explain_exit: fn(i32) -> Option<String>,
 }
 
 /// What an operator can ask for.
@@ -184,7 +184,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     pub async fn run(
         mut self,
         mut sights: mpsc::Receiver<Sight>,
-        mut requests: mpsc::Receiver<Request>,
+        requests: &mut mpsc::Receiver<Request>,
         stop: impl Future<Output = ()>,
     ) {
         let mut stop = std::pin::pin!(stop);

@@ -263,6 +263,12 @@ impl Config {
         self.run_dir.join("api.sock")
     }
 
+    /// The daemon's own directory, in which that socket really lies: the run directory is root's.
+    #[must_use]
+    pub fn api_dir(&self) -> PathBuf {
+        self.run_dir.join("api")
+    }
+
     /// Root-owned parent of all life records.
     #[must_use]
     pub fn lives_dir(&self) -> PathBuf {
