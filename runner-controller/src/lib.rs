@@ -5,6 +5,7 @@ pub mod clock;
 pub mod config;
 pub mod controller;
 pub mod guest;
+pub mod handshake;
 pub mod hostfiles;
 pub mod http;
 pub mod launch;
