@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Answer, Sim};
-use github_sim::{JobSpec, JobStatus, PageGlitch, PlantedRunner, Settings};
+use github_sim::{Action, Endpoint, JobSpec, JobStatus, PageGlitch, PlantedRunner, Rule, Settings};
 use serde_json::{Value, json};
 
 const ORG: &str = "/orgs/acme/actions/runners";
@@ -366,6 +366,25 @@ fn a_burst_of_mints_meets_the_secondary_limit() {
     let refused = sim.mint("r3", &["ci"]);
     assert_eq!((refused.status, refused.header("retry-after")), (403, "60"));
     assert!(refused.text.contains("secondary rate limit"));
+}
+
+#[test]
+fn too_many_calls_at_once_meet_the_secondary_limit() {
+    let sim = Sim::with(Settings {
+        secondary_limits: true,
+        concurrent_calls: 1,
+        ..Settings::default()
+    });
+    let slow = Rule::on(Endpoint::List, 1, Action::Delay { ms: 1000 });
+    sim.control().add_faults([slow]);
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| sim.call("GET", ORG, None).status);
+        while sim.control().faults()[0].times == Some(1) {
+            std::thread::yield_now();
+        }
+        assert_eq!(sim.call("GET", ORG, None).status, 403);
+        assert_eq!(first.join().unwrap(), 200);
+    });
 }
 
 #[test]
