@@ -56,6 +56,7 @@ pub enum Command {
     /// Destroy every container of this host, jobs included, deregister their runners, and check
     /// that nothing is left. The pool refills unless --stay-down is given.
     CleanupAllContainers {
+        /// Whether to ask first.
         #[command(flatten)]
         confirm: Confirm,
         /// Start nothing afterwards.
