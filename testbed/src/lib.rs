@@ -15,6 +15,7 @@
 //! - [`verify`] with [`claims`], [`demo`], [`bench`]: the three commands.
 
 pub mod bed;
+pub mod bench;
 pub mod binaries;
 pub mod claims;
 pub mod config;

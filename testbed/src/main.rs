@@ -4,16 +4,16 @@ use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use testbed::bed::Bed;
+use testbed::bench;
 use testbed::binaries::Profile;
-use testbed::demo;
 use testbed::host::{self, TestHost};
 use testbed::verify::{self, Part, Selection};
-use testbed::{inner, net, supervise};
+use testbed::{demo, inner, net, supervise};
 
 #[derive(Debug, Parser)]
 #[command(version, about)]
@@ -37,6 +37,21 @@ enum Verb {
         /// Run what is shipped, not what is quick to build
         #[arg(long)]
         release: bool,
+    },
+    /// Measure how fast lives follow each other, and what the daemon costs
+    BenchLife {
+        /// Write figures and samples here
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+        /// Lives of each kind, ours and the floor's in turns; at least 15
+        #[arg(long, default_value_t = 20)]
+        pairs: usize,
+        /// Quick jobs over four slots
+        #[arg(long, default_value_t = 200)]
+        jobs: usize,
+        /// How long to watch the daemon do nothing
+        #[arg(long, default_value = "125s", value_parser = humantime::parse_duration)]
+        idle: Duration,
     },
     /// Check everything, and close with a count
     Verify {
@@ -134,6 +149,20 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Demo { keep, release } => {
             let profile = profile(release);
             supervised(keep, || demo::demo(demo::Options { keep, profile }))
+        }
+        Verb::BenchLife {
+            json,
+            pairs,
+            jobs,
+            idle,
+        } => {
+            let options = bench::Options {
+                json,
+                pairs,
+                jobs,
+                idle,
+            };
+            supervised(false, || bench::bench(&options))
         }
         Verb::Verify {
             only,
