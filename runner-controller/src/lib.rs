@@ -3,4 +3,5 @@
 pub mod config;
 pub mod github;
 pub mod pool;
+pub mod store;
 pub mod world;

@@ -8,7 +8,7 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
-use crate::pool::{RunnerName, SlotId};
+use crate::pool::{Job, Runner, RunnerName, SlotId, Timestamp};
 
 pub use crate::pool::{
     Deleted, Exit, Invocation, JobNote, LifeEnd, LifeStart, Registration, RunnerId, UnitSight,
@@ -219,5 +219,99 @@ pub trait Handshake: Send + Sync + 'static {
         &self,
         slot: &SlotId,
         config: JitConfig,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+}
+
+/// What is kept of a life while it lasts, for the daemon that comes after this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LifeRecord {
+    /// The slot; one record each.
+    pub slot: SlotId,
+    /// The boot that `since`, `born` and the job's `since` are counted in. Under another boot id
+    /// the life ended with its host.
+    pub boot_id: String,
+    /// systemd's name for the start, once seen.
+    pub invocation: Option<Invocation>,
+    /// The phase's name.
+    pub phase: String,
+    /// Since when it is in that phase.
+    pub since: Timestamp,
+    /// When it was started.
+    pub born: Timestamp,
+    /// Its registration.
+    pub runner: Option<Runner>,
+    /// Its job.
+    pub job: Option<Job>,
+}
+
+/// How a life ended, kept for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerdictRecord {
+    /// The slot it was in.
+    pub slot: SlotId,
+    /// The verdict's name.
+    pub verdict: String,
+    /// Its runner's name.
+    pub runner: Option<String>,
+    /// Its runner's id at GitHub.
+    pub runner_id: Option<RunnerId>,
+    /// What its job said of itself.
+    pub job: Option<JobNote>,
+    /// When it was started, in milliseconds since 1970.
+    pub born_unix_ms: u64,
+    /// When it ended, in milliseconds since 1970.
+    pub ended_unix_ms: u64,
+    /// How long its job ran, in milliseconds.
+    pub job_ms: Option<u64>,
+    /// How its unit ended, for people: `exit 0`, `signal KILL`.
+    pub exit: Option<String>,
+    /// Highest memory use in bytes, if the kernel counted it.
+    pub memory_peak_bytes: Option<u64>,
+    /// Processes the kernel killed for want of memory.
+    pub oom_kills: u64,
+    /// systemd's name for the start. A start has one verdict.
+    pub invocation: Option<String>,
+}
+
+/// What survives a restart of the daemon: lives, verdicts, settings. Never a secret.
+///
+/// Calls take effect in the order in which they were begun. A call that failed changed nothing and
+/// may be repeated. Cancelling one stops the waiting, not the writing.
+pub trait Records: Send + Sync + 'static {
+    /// Why a call failed.
+    type Error: Failure;
+
+    /// Every life on record, by slot. Records that cannot be read are left out, with a warning in
+    /// the journal.
+    fn load(&self) -> impl Future<Output = Result<Vec<LifeRecord>, Self::Error>> + Send;
+
+    /// Keeps a life's record, in place of the one its slot had.
+    fn put(&self, life: LifeRecord) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Drops the record of a slot. None there counts as done.
+    fn remove(&self, slot: SlotId) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Ends a life: drops its slot's record and keeps the verdict, both or neither. A second
+    /// verdict on the same invocation is not kept, so that repeating is safe.
+    fn close(&self, verdict: VerdictRecord)
+    -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// The last `count` verdicts, newest first.
+    fn recent(
+        &self,
+        count: usize,
+    ) -> impl Future<Output = Result<Vec<VerdictRecord>, Self::Error>> + Send;
+
+    /// A setting that people made while the daemon ran, such as a drain.
+    fn setting(
+        &self,
+        key: &str,
+    ) -> impl Future<Output = Result<Option<String>, Self::Error>> + Send;
+
+    /// Keeps a setting; `None` drops it.
+    fn set_setting(
+        &self,
+        key: &str,
+        value: Option<String>,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 }
