@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use runner_controller::cli::{Cli, Command, SlotArgs};
+use runner_controller::world::chain;
 use runner_controller::{commands, config, guest, hostfiles, launch};
 
 fn main() -> ExitCode {
@@ -86,7 +87,7 @@ fn for_slot(
 
 fn report(failed: &[launch::LaunchError]) -> ExitCode {
     for error in failed {
-        eprintln!("runner-controller: {error}");
+        eprintln!("runner-controller: {}", chain(error));
     }
     failed.first().map_or(ExitCode::SUCCESS, |error| {
         ExitCode::from(error.refusal.code())
