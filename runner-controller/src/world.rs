@@ -8,109 +8,17 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
-use crate::pool::{RunnerName, SlotId, Timestamp};
+use crate::pool::{Job, Runner, RunnerName, SlotId, Timestamp};
+
+pub use crate::pool::{
+    Deleted, Exit, Invocation, JobNote, LifeEnd, LifeStart, Registration, RunnerId, UnitSight,
+    UnitState,
+};
 
 /// An error the controller can weigh.
 pub trait Failure: std::error::Error + Send + Sync + 'static {
     /// True if the same call may well work later without anybody changing anything.
     fn is_transient(&self) -> bool;
-}
-
-/// systemd's 128-bit name of one start of a unit, 32 lower-case hexadecimal digits.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Invocation(String);
-
-impl Invocation {
-    /// Reads systemd's spelling; `None` for anything else (an empty id means "never started").
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let good = text.len() == 32
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-        good.then(|| Self(text.to_owned()))
-    }
-
-    /// The id as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Invocation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// A unit's `ActiveState`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum UnitState {
-    /// Not loaded, never started, or ended well.
-    Inactive,
-    /// Being started: the container boots.
-    Activating,
-    /// Booted and its network set.
-    Active,
-    /// Being stopped.
-    Deactivating,
-    /// Ended badly; stays loaded until reset or started again.
-    Failed,
-}
-
-/// What the launcher wrote when it started a life (`lives/<slot>/<invocation>.start.json`).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LifeStart {
-    /// The start it belongs to.
-    pub invocation: Invocation,
-    /// Which image, layer and limits it was started with; see `Pool::generation` in `config`.
-    pub generation: String,
-    /// When the launcher ran.
-    pub at: Timestamp,
-}
-
-/// What root wrote when a life ended (`lives/<slot>/<invocation>.end.json`).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LifeEnd {
-    /// The start it belongs to.
-    pub invocation: Invocation,
-    /// systemd's `$SERVICE_RESULT`: `success`, `exit-code`, `signal`, `timeout`, `oom-kill`, …
-    pub service_result: String,
-    /// How the main process, and with it the container, ended.
-    pub exit: Exit,
-    /// Highest memory use in bytes, if the kernel counted it.
-    pub memory_peak_bytes: Option<u64>,
-    /// Processes the kernel killed for want of memory.
-    pub oom_kills: u64,
-    /// When the record was written.
-    pub at: Timestamp,
-}
-
-/// How a process ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Exit {
-    /// It exited with this status. The container's is its runner's.
-    Status(i32),
-    /// A signal ended it (`KILL`, `SEGV`, …).
-    Signal(String),
-    /// It never ran, or nobody saw how it ended.
-    Unknown,
-}
-
-/// One slot's unit as it is now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnitSight {
-    /// The slot.
-    pub slot: SlotId,
-    /// Its state.
-    pub state: UnitState,
-    /// The start this state belongs to; `None` when the unit is not loaded.
-    pub invocation: Option<Invocation>,
-    /// The newest start record of the slot (of `invocation`, if that is known).
-    pub start: Option<LifeStart>,
-    /// The newest end record of the slot (of `invocation`, if that is known and it has ended).
-    pub end: Option<LifeEnd>,
 }
 
 /// What arrives without being asked for.
@@ -137,19 +45,6 @@ pub enum Sight {
     },
 }
 
-/// What a job-started hook said. Shown, never acted on beyond "a job has started here".
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct JobNote {
-    /// `GITHUB_REPOSITORY`, at most 140 printable ASCII characters.
-    pub repository: String,
-    /// `GITHUB_RUN_ID`, digits.
-    pub run_id: String,
-    /// `GITHUB_JOB`, at most 100 printable ASCII characters.
-    pub job: String,
-    /// `GITHUB_WORKFLOW`, at most 100 printable ASCII characters.
-    pub workflow: String,
-}
-
 /// Units of ours, by slot. Nothing here waits for a unit to change: that arrives as a [`Sight`].
 pub trait Machines: Send + Sync + 'static {
     /// Why a call failed.
@@ -170,16 +65,6 @@ pub trait Machines: Send + Sync + 'static {
     /// Looks at every unit of ours that systemd has loaded, pools that the configuration no longer
     /// has included. A slot that is not in the answer has no unit.
     fn look(&self) -> impl Future<Output = Result<Vec<UnitSight>, Self::Error>> + Send;
-}
-
-/// A runner's id at GitHub. May exceed 32 bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RunnerId(pub u64);
-
-impl fmt::Display for RunnerId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
-    }
 }
 
 /// The encoded JIT config: a bearer secret until its runner is gone. Never printed.
@@ -226,28 +111,6 @@ pub struct Minted {
     pub id: RunnerId,
     /// What the runner needs to be that runner.
     pub config: JitConfig,
-}
-
-/// A runner as GitHub's list shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Registration {
-    /// GitHub's id.
-    pub id: RunnerId,
-    /// Its name, ours or anybody's.
-    pub name: String,
-    /// `status` is `online`.
-    pub online: bool,
-    /// It runs a job.
-    pub busy: bool,
-}
-
-/// What a DELETE settled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Deleted {
-    /// 204, or 404: there is no such runner any more.
-    Gone,
-    /// 422: it is running a job, so it is busy whatever it looked like.
-    Busy,
 }
 
 /// Why GitHub did not do what was asked, in the kinds that call for different deeds.
@@ -356,5 +219,93 @@ pub trait Handshake: Send + Sync + 'static {
         &self,
         slot: &SlotId,
         config: JitConfig,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+}
+
+/// What sits in a slot, as it is kept over a restart of the daemon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LifeRecord {
+    /// The slot.
+    pub slot: SlotId,
+    /// The boot it belongs to; timestamps of another boot mean nothing.
+    pub boot_id: String,
+    /// systemd's name for the start, once seen.
+    pub invocation: Option<Invocation>,
+    /// The phase's name.
+    pub phase: String,
+    /// Since when it is in that phase.
+    pub since: Timestamp,
+    /// When it was started.
+    pub born: Timestamp,
+    /// Its registration.
+    pub runner: Option<Runner>,
+    /// Its job.
+    pub job: Option<Job>,
+}
+
+/// How a life ended, for the history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerdictRecord {
+    /// The slot.
+    pub slot: SlotId,
+    /// The verdict's name.
+    pub verdict: String,
+    /// The runner's name at GitHub.
+    pub runner: Option<String>,
+    /// Its id there.
+    pub runner_id: Option<RunnerId>,
+    /// What its job said of itself.
+    pub job: Option<JobNote>,
+    /// When it was started, milliseconds since 1970.
+    pub born_unix_ms: u64,
+    /// When its end was seen, milliseconds since 1970.
+    pub ended_unix_ms: u64,
+    /// How long its job ran, milliseconds.
+    pub job_ms: Option<u64>,
+    /// How it exited, in words.
+    pub exit: Option<String>,
+    /// Highest memory use, bytes.
+    pub memory_peak_bytes: Option<u64>,
+    /// Processes killed for want of memory.
+    pub oom_kills: u64,
+    /// systemd's name for the start.
+    pub invocation: Option<String>,
+}
+
+/// What neither systemd nor GitHub remembers. Losing it loses history, never a job.
+pub trait Records: Send + Sync + 'static {
+    /// Why a call failed.
+    type Error: Failure;
+
+    /// Every slot's record.
+    fn load(&self) -> impl Future<Output = Result<Vec<LifeRecord>, Self::Error>> + Send;
+
+    /// Keeps a slot's record, in place of the one before.
+    fn put(&self, record: LifeRecord) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Forgets a slot's record.
+    fn remove(&self, slot: SlotId) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Forgets the slot's record and adds a verdict to the history, both or neither.
+    fn close(&self, verdict: VerdictRecord)
+    -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// The newest verdicts, newest first.
+    fn recent(
+        &self,
+        count: usize,
+    ) -> impl Future<Output = Result<Vec<VerdictRecord>, Self::Error>> + Send;
+
+    /// A setting that outlives the daemon.
+    fn setting(
+        &self,
+        key: &'static str,
+    ) -> impl Future<Output = Result<Option<String>, Self::Error>> + Send;
+
+    /// Changes a setting; `None` forgets it.
+    fn set_setting(
+        &self,
+        key: &'static str,
+        value: Option<String>,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 }

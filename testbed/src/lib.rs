@@ -1,1 +1,29 @@
-//! Under construction.
+//! The test host, and what is done on it: the demo, the system tests and the benchmark.
+//!
+//! A *test host* is a Debian 13 root filesystem with real systemd, booted by systemd-nspawn with
+//! all capabilities, a cgroup and a network of its own. In it our daemon is installed as an
+//! operator would install it, and runs real nspawn containers. It needs root and package mirrors;
+//! systemd need not be process 1 of the machine.
+//!
+//! The rooms, from the ground up:
+//! - [`bed`]: directories, locks and packages of the machine we are on;
+//! - [`rootfs`]: root filesystems, built once and kept;
+//! - [`host`]: boots, enters and removes the test host ([`inner`] is what runs on the way in);
+//! - [`net`]: the test host's internet; [`sim`]: the stand-in for GitHub that lives in it;
+//! - [`lab`]: all that with our daemon on top, and the verbs that tests are written in;
+//! - [`verify`] with [`claims`], [`demo`], [`bench`]: the three commands.
+
+pub mod bed;
+pub mod binaries;
+pub mod claims;
+pub mod config;
+pub mod host;
+pub mod image;
+pub mod inner;
+pub mod lab;
+pub mod net;
+pub mod rootfs;
+pub mod sim;
+pub mod supervise;
+pub mod verify;
+pub mod wait;

@@ -1,3 +1,196 @@
-//! Under construction.
+//! Command line of the test bed: the test host, the demo, the system tests, the benchmark.
 
-fn main() {}
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use testbed::bed::Bed;
+use testbed::binaries::Profile;
+use testbed::host::{self, TestHost};
+use testbed::verify::{self, Part, Selection};
+use testbed::{inner, net, supervise};
+
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// The bare test host
+    Host {
+        #[command(subcommand)]
+        verb: HostVerb,
+    },
+    /// Check everything, and close with a count
+    Verify {
+        /// Nothing but this part
+        #[arg(long, value_enum)]
+        only: Option<Part>,
+        /// Leave the test host up
+        #[arg(long)]
+        keep: bool,
+        /// Test what is shipped, not what is quick to build
+        #[arg(long)]
+        release: bool,
+        /// Only claims and tests whose name contains this
+        #[arg(default_value = "")]
+        filter: String,
+    },
+    /// What runs on the way into the test host
+    #[command(hide = true)]
+    Inner {
+        #[command(subcommand)]
+        verb: InnerVerb,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum HostVerb {
+    /// Boot it, and build what is missing
+    Up,
+    /// Run a command in it as root
+    Exec {
+        /// The command and its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        command: Vec<String>,
+    },
+    /// A shell in it
+    Shell,
+    /// End it and remove what is left of it but the cache
+    Down,
+    /// Down, then delete the cache
+    Purge,
+}
+
+#[derive(Debug, Subcommand)]
+enum InnerVerb {
+    /// Become the systemd-nspawn of a test host
+    Boot {
+        /// How, as JSON
+        spec: PathBuf,
+    },
+    /// Be whoever answers in a network of the test host
+    Answer {
+        /// Tell everybody who connects here from where they seem to come
+        #[arg(long)]
+        http: Vec<SocketAddr>,
+        /// Resolve names here
+        #[arg(long)]
+        dns: Option<SocketAddr>,
+    },
+    /// Become a command in a test host
+    Enter {
+        /// Its process 1
+        #[arg(long)]
+        init: i32,
+        /// The cgroup to join
+        #[arg(long)]
+        cgroup: PathBuf,
+        /// The command and its arguments
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse_from(arguments(std::env::args())).command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("testbed: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `cargo verify -- --only system` and `cargo verify --only system` mean the same: the alias ends
+/// with a verb, so cargo passes a `--` on that would make everything after it positional.
+fn arguments(given: impl Iterator<Item = String>) -> impl Iterator<Item = String> {
+    given
+        .enumerate()
+        .filter(|(at, word)| *at != 2 || word != "--")
+        .map(|(_, word)| word)
+}
+
+fn run(verb: Verb) -> Result<ExitCode> {
+    match verb {
+        Verb::Host { verb } => on_host(&verb),
+        Verb::Verify {
+            only,
+            keep,
+            release,
+            filter,
+        } => {
+            let profile = if release {
+                Profile::Release
+            } else {
+                Profile::Dev
+            };
+            let selection = Selection {
+                only,
+                filter,
+                keep,
+                profile,
+            };
+            supervised(keep, || verify::verify(&selection))
+        }
+        Verb::Inner { verb } => on_the_way_in(&verb).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+/// Runs a command that boots a host. None is left, whether it ends, fails or is interrupted.
+fn supervised(keep: bool, work: impl FnOnce() -> Result<bool>) -> Result<ExitCode> {
+    if supervise::is_worker() {
+        return Ok(if work()? {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        });
+    }
+    supervise::supervise(|| {
+        if keep {
+            Ok(())
+        } else {
+            host::end(&Bed::open()?)
+        }
+    })
+}
+
+fn on_the_way_in(verb: &InnerVerb) -> Result<()> {
+    match verb {
+        InnerVerb::Boot { spec } => inner::boot(spec),
+        InnerVerb::Answer { http, dns } => net::answer(http, *dns),
+        InnerVerb::Enter {
+            init,
+            cgroup,
+            command,
+        } => inner::enter(*init, cgroup, command),
+    }
+}
+
+fn on_host(verb: &HostVerb) -> Result<ExitCode> {
+    let bed = Bed::open()?;
+    let running = || {
+        TestHost::running(&bed)
+            .context("no test host runs; `cargo run -p testbed -- host up` boots one")
+    };
+    match verb {
+        HostVerb::Up => {
+            let start = Instant::now();
+            let host = TestHost::up(&bed)?;
+            net::bring_up(&host)?;
+            host::announce(&host, start.elapsed())?;
+        }
+        HostVerb::Exec { command } => return Err(running()?.command(command).exec().into()),
+        HostVerb::Shell => return Err(running()?.command(&["bash", "-l"]).exec().into()),
+        HostVerb::Down => host::end(&bed)?,
+        HostVerb::Purge => host::purge(&bed)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -5,7 +5,7 @@
 
 mod check;
 mod place;
-mod raw;
+mod section;
 mod units;
 
 use std::fmt;

@@ -1,10 +1,38 @@
 //! The core: what a pool is, where each of its runners is in its life, and what to do next.
 //!
 //! Std only. No clock, no randomness, no I/O, no `await`: `now` and dice are arguments, and nothing
-//! here knows GitHub, systemd or files. That is what makes every decision testable by the thousand.
+//! here knows D-Bus, HTTP or files. That is what makes every decision testable by the thousand.
+//!
+//! ```text
+//!  vacant ──start──▶ booting ──asks──▶ spare ──mint, answer──▶ registering ──online──▶ idle ──job──▶ busy
+//!     ▲                 │                │                          │                    │            │
+//!     └──── closed: unit gone, verdict given ◀── retiring ◀── timeout, age, drain, roll, end ─────────┘
+//! ```
+//! [`Pool`] is what is known, [`plan`] says what to do, and the methods of [`Pool`] fold in what
+//! came of it. A registration that outlives its machine goes to the [`Ledger`].
 
+mod backoff;
+mod ledger;
+mod life;
 mod names;
+mod plan;
+mod sight;
+mod spec;
+mod state;
 mod time;
 
+pub use backoff::{Backoff, Backoffs, Trouble};
+pub use ledger::Ledger;
+pub use life::{Cause, Closed, Job, Life, Phase, Runner, Verdict};
 pub use names::{HostId, InvalidName, PoolName, RunnerName, Slot, SlotId};
+pub use plan::{Ending, Gate, Step, next_deadline, plan};
+pub use sight::{
+    Deleted, Exit, Invocation, JobNote, LifeEnd, LifeStart, Registration, RunnerId, UnitSight,
+    UnitState,
+};
+pub use spec::{Spec, Timeouts};
+pub use state::{Adopted, MintOutcome, Pool};
 pub use time::Timestamp;
+
+#[cfg(test)]
+mod tests;

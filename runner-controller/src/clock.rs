@@ -1,0 +1,26 @@
+//! The clock that the core is not to read itself.
+
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+
+use crate::pool::Timestamp;
+
+/// Milliseconds since the host booted, suspended time included.
+#[must_use]
+pub fn now() -> Timestamp {
+    // CLOCK_BOOTTIME exists since Linux 2.6.39; a kernel without it runs none of this.
+    let time = clock_gettime(ClockId::CLOCK_BOOTTIME)
+        .map(Duration::from)
+        .unwrap_or_default();
+    Timestamp::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// This boot's id (proc(5), `/proc/sys/kernel/random/boot_id`); empty if it cannot be read.
+#[must_use]
+pub fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
+}

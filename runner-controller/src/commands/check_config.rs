@@ -1,0 +1,31 @@
+//! `check-config`.
+
+use std::path::Path;
+
+use crate::config::{self, Mistakes};
+
+/// Checks a file, with `host` also what only the host can tell. Prints what was read.
+pub fn check_config(path: &Path, host: bool) -> anyhow::Result<()> {
+    let config = config::load(path)?;
+    if host {
+        let list = config::check_host(&config);
+        if !list.is_empty() {
+            return Err(Mistakes { file: path.to_owned(), list }.into());
+        }
+    }
+    println!("{}: good", path.display());
+    println!("host {} registers at {} ({})", config.host, config.github.scope, config.github.api_url);
+    for pool in &config.pools {
+        let last = pool.offset + u32::from(pool.max_runners) - 1;
+        println!(
+            "pool {}: {} idle, {} spare, at most {} runners, places {} to {last}, labels {}",
+            pool.name,
+            pool.min_idle,
+            pool.min_spare,
+            pool.max_runners,
+            pool.offset,
+            pool.labels.join(" ")
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,201 @@
+use super::*;
+
+const GOOD: &str = r#"
+host = "runner-01"
+[github]
+url = "https://github.com/acme/widgets"
+token_file = "/run/agenix/github-runner"
+[network]
+block = "10.200.0.0/24"
+resolvers = ["9.9.9.9"]
+[pools.ci]
+labels = ["self-hosted", "ci"]
+max_runners = 4
+image = { kind = "directory", path = "/var/lib/runner-images/debian" }
+[pools.big]
+labels = ["big"]
+offset = 4
+max_runners = 2
+image = { kind = "nixos", system = "/nix/store/abc-nixos-system" }
+layer = { kind = "disk", size = "40 GiB" }
+limits = { memory = "6 GiB", cpu = 1.5 }
+timeouts = { job = "2h" }
+"#;
+
+fn keys(text: &str) -> Vec<String> {
+    parse(Path::new("config.toml"), text)
+        .expect_err("it should have mistakes")
+        .list
+        .into_iter()
+        .map(|mistake| mistake.key)
+        .collect()
+}
+
+/// The keys that are wrong after one change to a good file.
+fn change(from: &str, to: &str) -> Vec<String> {
+    assert!(GOOD.contains(from), "{from}");
+    keys(&GOOD.replacen(from, to, 1))
+}
+
+#[test]
+fn a_good_file_is_read_with_its_defaults() {
+    let config = parse(Path::new("config.toml"), GOOD).unwrap();
+    assert_eq!(config.github.api_url.as_str(), "https://api.github.com/");
+    let [big, ci] = &config.pools[..] else {
+        panic!("two pools, by name")
+    };
+    assert_eq!((ci.min_idle, ci.min_spare, ci.offset), (1, 1, 0));
+    assert_eq!(big.layer.size(), ByteSize(40 << 30));
+    assert_eq!(big.limits.cpu.unwrap().quota(), "150%");
+    let place = config.place(&"big-2".parse().unwrap()).unwrap();
+    assert_eq!(place.number(), 5);
+    assert_eq!(place.guest_address().to_string(), "10.200.0.22");
+    assert_eq!(place.uid_first(), 0x1000_0000 + 5 * 65_536);
+    assert!(config.place(&"big-3".parse().unwrap()).is_none());
+}
+
+#[test]
+fn every_mistake_is_reported_at_once() {
+    let found = keys(
+        r#"
+hots = "x"
+[github]
+url = "ftp://github.com"
+api_url = "http://10.0.0.1"
+token_file = "token"
+[network]
+block = "10.200.0.1/24"
+resolvers = ["127.0.0.53"]
+[pools.CI]
+labels = []
+max_runners = "four"
+image = { kind = "docker" }
+timeouts = { job = "9 days" }
+"#,
+    );
+    for key in [
+        "hots",
+        "host",
+        "github.url",
+        "github.api_url",
+        "github.token_file",
+        "network.block",
+        "network.resolvers",
+        "pools.CI.(name)",
+        "pools.CI.labels",
+        "pools.CI.max_runners",
+        "pools.CI.image.kind",
+        "pools.CI.timeouts.job",
+    ] {
+        assert!(found.iter().any(|found| found == key), "{key} in {found:?}");
+    }
+}
+
+#[test]
+fn each_mistake_names_its_key() {
+    let table: &[(&str, &str, &str)] = &[
+        ("host = \"runner-01\"", "host = \"Runner_01\"", "host"),
+        ("offset = 4", "offset = 3", "pools.big.offset"),
+        ("offset = 4", "offset = 63", "pools.big.max_runners"),
+        (
+            "max_runners = 4",
+            "max_runners = 4\nmin_idle = 5",
+            "pools.ci.max_runners",
+        ),
+        (
+            "max_runners = 4",
+            "max_runners = 1000",
+            "pools.ci.max_runners",
+        ),
+        (
+            "max_runners = 4",
+            "max_runners = 4\nmin_idle = 0",
+            "pools.ci.min_idle",
+        ),
+        ("\"9.9.9.9\"", "\"10.200.0.9\"", "network.resolvers"),
+        ("\"9.9.9.9\"", "", "network.resolvers"),
+        ("10.200.0.0/24", "8.8.8.0/24", "network.block"),
+        ("[\"big\"]", "[\"big\", \"BIG\"]", "pools.big.labels"),
+        ("[\"big\"]", "[\"a,b\"]", "pools.big.labels"),
+        (
+            "[\"big\"]",
+            "[\"big\"]\nrunner_group = \"other\"",
+            "pools.big.runner_group",
+        ),
+        ("\"40 GiB\"", "\"40\"", "pools.big.layer.size"),
+        ("\"6 GiB\"", "6", "pools.big.limits.memory"),
+        ("1.5", "0", "pools.big.limits.cpu"),
+        ("\"2h\"", "\"2\"", "pools.big.timeouts.job"),
+        (
+            "job = \"2h\"",
+            "registration = \"90s\"",
+            "pools.big.timeouts.registration",
+        ),
+        (
+            "/nix/store/abc-nixos-system",
+            "/srv/abc",
+            "pools.big.image.system",
+        ),
+        (
+            "/run/agenix/github-runner",
+            "/nix/store/token",
+            "github.token_file",
+        ),
+        (
+            "/var/lib/runner-images/debian",
+            "/var/lib/../x",
+            "pools.ci.image.path",
+        ),
+        ("acme/widgets", "enterprises/acme", "github.url"),
+        (
+            "[network]",
+            "[network]\nuid_base = 600000",
+            "network.uid_base",
+        ),
+        (
+            "[network]",
+            "[network]\nuid_base = 1878917120",
+            "pools.ci.max_runners",
+        ),
+    ];
+    for (from, to, key) in table {
+        let found = change(from, to);
+        assert!(
+            found.iter().any(|found| found == key),
+            "{to}: {key} in {found:?}"
+        );
+    }
+}
+
+#[test]
+fn the_api_follows_from_the_web_address() {
+    for (web, api) in [
+        ("https://github.com/acme", "https://api.github.com/"),
+        ("https://acme.ghe.com/acme/x", "https://api.acme.ghe.com/"),
+        (
+            "https://git.example.com/acme/x",
+            "https://git.example.com/api/v3",
+        ),
+    ] {
+        assert_eq!(scope(web).unwrap().1.as_str(), api);
+    }
+}
+
+#[test]
+fn a_mistake_says_what_to_write() {
+    let text = parse(Path::new("config.toml"), "host = 3")
+        .unwrap_err()
+        .to_string();
+    assert!(text.starts_with("config.toml: "), "{text}");
+    assert!(text.contains("write: host = \"runner-01\""), "{text}");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_the_parser_panic(text in ".{0,400}", at in 0..GOOD.len()) {
+        let _ = parse(Path::new("config.toml"), &text);
+        if GOOD.is_char_boundary(at) {
+            let _ = parse(Path::new("config.toml"), &format!("{}{text}{}", &GOOD[..at], &GOOD[at..]));
+        }
+    }
+}

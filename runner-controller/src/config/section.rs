@@ -1,0 +1,295 @@
+//! Reading one table of the file key by key, so that one run reports every mistake.
+//!
+//! serde stops at the first one, and somebody who edits a file on a host that will not start
+//! deserves the whole list.
+
+use std::cell::RefCell;
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use toml::{Table, Value};
+
+use super::Mistake;
+
+/// The mistakes found so far, shared by all sections of a file.
+#[derive(Debug, Default)]
+pub(super) struct Report(RefCell<Vec<Mistake>>);
+
+impl Report {
+    pub(super) fn add(
+        &self,
+        key: impl Into<String>,
+        wrong: impl Into<String>,
+        write: impl Into<String>,
+    ) {
+        self.0.borrow_mut().push(Mistake {
+            key: key.into(),
+            wrong: wrong.into(),
+            write: write.into(),
+        });
+    }
+
+    pub(super) fn into_list(self) -> Vec<Mistake> {
+        self.0.into_inner()
+    }
+}
+
+/// A table that is read by taking its keys; what is left at the end is unknown.
+pub(super) struct Section<'r> {
+    path: String,
+    table: Table,
+    known: Vec<&'static str>,
+    report: &'r Report,
+}
+
+impl<'r> Section<'r> {
+    pub(super) fn new(path: impl Into<String>, table: Table, report: &'r Report) -> Self {
+        Self {
+            path: path.into(),
+            table,
+            known: Vec::new(),
+            report,
+        }
+    }
+
+    /// The full, dotted name of a key of this section.
+    pub(super) fn key(&self, key: &str) -> String {
+        if self.path.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}.{key}", self.path)
+        }
+    }
+
+    pub(super) fn wrong(&self, key: &str, wrong: impl Into<String>, write: impl Into<String>) {
+        self.report.add(self.key(key), wrong, write);
+    }
+
+    /// Takes a value that must be there.
+    pub(super) fn required<T>(
+        &mut self,
+        key: &'static str,
+        example: &str,
+        read: impl FnOnce(&mut Self, &'static str, &str) -> Option<T>,
+    ) -> Option<T> {
+        if !self.table.contains_key(key) {
+            self.known.push(key);
+            self.wrong(key, "it is missing", format!("{key} = {example}"));
+            return None;
+        }
+        read(self, key, example)
+    }
+
+    fn take(&mut self, key: &'static str) -> Option<Value> {
+        self.known.push(key);
+        self.table.remove(key)
+    }
+
+    fn mistyped(&self, key: &str, found: &Value, example: &str) {
+        self.wrong(
+            key,
+            format!("it is a {} and not what belongs here", found.type_str()),
+            format!("{key} = {example}"),
+        );
+    }
+
+    pub(super) fn text(&mut self, key: &'static str, example: &str) -> Option<String> {
+        match self.take(key)? {
+            Value::String(text) => Some(text),
+            other => {
+                self.mistyped(key, &other, example);
+                None
+            }
+        }
+    }
+
+    pub(super) fn texts(&mut self, key: &'static str, example: &str) -> Option<Vec<String>> {
+        let value = self.take(key)?;
+        let texts = value.as_array().and_then(|list| {
+            list.iter()
+                .map(|item| item.as_str().map(str::to_owned))
+                .collect()
+        });
+        if texts.is_none() {
+            self.mistyped(key, &value, example);
+        }
+        texts
+    }
+
+    pub(super) fn flag(&mut self, key: &'static str) -> Option<bool> {
+        match self.take(key)? {
+            Value::Boolean(flag) => Some(flag),
+            other => {
+                self.mistyped(key, &other, "true");
+                None
+            }
+        }
+    }
+
+    /// A whole number within a range.
+    pub(super) fn number<T>(
+        &mut self,
+        key: &'static str,
+        range: std::ops::RangeInclusive<T>,
+    ) -> Option<T>
+    where
+        T: TryFrom<i64> + PartialOrd + Display + Copy,
+    {
+        let value = self.take(key)?;
+        let number = value
+            .as_integer()
+            .and_then(|n| T::try_from(n).ok())
+            .filter(|n| range.contains(n));
+        if number.is_none() {
+            self.wrong(
+                key,
+                format!("{value} is no whole number in range"),
+                format!(
+                    "{key} = N, with N from {} to {}",
+                    range.start(),
+                    range.end()
+                ),
+            );
+        }
+        number
+    }
+
+    /// A number of cores, as a whole number or a fraction.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "checked to lie within 0.05 and 1024 cores first"
+    )]
+    pub(super) fn millicores(&mut self, key: &'static str) -> Option<u32> {
+        let value = self.take(key)?;
+        let cores = value
+            .as_float()
+            .or_else(|| value.as_integer().map(|n| n as f64))
+            .filter(|c| (0.05..=1024.0).contains(c));
+        if cores.is_none() {
+            self.wrong(
+                key,
+                format!("{value} is no number of cores"),
+                format!("{key} = 1.5, with a number from 0.05 to 1024"),
+            );
+        }
+        cores.map(|cores| (cores * 1000.0).round() as u32)
+    }
+
+    /// A text that a type knows how to read.
+    pub(super) fn parsed<T>(&mut self, key: &'static str, example: &str) -> Option<T>
+    where
+        T: FromStr,
+        T::Err: Display,
+    {
+        let text = self.text(key, example)?;
+        match text.parse() {
+            Ok(value) => Some(value),
+            Err(why) => {
+                self.wrong(
+                    key,
+                    format!("{text:?} cannot be used: {why}"),
+                    format!("{key} = {example}"),
+                );
+                None
+            }
+        }
+    }
+
+    /// A duration with its unit, within bounds.
+    pub(super) fn duration(
+        &mut self,
+        key: &'static str,
+        default: Duration,
+        range: std::ops::RangeInclusive<Duration>,
+    ) -> Duration {
+        let example = format!("\"{}\"", humantime::format_duration(default));
+        let Some(text) = self.text(key, &example) else {
+            return default;
+        };
+        let parsed = humantime::parse_duration(&text).ok();
+        parsed.filter(|d| range.contains(d)).unwrap_or_else(|| {
+            let (low, high) = (
+                humantime::format_duration(*range.start()),
+                humantime::format_duration(*range.end()),
+            );
+            self.wrong(
+                key,
+                format!("{text:?} is no duration from {low} to {high}"),
+                format!("{key} = {example}"),
+            );
+            default
+        })
+    }
+
+    /// An absolute path of characters that need no quoting in a unit, a mount option or a rule.
+    pub(super) fn path(&mut self, key: &'static str, example: &str) -> Option<PathBuf> {
+        let text = self.text(key, example)?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=?@".contains(c);
+        let good = text.starts_with('/')
+            && text.len() <= 512
+            && text.chars().all(plain)
+            && !text
+                .split('/')
+                .skip(1)
+                .any(|part| part.is_empty() || part == "." || part == "..");
+        if good {
+            return Some(PathBuf::from(text));
+        }
+        self.wrong(
+            key,
+            format!("{text:?} is not a plain absolute path"),
+            format!("{key} = {example} (letters, digits and ._-+=?@ between single slashes, no . or .. parts)"),
+        );
+        None
+    }
+
+    /// A table below this one, empty if it is absent.
+    pub(super) fn section(&mut self, key: &'static str) -> Section<'r> {
+        let table = match self.take(key) {
+            None => Table::new(),
+            Some(Value::Table(table)) => table,
+            Some(other) => {
+                self.mistyped(key, &other, "{ … }, a table");
+                Table::new()
+            }
+        };
+        Section::new(self.key(key), table, self.report)
+    }
+
+    /// The tables below a key, by their names.
+    pub(super) fn sections(&mut self, key: &'static str) -> Vec<(String, Section<'r>)> {
+        let section = self.section(key);
+        let path = section.path.clone();
+        section
+            .table
+            .into_iter()
+            .filter_map(|(name, value)| {
+                let path = format!("{path}.{name}");
+                if let Value::Table(table) = value {
+                    return Some((name, Section::new(path, table, self.report)));
+                }
+                self.report.add(
+                    &path,
+                    "it is not a table",
+                    format!("a table [{path}] with the keys of a pool"),
+                );
+                None
+            })
+            .collect()
+    }
+
+    /// Reports every key that nobody took.
+    pub(super) fn finish(self) {
+        for key in self.table.keys() {
+            self.wrong(
+                key,
+                "there is no such key",
+                format!("one of: {}", self.known.join(", ")),
+            );
+        }
+    }
+}

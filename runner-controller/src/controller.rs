@@ -1,0 +1,608 @@
+//! The one loop: gather what happened, fold it into the pools, carry out what they plan.
+//!
+//! One task owns the pools. Every step that touches the world becomes a task of its own that
+//! reports back, so nothing slow is ever awaited here. Others read the watch channel.
+
+mod adopt;
+mod show;
+mod work;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tracing::{debug, error, info, warn};
+
+use crate::config::Config;
+use crate::pool::{
+    Closed, Gate, Ledger, Phase, Pool, PoolName, Registration, RunnerName, Slot, SlotId, Spec,
+    Step, Timestamp, Verdict, next_deadline, plan,
+};
+use crate::status::{EndedStatus, Status};
+use crate::world::{Handshake, Machines, Records, Registry, RegistryError, Sight};
+
+use work::Done;
+
+/// How many ended lives `status` shows.
+const RECENT: usize = 20;
+/// How long a stopping daemon waits for what is under way. A mint takes as long as GitHub does, and
+/// one that is cut off leaves a registration that the next daemon has to find.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// The outside, and the clock and dice that the core is not to have.
+pub struct Ports<M, R, H, D> {
+    /// Units.
+    pub machines: Arc<M>,
+    /// GitHub.
+    pub registry: Arc<R>,
+    /// Sockets.
+    pub handshake: Arc<H>,
+    /// What survives a restart.
+    pub records: Arc<D>,
+    /// Milliseconds since boot.
+    pub now: fn() -> Timestamp,
+    /// This boot's id.
+    pub boot_id: String,
+    /// Calls to GitHub so far, by operation and outcome.
+    pub calls: Box<dyn Fn() -> BTreeMap<String, BTreeMap<String, u64>> + Send>,
+    /// What a container's exit status says about the launcher, in words, if it is one of its own.
+    pub explain_exit: fn(i32) -> Option<&'static str>,
+}
+
+/// What an operator can ask for.
+#[derive(Debug)]
+pub enum Command {
+    /// No new runners; those without a job end.
+    Drain,
+    /// New runners again, and every backoff forgotten.
+    Undrain,
+    /// Everything ends, jobs included, and is deregistered; nothing starts until `Undrain`.
+    Clear,
+    /// Nothing; the answer tells that the loop turns.
+    Ping,
+}
+
+/// A command and where its acceptance is told.
+pub type Request = (Command, oneshot::Sender<()>);
+
+/// Whether this daemon makes runners. Kept over a restart, not over a reboot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Running,
+    Draining,
+    Clearing,
+}
+
+impl Mode {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Draining => "draining",
+            Self::Clearing => "clearing",
+        }
+    }
+}
+
+/// The state of the one loop.
+pub struct Controller<M, R, H, D> {
+    config: Arc<Config>,
+    ports: Ports<M, R, H, D>,
+    pools: BTreeMap<PoolName, Pool>,
+    ledger: Ledger,
+    mode: Mode,
+    running: JoinSet<Done>,
+    status: watch::Sender<Status>,
+    shown: Shown,
+    listing: bool,
+    looking: bool,
+    deleting: bool,
+    recording: bool,
+    unwritten: VecDeque<work::Write>,
+}
+
+/// What is only ever shown.
+#[derive(Default)]
+struct Shown {
+    since_unix_ms: u64,
+    github_ok_unix_ms: Option<u64>,
+    github_error: Option<(String, u64)>,
+    listed: Option<u64>,
+    systemd_error: Option<String>,
+    records_error: Option<String>,
+    verdicts: BTreeMap<PoolName, BTreeMap<Verdict, u64>>,
+    recent: VecDeque<EndedStatus>,
+}
+
+/// Milliseconds since 1970.
+#[must_use]
+pub fn unix_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The core's view of a configured pool.
+fn spec(config: &crate::config::Pool, boots_at_once: u16) -> Spec {
+    let t = &config.timeouts;
+    Spec {
+        name: config.name.clone(),
+        min_idle: config.min_idle,
+        min_spare: config.min_spare,
+        max_runners: config.max_runners,
+        generation: config.generation(),
+        boots_at_once,
+        timeouts: crate::pool::Timeouts {
+            boot: t.boot,
+            registration: t.registration,
+            spare_age: t.spare_age,
+            idle_age: t.idle_age,
+            job: t.job,
+            stop: t.stop,
+        },
+    }
+}
+
+impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> {
+    /// A controller with empty pools. `boots_at_once` is per pool, about the number of cores.
+    pub fn new(
+        config: Arc<Config>,
+        ports: Ports<M, R, H, D>,
+        boots_at_once: u16,
+        status: watch::Sender<Status>,
+    ) -> Self {
+        let pools = config
+            .pools
+            .iter()
+            .map(|pool| (pool.name.clone(), Pool::new(spec(pool, boots_at_once))))
+            .collect();
+        Self {
+            config,
+            ports,
+            pools,
+            ledger: Ledger::default(),
+            mode: Mode::Running,
+            running: JoinSet::new(),
+            status,
+            shown: Shown {
+                since_unix_ms: unix_ms(),
+                ..Shown::default()
+            },
+            listing: false,
+            looking: false,
+            deleting: false,
+            recording: false,
+            unwritten: VecDeque::new(),
+        }
+    }
+
+    /// Runs until `stop` is done. Containers run on after that; [`Controller::adopt`] of the next
+    /// daemon takes them over.
+    pub async fn run(
+        mut self,
+        mut sights: mpsc::Receiver<Sight>,
+        mut requests: mpsc::Receiver<Request>,
+        stop: impl Future<Output = ()>,
+    ) {
+        let mut stop = std::pin::pin!(stop);
+        let mut reconcile = tokio::time::interval(self.config.reconcile);
+        reconcile.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            self.act();
+            self.show();
+            let deadline = self.deadline();
+            tokio::select! {
+                biased;
+                () = &mut stop => break,
+                Some(sight) = sights.recv() => self.see(sight),
+                Some(done) = self.running.join_next() => match done {
+                    Ok(done) => {
+                        // A look answers behind what was signalled before it, so fold that first.
+                        while let Ok(sight) = sights.try_recv() {
+                            self.see(sight);
+                        }
+                        self.fold(done);
+                    }
+                    Err(panic) => error!(%panic, "a step panicked; the next look will find what it left"),
+                },
+                Some((command, reply)) = requests.recv() => {
+                    self.obey(&command);
+                    // Nobody has to wait for the answer.
+                    let _ = reply.send(());
+                }
+                _ = reconcile.tick() => self.reconcile(),
+                () = sleep_until(deadline, self.ports.now) => {}
+            }
+        }
+        self.finish(&mut sights).await;
+    }
+
+    /// Lets what is under way end, so that no minted config is lost, and writes down where it is.
+    async fn finish(&mut self, sights: &mut mpsc::Receiver<Sight>) {
+        info!(
+            under_way = self.running.len(),
+            "stopping; containers run on"
+        );
+        let end = Instant::now() + GRACE;
+        while let Ok(Some(done)) = tokio::time::timeout_at(end, self.running.join_next()).await {
+            while let Ok(sight) = sights.try_recv() {
+                self.see(sight);
+            }
+            if let Ok(done) = done {
+                self.fold(done);
+            }
+            self.write_next();
+        }
+    }
+
+    /// When something becomes due by itself.
+    fn deadline(&self) -> Option<Timestamp> {
+        let now = (self.ports.now)();
+        let pools = self
+            .pools
+            .values()
+            .filter_map(|pool| next_deadline(pool, now));
+        let ledger = self.ledger.next_deadline().filter(|_| !self.deleting);
+        pools.chain(ledger).min()
+    }
+
+    fn reconcile(&mut self) {
+        if !self.looking {
+            self.looking = true;
+            self.spawn_look();
+        }
+        if !self.listing {
+            self.listing = true;
+            self.spawn_list();
+        }
+    }
+
+    fn gate(&self) -> Gate {
+        match self.mode {
+            Mode::Draining => Gate::Draining,
+            Mode::Clearing => Gate::Clearing,
+            Mode::Running if self.shown.systemd_error.is_some() => Gate::Closed,
+            Mode::Running => Gate::Open,
+        }
+    }
+
+    /// Plans every pool until it has nothing to say, and starts what it asks for.
+    fn act(&mut self) {
+        let (now, gate) = ((self.ports.now)(), self.gate());
+        let names: Vec<PoolName> = self.pools.keys().cloned().collect();
+        for name in names {
+            // Retiring is a step without work; what follows from it is said in the next round.
+            for _ in 0..4 {
+                let Some(pool) = self.pools.get_mut(&name) else {
+                    break;
+                };
+                let steps = plan(pool, gate, now);
+                if steps.is_empty() {
+                    break;
+                }
+                for step in &steps {
+                    pool.begin(step, now);
+                }
+                for step in steps {
+                    self.carry_out(
+                        &SlotId {
+                            pool: name.clone(),
+                            slot: step.slot(),
+                        },
+                        step,
+                    );
+                }
+            }
+        }
+        // One at a time: many deletions in a burst are what secondary limits are for.
+        if !self.deleting
+            && let Some(id) = self.ledger.plan(now).first()
+        {
+            self.deleting = true;
+            self.ledger.begin(*id);
+            self.spawn_delete(*id);
+        }
+        self.write_next();
+    }
+
+    fn carry_out(&mut self, id: &SlotId, step: Step) {
+        match step {
+            Step::Start { .. } => {
+                info!(pool = %id.pool, slot = %id, "starting a container");
+                self.spawn_start(id);
+            }
+            Step::Register { slot } => {
+                let name = RunnerName::new(self.config.host.clone(), id.clone(), rand::random());
+                if let Some(pool) = self.pools.get_mut(&id.pool) {
+                    pool.minting(slot, name.clone());
+                }
+                info!(pool = %id.pool, slot = %id, runner = %name, "registering a spare");
+                self.spawn_mint(id, name);
+            }
+            Step::Retire { cause, .. } => {
+                info!(pool = %id.pool, slot = %id, %cause, "retiring a container")
+            }
+            Step::Deregister { id: runner, .. } => {
+                info!(pool = %id.pool, slot = %id, runner_id = %runner, "asking GitHub to forget an idle runner");
+                self.spawn_deregister(id, runner);
+            }
+            Step::End { how, .. } => {
+                info!(pool = %id.pool, slot = %id, ?how, "ending a container");
+                self.spawn_end(id, how);
+            }
+        }
+        self.record(id);
+    }
+
+    fn see(&mut self, sight: Sight) {
+        let (now, dice) = ((self.ports.now)(), rand::random());
+        let id = match &sight {
+            Sight::Unit(unit) => unit.slot.clone(),
+            Sight::Asked { slot } | Sight::HungUp { slot } | Sight::JobStarted { slot, .. } => {
+                slot.clone()
+            }
+        };
+        let Some(pool) = self.pools.get_mut(&id.pool) else {
+            debug!(slot = %id, "a sight of a pool that is not configured");
+            return;
+        };
+        let before = pool.lives.get(&id.slot).map(|life| life.phase.clone());
+        let closed = match sight {
+            Sight::Unit(unit) => pool.unit(unit, now, dice),
+            Sight::Asked { .. } => {
+                pool.asked(id.slot, now);
+                None
+            }
+            Sight::HungUp { .. } => {
+                pool.hung_up(id.slot, now);
+                None
+            }
+            Sight::JobStarted { note, .. } => {
+                info!(
+                    pool = %id.pool, slot = %id, job = %note.job, workflow = %note.workflow,
+                    job_url = %job_url(&note.repository, &note.run_id), "a job says that it started"
+                );
+                pool.job_started(id.slot, note, now);
+                None
+            }
+        };
+        let after = pool.lives.get(&id.slot).map(|life| life.phase.clone());
+        match closed {
+            Some(closed) => self.close(&id, closed),
+            None if before != after => {
+                if after == Some(Phase::Spare) {
+                    info!(pool = %id.pool, slot = %id, "a spare is ready");
+                }
+                self.record(&id);
+            }
+            None => {}
+        }
+    }
+
+    /// A life is over: say so, write it down, and take over what it left at GitHub.
+    fn close(&mut self, id: &SlotId, closed: Closed) {
+        let now = (self.ports.now)();
+        let ended = self.describe(id, &closed, now);
+        let runner = ended.runner.clone().unwrap_or_default();
+        let exit = ended.exit.clone().unwrap_or_default();
+        let job_url = closed
+            .life
+            .job
+            .as_ref()
+            .map(|job| job_url(&job.note.repository, &job.note.run_id))
+            .unwrap_or_default();
+        if closed.verdict.is_failure() {
+            warn!(pool = %id.pool, slot = %id, verdict = %closed.verdict, runner, exit, job_url, "a container ended");
+        } else {
+            info!(pool = %id.pool, slot = %id, verdict = %closed.verdict, runner, exit, job_url, "a container ended");
+        }
+        *self
+            .shown
+            .verdicts
+            .entry(id.pool.clone())
+            .or_default()
+            .entry(closed.verdict)
+            .or_default() += 1;
+        self.shown.recent.push_front(ended);
+        self.shown.recent.truncate(RECENT);
+        if let Some(runner) = &closed.orphan
+            && let Some(runner_id) = runner.id
+        {
+            self.ledger.orphan(runner_id, runner.name.clone(), now);
+        }
+        self.unwritten
+            .push_back(work::Write::Close(Box::new(show::verdict_record(
+                id,
+                &closed,
+                &self.shown.recent[0],
+            ))));
+    }
+
+    fn obey(&mut self, command: &Command) {
+        let now = (self.ports.now)();
+        let mode = match command {
+            Command::Drain => Mode::Draining,
+            Command::Clear => Mode::Clearing,
+            Command::Undrain => Mode::Running,
+            Command::Ping => return,
+        };
+        info!(
+            from = self.mode.as_str(),
+            to = mode.as_str(),
+            "told by an operator"
+        );
+        self.mode = mode;
+        if matches!(mode, Mode::Running | Mode::Clearing) {
+            for pool in self.pools.values_mut() {
+                pool.backoffs.reset();
+                for life in pool.lives.values_mut() {
+                    life.retry_at = None;
+                }
+            }
+            self.ledger.reset_backoff(now);
+        }
+        let kept =
+            (mode != Mode::Running).then(|| format!("{} {}", self.ports.boot_id, mode.as_str()));
+        self.unwritten
+            .push_back(work::Write::Setting(adopt::MODE_KEY, kept));
+    }
+
+    fn fold(&mut self, done: Done) {
+        let (now, dice) = ((self.ports.now)(), rand::random());
+        match done {
+            Done::Started { slot, result } => {
+                if let Err(reason) = &result {
+                    warn!(pool = %slot.pool, slot = %slot, reason, "a container could not be started");
+                }
+                self.change(&slot, |pool| pool.started(slot.slot, result, now, dice));
+            }
+            Done::Minted {
+                slot,
+                name,
+                outcome,
+                error,
+            } => {
+                self.heard(error.as_ref());
+                let orphan = self
+                    .pools
+                    .get_mut(&slot.pool)
+                    .and_then(|pool| pool.minted(slot.slot, &name, outcome, now, dice));
+                if let Some((id, name)) = orphan {
+                    self.ledger.orphan(id, name, now);
+                }
+                self.record(&slot);
+            }
+            Done::Deregistered { slot, id, result } => {
+                self.heard(result.as_ref().err());
+                let result = result.map_err(|error| error.retry_after);
+                self.change(&slot, |pool| {
+                    pool.deregistered(slot.slot, id, result, now, dice)
+                });
+            }
+            Done::EndAsked { slot, result } => {
+                if let Err(reason) = &result {
+                    warn!(pool = %slot.pool, slot = %slot, reason, "a container could not be ended");
+                }
+                self.change(&slot, |pool| pool.end_asked(slot.slot, result, now, dice));
+            }
+            Done::Deleted { id, result } => {
+                self.deleting = false;
+                self.heard(result.as_ref().err());
+                let asked = result.as_ref().err().and_then(|error| error.retry_after);
+                self.ledger.deleted(id, result.is_ok(), asked, now, dice);
+            }
+            Done::Listed { asked, result } => {
+                self.listing = false;
+                self.heard(result.as_ref().err());
+                if let Ok(list) = result {
+                    self.listed(&list, asked, now);
+                }
+            }
+            Done::Looked { began, result } => {
+                self.looking = false;
+                match result {
+                    Ok(sights) => {
+                        self.shown.systemd_error = None;
+                        self.looked(sights, began, now);
+                    }
+                    Err(reason) => {
+                        if self.shown.systemd_error.as_ref() != Some(&reason) {
+                            warn!(
+                                reason,
+                                "systemd cannot be looked at; nothing new is started"
+                            );
+                        }
+                        self.shown.systemd_error = Some(reason);
+                    }
+                }
+            }
+            Done::Written(result) => {
+                self.recording = false;
+                if let Err(reason) = &result
+                    && self.shown.records_error.as_ref() != Some(reason)
+                {
+                    warn!(
+                        reason,
+                        "records cannot be written; history is lost, no job is"
+                    );
+                }
+                self.shown.records_error = result.err();
+            }
+        }
+    }
+
+    fn change(&mut self, slot: &SlotId, change: impl FnOnce(&mut Pool)) {
+        if let Some(pool) = self.pools.get_mut(&slot.pool) {
+            change(pool);
+        }
+        self.record(slot);
+    }
+
+    /// Remembers whether GitHub works, and says so once per change.
+    fn heard(&mut self, error: Option<&RegistryError>) {
+        let at = unix_ms();
+        let Some(error) = error else {
+            if let Some((last, _)) = self.shown.github_error.take() {
+                info!(last, "GitHub answers again");
+            }
+            self.shown.github_ok_unix_ms = Some(at);
+            return;
+        };
+        warn!(operation = error.operation, status = error.status, request_id = error.request_id, %error, "GitHub did not do what was asked");
+        self.shown.github_error = Some((error.to_string(), at));
+    }
+
+    fn listed(&mut self, list: &[Registration], asked: Timestamp, now: Timestamp) {
+        self.shown.listed = Some(list.len() as u64);
+        let by_name: BTreeMap<String, Registration> =
+            list.iter().map(|r| (r.name.clone(), r.clone())).collect();
+        for (name, pool) in &mut self.pools {
+            let ours = list
+                .iter()
+                .filter_map(|r| Some((RunnerName::parse(&self.config.host, &r.name)?, r.id)));
+            let by_slot: BTreeMap<Slot, _> = ours
+                .filter(|(runner, _)| runner.slot.pool == *name)
+                .map(|(runner, id)| (runner.slot.slot, (runner, id)))
+                .collect();
+            pool.listed(&by_name, &by_slot, asked, now);
+        }
+        let owners: Vec<&RunnerName> = self
+            .pools
+            .values()
+            .flat_map(|pool| pool.lives.values())
+            .filter_map(|life| life.runner.as_ref().map(|runner| &runner.name))
+            .collect();
+        self.ledger.listed(
+            &self.config.host,
+            list,
+            |_, name| owners.contains(&name),
+            now,
+        );
+        let slots: Vec<SlotId> = self
+            .pools
+            .values()
+            .flat_map(|pool| pool.lives.keys().map(|slot| pool.slot_id(*slot)))
+            .collect();
+        for slot in slots {
+            self.record(&slot);
+        }
+    }
+}
+
+/// Where a person can read about a run; empty if the job did not say.
+fn job_url(repository: &str, run_id: &str) -> String {
+    if repository.is_empty() || run_id.is_empty() {
+        return String::new();
+    }
+    format!("https://github.com/{repository}/actions/runs/{run_id}")
+}
+
+async fn sleep_until(at: Option<Timestamp>, now: fn() -> Timestamp) {
+    match at {
+        Some(at) => tokio::time::sleep(at.since(now()) + Duration::from_millis(1)).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,210 @@
+//! Taking over what was there before: at start, and in every full look.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use super::{Controller, Mode, RECENT, show, work};
+use crate::pool::{Adopted, Pool, SlotId, Timestamp, UnitSight, UnitState};
+use crate::world::{Handshake, LifeRecord, Machines, Records, Registry, Sight};
+
+/// Where the mode is kept: this boot's id and the mode's name.
+pub(super) const MODE_KEY: &str = "mode";
+
+fn adopted(record: LifeRecord) -> Adopted {
+    Adopted {
+        invocation: record.invocation,
+        phase: record.phase,
+        since: record.since,
+        born: record.born,
+        runner: record.runner,
+        job: record.job,
+    }
+}
+
+fn is_alive(sight: &UnitSight) -> bool {
+    match sight.state {
+        UnitState::Activating | UnitState::Active | UnitState::Deactivating => true,
+        UnitState::Inactive | UnitState::Failed => false,
+    }
+}
+
+impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> {
+    /// Rebuilds the pools from units, sockets and records. Called once, before [`Controller::run`]
+    /// and after the sockets were opened, so that who waits for an answer is already in `sights`.
+    ///
+    /// # Errors
+    /// If systemd cannot be looked at: without that, nothing may be decided.
+    pub async fn adopt(&mut self, sights: &mut mpsc::Receiver<Sight>) -> Result<(), M::Error> {
+        let records = match self.ports.records.load().await {
+            Ok(records) => records,
+            Err(error) => {
+                warn!(
+                    error = work::chain(&error),
+                    "records cannot be read; lives are adopted by what is seen of them"
+                );
+                self.shown.records_error = Some(work::chain(&error));
+                Vec::new()
+            }
+        };
+        if let Ok(recent) = self.ports.records.recent(RECENT).await {
+            self.shown.recent = recent.iter().map(show::ended).collect();
+        }
+        self.restore_mode().await;
+        let units = self.ports.machines.look().await?;
+        let mut asked = BTreeSet::new();
+        let mut later = Vec::new();
+        while let Ok(sight) = sights.try_recv() {
+            match sight {
+                Sight::Asked { slot } => {
+                    asked.insert(slot);
+                }
+                Sight::HungUp { slot } => {
+                    asked.remove(&slot);
+                }
+                // The look is newer than any signal that came before it.
+                Sight::Unit(_) => {}
+                Sight::JobStarted { .. } => later.push(sight),
+            }
+        }
+        let mut records: BTreeMap<SlotId, LifeRecord> = records
+            .into_iter()
+            .map(|record| (record.slot.clone(), record))
+            .collect();
+        let now = (self.ports.now)();
+        let (alive, gone): (Vec<UnitSight>, Vec<UnitSight>) = units.into_iter().partition(is_alive);
+        for sight in alive {
+            let slot = sight.slot.clone();
+            let record = records.remove(&slot);
+            let same_boot = |record: &LifeRecord| record.boot_id == self.ports.boot_id;
+            let own = |record: &LifeRecord| {
+                record.invocation.is_none() || record.invocation == sight.invocation
+            };
+            let keep = record
+                .as_ref()
+                .is_some_and(|record| same_boot(record) && own(record));
+            if !keep && let Some(record) = record {
+                // Another life was here before this one.
+                self.bury(record, None, now);
+            } else if let Some(record) = record {
+                self.adopt_one(sight, Some(adopted(record)), &asked, now);
+                continue;
+            }
+            self.adopt_one(sight, None, &asked, now);
+        }
+        let mut ends: BTreeMap<SlotId, UnitSight> = gone
+            .into_iter()
+            .map(|sight| (sight.slot.clone(), sight))
+            .collect();
+        for (slot, record) in records {
+            self.bury(record, ends.remove(&slot), now);
+        }
+        for sight in later {
+            self.see(sight);
+        }
+        Ok(())
+    }
+
+    async fn restore_mode(&mut self) {
+        let kept = self
+            .ports
+            .records
+            .setting(MODE_KEY)
+            .await
+            .ok()
+            .flatten()
+            .unwrap_or_default();
+        let Some((boot, mode)) = kept.split_once(' ') else {
+            return;
+        };
+        // A drain is for what the operator was about to do; a reboot was that.
+        if boot == self.ports.boot_id {
+            self.mode = match mode {
+                "draining" => Mode::Draining,
+                "clearing" => Mode::Clearing,
+                _ => Mode::Running,
+            };
+            info!(mode = self.mode.as_str(), "as it was before the restart");
+        }
+    }
+
+    fn adopt_one(
+        &mut self,
+        sight: UnitSight,
+        record: Option<Adopted>,
+        asked: &BTreeSet<SlotId>,
+        now: Timestamp,
+    ) {
+        let slot = sight.slot.clone();
+        let Some(pool) = self.pools.get_mut(&slot.pool) else {
+            warn!(slot = %slot, "a container of a pool that is not configured; it is left to end by itself");
+            return;
+        };
+        pool.adopt(sight, record, asked.contains(&slot), now);
+        let phase = pool
+            .lives
+            .get(&slot.slot)
+            .map_or("", |life| life.phase.as_str());
+        info!(pool = %slot.pool, slot = %slot, phase, "adopted a container");
+        self.record(&slot);
+    }
+
+    fn bury(&mut self, record: LifeRecord, sight: Option<UnitSight>, now: Timestamp) {
+        let slot = record.slot.clone();
+        let rebooted = record.boot_id != self.ports.boot_id;
+        let gone = UnitSight {
+            slot: slot.clone(),
+            state: UnitState::Inactive,
+            invocation: None,
+            start: None,
+            end: None,
+        };
+        let sight = sight.unwrap_or(gone);
+        let mut record = adopted(record);
+        if rebooted {
+            // Timestamps of another boot mean nothing in this one.
+            (record.since, record.born) = (now, now);
+        }
+        // A pool that is gone from the configuration still gets its verdict.
+        let mut scratch = None;
+        let pool = match self.pools.get_mut(&slot.pool) {
+            Some(pool) => pool,
+            None => scratch.insert(Pool::new(show::unconfigured(&slot.pool))),
+        };
+        if let Some(closed) = pool.bury(slot.slot, record, sight, rebooted, now, rand::random()) {
+            self.close(&slot, closed);
+        }
+    }
+
+    /// Folds in a full look that began at `began`.
+    pub(super) fn looked(&mut self, sights: Vec<UnitSight>, began: Timestamp, now: Timestamp) {
+        let mut seen = BTreeMap::new();
+        for sight in sights {
+            seen.insert(sight.slot.clone(), sight);
+        }
+        let known: Vec<SlotId> = self
+            .pools
+            .values()
+            .flat_map(|pool| pool.lives.keys().map(|slot| pool.slot_id(*slot)))
+            .collect();
+        for slot in known {
+            let gone = match seen.get(&slot) {
+                Some(sight) if is_alive(sight) => continue,
+                Some(sight) => sight.end.clone(),
+                None => None,
+            };
+            let closed = self
+                .pools
+                .get_mut(&slot.pool)
+                .and_then(|pool| pool.absent(slot.slot, gone, began, now, rand::random()));
+            if let Some(closed) = closed {
+                warn!(slot = %slot, "a container's end was found by the full look and not by a signal");
+                self.close(&slot, closed);
+            }
+        }
+        for sight in seen.into_values().filter(is_alive) {
+            self.see(Sight::Unit(sight));
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Steps as tasks: each calls the outside once and reports back.
+
+use std::sync::Arc;
+
+use tracing::warn;
+
+use super::Controller;
+use crate::pool::{
+    Deleted, Ending, MintOutcome, Registration, RunnerId, RunnerName, SlotId, Timestamp, UnitSight,
+};
+use crate::world::{
+    Handshake, LifeRecord, Machines, MintRequest, Records, Registry, RegistryError, VerdictRecord,
+};
+
+/// What came of a step.
+pub(super) enum Done {
+    Started {
+        slot: SlotId,
+        result: Result<(), String>,
+    },
+    Minted {
+        slot: SlotId,
+        name: RunnerName,
+        outcome: MintOutcome,
+        error: Option<RegistryError>,
+    },
+    Deregistered {
+        slot: SlotId,
+        id: RunnerId,
+        result: Result<Deleted, RegistryError>,
+    },
+    EndAsked {
+        slot: SlotId,
+        result: Result<(), String>,
+    },
+    Deleted {
+        id: RunnerId,
+        result: Result<Deleted, RegistryError>,
+    },
+    Listed {
+        asked: Timestamp,
+        result: Result<Vec<Registration>, RegistryError>,
+    },
+    Looked {
+        began: Timestamp,
+        result: Result<Vec<UnitSight>, String>,
+    },
+    Written(Result<(), String>),
+}
+
+/// Something to write down, in order.
+pub(super) enum Write {
+    Put(Box<LifeRecord>),
+    Remove(SlotId),
+    Close(Box<VerdictRecord>),
+    Setting(&'static str, Option<String>),
+}
+
+/// How many writes may wait. Beyond it the oldest are dropped: a disk that does not write must not
+/// fill the memory, and what they say is superseded by what follows.
+const UNWRITTEN_MAX: usize = 1024;
+
+/// An error with all its causes, on one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> {
+    pub(super) fn spawn_start(&mut self, slot: &SlotId) {
+        let (machines, handshake) = (
+            Arc::clone(&self.ports.machines),
+            Arc::clone(&self.ports.handshake),
+        );
+        let slot = slot.clone();
+        self.running.spawn(async move {
+            let result = match handshake.prepare(&slot).await {
+                Ok(()) => machines.start(&slot).await.map_err(|error| chain(&error)),
+                Err(error) => Err(chain(&error)),
+            };
+            Done::Started { slot, result }
+        });
+    }
+
+    pub(super) fn spawn_mint(&mut self, slot: &SlotId, name: RunnerName) {
+        let Some(pool) = self.config.pool(&slot.pool) else {
+            return;
+        };
+        let request = MintRequest {
+            name: name.clone(),
+            labels: pool.labels.clone(),
+            runner_group: pool.runner_group.clone(),
+            work_folder: pool.work_folder.clone(),
+        };
+        let (registry, handshake) = (
+            Arc::clone(&self.ports.registry),
+            Arc::clone(&self.ports.handshake),
+        );
+        let slot = slot.clone();
+        self.running.spawn(async move {
+            let minted = match registry.mint(&request).await {
+                Ok(minted) => minted,
+                Err(error) => {
+                    let outcome = MintOutcome::Failed { reason: error.to_string(), retry_after: error.retry_after };
+                    return Done::Minted { slot, name, outcome, error: Some(error) };
+                }
+            };
+            let outcome = match handshake.answer(&slot, minted.config).await {
+                Ok(()) => MintOutcome::Delivered { id: minted.id },
+                Err(error) => {
+                    warn!(pool = %slot.pool, slot = %slot, runner = %name, error = chain(&error), "a config could not be delivered");
+                    MintOutcome::Undelivered { id: minted.id }
+                }
+            };
+            Done::Minted { slot, name, outcome, error: None }
+        });
+    }
+
+    pub(super) fn spawn_deregister(&mut self, slot: &SlotId, id: RunnerId) {
+        let (registry, slot) = (Arc::clone(&self.ports.registry), slot.clone());
+        self.running.spawn(async move {
+            Done::Deregistered {
+                result: registry.delete(id).await,
+                slot,
+                id,
+            }
+        });
+    }
+
+    pub(super) fn spawn_end(&mut self, slot: &SlotId, how: Ending) {
+        let (machines, slot) = (Arc::clone(&self.ports.machines), slot.clone());
+        self.running.spawn(async move {
+            let result = match how {
+                Ending::Stop => machines.stop(&slot).await,
+                Ending::Kill => machines.kill(&slot).await,
+            };
+            Done::EndAsked {
+                slot,
+                result: result.map_err(|error| chain(&error)),
+            }
+        });
+    }
+
+    pub(super) fn spawn_delete(&mut self, id: RunnerId) {
+        let registry = Arc::clone(&self.ports.registry);
+        self.running.spawn(async move {
+            Done::Deleted {
+                id,
+                result: registry.delete(id).await,
+            }
+        });
+    }
+
+    pub(super) fn spawn_list(&mut self) {
+        let (registry, asked) = (Arc::clone(&self.ports.registry), (self.ports.now)());
+        self.running.spawn(async move {
+            Done::Listed {
+                asked,
+                result: registry.list().await,
+            }
+        });
+    }
+
+    pub(super) fn spawn_look(&mut self) {
+        let (machines, began) = (Arc::clone(&self.ports.machines), (self.ports.now)());
+        self.running.spawn(async move {
+            Done::Looked {
+                began,
+                result: machines.look().await.map_err(|error| chain(&error)),
+            }
+        });
+    }
+
+    /// Queues what is known of a slot to be written down.
+    pub(super) fn record(&mut self, id: &SlotId) {
+        let Some(life) = self
+            .pools
+            .get(&id.pool)
+            .and_then(|pool| pool.lives.get(&id.slot))
+        else {
+            self.unwritten.push_back(Write::Remove(id.clone()));
+            return;
+        };
+        let record = LifeRecord {
+            slot: id.clone(),
+            boot_id: self.ports.boot_id.clone(),
+            invocation: life.invocation.clone(),
+            phase: life.phase.as_str().to_owned(),
+            since: life.since,
+            born: life.born,
+            runner: life.runner.clone(),
+            job: life.job.clone(),
+        };
+        // Only the newest word on a slot counts, unless a verdict stands between the two.
+        let same = |write: &Write| matches!(write, Write::Put(old) if old.slot == *id);
+        if self.unwritten.back().is_some_and(same) {
+            self.unwritten.pop_back();
+        }
+        self.unwritten.push_back(Write::Put(Box::new(record)));
+    }
+
+    /// Starts the next write, if none is under way: they keep their order.
+    pub(super) fn write_next(&mut self) {
+        while self.unwritten.len() > UNWRITTEN_MAX {
+            self.unwritten.pop_front();
+        }
+        if self.recording {
+            return;
+        }
+        let Some(write) = self.unwritten.pop_front() else {
+            return;
+        };
+        self.recording = true;
+        let records = Arc::clone(&self.ports.records);
+        self.running.spawn(async move {
+            let result = match write {
+                Write::Put(record) => records.put(*record).await,
+                Write::Remove(slot) => records.remove(slot).await,
+                Write::Close(verdict) => records.close(*verdict).await,
+                Write::Setting(key, value) => records.set_setting(key, value).await,
+            };
+            Done::Written(result.map_err(|error| chain(&error)))
+        });
+    }
+}

@@ -1,0 +1,142 @@
+//! Waiting longer after each failure of a kind, and never for ever.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::time::Timestamp;
+
+/// The first wait.
+const FIRST: Duration = Duration::from_secs(1);
+/// The longest wait that we choose ourselves.
+const LONGEST: Duration = Duration::from_secs(300);
+/// The longest wait that somebody else can make us take: GitHub's primary limit lasts an hour, and
+/// a header that asks for more is not believed.
+const LONGEST_ASKED: Duration = Duration::from_secs(3900);
+
+/// What keeps failing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Trouble {
+    /// Containers that do not become spares.
+    Boot,
+    /// Configs that GitHub does not give.
+    Mint,
+    /// Runners that were registered and ended without a job.
+    Expired,
+}
+
+impl Trouble {
+    /// Its name in status and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Boot => "boot",
+            Self::Mint => "mint",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// One kind of failure in a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backoff {
+    /// How many in a row.
+    pub failures: u32,
+    /// Nothing of that kind is tried before.
+    pub until: Timestamp,
+    /// The last one's reason, for the person who asks why nothing happens.
+    pub reason: String,
+}
+
+/// The failures of one pool, by kind. A kind that works is absent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Backoffs(BTreeMap<Trouble, Backoff>);
+
+impl Backoffs {
+    /// Counts a failure and sets the wait: doubling from one second to five minutes, cut by up to
+    /// half by `dice` so that pools and hosts do not retry in step, and at least `asked`.
+    pub fn fail(
+        &mut self,
+        trouble: Trouble,
+        reason: String,
+        asked: Option<Duration>,
+        now: Timestamp,
+        dice: u32,
+    ) {
+        let failures = self
+            .0
+            .get(&trouble)
+            .map_or(0, |b| b.failures)
+            .saturating_add(1);
+        let own = delay(failures, dice);
+        let wait = own.max(asked.unwrap_or_default().min(LONGEST_ASKED));
+        let until = now + wait;
+        self.0.insert(
+            trouble,
+            Backoff {
+                failures,
+                until,
+                reason,
+            },
+        );
+    }
+
+    /// Forgets the failures of a kind: it worked.
+    pub fn succeed(&mut self, trouble: Trouble) {
+        self.0.remove(&trouble);
+    }
+
+    /// Forgets everything: somebody says that it is mended.
+    pub fn reset(&mut self) {
+        self.0.clear();
+    }
+
+    /// True if this kind may be tried now.
+    #[must_use]
+    pub fn open(&self, trouble: Trouble, now: Timestamp) -> bool {
+        self.0.get(&trouble).is_none_or(|b| now >= b.until)
+    }
+
+    /// Every kind that failed last time.
+    pub fn iter(&self) -> impl Iterator<Item = (Trouble, &Backoff)> {
+        self.0.iter().map(|(trouble, backoff)| (*trouble, backoff))
+    }
+}
+
+/// The wait after this many failures in a row.
+pub(super) fn delay(failures: u32, dice: u32) -> Duration {
+    let doubled = FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16));
+    let full = doubled.min(LONGEST);
+    // From half to the whole of it.
+    full / 2 + (full / 2).mul_f64(f64::from(dice) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_doubles_and_ends() {
+        assert_eq!(delay(1, u32::MAX), Duration::from_secs(1));
+        assert_eq!(delay(4, u32::MAX), Duration::from_secs(8));
+        for failures in 0..2000 {
+            assert!(delay(failures, 0) <= delay(failures, u32::MAX));
+            assert!(delay(failures, u32::MAX) <= LONGEST);
+            assert!(delay(failures, 0) >= FIRST / 2);
+        }
+    }
+
+    #[test]
+    fn nobody_can_make_us_wait_for_ever() {
+        let mut backoffs = Backoffs::default();
+        backoffs.fail(
+            Trouble::Mint,
+            "limited".into(),
+            Some(Duration::MAX),
+            Timestamp::default(),
+            7,
+        );
+        assert!(!backoffs.open(Trouble::Mint, Timestamp::default() + LONGEST));
+        assert!(backoffs.open(Trouble::Mint, Timestamp::default() + LONGEST_ASKED));
+        assert!(backoffs.open(Trouble::Boot, Timestamp::default()));
+    }
+}

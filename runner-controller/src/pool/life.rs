@@ -1,0 +1,370 @@
+//! One runner's life in a slot, and how it is judged when it ends.
+
+use std::fmt;
+
+use super::names::{RunnerName, Slot};
+use super::sight::{Exit, Invocation, JobNote, LifeEnd, RunnerId};
+use super::time::Timestamp;
+
+/// Where a runner is in its life. `Idle` and `Busy` mean what GitHub means by them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Phase {
+    /// Its unit was started; it is not up, or has not asked for its config yet.
+    Booting,
+    /// Up, and waiting for a config. GitHub does not know it.
+    Spare,
+    /// A config is being minted for it.
+    Minting,
+    /// It was given its config and is not seen online yet.
+    Registering,
+    /// Registered and waiting for a job.
+    Idle,
+    /// Running its one job. Left alone until the job ends or its timeout passes.
+    Busy,
+    /// Being brought to its end.
+    Retiring {
+        /// Why.
+        cause: Cause,
+        /// GitHub must say first that it has no job (DELETE answered 204 or 404).
+        deregister_first: bool,
+        /// When its unit was last asked to end.
+        end_asked: Option<Timestamp>,
+    },
+}
+
+impl Phase {
+    /// Its name in status, metrics and records.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Booting => "booting",
+            Self::Spare => "spare",
+            Self::Minting => "minting",
+            Self::Registering => "registering",
+            Self::Idle => "idle",
+            Self::Busy => "busy",
+            Self::Retiring { .. } => "retiring",
+        }
+    }
+}
+
+/// Why we end a life that has not ended by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cause {
+    /// It did not become a spare in time.
+    BootTimeout,
+    /// GitHub did not show it online in time.
+    RegistrationTimeout,
+    /// Its job ran longer than allowed.
+    JobTimeout,
+    /// It listens, and GitHub's list has twice not had it.
+    Ghost,
+    /// A spare past its age.
+    SpareAged,
+    /// An idle runner past its age.
+    IdleAged,
+    /// Started from an image or limits that are no longer configured.
+    Rolled,
+    /// More than wanted, or in a slot that is no longer configured.
+    ScaledDown,
+    /// The host is being drained.
+    Drained,
+    /// An operator asked for everything to be removed.
+    Removed,
+    /// Its waiting connection went away, so it can never be answered.
+    SpareLost,
+}
+
+impl Cause {
+    /// True if this may end a runner that has a job.
+    #[must_use]
+    pub fn may_end_a_job(self) -> bool {
+        match self {
+            Self::JobTimeout | Self::Removed => true,
+            Self::BootTimeout
+            | Self::RegistrationTimeout
+            | Self::Ghost
+            | Self::SpareAged
+            | Self::IdleAged
+            | Self::Rolled
+            | Self::ScaledDown
+            | Self::Drained
+            | Self::SpareLost => false,
+        }
+    }
+
+    fn verdict(self) -> Verdict {
+        match self {
+            Self::BootTimeout => Verdict::BootTimeout,
+            Self::RegistrationTimeout => Verdict::RegistrationTimeout,
+            Self::JobTimeout => Verdict::JobTimeout,
+            Self::Ghost => Verdict::Ghost,
+            Self::SpareAged => Verdict::SpareAged,
+            Self::IdleAged => Verdict::IdleAged,
+            Self::Rolled => Verdict::Rolled,
+            Self::ScaledDown => Verdict::ScaledDown,
+            Self::Drained => Verdict::Drained,
+            Self::Removed => Verdict::Removed,
+            Self::SpareLost => Verdict::SpareLost,
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.verdict().as_str())
+    }
+}
+
+/// How a life ended and why. Every life gets exactly one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verdict {
+    /// It ran its job, whatever became of the job.
+    JobDone,
+    /// It was registered and ended well without a job: GitHub let the registration lapse.
+    IdleExpired,
+    /// It listened for jobs that GitHub would never send.
+    Ghost,
+    /// Its unit failed before it asked for a config.
+    BootFailed,
+    /// It did not ask for a config in time.
+    BootTimeout,
+    /// GitHub did not show it online in time.
+    RegistrationTimeout,
+    /// Its job ran too long.
+    JobTimeout,
+    /// The kernel killed some of it for want of memory.
+    Oom,
+    /// GitHub refuses this version of the runner (exit status 7).
+    VersionRefused,
+    /// Ended by a drain.
+    Drained,
+    /// A spare replaced for its age.
+    SpareAged,
+    /// An idle runner replaced for its age.
+    IdleAged,
+    /// Replaced because the image or limits changed.
+    Rolled,
+    /// One too many, or in a slot no longer configured.
+    ScaledDown,
+    /// Removed by an operator.
+    Removed,
+    /// A spare that ended, or stopped waiting, before it was answered.
+    SpareLost,
+    /// It ended with a status or a signal that no other verdict explains.
+    Crashed,
+    /// The host restarted under it.
+    HostRestart,
+    /// It is gone and left no record.
+    Unexplained,
+}
+
+impl Verdict {
+    /// All verdicts, for metrics with a fixed set of labels.
+    pub const ALL: [Self; 19] = [
+        Self::JobDone,
+        Self::IdleExpired,
+        Self::Ghost,
+        Self::BootFailed,
+        Self::BootTimeout,
+        Self::RegistrationTimeout,
+        Self::JobTimeout,
+        Self::Oom,
+        Self::VersionRefused,
+        Self::Drained,
+        Self::SpareAged,
+        Self::IdleAged,
+        Self::Rolled,
+        Self::ScaledDown,
+        Self::Removed,
+        Self::SpareLost,
+        Self::Crashed,
+        Self::HostRestart,
+        Self::Unexplained,
+    ];
+
+    /// Its name in records, metrics and the journal.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::JobDone => "job_done",
+            Self::IdleExpired => "idle_expired",
+            Self::Ghost => "ghost",
+            Self::BootFailed => "boot_failed",
+            Self::BootTimeout => "boot_timeout",
+            Self::RegistrationTimeout => "registration_timeout",
+            Self::JobTimeout => "job_timeout",
+            Self::Oom => "oom",
+            Self::VersionRefused => "version_refused",
+            Self::Drained => "drained",
+            Self::SpareAged => "spare_aged",
+            Self::IdleAged => "idle_aged",
+            Self::Rolled => "rolled",
+            Self::ScaledDown => "scaled_down",
+            Self::Removed => "removed",
+            Self::SpareLost => "spare_lost",
+            Self::Crashed => "crashed",
+            Self::HostRestart => "host_restart",
+            Self::Unexplained => "unexplained",
+        }
+    }
+
+    /// True if an operator should look: nothing planned and no job ended it.
+    #[must_use]
+    pub fn is_failure(self) -> bool {
+        match self {
+            Self::BootFailed
+            | Self::BootTimeout
+            | Self::RegistrationTimeout
+            | Self::JobTimeout
+            | Self::Oom
+            | Self::VersionRefused
+            | Self::SpareLost
+            | Self::Crashed
+            | Self::Unexplained => true,
+            Self::JobDone
+            | Self::IdleExpired
+            | Self::Ghost
+            | Self::Drained
+            | Self::SpareAged
+            | Self::IdleAged
+            | Self::Rolled
+            | Self::ScaledDown
+            | Self::Removed
+            | Self::HostRestart => false,
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Who it is at GitHub.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Runner {
+    /// GitHub's id; unknown for a life that was adopted while its mint was under way.
+    pub id: Option<RunnerId>,
+    /// Its name.
+    pub name: RunnerName,
+}
+
+/// The job it runs, as far as is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// What the hook said; empty if only GitHub's list told.
+    pub note: JobNote,
+    /// When it started, or was first known to run.
+    pub since: Timestamp,
+}
+
+/// One runner in one slot, from the start call until its unit is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Life {
+    /// Its slot.
+    pub slot: Slot,
+    /// Where it is.
+    pub phase: Phase,
+    /// Since when.
+    pub since: Timestamp,
+    /// When it was started.
+    pub born: Timestamp,
+    /// systemd's name for this start, once seen.
+    pub invocation: Option<Invocation>,
+    /// What it was started from; unknown for a life whose record is gone.
+    pub generation: Option<String>,
+    /// Its unit is active: booted, network set.
+    pub active: bool,
+    /// Its root waits for the config.
+    pub asked: bool,
+    /// Its registration, if one was made for it.
+    pub runner: Option<Runner>,
+    /// Its job, once one started.
+    pub job: Option<Job>,
+    /// A step for it is under way.
+    pub pending: bool,
+    /// No step before this moment, after one failed.
+    pub retry_at: Option<Timestamp>,
+    /// Steps that failed in a row.
+    pub attempts: u32,
+    /// Lists in a row that should have had it and did not.
+    pub missed: u8,
+    /// When GitHub's list last showed it offline.
+    pub offline_seen: Option<Timestamp>,
+}
+
+impl Life {
+    pub(super) fn new(slot: Slot, phase: Phase, now: Timestamp) -> Self {
+        Self {
+            slot,
+            phase,
+            since: now,
+            born: now,
+            invocation: None,
+            generation: None,
+            active: false,
+            asked: false,
+            runner: None,
+            job: None,
+            pending: false,
+            retry_at: None,
+            attempts: 0,
+            missed: 0,
+            offline_seen: None,
+        }
+    }
+
+    pub(super) fn enter(&mut self, phase: Phase, now: Timestamp) {
+        self.phase = phase;
+        self.since = now;
+        self.retry_at = None;
+        self.attempts = 0;
+    }
+
+    /// A life that was given a config and is not known to have had a job.
+    pub(super) fn may_be_registered(&self) -> bool {
+        self.runner.is_some() && self.job.is_none()
+    }
+
+    /// Judges this life by what is known of it and by the record of its end.
+    #[must_use]
+    pub fn judge(&self, end: Option<&LifeEnd>) -> Verdict {
+        if let Phase::Retiring { cause, .. } = self.phase {
+            return cause.verdict();
+        }
+        let Some(end) = end else {
+            return Verdict::Unexplained;
+        };
+        if end.oom_kills > 0 || end.service_result == "oom-kill" {
+            return Verdict::Oom;
+        }
+        match (&self.phase, &end.exit) {
+            (Phase::Booting, _) => Verdict::BootFailed,
+            (Phase::Spare | Phase::Minting, Exit::Status(0)) if self.runner.is_none() => {
+                Verdict::SpareLost
+            }
+            // Constants.Runner.ReturnCode in actions/runner: 7 is RunnerVersionDeprecated.
+            (_, Exit::Status(7)) => Verdict::VersionRefused,
+            // 100 to 105 are a job's result, where the runner is told to return it.
+            (_, Exit::Status(100..=105)) => Verdict::JobDone,
+            (_, Exit::Status(0)) if self.job.is_some() => Verdict::JobDone,
+            (_, Exit::Status(0)) => Verdict::IdleExpired,
+            (_, Exit::Status(_) | Exit::Signal(_) | Exit::Unknown) => Verdict::Crashed,
+        }
+    }
+}
+
+/// A life that is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closed {
+    /// The life as it was last known.
+    pub life: Life,
+    /// Its verdict.
+    pub verdict: Verdict,
+    /// The record of its end.
+    pub end: Option<LifeEnd>,
+    /// Its registration, if that may have outlived it.
+    pub orphan: Option<Runner>,
+}

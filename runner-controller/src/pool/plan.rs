@@ -1,0 +1,356 @@
+//! What to do next, from what is known. Pure.
+
+use std::time::Duration;
+
+use super::backoff::Trouble;
+use super::life::{Cause, Life, Phase};
+use super::names::Slot;
+use super::sight::RunnerId;
+use super::state::Pool;
+use super::time::Timestamp;
+
+/// A second list must agree before a runner that listens is called a ghost.
+const MISSED_LISTS: u8 = 2;
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Start the slot's unit.
+    Start {
+        /// The slot.
+        slot: Slot,
+    },
+    /// Mint a config and hand it to the spare.
+    Register {
+        /// The slot.
+        slot: Slot,
+    },
+    /// Begin to end a life.
+    Retire {
+        /// The slot.
+        slot: Slot,
+        /// Why.
+        cause: Cause,
+    },
+    /// Ask GitHub to forget it. Only if it agrees is the runner ended.
+    Deregister {
+        /// The slot.
+        slot: Slot,
+        /// GitHub's id.
+        id: RunnerId,
+    },
+    /// End its unit.
+    End {
+        /// The slot.
+        slot: Slot,
+        /// How.
+        how: Ending,
+    },
+}
+
+impl Step {
+    /// The slot it is about.
+    #[must_use]
+    pub fn slot(&self) -> Slot {
+        match self {
+            Self::Start { slot }
+            | Self::Register { slot }
+            | Self::Retire { slot, .. }
+            | Self::Deregister { slot, .. }
+            | Self::End { slot, .. } => *slot,
+        }
+    }
+}
+
+/// How a unit is ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// In order, so that the runner can tell GitHub.
+    Stop,
+    /// At once.
+    Kill,
+}
+
+/// Whether new lives and registrations are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// Yes.
+    Open,
+    /// Not now; what lives goes on.
+    Closed,
+    /// No, and what has no job is to end.
+    Draining,
+    /// No, and everything is to end, jobs included.
+    Clearing,
+}
+
+/// Decides what to do next for one pool.
+///
+/// Settles: once the steps have been begun, planning again at the same time says nothing, and once
+/// they have come true, it says nothing until something is seen or [`next_deadline`] passes.
+#[must_use]
+pub fn plan(pool: &Pool, gate: Gate, now: Timestamp) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for life in pool.lives.values() {
+        steps.extend(end_of(pool, life, gate, now));
+    }
+    if gate == Gate::Open {
+        steps.extend(replace_old(pool, &steps));
+        let wanted = wanted(pool, &steps);
+        steps.extend(wanted.register(now));
+        steps.extend(wanted.start(now));
+        steps.extend(wanted.retire_excess());
+    }
+    steps
+}
+
+/// The next step towards the end of one life, if it is to end.
+fn end_of(pool: &Pool, life: &Life, gate: Gate, now: Timestamp) -> Option<Step> {
+    let slot = life.slot;
+    let t = &pool.spec.timeouts;
+    let age = now.since(life.since);
+    let retire = |cause| Some(Step::Retire { slot, cause });
+    if gate == Gate::Clearing
+        && !matches!(
+            life.phase,
+            Phase::Retiring {
+                cause: Cause::Removed,
+                ..
+            }
+        )
+    {
+        return retire(Cause::Removed);
+    }
+    let unconfigured = slot.number() > pool.spec.max_runners;
+    let leave = match &life.phase {
+        Phase::Busy | Phase::Minting | Phase::Retiring { .. } => None,
+        Phase::Booting | Phase::Spare | Phase::Registering | Phase::Idle
+            if gate == Gate::Draining =>
+        {
+            Some(Cause::Drained)
+        }
+        Phase::Booting | Phase::Spare | Phase::Registering | Phase::Idle if unconfigured => {
+            Some(Cause::ScaledDown)
+        }
+        Phase::Booting | Phase::Spare | Phase::Registering | Phase::Idle => None,
+    };
+    if let (Some(cause), false) = (leave, life.pending) {
+        return retire(cause);
+    }
+    match &life.phase {
+        Phase::Booting if age >= t.boot && !life.pending => retire(Cause::BootTimeout),
+        Phase::Spare if age >= t.spare_age => retire(Cause::SpareAged),
+        Phase::Idle if age >= t.idle_age => retire(Cause::IdleAged),
+        Phase::Idle if life.missed >= MISSED_LISTS => retire(Cause::Ghost),
+        Phase::Registering if overdue_at_github(life, t.registration) => {
+            retire(Cause::RegistrationTimeout)
+        }
+        Phase::Registering if life.missed >= MISSED_LISTS && age >= t.registration => {
+            retire(Cause::RegistrationTimeout)
+        }
+        Phase::Busy if age >= t.job => retire(Cause::JobTimeout),
+        Phase::Retiring {
+            deregister_first,
+            end_asked,
+            ..
+        } => {
+            if life.pending || life.retry_at.is_some_and(|at| now < at) {
+                return None;
+            }
+            let id = life.runner.as_ref().and_then(|runner| runner.id);
+            match (deregister_first, id) {
+                (true, Some(id)) => Some(Step::Deregister { slot, id }),
+                // Given a config whose id nobody knows: lists tell the id, or that there is none.
+                (true, None) if life.missed < MISSED_LISTS => None,
+                (true, None) | (false, _) => {
+                    let again = end_asked.is_none_or(|asked| now.since(asked) >= t.stop);
+                    again.then(|| Step::End {
+                        slot,
+                        how: life.ending(now, t.stop),
+                    })
+                }
+            }
+        }
+        Phase::Booting
+        | Phase::Spare
+        | Phase::Minting
+        | Phase::Registering
+        | Phase::Idle
+        | Phase::Busy => None,
+    }
+}
+
+/// Long registered, and GitHub said after that time that it is offline. A list that did not come
+/// decides nothing.
+fn overdue_at_github(life: &Life, registration: Duration) -> bool {
+    life.offline_seen
+        .is_some_and(|seen| seen.since(life.since) >= registration)
+}
+
+/// A life of an old generation, one at a time, so that the pool is never replaced all at once.
+fn replace_old(pool: &Pool, steps: &[Step]) -> Option<Step> {
+    let rolling = |life: &Life| {
+        matches!(
+            life.phase,
+            Phase::Retiring {
+                cause: Cause::Rolled,
+                ..
+            }
+        )
+    };
+    if pool.lives.values().any(rolling) {
+        return None;
+    }
+    let old = |life: &&Life| {
+        let free = matches!(life.phase, Phase::Spare | Phase::Idle) && !life.pending;
+        let other = life
+            .generation
+            .as_ref()
+            .is_some_and(|generation| *generation != pool.spec.generation);
+        free && other && steps.iter().all(|step| step.slot() != life.slot)
+    };
+    let slot = pool.lives.values().find(old)?.slot;
+    Some(Step::Retire {
+        slot,
+        cause: Cause::Rolled,
+    })
+}
+
+/// Who counts towards what is wanted, once `steps` are done.
+struct Wanted<'a> {
+    pool: &'a Pool,
+    /// Booting and spare, oldest first.
+    spares: Vec<&'a Life>,
+    /// Minting, registering and idle.
+    listeners: Vec<&'a Life>,
+}
+
+fn wanted<'a>(pool: &'a Pool, steps: &[Step]) -> Wanted<'a> {
+    let leaving = |life: &&Life| steps.iter().any(|step| step.slot() == life.slot);
+    let staying = pool.lives.values().filter(|life| !leaving(life));
+    let mut spares = Vec::new();
+    let mut listeners = Vec::new();
+    for life in staying {
+        match &life.phase {
+            Phase::Booting | Phase::Spare => spares.push(life),
+            Phase::Minting | Phase::Registering | Phase::Idle => listeners.push(life),
+            Phase::Busy | Phase::Retiring { .. } => {}
+        }
+    }
+    spares.sort_by_key(|life| (life.born, life.slot));
+    Wanted {
+        pool,
+        spares,
+        listeners,
+    }
+}
+
+impl Wanted<'_> {
+    /// Spares that are to be given a config.
+    fn register(&self, now: Timestamp) -> Vec<Step> {
+        let backoffs = &self.pool.backoffs;
+        if !backoffs.open(Trouble::Mint, now) || !backoffs.open(Trouble::Expired, now) {
+            return Vec::new();
+        }
+        let lack = usize::from(self.pool.spec.min_idle).saturating_sub(self.listeners.len());
+        let ready = self
+            .spares
+            .iter()
+            .filter(|life| life.phase == Phase::Spare && !life.pending && life.asked);
+        ready
+            .take(lack)
+            .map(|life| Step::Register { slot: life.slot })
+            .collect()
+    }
+
+    /// Vacant slots that are to be started.
+    fn start(&self, now: Timestamp) -> Vec<Step> {
+        let spec = &self.pool.spec;
+        if !self.pool.backoffs.open(Trouble::Boot, now) {
+            return Vec::new();
+        }
+        let enough = usize::from(spec.min_idle) + usize::from(spec.min_spare);
+        let lack = enough.saturating_sub(self.spares.len() + self.listeners.len());
+        let room = usize::from(spec.max_runners).saturating_sub(self.pool.lives.len());
+        let booting = self.pool.count(|phase| *phase == Phase::Booting);
+        // After a failed boot one try at a time shows whether it is mended.
+        let failing = self
+            .pool
+            .backoffs
+            .iter()
+            .any(|(trouble, _)| trouble == Trouble::Boot);
+        let at_once = if failing {
+            1
+        } else {
+            usize::from(spec.boots_at_once)
+        };
+        let mut vacant: Vec<Slot> = Slot::first(spec.max_runners)
+            .filter(|slot| !self.pool.lives.contains_key(slot))
+            .collect();
+        vacant.sort_by_key(|slot| (self.pool.boot_failed.get(slot).copied(), *slot));
+        let count = lack.min(room).min(at_once.saturating_sub(booting));
+        vacant
+            .into_iter()
+            .take(count)
+            .map(|slot| Step::Start { slot })
+            .collect()
+    }
+
+    /// More than wanted, as after a configuration with lower numbers: spares first, the youngest
+    /// first; idle runners only beyond what is wanted of them.
+    fn retire_excess(&self) -> Vec<Step> {
+        let spec = &self.pool.spec;
+        let enough = usize::from(spec.min_idle) + usize::from(spec.min_spare);
+        let have = self.spares.len() + self.listeners.len();
+        let excess = have.saturating_sub(enough);
+        let spares = self
+            .spares
+            .iter()
+            .rev()
+            .filter(|life| !life.pending)
+            .take(excess);
+        let spares: Vec<Step> = spares
+            .map(|life| Step::Retire {
+                slot: life.slot,
+                cause: Cause::ScaledDown,
+            })
+            .collect();
+        let idle_excess = self
+            .listeners
+            .len()
+            .saturating_sub(usize::from(spec.min_idle))
+            .min(excess - spares.len());
+        let idle = self
+            .listeners
+            .iter()
+            .filter(|life| life.phase == Phase::Idle && !life.pending);
+        let idle = idle.take(idle_excess).map(|life| Step::Retire {
+            slot: life.slot,
+            cause: Cause::ScaledDown,
+        });
+        spares.into_iter().chain(idle).collect()
+    }
+}
+
+/// The first moment after `now` at which [`plan`] may say something new though nothing was seen.
+#[must_use]
+pub fn next_deadline(pool: &Pool, now: Timestamp) -> Option<Timestamp> {
+    let t = &pool.spec.timeouts;
+    let of_life = |life: &Life| {
+        let due = match &life.phase {
+            Phase::Booting => Some(life.since + t.boot),
+            Phase::Spare => Some(life.since + t.spare_age),
+            Phase::Idle => Some(life.since + t.idle_age),
+            Phase::Busy => Some(life.since + t.job),
+            Phase::Registering => Some(life.since + t.registration),
+            Phase::Minting => None,
+            Phase::Retiring { end_asked, .. } => {
+                life.retry_at.or(end_asked.map(|asked| asked + t.stop))
+            }
+        };
+        [due, life.retry_at]
+    };
+    let lives = pool.lives.values().flat_map(of_life).flatten();
+    let backoffs = pool.backoffs.iter().map(|(_, backoff)| backoff.until);
+    lives.chain(backoffs).filter(|at| *at > now).min()
+}

@@ -1,0 +1,292 @@
+//! The machine we are on: our directory, who uses it, and the packages we need.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::statfs::{FsType, OVERLAYFS_SUPER_MAGIC, statfs};
+use sha2::{Digest, Sha256};
+
+/// Where everything is kept unless `RUNNER_TESTBED_DIR` says otherwise.
+pub const DEFAULT_DIR: &str = "/var/tmp/runner-controller-testbed";
+
+/// What we call, the package that has it, and where Debian puts it.
+const TOOLS: &[(&str, &str)] = &[
+    ("/usr/bin/mmdebstrap", "mmdebstrap"),
+    ("/usr/bin/systemd-nspawn", "systemd-container"),
+    ("/usr/bin/nsenter", "util-linux"),
+    ("/usr/bin/cp", "coreutils"),
+    (
+        "/usr/share/keyrings/debian-archive-keyring.gpg",
+        "debian-archive-keyring",
+    ),
+];
+
+/// Our directory on this machine.
+#[derive(Debug, Clone)]
+pub struct Bed {
+    dir: PathBuf,
+}
+
+impl Bed {
+    /// Opens the directory, makes it if it is missing, and checks that this machine will do.
+    pub fn open() -> Result<Self> {
+        ensure!(
+            nix::unistd::geteuid().is_root(),
+            "must be root: the test host mounts filesystems and makes namespaces"
+        );
+        let dir = std::env::var_os("RUNNER_TESTBED_DIR")
+            .map_or_else(|| PathBuf::from(DEFAULT_DIR), PathBuf::from);
+        ensure!(
+            dir.is_absolute(),
+            "RUNNER_TESTBED_DIR must be an absolute path, not {}",
+            dir.display()
+        );
+        fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
+        let dir = dir.canonicalize()?;
+        // Root runs programs from here, so nobody else may have put them here.
+        let meta = fs::metadata(&dir)?;
+        ensure!(
+            meta.uid() == 0 && meta.mode() & 0o022 == 0,
+            "{} must belong to root and be writable by nobody else",
+            dir.display()
+        );
+        let kind = statfs(&dir)
+            .with_context(|| format!("statfs {}", dir.display()))?
+            .filesystem_type();
+        if kind == OVERLAYFS_SUPER_MAGIC || kind == FsType(0x6a65_6a63) {
+            bail!(
+                "{} is on an overlay filesystem, which can neither be ID-mapped nor carry another overlay; \
+                 set RUNNER_TESTBED_DIR to a directory on ext4, xfs, btrfs or tmpfs",
+                dir.display()
+            );
+        }
+        Ok(Self { dir })
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// A path below it.
+    #[must_use]
+    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// A name for what we put into places that are shared by the whole machine. Two beds differ.
+    #[must_use]
+    pub fn machine_name(&self) -> String {
+        format!(
+            "rc-testbed-{}",
+            &hash(self.dir.as_os_str().as_encoded_bytes())[..6]
+        )
+    }
+
+    /// Waits until nobody else holds this lock, and holds it until it is dropped or we end.
+    ///
+    /// Says whom it waits for: a demo that seems to hang because a test run holds the host would
+    /// be a riddle.
+    pub fn lock(&self, what: Lock) -> Result<Held> {
+        let path = self.path(what.file());
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .with_context(|| format!("open {}", path.display()))?;
+        let mut held = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(held) => held,
+            Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
+                let mut holder = String::new();
+                file.read_to_string(&mut holder)?;
+                note(&format!(
+                    "waiting for {}, which holds {}",
+                    holder.trim(),
+                    path.display()
+                ));
+                Flock::lock(file, FlockArg::LockExclusive)
+                    .map_err(|(_, error)| error)
+                    .context("flock")?
+            }
+            Err((_, error)) => {
+                return Err(error).with_context(|| format!("lock {}", path.display()));
+            }
+        };
+        held.set_len(0)?;
+        let words: Vec<String> = std::env::args().skip(1).collect();
+        writeln!(held, "process {} ({})", std::process::id(), words.join(" "))?;
+        Ok(Held(held))
+    }
+
+    /// Installs through apt what this machine lacks, and says so.
+    pub fn install_tools(&self) -> Result<()> {
+        let missing: Vec<&str> = TOOLS
+            .iter()
+            .filter(|(file, _)| !Path::new(file).exists())
+            .map(|(_, package)| *package)
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        note(&format!("installing with apt: {}", missing.join(" ")));
+        let log = self.path("apt.log");
+        logged(apt().args(["update", "--quiet=2"]), &log)?;
+        logged(
+            apt()
+                .args(["install", "--yes", "--quiet=2", "--no-install-recommends"])
+                .args(&missing),
+            &log,
+        )
+    }
+}
+
+/// What two users must not do at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lock {
+    /// Building or deleting root filesystems, booting or stopping the host: seconds.
+    Build,
+    /// Working on the host, by a demo, a test run or a benchmark: minutes.
+    Work,
+}
+
+impl Lock {
+    fn file(self) -> &'static str {
+        match self {
+            Self::Build => "build.lock",
+            Self::Work => "work.lock",
+        }
+    }
+}
+
+/// A lock that is held while this lives.
+#[derive(Debug)]
+pub struct Held(#[expect(dead_code, reason = "held, not read")] Flock<File>);
+
+/// Tells the person at the terminal what happens. Never on stdout, which belongs to results.
+pub fn note(text: &str) {
+    eprintln!("testbed: {text}");
+}
+
+/// Runs a command with its output in a log file; a failure shows the log's end.
+pub fn logged(command: &mut Command, log: &Path) -> Result<()> {
+    let file = OpenOptions::new().append(true).create(true).open(log)?;
+    let status = command
+        .stdin(std::process::Stdio::null())
+        .stdout(file.try_clone()?)
+        .stderr(file)
+        .status()
+        .with_context(|| format!("run {}", command.get_program().display()))?;
+    if !status.success() {
+        bail!(
+            "{} ended with {status}; {} ends:\n{}",
+            command.get_program().display(),
+            log.display(),
+            tail(log, 20)
+        );
+    }
+    Ok(())
+}
+
+/// The last lines of a file; empty if it cannot be read.
+#[must_use]
+pub fn tail(file: &Path, lines: usize) -> String {
+    last_lines(
+        &fs::read(file)
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default(),
+        lines,
+    )
+}
+
+/// The last lines of a text.
+#[must_use]
+pub fn last_lines(text: &str, lines: usize) -> String {
+    let all: Vec<&str> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+/// Hexadecimal SHA-256.
+#[must_use]
+pub fn hash(bytes: &[u8]) -> String {
+    format!("{:x}", Sha256::digest(bytes))
+}
+
+/// Writes a file so that a reader, or a crash, sees the old one or the new one.
+pub fn write_whole(path: &Path, content: &[u8]) -> Result<()> {
+    let dir = path.parent().context("a file has a directory")?;
+    let mut file = tempfile::NamedTempFile::new_in(dir)
+        .with_context(|| format!("write {}", path.display()))?;
+    file.write_all(content)?;
+    file.persist(path)
+        .with_context(|| format!("write {}", path.display()))?;
+    Ok(())
+}
+
+/// Deletes a tree without leaving its filesystem: a mount below is an error, not a victim.
+pub fn remove_tree(path: &Path) -> Result<()> {
+    if fs::symlink_metadata(path).is_err() {
+        return Ok(());
+    }
+    run(Command::new("rm")
+        .args(["--recursive", "--force", "--one-file-system", "--"])
+        .arg(path))
+    .map(drop)
+}
+
+/// Runs a command to its end and returns its stdout; a failure carries its stderr.
+pub fn run(command: &mut Command) -> Result<String> {
+    let words: Vec<&OsStr> = std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .collect();
+    let line = words.join(OsStr::new(" "));
+    let output = command
+        .output()
+        .with_context(|| format!("run {}", line.display()))?;
+    if !output.status.success() {
+        bail!(
+            "`{}` ended with {}: {}",
+            line.display(),
+            output.status,
+            last_lines(&String::from_utf8_lossy(&output.stderr), 20)
+        );
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn apt() -> Command {
+    let mut command = Command::new("apt-get");
+    command.env("DEBIAN_FRONTEND", "noninteractive");
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_lines_of_a_short_text_are_all_of_it() {
+        assert_eq!(last_lines("a\nb\n", 5), "a\nb");
+        assert_eq!(last_lines("a\nb\nc", 2), "b\nc");
+        assert_eq!(last_lines("", 2), "");
+    }
+
+    #[test]
+    fn a_written_file_is_whole_and_leaves_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("stamp");
+        write_whole(&path, b"one").unwrap();
+        write_whole(&path, b"two").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,188 @@
+//! The daemon's configuration in tests: one shape, written in one place.
+
+use std::fmt::Write as _;
+
+use crate::net::RESOLVER;
+
+/// Where the image is in the host.
+pub const IMAGE: &str = "/var/lib/runner-images/debian";
+
+/// What a test may want to differ in.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Organisation or repository, as a person would copy it from the browser.
+    pub url: String,
+    /// The stand-in.
+    pub api_url: String,
+    /// How often everything is compared in full.
+    pub reconcile: String,
+    /// The pools.
+    pub pools: Vec<Pool>,
+}
+
+/// One pool.
+#[derive(Debug, Clone)]
+pub struct Pool {
+    /// Its name.
+    pub name: String,
+    /// Place of its first slot.
+    pub offset: u16,
+    /// The label that jobs choose it by, next to `self-hosted`.
+    pub label: String,
+    /// Registered and waiting.
+    pub min_idle: u16,
+    /// Booted and not registered.
+    pub min_spare: u16,
+    /// All lives together.
+    pub max_runners: u16,
+    /// Root directory of the image.
+    pub image: String,
+    /// `tmpfs` or `disk`.
+    pub layer: &'static str,
+    /// Hard size of the layer.
+    pub layer_size: String,
+    /// `MemoryMax` of one runner.
+    pub memory: String,
+    /// `[pools.<name>.timeouts]`, as (key, value).
+    pub timeouts: Vec<(&'static str, String)>,
+}
+
+impl Config {
+    /// One pool `ci`: one idle, one spare, two at most.
+    #[must_use]
+    pub fn small(api_url: &str) -> Self {
+        Self {
+            url: "https://github.com/acme/widgets".into(),
+            api_url: api_url.into(),
+            reconcile: "60s".into(),
+            pools: vec![Pool::new("ci", 0)],
+        }
+    }
+
+    /// The pool with this name, to be changed.
+    #[must_use]
+    pub fn with(mut self, name: &str, change: impl FnOnce(&mut Pool)) -> Self {
+        if let Some(pool) = self.pools.iter_mut().find(|pool| pool.name == name) {
+            change(pool);
+        }
+        self
+    }
+
+    /// As TOML.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let Self {
+            url,
+            api_url,
+            reconcile,
+            pools,
+        } = self;
+        let mut text = format!(
+            r#"host = "testhost"
+reconcile = "{reconcile}"
+
+[github]
+url = "{url}"
+api_url = "{api_url}"
+allow_plain_http = true
+token_file = "/etc/runner-controller/token"
+
+[network]
+block = "10.200.0.0/16"
+resolvers = ["{RESOLVER}"]
+"#
+        );
+        for pool in pools {
+            text.push_str(&pool.render());
+        }
+        text
+    }
+}
+
+impl Pool {
+    /// One idle, one spare, two at most; takes jobs that ask for its name.
+    #[must_use]
+    pub fn new(name: &str, offset: u16) -> Self {
+        Self {
+            name: name.into(),
+            offset,
+            label: name.into(),
+            min_idle: 1,
+            min_spare: 1,
+            max_runners: 2,
+            image: IMAGE.into(),
+            layer: "tmpfs",
+            layer_size: "1 GiB".into(),
+            memory: "1 GiB".into(),
+            timeouts: vec![("boot", "60s".into())],
+        }
+    }
+
+    /// Its labels.
+    #[must_use]
+    pub fn labels(&self) -> [&str; 4] {
+        ["self-hosted", &self.label, "x64", "Linux"]
+    }
+
+    fn render(&self) -> String {
+        let Self {
+            name,
+            offset,
+            min_idle,
+            min_spare,
+            max_runners,
+            image,
+            layer,
+            layer_size,
+            memory,
+            timeouts,
+            ..
+        } = self;
+        let labels = self.labels().map(|label| format!("{label:?}")).join(", ");
+        let mut text = format!(
+            r#"
+[pools.{name}]
+offset = {offset}
+labels = [{labels}]
+image = {{ kind = "directory", path = "{image}" }}
+min_idle = {min_idle}
+min_spare = {min_spare}
+max_runners = {max_runners}
+layer = {{ kind = "{layer}", size = "{layer_size}" }}
+
+[pools.{name}.limits]
+memory = "{memory}"
+tasks = 2048
+
+[pools.{name}.timeouts]
+"#
+        );
+        for (key, value) in timeouts {
+            // Writing to a String cannot fail.
+            writeln!(text, "{key} = {value:?}").ok();
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_shows_in_the_text() {
+        let config = Config::small("http://198.51.100.7:8080").with("ci", |pool| {
+            pool.layer = "disk";
+            pool.timeouts.push(("job", "5s".into()));
+        });
+        let text = config.render();
+        assert!(
+            text.contains(r#"layer = { kind = "disk", size = "1 GiB" }"#),
+            "{text}"
+        );
+        assert!(
+            text.contains("[pools.ci.timeouts]\nboot = \"60s\"\njob = \"5s\"\n"),
+            "{text}"
+        );
+    }
+}

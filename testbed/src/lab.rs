@@ -1,0 +1,493 @@
+//! A test host with our daemon on it, installed as an operator would install it, and a stand-in
+//! GitHub beside it. The verbs here are what tests, the demo and the benchmark are written in.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::bed::{Bed, Held, Lock};
+use crate::binaries::{Binaries, CONTROLLER, SIM};
+use crate::config::Config;
+use crate::host::TestHost;
+use crate::image;
+use crate::net;
+use crate::sim::{PORT, Sim};
+use crate::wait::{Seen, wait_until};
+
+/// The daemon's unit.
+pub const DAEMON: &str = "runner-controller.service";
+/// Where the daemon's configuration is in the host.
+pub const CONFIG: &str = "/etc/runner-controller/config.toml";
+/// The daemon's runtime directory.
+pub const RUN_DIR: &str = "/run/runner-controller";
+/// The stand-in GitHub's unit.
+const SIM_UNIT: &str = "github-sim.service";
+/// The stand-in's copy of the token: in memory, and on no command line.
+const SIM_TOKEN: &str = "/run/testbed/github-token";
+/// The token that the stand-in accepts.
+const TOKEN: &str = "github_pat_testbed_5d1c64cbe2f04a7f8f1d";
+/// Patterns of every unit that belongs to a slot.
+const SLOT_UNITS: &str = "runner-*@*.service";
+
+/// Everything that a test needs, running.
+#[derive(Debug)]
+pub struct Lab {
+    host: TestHost,
+    sim: Sim,
+    binaries: Binaries,
+    _working: Held,
+}
+
+/// What runs, or ran, on one host for one slot.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Container {
+    /// Its machine name, `ci-1`.
+    pub machine: String,
+    /// Its unit, `runner-ci@1.service`.
+    pub unit: String,
+    /// systemd's name of this one life.
+    pub invocation: String,
+    /// `active`, `activating`, …
+    pub state: String,
+}
+
+impl Lab {
+    /// Boots the host if none runs, and brings programs, networks, stand-in and image up to date.
+    /// The daemon is not installed yet: see [`Lab::install`].
+    pub fn up(bed: &Bed, binaries: Binaries) -> Result<Self> {
+        let working = bed.lock(Lock::Work)?;
+        let fresh = TestHost::running(bed).is_none();
+        let host = TestHost::up(bed)?;
+        let lab = Self {
+            sim: Sim::of(&host),
+            host,
+            binaries,
+            _working: working,
+        };
+        if fresh {
+            image::remove_old(&lab.host)?;
+        }
+        lab.furnish()?;
+        Ok(lab)
+    }
+
+    /// The host.
+    #[must_use]
+    pub fn host(&self) -> &TestHost {
+        &self.host
+    }
+
+    /// The stand-in GitHub.
+    #[must_use]
+    pub fn sim(&self) -> &Sim {
+        &self.sim
+    }
+
+    /// Brings in all but the daemon. Safe to repeat; also after a power cycle.
+    fn furnish(&self) -> Result<()> {
+        let host = &self.host;
+        for name in [CONTROLLER, SIM] {
+            host.install(
+                self.binaries.path(name)?,
+                &format!("/usr/local/bin/{name}"),
+                0o755,
+            )?;
+        }
+        net::bring_up(host)?;
+        host.write(
+            &format!("/etc/systemd/system/{SIM_UNIT}"),
+            sim_unit().as_bytes(),
+            0o644,
+        )?;
+        host.write(SIM_TOKEN, TOKEN.as_bytes(), 0o600)?;
+        host.run(&["systemctl", "daemon-reload"])?;
+        self.restart_sim()?;
+        image::refresh(host, &self.binaries)
+    }
+
+    /// Starts the stand-in anew: no jobs, no runners, no faults, no counts.
+    pub fn restart_sim(&self) -> Result<()> {
+        self.host.run(&["systemctl", "restart", SIM_UNIT])?;
+        wait_until("the stand-in GitHub", Duration::from_secs(10), || {
+            Ok(match self.sim.request("GET", "/_sim/health", None) {
+                Ok((200, _)) => Seen::Done(()),
+                Ok((status, answer)) => Seen::NotYet(format!("{status} {answer}")),
+                Err(error) => Seen::NotYet(format!("{error:#}")),
+            })
+        })
+    }
+
+    /// Writes the configuration and the token, and lets our own command make and install all that
+    /// a host needs for it. Starts nothing. Also the way to a changed configuration.
+    pub fn install(&self, config: &Config) -> Result<()> {
+        self.write_config(&config.render())?;
+        let host = &self.host;
+        host.run(&[CONTROLLER, "check-config", CONFIG])?;
+        host.run(&[
+            CONTROLLER,
+            "units",
+            "--config",
+            CONFIG,
+            "--install-root",
+            "/",
+        ])?;
+        host.run(&["systemd-sysusers"])?;
+        host.run(&["systemd-tmpfiles", "--create"])?;
+        host.run(&["systemctl", "daemon-reload"])?;
+        Ok(())
+    }
+
+    /// Writes the configuration as it is given, and the token.
+    pub fn write_config(&self, text: &str) -> Result<()> {
+        self.host.write(CONFIG, text.as_bytes(), 0o644)?;
+        self.write_token(TOKEN)
+    }
+
+    /// Writes another token, a wrong one perhaps.
+    pub fn write_token(&self, token: &str) -> Result<()> {
+        self.host
+            .write("/etc/runner-controller/token", token.as_bytes(), 0o600)
+    }
+
+    /// Starts the daemon; returns when it says that it is ready.
+    pub fn start(&self) -> Result<()> {
+        self.host.run(&["systemctl", "start", DAEMON]).map(drop)
+    }
+
+    /// Stops the daemon in order. What it leaves running is its own affair.
+    pub fn stop(&self) -> Result<()> {
+        self.host.run(&["systemctl", "stop", DAEMON]).map(drop)
+    }
+
+    /// Kills the daemon with SIGKILL, and waits until that process is gone.
+    pub fn kill(&self) -> Result<()> {
+        let pid = self.show(DAEMON, "MainPID")?;
+        self.host.run(&[
+            "systemctl",
+            "kill",
+            "--signal=KILL",
+            "--kill-whom=main",
+            DAEMON,
+        ])?;
+        wait_until(
+            "the killed daemon to be gone",
+            Duration::from_secs(10),
+            || {
+                let now = self.show(DAEMON, "MainPID")?;
+                Ok(if now == pid && pid != "0" {
+                    Seen::NotYet(format!("still process {now}"))
+                } else {
+                    Seen::Done(())
+                })
+            },
+        )
+    }
+
+    /// What `runner-controller status --json` says.
+    pub fn status(&self) -> Result<Value> {
+        let text = self.host.run(&[CONTROLLER, "status", "--json"])?;
+        serde_json::from_str(&text).with_context(|| format!("status is not JSON: {text}"))
+    }
+
+    /// One property of one unit.
+    pub fn show(&self, unit: &str, property: &str) -> Result<String> {
+        let text =
+            self.host
+                .run(&["systemctl", "show", "--value", "--property", property, unit])?;
+        Ok(text.trim().to_owned())
+    }
+
+    /// Every slot's unit that systemd has loaded, dead ones included.
+    pub fn containers(&self) -> Result<Vec<Container>> {
+        let names = self.host.run(&[
+            "systemctl",
+            "list-units",
+            "--all",
+            "--plain",
+            "--no-legend",
+            SLOT_UNITS,
+        ])?;
+        let units: Vec<&str> = names
+            .lines()
+            .filter_map(|line| line.split_whitespace().next())
+            .collect();
+        if units.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut command = vec![
+            "systemctl",
+            "show",
+            "--property=Id,ActiveState,InvocationID",
+        ];
+        command.extend(&units);
+        let mut found: Vec<Container> = self
+            .host
+            .run(&command)?
+            .split("\n\n")
+            .filter_map(Container::parse)
+            .collect();
+        found.sort();
+        Ok(found)
+    }
+
+    /// Waits until exactly so many slots' units are active, and no other is on its way.
+    pub fn await_active(&self, count: usize, limit: Duration) -> Result<Vec<Container>> {
+        wait_until(&format!("{count} active containers"), limit, || {
+            let containers = self.containers()?;
+            let good = containers.len() == count
+                && containers
+                    .iter()
+                    .all(|container| container.state == "active");
+            Ok(if good {
+                Seen::Done(containers)
+            } else {
+                Seen::NotYet(format!("{containers:?}"))
+            })
+        })
+    }
+
+    /// The machines that machined knows.
+    pub fn machines(&self) -> Result<BTreeSet<String>> {
+        let list = self.host.run(&["machinectl", "list", "--no-legend"])?;
+        Ok(list
+            .lines()
+            .filter_map(|line| line.split_whitespace().next())
+            .map(str::to_owned)
+            .collect())
+    }
+
+    /// The end of the journal of one unit of the host.
+    #[must_use]
+    pub fn journal(&self, unit: &str, lines: u16) -> String {
+        self.host
+            .run(&[
+                "journalctl",
+                "--no-pager",
+                "--output=short-precise",
+                "--unit",
+                unit,
+                "--lines",
+                &lines.to_string(),
+            ])
+            .unwrap_or_else(|error| format!("{error:#}"))
+    }
+
+    /// What a person would look at first after a failure: who runs, who said what.
+    #[must_use]
+    pub fn account(&self) -> String {
+        let units = match self.containers() {
+            Ok(containers) => containers,
+            Err(error) => return format!("the host does not answer: {error:#}"),
+        };
+        let mut text = format!("--- {DAEMON}\n{}", self.journal(DAEMON, 40));
+        for container in units {
+            let Container { unit, state, .. } = container;
+            // Writing to a String cannot fail.
+            write!(text, "--- {unit}, {state}\n{}", self.journal(&unit, 15)).ok();
+        }
+        text
+    }
+
+    /// Everything of any slot that is left on the host or at GitHub, in words. Empty after all
+    /// slots were given back.
+    pub fn leftovers(&self) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        let mut add = |kind: &str, names: Vec<String>| {
+            found.extend(names.iter().map(|name| format!("{kind} {name}")));
+        };
+        add(
+            "unit",
+            self.containers()?
+                .into_iter()
+                .map(|container| container.unit)
+                .collect(),
+        );
+        add("machine", self.machines()?.into_iter().collect());
+        add("mount", self.mounts()?);
+        add("interface", self.interfaces()?);
+        add("directory", self.nspawn_dirs()?);
+        add("process", self.container_processes()?);
+        add("loop device", self.loop_devices()?);
+        add("registration", self.sim.registered()?);
+        Ok(found)
+    }
+
+    /// Mounts of slots in the host's own mount namespace.
+    fn mounts(&self) -> Result<Vec<String>> {
+        let table = fs::read_to_string(self.host.path("/proc/1/mountinfo"))?;
+        let ours = |path: &&str| {
+            [
+                "/run/runner-controller/",
+                "/var/lib/runner-controller/",
+                "/var/lib/runner-images/",
+                "/run/systemd/nspawn/",
+            ]
+            .iter()
+            .any(|prefix| path.starts_with(prefix))
+        };
+        Ok(table
+            .lines()
+            .filter_map(|line| line.split(' ').nth(4))
+            .filter(ours)
+            .map(str::to_owned)
+            .collect())
+    }
+
+    fn interfaces(&self) -> Result<Vec<String>> {
+        let list = self.host.run(&["ip", "-brief", "link"])?;
+        let names = list
+            .lines()
+            .filter_map(|line| line.split([' ', '@']).next());
+        Ok(names
+            .filter(|name| name.starts_with("rc-"))
+            .map(str::to_owned)
+            .collect())
+    }
+
+    fn nspawn_dirs(&self) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        for kind in ["unix-export", "propagate"] {
+            let dir = format!("/run/systemd/nspawn/{kind}");
+            for entry in fs::read_dir(self.host.path(&dir)).into_iter().flatten() {
+                found.push(format!("{dir}/{}", entry?.file_name().to_string_lossy()));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Processes whose uid is in a range that only containers have.
+    fn container_processes(&self) -> Result<Vec<String>> {
+        let list = self.host.run(&["ps", "-e", "-o", "uid=,pid=,comm="])?;
+        let inside = |line: &&str| {
+            line.split_whitespace()
+                .next()
+                .and_then(|uid| uid.parse::<u32>().ok())
+                .is_some_and(|uid| uid > 0xffff)
+        };
+        Ok(list
+            .lines()
+            .filter(inside)
+            .map(|line| line.trim().to_owned())
+            .collect())
+    }
+
+    fn loop_devices(&self) -> Result<Vec<String>> {
+        let list = self.host.run(&[
+            "losetup",
+            "--list",
+            "--noheadings",
+            "--output",
+            "NAME,BACK-FILE",
+        ])?;
+        Ok(list
+            .lines()
+            .filter(|line| line.contains("runner-controller"))
+            .map(str::to_owned)
+            .collect())
+    }
+
+    /// Waits until nothing of any slot is left.
+    pub fn await_nothing_left(&self, limit: Duration) -> Result<()> {
+        wait_until("every slot to be given back", limit, || {
+            let left = self.leftovers()?;
+            Ok(if left.is_empty() {
+                Seen::Done(())
+            } else {
+                Seen::NotYet(left.join("; "))
+            })
+        })
+    }
+
+    /// Back to an empty host: daemon and containers ended, its state gone, the stand-in new.
+    pub fn reset(&self) -> Result<()> {
+        let host = &self.host;
+        host.output(&["systemctl", "stop", DAEMON])?;
+        for container in self.containers()? {
+            host.output(&[
+                "systemctl",
+                "kill",
+                "--signal=KILL",
+                "--kill-whom=all",
+                &container.unit,
+            ])?;
+            host.output(&["systemctl", "stop", &container.unit])?;
+        }
+        host.output(&["systemctl", "reset-failed"])?;
+        self.restart_sim()?;
+        self.await_nothing_left(Duration::from_secs(20))
+            .context("reset")?;
+        for name in ["/var/lib/runner-controller", RUN_DIR] {
+            for entry in fs::read_dir(host.path(name)).into_iter().flatten() {
+                crate::bed::remove_tree(&entry?.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Pulls the plug and boots again, with the disks and /etc as they were. The stand-in, which
+    /// runs in the same host, forgets everything too.
+    pub fn power_cycle(&mut self) -> Result<()> {
+        self.host.power_cycle()?;
+        self.sim = Sim::of(&self.host);
+        self.furnish()
+    }
+
+    /// Fails with a list unless nothing of any slot is left.
+    pub fn ensure_nothing_left(&self) -> Result<()> {
+        let left = self.leftovers()?;
+        ensure!(left.is_empty(), "left behind: {}", left.join("; "));
+        Ok(())
+    }
+}
+
+impl Container {
+    fn parse(block: &str) -> Option<Self> {
+        let value = |key: &str| {
+            block
+                .lines()
+                .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+                .map(str::to_owned)
+        };
+        let unit = value("Id")?;
+        let machine = unit
+            .strip_prefix("runner-")?
+            .strip_suffix(".service")?
+            .replace('@', "-");
+        Some(Self {
+            machine,
+            unit,
+            invocation: value("InvocationID")?,
+            state: value("ActiveState")?,
+        })
+    }
+}
+
+fn sim_unit() -> String {
+    format!(
+        "[Unit]\nDescription=A stand-in for GitHub\nRequires=testbed-internet.service\n\
+         After=testbed-internet.service\n\n[Service]\nDynamicUser=yes\n\
+         NetworkNamespacePath=/run/netns/{}\nLoadCredential=token:{SIM_TOKEN}\n\
+         ExecStart=/usr/local/bin/{SIM} --listen {}:{PORT} --token-file %d/token \
+         --scope acme/widgets --scope acme\n",
+        net::INTERNET,
+        net::GITHUB
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_is_read_from_what_systemctl_shows() {
+        let block = "Id=runner-ci@12.service\nActiveState=active\nInvocationID=00ff\n";
+        let container = Container::parse(block).unwrap();
+        assert_eq!(container.machine, "ci-12");
+        assert_eq!(container.invocation, "00ff");
+        assert_eq!(Container::parse(""), None);
+    }
+}

@@ -1,0 +1,328 @@
+//! `cargo verify`: everything that can be checked, from formatting to containers that really run,
+//! and a count at the end.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+
+use crate::bed::{Bed, last_lines, note};
+use crate::binaries::{Binaries, CONTROLLER, Profile, cargo};
+use crate::claims::{self, Claim};
+use crate::config::{Config, IMAGE};
+use crate::lab::{CONFIG, DAEMON, Lab};
+
+/// A part of the whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// Formatting and lints
+    Static,
+    /// Unit and documentation tests
+    Tests,
+    /// `systemd-analyze verify` of every unit we print or install into an image
+    Units,
+    /// Claims about the daemon on a real test host
+    System,
+}
+
+/// What to run.
+#[derive(Debug, Clone)]
+pub struct Selection {
+    /// Nothing but this part.
+    pub only: Option<Part>,
+    /// Nothing but claims and tests whose name contains this.
+    pub filter: String,
+    /// Say how to enter the host, which the caller leaves up.
+    pub keep: bool,
+    /// How our programs are built.
+    pub profile: Profile,
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+}
+
+/// Runs the selected parts; true if nothing failed. The last line of stdout is the count.
+pub fn verify(selection: &Selection) -> Result<bool> {
+    let mut tally = Tally::default();
+    let wants = |part| selection.only.is_none_or(|only| only == part);
+    if wants(Part::Static) {
+        tally.command("formatting", cargo().args(["fmt", "--all", "--check"]));
+        tally.command(
+            "lints",
+            cargo().args([
+                "clippy",
+                "--quiet",
+                "--workspace",
+                "--all-targets",
+                "--",
+                "--deny",
+                "warnings",
+            ]),
+        );
+    }
+    if wants(Part::Tests) {
+        tally.tests(&selection.filter);
+    }
+    if wants(Part::Units) || wants(Part::System) {
+        let bed = Bed::open()?;
+        let binaries = Binaries::build(selection.profile)?;
+        let mut lab = Lab::up(&bed, binaries)?;
+        if wants(Part::Units) {
+            tally.check("systemd accepts every unit we print", || {
+                units_are_accepted(&lab)
+            });
+        }
+        if wants(Part::System) {
+            for claim in claims::ALL
+                .iter()
+                .filter(|claim| claim.name.contains(&selection.filter))
+            {
+                tally.claim(claim, &mut lab);
+            }
+        }
+        if selection.keep {
+            note("the test host stays up; `cargo run -p testbed -- host shell` enters it");
+        }
+    }
+    println!("{} passed, {} failed", tally.passed, tally.failed);
+    Ok(tally.failed == 0)
+}
+
+impl Tally {
+    fn report(&mut self, name: &str, took: Duration, outcome: &Result<()>) {
+        let mark = if outcome.is_ok() { "ok  " } else { "FAIL" };
+        println!("{mark} {:7.2} s  {name}", took.as_secs_f64());
+        match outcome {
+            Ok(()) => self.passed += 1,
+            Err(error) => {
+                self.failed += 1;
+                println!("{}", indented(&format!("{error:#}")));
+            }
+        }
+    }
+
+    fn check(&mut self, name: &str, check: impl FnOnce() -> Result<()>) {
+        let start = Instant::now();
+        let outcome = check();
+        self.report(name, start.elapsed(), &outcome);
+    }
+
+    fn command(&mut self, name: &str, command: &mut Command) {
+        self.check(name, || {
+            let output = command.stdin(Stdio::null()).output().context("run cargo")?;
+            if !output.status.success() {
+                let said = [output.stdout, output.stderr]
+                    .map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+                bail!(
+                    "{}\n{}",
+                    output.status,
+                    last_lines(said.concat().trim(), 60)
+                );
+            }
+            Ok(())
+        });
+    }
+
+    /// A claim begins with an empty host, and a failed one shows what the host said meanwhile.
+    fn claim(&mut self, claim: &Claim, lab: &mut Lab) {
+        let start = Instant::now();
+        let outcome = lab
+            .reset()
+            .context("prepare the host")
+            .and_then(|()| (claim.check)(lab));
+        self.report(claim.name, start.elapsed(), &outcome);
+        if outcome.is_err() {
+            println!("{}", indented(&lab.account()));
+        }
+    }
+
+    /// Counts every single test. `cargo nextest` where it is installed, else cargo's own runner.
+    fn tests(&mut self, filter: &str) {
+        let has_nextest = cargo()
+            .args(["nextest", "--version"])
+            .output()
+            .is_ok_and(|output| output.status.success());
+        let runs: &[&[&str]] = if has_nextest {
+            &[
+                &["nextest", "run", "--workspace", "--no-tests=pass"],
+                &["test", "--workspace", "--doc", "--no-fail-fast"],
+            ]
+        } else {
+            &[&["test", "--workspace", "--no-fail-fast"]]
+        };
+        for run in runs {
+            let start = Instant::now();
+            let name = format!("cargo {}", run.join(" "));
+            let mut command = cargo();
+            command.args(*run).arg("--color=never");
+            if !filter.is_empty() {
+                command.arg(filter);
+            }
+            let output = match command.stdin(Stdio::null()).output() {
+                Ok(output) => output,
+                Err(error) => {
+                    self.report(&name, start.elapsed(), &Err(error.into()));
+                    continue;
+                }
+            };
+            let text = [output.stdout, output.stderr]
+                .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+                .concat();
+            let (passed, failed) = counts(&text);
+            let outcome = if output.status.success() {
+                Ok(())
+            } else {
+                Err(anyhow::anyhow!(
+                    "{failed} failed, {}\n{}",
+                    output.status,
+                    last_lines(text.trim(), 80)
+                ))
+            };
+            self.report(
+                &format!("{name}: {passed} passed"),
+                start.elapsed(),
+                &outcome,
+            );
+            // The line above counted as one; its tests count instead.
+            if outcome.is_ok() {
+                self.passed += passed.saturating_sub(1);
+            } else {
+                self.passed += passed;
+                self.failed += failed.saturating_sub(1);
+            }
+        }
+    }
+}
+
+/// How many tests passed and failed, by the summaries of nextest and of libtest.
+fn counts(text: &str) -> (u64, u64) {
+    let before = |line: &str, word: &str| -> u64 {
+        let words: Vec<&str> = line.split([' ', ',', ';']).collect();
+        words
+            .iter()
+            .position(|w| *w == word)
+            .and_then(|at| words.get(at.wrapping_sub(1))?.parse().ok())
+            .unwrap_or(0)
+    };
+    text.lines()
+        .map(str::trim_start)
+        .filter(|line| line.starts_with("Summary [") || line.starts_with("test result:"))
+        .fold((0, 0), |(passed, failed), line| {
+            (
+                passed + before(line, "passed"),
+                failed + before(line, "failed"),
+            )
+        })
+}
+
+/// Every unit that our own commands make, judged by the systemd that will run it.
+fn units_are_accepted(lab: &Lab) -> Result<()> {
+    let host = lab.host();
+    lab.install(&Config::small(lab.sim().api_url()).with("ci", |pool| pool.layer = "disk"))?;
+    let printed = "/run/printed-units";
+    host.run(&["rm", "-rf", printed])?;
+    host.run(&[
+        CONTROLLER,
+        "units",
+        "--config",
+        CONFIG,
+        "--install-root",
+        printed,
+    ])?;
+    let mut units = unit_files(&host.path(printed))?;
+    for unit in &mut units {
+        // A template is judged by an instance of it.
+        *unit = unit.replace("@.", "@1.");
+    }
+    if !units.iter().any(|unit| unit == DAEMON) {
+        bail!("no {DAEMON} among the printed units: {}", units.join(" "));
+    }
+    analyze(
+        lab,
+        &[
+            "systemd-analyze",
+            "verify",
+            "--man=no",
+            "--recursive-errors=one",
+        ],
+        &units,
+    )?;
+    // The image's own units, against the image's root.
+    let guest = [
+        "systemd-analyze",
+        "verify",
+        "--man=no",
+        "--recursive-errors=one",
+        "--root",
+        IMAGE,
+    ];
+    analyze(lab, &guest, &["github-runner.service".to_owned()])
+}
+
+fn analyze(lab: &Lab, command: &[&str], units: &[String]) -> Result<()> {
+    let mut argv: Vec<&str> = command.to_vec();
+    argv.extend(units.iter().map(String::as_str));
+    let output = lab.host().output(&argv)?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    // Its exit status forgives what it only warns about, an unknown key for one.
+    let ours: Vec<&str> = said
+        .lines()
+        .filter(|line| line.contains("runner"))
+        .collect();
+    if !output.status.success() || !ours.is_empty() {
+        bail!("{}: {}\n{said}", argv.join(" "), output.status);
+    }
+    Ok(())
+}
+
+fn unit_files(root: &std::path::Path) -> Result<Vec<String>> {
+    const KINDS: &[&str] = &[
+        "service", "slice", "socket", "timer", "target", "mount", "path",
+    ];
+    let mut found = Vec::new();
+    let mut dirs: Vec<PathBuf> = vec![root.to_path_buf()];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(&dir).with_context(|| dir.display().to_string())? {
+            let entry = entry?;
+            let path = entry.path();
+            if entry.file_type()?.is_dir() {
+                dirs.push(path);
+            } else if path
+                .extension()
+                .is_some_and(|kind| KINDS.iter().any(|known| kind == *known))
+            {
+                found.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn indented(text: &str) -> String {
+    text.lines()
+        .map(|line| format!("       {line}"))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nextest_and_libtest_are_counted_alike() {
+        let nextest =
+            "     Summary [   0.052s] 12 tests run: 10 passed (1 slow), 2 failed, 3 skipped";
+        assert_eq!(counts(nextest), (10, 2));
+        let libtest = "test result: ok. 7 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.02s\n\
+                       test result: FAILED. 1 passed; 4 failed; 0 ignored; 0 measured; 0 filtered out";
+        assert_eq!(counts(libtest), (8, 4));
+    }
+}
