@@ -54,7 +54,6 @@ fn service(config: &Config, program: Program<'_>) -> String {
         "\
 [Unit]
 Description=Warm pool of CI runner containers
-Documentation=man:systemd-nspawn(1)
 Requires=runner-controller.socket dbus.socket
 After=runner-controller.socket dbus.socket network-online.target {firewall} systemd-tmpfiles-setup.service
 Wants=network-online.target {firewall}
