@@ -78,6 +78,9 @@ pub enum Command {
     PrepareImage {
         /// The root filesystem.
         dir: PathBuf,
+        /// Let a job become root in its container without a password, if the image has sudo.
+        #[arg(long)]
+        sudo: bool,
     },
     /// Become the container of a slot (ExecStart= of its unit; root).
     #[command(hide = true)]

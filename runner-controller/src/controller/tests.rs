@@ -54,7 +54,7 @@ struct Inner {
     github: BTreeMap<u64, Registration>,
     records: BTreeMap<SlotId, LifeRecord>,
     verdicts: Vec<VerdictRecord>,
-    settings: BTreeMap<&'static str, String>,
+    settings: BTreeMap<String, String>,
     calls: Vec<&'static str>,
     next: u64,
     mint_fails: Option<RegistryErrorKind>,
@@ -110,7 +110,9 @@ impl Fake {
                 at: now(),
             };
             inner.ends.insert(slot.clone(), end);
-            inner.github.retain(|_, r| !(r.busy && r.name.contains(&format!("-{slot}-"))));
+            inner
+                .github
+                .retain(|_, r| !(r.busy && r.name.contains(&format!("-{slot}-"))));
             Some(())
         });
         if ended.is_some() {
@@ -124,8 +126,18 @@ impl Fake {
                 registration.busy |= registration.name.contains(&format!("-{slot}-"));
             }
         });
-        let note = JobNote { repository: "acme/widgets".into(), run_id: "7".into(), ..JobNote::default() };
-        let _ = self.sights.send(Sight::JobStarted { slot: slot.clone(), note }).await;
+        let note = JobNote {
+            repository: "acme/widgets".into(),
+            run_id: "7".into(),
+            ..JobNote::default()
+        };
+        let _ = self
+            .sights
+            .send(Sight::JobStarted {
+                slot: slot.clone(),
+                note,
+            })
+            .await;
     }
 }
 
@@ -136,8 +148,16 @@ impl Machines for Fake {
         self.with(|inner| {
             inner.next += 1;
             let invocation = Invocation::parse(&format!("{:032x}", inner.next)).unwrap();
-            let machine = Machine { invocation, born: now(), active: false, asking: false };
-            assert!(inner.machines.insert(slot.clone(), machine).is_none(), "two lives in {slot}");
+            let machine = Machine {
+                invocation,
+                born: now(),
+                active: false,
+                asking: false,
+            };
+            assert!(
+                inner.machines.insert(slot.clone(), machine).is_none(),
+                "two lives in {slot}"
+            );
         });
         self.tell(slot).await;
         let (fake, slot) = (self.clone(), slot.clone());
@@ -172,8 +192,7 @@ impl Machines for Fake {
     }
 
     async fn look(&self) -> Result<Vec<UnitSight>, Fault> {
-        let slots: Vec<SlotId> = self.with(|inner| inner.machines.keys().cloned().collect());
-        Ok(slots.iter().map(|slot| self.sight(slot)).collect())
+        Ok(config().slots().map(|slot| self.sight(&slot)).collect())
     }
 }
 
@@ -195,8 +214,19 @@ impl Registry for Fake {
             inner.next += 1;
             let id = RunnerId((1 << 40) + inner.next);
             let name = request.name.to_string();
-            inner.github.insert(id.0, Registration { id, name, online: true, busy: false });
-            Ok(Minted { id, config: JitConfig::new("secret".into()) })
+            inner.github.insert(
+                id.0,
+                Registration {
+                    id,
+                    name,
+                    online: true,
+                    busy: false,
+                },
+            );
+            Ok(Minted {
+                id,
+                config: JitConfig::new("secret".into()),
+            })
         })
     }
 
@@ -210,7 +240,11 @@ impl Registry for Fake {
     async fn delete(&self, id: RunnerId) -> Result<Deleted, RegistryError> {
         Ok(self.with(|inner| {
             inner.calls.push("delete");
-            if inner.github.get(&id.0).is_some_and(|registration| registration.busy) {
+            if inner
+                .github
+                .get(&id.0)
+                .is_some_and(|registration| registration.busy)
+            {
                 return Deleted::Busy;
             }
             inner.github.remove(&id.0);
@@ -271,13 +305,13 @@ impl Records for Fake {
         Ok(Vec::new())
     }
 
-    async fn setting(&self, key: &'static str) -> Result<Option<String>, Fault> {
+    async fn setting(&self, key: &str) -> Result<Option<String>, Fault> {
         Ok(self.with(|inner| inner.settings.get(key).cloned()))
     }
 
-    async fn set_setting(&self, key: &'static str, value: Option<String>) -> Result<(), Fault> {
+    async fn set_setting(&self, key: &str, value: Option<String>) -> Result<(), Fault> {
         self.with(|inner| match value {
-            Some(value) => inner.settings.insert(key, value),
+            Some(value) => inner.settings.insert(key.to_owned(), value),
             None => inner.settings.remove(key),
         });
         Ok(())
@@ -315,7 +349,12 @@ impl Daemon {
         let (sights, mut seen) = mpsc::channel(64);
         let fake = Fake { inner, sights };
         let waiting = fake.with(|inner| {
-            inner.machines.iter().filter(|(_, m)| m.asking).map(|(slot, _)| slot.clone()).collect::<Vec<_>>()
+            inner
+                .machines
+                .iter()
+                .filter(|(_, m)| m.asking)
+                .map(|(slot, _)| slot.clone())
+                .collect::<Vec<_>>()
         });
         for slot in waiting {
             fake.sights.send(Sight::Asked { slot }).await.unwrap();
@@ -342,7 +381,13 @@ impl Daemon {
                 })
                 .await;
         });
-        Self { fake, status, requests, stop: Some(stop), task }
+        Self {
+            fake,
+            status,
+            requests,
+            stop: Some(stop),
+            task,
+        }
     }
 
     async fn until(&mut self, what: &str, holds: impl Fn(&Status) -> bool) -> Status {
@@ -368,15 +413,26 @@ impl Daemon {
 }
 
 fn count(status: &Status, phase: &str) -> u64 {
-    status.pools[0].phases.get(phase).copied().unwrap_or_default()
+    status.pools[0]
+        .phases
+        .get(phase)
+        .copied()
+        .unwrap_or_default()
 }
 
 fn waits(status: &Status) -> bool {
-    !status.pools.is_empty() && count(status, "idle") == 1 && count(status, "spare") == 1 && count(status, "booting") == 0
+    !status.pools.is_empty()
+        && count(status, "idle") == 1
+        && count(status, "spare") == 1
+        && count(status, "booting") == 0
 }
 
 fn verdict(status: &Status, verdict: &str) -> u64 {
-    status.pools[0].verdicts.get(verdict).copied().unwrap_or_default()
+    status.pools[0]
+        .verdicts
+        .get(verdict)
+        .copied()
+        .unwrap_or_default()
 }
 
 fn slot(text: &str) -> SlotId {
@@ -393,11 +449,20 @@ async fn daemon() -> Daemon {
 async fn a_job_costs_one_call_and_the_next_runner_is_there_before_it_ends() {
     let mut daemon = daemon().await;
     daemon.fake.job_starts(&slot("ci-1")).await;
-    let status = daemon.until("replaced", |s| count(s, "busy") == 1 && count(s, "registering") == 1).await;
+    let status = daemon
+        .until("replaced", |s| {
+            count(s, "busy") == 1 && count(s, "registering") == 1
+        })
+        .await;
     let job = status.pools[0].runners[0].job.clone().unwrap();
-    assert_eq!((job.repository.as_str(), job.run_id.as_str()), ("acme/widgets", "7"));
+    assert_eq!(
+        (job.repository.as_str(), job.run_id.as_str()),
+        ("acme/widgets", "7")
+    );
     daemon.fake.ends(&slot("ci-1"), 0).await;
-    daemon.until("judged", |s| verdict(s, "job_done") == 1 && waits(s)).await;
+    daemon
+        .until("judged", |s| verdict(s, "job_done") == 1 && waits(s))
+        .await;
     let calls = daemon.fake.with(|inner| inner.calls.clone());
     assert_eq!(calls.iter().filter(|call| **call == "mint").count(), 2);
     assert!(!calls.contains(&"delete"), "{calls:?}");
@@ -405,10 +470,21 @@ async fn a_job_costs_one_call_and_the_next_runner_is_there_before_it_ends() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refused_mint_keeps_the_spare_and_says_why() {
-    let mut daemon = Daemon::start(Arc::new(Mutex::new(Inner { mint_fails: Some(RegistryErrorKind::Forbidden), ..Inner::default() }))).await;
-    let status = daemon.until("refused", |s| s.github.error.is_some() && s.pools[0].backoffs.iter().any(|b| b.failures > 3)).await;
+    let mut daemon = Daemon::start(Arc::new(Mutex::new(Inner {
+        mint_fails: Some(RegistryErrorKind::Forbidden),
+        ..Inner::default()
+    })))
+    .await;
+    let status = daemon
+        .until("refused", |s| {
+            s.github.error.is_some() && s.pools[0].backoffs.iter().any(|b| b.failures > 3)
+        })
+        .await;
     assert_eq!(count(&status, "spare"), 2, "{status:#?}");
-    assert!(status.github.error.unwrap().contains("AB12"), "the request id is there");
+    assert!(
+        status.github.error.unwrap().contains("AB12"),
+        "the request id is there"
+    );
     assert!(!crate::http::health(&daemon.status.borrow()).healthy);
     daemon.fake.with(|inner| inner.mint_fails = None);
     let status = daemon.until("mended", waits).await;
@@ -417,9 +493,22 @@ async fn a_refused_mint_keeps_the_spare_and_says_why() {
 
 #[tokio::test(start_paused = true)]
 async fn a_container_that_never_asks_is_replaced_after_its_time() {
-    let mut daemon = Daemon::start(Arc::new(Mutex::new(Inner { never_asks: true, ..Inner::default() }))).await;
-    let status = daemon.until("given up", |s| !s.pools.is_empty() && verdict(s, "boot_timeout") >= 2).await;
-    assert!(status.pools[0].backoffs.iter().any(|backoff| backoff.trouble == "boot"));
+    let mut daemon = Daemon::start(Arc::new(Mutex::new(Inner {
+        never_asks: true,
+        ..Inner::default()
+    })))
+    .await;
+    let status = daemon
+        .until("given up", |s| {
+            !s.pools.is_empty() && verdict(s, "boot_timeout") >= 2
+        })
+        .await;
+    assert!(
+        status.pools[0]
+            .backoffs
+            .iter()
+            .any(|backoff| backoff.trouble == "boot")
+    );
     daemon.fake.with(|inner| inner.never_asks = false);
     daemon.until("mended", waits).await;
 }
@@ -428,39 +517,67 @@ async fn a_container_that_never_asks_is_replaced_after_its_time() {
 async fn a_restart_keeps_every_life() {
     let mut first = daemon().await;
     first.fake.job_starts(&slot("ci-1")).await;
-    let before = first.until("busy", |s| count(s, "busy") == 1 && count(s, "idle") == 1 && count(s, "spare") == 1).await;
+    let before = first
+        .until("busy", |s| {
+            count(s, "busy") == 1 && count(s, "idle") == 1 && count(s, "spare") == 1
+        })
+        .await;
     let world = first.stop().await;
     let mut second = Daemon::start(world).await;
     let after = second.until("adopted", |s| !s.pools.is_empty()).await;
     let lives = |status: &Status| -> Vec<_> {
         let runners = status.pools[0].runners.iter();
-        runners.map(|r| (r.machine.clone(), r.phase.clone(), r.invocation.clone(), r.runner_id)).collect()
+        runners
+            .map(|r| {
+                (
+                    r.machine.clone(),
+                    r.phase.clone(),
+                    r.invocation.clone(),
+                    r.runner_id,
+                )
+            })
+            .collect()
     };
     assert_eq!(lives(&before), lives(&after));
     second.fake.ends(&slot("ci-1"), 0).await;
-    second.until("judged", |s| verdict(s, "job_done") == 1 && waits(s)).await;
+    second
+        .until("judged", |s| verdict(s, "job_done") == 1 && waits(s))
+        .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_life_that_ended_while_nobody_watched_gets_its_verdict() {
     let mut first = daemon().await;
     first.fake.job_starts(&slot("ci-1")).await;
-    first.until("busy", |s| count(s, "busy") == 1 && count(s, "idle") == 1).await;
+    first
+        .until("busy", |s| count(s, "busy") == 1 && count(s, "idle") == 1)
+        .await;
     let fake = first.fake.clone();
     let world = first.stop().await;
     fake.ends(&slot("ci-1"), 0).await;
     let mut second = Daemon::start(world).await;
-    second.until("judged", |s| !s.pools.is_empty() && verdict(s, "job_done") == 1 && waits(s)).await;
+    second
+        .until("judged", |s| {
+            !s.pools.is_empty() && verdict(s, "job_done") == 1 && waits(s)
+        })
+        .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_drain_leaves_the_job_and_nothing_else() {
     let mut daemon = daemon().await;
     daemon.fake.job_starts(&slot("ci-1")).await;
-    daemon.until("busy", |s| count(s, "busy") == 1 && count(s, "idle") == 1).await;
+    daemon
+        .until("busy", |s| count(s, "busy") == 1 && count(s, "idle") == 1)
+        .await;
     daemon.ask(Command::Drain).await;
-    let status = daemon.until("empty but for the job", |s| s.pools[0].runners.len() == 1).await;
-    assert_eq!((count(&status, "busy"), status.state.as_str()), (1, "draining"));
+    let status = daemon
+        .until("empty but for the job", |s| s.pools[0].runners.len() == 1)
+        .await;
+    assert_eq!(
+        (count(&status, "busy"), status.state.as_str()),
+        (1, "draining")
+    );
     daemon.fake.ends(&slot("ci-1"), 0).await;
     daemon.until("drained", |s| s.state == "drained").await;
     assert!(daemon.fake.with(|inner| inner.github.is_empty()));
@@ -475,20 +592,37 @@ async fn a_drain_leaves_the_job_and_nothing_else() {
 async fn clearing_ends_jobs_too_and_deregisters_them() {
     let mut daemon = daemon().await;
     daemon.fake.job_starts(&slot("ci-1")).await;
-    daemon.until("busy", |s| count(s, "busy") == 1 && count(s, "idle") == 1).await;
+    daemon
+        .until("busy", |s| count(s, "busy") == 1 && count(s, "idle") == 1)
+        .await;
     daemon.ask(Command::Clear).await;
     daemon.until("cleared", |s| s.state == "cleared").await;
-    assert!(daemon.fake.with(|inner| inner.github.is_empty() && inner.machines.is_empty()));
-    assert!(daemon.fake.with(|inner| inner.calls.contains(&"stop")), "the job was told");
+    assert!(
+        daemon
+            .fake
+            .with(|inner| inner.github.is_empty() && inner.machines.is_empty())
+    );
+    assert!(
+        daemon.fake.with(|inner| inner.calls.contains(&"stop")),
+        "the job was told"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_full_disk_is_shown_and_stops_no_job() {
-    let mut daemon = Daemon::start(Arc::new(Mutex::new(Inner { disk_full: true, ..Inner::default() }))).await;
-    daemon.until("at rest", |s| waits(s) && s.records_error.is_some()).await;
+    let mut daemon = Daemon::start(Arc::new(Mutex::new(Inner {
+        disk_full: true,
+        ..Inner::default()
+    })))
+    .await;
+    daemon
+        .until("at rest", |s| waits(s) && s.records_error.is_some())
+        .await;
     daemon.fake.job_starts(&slot("ci-1")).await;
     daemon.fake.ends(&slot("ci-1"), 0).await;
-    daemon.until("judged", |s| verdict(s, "job_done") == 1 && waits(s)).await;
+    daemon
+        .until("judged", |s| verdict(s, "job_done") == 1 && waits(s))
+        .await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -496,9 +630,19 @@ async fn a_stray_of_a_lost_mint_is_deleted() {
     let mut daemon = daemon().await;
     daemon.fake.with(|inner| {
         let name = "fuzz-ci-3-0000dead".to_owned();
-        inner.github.insert(5, Registration { id: RunnerId(5), name, online: false, busy: false });
+        inner.github.insert(
+            5,
+            Registration {
+                id: RunnerId(5),
+                name,
+                online: false,
+                busy: false,
+            },
+        );
     });
-    daemon.until("seen", |s| s.strays == ["fuzz-ci-3-0000dead"]).await;
+    daemon
+        .until("seen", |s| s.strays == ["fuzz-ci-3-0000dead"])
+        .await;
     daemon.until("gone", |s| s.strays.is_empty()).await;
     assert!(!daemon.fake.with(|inner| inner.github.contains_key(&5)));
 }

@@ -5,7 +5,6 @@
 //! GitHub limits us nothing leaves. Tokens and JIT configs never reach a log or an error.
 
 mod budget;
-mod cleanup;
 mod client;
 mod groups;
 mod jit;
@@ -29,7 +28,6 @@ use crate::world::{
 };
 
 pub use budget::Quota;
-pub use cleanup::cleanup_candidates;
 pub use token::{Token, TokenError};
 
 use client::{Answer, Client, Request};
