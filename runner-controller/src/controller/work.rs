@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::Controller;
 use crate::pool::{
@@ -101,7 +101,10 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 }
             };
             let outcome = match handshake.answer(&slot, minted.config).await {
-                Ok(()) => MintOutcome::Delivered { id: minted.id },
+                Ok(()) => {
+                    debug!(pool = %slot.pool, slot = %slot, runner = %name, runner_id = %minted.id, "a config was delivered");
+                    MintOutcome::Delivered { id: minted.id }
+                }
                 Err(error) => {
                     warn!(pool = %slot.pool, slot = %slot, runner = %name, error = chain(&error), "a config could not be delivered");
                     MintOutcome::Undelivered { id: minted.id }
