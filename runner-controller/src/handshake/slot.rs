@@ -111,8 +111,14 @@ impl Slot {
             // What comes after the first line is not read.
             (Some(_), _) => None,
             (None, Some(fd)) => Some(files::receiver(fd)?),
-            // Nothing was kept, but a job that runs now may still want to say so.
-            (None, None) => files::open_fifo(&files::fifo(&dir)).ok(),
+            (None, None) => {
+                // Nothing was kept, but a job that runs now may still want to say so.
+                let found = files::open_fifo(&files::fifo(&dir)).ok();
+                if let Some(fifo) = &found {
+                    keeper.put(Stored::Fifo.name(&id), fifo);
+                }
+                found
+            }
         };
         let mut slot = Self {
             listener: kept.listener.map(files::listener).transpose()?,
