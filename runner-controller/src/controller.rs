@@ -606,3 +606,6 @@ async fn sleep_until(at: Option<Timestamp>, now: fn() -> Timestamp) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod controller;
+pub mod github;
 pub mod guest;
 pub mod handshake;
 pub mod hostfiles;

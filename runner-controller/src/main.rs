@@ -47,7 +47,11 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
                 None => print!("{}", hostfiles::print(&files)),
             }
         }
-        Command::PrepareImage { dir } => guest::prepare_image(&dir)?,
+        Command::PrepareImage { dir, sudo } => {
+            for done in guest::prepare_image(&dir, guest::Options { sudo })? {
+                println!("{done}");
+            }
+        }
         Command::Launch(slot) => {
             return Ok(for_slot(config, &slot, |place| vec![launch::launch(place)]));
         }

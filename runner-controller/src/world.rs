@@ -63,7 +63,8 @@ pub trait Machines: Send + Sync + 'static {
     fn kill(&self, slot: &SlotId) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
     /// Looks at every unit of ours that systemd has loaded, pools that the configuration no longer
-    /// has included. A slot that is not in the answer has no unit.
+    /// has included, and at every configured slot: one without a unit is inactive, and comes with
+    /// the newest records of its lives.
     fn look(&self) -> impl Future<Output = Result<Vec<UnitSight>, Self::Error>> + Send;
 }
 

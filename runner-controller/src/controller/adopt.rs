@@ -189,7 +189,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             .flat_map(|pool| pool.lives.keys().map(|slot| pool.slot_id(*slot)))
             .collect();
         for slot in known {
-            let gone = match seen.get(&slot) {
+            let end = match seen.get(&slot) {
                 Some(sight) if is_alive(sight) => continue,
                 Some(sight) => sight.end.clone(),
                 None => None,
@@ -197,7 +197,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             let closed = self
                 .pools
                 .get_mut(&slot.pool)
-                .and_then(|pool| pool.absent(slot.slot, gone, began, now, rand::random()));
+                .and_then(|pool| pool.absent(slot.slot, end, began, now, rand::random()));
             if let Some(closed) = closed {
                 warn!(slot = %slot, "a container's end was found by the full look and not by a signal");
                 self.close(&slot, closed);
