@@ -14,7 +14,8 @@ use std::time::Duration;
 use tokio::io::{AsyncWriteExt as _, Interest};
 use tokio::net::unix::pipe;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::fdstore::Keeper;
@@ -154,6 +155,16 @@ impl Slot {
             None => {}
         }
         Ok(slot)
+    }
+
+    /// Tells at once what there is to tell, as far as there is room for it.
+    pub(super) fn tell(&mut self, sights: &mpsc::Sender<Sight>) {
+        while let Some(sight) = self.outbox.pop_front() {
+            if let Err(TrySendError::Full(sight)) = sights.try_send(sight) {
+                self.outbox.push_front(sight);
+                return;
+            }
+        }
     }
 
     /// Serves the slot until its commands end.
