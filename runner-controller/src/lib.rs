@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod clock;
+pub mod commands;
 pub mod config;
 pub mod controller;
 pub mod github;
@@ -14,5 +15,6 @@ pub mod lives;
 pub mod machine;
 pub mod pool;
 pub mod status;
+pub mod store;
 pub mod telemetry;
 pub mod world;

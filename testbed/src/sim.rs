@@ -28,8 +28,8 @@ pub struct Runner {
     pub id: u64,
     /// Its name.
     pub name: String,
-    /// Whether the API shows it.
-    pub registered: bool,
+    /// `registered`, `ghost` or `gone`.
+    pub standing: String,
     /// Whether a test made it, not the daemon.
     pub planted: bool,
 }
@@ -124,6 +124,8 @@ impl Job {
 pub struct Facts {
     /// Its container's host name.
     pub hostname: String,
+    /// The boot id that its container has for itself.
+    pub boot_id: String,
     /// The end of its output.
     pub log_tail: String,
 }
@@ -171,7 +173,7 @@ impl Sim {
         let runners: Vec<Runner> = self.get("/_sim/runners")?;
         Ok(runners
             .into_iter()
-            .filter(|runner| runner.registered && !runner.planted)
+            .filter(|runner| runner.standing == "registered" && !runner.planted)
             .map(|runner| runner.name)
             .collect())
     }

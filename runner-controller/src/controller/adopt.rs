@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use super::{Controller, Mode, RECENT, show, work};
+use super::{Controller, Mode, RECENT, show};
 use crate::pool::{Adopted, Pool, SlotId, Timestamp, UnitSight, UnitState};
-use crate::world::{Handshake, LifeRecord, Machines, Records, Registry, Sight};
+use crate::world::{Handshake, LifeRecord, Machines, Records, Registry, Sight, chain};
 
 /// Where the mode is kept: this boot's id and the mode's name.
 pub(super) const MODE_KEY: &str = "mode";
@@ -41,10 +41,10 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             Ok(records) => records,
             Err(error) => {
                 warn!(
-                    error = work::chain(&error),
+                    error = chain(&error),
                     "records cannot be read; lives are adopted by what is seen of them"
                 );
-                self.shown.records_error = Some(work::chain(&error));
+                self.shown.records_error = Some(chain(&error));
                 Vec::new()
             }
         };

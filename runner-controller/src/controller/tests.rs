@@ -54,7 +54,7 @@ struct Inner {
     github: BTreeMap<u64, Registration>,
     records: BTreeMap<SlotId, LifeRecord>,
     verdicts: Vec<VerdictRecord>,
-    settings: BTreeMap<&'static str, String>,
+    settings: BTreeMap<String, String>,
     calls: Vec<&'static str>,
     next: u64,
     mint_fails: Option<RegistryErrorKind>,
@@ -305,13 +305,13 @@ impl Records for Fake {
         Ok(Vec::new())
     }
 
-    async fn setting(&self, key: &'static str) -> Result<Option<String>, Fault> {
+    async fn setting(&self, key: &str) -> Result<Option<String>, Fault> {
         Ok(self.with(|inner| inner.settings.get(key).cloned()))
     }
 
-    async fn set_setting(&self, key: &'static str, value: Option<String>) -> Result<(), Fault> {
+    async fn set_setting(&self, key: &str, value: Option<String>) -> Result<(), Fault> {
         self.with(|inner| match value {
-            Some(value) => inner.settings.insert(key, value),
+            Some(value) => inner.settings.insert(key.to_owned(), value),
             None => inner.settings.remove(key),
         });
         Ok(())
