@@ -148,6 +148,7 @@ fn spec(config: &crate::config::Pool, boots_at_once: u16) -> Spec {
 
 impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> {
     /// A controller with empty pools. `boots_at_once` is per pool, about the number of cores.
+    #[must_use]
     pub fn new(
         config: Arc<Config>,
         ports: Ports<M, R, H, D>,
@@ -323,7 +324,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 self.spawn_mint(id, name);
             }
             Step::Retire { cause, .. } => {
-                info!(pool = %id.pool, slot = %id, %cause, "{id}: retiring, because of {cause}")
+                info!(pool = %id.pool, slot = %id, %cause, "{id}: retiring, because of {cause}");
             }
             Step::Deregister { id: runner, .. } => {
                 info!(pool = %id.pool, slot = %id, runner_id = %runner, "{id}: asking GitHub to forget its idle runner");
@@ -486,7 +487,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 self.heard(result.as_ref().err());
                 let result = result.map_err(|error| error.retry_after);
                 self.change(&slot, |pool| {
-                    pool.deregistered(slot.slot, id, result, now, dice)
+                    pool.deregistered(slot.slot, id, result, now, dice);
                 });
             }
             Done::EndAsked { slot, result } => {
