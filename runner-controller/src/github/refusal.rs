@@ -202,16 +202,11 @@ fn advice(
         {
             Some((*what).to_owned())
         }
-        RegistryErrorKind::Forbidden => Some(match accepted_permissions(headers) {
-            Some(accepted) => format!(
-                "give the token the permission GitHub names for this call: {}",
-                context.clean(&accepted)
-            ),
-            None => PERMISSIONS.to_owned(),
-        }),
+        RegistryErrorKind::Forbidden => Some(needed_permissions(headers, context)),
         RegistryErrorKind::NotFound => Some(match operation {
             Operation::Mint | Operation::List | Operation::Groups => format!(
-                "there is no {scope}, or the token may not see its runners: check github.url, github.api_url and the token ({PERMISSIONS})"
+                "there is no {scope}, or the token may not see its runners: check github.url and github.api_url; {}",
+                needed_permissions(headers, context)
             ),
             Operation::Delete => "there is no such runner any more".to_owned(),
         }),
@@ -290,10 +285,19 @@ pub(super) fn request_id(headers: &HeaderMap) -> Option<String> {
     good.then(|| id.to_owned())
 }
 
-fn accepted_permissions(headers: &HeaderMap) -> Option<String> {
-    let value = headers.get("x-accepted-github-permissions")?;
-    let text = value.to_str().ok()?.trim();
-    (!text.is_empty()).then(|| text.to_owned())
+/// What the token must be allowed, in GitHub's own words for this call if it told them.
+fn needed_permissions(headers: &HeaderMap, context: &Context) -> String {
+    let accepted = headers
+        .get("x-accepted-github-permissions")
+        .and_then(|value| value.to_str().ok())
+        .filter(|text| !text.trim().is_empty());
+    match accepted {
+        Some(accepted) => format!(
+            "the token needs the permission that GitHub names for this call: {}",
+            context.clean(accepted)
+        ),
+        None => PERMISSIONS.to_owned(),
+    }
 }
 
 fn location(headers: &HeaderMap) -> Option<String> {
