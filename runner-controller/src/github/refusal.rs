@@ -10,6 +10,9 @@ use crate::world::{RegistryError, RegistryErrorKind};
 /// Longest message that is kept, in characters.
 const MAX_MESSAGE: usize = 300;
 
+/// GitHub's tokens have 40 bytes and more.
+const MIN_SECRET: usize = 8;
+
 /// Messages that a 403, 404 or 422 is recognised by, and what to do about each.
 const KNOWN: &[(&str, &str)] = &[
     (
@@ -76,7 +79,13 @@ pub(super) struct Context {
 impl Context {
     /// A bounded single line without control characters and without the token.
     pub(super) fn clean(&self, text: &str) -> String {
-        let text = text.replace(self.token.expose(), "[token]");
+        let token = self.token.expose();
+        // A shorter one is no secret, and would be found in every other word.
+        let text = if token.len() >= MIN_SECRET {
+            text.replace(token, "[token]")
+        } else {
+            text.to_owned()
+        };
         let mut clean = String::new();
         for word in text.split(|c: char| c.is_whitespace() || c.is_control()) {
             if !word.is_empty() {

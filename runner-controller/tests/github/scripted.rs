@@ -324,6 +324,60 @@ async fn an_answer_that_breaks_the_shape_quotes_nothing_of_it() {
     assert!(error.is_ambiguous());
 }
 
+/// Everything that is logged, at every level, by whatever crate.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn the_log_tells_calls_and_no_secret() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .with_ansi(false)
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+
+    let config = blob("fuzz-ci-1-00000001");
+    let body = made(1, "fuzz-ci-1-00000001", &config);
+    let server = Server::start(move |number, _| match number {
+        0 => answer(201, &[("x-github-request-id", "A1:B2")], &body),
+        1 => answer(201, &[], &made(1, "fuzz-ci-1-00000002", "opaque blob")),
+        2 => answer(201, &[], &made(1, "fuzz-ci-1-00000003", "opaque blob")),
+        _ => answer(403, &[], &json!({"message": "ghp_token may not"})),
+    })
+    .await;
+    let github = github(&server);
+    for dice in 1..=3 {
+        github.mint(&request(dice)).await.unwrap();
+    }
+    let error = github.list().await.unwrap_err();
+
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let line = log.lines().find(|line| line.contains("A1:B2")).unwrap();
+    for part in ["DEBUG", "generate-jitconfig", "status=201", "elapsed_ms="] {
+        assert!(line.contains(part), "{line}");
+    }
+    // Once, not for each mint.
+    assert_eq!(log.matches("unknown shape").count(), 1);
+    for secret in ["ghp_token", config.as_str(), "opaque blob"] {
+        assert!(!log.contains(secret), "{log}");
+        assert!(!format!("{error:?}").contains(secret));
+    }
+}
+
 #[tokio::test]
 async fn groups_on_a_second_page_are_found() {
     let server = Server::start(|_, line| {
