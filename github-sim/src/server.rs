@@ -201,6 +201,7 @@ async fn respond(
         return Ok(plain(Control::new(hub).answer(&call, path)));
     }
     let endpoint = route.endpoint();
+    let _in_flight = InFlight::begin(&hub, &route);
     let (delay_ms, fault) =
         hub.note(|state, _| state.faults.take(&call.method, &call.target, endpoint));
     if delay_ms > 0 {
@@ -274,8 +275,17 @@ async fn read(request: Request<Incoming>) -> Result<Call, Reply> {
     })
 }
 
-/// Counts REST calls in flight, also when the caller hangs up.
+/// One REST call in flight. Also when the caller hangs up, it ends.
 struct InFlight<'a>(&'a Hub);
+
+impl<'a> InFlight<'a> {
+    fn begin(hub: &'a Hub, route: &Route) -> Option<Self> {
+        matches!(route, Route::Rest { .. }).then(|| {
+            hub.note(|state, _| state.limits.in_flight += 1);
+            Self(hub)
+        })
+    }
+}
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
@@ -287,8 +297,6 @@ async fn handle(hub: &Arc<Hub>, call: &Call, route: &Route) -> Reply {
     match route {
         Route::Broker(endpoint, request) => broker::answer(hub, call, *endpoint, request).await,
         Route::Rest { .. } | Route::Unknown => {
-            hub.note(|state, _| state.limits.in_flight += 1);
-            let _in_flight = InFlight(hub);
             hub.change(|state, now| rest::answer(state, now, call, route))
         }
         Route::Control(_) => Reply::empty(StatusCode::NOT_FOUND),

@@ -56,6 +56,7 @@ pub enum Command {
     /// Destroy every container of this host, jobs included, deregister their runners, and check
     /// that nothing is left. The pool refills unless --stay-down is given.
     CleanupAllContainers {
+        /// Whether to ask first.
         #[command(flatten)]
         confirm: Confirm,
         /// Start nothing afterwards.
@@ -77,6 +78,9 @@ pub enum Command {
     PrepareImage {
         /// The root filesystem.
         dir: PathBuf,
+        /// Let a job become root in its container without a password, if the image has sudo.
+        #[arg(long)]
+        sudo: bool,
     },
     /// Become the container of a slot (ExecStart= of its unit; root).
     #[command(hide = true)]

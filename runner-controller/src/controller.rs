@@ -19,7 +19,7 @@ use tracing::{debug, error, info, warn};
 use crate::config::Config;
 use crate::pool::{
     Closed, Gate, Ledger, Phase, Pool, PoolName, Registration, RunnerName, Slot, SlotId, Spec,
-    Step, Timestamp, Verdict, next_deadline, plan,
+    Step, Timestamp, Trouble, Verdict, next_deadline, plan,
 };
 use crate::status::{EndedStatus, Status};
 use crate::world::{Handshake, Machines, Records, Registry, RegistryError, Sight};
@@ -49,7 +49,7 @@ pub struct Ports<M, R, H, D> {
     /// Calls to GitHub so far, by operation and outcome.
     pub calls: Box<dyn Fn() -> BTreeMap<String, BTreeMap<String, u64>> + Send>,
     /// What a container's exit status says about the launcher, in words, if it is one of its own.
-    pub explain_exit: fn(i32) -> Option<String>,
+    pub explain_exit: fn(i32) -> Option<&'static str>,
 }
 
 /// What an operator can ask for.
@@ -408,6 +408,11 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             .or_default() += 1;
         self.shown.recent.push_front(ended);
         self.shown.recent.truncate(RECENT);
+        if let Some(why) = self.launcher_reason(&closed)
+            && let Some(pool) = self.pools.get_mut(&id.pool)
+        {
+            pool.backoffs.explain(Trouble::Boot, why);
+        }
         if let Some(runner) = &closed.orphan
             && let Some(runner_id) = runner.id
         {
@@ -606,3 +611,6 @@ async fn sleep_until(at: Option<Timestamp>, now: fn() -> Timestamp) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,9 +2,12 @@
 
 pub mod cli;
 pub mod clock;
+pub mod commands;
 pub mod config;
 pub mod controller;
+pub mod github;
 pub mod guest;
+pub mod handshake;
 pub mod hostfiles;
 pub mod http;
 pub mod launch;
@@ -12,5 +15,6 @@ pub mod lives;
 pub mod machine;
 pub mod pool;
 pub mod status;
+pub mod store;
 pub mod telemetry;
 pub mod world;

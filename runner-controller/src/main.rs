@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 
 use runner_controller::cli::{Cli, Command, SlotArgs};
+use runner_controller::pool::SlotId;
+use runner_controller::world::chain;
 use runner_controller::{commands, config, guest, hostfiles, launch};
 
 fn main() -> ExitCode {
@@ -47,7 +49,11 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
                 None => print!("{}", hostfiles::print(&files)),
             }
         }
-        Command::PrepareImage { dir } => guest::prepare_image(&dir)?,
+        Command::PrepareImage { dir, sudo } => {
+            for done in guest::prepare_image(&dir, guest::Options { sudo })? {
+                println!("{done}");
+            }
+        }
         Command::Launch(slot) => {
             return Ok(for_slot(config, &slot, |place| vec![launch::launch(place)]));
         }
@@ -74,7 +80,13 @@ fn for_slot(
     step: impl FnOnce(config::Place<'_>) -> Vec<launch::LaunchError>,
 ) -> ExitCode {
     let failed = launch::read_config(config).and_then(|config| {
-        let place = launch::find_place(&config, slot.pool.as_str(), &slot.slot.to_string())?;
+        let place = launch::find_place(
+            &config,
+            &SlotId {
+                pool: slot.pool.clone(),
+                slot: slot.slot,
+            },
+        )?;
         Ok(step(place))
     });
     report(&failed.unwrap_or_else(|error| vec![error]))
@@ -82,7 +94,7 @@ fn for_slot(
 
 fn report(failed: &[launch::LaunchError]) -> ExitCode {
     for error in failed {
-        eprintln!("runner-controller: {error}");
+        eprintln!("runner-controller: {}", chain(error));
     }
     failed.first().map_or(ExitCode::SUCCESS, |error| {
         ExitCode::from(error.refusal.code())

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use testbed::bed::Bed;
 use testbed::binaries::Profile;
+use testbed::demo;
 use testbed::host::{self, TestHost};
 use testbed::verify::{self, Part, Selection};
 use testbed::{inner, net, supervise};
@@ -27,6 +28,15 @@ enum Verb {
     Host {
         #[command(subcommand)]
         verb: HostVerb,
+    },
+    /// Watch twenty jobs run in as many containers, and see what that proves
+    Demo {
+        /// Leave the test host up, and say how to look around
+        #[arg(long)]
+        keep: bool,
+        /// Run what is shipped, not what is quick to build
+        #[arg(long)]
+        release: bool,
     },
     /// Check everything, and close with a count
     Verify {
@@ -121,17 +131,17 @@ fn arguments(given: impl Iterator<Item = String>) -> impl Iterator<Item = String
 fn run(verb: Verb) -> Result<ExitCode> {
     match verb {
         Verb::Host { verb } => on_host(&verb),
+        Verb::Demo { keep, release } => {
+            let profile = profile(release);
+            supervised(keep, || demo::demo(demo::Options { keep, profile }))
+        }
         Verb::Verify {
             only,
             keep,
             release,
             filter,
         } => {
-            let profile = if release {
-                Profile::Release
-            } else {
-                Profile::Dev
-            };
+            let profile = profile(release);
             let selection = Selection {
                 only,
                 filter,
@@ -141,6 +151,14 @@ fn run(verb: Verb) -> Result<ExitCode> {
             supervised(keep, || verify::verify(&selection))
         }
         Verb::Inner { verb } => on_the_way_in(&verb).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn profile(release: bool) -> Profile {
+    if release {
+        Profile::Release
+    } else {
+        Profile::Dev
     }
 }
 

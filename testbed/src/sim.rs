@@ -194,6 +194,8 @@ impl Job {
 pub struct Facts {
     /// Its container's host name.
     pub hostname: String,
+    /// The boot id that its container has for itself.
+    pub boot_id: String,
     /// The end of its output.
     pub log_tail: String,
 }

@@ -11,17 +11,25 @@ use super::{block_on, cleanup_github, confirm, load};
 use crate::config::Config;
 use crate::http::client::{self, ClientError};
 use crate::launch;
+use crate::world::chain;
 
 /// How often a live daemon is asked for its progress.
 const EVERY: Duration = Duration::from_millis(250);
 
 /// Destroys every container, jobs included.
-pub fn cleanup_all_containers(config_path: &Path, yes: bool, stay_down: bool) -> anyhow::Result<()> {
+pub fn cleanup_all_containers(
+    config_path: &Path,
+    yes: bool,
+    stay_down: bool,
+) -> anyhow::Result<()> {
     let config = load(config_path)?;
     if !Uid::effective().is_root() {
         bail!("only root can see and remove everything that containers leave; run this as root");
     }
-    let question = format!("Destroy every container of {}, with the jobs that run in them?", config.host);
+    let question = format!(
+        "Destroy every container of {}, with the jobs that run in them?",
+        config.host
+    );
     if !confirm(&question, yes)? {
         println!("Nothing was destroyed.");
         return Ok(());
@@ -31,7 +39,9 @@ pub fn cleanup_all_containers(config_path: &Path, yes: bool, stay_down: bool) ->
         match client::command(&socket, "clear").await {
             Ok(()) => by_the_daemon(&config).await?,
             Err(error) if error.is_absent() => without_a_daemon(&config).await?,
-            Err(ClientError::Silent) => bail!("the daemon runs and does not answer; stop it with `systemctl stop runner-controller` and run this again"),
+            Err(ClientError::Silent) => bail!(
+                "the daemon runs and does not answer; stop it with `systemctl stop runner-controller` and run this again"
+            ),
             Err(error) => return Err(error.into()),
         }
         check(&config)?;
@@ -41,7 +51,9 @@ pub fn cleanup_all_containers(config_path: &Path, yes: bool, stay_down: bool) ->
         }
         match client::command(&socket, "undrain").await {
             Ok(()) => println!("The pool refills."),
-            Err(error) if error.is_absent() => println!("The daemon is not running, so nothing is started."),
+            Err(error) if error.is_absent() => {
+                println!("The daemon is not running, so nothing is started.")
+            }
             Err(error) => return Err(error).context("let the pool refill"),
         }
         Ok(())
@@ -50,7 +62,12 @@ pub fn cleanup_all_containers(config_path: &Path, yes: bool, stay_down: bool) ->
 
 /// The daemon has stopped admission; waits until it has ended and deregistered everything.
 async fn by_the_daemon(config: &Config) -> anyhow::Result<()> {
-    let stop = config.pools.iter().map(|pool| pool.timeouts.stop).max().unwrap_or_default();
+    let stop = config
+        .pools
+        .iter()
+        .map(|pool| pool.timeouts.stop)
+        .max()
+        .unwrap_or_default();
     // A runner with a job is asked first, and killed when its time to answer is over.
     let end = Instant::now() + 2 * stop + Duration::from_secs(60);
     let mut said = String::new();
@@ -59,16 +76,28 @@ async fn by_the_daemon(config: &Config) -> anyhow::Result<()> {
         if status.state == "cleared" {
             return Ok(());
         }
-        let runners = status.pools.iter().flat_map(|pool| &pool.runners).map(|runner| runner.machine.clone());
-        let left: Vec<String> = runners.chain(status.strays.iter().map(|name| format!("{name} at GitHub"))).collect();
+        let runners = status
+            .pools
+            .iter()
+            .flat_map(|pool| &pool.runners)
+            .map(|runner| runner.machine.clone());
+        let left: Vec<String> = runners
+            .chain(status.strays.iter().map(|name| format!("{name} at GitHub")))
+            .collect();
         let line = left.join(", ");
         if line != said {
             println!("still there: {line}");
             said = line;
         }
         if Instant::now() >= end {
-            let why = status.github.error.map(|error| format!("; GitHub: {error}")).unwrap_or_default();
-            bail!("not everything could be removed: {said}{why}. Nothing new is started until `runner-controller undrain`");
+            let why = status
+                .github
+                .error
+                .map(|error| format!("; GitHub: {error}"))
+                .unwrap_or_default();
+            bail!(
+                "not everything could be removed: {said}{why}. Nothing new is started until `runner-controller undrain`"
+            );
         }
         tokio::time::sleep(EVERY).await;
     }
@@ -79,11 +108,13 @@ async fn without_a_daemon(config: &Config) -> anyhow::Result<()> {
     let mut failed = launch::end_units(config);
     failed.extend(launch::sweep_all(config));
     for why in &failed {
-        eprintln!("{why}");
+        eprintln!("{}", chain(why));
     }
     // Without GitHub the host is clean all the same, and the next daemon deletes what is left there.
     if let Err(error) = cleanup_github::delete_all(config).await {
-        eprintln!("registrations may be left at GitHub; `cleanup-github-runners` deletes them: {error:#}");
+        eprintln!(
+            "registrations may be left at GitHub; `cleanup-github-runners` deletes them: {error:#}"
+        );
     }
     Ok(())
 }
@@ -91,7 +122,9 @@ async fn without_a_daemon(config: &Config) -> anyhow::Result<()> {
 fn check(config: &Config) -> anyhow::Result<()> {
     let left = launch::leftovers(config).context("look for what is left")?;
     if left.is_empty() {
-        println!("Nothing is left: no units, machines, mounts, links, directories, layers or loop devices.");
+        println!(
+            "Nothing is left: no units, machines, mounts, links, directories, layers or loop devices."
+        );
         return Ok(());
     }
     let left: Vec<String> = left.iter().map(ToString::to_string).collect();

@@ -22,7 +22,11 @@ const BETWEEN: Duration = Duration::from_secs(1);
 /// `owned` are the names of living containers' runners. They are never deleted, offline or not: a
 /// runner that was just registered is offline too.
 #[must_use]
-fn candidates<'a>(config: &Config, list: &'a [Registration], owned: Option<&BTreeSet<String>>) -> Vec<&'a Registration> {
+fn candidates<'a>(
+    config: &Config,
+    list: &'a [Registration],
+    owned: Option<&BTreeSet<String>>,
+) -> Vec<&'a Registration> {
     let deletable = |runner: &&Registration| {
         let ours = RunnerName::parse(&config.host, &runner.name).is_some();
         let alive = owned.is_some_and(|owned| owned.contains(&runner.name));
@@ -41,24 +45,47 @@ pub fn cleanup_github_runners(config_path: &Path, yes: bool) -> anyhow::Result<(
         let owned = match client::status(&config.api_socket()).await {
             Ok(status) => {
                 let runners = status.pools.into_iter().flat_map(|pool| pool.runners);
-                Some(runners.filter_map(|runner| runner.runner).collect::<BTreeSet<_>>())
+                Some(
+                    runners
+                        .filter_map(|runner| runner.runner)
+                        .collect::<BTreeSet<_>>(),
+                )
             }
             Err(error) if error.is_absent() => {
                 println!("The daemon is not running, so runners that are online are left alone.");
                 None
             }
-            Err(error) => return Err(error).context("which runners live is not known, so none is deleted"),
+            Err(error) => {
+                return Err(error).context("which runners live is not known, so none is deleted");
+            }
         };
         let list = github.list().await?;
         let stale = candidates(&config, &list, owned.as_ref());
         if stale.is_empty() {
-            println!("{}: nothing of host {} to delete among {} runners", config.github.scope, config.host, list.len());
+            println!(
+                "{}: nothing of host {} to delete among {} runners",
+                config.github.scope,
+                config.host,
+                list.len()
+            );
             return Ok(());
         }
         for runner in &stale {
-            println!("{:>12}  {:<7}  {}", runner.id, if runner.online { "online" } else { "offline" }, runner.name);
+            println!(
+                "{:>12}  {:<7}  {}",
+                runner.id,
+                if runner.online { "online" } else { "offline" },
+                runner.name
+            );
         }
-        if !confirm(&format!("Delete these {} runners of {}?", stale.len(), config.github.scope), yes)? {
+        if !confirm(
+            &format!(
+                "Delete these {} runners of {}?",
+                stale.len(),
+                config.github.scope
+            ),
+            yes,
+        )? {
             println!("Nothing was deleted.");
             return Ok(());
         }
@@ -82,7 +109,10 @@ async fn delete(github: &GitHub, stale: &[&Registration]) -> anyhow::Result<()> 
         }
     }
     if failed > 0 {
-        bail!("{failed} of {} runners could not be deleted; run this again", stale.len());
+        bail!(
+            "{failed} of {} runners could not be deleted; run this again",
+            stale.len()
+        );
     }
     Ok(())
 }
@@ -119,7 +149,12 @@ image = { kind = "directory", path = "/i" }
     }
 
     fn runner(id: u64, name: &str, online: bool, busy: bool) -> Registration {
-        Registration { id: RunnerId(id), name: name.into(), online, busy }
+        Registration {
+            id: RunnerId(id),
+            name: name.into(),
+            online,
+            busy,
+        }
     }
 
     #[test]
@@ -133,10 +168,21 @@ image = { kind = "directory", path = "/i" }
             runner(6, "somebody", false, false),
         ];
         let ids = |owned: Option<&BTreeSet<String>>| -> Vec<u64> {
-            candidates(&config(), &list, owned).iter().map(|runner| runner.id.0).collect()
+            candidates(&config(), &list, owned)
+                .iter()
+                .map(|runner| runner.id.0)
+                .collect()
         };
-        assert_eq!(ids(None), [1, 5], "nobody to ask: what is online may be alive");
+        assert_eq!(
+            ids(None),
+            [1, 5],
+            "nobody to ask: what is online may be alive"
+        );
         let owned = BTreeSet::from(["fuzz-ci-2-00000005".to_owned()]);
-        assert_eq!(ids(Some(&owned)), [1, 4], "a living container's is kept though offline");
+        assert_eq!(
+            ids(Some(&owned)),
+            [1, 4],
+            "a living container's is kept though offline"
+        );
     }
 }

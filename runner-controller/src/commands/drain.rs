@@ -20,7 +20,10 @@ fn waits_for(status: &Status) -> Vec<String> {
         Some(job) => format!("{} runs {} of {}", runner.machine, job.job, job.repository),
         None => format!("{} is {}", runner.machine, runner.phase),
     };
-    let strays = status.strays.iter().map(|name| format!("GitHub still has {name}"));
+    let strays = status
+        .strays
+        .iter()
+        .map(|name| format!("GitHub still has {name}"));
     runners.map(line).chain(strays).collect()
 }
 

@@ -42,9 +42,14 @@ pub fn run(config_path: &Path) -> anyhow::Result<()> {
     done
 }
 
-async fn serve(config_path: &Path, config: Arc<Config>, handed: Vec<(String, OwnedFd)>) -> anyhow::Result<()> {
+async fn serve(
+    config_path: &Path,
+    config: Arc<Config>,
+    handed: Vec<(String, OwnedFd)>,
+) -> anyhow::Result<()> {
     let path = config.state_dir.join("runner-controller.db");
-    let (store, warning) = Store::open(&path, config.host.clone()).with_context(|| format!("open {}", path.display()))?;
+    let (store, warning) = Store::open(&path, config.host.clone())
+        .with_context(|| format!("open {}", path.display()))?;
     if let Some(warning) = warning {
         warn!(warning, "records");
     }
@@ -52,7 +57,9 @@ async fn serve(config_path: &Path, config: Arc<Config>, handed: Vec<(String, Own
     let github = Arc::new(GitHub::new(&config.github, token).context("a client for GitHub")?);
     let (sight, mut sights) = mpsc::channel(SIGHTS);
     let sockets = Arc::new(Sockets::open(Arc::clone(&config), sight.clone(), handed));
-    let systemd = Systemd::connect(Arc::clone(&config), sight).await.context("connect to systemd")?;
+    let systemd = Systemd::connect(Arc::clone(&config), sight)
+        .await
+        .context("connect to systemd")?;
 
     let (requests, mut asked) = mpsc::channel(REQUESTS);
     let (show, status) = watch::channel(Status::default());
@@ -69,14 +76,24 @@ async fn serve(config_path: &Path, config: Arc<Config>, handed: Vec<(String, Own
     };
     // Booting is bound by the processor.
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let mut controller = Controller::new(Arc::clone(&config), ports, u16::try_from(cores).unwrap_or(u16::MAX), show);
-    controller.adopt(&mut sights).await.context("take over what runs")?;
+    let mut controller = Controller::new(
+        Arc::clone(&config),
+        ports,
+        u16::try_from(cores).unwrap_or(u16::MAX),
+        show,
+    );
+    controller
+        .adopt(&mut sights)
+        .await
+        .context("take over what runs")?;
     listen(&config, &status, &requests).await?;
     telemetry::ready();
     info!(host = %config.host, scope = %config.github.scope, pools = config.pools.len(), "ready");
     tokio::spawn(telemetry::watchdog(async move || turns(&requests).await));
 
-    controller.run(sights, &mut asked, told_to_stop(config_path)).await;
+    controller
+        .run(sights, &mut asked, told_to_stop(config_path))
+        .await;
     telemetry::stopping();
     sockets.flush().await;
     Ok(())
@@ -85,13 +102,16 @@ async fn serve(config_path: &Path, config: Arc<Config>, handed: Vec<(String, Own
 fn counted(github: &GitHub) -> BTreeMap<String, BTreeMap<String, u64>> {
     let mut calls: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
     for (operation, outcome, count) in github.calls() {
-        calls.entry(operation.to_string()).or_default().insert(outcome.to_string(), count);
+        calls
+            .entry(operation.to_string())
+            .or_default()
+            .insert(outcome.to_string(), count);
     }
     calls
 }
 
-fn explain_exit(status: i32) -> Option<String> {
-    Refusal::from_code(status).map(|refusal| refusal.to_string())
+fn explain_exit(status: i32) -> Option<&'static str> {
+    Refusal::from_code(status).map(Refusal::reason)
 }
 
 /// True if the loop takes a request in good time.
@@ -101,18 +121,28 @@ async fn turns(requests: &mpsc::Sender<Request>) -> bool {
 }
 
 /// Opens the API's socket and what the configuration names besides.
-async fn listen(config: &Config, status: &watch::Receiver<Status>, requests: &mpsc::Sender<Request>) -> anyhow::Result<()> {
+async fn listen(
+    config: &Config,
+    status: &watch::Receiver<Status>,
+    requests: &mpsc::Sender<Request>,
+) -> anyhow::Result<()> {
     // The run directory is root's; outside a host that was set up, it may be our own.
     let dir = config.api_dir();
-    let path = if dir.is_dir() { dir.join("api.sock") } else { config.api_socket() };
+    let path = if dir.is_dir() {
+        dir.join("api.sock")
+    } else {
+        config.api_socket()
+    };
     // An earlier daemon's; it does not listen any more.
     if let Err(error) = std::fs::remove_file(&path)
         && error.kind() != std::io::ErrorKind::NotFound
     {
         return Err(error).with_context(|| format!("remove {}", path.display()));
     }
-    let socket = UnixListener::bind(&path).with_context(|| format!("listen on {}", path.display()))?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o660)).with_context(|| format!("set the mode of {}", path.display()))?;
+    let socket =
+        UnixListener::bind(&path).with_context(|| format!("listen on {}", path.display()))?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o660))
+        .with_context(|| format!("set the mode of {}", path.display()))?;
     let router = http::local(status.clone(), requests.clone());
     tokio::spawn(async move {
         if let Err(error) = axum::serve(socket, router).await {
@@ -120,7 +150,9 @@ async fn listen(config: &Config, status: &watch::Receiver<Status>, requests: &mp
         }
     });
     for address in &config.listen {
-        let socket = TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
+        let socket = TcpListener::bind(address)
+            .await
+            .with_context(|| format!("listen on {address}"))?;
         let router = http::public(status.clone(), requests.clone());
         tokio::spawn(async move {
             if let Err(error) = axum::serve(socket, router).await {
@@ -135,7 +167,11 @@ async fn listen(config: &Config, status: &watch::Receiver<Status>, requests: &mp
 /// systemd starts at once, takes everything over. A bad one is reported and changes nothing.
 async fn told_to_stop(config_path: &Path) {
     let mut signals = Vec::new();
-    for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()] {
+    for kind in [
+        SignalKind::terminate(),
+        SignalKind::interrupt(),
+        SignalKind::hangup(),
+    ] {
         match signal(kind) {
             Ok(stream) => signals.push(stream),
             Err(error) => warn!(?kind, %error, "a signal cannot be heard"),

@@ -10,6 +10,7 @@ use crate::pool::{
 };
 use crate::world::{
     Handshake, LifeRecord, Machines, MintRequest, Records, Registry, RegistryError, VerdictRecord,
+    chain,
 };
 
 /// What came of a step.
@@ -59,20 +60,6 @@ pub(super) enum Write {
 /// How many writes may wait. Beyond it the oldest are dropped: a disk that does not write must not
 /// fill the memory, and what they say is superseded by what follows.
 const UNWRITTEN_MAX: usize = 1024;
-
-/// An error with all its causes, on one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
-}
 
 impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> {
     pub(super) fn spawn_start(&mut self, slot: &SlotId) {

@@ -32,7 +32,6 @@ fn service(config: &Config, program: Program<'_>) -> String {
         "\
 [Unit]
 Description=Warm pool of CI runner containers
-Documentation=man:systemd-nspawn(1)
 Requires=dbus.socket
 After=dbus.socket network-online.target {firewall} systemd-tmpfiles-setup.service
 Wants=network-online.target {firewall}

@@ -109,6 +109,10 @@ OOMPolicy=continue
 IOWeight={io_weight}
 LimitNOFILE={open_files}
 DevicePolicy=closed
+# systemd-nspawn makes nodes of these two if the host has them, and fails if it may not. To make is
+# all that is allowed: nobody in the container opens them.
+DeviceAllow=/dev/net/tun m
+DeviceAllow=/dev/fuse m
 {devices}
 # What the container says on its console: the runner's own lines. Bounded, because a job that is root
 # in there may write to it as well.

@@ -52,21 +52,9 @@ pub fn mount_dir(config: &Config) -> PathBuf {
     config.run_dir.join("mnt")
 }
 
-/// The place that `POOL SLOT` on a command line names; `007` names none.
-pub fn find_place<'a>(
-    config: &'a Config,
-    pool: &str,
-    slot: &str,
-) -> Result<Place<'a>, LaunchError> {
-    let id = SlotId {
-        pool: pool
-            .parse()
-            .or_refuse(Refusal::Config, || "read the pool's name".into())?,
-        slot: slot
-            .parse()
-            .or_refuse(Refusal::Config, || "read the slot's number".into())?,
-    };
-    config.place(&id).ok_or_else(|| {
+/// The place of a slot, if the configuration has it.
+pub fn find_place<'a>(config: &'a Config, id: &SlotId) -> Result<Place<'a>, LaunchError> {
+    config.place(id).ok_or_else(|| {
         LaunchError::plain(
             Refusal::Config,
             format!("the configuration has no slot {id}"),

@@ -8,6 +8,7 @@
 mod bus;
 mod watch;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -279,7 +280,13 @@ impl Machines for Systemd {
         let manager = self.manager(verb, unit).await?;
         let looking = watch::look(&self.config, &manager, watch::EVERY_UNIT);
         match tokio::time::timeout(LOOK_TIMEOUT, looking).await {
-            Ok(Ok(sights)) => Ok(sights),
+            Ok(Ok(mut sights)) => {
+                let loaded: BTreeSet<SlotId> =
+                    sights.iter().map(|sight| sight.slot.clone()).collect();
+                let vacant = self.config.slots().filter(|slot| !loaded.contains(slot));
+                sights.extend(vacant.map(|slot| watch::absent(&self.config, slot)));
+                Ok(sights)
+            }
             Ok(Err(source)) => Err(MachineError::of(verb, unit, source)),
             Err(_) => Err(MachineError::TimedOut {
                 verb,

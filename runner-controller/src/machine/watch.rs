@@ -372,7 +372,7 @@ pub(super) async fn look(
 }
 
 /// A slot that systemd has no unit for.
-fn absent(config: &Config, slot: SlotId) -> UnitSight {
+pub(super) fn absent(config: &Config, slot: SlotId) -> UnitSight {
     records(config, slot, UnitState::Inactive, None)
 }
 

@@ -80,6 +80,13 @@ impl Backoffs {
         );
     }
 
+    /// Adds to the reason of the last failure of a kind what somebody else knows of it.
+    pub fn explain(&mut self, trouble: Trouble, why: &str) {
+        if let Some(backoff) = self.0.get_mut(&trouble) {
+            backoff.reason = format!("{}: {why}", backoff.reason);
+        }
+    }
+
     /// Forgets the failures of a kind: it worked.
     pub fn succeed(&mut self, trouble: Trouble) {
         self.0.remove(&trouble);

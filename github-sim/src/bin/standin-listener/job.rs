@@ -127,14 +127,14 @@ impl Running<'_> {
                 return Ending::Crash;
             }
             if let Ok(Some(status)) = self.child.try_wait() {
-                // A worker that died of a signal says nothing.
-                let quiet = if self.deadline.is_some() {
-                    JobResult::Canceled
-                } else {
-                    JobResult::Failed
-                };
                 let told = status.code().and_then(JobResult::from_exit_code);
-                return Ending::Over(told.unwrap_or(quiet));
+                return Ending::Over(match (told, self.deadline) {
+                    // The signal may reach a step before the worker knows that it was meant, and
+                    // a worker that died of it says nothing.
+                    (Some(JobResult::Failed) | None, Some(_)) => JobResult::Canceled,
+                    (None, None) => JobResult::Failed,
+                    (Some(result), _) => result,
+                });
             }
             if self
                 .deadline

@@ -7,7 +7,6 @@ use std::{
 };
 
 use github_sim::wire::{JobCancellation, JobRequest, Message};
-use nix::sys::signalfd::SignalFd;
 
 use crate::{
     Env,
@@ -15,7 +14,6 @@ use crate::{
     code, job,
     log::Log,
     settings::{Root, Settings},
-    signals,
 };
 
 const POLL_TRIES: u32 = 10;
@@ -66,17 +64,12 @@ impl Poller {
 }
 
 /// Runs until the job is done, the registration is gone, or a signal comes. Returns the exit code.
-pub(crate) fn run(listener: &Listener, signals: SignalFd) -> u8 {
-    let (sender, events) = mpsc::channel();
-    let on_signal = sender.clone();
-    signals::forward(signals, move || {
-        let _ = on_signal.send(Event::Signal);
-    });
-    let (broker, session) = match connect(listener, &events) {
+pub(crate) fn run(listener: &Listener, sender: Sender<Event>, events: &Receiver<Event>) -> u8 {
+    let (broker, session) = match connect(listener, events) {
         Ok(connected) => connected,
         Err(code) => return code,
     };
-    let code = serve(listener, &broker, &session, sender, &events);
+    let code = serve(listener, &broker, &session, sender, events);
     // Whether that works is the server's concern now.
     let _ = broker.close_session();
     code

@@ -15,7 +15,7 @@ mod settings;
 mod signals;
 mod worker;
 
-use std::{collections::BTreeMap, process::ExitCode};
+use std::{collections::BTreeMap, process::ExitCode, sync::mpsc};
 
 use settings::Root;
 
@@ -89,13 +89,16 @@ fn run(args: &[String]) -> u8 {
         eprintln!("Must not run interactively with sudo");
         return code::TERMINATED;
     }
-    let signals = match signals::watch() {
-        Ok(signals) => signals,
-        Err(error) => {
-            eprintln!("cannot watch for signals: {error}");
-            return code::RETRYABLE;
-        }
-    };
+    let (sender, events) = mpsc::channel();
+    let on_signal = sender.clone();
+    let watched = signals::forward(move || {
+        // Nobody listens any more when the program is about to end.
+        let _ = on_signal.send(listen::Event::Signal);
+    });
+    if let Err(error) = watched {
+        eprintln!("cannot watch for signals: {error}");
+        return code::RETRYABLE;
+    }
     let log = log::Log::open(root.path());
     if let Some(blob) = blob.filter(|blob| !blob.is_empty())
         && let Err(error) = root.store(&blob)
@@ -110,13 +113,11 @@ fn run(args: &[String]) -> u8 {
             return code::TERMINATED;
         }
     };
-    listen::run(
-        &listen::Listener {
-            root,
-            settings,
-            env,
-            log,
-        },
-        signals,
-    )
+    let listener = listen::Listener {
+        root,
+        settings,
+        env,
+        log,
+    };
+    listen::run(&listener, sender, &events)
 }

@@ -1,26 +1,22 @@
-//! SIGINT and SIGTERM as something to wait for, without a handler.
+//! SIGINT and SIGTERM as something to wait for.
 
-use nix::sys::{
-    signal::{SigSet, Signal},
-    signalfd::SignalFd,
+use std::io;
+
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    iterator::Signals,
 };
 
-/// Blocks both signals in this thread (and those it starts) and returns where they arrive.
+/// Calls `act` for every SIGINT and SIGTERM from now on, on a thread of its own.
 ///
-/// Programs started by `std::process::Command` get an empty mask again.
-pub(crate) fn watch() -> nix::Result<SignalFd> {
-    let mut set = SigSet::empty();
-    set.add(Signal::SIGINT);
-    set.add(Signal::SIGTERM);
-    set.thread_block()?;
-    SignalFd::new(&set)
-}
-
-/// Calls `act` for every signal, on a thread of its own.
-pub(crate) fn forward(signals: SignalFd, mut act: impl FnMut() + Send + 'static) {
+/// By handlers and not by blocking: `exec` resets handlers, but a blocked signal would stay
+/// blocked in every step of the job (`std::process::Command` passes the mask on).
+pub(crate) fn forward(mut act: impl FnMut() + Send + 'static) -> io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
     std::thread::spawn(move || {
-        while let Ok(Some(_)) = signals.read_signal() {
+        for _ in &mut signals {
             act();
         }
     });
+    Ok(())
 }

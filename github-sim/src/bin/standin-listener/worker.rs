@@ -41,12 +41,11 @@ pub(crate) struct Order {
 /// Runs the order on stdin.
 pub(crate) fn main() -> u8 {
     // First, so that no signal for the group ends the worker itself.
-    let Ok(signals) = signals::watch() else {
-        return code::RETRYABLE;
-    };
     let cancelled = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&cancelled);
-    signals::forward(signals, move || told.store(true, Ordering::SeqCst));
+    if signals::forward(move || told.store(true, Ordering::SeqCst)).is_err() {
+        return code::RETRYABLE;
+    }
     let worker = serde_json::from_reader(std::io::stdin())
         .map_err(std::io::Error::from)
         .and_then(|order| Worker::prepare(order, cancelled));
