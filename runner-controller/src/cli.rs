@@ -82,16 +82,16 @@ pub enum Command {
         #[arg(long)]
         sudo: bool,
     },
-    /// Become the container of a slot (ExecStart= of its unit; root).
+    /// Become the container of a slot (`ExecStart`= of its unit; root).
     #[command(hide = true)]
     Launch(SlotArgs),
-    /// Give the started container its addresses (ExecStartPost= of its unit; root).
+    /// Give the started container its addresses (`ExecStartPost`= of its unit; root).
     #[command(hide = true)]
     Connect(SlotArgs),
-    /// Record a container's end and remove what it left (ExecStopPost= of its unit; root).
+    /// Record a container's end and remove what it left (`ExecStopPost`= of its unit; root).
     #[command(hide = true)]
     Sweep(SlotArgs),
-    /// Remove what slots left that no pool owns any more (ExecStartPre= of the daemon; root).
+    /// Remove what slots left that no pool owns any more (`ExecStartPre`= of the daemon; root).
     #[command(hide = true)]
     SweepUnowned,
 }

@@ -29,7 +29,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Drain { wait, timeout } => return commands::drain(config, wait, timeout),
         Command::Undrain => commands::undrain(config)?,
         Command::CleanupGithubRunners(confirm) => {
-            commands::cleanup_github_runners(config, confirm.yes)?
+            commands::cleanup_github_runners(config, confirm.yes)?;
         }
         Command::CleanupAllContainers { confirm, stay_down } => {
             commands::cleanup_all_containers(config, confirm.yes, stay_down)?;

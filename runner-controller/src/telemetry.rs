@@ -28,7 +28,7 @@ pub fn init() {
                 return;
             }
             Err(error) => {
-                eprintln!("journald does not take fields, so these are plain lines: {error}")
+                eprintln!("journald does not take fields, so these are plain lines: {error}");
             }
         }
     }

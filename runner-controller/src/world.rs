@@ -66,7 +66,7 @@ pub trait Machines: Send + Sync + 'static {
     type Error: Failure;
 
     /// Asks systemd to start the slot's unit. Already starting or active counts as done.
-    /// A failed earlier life is reset first.
+    /// A unit that failed is started as it is.
     fn start(&self, slot: &SlotId) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
     /// Asks systemd to stop it in order: the runner hears SIGINT and tells GitHub "cancelled".

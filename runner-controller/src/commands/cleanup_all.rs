@@ -52,7 +52,7 @@ pub fn cleanup_all_containers(
         match client::command(&socket, "undrain").await {
             Ok(()) => println!("The pool refills."),
             Err(error) if error.is_absent() => {
-                println!("The daemon is not running, so nothing is started.")
+                println!("The daemon is not running, so nothing is started.");
             }
             Err(error) => return Err(error).context("let the pool refill"),
         }
@@ -69,7 +69,7 @@ async fn by_the_daemon(config: &Config) -> anyhow::Result<()> {
         .max()
         .unwrap_or_default();
     // A runner with a job is asked first, and killed when its time to answer is over.
-    let end = Instant::now() + 2 * stop + Duration::from_secs(60);
+    let end = Instant::now() + 2 * stop + Duration::from_mins(1);
     let mut said = String::new();
     loop {
         let status = client::status(&config.api_socket()).await?;

@@ -8,32 +8,26 @@ use anyhow::{Context, bail};
 
 use super::{block_on, confirm, load};
 use crate::config::Config;
-use crate::github::{GitHub, Token};
+use crate::github::{GitHub, Token, cleanup_candidates};
 use crate::http::client;
-use crate::pool::{Deleted, Registration, RunnerName};
+use crate::pool::{Deleted, Registration};
 use crate::world::Registry;
 
 /// GitHub asks for a second between changes in bulk (its best practices for the REST API).
 const BETWEEN: Duration = Duration::from_secs(1);
 
-/// What may be deleted of a list: this host's by its exact name, without a job, and either offline
-/// or, where it is known who lives (`owned` is `Some`), nobody's.
-///
-/// `owned` are the names of living containers' runners. They are never deleted, offline or not: a
-/// runner that was just registered is offline too.
-#[must_use]
-fn candidates<'a>(
+/// What may be deleted of a list. Where it is not known who lives (`owned` is `None`), a runner that
+/// is online may be alive and is left alone.
+fn candidates(
     config: &Config,
-    list: &'a [Registration],
+    list: &[Registration],
     owned: Option<&BTreeSet<String>>,
-) -> Vec<&'a Registration> {
-    let deletable = |runner: &&Registration| {
-        let ours = RunnerName::parse(&config.host, &runner.name).is_some();
-        let alive = owned.is_some_and(|owned| owned.contains(&runner.name));
-        let stale = !runner.online || owned.is_some();
-        ours && !runner.busy && !alive && stale
+) -> Vec<Registration> {
+    let Some(owned) = owned else {
+        let offline: Vec<Registration> = list.iter().filter(|r| !r.online).cloned().collect();
+        return cleanup_candidates(&config.host, &offline, &BTreeSet::new());
     };
-    list.iter().filter(deletable).collect()
+    cleanup_candidates(&config.host, list, owned)
 }
 
 /// Lists, asks, deletes.
@@ -93,7 +87,7 @@ pub fn cleanup_github_runners(config_path: &Path, yes: bool) -> anyhow::Result<(
     })?
 }
 
-async fn delete(github: &GitHub, stale: &[&Registration]) -> anyhow::Result<()> {
+async fn delete(github: &GitHub, stale: &[Registration]) -> anyhow::Result<()> {
     let mut failed = 0;
     for (index, runner) in stale.iter().enumerate() {
         if index > 0 {

@@ -138,7 +138,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     ) {
         let slot = sight.slot.clone();
         let Some(pool) = self.pools.get_mut(&slot.pool) else {
-            warn!(slot = %slot, "a container of a pool that is not configured; it is left to end by itself");
+            warn!(slot = %slot, "{slot}: a container of a pool that is not configured; it is left to end by itself");
             return;
         };
         pool.adopt(sight, record, asked.contains(&slot), now);
@@ -146,7 +146,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             .lives
             .get(&slot.slot)
             .map_or("", |life| life.phase.as_str());
-        info!(pool = %slot.pool, slot = %slot, phase, "adopted a container");
+        info!(pool = %slot.pool, slot = %slot, phase, "{slot}: adopted, {phase}");
         self.record(&slot);
     }
 
@@ -199,7 +199,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 .get_mut(&slot.pool)
                 .and_then(|pool| pool.absent(slot.slot, end, began, now, rand::random()));
             if let Some(closed) = closed {
-                warn!(slot = %slot, "a container's end was found by the full look and not by a signal");
+                warn!(slot = %slot, "{slot}: the end was found by the full look and not by a signal");
                 self.close(&slot, closed);
             }
         }

@@ -17,7 +17,7 @@ fn millis(duration: Duration) -> u64 {
 
 /// A pool that is not configured, wanted to be empty.
 pub(super) fn unconfigured(name: &PoolName) -> Spec {
-    let day = Duration::from_secs(86_400);
+    let day = Duration::from_hours(24);
     Spec {
         name: name.clone(),
         min_idle: 0,
@@ -150,7 +150,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         match self.mode {
             Mode::Running => {}
             Mode::Draining => {
-                reasons.push("draining, until `runner-controller undrain`".to_owned())
+                reasons.push("draining, until `runner-controller undrain`".to_owned());
             }
             Mode::Clearing => reasons
                 .push("everything is being removed, until `runner-controller undrain`".to_owned()),

@@ -391,7 +391,7 @@ impl Daemon {
     }
 
     async fn until(&mut self, what: &str, holds: impl Fn(&Status) -> bool) -> Status {
-        let hour = Duration::from_secs(3600);
+        let hour = Duration::from_hours(1);
         let seen = tokio::time::timeout(hour, self.status.wait_for(|status| holds(status))).await;
         if let Ok(status) = seen.map(|status| status.unwrap().clone()) {
             return status;

@@ -106,7 +106,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                     MintOutcome::Delivered { id: minted.id }
                 }
                 Err(error) => {
-                    warn!(pool = %slot.pool, slot = %slot, runner = %name, error = chain(&error), "a config could not be delivered");
+                    warn!(pool = %slot.pool, slot = %slot, runner = %name, "{slot}: the config could not be delivered: {}", chain(&error));
                     MintOutcome::Undelivered { id: minted.id }
                 }
             };

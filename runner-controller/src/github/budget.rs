@@ -2,7 +2,8 @@
 //!
 //! The rules are GitHub's ("Rate limits for the REST API"): `retry-after` first, then
 //! `x-ratelimit-reset` when nothing remains, then a minute that doubles for secondary limits that
-//! name no time. Calling on while limited can get a token banned, so nothing of ours leaves then.
+//! name no time. Calling on while limited can get a token banned, so once GitHub has refused a call
+//! nothing of ours leaves. A window that is seen to be empty holds only what is counted in it.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
@@ -175,8 +176,7 @@ impl Budget {
             (Limit::Primary | Limit::Secondary, Some(wait), _) => {
                 (wait, "GitHub asked to be left alone for a while")
             }
-            // The window itself holds the calls that are counted in it.
-            (Limit::Primary, None, Some(wait)) => return Some(bounded(wait)),
+            (Limit::Primary, None, Some(wait)) => (wait, "GitHub's rate limit is used up"),
             (Limit::Primary, None, None) | (Limit::Secondary, None, _) => {
                 let wait = SECONDARY_WAIT * 2_u32.saturating_pow(self.strikes.min(8));
                 self.strikes = self.strikes.saturating_add(1);
@@ -352,6 +352,18 @@ mod tests {
         assert!(budget.admit(Operation::Mint, now).is_err());
         assert_eq!(budget.quotas(now)[0].remaining, 0);
         assert_eq!(budget.quotas(now + 200 * SECOND)[0].remaining, 5000);
+    }
+
+    #[test]
+    fn a_refusal_holds_every_call_until_the_reset() {
+        let (mut budget, now) = (Budget::default(), Instant::now());
+        let core = window("core", "4000");
+        budget.observe(Operation::List, &core, Limit::None, now);
+        let refusal = window("registration", "0");
+        let wait = budget.observe(Operation::Mint, &refusal, Limit::Primary, now);
+        assert_eq!(wait, Some(101 * SECOND));
+        assert!(budget.admit(Operation::List, now + 100 * SECOND).is_err());
+        assert_eq!(budget.admit(Operation::List, now + 101 * SECOND), Ok(()));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! One request, one answer: the rules that hold for every call.
 //!
 //! octocrab is used without its own client: that one sends a second `User-Agent`, turns a
-//! redirected POST into a GET and logs failures that we return. Ours retries nothing.
+//! redirected POST into a GET and logs failures that we return. Nothing is retried, except that
+//! hyper takes a new connection for a request of which it could not begin to send a byte.
 
 use std::error::Error;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -33,6 +34,10 @@ const MAX_REDIRECTS: usize = 4;
 
 /// Mints go four at a time, a list and a delete beside them.
 const MAX_IDLE_CONNECTIONS: usize = 6;
+
+/// An idle connection is given up before a server or a router on the way may do so: a request that
+/// meets the end of its connection is one of which nobody knows whether it was carried out.
+const IDLE_CONNECTION: Duration = Duration::from_secs(30);
 
 /// What to send.
 pub(super) struct Request {
@@ -365,6 +370,7 @@ where
 {
     let client: HyperClient<C, OctoBody> = HyperClient::builder(TokioExecutor::new())
         .pool_max_idle_per_host(MAX_IDLE_CONNECTIONS)
+        .pool_idle_timeout(IDLE_CONNECTION)
         .pool_timer(TokioTimer::new())
         .build(connector);
     let built = OctocrabBuilder::new_empty()

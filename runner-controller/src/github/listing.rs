@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use http::header::ETAG;
+use http::header::{ETAG, LINK};
 use http::{HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 use url::Url;
@@ -78,19 +78,23 @@ impl Pages {
         client: &Client,
         url: &Url,
     ) -> Result<Option<Url>, RegistryError> {
-        let known = self.0.get(url);
+        let etag = self.0.get(url).and_then(|page| page.etag.clone());
         let answer = client
             .send(Request {
                 operation: Operation::List,
                 method: Method::GET,
                 url: url.clone(),
                 body: None,
-                etag: known.and_then(|page| page.etag.clone()),
+                etag,
             })
             .await?;
         if answer.status == StatusCode::NOT_MODIFIED
-            && let Some(page) = known
+            && let Some(page) = self.0.get_mut(url)
         {
+            // A 304 may tell of a page that was added behind this one.
+            if answer.headers.contains_key(LINK) {
+                page.next = next_of(client, url, &answer)?;
+            }
             return Ok(page.next.clone());
         }
         let page = read(client, url, &answer)?;
@@ -102,17 +106,21 @@ impl Pages {
 
 fn read(client: &Client, url: &Url, answer: &Answer) -> Result<Page, RegistryError> {
     let body: Body = parse(client, Operation::List, answer)?;
-    let next = match link::next(&answer.headers) {
-        None => None,
-        Some(target) => Some(link::resolve(url, &target).map_err(|_| {
-            let what = "the next page of runners is on another server";
-            client.misshapen(Operation::List, answer, what)
-        })?),
-    };
     Ok(Page {
         etag: answer.headers.get(ETAG).cloned(),
         runners: body.runners.into_iter().map(Runner::into).collect(),
-        next,
+        next: next_of(client, url, answer)?,
+    })
+}
+
+fn next_of(client: &Client, url: &Url, answer: &Answer) -> Result<Option<Url>, RegistryError> {
+    let Some(target) = link::next(&answer.headers) else {
+        return Ok(None);
+    };
+    let next = link::resolve(url, &target);
+    next.map(Some).map_err(|_| {
+        let what = "the next page of runners is on another server";
+        client.misshapen(Operation::List, answer, what)
     })
 }
 

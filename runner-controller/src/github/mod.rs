@@ -5,6 +5,7 @@
 //! GitHub limits us nothing leaves. Tokens and JIT configs never reach a log or an error.
 
 mod budget;
+mod cleanup;
 mod client;
 mod groups;
 mod jit;
@@ -28,6 +29,7 @@ use crate::world::{
 };
 
 pub use budget::Quota;
+pub use cleanup::cleanup_candidates;
 pub use token::{Token, TokenError};
 
 use client::{Answer, Client, Request};

@@ -10,6 +10,9 @@ use crate::world::{RegistryError, RegistryErrorKind};
 /// Longest message that is kept, in characters.
 const MAX_MESSAGE: usize = 300;
 
+/// GitHub's tokens have 40 bytes and more.
+const MIN_SECRET: usize = 8;
+
 /// Messages that a 403, 404 or 422 is recognised by, and what to do about each.
 const KNOWN: &[(&str, &str)] = &[
     (
@@ -76,7 +79,13 @@ pub(super) struct Context {
 impl Context {
     /// A bounded single line without control characters and without the token.
     pub(super) fn clean(&self, text: &str) -> String {
-        let text = text.replace(self.token.expose(), "[token]");
+        let token = self.token.expose();
+        // A shorter one is no secret, and would be found in every other word.
+        let text = if token.len() >= MIN_SECRET {
+            text.replace(token, "[token]")
+        } else {
+            text.to_owned()
+        };
         let mut clean = String::new();
         for word in text.split(|c: char| c.is_whitespace() || c.is_control()) {
             if !word.is_empty() {
@@ -202,16 +211,11 @@ fn advice(
         {
             Some((*what).to_owned())
         }
-        RegistryErrorKind::Forbidden => Some(match accepted_permissions(headers) {
-            Some(accepted) => format!(
-                "give the token the permission GitHub names for this call: {}",
-                context.clean(&accepted)
-            ),
-            None => PERMISSIONS.to_owned(),
-        }),
+        RegistryErrorKind::Forbidden => Some(needed_permissions(headers, context)),
         RegistryErrorKind::NotFound => Some(match operation {
             Operation::Mint | Operation::List | Operation::Groups => format!(
-                "there is no {scope}, or the token may not see its runners: check github.url, github.api_url and the token ({PERMISSIONS})"
+                "there is no {scope}, or the token may not see its runners: check github.url and github.api_url; {}",
+                needed_permissions(headers, context)
             ),
             Operation::Delete => "there is no such runner any more".to_owned(),
         }),
@@ -290,10 +294,19 @@ pub(super) fn request_id(headers: &HeaderMap) -> Option<String> {
     good.then(|| id.to_owned())
 }
 
-fn accepted_permissions(headers: &HeaderMap) -> Option<String> {
-    let value = headers.get("x-accepted-github-permissions")?;
-    let text = value.to_str().ok()?.trim();
-    (!text.is_empty()).then(|| text.to_owned())
+/// What the token must be allowed, in GitHub's own words for this call if it told them.
+fn needed_permissions(headers: &HeaderMap, context: &Context) -> String {
+    let accepted = headers
+        .get("x-accepted-github-permissions")
+        .and_then(|value| value.to_str().ok())
+        .filter(|text| !text.trim().is_empty());
+    match accepted {
+        Some(accepted) => format!(
+            "the token needs the permission that GitHub names for this call: {}",
+            context.clean(accepted)
+        ),
+        None => PERMISSIONS.to_owned(),
+    }
 }
 
 fn location(headers: &HeaderMap) -> Option<String> {

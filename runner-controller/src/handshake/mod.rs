@@ -156,8 +156,9 @@ impl Sockets {
     /// Opens the sockets that systemd kept; the others are made by [`Handshake::prepare`].
     ///
     /// `restored` is what [`fdstore::take`] gave, less what belongs to others. A waiting
-    /// connection is told again as [`Sight::Asked`], a job's line as [`Sight::JobStarted`]. What
-    /// is unknown, broken or not where the configuration says is closed here and in the store.
+    /// connection is told again as [`Sight::Asked`], a job's line as [`Sight::JobStarted`], and
+    /// both are in the channel when this returns, if it has the room. What is unknown, broken or
+    /// not where the configuration says is closed here and in the store.
     /// Must be called inside a tokio runtime.
     #[must_use]
     pub fn open(
@@ -212,7 +213,7 @@ impl Sockets {
             return Err(HandshakeError::NoSuchSlot { slot: id.clone() });
         };
         let dir = place.socket_dir();
-        let slot = Slot::new(
+        let mut slot = Slot::new(
             id.clone(),
             dir.clone(),
             place.uid_first(),
@@ -225,6 +226,7 @@ impl Sockets {
             dir,
             source,
         })?;
+        slot.tell(&self.sights);
         let (commands, waiting) = mpsc::channel(WAITING_COMMANDS);
         tokio::spawn(slot.run(waiting, self.sights.clone()));
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);

@@ -14,7 +14,8 @@ use std::time::Duration;
 use tokio::io::{AsyncWriteExt as _, Interest};
 use tokio::net::unix::pipe;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::fdstore::Keeper;
@@ -111,8 +112,14 @@ impl Slot {
             // What comes after the first line is not read.
             (Some(_), _) => None,
             (None, Some(fd)) => Some(files::receiver(fd)?),
-            // Nothing was kept, but a job that runs now may still want to say so.
-            (None, None) => files::open_fifo(&files::fifo(&dir)).ok(),
+            (None, None) => {
+                // Nothing was kept, but a job that runs now may still want to say so.
+                let found = files::open_fifo(&files::fifo(&dir)).ok();
+                if let Some(fifo) = &found {
+                    keeper.put(Stored::Fifo.name(&id), fifo);
+                }
+                found
+            }
         };
         let mut slot = Self {
             listener: kept.listener.map(files::listener).transpose()?,
@@ -148,6 +155,16 @@ impl Slot {
             None => {}
         }
         Ok(slot)
+    }
+
+    /// Tells at once what there is to tell, as far as there is room for it.
+    pub(super) fn tell(&mut self, sights: &mpsc::Sender<Sight>) {
+        while let Some(sight) = self.outbox.pop_front() {
+            if let Err(TrySendError::Full(sight)) = sights.try_send(sight) {
+                self.outbox.push_front(sight);
+                return;
+            }
+        }
     }
 
     /// Serves the slot until its commands end.

@@ -369,7 +369,7 @@ async fn a_restarted_daemon_answers_the_spare_that_waits() {
 
     let sockets = bench.open(store.with_waiting(&waiting));
     drop(waiting);
-    assert_eq!(bench.sight().await, asked());
+    assert_eq!(bench.sights.try_recv().unwrap(), asked());
     sockets.answer(&slot(), jit("secret")).await.unwrap();
     assert_eq!(received(runner).await, "secret");
 

@@ -41,8 +41,10 @@ StartLimitIntervalSec=0
 [Service]
 Type=notify
 NotifyAccess=main
-# The one step as root: sweeps slots that no pool has any more.
-ExecStartPre=+{sweep}
+# As root, and no reason to stay away if it fails: directories of slots that are new in the
+# configuration, and a sweep of those that no pool has any more.
+ExecStartPre=-+systemd-tmpfiles --create runner-controller.conf
+ExecStartPre=-+{sweep}
 ExecStart={run}
 ExecReload=kill -HUP $MAINPID
 Restart=always

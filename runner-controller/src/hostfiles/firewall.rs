@@ -89,6 +89,8 @@ fn rules(config: &Config) -> String {
   chain to_host {{
     type filter hook input priority filter - 5; policy accept;
     iifname \"rc-*\" ct state established,related accept
+    # A named resolver may be this host.
+    iifname \"rc-*\" ip daddr @dns4 meta l4proto {{ tcp, udp }} th dport 53 accept
     iifname \"rc-*\" counter drop
   }}
 

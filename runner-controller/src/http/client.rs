@@ -60,17 +60,14 @@ impl ClientError {
 
 async fn call(socket: &Path, method: Method, path: &str) -> Result<Vec<u8>, ClientError> {
     let broken = |error: Box<dyn std::error::Error + Send + Sync>| ClientError::Broken(error);
-    let stream = UnixStream::connect(socket)
-        .await
-        .map_err(|source| match source.kind() {
-            std::io::ErrorKind::PermissionDenied => ClientError::NotAllowed {
-                path: socket.to_owned(),
-            },
-            _ => ClientError::NotThere {
-                path: socket.to_owned(),
-                source,
-            },
-        })?;
+    let stream = UnixStream::connect(socket).await.map_err(|source| {
+        let path = socket.to_owned();
+        if source.kind() == std::io::ErrorKind::PermissionDenied {
+            ClientError::NotAllowed { path }
+        } else {
+            ClientError::NotThere { path, source }
+        }
+    })?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| broken(error.into()))?;

@@ -1,4 +1,4 @@
-//! The status as OpenMetrics. Label values are pools, phases, verdicts and operations: all from
+//! The status as `OpenMetrics`. Label values are pools, phases, verdicts and operations: all from
 //! fixed or configured sets, so that nothing a job says can add a series.
 
 use prometheus_client::encoding::text::encode;
@@ -48,26 +48,6 @@ pub(super) fn render(status: &Status) -> Result<String, std::fmt::Error> {
         "longest_job_seconds",
         "How long the oldest running job has run",
     );
-    let calls = counter(
-        &mut registry,
-        "github_calls",
-        "Calls to GitHub, by operation and outcome",
-    );
-    let strays = gauge(
-        &mut registry,
-        "stray_registrations",
-        "Registrations without a container, being deleted",
-    );
-    let open = gauge(
-        &mut registry,
-        "admission_open",
-        "1 if new runners are started and registered",
-    );
-    let errors = gauge(
-        &mut registry,
-        "trouble",
-        "1 while talking to this part of the outside fails",
-    );
 
     for pool in &status.pools {
         let name = || ("pool", pool.name.clone());
@@ -109,6 +89,35 @@ pub(super) fn render(status: &Status) -> Result<String, std::fmt::Error> {
             .unwrap_or_default();
         longest_job.get_or_create(&vec![name()]).set(signed(oldest));
     }
+    outside(&mut registry, status);
+
+    let mut text = String::new();
+    encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+/// What is not about one pool.
+fn outside(registry: &mut Registry, status: &Status) {
+    let calls = counter(
+        registry,
+        "github_calls",
+        "Calls to GitHub, by operation and outcome",
+    );
+    let strays = gauge(
+        registry,
+        "stray_registrations",
+        "Registrations without a container, being deleted",
+    );
+    let open = gauge(
+        registry,
+        "admission_open",
+        "1 if new runners are started and registered",
+    );
+    let errors = gauge(
+        registry,
+        "trouble",
+        "1 while talking to this part of the outside fails",
+    );
     for (operation, outcomes) in &status.github.calls {
         for (outcome, count) in outcomes {
             calls
@@ -134,10 +143,6 @@ pub(super) fn render(status: &Status) -> Result<String, std::fmt::Error> {
             .get_or_create(&vec![("part", part.to_owned())])
             .set(i64::from(failing));
     }
-
-    let mut text = String::new();
-    encode(&mut text, &registry)?;
-    Ok(text)
 }
 
 #[cfg(test)]

@@ -61,13 +61,12 @@ fn mount_disk(layer_dir: &Path, size: ByteSize, target: &Path) -> Result<(), Lau
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     let mut mkfs = Command::new("mkfs.ext4");
     mkfs.args(["-q", "-F", "-m", "0"])
-        // A journal makes a filesystem whole after a crash; this one does not outlive anything. The
-        // file is new and reads as zeros: nothing to discard, nothing to write over.
-        .args(["-O", "^has_journal"])
-        .args([
-            "-E",
-            "nodiscard,lazy_itable_init=1,assume_storage_prezeroed=1",
-        ])
+        // A journal makes a filesystem whole after a crash, and room in the descriptors lets it
+        // grow; this one does neither.
+        .args(["-O", "^has_journal,^resize_inode"])
+        // The file is new and reads as zeros: nothing to discard, and no tables to write zeros to,
+        // now (lazy) or in the background once it is mounted (noinit_itable).
+        .args(["-E", "nodiscard,lazy_itable_init=1"])
         .arg(&path);
     run(Refusal::Layer, &mut mkfs)?;
     // `-o loop` makes the loop device clear itself when its last user is gone. `-c`, because what
@@ -75,7 +74,7 @@ fn mount_disk(layer_dir: &Path, size: ByteSize, target: &Path) -> Result<(), Lau
     let mut mount = Command::new("mount");
     mount
         .args(["-c", "-t", "ext4"])
-        .args(["-o", "loop,nodev,noatime,nodiscard,barrier=0"])
+        .args(["-o", "loop,nodev,noatime,nodiscard,noinit_itable,barrier=0"])
         .arg(&path)
         .arg(target);
     run(Refusal::Layer, &mut mount)

@@ -7,7 +7,7 @@
 //! ```
 //! They take a pool, a slot number and the root-owned configuration, and nothing from the daemon:
 //! who owns the daemon owns no more of root than "start slot 3". Mounts are made in a mount
-//! namespace of the unit's own, so they are gone with its last process, however that one ended.
+//! namespace of the launcher's own, so they are gone with its last process, however that one ended.
 
 mod error;
 mod firewall;

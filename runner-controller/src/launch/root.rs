@@ -91,15 +91,10 @@ pub(super) fn build(place: Place<'_>) -> Result<Tree, LaunchError> {
     }
 }
 
-/// Makes sure that the host sees no mount of ours.
+/// Makes sure that the host sees no mount of ours, and that they all go with the unit's last process.
 fn private_namespace() -> Result<(), LaunchError> {
     let refuse = || "get a mount namespace of its own".to_owned();
-    let own = fs::read_link("/proc/thread-self/ns/mnt").or_refuse(Refusal::Mounts, refuse)?;
-    let hosts = fs::read_link("/proc/1/ns/mnt").or_refuse(Refusal::Mounts, refuse)?;
-    // The template has PrivateMounts=; a drop-in may have taken it away.
-    if own == hosts {
-        unshare(CloneFlags::CLONE_NEWNS).or_refuse(Refusal::Mounts, refuse)?;
-    }
+    unshare(CloneFlags::CLONE_NEWNS).or_refuse(Refusal::Mounts, refuse)?;
     let flags = MsFlags::MS_REC | MsFlags::MS_SLAVE;
     mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).or_refuse(Refusal::Mounts, refuse)
 }

@@ -163,8 +163,10 @@ struct Dirty {
 #[derive(Debug, Default)]
 struct Changes {
     slots: BTreeMap<SlotId, Mark>,
-    /// Everything must be looked at.
+    /// Everything must be looked at, and what differs from what was told is told.
     all: bool,
+    /// And the rest as well: what happened meanwhile may have ended as it began.
+    anew: bool,
     /// systemd forgot that we listen.
     resubscribe: bool,
 }
@@ -176,7 +178,10 @@ impl Dirty {
     }
 
     fn mark_all(&self) {
-        self.changes().all = true;
+        let mut changes = self.changes();
+        changes.all = true;
+        changes.anew = true;
+        drop(changes);
         self.wake.notify_one();
     }
 
@@ -220,6 +225,7 @@ impl Changes {
             Signal::Reloaded => self.all = true,
             Signal::Appeared => {
                 self.all = true;
+                self.anew = true;
                 self.resubscribe = true;
             }
         }
@@ -274,7 +280,7 @@ impl Worker<'_> {
             return Ok(Err(error));
         }
         if changes.all {
-            return self.pass_on_everything().await;
+            return self.pass_on_everything(changes.anew).await;
         }
         for (slot, mark) in &changes.slots {
             let sight = match &mark.seen {
@@ -303,7 +309,7 @@ impl Worker<'_> {
         Ok(Ok(()))
     }
 
-    async fn pass_on_everything(&mut self) -> Result<zbus::Result<()>, ReceiverGone> {
+    async fn pass_on_everything(&mut self, anew: bool) -> Result<zbus::Result<()>, ReceiverGone> {
         let found = match look(self.config, self.manager, EVERY_UNIT).await {
             Ok(found) => found,
             Err(error) => return Ok(Err(error)),
@@ -316,8 +322,10 @@ impl Worker<'_> {
         let gone = unseen.into_iter().map(|slot| absent(self.config, slot));
         for sight in found.into_iter().chain(gone) {
             let now = (sight.state, sight.invocation.clone());
-            self.last.insert(sight.slot.clone(), now);
-            self.send(sight).await?;
+            let before = self.last.insert(sight.slot.clone(), now.clone());
+            if anew || is_news(before.as_ref(), &now) {
+                self.send(sight).await?;
+            }
         }
         Ok(Ok(()))
     }
@@ -470,6 +478,6 @@ mod tests {
     fn a_new_systemd_is_subscribed_to_and_looked_at() {
         let mut changes = Changes::default();
         changes.fold(Signal::Appeared);
-        assert!(changes.all && changes.resubscribe);
+        assert!(changes.all && changes.anew && changes.resubscribe);
     }
 }

@@ -8,10 +8,10 @@ use super::time::Timestamp;
 /// The first wait.
 const FIRST: Duration = Duration::from_secs(1);
 /// The longest wait that we choose ourselves.
-const LONGEST: Duration = Duration::from_secs(300);
+const LONGEST: Duration = Duration::from_mins(5);
 /// The longest wait that somebody else can make us take: GitHub's primary limit lasts an hour, and
 /// a header that asks for more is not believed.
-const LONGEST_ASKED: Duration = Duration::from_secs(3900);
+const LONGEST_ASKED: Duration = Duration::from_mins(65);
 
 /// What keeps failing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

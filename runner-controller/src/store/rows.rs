@@ -166,10 +166,9 @@ pub(super) fn add_verdict(
 
 /// Drops all but the newest `keep` verdicts.
 pub(super) fn prune(connection: &Connection, keep: i64) -> rusqlite::Result<()> {
-    // Ids only grow, so the row to begin with is found by the primary key without a scan.
-    let mut delete = connection.prepare_cached(
-        "DELETE FROM verdicts WHERE id <= (SELECT id FROM verdicts ORDER BY id DESC LIMIT 1 OFFSET ?1)",
-    )?;
+    // Ids only grow, by one each, so the newest tells which is the oldest to keep.
+    let mut delete = connection
+        .prepare_cached("DELETE FROM verdicts WHERE id <= (SELECT max(id) FROM verdicts) - ?1")?;
     delete.execute([keep])?;
     Ok(())
 }
