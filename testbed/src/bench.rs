@@ -157,7 +157,9 @@ fn settle(lab: &Lab, config: &Config) -> Result<()> {
 }
 
 fn one_pool(lab: &Lab, image: &str) -> Config {
-    Config::small(lab.sim().api_url()).with("ci", |pool| image.clone_into(&mut pool.image))
+    Config::small(lab.sim().api_url()).with("ci", |pool| {
+        pool.image = crate::config::Image::Directory(image.to_owned())
+    })
 }
 
 fn quick_job(lab: &Lab) -> Result<()> {
