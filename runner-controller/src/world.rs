@@ -291,8 +291,8 @@ pub struct VerdictRecord {
 
 /// What survives a restart of the daemon: lives, verdicts, settings. Never a secret.
 ///
-/// Calls take effect in the order in which they were begun. A call that failed changed nothing and
-/// may be repeated. Cancelling one stops the waiting, not the writing.
+/// Calls take effect in the order in which they were first polled. A call that failed changed
+/// nothing and may be repeated. One that is cancelled is carried out in full or not at all.
 pub trait Records: Send + Sync + 'static {
     /// Why a call failed.
     type Error: Failure;

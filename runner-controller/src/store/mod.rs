@@ -11,10 +11,12 @@ use std::fs::{DirBuilder, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::task::coop::unconstrained;
 
 use crate::pool::{HostId, SlotId};
 use crate::world::{Failure, LifeRecord, Records, VerdictRecord};
@@ -91,7 +93,9 @@ type Call = Box<dyn FnOnce(&mut Connection) + Send>;
 /// what it was asked for is done.
 #[derive(Debug, Clone)]
 pub struct Store {
-    calls: mpsc::Sender<Call>,
+    /// Locked until a call is in the queue: of two that wait for room there, the channel would take
+    /// the one that is polled first, and not the one that was there first.
+    calls: Arc<Mutex<mpsc::Sender<Call>>>,
     host: HostId,
 }
 
@@ -131,6 +135,7 @@ impl Store {
                 path: path.to_owned(),
                 source,
             })?;
+        let calls = Arc::new(Mutex::new(calls));
         Ok((Self { calls, host }, warning))
     }
 
@@ -146,7 +151,9 @@ impl Store {
             let _ = answer.send(work(connection));
         });
         let closed = || StoreError::Closed { operation };
-        self.calls.send(call).await.map_err(|_| closed())?;
+        // Tokio would make a busy task's call wait before it has taken its place in the order.
+        let queued = unconstrained(async { self.calls.lock().await.send(call).await });
+        queued.await.map_err(|_| closed())?;
         let result = answered.await.map_err(|_| closed())?;
         result.map_err(|source| StoreError::Sqlite { operation, source })
     }

@@ -1,5 +1,6 @@
 use std::path::{Path, PathBuf};
 
+use futures_util::FutureExt;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -192,12 +193,38 @@ async fn settings_are_kept_replaced_and_dropped() {
 async fn calls_take_effect_in_the_order_they_were_begun() {
     let (_dir, path) = file();
     let store = open(&path);
-    let writes = (0..200).map(|n| store.set_setting("n", Some(n.to_string())));
-    // Polled in order, so begun in order, and all waiting at once: more than the queue holds.
-    let done = futures_util::future::join_all(writes);
-    let (done, last) = tokio::join!(done, store.setting("n"));
-    assert!(done.iter().all(Result::is_ok));
-    assert_eq!(last.unwrap().as_deref(), Some("199"));
+    // Hold the thread, and fill its queue behind the call that holds it.
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let mut begun: Vec<_> = (0..=QUEUE).map(|_| store.clone()).collect();
+    let first = begun.pop().unwrap();
+    let hold = tokio::spawn(async move {
+        let wait = move |_: &mut Connection| {
+            let _ = wait.recv();
+            Ok(())
+        };
+        first.call("wait", wait).await
+    });
+    let fill: Vec<_> = begun
+        .into_iter()
+        .map(|store| tokio::spawn(async move { store.setting("k").await }))
+        .collect();
+    while store.calls.lock().await.capacity() > 0 {
+        tokio::task::yield_now().await;
+    }
+
+    let write = |value: &str| Box::pin(store.set_setting("k", Some(value.to_owned())));
+    let (mut first, mut second) = (write("first"), write("second"));
+    assert!((&mut first).now_or_never().is_none() && (&mut second).now_or_never().is_none());
+    go.send(()).unwrap();
+    hold.await.unwrap().unwrap();
+    for task in fill {
+        task.await.unwrap().unwrap();
+    }
+    // There is room for both now, and the second one is looked at first.
+    let (second, first) = futures_util::future::join(second, first).await;
+    assert!(first.is_ok() && second.is_ok());
+    let last = store.setting("k").await.unwrap();
+    assert_eq!(last.as_deref(), Some("second"));
 }
 
 #[tokio::test]
@@ -206,7 +233,7 @@ async fn a_cancelled_write_is_written() {
     let store = open(&path);
     let write = store.set_setting("k", Some("v".into()));
     // Polled once: begun, and nobody waits for it any more.
-    let _ = futures_util::FutureExt::now_or_never(write);
+    let _ = write.now_or_never();
     assert_eq!(store.setting("k").await.unwrap().as_deref(), Some("v"));
 }
 
