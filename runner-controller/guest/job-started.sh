@@ -18,8 +18,9 @@ field() {
 }
 
 [ -p "$fifo" ] || exit 0
-# For reading too: then opening waits for nobody.
-exec 3<>"$fifo" || exit 0
+# For writing only: its mode lets nobody in here read. Opening waits for nobody, since the host holds
+# the other end; and if no host does, the second ends.
+exec 3>"$fifo" || exit 0
 # At most 375 bytes, which is less than PIPE_BUF: written whole or not at all.
 printf 'v1\t%s\t%s\t%s\t%s\n' \
     "$(field "${GITHUB_REPOSITORY-}" 140)" \

@@ -56,6 +56,7 @@ pub enum Command {
     /// Destroy every container of this host, jobs included, deregister their runners, and check
     /// that nothing is left. The pool refills unless --stay-down is given.
     CleanupAllContainers {
+        /// Whether to ask first.
         #[command(flatten)]
         confirm: Confirm,
         /// Start nothing afterwards.
@@ -77,17 +78,20 @@ pub enum Command {
     PrepareImage {
         /// The root filesystem.
         dir: PathBuf,
+        /// Let a job become root in its container without a password, if the image has sudo.
+        #[arg(long)]
+        sudo: bool,
     },
-    /// Become the container of a slot (ExecStart= of its unit; root).
+    /// Become the container of a slot (`ExecStart`= of its unit; root).
     #[command(hide = true)]
     Launch(SlotArgs),
-    /// Give the started container its addresses (ExecStartPost= of its unit; root).
+    /// Give the started container its addresses (`ExecStartPost`= of its unit; root).
     #[command(hide = true)]
     Connect(SlotArgs),
-    /// Record a container's end and remove what it left (ExecStopPost= of its unit; root).
+    /// Record a container's end and remove what it left (`ExecStopPost`= of its unit; root).
     #[command(hide = true)]
     Sweep(SlotArgs),
-    /// Remove what slots left that no pool owns any more (ExecStartPre= of the daemon; root).
+    /// Remove what slots left that no pool owns any more (`ExecStartPre`= of the daemon; root).
     #[command(hide = true)]
     SweepUnowned,
 }
@@ -127,7 +131,10 @@ impl Cli {
 
 fn multicall(args: impl Iterator<Item = std::ffi::OsString>) -> Vec<std::ffi::OsString> {
     let mut args: Vec<_> = args.collect();
-    let name = args.first().map(PathBuf::from).and_then(|path| path.file_name().map(std::ffi::OsStr::to_owned));
+    let name = args
+        .first()
+        .map(PathBuf::from)
+        .and_then(|path| path.file_name().map(std::ffi::OsStr::to_owned));
     let command = name.and_then(|name| NAMES.iter().find(|(link, _)| name == *link));
     if let Some((_, command)) = command {
         args.insert(1, command.into());
@@ -156,7 +163,10 @@ mod tests {
     fn a_slot_is_parsed_strictly() {
         assert!(Cli::try_parse_from(["runner-controller", "launch", "ci", "7"]).is_ok());
         for bad in [["ci", "007"], ["ci", "0"], ["c-i", "7"], ["ci", "7;x"]] {
-            assert!(Cli::try_parse_from(["runner-controller", "launch", bad[0], bad[1]]).is_err(), "{bad:?}");
+            assert!(
+                Cli::try_parse_from(["runner-controller", "launch", bad[0], bad[1]]).is_err(),
+                "{bad:?}"
+            );
         }
     }
 }

@@ -19,7 +19,7 @@ use tracing::{debug, error, info, warn};
 use crate::config::Config;
 use crate::pool::{
     Closed, Gate, Ledger, Phase, Pool, PoolName, Registration, RunnerName, Slot, SlotId, Spec,
-    Step, Timestamp, Verdict, next_deadline, plan,
+    Step, Timestamp, Trouble, Verdict, next_deadline, plan,
 };
 use crate::status::{EndedStatus, Status};
 use crate::world::{Handshake, Machines, Records, Registry, RegistryError, Sight};
@@ -148,6 +148,7 @@ fn spec(config: &crate::config::Pool, boots_at_once: u16) -> Spec {
 
 impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> {
     /// A controller with empty pools. `boots_at_once` is per pool, about the number of cores.
+    #[must_use]
     pub fn new(
         config: Arc<Config>,
         ports: Ports<M, R, H, D>,
@@ -184,7 +185,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     pub async fn run(
         mut self,
         mut sights: mpsc::Receiver<Sight>,
-        mut requests: mpsc::Receiver<Request>,
+        requests: &mut mpsc::Receiver<Request>,
         stop: impl Future<Output = ()>,
     ) {
         let mut stop = std::pin::pin!(stop);
@@ -311,7 +312,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     fn carry_out(&mut self, id: &SlotId, step: Step) {
         match step {
             Step::Start { .. } => {
-                info!(pool = %id.pool, slot = %id, "starting a container");
+                info!(pool = %id.pool, slot = %id, "{id}: starting a container");
                 self.spawn_start(id);
             }
             Step::Register { slot } => {
@@ -319,18 +320,18 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 if let Some(pool) = self.pools.get_mut(&id.pool) {
                     pool.minting(slot, name.clone());
                 }
-                info!(pool = %id.pool, slot = %id, runner = %name, "registering a spare");
+                info!(pool = %id.pool, slot = %id, runner = %name, "{id}: registering a spare as {name}");
                 self.spawn_mint(id, name);
             }
             Step::Retire { cause, .. } => {
-                info!(pool = %id.pool, slot = %id, %cause, "retiring a container")
+                info!(pool = %id.pool, slot = %id, %cause, "{id}: retiring, because of {cause}");
             }
             Step::Deregister { id: runner, .. } => {
-                info!(pool = %id.pool, slot = %id, runner_id = %runner, "asking GitHub to forget an idle runner");
+                info!(pool = %id.pool, slot = %id, runner_id = %runner, "{id}: asking GitHub to forget its idle runner");
                 self.spawn_deregister(id, runner);
             }
             Step::End { how, .. } => {
-                info!(pool = %id.pool, slot = %id, ?how, "ending a container");
+                info!(pool = %id.pool, slot = %id, ?how, "{id}: ending the container ({how:?})");
                 self.spawn_end(id, how);
             }
         }
@@ -363,7 +364,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             Sight::JobStarted { note, .. } => {
                 info!(
                     pool = %id.pool, slot = %id, job = %note.job, workflow = %note.workflow,
-                    job_url = %job_url(&note.repository, &note.run_id), "a job says that it started"
+                    job_url = %job_url(&note.repository, &note.run_id), "{id}: a job says that it started"
                 );
                 pool.job_started(id.slot, note, now);
                 None
@@ -374,7 +375,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             Some(closed) => self.close(&id, closed),
             None if before != after => {
                 if after == Some(Phase::Spare) {
-                    info!(pool = %id.pool, slot = %id, "a spare is ready");
+                    info!(pool = %id.pool, slot = %id, "{id}: a spare is ready");
                 }
                 self.record(&id);
             }
@@ -394,10 +395,12 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             .as_ref()
             .map(|job| job_url(&job.note.repository, &job.note.run_id))
             .unwrap_or_default();
+        let told = format!("{} ({exit}) {runner} {job_url}", closed.verdict);
+        let told = told.trim_end();
         if closed.verdict.is_failure() {
-            warn!(pool = %id.pool, slot = %id, verdict = %closed.verdict, runner, exit, job_url, "a container ended");
+            warn!(pool = %id.pool, slot = %id, verdict = %closed.verdict, runner, exit, job_url, "{id}: ended, {told}");
         } else {
-            info!(pool = %id.pool, slot = %id, verdict = %closed.verdict, runner, exit, job_url, "a container ended");
+            info!(pool = %id.pool, slot = %id, verdict = %closed.verdict, runner, exit, job_url, "{id}: ended, {told}");
         }
         *self
             .shown
@@ -408,6 +411,11 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             .or_default() += 1;
         self.shown.recent.push_front(ended);
         self.shown.recent.truncate(RECENT);
+        if let Some(why) = self.launcher_reason(&closed)
+            && let Some(pool) = self.pools.get_mut(&id.pool)
+        {
+            pool.backoffs.explain(Trouble::Boot, why);
+        }
         if let Some(runner) = &closed.orphan
             && let Some(runner_id) = runner.id
         {
@@ -430,9 +438,9 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             Command::Ping => return,
         };
         info!(
-            from = self.mode.as_str(),
-            to = mode.as_str(),
-            "told by an operator"
+            "told by an operator: {}, was {}",
+            mode.as_str(),
+            self.mode.as_str()
         );
         self.mode = mode;
         if matches!(mode, Mode::Running | Mode::Clearing) {
@@ -455,7 +463,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         match done {
             Done::Started { slot, result } => {
                 if let Err(reason) = &result {
-                    warn!(pool = %slot.pool, slot = %slot, reason, "a container could not be started");
+                    warn!(pool = %slot.pool, slot = %slot, reason, "{slot}: the container could not be started: {reason}");
                 }
                 self.change(&slot, |pool| pool.started(slot.slot, result, now, dice));
             }
@@ -479,12 +487,12 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 self.heard(result.as_ref().err());
                 let result = result.map_err(|error| error.retry_after);
                 self.change(&slot, |pool| {
-                    pool.deregistered(slot.slot, id, result, now, dice)
+                    pool.deregistered(slot.slot, id, result, now, dice);
                 });
             }
             Done::EndAsked { slot, result } => {
                 if let Err(reason) = &result {
-                    warn!(pool = %slot.pool, slot = %slot, reason, "a container could not be ended");
+                    warn!(pool = %slot.pool, slot = %slot, reason, "{slot}: the container could not be ended: {reason}");
                 }
                 self.change(&slot, |pool| pool.end_asked(slot.slot, result, now, dice));
             }
@@ -512,7 +520,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                         if self.shown.systemd_error.as_ref() != Some(&reason) {
                             warn!(
                                 reason,
-                                "systemd cannot be looked at; nothing new is started"
+                                "systemd cannot be looked at, so nothing new is started: {reason}"
                             );
                         }
                         self.shown.systemd_error = Some(reason);
@@ -526,7 +534,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 {
                     warn!(
                         reason,
-                        "records cannot be written; history is lost, no job is"
+                        "records cannot be written; history is lost, no job is: {reason}"
                     );
                 }
                 self.shown.records_error = result.err();
@@ -546,12 +554,12 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         let at = unix_ms();
         let Some(error) = error else {
             if let Some((last, _)) = self.shown.github_error.take() {
-                info!(last, "GitHub answers again");
+                info!(last, "GitHub answers again; it last said: {last}");
             }
             self.shown.github_ok_unix_ms = Some(at);
             return;
         };
-        warn!(operation = error.operation, status = error.status, request_id = error.request_id, %error, "GitHub did not do what was asked");
+        warn!(operation = error.operation, status = error.status, request_id = error.request_id, %error, "GitHub did not do what was asked: {error}");
         self.shown.github_error = Some((error.to_string(), at));
     }
 
@@ -606,3 +614,6 @@ async fn sleep_until(at: Option<Timestamp>, now: fn() -> Timestamp) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,20 @@
 //! Keeps a warm pool of ephemeral systemd-nspawn containers that each run one GitHub Actions job.
 
+pub mod cli;
 pub mod clock;
+pub mod commands;
 pub mod config;
 pub mod controller;
+pub mod github;
 pub mod guest;
+pub mod handshake;
 pub mod hostfiles;
+pub mod http;
 pub mod launch;
+pub mod lives;
+pub mod machine;
 pub mod pool;
 pub mod status;
+pub mod store;
+pub mod telemetry;
 pub mod world;

@@ -1,3 +1,102 @@
-//! Under construction.
+//! The program: parse, load, run, say what failed.
 
-fn main() {}
+use std::process::ExitCode;
+
+use runner_controller::cli::{Cli, Command, SlotArgs};
+use runner_controller::pool::SlotId;
+use runner_controller::world::chain;
+use runner_controller::{commands, config, guest, hostfiles, launch};
+
+fn main() -> ExitCode {
+    let cli = Cli::read();
+    match dispatch(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("runner-controller: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+    let config = &cli.config;
+    match cli.command {
+        Command::Run => commands::run(config)?,
+        Command::CheckConfig { file, host } => {
+            commands::check_config(&file.unwrap_or(cli.config), host)?;
+        }
+        Command::Status { json } => commands::status(config, json)?,
+        Command::Drain { wait, timeout } => return commands::drain(config, wait, timeout),
+        Command::Undrain => commands::undrain(config)?,
+        Command::CleanupGithubRunners(confirm) => {
+            commands::cleanup_github_runners(config, confirm.yes)?;
+        }
+        Command::CleanupAllContainers { confirm, stay_down } => {
+            commands::cleanup_all_containers(config, confirm.yes, stay_down)?;
+        }
+        Command::Units {
+            install_root,
+            binary,
+        } => {
+            let program = binary.map_or_else(std::env::current_exe, Ok)?;
+            let files = hostfiles::render(&config::load(config)?, &program, config);
+            match install_root {
+                Some(root) => {
+                    for path in hostfiles::install(&files, &root)? {
+                        println!("{}", path.display());
+                    }
+                }
+                None => print!("{}", hostfiles::print(&files)),
+            }
+        }
+        Command::PrepareImage { dir, sudo } => {
+            for done in guest::prepare_image(&dir, guest::Options { sudo })? {
+                println!("{done}");
+            }
+        }
+        Command::Launch(slot) => {
+            return Ok(for_slot(config, &slot, |place| vec![launch::launch(place)]));
+        }
+        Command::Connect(slot) => {
+            return Ok(for_slot(config, &slot, |place| {
+                launch::connect(place).err().into_iter().collect()
+            }));
+        }
+        Command::Sweep(slot) => return Ok(for_slot(config, &slot, launch::sweep)),
+        Command::SweepUnowned => {
+            return Ok(match launch::read_config(config) {
+                Ok(config) => report(&launch::sweep_unowned(&config)),
+                Err(error) => report(&[error]),
+            });
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs one of root's steps. Its exit status is the first failure's own, which the daemon reads.
+fn for_slot(
+    config: &std::path::Path,
+    slot: &SlotArgs,
+    step: impl FnOnce(config::Place<'_>) -> Vec<launch::LaunchError>,
+) -> ExitCode {
+    let failed = launch::read_config(config).and_then(|config| {
+        let place = launch::find_place(
+            &config,
+            &SlotId {
+                pool: slot.pool.clone(),
+                slot: slot.slot,
+            },
+        )?;
+        Ok(step(place))
+    });
+    report(&failed.unwrap_or_else(|error| vec![error]))
+}
+
+fn report(failed: &[launch::LaunchError]) -> ExitCode {
+    for error in failed {
+        eprintln!("runner-controller: {}", chain(error));
+    }
+    failed.first().map_or(ExitCode::SUCCESS, |error| {
+        ExitCode::from(error.refusal.code())
+    })
+}

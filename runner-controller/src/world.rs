@@ -45,13 +45,28 @@ pub enum Sight {
     },
 }
 
+/// An error with all its causes, on one line, as the journal wants it.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
 /// Units of ours, by slot. Nothing here waits for a unit to change: that arrives as a [`Sight`].
 pub trait Machines: Send + Sync + 'static {
     /// Why a call failed.
     type Error: Failure;
 
     /// Asks systemd to start the slot's unit. Already starting or active counts as done.
-    /// A failed earlier life is reset first.
+    /// A unit that failed is started as it is.
     fn start(&self, slot: &SlotId) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
     /// Asks systemd to stop it in order: the runner hears SIGINT and tells GitHub "cancelled".
@@ -63,7 +78,8 @@ pub trait Machines: Send + Sync + 'static {
     fn kill(&self, slot: &SlotId) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
     /// Looks at every unit of ours that systemd has loaded, pools that the configuration no longer
-    /// has included. A slot that is not in the answer has no unit.
+    /// has included, and at every configured slot: one without a unit is inactive, and comes with
+    /// the newest records of its lives.
     fn look(&self) -> impl Future<Output = Result<Vec<UnitSight>, Self::Error>> + Send;
 }
 
@@ -222,12 +238,13 @@ pub trait Handshake: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 }
 
-/// What sits in a slot, as it is kept over a restart of the daemon.
+/// What is kept of a life while it lasts, for the daemon that comes after this one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LifeRecord {
-    /// The slot.
+    /// The slot; one record each.
     pub slot: SlotId,
-    /// The boot it belongs to; timestamps of another boot mean nothing.
+    /// The boot that `since`, `born` and the job's `since` are counted in. Under another boot id
+    /// the life ended with its host.
     pub boot_id: String,
     /// systemd's name for the start, once seen.
     pub invocation: Option<Invocation>,
@@ -243,69 +260,74 @@ pub struct LifeRecord {
     pub job: Option<Job>,
 }
 
-/// How a life ended, for the history.
+/// How a life ended, kept for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerdictRecord {
-    /// The slot.
+    /// The slot it was in.
     pub slot: SlotId,
     /// The verdict's name.
     pub verdict: String,
-    /// The runner's name at GitHub.
+    /// Its runner's name.
     pub runner: Option<String>,
-    /// Its id there.
+    /// Its runner's id at GitHub.
     pub runner_id: Option<RunnerId>,
     /// What its job said of itself.
     pub job: Option<JobNote>,
-    /// When it was started, milliseconds since 1970.
+    /// When it was started, in milliseconds since 1970.
     pub born_unix_ms: u64,
-    /// When its end was seen, milliseconds since 1970.
+    /// When it ended, in milliseconds since 1970.
     pub ended_unix_ms: u64,
-    /// How long its job ran, milliseconds.
+    /// How long its job ran, in milliseconds.
     pub job_ms: Option<u64>,
-    /// How it exited, in words.
+    /// How its unit ended, for people: `exit 0`, `signal KILL`.
     pub exit: Option<String>,
-    /// Highest memory use, bytes.
+    /// Highest memory use in bytes, if the kernel counted it.
     pub memory_peak_bytes: Option<u64>,
-    /// Processes killed for want of memory.
+    /// Processes the kernel killed for want of memory.
     pub oom_kills: u64,
-    /// systemd's name for the start.
+    /// systemd's name for the start. A start has one verdict.
     pub invocation: Option<String>,
 }
 
-/// What neither systemd nor GitHub remembers. Losing it loses history, never a job.
+/// What survives a restart of the daemon: lives, verdicts, settings. Never a secret.
+///
+/// Calls take effect in the order in which they were begun. A call that failed changed nothing and
+/// may be repeated. Cancelling one stops the waiting, not the writing.
 pub trait Records: Send + Sync + 'static {
     /// Why a call failed.
     type Error: Failure;
 
-    /// Every slot's record.
+    /// Every life on record, by slot. Records that cannot be read are left out, with a warning in
+    /// the journal.
     fn load(&self) -> impl Future<Output = Result<Vec<LifeRecord>, Self::Error>> + Send;
 
-    /// Keeps a slot's record, in place of the one before.
-    fn put(&self, record: LifeRecord) -> impl Future<Output = Result<(), Self::Error>> + Send;
+    /// Keeps a life's record, in place of the one its slot had.
+    fn put(&self, life: LifeRecord) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// Forgets a slot's record.
+    /// Drops the record of a slot. None there counts as done.
     fn remove(&self, slot: SlotId) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// Forgets the slot's record and adds a verdict to the history, both or neither.
+    /// Ends a life: drops its slot's record and keeps the verdict, both or neither. A second
+    /// verdict on the same invocation is not kept, so that repeating is safe.
     fn close(&self, verdict: VerdictRecord)
     -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// The newest verdicts, newest first.
+    /// The last `count` verdicts, newest first.
     fn recent(
         &self,
         count: usize,
     ) -> impl Future<Output = Result<Vec<VerdictRecord>, Self::Error>> + Send;
 
-    /// A setting that outlives the daemon.
+    /// A setting that people made while the daemon ran, such as a drain.
     fn setting(
         &self,
-        key: &'static str,
+        key: &str,
     ) -> impl Future<Output = Result<Option<String>, Self::Error>> + Send;
 
-    /// Changes a setting; `None` forgets it.
+    /// Keeps a setting; `None` drops it.
     fn set_setting(
         &self,
-        key: &'static str,
+        key: &str,
         value: Option<String>,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 }

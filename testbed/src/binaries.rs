@@ -100,6 +100,25 @@ impl Binaries {
     }
 }
 
+/// Builds the program that stands before the listener in the benchmark's images.
+pub fn build_stamped_listener() -> Result<PathBuf> {
+    const NAME: &str = "stamped-listener";
+    let output = cargo()
+        .args(["build", "--package", "testbed", "--bin", NAME])
+        .arg("--message-format=json-render-diagnostics")
+        .stderr(Stdio::inherit())
+        .output()
+        .context("run cargo")?;
+    ensure!(
+        output.status.success(),
+        "cargo build ended with {}",
+        output.status
+    );
+    executables(&String::from_utf8_lossy(&output.stdout))
+        .remove(NAME)
+        .with_context(|| format!("cargo built no program {NAME}"))
+}
+
 /// The cargo that started us, or the one in the path, in the workspace.
 #[must_use]
 pub fn cargo() -> Command {

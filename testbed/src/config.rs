@@ -20,6 +20,31 @@ pub struct Config {
     pub pools: Vec<Pool>,
 }
 
+/// What a container boots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Image {
+    /// A root filesystem in a directory of the host.
+    Directory(String),
+    /// A system closure in a store.
+    Nixos {
+        /// The system's path in the store.
+        system: String,
+        /// The store, wherever it lies.
+        store: String,
+    },
+}
+
+impl Image {
+    fn render(&self) -> String {
+        match self {
+            Self::Directory(path) => format!(r#"{{ kind = "directory", path = "{path}" }}"#),
+            Self::Nixos { system, store } => format!(
+                r#"{{ kind = "nixos", system = "{system}", store = "{store}", runner_root = "/opt/actions-runner" }}"#
+            ),
+        }
+    }
+}
+
 /// One pool.
 #[derive(Debug, Clone)]
 pub struct Pool {
@@ -35,8 +60,8 @@ pub struct Pool {
     pub min_spare: u16,
     /// All lives together.
     pub max_runners: u16,
-    /// Root directory of the image.
-    pub image: String,
+    /// What its containers boot.
+    pub image: Image,
     /// `tmpfs` or `disk`.
     pub layer: &'static str,
     /// Hard size of the layer.
@@ -110,7 +135,7 @@ impl Pool {
             min_idle: 1,
             min_spare: 1,
             max_runners: 2,
-            image: IMAGE.into(),
+            image: Image::Directory(IMAGE.into()),
             layer: "tmpfs",
             layer_size: "1 GiB".into(),
             memory: "1 GiB".into(),
@@ -138,13 +163,14 @@ impl Pool {
             timeouts,
             ..
         } = self;
+        let image = image.render();
         let labels = self.labels().map(|label| format!("{label:?}")).join(", ");
         let mut text = format!(
             r#"
 [pools.{name}]
 offset = {offset}
 labels = [{labels}]
-image = {{ kind = "directory", path = "{image}" }}
+image = {image}
 min_idle = {min_idle}
 min_spare = {min_spare}
 max_runners = {max_runners}

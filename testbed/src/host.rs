@@ -228,7 +228,7 @@ impl TestHost {
 
     fn boot(bed: &Bed) -> Result<Self> {
         let dir = run_dir(bed);
-        for name in ["upper", "work", "root", "state"] {
+        for name in ["upper", "work", "root", "state", "layers"] {
             fs::create_dir_all(dir.join(name))?;
         }
         fs::create_dir_all(images_dir(bed))?;
@@ -262,6 +262,7 @@ impl TestHost {
             binds: vec![
                 (images_dir(bed), "/var/lib/runner-images".into()),
                 (dir.join("state"), "/var/lib/runner-controller".into()),
+                (dir.join("layers"), "/var/lib/runner-layers".into()),
             ],
             cgroups,
             notify: socket,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use crate::api::{self, Answer};
 use crate::bed::{Bed, Held, Lock};
 use crate::binaries::{Binaries, CONTROLLER, SIM};
 use crate::config::Config;
@@ -16,6 +17,7 @@ use crate::host::TestHost;
 use crate::image;
 use crate::net;
 use crate::sim::{PORT, Sim};
+use crate::status::Status;
 use crate::wait::{Seen, wait_until};
 
 /// The daemon's unit.
@@ -24,12 +26,16 @@ pub const DAEMON: &str = "runner-controller.service";
 pub const CONFIG: &str = "/etc/runner-controller/config.toml";
 /// The daemon's runtime directory.
 pub const RUN_DIR: &str = "/run/runner-controller";
+/// Where the daemon's API really is: seen from outside, the absolute link to it leads astray.
+const API: &str = "/run/runner-controller/api/api.sock";
+/// What keeps jobs off the host and its networks.
+const FIREWALL: &str = "runner-controller-firewall.service";
 /// The stand-in GitHub's unit.
 const SIM_UNIT: &str = "github-sim.service";
 /// The stand-in's copy of the token: in memory, and on no command line.
 const SIM_TOKEN: &str = "/run/testbed/github-token";
 /// The token that the stand-in accepts.
-const TOKEN: &str = "github_pat_testbed_5d1c64cbe2f04a7f8f1d";
+pub const TOKEN: &str = "github_pat_testbed_5d1c64cbe2f04a7f8f1d";
 /// Patterns of every unit that belongs to a slot.
 const SLOT_UNITS: &str = "runner-*@*.service";
 
@@ -138,7 +144,8 @@ impl Lab {
         host.run(&["systemd-sysusers"])?;
         host.run(&["systemd-tmpfiles", "--create"])?;
         host.run(&["systemctl", "daemon-reload"])?;
-        Ok(())
+        // Another configuration may be another table.
+        host.run(&["systemctl", "restart", FIREWALL]).map(drop)
     }
 
     /// Writes the configuration as it is given, and the token.
@@ -191,6 +198,44 @@ impl Lab {
     pub fn status(&self) -> Result<Value> {
         let text = self.host.run(&[CONTROLLER, "status", "--json"])?;
         serde_json::from_str(&text).with_context(|| format!("status is not JSON: {text}"))
+    }
+
+    /// Asks the daemon's API on its socket. An error means that nobody answered.
+    pub fn api(&self, method: &str, path: &str) -> Result<Answer> {
+        api::call(&self.host.path(API), method, path)
+    }
+
+    /// The daemon's status, read as by one of its readers.
+    pub fn look(&self) -> Result<Status> {
+        let answer = self.api("GET", "/status")?;
+        serde_json::from_str(&answer.body)
+            .with_context(|| format!("status is not what was expected: {}", answer.body))
+    }
+
+    /// Waits until `find` finds something in the daemon's status. A daemon that is away is waited
+    /// for as well.
+    pub fn await_status<T>(
+        &self,
+        what: &str,
+        limit: Duration,
+        mut find: impl FnMut(&Status) -> Option<T>,
+    ) -> Result<T> {
+        wait_until(what, limit, || {
+            Ok(match self.look() {
+                Ok(status) => match find(&status) {
+                    Some(found) => Seen::Done(found),
+                    None => Seen::NotYet(status.summary()),
+                },
+                Err(error) => Seen::NotYet(format!("{error:#}")),
+            })
+        })
+    }
+
+    /// Waits until every pool has what is wanted of it and nothing else is under way.
+    pub fn await_settled(&self, limit: Duration) -> Result<Status> {
+        self.await_status("the pools to be as they are wanted", limit, |status| {
+            status.is_settled().then(|| status.clone())
+        })
     }
 
     /// One property of one unit.
@@ -312,6 +357,8 @@ impl Lab {
         add("directory", self.nspawn_dirs()?);
         add("process", self.container_processes()?);
         add("loop device", self.loop_devices()?);
+        add("layer", self.layers()?);
+        add("cgroup", self.cgroups()?);
         add("registration", self.sim.registered()?);
         Ok(found)
     }
@@ -385,9 +432,36 @@ impl Lab {
         ])?;
         Ok(list
             .lines()
-            .filter(|line| line.contains("runner-controller"))
+            .filter(|line| line.contains("/var/lib/runner-"))
             .map(str::to_owned)
             .collect())
+    }
+
+    /// Writable layers on disk that have a name. They never should.
+    fn layers(&self) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(self.host.path("/var/lib/runner-layers"))
+            .into_iter()
+            .flatten()
+        {
+            found.push(entry?.file_name().to_string_lossy().into_owned());
+        }
+        Ok(found)
+    }
+
+    /// Cgroups of slots.
+    fn cgroups(&self) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        let slices = self.host.path("/sys/fs/cgroup/runners.slice");
+        for slice in fs::read_dir(slices).into_iter().flatten() {
+            for unit in fs::read_dir(slice?.path()).into_iter().flatten() {
+                let name = unit?.file_name().to_string_lossy().into_owned();
+                if name.ends_with(".service") {
+                    found.push(name);
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// Waits until nothing of any slot is left.
@@ -406,6 +480,7 @@ impl Lab {
     pub fn reset(&self) -> Result<()> {
         let host = &self.host;
         host.output(&["systemctl", "stop", DAEMON])?;
+        host.output(&["systemctl", "clean", "--what=fdstore", DAEMON])?;
         for container in self.containers()? {
             host.output(&[
                 "systemctl",

@@ -10,20 +10,27 @@
 //! - [`rootfs`]: root filesystems, built once and kept;
 //! - [`host`]: boots, enters and removes the test host ([`inner`] is what runs on the way in);
 //! - [`net`]: the test host's internet; [`sim`]: the stand-in for GitHub that lives in it;
+//! - [`api`], [`status`]: what the daemon says of itself, as its readers see it;
+//! - [`journal`]: what the host's journal says happened when;
 //! - [`lab`]: all that with our daemon on top, and the verbs that tests are written in;
 //! - [`verify`] with [`claims`], [`demo`], [`bench`]: the three commands.
 
+pub mod api;
 pub mod bed;
+pub mod bench;
 pub mod binaries;
 pub mod claims;
 pub mod config;
+pub mod demo;
 pub mod host;
 pub mod image;
 pub mod inner;
+pub mod journal;
 pub mod lab;
 pub mod net;
 pub mod rootfs;
 pub mod sim;
+pub mod status;
 pub mod supervise;
 pub mod verify;
 pub mod wait;

@@ -4,15 +4,16 @@ use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use testbed::bed::Bed;
+use testbed::bench;
 use testbed::binaries::Profile;
 use testbed::host::{self, TestHost};
 use testbed::verify::{self, Part, Selection};
-use testbed::{inner, net, supervise};
+use testbed::{demo, inner, net, supervise};
 
 #[derive(Debug, Parser)]
 #[command(version, about)]
@@ -27,6 +28,30 @@ enum Verb {
     Host {
         #[command(subcommand)]
         verb: HostVerb,
+    },
+    /// Watch twenty jobs run in as many containers, and see what that proves
+    Demo {
+        /// Leave the test host up, and say how to look around
+        #[arg(long)]
+        keep: bool,
+        /// Run what is shipped, not what is quick to build
+        #[arg(long)]
+        release: bool,
+    },
+    /// Measure how fast lives follow each other, and what the daemon costs
+    BenchLife {
+        /// Write figures and samples here
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+        /// Lives of each kind, ours and the floor's in turns; at least 15
+        #[arg(long, default_value_t = 20)]
+        pairs: usize,
+        /// Quick jobs over four slots
+        #[arg(long, default_value_t = 200)]
+        jobs: usize,
+        /// How long to watch the daemon do nothing
+        #[arg(long, default_value = "125s", value_parser = humantime::parse_duration)]
+        idle: Duration,
     },
     /// Check everything, and close with a count
     Verify {
@@ -121,17 +146,31 @@ fn arguments(given: impl Iterator<Item = String>) -> impl Iterator<Item = String
 fn run(verb: Verb) -> Result<ExitCode> {
     match verb {
         Verb::Host { verb } => on_host(&verb),
+        Verb::Demo { keep, release } => {
+            let profile = profile(release);
+            supervised(keep, || demo::demo(demo::Options { keep, profile }))
+        }
+        Verb::BenchLife {
+            json,
+            pairs,
+            jobs,
+            idle,
+        } => {
+            let options = bench::Options {
+                json,
+                pairs,
+                jobs,
+                idle,
+            };
+            supervised(false, || bench::bench(&options))
+        }
         Verb::Verify {
             only,
             keep,
             release,
             filter,
         } => {
-            let profile = if release {
-                Profile::Release
-            } else {
-                Profile::Dev
-            };
+            let profile = profile(release);
             let selection = Selection {
                 only,
                 filter,
@@ -141,6 +180,14 @@ fn run(verb: Verb) -> Result<ExitCode> {
             supervised(keep, || verify::verify(&selection))
         }
         Verb::Inner { verb } => on_the_way_in(&verb).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn profile(release: bool) -> Profile {
+    if release {
+        Profile::Release
+    } else {
+        Profile::Dev
     }
 }
 

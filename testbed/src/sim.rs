@@ -3,6 +3,7 @@
 //! The stand-in listens in a network namespace of the test host. A thread that joins the host's
 //! network namespace reaches it like any program of the host would, and costs no process.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,10 +29,63 @@ pub struct Runner {
     pub id: u64,
     /// Its name.
     pub name: String,
-    /// Whether the API shows it.
-    pub registered: bool,
+    /// `registered` while the API shows it, else `ghost` or `gone`.
+    pub standing: String,
+    /// Why it is gone.
+    pub gone: Option<String>,
+    /// Whether it listens.
+    pub online: bool,
     /// Whether a test made it, not the daemon.
     pub planted: bool,
+}
+
+/// Which calls came, and what they were answered.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Stats {
+    /// Endpoint → status → calls.
+    pub calls: BTreeMap<String, BTreeMap<String, u64>>,
+    /// REST calls that came although a limit had been announced.
+    pub while_limited: u64,
+    /// The last 1000 requests, oldest first.
+    pub requests: Vec<Request>,
+}
+
+/// One request.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Request {
+    /// Name of the endpoint.
+    pub endpoint: String,
+    /// Status of the answer, if there was one.
+    pub status: Option<u16>,
+    /// Whether it carried `If-None-Match`.
+    pub conditional: bool,
+}
+
+impl Stats {
+    /// Calls of one endpoint, whatever the answer.
+    #[must_use]
+    pub fn of(&self, endpoint: &str) -> u64 {
+        self.calls
+            .get(endpoint)
+            .map_or(0, |statuses| statuses.values().sum())
+    }
+
+    /// Calls of GitHub's REST API, which are the daemon's; the others are the listeners'.
+    #[must_use]
+    pub fn rest(&self) -> u64 {
+        [
+            "mint",
+            "list",
+            "get",
+            "delete",
+            "groups",
+            "rate_limit",
+            "meta",
+        ]
+        .iter()
+        .map(|endpoint| self.of(endpoint))
+        .sum()
+    }
 }
 
 /// A job to queue: bash steps, for a runner that has all the labels.
@@ -41,6 +95,7 @@ pub struct NewJob {
     labels: Vec<String>,
     run: String,
     listener: Value,
+    lose_races: u32,
 }
 
 impl NewJob {
@@ -52,7 +107,15 @@ impl NewJob {
             labels: vec!["self-hosted".into(), label.into()],
             run: run.into(),
             listener: Value::Object(serde_json::Map::new()),
+            lose_races: 0,
         }
+    }
+
+    /// Makes so many runners that try to take it hear that another one has it: ghosts from then on.
+    #[must_use]
+    pub fn lost_by(mut self, runners: u32) -> Self {
+        self.lose_races = runners;
+        self
     }
 
     /// Makes the listener misbehave, in the stand-in's own words: `{"crash_with": 3}`.
@@ -68,8 +131,15 @@ impl NewJob {
             labels,
             run,
             listener,
+            lose_races,
         } = self;
-        json!({ "name": name, "labels": labels, "steps": [{ "name": "run", "run": run }], "listener": listener })
+        json!({
+            "name": name,
+            "labels": labels,
+            "steps": [{ "name": "run", "run": run }],
+            "listener": listener,
+            "lose_races": lose_races,
+        })
     }
 }
 
@@ -124,6 +194,8 @@ impl Job {
 pub struct Facts {
     /// Its container's host name.
     pub hostname: String,
+    /// The boot id that its container has for itself.
+    pub boot_id: String,
     /// The end of its output.
     pub log_tail: String,
 }
@@ -161,19 +233,64 @@ impl Sim {
         self.typed("POST", path, Some(body))
     }
 
-    /// `DELETE`.
-    pub fn delete(&self, path: &str) -> Result<()> {
-        self.typed::<Value>("DELETE", path, None).map(drop)
-    }
-
     /// Names of the runners that are registered, those that a test planted left out.
     pub fn registered(&self) -> Result<Vec<String>> {
-        let runners: Vec<Runner> = self.get("/_sim/runners")?;
+        let runners = self.runners()?.into_iter();
         Ok(runners
-            .into_iter()
-            .filter(|runner| runner.registered && !runner.planted)
+            .filter(|runner| runner.standing == "registered" && !runner.planted)
             .map(|runner| runner.name)
             .collect())
+    }
+
+    /// Every runner since the stand-in started, those that are gone included.
+    pub fn runners(&self) -> Result<Vec<Runner>> {
+        self.get("/_sim/runners")
+    }
+
+    /// Deletes a runner as a person would in the browser.
+    pub fn delete_runner(&self, id: u64) -> Result<()> {
+        self.nothing("DELETE", &format!("/_sim/runners/{id}"), None)
+    }
+
+    /// Registers runners that nobody runs, in the stand-in's own words.
+    pub fn plant(&self, runners: &Value) -> Result<()> {
+        self.post::<Value>("/_sim/runners", runners).map(drop)
+    }
+
+    /// Makes an endpoint misbehave: so many times, or until [`Sim::clear_faults`].
+    pub fn fault(&self, endpoint: &str, times: Option<u64>, action: &Value) -> Result<()> {
+        let rule = json!({ "match": { "endpoint": endpoint }, "times": times, "action": action });
+        self.post::<Value>("/_sim/faults", &rule).map(drop)
+    }
+
+    /// Ends all misbehaviour.
+    pub fn clear_faults(&self) -> Result<()> {
+        self.nothing("DELETE", "/_sim/faults", None)
+    }
+
+    /// Changes some settings; the others stay.
+    pub fn set(&self, settings: &Value) -> Result<()> {
+        self.post::<Value>("/_sim/settings", settings).map(drop)
+    }
+
+    /// All settings.
+    pub fn settings(&self) -> Result<Value> {
+        self.get("/_sim/settings")
+    }
+
+    /// Makes this the only token that is accepted.
+    pub fn rotate_token(&self, token: &str) -> Result<()> {
+        self.nothing("POST", "/_sim/token", Some(&json!({ "token": token })))
+    }
+
+    /// What was called since the last [`Sim::forget_calls`].
+    pub fn stats(&self) -> Result<Stats> {
+        self.get("/_sim/stats")
+    }
+
+    /// Counts calls from zero.
+    pub fn forget_calls(&self) -> Result<()> {
+        self.nothing("POST", "/_sim/stats/reset", None)
     }
 
     /// Queues a job; returns its id.
@@ -225,6 +342,10 @@ impl Sim {
             last_lines(&job.facts.log_tail, 20)
         );
         Ok(job)
+    }
+
+    fn nothing(&self, method: &str, path: &str, body: Option<&Value>) -> Result<()> {
+        self.typed::<Value>(method, path, body).map(drop)
     }
 
     fn typed<T: DeserializeOwned>(

@@ -10,11 +10,18 @@ pub fn check_config(path: &Path, host: bool) -> anyhow::Result<()> {
     if host {
         let list = config::check_host(&config);
         if !list.is_empty() {
-            return Err(Mistakes { file: path.to_owned(), list }.into());
+            return Err(Mistakes {
+                file: path.to_owned(),
+                list,
+            }
+            .into());
         }
     }
     println!("{}: good", path.display());
-    println!("host {} registers at {} ({})", config.host, config.github.scope, config.github.api_url);
+    println!(
+        "host {} registers at {} ({})",
+        config.host, config.github.scope, config.github.api_url
+    );
     for pool in &config.pools {
         let last = pool.offset + u32::from(pool.max_runners) - 1;
         println!(

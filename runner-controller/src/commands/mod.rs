@@ -31,7 +31,10 @@ fn socket(config_path: &Path) -> PathBuf {
 
 /// A runtime for a command that waits for one thing after the other.
 fn block_on<T>(task: impl Future<Output = T>) -> anyhow::Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("a runtime")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("a runtime")?;
     Ok(runtime.block_on(task))
 }
 

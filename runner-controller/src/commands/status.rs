@@ -22,7 +22,11 @@ pub fn status(config: &Path, json: bool) -> anyhow::Result<()> {
 
 /// A duration with its two largest units.
 fn span(millis: u64) -> String {
-    let rounded = if millis < 60_000 { Duration::from_millis(millis / 100 * 100) } else { Duration::from_secs(millis / 1000) };
+    let rounded = if millis < 60_000 {
+        Duration::from_millis(millis / 100 * 100)
+    } else {
+        Duration::from_secs(millis / 1000)
+    };
     let text = humantime::format_duration(rounded).to_string();
     text.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }
@@ -31,12 +35,21 @@ fn runner_line(runner: &RunnerStatus) -> String {
     let what = match (&runner.job, &runner.cause) {
         (_, Some(cause)) => format!("because of {cause}"),
         (Some(job), None) if !job.run_id.is_empty() => {
-            format!("{} / {}  https://github.com/{}/actions/runs/{}", job.workflow, job.job, job.repository, job.run_id)
+            format!(
+                "{} / {}  https://github.com/{}/actions/runs/{}",
+                job.workflow, job.job, job.repository, job.run_id
+            )
         }
         (Some(_), None) => "a job that did not say its name".to_owned(),
         (None, None) => runner.runner.clone().unwrap_or_default(),
     };
-    format!("  {:<13} {:<12} {:>12} {:>12}  {what}", runner.machine, runner.phase, span(runner.phase_ms), span(runner.age_ms))
+    format!(
+        "  {:<13} {:<12} {:>12} {:>12}  {what}",
+        runner.machine,
+        runner.phase,
+        span(runner.phase_ms),
+        span(runner.age_ms)
+    )
 }
 
 fn pool_text(pool: &PoolStatus) -> String {
@@ -65,7 +78,11 @@ fn pool_text(pool: &PoolStatus) -> String {
         );
     }
     if !pool.runners.is_empty() {
-        let _ = writeln!(text, "  {:<13} {:<12} {:>12} {:>12}  JOB OR RUNNER", "CONTAINER", "STATE", "SINCE", "AGE");
+        let _ = writeln!(
+            text,
+            "  {:<13} {:<12} {:>12} {:>12}  JOB OR RUNNER",
+            "CONTAINER", "STATE", "SINCE", "AGE"
+        );
     }
     for runner in &pool.runners {
         text += &runner_line(runner);
@@ -76,10 +93,18 @@ fn pool_text(pool: &PoolStatus) -> String {
 
 fn ended_line(ended: &EndedStatus, now: u64) -> String {
     let ago = span(now.saturating_sub(ended.ended_unix_ms));
-    let job = ended.job_ms.map_or_else(|| "no job".to_owned(), |ms| format!("job {}", span(ms)));
-    let memory = ended.memory_peak_bytes.map(|bytes| format!(", peak {}", crate::config::ByteSize(bytes))).unwrap_or_default();
+    let job = ended
+        .job_ms
+        .map_or_else(|| "no job".to_owned(), |ms| format!("job {}", span(ms)));
+    let memory = ended
+        .memory_peak_bytes
+        .map(|bytes| format!(", peak {}", crate::config::ByteSize(bytes)))
+        .unwrap_or_default();
     let exit = ended.exit.as_deref().unwrap_or("no record");
-    format!("  {:<13} {:<20} {:>12} ago  {job}, {exit}{memory}", ended.machine, ended.verdict, ago)
+    format!(
+        "  {:<13} {:<20} {:>12} ago  {job}, {exit}{memory}",
+        ended.machine, ended.verdict, ago
+    )
 }
 
 /// The status for people.
@@ -90,7 +115,11 @@ fn render(status: &Status) -> String {
         status.host,
         status.scope,
         status.state,
-        if health.healthy { "healthy" } else { "NOT healthy" }
+        if health.healthy {
+            "healthy"
+        } else {
+            "NOT healthy"
+        }
     );
     for reason in &health.reasons {
         let _ = writeln!(text, "  ! {reason}");
@@ -98,10 +127,16 @@ fn render(status: &Status) -> String {
     for reason in &status.closed {
         let _ = writeln!(text, "  starts nothing new: {reason}");
     }
-    let ok = status.github.last_ok_unix_ms.map_or_else(|| "never yet".to_owned(), |at| format!("{} ago", span(status.at_unix_ms.saturating_sub(at))));
+    let ok = status.github.last_ok_unix_ms.map_or_else(
+        || "never yet".to_owned(),
+        |at| format!("{} ago", span(status.at_unix_ms.saturating_sub(at))),
+    );
     let _ = writeln!(text, "  GitHub last answered {ok}");
     for stray in &status.strays {
-        let _ = writeln!(text, "  deleting a registration without a container: {stray}");
+        let _ = writeln!(
+            text,
+            "  deleting a registration without a container: {stray}"
+        );
     }
     for pool in &status.pools {
         text += &pool_text(pool);
@@ -123,12 +158,29 @@ mod tests {
 
     #[test]
     fn a_status_reads_like_this() {
-        let job = JobStatus { repository: "acme/widgets".into(), workflow: "CI".into(), job: "test".into(), run_id: "7".into(), running_ms: 61_000 };
-        let runner = RunnerStatus { machine: "ci-1".into(), phase: "busy".into(), age_ms: 3_700_000, phase_ms: 61_000, job: Some(job), ..RunnerStatus::default() };
+        let job = JobStatus {
+            repository: "acme/widgets".into(),
+            workflow: "CI".into(),
+            job: "test".into(),
+            run_id: "7".into(),
+            running_ms: 61_000,
+        };
+        let runner = RunnerStatus {
+            machine: "ci-1".into(),
+            phase: "busy".into(),
+            age_ms: 3_700_000,
+            phase_ms: 61_000,
+            job: Some(job),
+            ..RunnerStatus::default()
+        };
         let pool = PoolStatus {
             name: "ci".into(),
             labels: vec!["self-hosted".into(), "ci".into()],
-            wanted: Wanted { idle: 1, spare: 1, max: 1 },
+            wanted: Wanted {
+                idle: 1,
+                spare: 1,
+                max: 1,
+            },
             phases: [("busy".to_owned(), 1)].into(),
             runners: vec![runner],
             ..PoolStatus::default()
@@ -138,7 +190,10 @@ mod tests {
             scope: "acme/widgets".into(),
             state: "running".into(),
             at_unix_ms: 10_000,
-            github: GitHubStatus { last_ok_unix_ms: Some(8_000), ..GitHubStatus::default() },
+            github: GitHubStatus {
+                last_ok_unix_ms: Some(8_000),
+                ..GitHubStatus::default()
+            },
             pools: vec![pool],
             ..Status::default()
         };

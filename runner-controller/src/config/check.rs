@@ -15,9 +15,9 @@ use super::{
 use crate::pool::{HostId, PoolName, Slot};
 
 const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);
-const DAY: Duration = Duration::from_secs(86_400);
+const MINUTE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
 
 /// `sun_path` in sys/un.h holds 108 bytes with its NUL.
 const SOCKET_PATH_MAX: usize = 107;
@@ -342,7 +342,7 @@ fn network(mut section: Section<'_>) -> Option<Network> {
     let uid_base = section
         .number("uid_base", UID_MIN..=0x6fff_0000)
         .unwrap_or(UID_BASE);
-    if uid_base % Place::UIDS != 0 {
+    if !uid_base.is_multiple_of(Place::UIDS) {
         section.wrong(
             "uid_base",
             format!("{uid_base} is not a multiple of 65536"),

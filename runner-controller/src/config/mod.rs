@@ -263,6 +263,12 @@ impl Config {
         self.run_dir.join("api.sock")
     }
 
+    /// The daemon's own directory, in which that socket really lies: the run directory is root's.
+    #[must_use]
+    pub fn api_dir(&self) -> PathBuf {
+        self.run_dir.join("api")
+    }
+
     /// Root-owned parent of all life records.
     #[must_use]
     pub fn lives_dir(&self) -> PathBuf {
@@ -287,11 +293,12 @@ impl Pool {
             "image": self.image, "layer": self.layer, "limits": self.limits,
             "labels": self.labels, "group": self.runner_group, "work_folder": self.work_folder,
         });
-        Sha256::digest(facts.to_string().as_bytes())
+        let digest = Sha256::digest(facts.to_string().as_bytes());
+        let (first, _) = digest.split_at(8);
+        let number = first
             .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+            .fold(0, |sum: u64, byte| sum << 8 | u64::from(*byte));
+        format!("{number:016x}")
     }
 
     /// The longest a unit of this pool may live: every stage's bound in a row. The template's

@@ -96,13 +96,12 @@ impl<'r> Section<'r> {
     }
 
     pub(super) fn text(&mut self, key: &'static str, example: &str) -> Option<String> {
-        match self.take(key)? {
-            Value::String(text) => Some(text),
-            other => {
-                self.mistyped(key, &other, example);
-                None
-            }
+        let value = self.take(key)?;
+        let text = value.as_str().map(str::to_owned);
+        if text.is_none() {
+            self.mistyped(key, &value, example);
         }
+        text
     }
 
     pub(super) fn texts(&mut self, key: &'static str, example: &str) -> Option<Vec<String>> {
@@ -119,13 +118,11 @@ impl<'r> Section<'r> {
     }
 
     pub(super) fn flag(&mut self, key: &'static str) -> Option<bool> {
-        match self.take(key)? {
-            Value::Boolean(flag) => Some(flag),
-            other => {
-                self.mistyped(key, &other, "true");
-                None
-            }
+        let value = self.take(key)?;
+        if value.as_bool().is_none() {
+            self.mistyped(key, &value, "true");
         }
+        value.as_bool()
     }
 
     /// A whole number within a range.

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use super::{Controller, Mode, RECENT, show, work};
+use super::{Controller, Mode, RECENT, show};
 use crate::pool::{Adopted, Pool, SlotId, Timestamp, UnitSight, UnitState};
-use crate::world::{Handshake, LifeRecord, Machines, Records, Registry, Sight};
+use crate::world::{Handshake, LifeRecord, Machines, Records, Registry, Sight, chain};
 
 /// Where the mode is kept: this boot's id and the mode's name.
 pub(super) const MODE_KEY: &str = "mode";
@@ -41,10 +41,10 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             Ok(records) => records,
             Err(error) => {
                 warn!(
-                    error = work::chain(&error),
+                    error = chain(&error),
                     "records cannot be read; lives are adopted by what is seen of them"
                 );
-                self.shown.records_error = Some(work::chain(&error));
+                self.shown.records_error = Some(chain(&error));
                 Vec::new()
             }
         };
@@ -138,7 +138,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     ) {
         let slot = sight.slot.clone();
         let Some(pool) = self.pools.get_mut(&slot.pool) else {
-            warn!(slot = %slot, "a container of a pool that is not configured; it is left to end by itself");
+            warn!(slot = %slot, "{slot}: a container of a pool that is not configured; it is left to end by itself");
             return;
         };
         pool.adopt(sight, record, asked.contains(&slot), now);
@@ -146,7 +146,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             .lives
             .get(&slot.slot)
             .map_or("", |life| life.phase.as_str());
-        info!(pool = %slot.pool, slot = %slot, phase, "adopted a container");
+        info!(pool = %slot.pool, slot = %slot, phase, "{slot}: adopted, {phase}");
         self.record(&slot);
     }
 
@@ -189,7 +189,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             .flat_map(|pool| pool.lives.keys().map(|slot| pool.slot_id(*slot)))
             .collect();
         for slot in known {
-            let gone = match seen.get(&slot) {
+            let end = match seen.get(&slot) {
                 Some(sight) if is_alive(sight) => continue,
                 Some(sight) => sight.end.clone(),
                 None => None,
@@ -197,9 +197,9 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             let closed = self
                 .pools
                 .get_mut(&slot.pool)
-                .and_then(|pool| pool.absent(slot.slot, gone, began, now, rand::random()));
+                .and_then(|pool| pool.absent(slot.slot, end, began, now, rand::random()));
             if let Some(closed) = closed {
-                warn!(slot = %slot, "a container's end was found by the full look and not by a signal");
+                warn!(slot = %slot, "{slot}: the end was found by the full look and not by a signal");
                 self.close(&slot, closed);
             }
         }

@@ -17,7 +17,7 @@ fn millis(duration: Duration) -> u64 {
 
 /// A pool that is not configured, wanted to be empty.
 pub(super) fn unconfigured(name: &PoolName) -> Spec {
-    let day = Duration::from_secs(86_400);
+    let day = Duration::from_hours(24);
     Spec {
         name: name.clone(),
         min_idle: 0,
@@ -104,10 +104,19 @@ fn runner(pool: &Pool, life: &Life, now: Timestamp) -> RunnerStatus {
 }
 
 impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> {
+    /// What the launcher meant by a life's exit status. A container's own status arrives in the same
+    /// place and may be any number, so only a life that never was up is asked.
+    pub(super) fn launcher_reason(&self, closed: &Closed) -> Option<&'static str> {
+        match closed.end.as_ref().map(|end| &end.exit) {
+            Some(Exit::Status(status)) if !closed.life.active => (self.ports.explain_exit)(*status),
+            Some(Exit::Status(_) | Exit::Signal(_) | Exit::Unknown) | None => None,
+        }
+    }
+
     pub(super) fn describe(&self, id: &SlotId, closed: &Closed, now: Timestamp) -> EndedStatus {
         let end = closed.end.as_ref();
         let exit = end.map(|end| match &end.exit {
-            Exit::Status(status) => match (self.ports.explain_exit)(*status) {
+            Exit::Status(status) => match self.launcher_reason(closed) {
                 Some(why) => format!("status {status}: {why}"),
                 None => format!("status {status}"),
             },
@@ -141,7 +150,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         match self.mode {
             Mode::Running => {}
             Mode::Draining => {
-                reasons.push("draining, until `runner-controller undrain`".to_owned())
+                reasons.push("draining, until `runner-controller undrain`".to_owned());
             }
             Mode::Clearing => reasons
                 .push("everything is being removed, until `runner-controller undrain`".to_owned()),

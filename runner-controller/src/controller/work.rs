@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::Controller;
 use crate::pool::{
@@ -10,6 +10,7 @@ use crate::pool::{
 };
 use crate::world::{
     Handshake, LifeRecord, Machines, MintRequest, Records, Registry, RegistryError, VerdictRecord,
+    chain,
 };
 
 /// What came of a step.
@@ -60,20 +61,6 @@ pub(super) enum Write {
 /// fill the memory, and what they say is superseded by what follows.
 const UNWRITTEN_MAX: usize = 1024;
 
-/// An error with all its causes, on one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
-}
-
 impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> {
     pub(super) fn spawn_start(&mut self, slot: &SlotId) {
         let (machines, handshake) = (
@@ -114,9 +101,12 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 }
             };
             let outcome = match handshake.answer(&slot, minted.config).await {
-                Ok(()) => MintOutcome::Delivered { id: minted.id },
+                Ok(()) => {
+                    debug!(pool = %slot.pool, slot = %slot, runner = %name, runner_id = %minted.id, "a config was delivered");
+                    MintOutcome::Delivered { id: minted.id }
+                }
                 Err(error) => {
-                    warn!(pool = %slot.pool, slot = %slot, runner = %name, error = chain(&error), "a config could not be delivered");
+                    warn!(pool = %slot.pool, slot = %slot, runner = %name, "{slot}: the config could not be delivered: {}", chain(&error));
                     MintOutcome::Undelivered { id: minted.id }
                 }
             };

@@ -1,4 +1,4 @@
-//! The daemon's own unit and its API's socket.
+//! The daemon's own unit.
 
 use std::path::Path;
 
@@ -6,39 +6,17 @@ use super::{HostFile, Program, firewall};
 use crate::config::Config;
 use crate::launch::DAEMON_USER;
 
-/// File descriptors that systemd keeps for a slot: two listening sockets and a waiting connection.
-const KEPT_PER_SLOT: usize = 3;
+/// File descriptors that systemd keeps for a slot: its socket, its FIFO, a waiting connection, and
+/// the mark that it was answered.
+const KEPT_PER_SLOT: usize = 4;
 /// And for the daemon itself, with room for what a later version keeps.
 const KEPT_BESIDES: usize = 8;
 
 pub(super) fn files(config: &Config, program: Program<'_>) -> Vec<HostFile> {
-    vec![
-        HostFile::unit("runner-controller.service", service(config, program)),
-        HostFile::unit("runner-controller.socket", socket(config)),
-    ]
-}
-
-fn socket(config: &Config) -> String {
-    format!(
-        "\
-[Unit]
-Description=Status and control of the runner pools
-
-[Socket]
-ListenStream={}
-SocketUser=root
-SocketGroup={DAEMON_USER}
-# Who may ask is who is in the group; what changes something looks at the peer besides.
-SocketMode=0660
-FileDescriptorName=api
-# It outlives restarts of the daemon; a client waits and is not refused.
-RemoveOnStop=yes
-
-[Install]
-WantedBy=sockets.target
-",
-        config.api_socket().display()
-    )
+    vec![HostFile::unit(
+        "runner-controller.service",
+        service(config, program),
+    )]
 }
 
 fn service(config: &Config, program: Program<'_>) -> String {
@@ -46,16 +24,16 @@ fn service(config: &Config, program: Program<'_>) -> String {
     let run = program.call("run");
     let firewall = firewall::UNIT;
     let token = config.github.token_file.display();
-    let slots = config.slots_dir();
-    let slots = slots.display();
+    let (slots, api) = (config.slots_dir(), config.api_dir());
+    let (slots, api) = (slots.display(), api.display());
     let kept = config.slots().count() * KEPT_PER_SLOT + KEPT_BESIDES;
     let state = state_directory(&config.state_dir);
     format!(
         "\
 [Unit]
 Description=Warm pool of CI runner containers
-Requires=runner-controller.socket dbus.socket
-After=runner-controller.socket dbus.socket network-online.target {firewall} systemd-tmpfiles-setup.service
+Requires=dbus.socket
+After=dbus.socket network-online.target {firewall} systemd-tmpfiles-setup.service
 Wants=network-online.target {firewall}
 # Whatever made it fail, a pool that comes back late is better than one that stays away.
 StartLimitIntervalSec=0
@@ -79,7 +57,6 @@ WatchdogSec=30s
 # The slots' sockets and the containers that wait on them survive the daemon here.
 FileDescriptorStoreMax={kept}
 FileDescriptorStorePreserve=yes
-Sockets=runner-controller.socket
 LoadCredential=github-token:{token}
 
 User={DAEMON_USER}
@@ -119,8 +96,8 @@ TasksMax=64
 LimitNOFILE=65536
 
 # Open, and why:
-# it makes the slots' sockets;
-ReadWritePaths={slots}
+# it makes the slots' sockets and its own;
+ReadWritePaths={slots} {api}
 # it talks to GitHub, and to systemd and the containers over Unix sockets. No PrivateNetwork=, and no
 # IPAddressDeny=, since GitHub's addresses are GitHub's to change;
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6

@@ -60,6 +60,7 @@ fn tmpfiles(config: &Config) -> String {
     let run = config.run_dir.display();
     let slots = config.slots_dir();
     let lives = config.lives_dir();
+    let api = config.api_dir();
     let layers = config.layer_dir.display();
     let mut text = format!(
         "\
@@ -67,6 +68,9 @@ fn tmpfiles(config: &Config) -> String {
 d {run} 0755 root root -
 d {slots} 0750 root {DAEMON_USER} -
 d {lives} 0750 root {DAEMON_USER} -
+# The API's socket. Not made by a socket unit: asking a stopped daemon how it is must not start it.
+d {api} 0750 {DAEMON_USER} {DAEMON_USER} -
+L+ {run}/api.sock - - - - {api}/api.sock
 # Launchers mount here, each in its own mount namespace; the host's stays empty.
 d {mnt} 0700 root root -
 # Writable layers on disk: what jobs write.
@@ -74,6 +78,7 @@ d {layers} 0700 root root -
 ",
         slots = slots.display(),
         lives = lives.display(),
+        api = api.display(),
         mnt = mount_dir(config).display(),
     );
     if config.state_dir.strip_prefix("/var/lib").is_err() {

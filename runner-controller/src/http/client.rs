@@ -60,12 +60,17 @@ impl ClientError {
 
 async fn call(socket: &Path, method: Method, path: &str) -> Result<Vec<u8>, ClientError> {
     let broken = |error: Box<dyn std::error::Error + Send + Sync>| ClientError::Broken(error);
-    let stream = UnixStream::connect(socket).await.map_err(|source| match source.kind() {
-        std::io::ErrorKind::PermissionDenied => ClientError::NotAllowed { path: socket.to_owned() },
-        _ => ClientError::NotThere { path: socket.to_owned(), source },
+    let stream = UnixStream::connect(socket).await.map_err(|source| {
+        let path = socket.to_owned();
+        if source.kind() == std::io::ErrorKind::PermissionDenied {
+            ClientError::NotAllowed { path }
+        } else {
+            ClientError::NotThere { path, source }
+        }
     })?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(error.into()))?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| broken(error.into()))?;
     tokio::spawn(connection);
     let request = Request::builder()
         .method(method)
@@ -73,18 +78,31 @@ async fn call(socket: &Path, method: Method, path: &str) -> Result<Vec<u8>, Clie
         .header("host", "runner-controller")
         .body(Body::empty())
         .map_err(|error| broken(error.into()))?;
-    let answer = sender.send_request(request).await.map_err(|error| broken(error.into()))?;
+    let answer = sender
+        .send_request(request)
+        .await
+        .map_err(|error| broken(error.into()))?;
     let status = answer.status();
-    let body = Limited::new(answer.into_body(), MAX_BYTES).collect().await.map_err(broken)?.to_bytes().to_vec();
+    let body = Limited::new(answer.into_body(), MAX_BYTES)
+        .collect()
+        .await
+        .map_err(broken)?
+        .to_bytes()
+        .to_vec();
     if status.is_success() {
         Ok(body)
     } else {
-        Err(ClientError::Refused { status, body: String::from_utf8_lossy(&body).into_owned() })
+        Err(ClientError::Refused {
+            status,
+            body: String::from_utf8_lossy(&body).into_owned(),
+        })
     }
 }
 
 async fn bounded(socket: &Path, method: Method, path: &str) -> Result<Vec<u8>, ClientError> {
-    tokio::time::timeout(TIMEOUT, call(socket, method, path)).await.unwrap_or(Err(ClientError::Silent))
+    tokio::time::timeout(TIMEOUT, call(socket, method, path))
+        .await
+        .unwrap_or(Err(ClientError::Silent))
 }
 
 /// The daemon's status.
@@ -95,5 +113,7 @@ pub async fn status(socket: &Path) -> Result<Status, ClientError> {
 
 /// Passes a command: `drain`, `undrain` or `clear`. Returns once the daemon has taken it.
 pub async fn command(socket: &Path, command: &str) -> Result<(), ClientError> {
-    bounded(socket, Method::POST, &format!("/{command}")).await.map(|_| ())
+    bounded(socket, Method::POST, &format!("/{command}"))
+        .await
+        .map(|_| ())
 }

@@ -1,4 +1,4 @@
-//! The status as OpenMetrics. Label values are pools, phases, verdicts and operations: all from
+//! The status as `OpenMetrics`. Label values are pools, phases, verdicts and operations: all from
 //! fixed or configured sets, so that nothing a job says can add a series.
 
 use prometheus_client::encoding::text::encode;
@@ -32,55 +32,117 @@ fn signed(value: u64) -> i64 {
 pub(super) fn render(status: &Status) -> Result<String, std::fmt::Error> {
     let mut registry = Registry::with_prefix("runner_controller");
     let runners = gauge(&mut registry, "runners", "Containers by phase");
-    let wanted = gauge(&mut registry, "wanted_runners", "Containers that are configured to wait, and the most there may be");
+    let wanted = gauge(
+        &mut registry,
+        "wanted_runners",
+        "Containers that are configured to wait, and the most there may be",
+    );
     let ended = counter(&mut registry, "ended", "Containers that ended, by verdict");
-    let failures = gauge(&mut registry, "failures_in_a_row", "Failures in a row, by what fails");
-    let longest_job = gauge(&mut registry, "longest_job_seconds", "How long the oldest running job has run");
-    let calls = counter(&mut registry, "github_calls", "Calls to GitHub, by operation and outcome");
-    let strays = gauge(&mut registry, "stray_registrations", "Registrations without a container, being deleted");
-    let open = gauge(&mut registry, "admission_open", "1 if new runners are started and registered");
-    let errors = gauge(&mut registry, "trouble", "1 while talking to this part of the outside fails");
+    let failures = gauge(
+        &mut registry,
+        "failures_in_a_row",
+        "Failures in a row, by what fails",
+    );
+    let longest_job = gauge(
+        &mut registry,
+        "longest_job_seconds",
+        "How long the oldest running job has run",
+    );
 
     for pool in &status.pools {
         let name = || ("pool", pool.name.clone());
         for (phase, count) in &pool.phases {
-            runners.get_or_create(&vec![name(), ("phase", phase.clone())]).set(signed(*count));
+            runners
+                .get_or_create(&vec![name(), ("phase", phase.clone())])
+                .set(signed(*count));
         }
-        let kinds = [("idle", pool.wanted.idle), ("spare", pool.wanted.spare), ("max", pool.wanted.max)];
+        let kinds = [
+            ("idle", pool.wanted.idle),
+            ("spare", pool.wanted.spare),
+            ("max", pool.wanted.max),
+        ];
         for (kind, count) in kinds {
-            wanted.get_or_create(&vec![name(), ("kind", kind.to_owned())]).set(i64::from(count));
+            wanted
+                .get_or_create(&vec![name(), ("kind", kind.to_owned())])
+                .set(i64::from(count));
         }
         for verdict in Verdict::ALL {
-            let count = pool.verdicts.get(verdict.as_str()).copied().unwrap_or_default();
-            ended.get_or_create(&vec![name(), ("verdict", verdict.as_str().to_owned())]).inc_by(count);
+            let count = pool
+                .verdicts
+                .get(verdict.as_str())
+                .copied()
+                .unwrap_or_default();
+            ended
+                .get_or_create(&vec![name(), ("verdict", verdict.as_str().to_owned())])
+                .inc_by(count);
         }
         for backoff in &pool.backoffs {
             let labels = vec![name(), ("trouble", backoff.trouble.clone())];
-            failures.get_or_create(&labels).set(i64::from(backoff.failures));
+            failures
+                .get_or_create(&labels)
+                .set(i64::from(backoff.failures));
         }
         let jobs = pool.runners.iter().filter_map(|runner| runner.job.as_ref());
-        let oldest = jobs.map(|job| job.running_ms / 1000).max().unwrap_or_default();
+        let oldest = jobs
+            .map(|job| job.running_ms / 1000)
+            .max()
+            .unwrap_or_default();
         longest_job.get_or_create(&vec![name()]).set(signed(oldest));
     }
+    outside(&mut registry, status);
+
+    let mut text = String::new();
+    encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+/// What is not about one pool.
+fn outside(registry: &mut Registry, status: &Status) {
+    let calls = counter(
+        registry,
+        "github_calls",
+        "Calls to GitHub, by operation and outcome",
+    );
+    let strays = gauge(
+        registry,
+        "stray_registrations",
+        "Registrations without a container, being deleted",
+    );
+    let open = gauge(
+        registry,
+        "admission_open",
+        "1 if new runners are started and registered",
+    );
+    let errors = gauge(
+        registry,
+        "trouble",
+        "1 while talking to this part of the outside fails",
+    );
     for (operation, outcomes) in &status.github.calls {
         for (outcome, count) in outcomes {
-            calls.get_or_create(&vec![("operation", operation.clone()), ("outcome", outcome.clone())]).inc_by(*count);
+            calls
+                .get_or_create(&vec![
+                    ("operation", operation.clone()),
+                    ("outcome", outcome.clone()),
+                ])
+                .inc_by(*count);
         }
     }
-    strays.get_or_create(&vec![]).set(signed(status.strays.len() as u64));
-    open.get_or_create(&vec![]).set(i64::from(status.closed.is_empty()));
+    strays
+        .get_or_create(&vec![])
+        .set(signed(status.strays.len() as u64));
+    open.get_or_create(&vec![])
+        .set(i64::from(status.closed.is_empty()));
     let parts = [
         ("github", status.github.error.is_some()),
         ("systemd", status.systemd_error.is_some()),
         ("records", status.records_error.is_some()),
     ];
     for (part, failing) in parts {
-        errors.get_or_create(&vec![("part", part.to_owned())]).set(i64::from(failing));
+        errors
+            .get_or_create(&vec![("part", part.to_owned())])
+            .set(i64::from(failing));
     }
-
-    let mut text = String::new();
-    encode(&mut text, &registry)?;
-    Ok(text)
 }
 
 #[cfg(test)]
@@ -90,10 +152,18 @@ mod tests {
 
     #[test]
     fn every_verdict_is_a_series_from_the_start() {
-        let pool = PoolStatus { name: "ci".into(), ..PoolStatus::default() };
-        let text = render(&Status { pools: vec![pool], ..Status::default() }).unwrap();
+        let pool = PoolStatus {
+            name: "ci".into(),
+            ..PoolStatus::default()
+        };
+        let text = render(&Status {
+            pools: vec![pool],
+            ..Status::default()
+        })
+        .unwrap();
         for verdict in Verdict::ALL {
-            let line = format!("runner_controller_ended_total{{pool=\"ci\",verdict=\"{verdict}\"}} 0");
+            let line =
+                format!("runner_controller_ended_total{{pool=\"ci\",verdict=\"{verdict}\"}} 0");
             assert!(text.contains(&line), "{line} in {text}");
         }
         assert!(text.ends_with("# EOF\n"));

@@ -41,20 +41,45 @@ pub struct Health {
 #[must_use]
 pub fn health(status: &Status) -> Health {
     let mut reasons = Vec::new();
-    reasons.extend(status.systemd_error.iter().map(|error| format!("systemd: {error}")));
-    reasons.extend(status.records_error.iter().map(|error| format!("records: {error}")));
+    reasons.extend(
+        status
+            .systemd_error
+            .iter()
+            .map(|error| format!("systemd: {error}")),
+    );
+    reasons.extend(
+        status
+            .records_error
+            .iter()
+            .map(|error| format!("records: {error}")),
+    );
     if status.state == "running" {
-        reasons.extend(status.github.error.iter().map(|error| format!("GitHub: {error}")));
+        reasons.extend(
+            status
+                .github
+                .error
+                .iter()
+                .map(|error| format!("GitHub: {error}")),
+        );
         for pool in &status.pools {
             let count = |phase: &str| pool.phases.get(phase).copied().unwrap_or_default();
             let full = pool.phases.values().sum::<u64>() >= u64::from(pool.wanted.max);
             if count("idle") + count("registering") + count("minting") == 0 && !full {
-                let why = pool.backoffs.first().map_or("it is starting", |backoff| backoff.reason.as_str());
-                reasons.push(format!("pool {} has no runner that waits for a job: {why}", pool.name));
+                let why = pool
+                    .backoffs
+                    .first()
+                    .map_or("it is starting", |backoff| backoff.reason.as_str());
+                reasons.push(format!(
+                    "pool {} has no runner that waits for a job: {why}",
+                    pool.name
+                ));
             }
         }
     }
-    Health { healthy: reasons.is_empty(), reasons }
+    Health {
+        healthy: reasons.is_empty(),
+        reasons,
+    }
 }
 
 /// The routes that change nothing, for any listener.
@@ -73,15 +98,28 @@ pub fn public(status: watch::Receiver<Status>, requests: mpsc::Sender<Request>) 
 /// The routes of the Unix socket.
 pub fn local(status: watch::Receiver<Status>, requests: mpsc::Sender<Request>) -> Router {
     readers()
-        .route("/drain", post(|State(shared): State<Shared>| ask(shared, Command::Drain)))
-        .route("/undrain", post(|State(shared): State<Shared>| ask(shared, Command::Undrain)))
-        .route("/clear", post(|State(shared): State<Shared>| ask(shared, Command::Clear)))
+        .route(
+            "/drain",
+            post(|State(shared): State<Shared>| ask(shared, Command::Drain)),
+        )
+        .route(
+            "/undrain",
+            post(|State(shared): State<Shared>| ask(shared, Command::Undrain)),
+        )
+        .route(
+            "/clear",
+            post(|State(shared): State<Shared>| ask(shared, Command::Clear)),
+        )
         .with_state(Shared { status, requests })
 }
 
 async fn get_health(State(shared): State<Shared>) -> Response {
     let health = health(&shared.status.borrow());
-    let code = if health.healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let code = if health.healthy {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     (code, axum::Json(health)).into_response()
 }
 
@@ -107,7 +145,11 @@ async fn ask(shared: Shared, command: Command) -> Response {
     if answered {
         StatusCode::ACCEPTED.into_response()
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the controller is stopping").into_response()
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the controller is stopping",
+        )
+            .into_response()
     }
 }
 
@@ -118,11 +160,26 @@ mod tests {
 
     #[test]
     fn a_pool_that_takes_no_job_is_not_healthy() {
-        let wanted = Wanted { idle: 1, spare: 1, max: 2 };
-        let mut pool = PoolStatus { name: "ci".into(), wanted, ..PoolStatus::default() };
+        let wanted = Wanted {
+            idle: 1,
+            spare: 1,
+            max: 2,
+        };
+        let mut pool = PoolStatus {
+            name: "ci".into(),
+            wanted,
+            ..PoolStatus::default()
+        };
         pool.phases.insert("spare".into(), 1);
-        let mut status = Status { state: "running".into(), pools: vec![pool], ..Status::default() };
-        assert_eq!(health(&status).reasons, ["pool ci has no runner that waits for a job: it is starting"]);
+        let mut status = Status {
+            state: "running".into(),
+            pools: vec![pool],
+            ..Status::default()
+        };
+        assert_eq!(
+            health(&status).reasons,
+            ["pool ci has no runner that waits for a job: it is starting"]
+        );
         status.pools[0].phases.insert("busy".into(), 2);
         assert!(health(&status).healthy, "it is full of jobs");
         status.pools[0].phases.clear();

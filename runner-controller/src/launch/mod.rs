@@ -15,7 +15,6 @@ mod guest_files;
 mod layer;
 mod leftovers;
 mod link;
-pub mod lives;
 mod nspawn;
 mod root;
 mod sweep;
@@ -31,6 +30,7 @@ use std::process::Command;
 use crate::config::{Config, Place};
 use crate::pool::SlotId;
 use crate::world::{Invocation, LifeStart};
+use crate::{clock, lives};
 
 pub use error::{LaunchError, Refusal};
 pub use leftovers::{Leftover, LeftoverKind, end_units, leftovers};
@@ -99,7 +99,7 @@ fn record_start(place: Place<'_>, invocation: Invocation) -> Result<(), LaunchEr
     let start = LifeStart {
         invocation,
         generation: place.pool.generation(),
-        at: lives::now(),
+        at: clock::now(),
     };
     lives::write_start(&dir, &start).or_refuse(Refusal::Records, || {
         format!("write the start record to {}", dir.display())

@@ -11,10 +11,11 @@ use nix::mount::{MntFlags, umount2};
 
 use super::error::OrRefuse;
 use super::leftovers::loaded_units;
-use super::{LaunchError, Refusal, link, lives, trust};
+use super::{LaunchError, Refusal, link, trust};
 use crate::config::{Config, Place};
 use crate::pool::SlotId;
 use crate::world::{Exit, LifeEnd};
+use crate::{clock, lives};
 
 /// nspawn's directories on the host for a machine. It refuses to start while the first is mounted.
 const NSPAWN_DIRS: [&str; 2] = [
@@ -40,7 +41,7 @@ pub fn sweep(place: Place<'_>) -> Vec<LaunchError> {
         exit: exit(&variable("EXIT_CODE"), &variable("EXIT_STATUS")),
         memory_peak_bytes: memory.as_deref().and_then(memory_peak),
         oom_kills: memory.as_deref().and_then(oom_kills).unwrap_or_default(),
-        at: lives::now(),
+        at: clock::now(),
     };
     // The record first: it is what the daemon waits for, and the sweep may take its time.
     let dir = place.lives_dir();

@@ -8,10 +8,10 @@ use super::time::Timestamp;
 /// The first wait.
 const FIRST: Duration = Duration::from_secs(1);
 /// The longest wait that we choose ourselves.
-const LONGEST: Duration = Duration::from_secs(300);
+const LONGEST: Duration = Duration::from_mins(5);
 /// The longest wait that somebody else can make us take: GitHub's primary limit lasts an hour, and
 /// a header that asks for more is not believed.
-const LONGEST_ASKED: Duration = Duration::from_secs(3900);
+const LONGEST_ASKED: Duration = Duration::from_mins(65);
 
 /// What keeps failing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -78,6 +78,13 @@ impl Backoffs {
                 reason,
             },
         );
+    }
+
+    /// Adds to the reason of the last failure of a kind what somebody else knows of it.
+    pub fn explain(&mut self, trouble: Trouble, why: &str) {
+        if let Some(backoff) = self.0.get_mut(&trouble) {
+            backoff.reason = format!("{}: {why}", backoff.reason);
+        }
     }
 
     /// Forgets the failures of a kind: it worked.

@@ -10,7 +10,7 @@ use super::time::Timestamp;
 
 /// A stray must be this old, and seen twice, before it is deleted: GitHub's list is eventually
 /// consistent, and a mint whose answer is on its way looks just like one that was lost.
-const STRAY_GRACE: Duration = Duration::from_secs(120);
+const STRAY_GRACE: Duration = Duration::from_mins(2);
 
 /// A registration without a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]

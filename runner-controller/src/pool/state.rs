@@ -163,7 +163,7 @@ impl Pool {
     ) -> Option<(RunnerId, RunnerName)> {
         match &outcome {
             MintOutcome::Delivered { .. } | MintOutcome::Undelivered { .. } => {
-                self.backoffs.succeed(Trouble::Mint)
+                self.backoffs.succeed(Trouble::Mint);
             }
             MintOutcome::Failed {
                 reason,
@@ -458,7 +458,7 @@ impl Pool {
             }
             // Nothing will be accepted before the runner in the image is newer.
             Verdict::VersionRefused => {
-                let wait = Some(Duration::from_secs(600));
+                let wait = Some(Duration::from_mins(10));
                 let reason = format!(
                     "GitHub refuses this version of the runner; put a newer one into the image ({reason})"
                 );
@@ -536,7 +536,7 @@ impl Pool {
                 .and_then(|runner| list.get(&runner.name.to_string()));
             match (&life.phase, seen) {
                 (Phase::Registering | Phase::Idle, Some(seen)) if seen.busy => {
-                    become_busy(life, None, now)
+                    become_busy(life, None, now);
                 }
                 (Phase::Registering, Some(seen)) if seen.online => {
                     life.missed = 0;

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 fn spec(min_idle: u16, min_spare: u16, max_runners: u16) -> Spec {
     Spec {
@@ -187,9 +187,8 @@ impl World {
             }
             Step::End { slot, .. } => {
                 let busy = self.machines.get(slot).is_some_and(|machine| machine.job);
-                let cause = match &self.pool.lives[slot].phase {
-                    Phase::Retiring { cause, .. } => *cause,
-                    other => panic!("ended in {other:?}"),
+                let Phase::Retiring { cause, .. } = self.pool.lives[slot].phase else {
+                    panic!("ended in {:?}", self.pool.lives[slot].phase);
                 };
                 assert!(
                     !busy || cause.may_end_a_job(),

@@ -8,8 +8,6 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use nix::sys::time::TimeSpec;
-use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use crate::pool::Timestamp;
@@ -103,16 +101,25 @@ pub fn of(dir: &Path, invocation: &Invocation) -> Lives {
     }
 }
 
-/// The time of a record: milliseconds since boot.
-pub(super) fn now() -> Timestamp {
-    // Never fails for a clock that the kernel has (since 2.6.39), and a record without a time is
-    // still better than a life without a record.
-    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).unwrap_or_else(|_| TimeSpec::new(0, 0));
-    let millis = now.tv_sec() * 1000 + now.tv_nsec() / 1_000_000;
-    Timestamp::from_millis(u64::try_from(millis).unwrap_or_default())
+/// What a slot's directory says of one life, or of the newest when `invocation` is `None`. Never
+/// fails: what cannot be read or understood is logged and counts as missing, since it says less
+/// than we hoped and stops nothing.
+#[must_use]
+pub fn read(dir: &Path, invocation: Option<&Invocation>) -> Lives {
+    let lives = match invocation {
+        Some(invocation) => of(dir, invocation),
+        None => newest(dir).unwrap_or_else(|error| {
+            tracing::warn!(dir = %dir.display(), %error, "cannot list life records");
+            Lives::default()
+        }),
+    };
+    for garbled in &lives.garbled {
+        tracing::warn!(file = %garbled.file.display(), why = garbled.why, "not a life record");
+    }
+    lives
 }
 
-pub(super) fn write_start(dir: &Path, start: &LifeStart) -> io::Result<()> {
+pub(crate) fn write_start(dir: &Path, start: &LifeStart) -> io::Result<()> {
     let file = StartFile {
         generation: start.generation.clone(),
         at_ms: start.at.millis(),
@@ -120,7 +127,7 @@ pub(super) fn write_start(dir: &Path, start: &LifeStart) -> io::Result<()> {
     write(dir, &start.invocation, START, &serde_json::to_vec(&file)?)
 }
 
-pub(super) fn write_end(dir: &Path, end: &LifeEnd) -> io::Result<()> {
+pub(crate) fn write_end(dir: &Path, end: &LifeEnd) -> io::Result<()> {
     let file = EndFile {
         service_result: end.service_result.clone(),
         exit: match &end.exit {
@@ -136,7 +143,7 @@ pub(super) fn write_end(dir: &Path, end: &LifeEnd) -> io::Result<()> {
 }
 
 /// Removes all but the records of the newest `keep` lives, and what a killed writer left.
-pub(super) fn prune(dir: &Path, keep: usize) -> io::Result<()> {
+pub(crate) fn prune(dir: &Path, keep: usize) -> io::Result<()> {
     let mut ages = Vec::new();
     for entry in entries(dir)? {
         let path = dir.join(&entry);
@@ -192,7 +199,7 @@ fn entries(dir: &Path) -> io::Result<Vec<String>> {
 }
 
 fn read_start(dir: &Path, invocation: Invocation, garbled: &mut Vec<Garbled>) -> Option<LifeStart> {
-    let file: StartFile = read(&dir.join(format!("{invocation}{START}")), garbled)?;
+    let file: StartFile = parse(&dir.join(format!("{invocation}{START}")), garbled)?;
     Some(LifeStart {
         invocation,
         generation: file.generation,
@@ -201,7 +208,7 @@ fn read_start(dir: &Path, invocation: Invocation, garbled: &mut Vec<Garbled>) ->
 }
 
 fn read_end(dir: &Path, invocation: Invocation, garbled: &mut Vec<Garbled>) -> Option<LifeEnd> {
-    let file: EndFile = read(&dir.join(format!("{invocation}{END}")), garbled)?;
+    let file: EndFile = parse(&dir.join(format!("{invocation}{END}")), garbled)?;
     Some(LifeEnd {
         invocation,
         service_result: file.service_result,
@@ -216,7 +223,7 @@ fn read_end(dir: &Path, invocation: Invocation, garbled: &mut Vec<Garbled>) -> O
     })
 }
 
-fn read<T: for<'de> Deserialize<'de>>(path: &Path, garbled: &mut Vec<Garbled>) -> Option<T> {
+fn parse<T: for<'de> Deserialize<'de>>(path: &Path, garbled: &mut Vec<Garbled>) -> Option<T> {
     let attempt = || -> io::Result<T> {
         let mut text = Vec::new();
         File::open(path)?.take(RECORD_MAX).read_to_end(&mut text)?;

@@ -1,0 +1,273 @@
+//! One job, seen from the listener: it starts the worker, keeps the lock, cancels, reports.
+
+use std::{
+    fs::File,
+    io::{Read, Seek, SeekFrom, Write},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::mpsc::{Receiver, RecvTimeoutError},
+    time::{Duration, Instant},
+};
+
+use github_sim::wire::{CANCEL_TIMEOUT_S, Facts, JobMessage, JobResult, LOG_TAIL_BYTES};
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+
+use crate::{
+    broker::{CallError, RunService},
+    code,
+    listen::{Event, Listener, Poller, backoff, cancellation},
+    worker::Order,
+};
+
+const RENEW_EVERY: Duration = Duration::from_mins(1);
+/// How often the worker is looked at while the channel of events is silent.
+const GLANCE: Duration = Duration::from_millis(20);
+/// After a signal the real listener waits this long for its worker.
+const SIGNAL_PATIENCE: Duration = Duration::from_secs(30);
+const REPORT_TRIES: u32 = 5;
+
+/// Runs the job and returns the listener's exit code.
+pub(crate) fn run(
+    listener: &Listener,
+    message: &JobMessage,
+    poller: &Poller,
+    events: &Receiver<Event>,
+) -> u8 {
+    let name = &message.job_display_name;
+    let Some(service) = RunService::of(message) else {
+        listener.log.error("The job has no address to report to.");
+        return code::RETRYABLE;
+    };
+    listener.log.event(&format!("Running job: {name}"));
+    let log_file = listener
+        .root
+        .path()
+        .join("_diag")
+        .join(format!("Worker_{}.log", message.job_id));
+    let _ = service.tell(&facts(&log_file));
+    poller.poll("Busy");
+    let mut running = match start_worker(listener, message, &log_file) {
+        Ok(child) => Running {
+            listener,
+            message,
+            service: &service,
+            poller,
+            child,
+            deadline: None,
+        },
+        Err(error) => {
+            listener
+                .log
+                .error(&format!("The worker cannot be started: {error}"));
+            let _ = report(listener, &service, JobResult::Failed);
+            return code::RETRYABLE;
+        }
+    };
+    let Ending::Over(result) = running.wait(events) else {
+        running.kill(Signal::SIGKILL);
+        return message.listener.crash_with.unwrap_or(code::RETRYABLE);
+    };
+    // Whatever the job left running goes with it.
+    running.kill(Signal::SIGKILL);
+    let _ = service.tell(&facts(&log_file));
+    if !message.listener.skip_complete
+        && let Err(error) = report(listener, &service, result)
+    {
+        listener
+            .log
+            .error(&format!("The job's end cannot be reported: {error}"));
+    }
+    listener.log.event(&format!(
+        "Job {name} completed with result: {}",
+        result.log_word()
+    ));
+    std::thread::sleep(Duration::from_millis(message.listener.linger_ms));
+    listener.root.forget();
+    let tells_result = listener
+        .env
+        .get("ACTIONS_RUNNER_RETURN_JOB_RESULT_FOR_HOSTED")
+        .is_some_and(|value| value == "1" || value.eq_ignore_ascii_case("true"));
+    match message.listener.exit_with {
+        Some(code) => code,
+        None if tells_result => result.exit_code(),
+        None => code::SUCCESS,
+    }
+}
+
+/// A job whose worker has been started.
+struct Running<'a> {
+    listener: &'a Listener,
+    message: &'a JobMessage,
+    service: &'a RunService,
+    poller: &'a Poller,
+    child: Child,
+    /// When a cancelled worker is killed.
+    deadline: Option<Instant>,
+}
+
+enum Ending {
+    /// The worker ended, or the job was taken away.
+    Over(JobResult),
+    /// The job asked for a listener that dies.
+    Crash,
+}
+
+impl Running<'_> {
+    fn wait(&mut self, events: &Receiver<Event>) -> Ending {
+        let asked = &self.message.listener;
+        let crash_after = Duration::from_millis(asked.crash_after_ms);
+        let started = Instant::now();
+        let mut renewed = started;
+        loop {
+            if asked.crash_with.is_some() && started.elapsed() >= crash_after {
+                return Ending::Crash;
+            }
+            if let Ok(Some(status)) = self.child.try_wait() {
+                let told = status.code().and_then(JobResult::from_exit_code);
+                return Ending::Over(match (told, self.deadline) {
+                    // The signal may reach a step before the worker knows that it was meant, and
+                    // a worker that died of it says nothing.
+                    (Some(JobResult::Failed) | None, Some(_)) => JobResult::Canceled,
+                    (None, None) => JobResult::Failed,
+                    (Some(result), _) => result,
+                });
+            }
+            if self
+                .deadline
+                .is_some_and(|deadline| Instant::now() >= deadline)
+            {
+                self.kill(Signal::SIGKILL);
+            }
+            if renewed.elapsed() >= RENEW_EVERY && !asked.skip_renew {
+                renewed = Instant::now();
+                if self.renewal_is_refused() {
+                    self.kill(Signal::SIGKILL);
+                }
+            }
+            match events.recv_timeout(GLANCE) {
+                Ok(event) => self.hear(event),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+            }
+        }
+    }
+
+    fn renewal_is_refused(&self) -> bool {
+        match self.service.renew() {
+            Ok(()) => false,
+            Err(error) => {
+                self.listener
+                    .log
+                    .error(&format!("The job's lock cannot be renewed: {error}"));
+                error.status() == Some(404)
+            }
+        }
+    }
+
+    fn hear(&mut self, event: Event) {
+        match event {
+            Event::Signal => {
+                self.listener.log.line("Exiting...");
+                self.cancel(SIGNAL_PATIENCE);
+            }
+            Event::Polled(Ok(message)) => {
+                let order = message.as_ref().and_then(cancellation);
+                if let Some((job, seconds)) = order
+                    && job == self.message.job_id
+                {
+                    self.cancel(Duration::from_secs(seconds.min(CANCEL_TIMEOUT_S)));
+                }
+                self.poller.poll("Busy");
+            }
+            // The job goes on whatever the broker says; the pause keeps it from being asked in
+            // a tight loop.
+            Event::Polled(Err(_)) => {
+                std::thread::sleep(backoff(self.listener, 1).min(Duration::from_secs(1)));
+                self.poller.poll("Busy");
+            }
+        }
+    }
+
+    fn cancel(&mut self, patience: Duration) {
+        if self.message.listener.ignore_cancel {
+            return;
+        }
+        let deadline = Instant::now() + patience;
+        self.deadline = Some(
+            self.deadline
+                .map_or(deadline, |earlier| earlier.min(deadline)),
+        );
+        self.kill(Signal::SIGINT);
+    }
+
+    /// Signals the worker and everything it started that stayed in its group.
+    fn kill(&self, signal: Signal) {
+        if let Ok(id) = i32::try_from(self.child.id()) {
+            let _ = killpg(Pid::from_raw(id), signal);
+        }
+    }
+}
+
+fn start_worker(listener: &Listener, message: &JobMessage, log: &Path) -> std::io::Result<Child> {
+    let order = Order {
+        job: message.clone(),
+        root: listener.root.path().into(),
+        work_folder: listener
+            .root
+            .path()
+            .join(&listener.settings.runner.work_folder),
+        runner_name: listener.settings.runner.agent_name.clone(),
+        log: PathBuf::from(log),
+    };
+    let mut child = Command::new(std::env::current_exe()?)
+        .arg("worker")
+        .env_clear()
+        .envs(&listener.env)
+        .process_group(0)
+        .stdin(Stdio::piped())
+        .spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(serde_json::to_string(&order)?.as_bytes())?;
+    }
+    Ok(child)
+}
+
+fn report(listener: &Listener, service: &RunService, result: JobResult) -> Result<(), CallError> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match service.complete(result) {
+            Ok(()) => return Ok(()),
+            // The job is no longer ours, or never was.
+            Err(error) if matches!(error.status(), Some(400..=499)) => return Err(error),
+            Err(error) if tries == REPORT_TRIES => return Err(error),
+            Err(_) => std::thread::sleep(backoff(listener, 1)),
+        }
+    }
+}
+
+fn facts(log: &Path) -> Facts {
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    Facts {
+        hostname: nix::unistd::gethostname()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
+        boot_id: boot_id.trim().into(),
+        uid: nix::unistd::geteuid().as_raw(),
+        log_tail: tail(log).unwrap_or_default(),
+    }
+}
+
+fn tail(log: &Path) -> std::io::Result<String> {
+    let mut file = File::open(log)?;
+    let kept = u64::try_from(LOG_TAIL_BYTES).unwrap_or(0);
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(kept)))?;
+    let mut bytes = vec![];
+    file.take(kept).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}

@@ -1,0 +1,276 @@
+//! From credentials to the end: connect, wait for a job, run it, leave.
+
+use std::{
+    sync::mpsc::{self, Receiver, Sender},
+    thread,
+    time::Duration,
+};
+
+use github_sim::wire::{JobCancellation, JobRequest, Message};
+
+use crate::{
+    Env,
+    broker::{Broker, CallError},
+    code, job,
+    log::Log,
+    settings::{Root, Settings},
+};
+
+const POLL_TRIES: u32 = 10;
+const SESSION_TRIES: u32 = 8;
+
+/// All that stays the same while the listener lives.
+pub(crate) struct Listener {
+    pub(crate) root: Root,
+    pub(crate) settings: Settings,
+    pub(crate) env: Env,
+    pub(crate) log: Log,
+}
+
+/// What can happen to a listener that waits.
+pub(crate) enum Event {
+    /// SIGINT or SIGTERM.
+    Signal,
+    /// A poll came back.
+    Polled(Result<Option<Message>, CallError>),
+}
+
+/// Polls on a thread of its own, one poll for each status it is given.
+pub(crate) struct Poller {
+    status: Sender<&'static str>,
+}
+
+impl Poller {
+    fn start(broker: Broker, session: String, events: Sender<Event>) -> Self {
+        let (status, statuses) = mpsc::channel();
+        thread::spawn(move || {
+            for status in statuses {
+                if events
+                    .send(Event::Polled(broker.poll(&session, status)))
+                    .is_err()
+                {
+                    return;
+                }
+            }
+        });
+        Self { status }
+    }
+
+    /// Asks once more; the answer comes as an event.
+    pub(crate) fn poll(&self, status: &'static str) {
+        // It ends only together with the program.
+        let _ = self.status.send(status);
+    }
+}
+
+/// Runs until the job is done, the registration is gone, or a signal comes. Returns the exit code.
+pub(crate) fn run(listener: &Listener, sender: Sender<Event>, events: &Receiver<Event>) -> u8 {
+    let (broker, session) = match connect(listener, events) {
+        Ok(connected) => connected,
+        Err(code) => return code,
+    };
+    let code = serve(listener, &broker, &session, sender, events);
+    // Whether that works is the server's concern now.
+    let _ = broker.close_session();
+    code
+}
+
+fn connect(listener: &Listener, events: &Receiver<Event>) -> Result<(Broker, String), u8> {
+    let Listener { settings, log, .. } = listener;
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let connected = Broker::connect(settings).and_then(|broker| {
+            broker
+                .open_session(settings)
+                .map(|session| (broker, session))
+        });
+        let error = match connected {
+            Ok(connected) => {
+                log.line("\n\u{221a} Connected to GitHub\n");
+                log.line(&format!("Current runner version: '{}'", crate::VERSION));
+                return Ok(connected);
+            }
+            Err(error) => error,
+        };
+        if error.is("invalid_client") {
+            log.error("The runner registration has been deleted from the server, please re-configure. Runner registrations are automatically deleted for runners that have not connected to the service recently.");
+            return Err(code::TERMINATED);
+        }
+        if error.is("RunnerNotFound") {
+            return Err(no_longer_exists(listener));
+        }
+        match error.status() {
+            Some(409) if tries < SESSION_TRIES => {
+                log.error("A session for this runner already exists.");
+            }
+            Some(409) => {
+                log.error("A session for this runner already exists. Stop retry on SessionConflictException after retried for 240 seconds.");
+                return Err(code::SESSION_CONFLICT);
+            }
+            Some(403) => {
+                log.error(&format!("Failed to create session. {error}"));
+                return Err(code::TERMINATED);
+            }
+            _ if tries < POLL_TRIES => log.error(&format!(
+                "Runner connect error: {error}. Retrying until reconnected."
+            )),
+            _ => return Err(code::RETRYABLE),
+        }
+        if let Ok(Event::Signal) = events.recv_timeout(backoff(listener, 30)) {
+            return Err(code::SUCCESS);
+        }
+    }
+}
+
+fn serve(
+    listener: &Listener,
+    broker: &Broker,
+    session: &str,
+    sender: Sender<Event>,
+    events: &Receiver<Event>,
+) -> u8 {
+    let log = &listener.log;
+    let poller = Poller::start(broker.clone(), session.into(), sender);
+    log.event("Listening for Jobs");
+    let mut failures = 0;
+    loop {
+        poller.poll("Online");
+        let answer = match events.recv() {
+            Ok(Event::Signal) | Err(_) => {
+                log.line("Exiting...");
+                return code::SUCCESS;
+            }
+            Ok(Event::Polled(answer)) => answer,
+        };
+        match answer {
+            Ok(message) => {
+                if failures > 0 {
+                    log.event("Runner reconnected.");
+                    failures = 0;
+                }
+                let Some(message) = message else { continue };
+                if let Some(code) = take(listener, broker, session, &poller, events, &message) {
+                    return code;
+                }
+            }
+            Err(error) => {
+                if let Some(code) = last_word(listener, &error) {
+                    return code;
+                }
+                failures += 1;
+                if failures >= POLL_TRIES {
+                    return code::RETRYABLE;
+                }
+                log.error(&format!(
+                    "Runner connect error: {error}. Retrying until reconnected."
+                ));
+                let pause = backoff(listener, if failures <= 5 { 15 } else { 30 });
+                if let Ok(Event::Signal) = events.recv_timeout(pause) {
+                    return code::SUCCESS;
+                }
+            }
+        }
+    }
+}
+
+/// The exit code for errors after which there is nothing to wait for.
+fn last_word(listener: &Listener, error: &CallError) -> Option<u8> {
+    let log = &listener.log;
+    if error.is("RunnerNotFound") {
+        return Some(no_longer_exists(listener));
+    }
+    if error.is("HostedRunnerDeprovisioned") {
+        return Some(code::SUCCESS);
+    }
+    if error.is("RunnerVersionTooOld") {
+        log.error(&format!(
+            "An error occurred: Runner version v{} is deprecated and cannot receive messages.",
+            crate::VERSION
+        ));
+        let told = listener
+            .env
+            .get("ACTIONS_RUNNER_RETURN_VERSION_DEPRECATED_EXIT_CODE");
+        return Some(if told.is_some_and(|value| value == "1") {
+            code::VERSION_DEPRECATED
+        } else {
+            code::TERMINATED
+        });
+    }
+    if error.is("RunnerSessionInvalid") {
+        // The real listener opens a new session; for a used one-time config it would be refused.
+        log.error("The session is no longer valid.");
+        return Some(code::RETRYABLE);
+    }
+    None
+}
+
+fn no_longer_exists(listener: &Listener) -> u8 {
+    listener
+        .log
+        .error("The runner no longer exists on the server. Please reconfigure the runner.");
+    listener.root.forget();
+    code::SUCCESS
+}
+
+/// Deals with a message. `Some` is the exit code of a listener that has had its one job.
+fn take(
+    listener: &Listener,
+    broker: &Broker,
+    session: &str,
+    poller: &Poller,
+    events: &Receiver<Event>,
+    message: &Message,
+) -> Option<u8> {
+    if message.message_type != "RunnerJobRequest" {
+        return None;
+    }
+    let log = &listener.log;
+    let Ok(offer) = serde_json::from_str::<JobRequest>(&message.body) else {
+        log.error("A job request cannot be read.");
+        return None;
+    };
+    if offer.should_acknowledge
+        && let Err(error) = broker.acknowledge(session, &offer)
+        && error.is("AcknowledgeJobNotFound")
+    {
+        log.event("Skipping message Job. Job was not found.");
+        return Some(code::SUCCESS);
+    }
+    match broker.acquire(&offer) {
+        Ok(message) => Some(job::run(listener, &message, poller, events)),
+        Err(error) if matches!(error.status(), Some(404 | 409 | 422)) => {
+            log.event(&format!("Skipping message Job. {error}"));
+            log.event("Listening for Jobs");
+            None
+        }
+        Err(error) => {
+            log.error(&format!("The job cannot be acquired: {error}"));
+            None
+        }
+    }
+}
+
+/// The job that a message cancels, and the seconds it gets to end.
+pub(crate) fn cancellation(message: &Message) -> Option<(String, u64)> {
+    if message.message_type != "JobCancellation" {
+        return None;
+    }
+    let body: JobCancellation = serde_json::from_str(&message.body).ok()?;
+    let seconds = body.timeout.split(':').try_fold(0, |sum, part| {
+        part.parse::<u64>().ok().map(|number| sum * 60 + number)
+    })?;
+    Some((body.job_id, seconds))
+}
+
+/// Pauses as the real listener's, from `least_s` to twice that; tests shorten them.
+pub(crate) fn backoff(listener: &Listener, least_s: u64) -> Duration {
+    let told = listener
+        .env
+        .get("STANDIN_BACKOFF_MS")
+        .and_then(|text| text.parse().ok());
+    told.map_or_else(
+        || Duration::from_millis(rand::random_range(least_s * 1000..=least_s * 2000)),
+        Duration::from_millis,
+    )
+}

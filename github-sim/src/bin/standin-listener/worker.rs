@@ -1,0 +1,340 @@
+//! The worker: runs the hooks and steps of one job in a process of its own.
+//!
+//! It reads its order from stdin and says how the job ended by its exit code, 100 + result.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use github_sim::wire::{JobMessage, JobResult};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{Env, broker::architecture, code, signals};
+
+/// A cancelled step gets SIGINT, after this SIGTERM, and after the next SIGKILL: as the real one.
+const UNTIL_SIGTERM: Duration = Duration::from_millis(7_500);
+const UNTIL_SIGKILL: Duration = Duration::from_secs(10);
+const GLANCE: Duration = Duration::from_millis(5);
+
+/// What a worker is told.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Order {
+    pub(crate) job: JobMessage,
+    pub(crate) root: PathBuf,
+    pub(crate) work_folder: PathBuf,
+    pub(crate) runner_name: String,
+    pub(crate) log: PathBuf,
+}
+
+/// Runs the order on stdin.
+pub(crate) fn main() -> u8 {
+    // First, so that no signal for the group ends the worker itself.
+    let cancelled = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&cancelled);
+    if signals::forward(move || told.store(true, Ordering::SeqCst)).is_err() {
+        return code::RETRYABLE;
+    }
+    let worker = serde_json::from_reader(std::io::stdin())
+        .map_err(std::io::Error::from)
+        .and_then(|order| Worker::prepare(order, cancelled));
+    match worker {
+        Ok(mut worker) => worker.run().exit_code(),
+        Err(error) => {
+            eprintln!("the worker cannot start: {error}");
+            JobResult::Failed.exit_code()
+        }
+    }
+}
+
+struct Worker {
+    order: Order,
+    cancelled: Arc<AtomicBool>,
+    log: File,
+    workspace: PathBuf,
+    temp: PathBuf,
+    env: Env,
+    /// From `GITHUB_PATH`, latest first.
+    path: Vec<String>,
+    steps_run: u32,
+}
+
+impl Worker {
+    fn prepare(order: Order, cancelled: Arc<AtomicBool>) -> std::io::Result<Self> {
+        let repository = order
+            .job
+            .context_data
+            .github
+            .get("repository")
+            .cloned()
+            .unwrap_or_default();
+        let name = repository.rsplit('/').next().unwrap_or("repository");
+        let runner_workspace = order.work_folder.join(name);
+        let workspace = runner_workspace.join(name);
+        let temp = order.work_folder.join("_temp");
+        // What an earlier job left in the temporary directory does not reach this one.
+        let _ = fs::remove_dir_all(&temp);
+        for directory in [
+            "_actions",
+            "_tool",
+            "_temp/_runner_file_commands",
+            "_temp/_github_workflow",
+        ] {
+            fs::create_dir_all(order.work_folder.join(directory))?;
+        }
+        fs::create_dir_all(&workspace)?;
+        fs::write(temp.join("_github_workflow/event.json"), "{}")?;
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&order.log)?;
+        let mut env: Env = std::env::vars_os()
+            .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        for (key, value) in &order.job.context_data.github {
+            env.insert(format!("GITHUB_{}", key.to_uppercase()), value.clone());
+        }
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let own = [
+            ("CI", "true".into()),
+            ("GITHUB_ACTIONS", "true".into()),
+            ("GITHUB_BASE_REF", String::new()),
+            (
+                "GITHUB_EVENT_PATH",
+                text(&temp.join("_github_workflow/event.json")),
+            ),
+            ("GITHUB_HEAD_REF", String::new()),
+            ("GITHUB_WORKSPACE", text(&workspace)),
+            ("RUNNER_ARCH", architecture().into()),
+            ("RUNNER_ENVIRONMENT", "self-hosted".into()),
+            ("RUNNER_NAME", order.runner_name.clone()),
+            ("RUNNER_OS", "Linux".into()),
+            ("RUNNER_TEMP", text(&temp)),
+            ("RUNNER_TOOL_CACHE", text(&order.work_folder.join("_tool"))),
+            ("RUNNER_TRACKING_ID", format!("github_{}", order.job.job_id)),
+            ("RUNNER_WORKSPACE", text(&runner_workspace)),
+        ];
+        env.extend(own.map(|(key, value)| (key.to_owned(), value)));
+        env.extend(order.job.environment_variables.clone());
+        Ok(Self {
+            order,
+            cancelled,
+            log,
+            workspace,
+            temp,
+            env,
+            path: vec![],
+            steps_run: 0,
+        })
+    }
+
+    fn run(&mut self) -> JobResult {
+        let mut result = JobResult::Succeeded;
+        if let Some(hook) = self.hook("ACTIONS_RUNNER_HOOK_JOB_STARTED") {
+            result = self.step("Set up runner", &["-e", &hook]);
+        }
+        for step in self.order.job.steps.clone() {
+            if result != JobResult::Succeeded {
+                break;
+            }
+            let script = self.temp.join(format!("{}.sh", self.steps_run));
+            result = match fs::write(&script, &step.run) {
+                Ok(()) => {
+                    let script = script.to_string_lossy().into_owned();
+                    self.step(
+                        &step.name,
+                        &["--noprofile", "--norc", "-e", "-o", "pipefail", &script],
+                    )
+                }
+                Err(error) => {
+                    self.say(&format!("##[error]{}: {error}", script.display()));
+                    JobResult::Failed
+                }
+            };
+        }
+        if let Some(hook) = self.hook("ACTIONS_RUNNER_HOOK_JOB_COMPLETED") {
+            // A cancelled job still gets its hook; only a second signal would cut that short.
+            let was_cancelled = self.cancelled.swap(false, Ordering::SeqCst);
+            let hook_result = self.step("Complete runner", &["-e", &hook]);
+            self.cancelled.fetch_or(was_cancelled, Ordering::SeqCst);
+            if result == JobResult::Succeeded {
+                result = hook_result;
+            }
+        }
+        if self.cancelled.load(Ordering::SeqCst) {
+            JobResult::Canceled
+        } else {
+            result
+        }
+    }
+
+    fn hook(&self, variable: &str) -> Option<String> {
+        self.env
+            .get(variable)
+            .filter(|path| !path.is_empty())
+            .cloned()
+    }
+
+    /// Runs bash with `args` as one step, and takes over what it wrote to its command files.
+    fn step(&mut self, name: &str, args: &[&str]) -> JobResult {
+        if self.cancelled.load(Ordering::SeqCst) {
+            return JobResult::Canceled;
+        }
+        self.say(&format!("##[group]{name}"));
+        let number = self.steps_run;
+        self.steps_run += 1;
+        let ended = self.spawn(number, args).and_then(|child| self.wait(child));
+        let result = match ended {
+            Ok(Some(0)) => JobResult::Succeeded,
+            _ if self.cancelled.load(Ordering::SeqCst) => {
+                self.say("##[error]The operation was canceled.");
+                JobResult::Canceled
+            }
+            Ok(code) => {
+                let code = code.map_or_else(|| "none".into(), |code| code.to_string());
+                self.say(&format!(
+                    "##[error]Process completed with exit code {code}."
+                ));
+                JobResult::Failed
+            }
+            Err(error) => {
+                self.say(&format!("##[error]bash: {error}"));
+                JobResult::Failed
+            }
+        };
+        self.take_over(number);
+        self.say("##[endgroup]");
+        result
+    }
+
+    fn spawn(&self, number: u32, args: &[&str]) -> std::io::Result<Child> {
+        let mut command = Command::new("bash");
+        command
+            .args(args)
+            .current_dir(&self.workspace)
+            .env_clear()
+            .envs(&self.env);
+        if !self.path.is_empty() {
+            let inherited = self.env.get("PATH").cloned().unwrap_or_default();
+            command.env("PATH", format!("{}:{inherited}", self.path.join(":")));
+        }
+        for file in COMMAND_FILES {
+            let path = self.command_file(file, number);
+            fs::write(&path, "")?;
+            command.env(file, path);
+        }
+        command.env("GITHUB_ACTION", format!("__run_{number}"));
+        command
+            .stdin(Stdio::null())
+            .stdout(self.log.try_clone()?)
+            .stderr(self.log.try_clone()?);
+        command.spawn()
+    }
+
+    fn wait(&self, mut child: Child) -> std::io::Result<Option<i32>> {
+        let mut since = None;
+        let mut terminated = false;
+        loop {
+            if let Some(status) = child.try_wait()? {
+                return Ok(status.code());
+            }
+            if self.cancelled.load(Ordering::SeqCst) {
+                // The group has had its SIGINT from the listener.
+                let waited = since.get_or_insert_with(Instant::now).elapsed();
+                if waited >= UNTIL_SIGKILL {
+                    child.kill()?;
+                } else if waited >= UNTIL_SIGTERM && !terminated {
+                    terminated = true;
+                    let id = i32::try_from(child.id()).unwrap_or_default();
+                    let _ = kill(Pid::from_raw(id), Signal::SIGTERM);
+                }
+            }
+            std::thread::sleep(GLANCE);
+        }
+    }
+
+    fn take_over(&mut self, number: u32) {
+        let read = |file| fs::read_to_string(self.command_file(file, number)).unwrap_or_default();
+        let (env, path) = (read("GITHUB_ENV"), read("GITHUB_PATH"));
+        match parse_assignments(&env) {
+            Ok(pairs) => self.env.extend(pairs),
+            Err(line) => self.say(&format!("##[error]Invalid format '{line}'")),
+        }
+        for line in path.lines().filter(|line| !line.is_empty()) {
+            self.path.insert(0, line.into());
+        }
+    }
+
+    fn command_file(&self, variable: &str, number: u32) -> PathBuf {
+        let name = format!("{}_{number}", variable.to_lowercase());
+        self.temp.join("_runner_file_commands").join(name)
+    }
+
+    fn say(&mut self, text: &str) {
+        let _ = writeln!(self.log, "{text}");
+    }
+}
+
+const COMMAND_FILES: [&str; 5] = [
+    "GITHUB_ENV",
+    "GITHUB_OUTPUT",
+    "GITHUB_PATH",
+    "GITHUB_STATE",
+    "GITHUB_STEP_SUMMARY",
+];
+
+/// Reads `KEY=VALUE` lines and `KEY<<END … END` blocks. The error is the line that is neither.
+fn parse_assignments(text: &str) -> Result<Vec<(String, String)>, String> {
+    let mut pairs = vec![];
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if line.is_empty() {
+            continue;
+        }
+        let block = line.split_once("<<").filter(|(key, _)| !key.contains('='));
+        if let Some((key, end)) = block {
+            let mut value = vec![];
+            loop {
+                match lines.next() {
+                    Some(line) if line == end => break,
+                    Some(line) => value.push(line),
+                    None => return Err(line.into()),
+                }
+            }
+            pairs.push((key.into(), value.join("\n")));
+        } else if let Some((key, value)) = line.split_once('=') {
+            pairs.push((key.into(), value.into()));
+        } else {
+            return Err(line.into());
+        }
+    }
+    Ok(pairs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_assignments;
+
+    #[test]
+    fn assignments_are_lines_or_blocks() {
+        let pairs = parse_assignments("A=1=2\n\nB<<END\nx\ny\nEND\nC=\n").unwrap();
+        let pairs: Vec<_> = pairs
+            .iter()
+            .map(|(k, v)| (k.as_str(), v.as_str()))
+            .collect();
+        assert_eq!(pairs, [("A", "1=2"), ("B", "x\ny"), ("C", "")]);
+        assert_eq!(parse_assignments("nothing"), Err("nothing".into()));
+        assert_eq!(parse_assignments("A<<END\nx"), Err("A<<END".into()));
+    }
+}

@@ -1,0 +1,187 @@
+//! Rate limits: the primary buckets, and the secondary ones when they are switched on.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::settings::Settings;
+
+/// A primary bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Bucket {
+    Core,
+    Registration,
+}
+
+/// The numbers of a bucket at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Usage {
+    pub(crate) limit: u64,
+    pub(crate) used: u64,
+    /// Unix seconds.
+    pub(crate) reset: u64,
+}
+
+impl Usage {
+    pub(crate) fn remaining(self) -> u64 {
+        self.limit.saturating_sub(self.used)
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Limits {
+    windows: BTreeMap<(String, Bucket), Window>,
+    /// Endpoint → time and points of the calls of the last minute.
+    points: BTreeMap<String, VecDeque<(u64, u64)>>,
+    /// REST calls in flight.
+    pub(crate) in_flight: u64,
+    /// A limit was announced that holds until then, unix milliseconds.
+    pub(crate) announced_until: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    ends: u64,
+    used: u64,
+}
+
+impl Bucket {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Core => "core",
+            Self::Registration => "actions_runner_registration",
+        }
+    }
+
+    fn limit(self, settings: &Settings) -> u64 {
+        match self {
+            Self::Core => settings.rate_limit,
+            Self::Registration => settings.mint_rate_limit,
+        }
+    }
+}
+
+impl Limits {
+    /// The usage of `token`'s bucket, without counting a call.
+    pub(crate) fn usage(
+        &self,
+        token: &str,
+        bucket: Bucket,
+        settings: &Settings,
+        now: u64,
+    ) -> Usage {
+        let window = self
+            .windows
+            .get(&(token.to_owned(), bucket))
+            .filter(|window| now < window.ends)
+            .copied()
+            .unwrap_or(Window {
+                ends: now + settings.rate_window_ms,
+                used: 0,
+            });
+        Usage {
+            limit: bucket.limit(settings),
+            used: window.used,
+            reset: window.ends.div_ceil(1000),
+        }
+    }
+
+    /// Counts one call. `None` means the bucket is empty and the call must be refused.
+    pub(crate) fn spend(
+        &mut self,
+        token: &str,
+        bucket: Bucket,
+        settings: &Settings,
+        now: u64,
+    ) -> Option<()> {
+        if self.usage(token, bucket, settings, now).remaining() == 0 {
+            return None;
+        }
+        let window = self
+            .windows
+            .entry((token.to_owned(), bucket))
+            .or_insert(Window { ends: 0, used: 0 });
+        if now >= window.ends {
+            *window = Window {
+                ends: now + settings.rate_window_ms,
+                used: 0,
+            };
+        }
+        window.used += 1;
+        Some(())
+    }
+
+    /// Gives back one call, for an answer that costs nothing (304).
+    pub(crate) fn refund(&mut self, token: &str, bucket: Bucket) {
+        if let Some(window) = self.windows.get_mut(&(token.to_owned(), bucket)) {
+            window.used = window.used.saturating_sub(1);
+        }
+    }
+
+    /// Counts a call's points. `false` means that a secondary limit is exceeded.
+    pub(crate) fn spend_points(
+        &mut self,
+        endpoint: &str,
+        points: u64,
+        settings: &Settings,
+        now: u64,
+    ) -> bool {
+        if !settings.secondary_limits {
+            return true;
+        }
+        if self.in_flight > settings.concurrent_calls {
+            return false;
+        }
+        let calls = self.points.entry(endpoint.to_owned()).or_default();
+        while calls.front().is_some_and(|(at, _)| at + 60_000 <= now) {
+            calls.pop_front();
+        }
+        let spent: u64 = calls.iter().map(|(_, points)| points).sum();
+        if spent + points > settings.points_per_minute {
+            return false;
+        }
+        calls.push_back((now, points));
+        true
+    }
+
+    /// Remembers that the client was told to stay away until `until`, unix milliseconds.
+    pub(crate) fn announce(&mut self, until: u64) {
+        self.announced_until = self.announced_until.max(until);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_refills_when_it_ends() {
+        let settings = Settings {
+            rate_limit: 2,
+            rate_window_ms: 1000,
+            ..Settings::default()
+        };
+        let mut limits = Limits::default();
+        assert!(limits.spend("t", Bucket::Core, &settings, 10).is_some());
+        assert!(limits.spend("t", Bucket::Core, &settings, 20).is_some());
+        assert!(limits.spend("t", Bucket::Core, &settings, 1009).is_none());
+        assert!(
+            limits
+                .spend("t", Bucket::Registration, &settings, 30)
+                .is_some()
+        );
+        assert!(limits.spend("t", Bucket::Core, &settings, 1010).is_some());
+    }
+
+    #[test]
+    fn a_minute_holds_180_mutations() {
+        let settings = Settings {
+            secondary_limits: true,
+            ..Settings::default()
+        };
+        let mut limits = Limits::default();
+        for n in 0..180 {
+            assert!(limits.spend_points("mint", 5, &settings, n), "{n}");
+        }
+        assert!(!limits.spend_points("mint", 5, &settings, 59_999));
+        assert!(limits.spend_points("mint", 5, &settings, 60_000));
+    }
+}

@@ -1,0 +1,270 @@
+//! Runners and their groups.
+
+use hyper::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{errors, paging::Page};
+use crate::{
+    blob,
+    http::{Call, Reply},
+    model::Runner,
+    scope::Scope,
+    settings::{Group, PageGlitch},
+    state::State,
+    view::{GoneCause, JobStatus},
+};
+
+const LONGEST_NAME: usize = 64;
+const LONGEST_LABEL: usize = 256;
+const DEFAULT_GROUP: u64 = 1;
+
+/// What a mint asks for; its JSON types have been checked.
+#[derive(Deserialize)]
+struct Mint {
+    name: String,
+    runner_group_id: u64,
+    labels: Vec<String>,
+    #[serde(default = "default_work_folder")]
+    work_folder: String,
+}
+
+fn default_work_folder() -> String {
+    "_work".into()
+}
+
+pub(super) fn mint(
+    state: &mut State,
+    now: u64,
+    scope: &Scope,
+    body: &Value,
+) -> Result<Reply, Reply> {
+    let ask: Mint = serde_json::from_value(body.clone())
+        .map_err(|error| errors::invalid(&error.to_string()))?;
+    check_name(&ask.name)?;
+    check_labels(&ask.labels)?;
+    if ask.work_folder.trim().is_empty() {
+        return Err(errors::unprocessable(
+            "Validation Failed",
+            &["work_folder must not be empty"],
+        ));
+    }
+    let group = find_group(state, scope, ask.runner_group_id)?;
+    let peers = || {
+        state
+            .runners
+            .values()
+            .filter(|runner| runner.is_registered() && runner.scope == *scope)
+    };
+    if peers().any(|runner| runner.name.eq_ignore_ascii_case(&ask.name)) {
+        return Err(errors::plain(
+            StatusCode::CONFLICT,
+            &format!(
+                "Already exists - A runner with the name {:?} already exists.",
+                ask.name
+            ),
+        ));
+    }
+    let capacity = state.settings.group_capacity;
+    if peers().filter(|runner| runner.group_id == group.id).count() >= capacity {
+        return Err(errors::unprocessable(
+            &format!("Runner group has reached the max limit of {capacity} runners."),
+            &[],
+        ));
+    }
+    let runner = new_runner(state, now, scope, &ask);
+    let config = blob::encode(&runner, &group.name, &ask.work_folder, &state.public_url);
+    let shown = show(state, now, &runner);
+    state.runners.insert(runner.id, runner);
+    Ok(Reply::json(
+        StatusCode::CREATED,
+        &json!({"runner": shown, "encoded_jit_config": config}),
+    ))
+}
+
+pub(super) fn list(state: &State, now: u64, scope: &Scope, call: &Call) -> Reply {
+    let shown: Vec<Value> = state
+        .runners
+        .values()
+        .filter(|r| r.is_registered() && r.scope == *scope && now >= r.listed_from)
+        .filter(|r| call.param("name").is_none_or(|name| r.name == name))
+        .map(|runner| show(state, now, runner))
+        .collect();
+    paged(state, call, "runners", shown, state.settings.page_glitch)
+}
+
+pub(super) fn get(state: &State, now: u64, scope: &Scope, id: u64) -> Result<Reply, Reply> {
+    let runner = find(state, scope, id)?;
+    Ok(Reply::json(StatusCode::OK, &show(state, now, runner)))
+}
+
+pub(super) fn delete(state: &mut State, now: u64, scope: &Scope, id: u64) -> Result<Reply, Reply> {
+    let runner = find(state, scope, id)?;
+    let assigned = runner
+        .job
+        .and_then(|id| state.jobs.get(&id))
+        .is_some_and(|job| job.status == JobStatus::Assigned);
+    if state.is_busy(runner) || (assigned && !state.settings.assigned_runner_deletable) {
+        let message = format!(
+            "Runner \"{}\" is still running a job. Please wait for it to finish before deleting it.",
+            runner.name
+        );
+        return Err(errors::unprocessable(&message, &[]));
+    }
+    state.remove_runner(id, GoneCause::DeletedByRest, now);
+    Ok(Reply::empty(StatusCode::NO_CONTENT))
+}
+
+pub(super) fn groups(state: &State, scope: &Scope, call: &Call) -> Reply {
+    let visible = |group: &&Group| {
+        call.param("visible_to_repository")
+            .is_none_or(|repository| {
+                group.visibility == "all"
+                    || group
+                        .repositories
+                        .iter()
+                        .any(|name| name.eq_ignore_ascii_case(repository))
+            })
+    };
+    let base = format!("{}{}", state.public_url, scope.rest_prefix());
+    let shown = state
+        .settings
+        .groups
+        .iter()
+        .filter(visible)
+        .map(|group| {
+            let url = format!("{base}/actions/runner-groups/{}", group.id);
+            json!({
+                "id": group.id,
+                "name": group.name,
+                "visibility": group.visibility,
+                "default": group.id == DEFAULT_GROUP,
+                "selected_repositories_url": format!("{url}/repositories"),
+                "runners_url": format!("{url}/runners"),
+                "hosted_runners_url": format!("{url}/hosted-runners"),
+                "inherited": false,
+                "allows_public_repositories": group.allows_public_repositories,
+                "workflow_restrictions_read_only": false,
+                "restricted_to_workflows": false,
+                "selected_workflows": [],
+            })
+        })
+        .collect();
+    paged(state, call, "runner_groups", shown, PageGlitch::None)
+}
+
+fn paged(state: &State, call: &Call, key: &str, items: Vec<Value>, glitch: PageGlitch) -> Reply {
+    let page = Page::of(call);
+    let total = items.len();
+    let mut body = json!({"total_count": total});
+    body[key] = page.cut(items, glitch).into();
+    let reply = Reply::json(StatusCode::OK, &body);
+    match page.link(call, &state.public_url, total) {
+        Some(link) => reply.header("link", &link),
+        None => reply,
+    }
+}
+
+fn find<'a>(state: &'a State, scope: &Scope, id: u64) -> Result<&'a Runner, Reply> {
+    state
+        .runners
+        .get(&id)
+        .filter(|runner| runner.is_registered() && runner.scope == *scope)
+        .ok_or_else(errors::not_found)
+}
+
+fn find_group(state: &State, scope: &Scope, id: u64) -> Result<Group, Reply> {
+    // A repository has no groups of its own; everything else about it is the default group.
+    let exists = |group: &&Group| {
+        group.id == id && (matches!(scope, Scope::Organization(_)) || id == DEFAULT_GROUP)
+    };
+    let group = state.settings.groups.iter().find(exists);
+    match group {
+        None => Err(errors::not_found()),
+        Some(group) if group.hosted => Err(errors::plain(
+            StatusCode::FORBIDDEN,
+            "Self-hosted runners cannot be added to a GitHub-hosted runner group.",
+        )),
+        Some(group) => Ok(group.clone()),
+    }
+}
+
+fn check_name(name: &str) -> Result<(), Reply> {
+    let problem = if name.trim().is_empty() || name.trim() != name {
+        "name must not be empty, nor start or end with a space"
+    } else if name.chars().count() > LONGEST_NAME {
+        "name is too long (maximum is 64 characters)"
+    } else if name
+        .chars()
+        .any(|c| c.is_control() || "\"/:<>\\|*?".contains(c))
+    {
+        "name must not contain \" / : < > \\ | * ? or control characters"
+    } else {
+        return Ok(());
+    };
+    Err(errors::unprocessable("Validation Failed", &[problem]))
+}
+
+fn check_labels(labels: &[String]) -> Result<(), Reply> {
+    let problem = if labels.iter().any(|label| label.trim().is_empty()) {
+        "labels must not be empty"
+    } else if labels.iter().any(|label| label.len() > LONGEST_LABEL) {
+        "label is too long (maximum is 256 characters)"
+    } else if labels
+        .iter()
+        .any(|label| label.contains(',') || label.trim() != label)
+    {
+        "labels must not contain commas, nor start or end with a space"
+    } else {
+        return Ok(());
+    };
+    Err(errors::unprocessable("Validation Failed", &[problem]))
+}
+
+fn new_runner(state: &mut State, now: u64, scope: &Scope, ask: &Mint) -> Runner {
+    let mut labels: Vec<(u64, String)> = vec![];
+    for label in &ask.labels {
+        let label = label.to_lowercase();
+        if !labels.iter().any(|(_, known)| *known == label) {
+            labels.push((state.take_label_id(), label));
+        }
+    }
+    Runner {
+        id: state.take_runner_id(),
+        group_id: ask.runner_group_id,
+        name: ask.name.clone(),
+        scope: scope.clone(),
+        labels,
+        os: "unknown".into(),
+        version: None,
+        ephemeral: true,
+        created_at: now,
+        listed_from: now + state.settings.list_lag_ms,
+        client_id: crate::random::uuid(),
+        secret: crate::random::key().to_vec(),
+        access_token: None,
+        session: None,
+        idle_since: now,
+        job: None,
+        ghost: false,
+        gone: None,
+        planted: None,
+    }
+}
+
+fn show(state: &State, now: u64, runner: &Runner) -> Value {
+    let online = runner.is_online(now, state.settings.offline_after_ms);
+    json!({
+        "id": runner.id,
+        "runner_group_id": runner.group_id,
+        "name": runner.name,
+        "os": runner.os,
+        "status": if online { "online" } else { "offline" },
+        "busy": state.is_busy(runner),
+        "labels": runner.labels.iter().map(|(id, name)| {
+            json!({"id": id, "name": name, "type": "custom"})
+        }).collect::<Vec<_>>(),
+        "ephemeral": runner.ephemeral,
+        "version": runner.version,
+    })
+}

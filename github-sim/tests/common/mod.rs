@@ -1,0 +1,239 @@
+//! A server, a client that says what it means, and listeners.
+
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "every test program uses its own part of this, and tests may panic"
+)]
+
+use std::{
+    collections::HashMap,
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use github_sim::{Control, Handle, JobStatus, JobView, Options, RunnerView, Server, Settings};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use ureq::http::Method;
+
+/// Longer than anything here takes, also on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) struct Sim {
+    handle: Handle,
+    /// After the server, which lives in it.
+    runtime: tokio::runtime::Runtime,
+}
+
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HashMap<String, String>,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e}: {}", self.text))
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", String::as_str)
+    }
+}
+
+impl Sim {
+    pub(crate) fn start() -> Self {
+        Self::with(Settings::default())
+    }
+
+    pub(crate) fn with(settings: Settings) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        let options = Options {
+            settings,
+            ..Options::default()
+        };
+        let handle = runtime.block_on(Server::start(options)).unwrap();
+        Self { handle, runtime }
+    }
+
+    pub(crate) fn control(&self) -> &Control {
+        self.handle.control()
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        self.handle.url()
+    }
+
+    /// A call as a careful client makes it.
+    pub(crate) fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
+        let text = body.map(ToString::to_string);
+        self.call_with(method, path, &[], text.as_deref()).unwrap()
+    }
+
+    /// A call with headers added, replaced, or (if empty) left out.
+    pub(crate) fn call_with(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&str>,
+    ) -> Result<Answer, ureq::Error> {
+        let bearer = format!("Bearer {}", self.handle.token());
+        let mut all = HashMap::from([
+            ("accept", "application/vnd.github+json"),
+            ("authorization", &bearer),
+            ("user-agent", "github-sim-tests"),
+            ("x-github-api-version", "2022-11-28"),
+        ]);
+        all.extend(headers.iter().copied());
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .timeout_global(Some(PATIENCE))
+            .user_agent(all["user-agent"])
+            .accept(all["accept"])
+            .build()
+            .into();
+        let mut request = ureq::http::Request::builder()
+            .method(Method::from_bytes(method.as_bytes()).unwrap())
+            .uri(format!("{}{path}", self.url()));
+        for (name, value) in all {
+            if !value.is_empty() && !matches!(name, "user-agent" | "accept") {
+                request = request.header(name, value);
+            }
+        }
+        let answer = match body {
+            Some(body) => agent.run(request.body(body.to_owned()).unwrap())?,
+            None => agent.run(request.body(()).unwrap())?,
+        };
+        let headers = answer
+            .headers()
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+            .collect();
+        Ok(Answer {
+            status: answer.status().as_u16(),
+            headers,
+            text: answer
+                .into_body()
+                .into_with_config()
+                .limit(100 << 20)
+                .read_to_string()?,
+        })
+    }
+
+    pub(crate) fn mint(&self, name: &str, labels: &[&str]) -> Answer {
+        let body =
+            json!({"name": name, "runner_group_id": 1, "labels": labels, "work_folder": "_work"});
+        self.call(
+            "POST",
+            "/orgs/acme/actions/runners/generate-jitconfig",
+            Some(&body),
+        )
+    }
+
+    /// Mints a runner and starts a listener for it.
+    pub(crate) fn listener(&self, name: &str, env: &[(&str, &str)]) -> Listener {
+        let minted = self.mint(name, &["ci"]).json();
+        let blob = minted["encoded_jit_config"].as_str().unwrap();
+        Listener::start(minted["runner"]["id"].as_u64().unwrap(), blob, env)
+    }
+
+    pub(crate) fn wait<T>(&self, what: &str, look: impl FnMut(&Control) -> Option<T>) -> T {
+        self.runtime
+            .block_on(self.control().wait_for(PATIENCE, look))
+            .unwrap_or_else(|| {
+                panic!(
+                    "{what}: never; last seen {:#?}\n{:#?}",
+                    self.control().jobs(),
+                    self.control().runners()
+                )
+            })
+    }
+
+    pub(crate) fn wait_online(&self, id: u64) {
+        self.wait("runner online", |control| {
+            runner(control, id).filter(|runner| runner.online)
+        });
+    }
+
+    pub(crate) fn wait_job(&self, id: u64, status: JobStatus) -> JobView {
+        self.wait("job status", |control| {
+            control.job(id).filter(|job| job.status == status)
+        })
+    }
+}
+
+pub(crate) fn runner(control: &Control, id: u64) -> Option<RunnerView> {
+    control.runners().into_iter().find(|runner| runner.id == id)
+}
+
+/// A stand-in listener in a root of its own.
+pub(crate) struct Listener {
+    pub(crate) id: u64,
+    pub(crate) root: TempDir,
+    child: Child,
+}
+
+impl Listener {
+    pub(crate) fn start(id: u64, blob: &str, env: &[(&str, &str)]) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let out = std::fs::File::create(root.path().join("out")).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_standin-listener"))
+            .args(["run", "--startuptype", "service"])
+            .env("RUNNER_ROOT", root.path())
+            .env("RUNNER_ALLOW_RUNASROOT", "1")
+            .env("ACTIONS_RUNNER_INPUT_JITCONFIG", blob)
+            .env("STANDIN_BACKOFF_MS", "20")
+            .envs(env.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(out.try_clone().unwrap())
+            .stderr(out)
+            .spawn()
+            .unwrap();
+        Self { id, root, child }
+    }
+
+    pub(crate) fn signal(&self, signal: nix::sys::signal::Signal) {
+        let id = i32::try_from(self.child.id()).unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), signal).unwrap();
+    }
+
+    pub(crate) fn output(&self) -> String {
+        std::fs::read_to_string(self.root.path().join("out")).unwrap()
+    }
+
+    /// Waits for the listener's end and returns its exit code.
+    pub(crate) fn code(&mut self) -> i32 {
+        self.end().code().unwrap()
+    }
+
+    fn end(&mut self) -> ExitStatus {
+        let since = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(
+                since.elapsed() < PATIENCE,
+                "listener still runs: {}",
+                self.output()
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,408 @@
+//! How often GitHub may be asked. Pure: headers and the time come in, a yes or a wait goes out.
+//!
+//! The rules are GitHub's ("Rate limits for the REST API"): `retry-after` first, then
+//! `x-ratelimit-reset` when nothing remains, then a minute that doubles for secondary limits that
+//! name no time. Calling on while limited can get a token banned, so once GitHub has refused a call
+//! nothing of ours leaves. A window that is seen to be empty holds only what is counted in it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant, SystemTime};
+
+use http::HeaderMap;
+
+use super::operation::Operation;
+
+/// The first wait after a secondary limit that names no time; doubled each time in a row.
+const SECONDARY_WAIT: Duration = Duration::from_mins(1);
+
+/// Doubling ends here.
+const LONGEST_SECONDARY_WAIT: Duration = Duration::from_mins(16);
+
+/// No wait is believed beyond this. Primary windows last an hour; a longer one is a server's
+/// mistake, and one call an hour is no harm if it is not.
+const LONGEST_WAIT: Duration = Duration::from_mins(65);
+
+/// Background calls stop below this part of the window: one in five.
+const RESERVE: u64 = 5;
+
+/// GitHub has about ten resources; a server that invents more is not let fill our memory.
+const MAX_WINDOWS: usize = 16;
+
+/// What an answer says about limits.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct LimitHeaders {
+    pub(super) retry_after: Option<Duration>,
+    pub(super) limit: Option<u64>,
+    pub(super) remaining: Option<u64>,
+    /// Unix seconds of the server's clock; names the window.
+    pub(super) reset: Option<u64>,
+    /// How long until then, by the server's own clock when it tells it.
+    pub(super) reset_in: Option<Duration>,
+    pub(super) resource: Option<String>,
+}
+
+impl LimitHeaders {
+    /// Reads the headers. `clock` serves only when the answer has no `Date`.
+    pub(super) fn read(headers: &HeaderMap, clock: SystemTime) -> Self {
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let number = |name: &str| text(name).and_then(|value| value.trim().parse::<u64>().ok());
+        // Our clock may be wrong by more than a window, so the server's counts.
+        let now = text("date")
+            .and_then(|date| httpdate::parse_http_date(date).ok())
+            .unwrap_or(clock)
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
+        let reset = number("x-ratelimit-reset");
+        Self {
+            retry_after: text("retry-after").map(|value| {
+                // A date instead of seconds is allowed by HTTP and not used by GitHub.
+                let seconds = value.trim().parse().map(Duration::from_secs);
+                seconds.unwrap_or(SECONDARY_WAIT)
+            }),
+            limit: number("x-ratelimit-limit"),
+            remaining: number("x-ratelimit-remaining"),
+            reset,
+            // Both clocks count whole seconds: one more is on the safe side.
+            reset_in: reset
+                .map(|reset| Duration::from_secs(reset.saturating_sub(now).saturating_add(1))),
+            resource: text("x-ratelimit-resource")
+                .map(|name| name.chars().take(64).collect::<String>()),
+        }
+    }
+}
+
+/// What kind of limit an answer announced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Limit {
+    /// None.
+    None,
+    /// The window is used up.
+    Primary,
+    /// Too much at once, or for too long.
+    Secondary,
+}
+
+/// A window of a rate limit as last seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quota {
+    /// `x-ratelimit-resource`: `core`, `actions_runner_registration`, …; empty if not told.
+    pub resource: String,
+    /// Calls in a whole window.
+    pub limit: u64,
+    /// Calls left; the whole window once it has been reset.
+    pub remaining: u64,
+    /// Until the window starts anew; zero once it has.
+    pub resets_in: Duration,
+}
+
+/// Why a call must not leave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Withheld {
+    pub(super) why: String,
+    pub(super) wait: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Window {
+    limit: u64,
+    remaining: u64,
+    reset: u64,
+    resets_at: Instant,
+}
+
+/// What is known of our limits.
+#[derive(Debug, Default)]
+pub(super) struct Budget {
+    windows: BTreeMap<String, Window>,
+    /// The window that each operation was last counted in.
+    resource_of: BTreeMap<Operation, String>,
+    /// Nothing leaves before this moment, and why.
+    held: Option<(Instant, &'static str)>,
+    /// Secondary limits without a time in a row.
+    strikes: u32,
+}
+
+impl Budget {
+    /// Whether a call may leave now.
+    pub(super) fn admit(&self, operation: Operation, now: Instant) -> Result<(), Withheld> {
+        if let Some((until, why)) = self.held
+            && now < until
+        {
+            return Err(Withheld {
+                why: why.to_owned(),
+                wait: until - now,
+            });
+        }
+        let known = self.resource_of.get(&operation);
+        for (resource, window) in &self.windows {
+            // An operation that was never answered may count in any window.
+            if now >= window.resets_at || known.is_some_and(|known| known != resource) {
+                continue;
+            }
+            let Window {
+                limit, remaining, ..
+            } = window;
+            let wait = window.resets_at - now;
+            if *remaining == 0 {
+                let why = format!("the rate limit of {limit} calls ({resource}) is used up");
+                return Err(Withheld { why, wait });
+            }
+            if operation.is_background() && *remaining < limit / RESERVE {
+                let why = format!(
+                    "{remaining} of {limit} calls ({resource}) are left, and kept for what cannot wait"
+                );
+                return Err(Withheld { why, wait });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in an answer. Returns how long not to call, if it announced a limit.
+    pub(super) fn observe(
+        &mut self,
+        operation: Operation,
+        headers: &LimitHeaders,
+        limit: Limit,
+        now: Instant,
+    ) -> Option<Duration> {
+        self.update_window(operation, headers, now);
+        let reset_in = headers.reset_in.filter(|_| headers.remaining == Some(0));
+        let (wait, why) = match (limit, headers.retry_after, reset_in) {
+            (Limit::None, ..) => {
+                self.strikes = 0;
+                return None;
+            }
+            (Limit::Primary | Limit::Secondary, Some(wait), _) => {
+                (wait, "GitHub asked to be left alone for a while")
+            }
+            (Limit::Primary, None, Some(wait)) => (wait, "GitHub's rate limit is used up"),
+            (Limit::Primary, None, None) | (Limit::Secondary, None, _) => {
+                let wait = SECONDARY_WAIT * 2_u32.saturating_pow(self.strikes.min(8));
+                self.strikes = self.strikes.saturating_add(1);
+                let wait = wait.min(LONGEST_SECONDARY_WAIT);
+                (wait, "a secondary rate limit was exceeded")
+            }
+        };
+        let wait = bounded(wait);
+        // Answers may come out of order: the longer wait holds.
+        let until = now + wait;
+        if self.held.is_none_or(|(held, _)| held < until) {
+            self.held = Some((until, why));
+        }
+        Some(wait)
+    }
+
+    /// Takes in a refusal that is no limit: its window counts, and it proves nothing else.
+    pub(super) fn observe_refusal(
+        &mut self,
+        operation: Operation,
+        headers: &LimitHeaders,
+        now: Instant,
+    ) {
+        self.update_window(operation, headers, now);
+    }
+
+    fn update_window(&mut self, operation: Operation, headers: &LimitHeaders, now: Instant) {
+        let LimitHeaders {
+            limit: Some(limit),
+            remaining: Some(remaining),
+            reset: Some(reset),
+            reset_in: Some(reset_in),
+            resource,
+            ..
+        } = headers
+        else {
+            return;
+        };
+        let resource = resource.clone().unwrap_or_default();
+        let known = self.windows.get(&resource);
+        if known.is_none() && self.windows.len() >= MAX_WINDOWS {
+            return;
+        }
+        // Concurrent calls are not answered in the order they were counted.
+        let remaining = match known {
+            Some(known) if known.reset == *reset => known.remaining.min(*remaining),
+            Some(_) | None => *remaining,
+        };
+        self.resource_of.insert(operation, resource.clone());
+        self.windows.insert(
+            resource,
+            Window {
+                limit: *limit,
+                remaining,
+                reset: *reset,
+                resets_at: now + bounded(*reset_in),
+            },
+        );
+    }
+
+    /// Every window, for metrics.
+    pub(super) fn quotas(&self, now: Instant) -> Vec<Quota> {
+        self.windows
+            .iter()
+            .map(|(resource, window)| {
+                let resets_in = window.resets_at.saturating_duration_since(now);
+                Quota {
+                    resource: resource.clone(),
+                    limit: window.limit,
+                    remaining: if resets_in.is_zero() {
+                        window.limit
+                    } else {
+                        window.remaining
+                    },
+                    resets_in,
+                }
+            })
+            .collect()
+    }
+}
+
+fn bounded(wait: Duration) -> Duration {
+    wait.clamp(Duration::from_secs(1), LONGEST_WAIT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&'static str, &str)]) -> LimitHeaders {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.insert(*name, value.parse().unwrap());
+        }
+        LimitHeaders::read(&headers, SystemTime::UNIX_EPOCH)
+    }
+
+    fn window(resource: &str, remaining: &str) -> LimitHeaders {
+        read(&[
+            ("date", "Sun, 06 Nov 1994 08:49:37 GMT"),
+            ("x-ratelimit-limit", "5000"),
+            ("x-ratelimit-remaining", remaining),
+            // 100 s after the date.
+            ("x-ratelimit-reset", "784111877"),
+            ("x-ratelimit-resource", resource),
+        ])
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_reset_is_read_by_the_servers_clock() {
+        assert_eq!(window("core", "0").reset_in, Some(101 * SECOND));
+        // A server whose reset has passed is asked again soon.
+        let late = read(&[
+            ("date", "Sun, 06 Nov 1994 08:49:37 GMT"),
+            ("x-ratelimit-reset", "784000000"),
+        ]);
+        assert_eq!(late.reset_in, Some(SECOND));
+    }
+
+    #[test]
+    fn nothing_leaves_before_retry_after_has_passed() {
+        let (mut budget, now) = (Budget::default(), Instant::now());
+        let headers = read(&[("retry-after", "7")]);
+        let wait = budget.observe(Operation::List, &headers, Limit::Secondary, now);
+        assert_eq!(wait, Some(7 * SECOND));
+        for operation in [Operation::Mint, Operation::Delete, Operation::List] {
+            let withheld = budget.admit(operation, now + 2 * SECOND).unwrap_err();
+            assert_eq!(withheld.wait, 5 * SECOND);
+            assert_eq!(budget.admit(operation, now + 7 * SECOND), Ok(()));
+        }
+    }
+
+    #[test]
+    fn an_empty_window_holds_what_is_counted_in_it() {
+        let (mut budget, now) = (Budget::default(), Instant::now());
+        budget.observe(
+            Operation::Mint,
+            &window("registration", "9"),
+            Limit::None,
+            now,
+        );
+        budget.observe(Operation::List, &window("core", "0"), Limit::None, now);
+        assert_eq!(budget.admit(Operation::Mint, now), Ok(()));
+        // Not known to be counted elsewhere.
+        assert!(budget.admit(Operation::Delete, now).is_err());
+        let withheld = budget.admit(Operation::List, now).unwrap_err();
+        assert_eq!(withheld.wait, 101 * SECOND);
+        assert_eq!(budget.admit(Operation::List, now + 101 * SECOND), Ok(()));
+    }
+
+    #[test]
+    fn a_fifth_is_kept_for_mints() {
+        let (mut budget, now) = (Budget::default(), Instant::now());
+        budget.observe(Operation::List, &window("core", "1000"), Limit::None, now);
+        assert_eq!(budget.admit(Operation::List, now), Ok(()));
+        budget.observe(Operation::List, &window("core", "999"), Limit::None, now);
+        let withheld = budget.admit(Operation::List, now).unwrap_err();
+        assert!(withheld.why.contains("999 of 5000"), "{}", withheld.why);
+        for operation in [Operation::Mint, Operation::Delete, Operation::Groups] {
+            assert_eq!(budget.admit(operation, now), Ok(()));
+        }
+    }
+
+    #[test]
+    fn answers_out_of_order_do_not_refill_a_window() {
+        let (mut budget, now) = (Budget::default(), Instant::now());
+        for remaining in ["0", "1"] {
+            let headers = window("core", remaining);
+            budget.observe(Operation::Mint, &headers, Limit::None, now);
+        }
+        assert!(budget.admit(Operation::Mint, now).is_err());
+        assert_eq!(budget.quotas(now)[0].remaining, 0);
+        assert_eq!(budget.quotas(now + 200 * SECOND)[0].remaining, 5000);
+    }
+
+    #[test]
+    fn a_refusal_holds_every_call_until_the_reset() {
+        let (mut budget, now) = (Budget::default(), Instant::now());
+        let core = window("core", "4000");
+        budget.observe(Operation::List, &core, Limit::None, now);
+        let refusal = window("registration", "0");
+        let wait = budget.observe(Operation::Mint, &refusal, Limit::Primary, now);
+        assert_eq!(wait, Some(101 * SECOND));
+        assert!(budget.admit(Operation::List, now + 100 * SECOND).is_err());
+        assert_eq!(budget.admit(Operation::List, now + 101 * SECOND), Ok(()));
+    }
+
+    #[test]
+    fn a_secondary_limit_without_a_time_waits_longer_each_time() {
+        let (mut budget, mut now) = (Budget::default(), Instant::now());
+        for seconds in [60, 120, 240, 480, 960, 960] {
+            let wait = budget.observe(
+                Operation::Mint,
+                &LimitHeaders::default(),
+                Limit::Secondary,
+                now,
+            );
+            assert_eq!(wait, Some(seconds * SECOND));
+            assert!(budget.admit(Operation::Mint, now).is_err());
+            now += seconds * SECOND;
+            assert_eq!(budget.admit(Operation::Mint, now), Ok(()));
+        }
+        budget.observe(Operation::Mint, &LimitHeaders::default(), Limit::None, now);
+        let wait = budget.observe(
+            Operation::Mint,
+            &LimitHeaders::default(),
+            Limit::Secondary,
+            now,
+        );
+        assert_eq!(wait, Some(60 * SECOND));
+    }
+
+    #[test]
+    fn no_wait_is_longer_than_a_window() {
+        let (mut budget, now) = (Budget::default(), Instant::now());
+        let headers = read(&[("retry-after", "99999999999")]);
+        let wait = budget.observe(Operation::Mint, &headers, Limit::Secondary, now);
+        assert_eq!(wait, Some(LONGEST_WAIT));
+        let headers = read(&[
+            ("x-ratelimit-limit", "1"),
+            ("x-ratelimit-remaining", "0"),
+            ("x-ratelimit-reset", "18446744073709551615"),
+        ]);
+        budget.observe(Operation::Mint, &headers, Limit::Primary, now);
+        assert_eq!(budget.quotas(now)[0].resets_in, LONGEST_WAIT);
+    }
+}

@@ -1,0 +1,68 @@
+//! What we ask of GitHub, and how often it was asked.
+
+use std::collections::BTreeMap;
+
+use crate::world::{RegistryError, RegistryErrorKind};
+
+/// The calls we make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Operation {
+    Mint,
+    List,
+    Delete,
+    Groups,
+}
+
+impl Operation {
+    /// The name in errors, logs and metrics.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Mint => "generate-jitconfig",
+            Self::List => "list runners",
+            Self::Delete => "delete runner",
+            Self::Groups => "list runner groups",
+        }
+    }
+
+    /// A background call leaves the rest of the budget to the others.
+    pub(super) fn is_background(self) -> bool {
+        match self {
+            Self::List => true,
+            // Groups are asked for only because a mint needs one.
+            Self::Mint | Self::Delete | Self::Groups => false,
+        }
+    }
+}
+
+/// Requests by operation and outcome.
+#[derive(Debug, Default)]
+pub(super) struct Tally(BTreeMap<(Operation, &'static str), u64>);
+
+impl Tally {
+    /// Counts one. The outcome is `ok`, `not_modified`, `redirected`, `withheld` (never sent, to
+    /// stay within a limit) or the kind of the error.
+    pub(super) fn count(&mut self, operation: Operation, outcome: &'static str) {
+        *self.0.entry((operation, outcome)).or_default() += 1;
+    }
+
+    pub(super) fn rows(&self) -> Vec<(&'static str, &'static str, u64)> {
+        self.0
+            .iter()
+            .map(|((operation, outcome), count)| (operation.name(), *outcome, *count))
+            .collect()
+    }
+}
+
+/// The outcome that stands for a failed request.
+pub(super) fn outcome_of(error: &RegistryError) -> &'static str {
+    match error.kind {
+        RegistryErrorKind::Unauthorized => "unauthorized",
+        RegistryErrorKind::Forbidden => "forbidden",
+        RegistryErrorKind::NotFound => "not_found",
+        RegistryErrorKind::NameTaken => "name_taken",
+        RegistryErrorKind::Invalid => "invalid",
+        RegistryErrorKind::Limited => "limited",
+        RegistryErrorKind::Server => "server",
+        RegistryErrorKind::Unreachable => "unreachable",
+    }
+}

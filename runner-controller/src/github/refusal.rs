@@ -1,0 +1,317 @@
+//! GitHub's refusals, put into words for the person who must do something about them.
+
+use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+
+use super::budget::{Limit, LimitHeaders};
+use super::operation::Operation;
+use crate::world::{RegistryError, RegistryErrorKind};
+
+/// Longest message that is kept, in characters.
+const MAX_MESSAGE: usize = 300;
+
+/// GitHub's tokens have 40 bytes and more.
+const MIN_SECRET: usize = 8;
+
+/// Messages that a 403, 404 or 422 is recognised by, and what to do about each.
+const KNOWN: &[(&str, &str)] = &[
+    (
+        "repository level self-hosted runners are disabled",
+        "the organisation forbids runners in repositories: allow them under the organisation's Settings, Actions, Runners, or point github.url at the organisation",
+    ),
+    (
+        "github actions is disabled",
+        "enable Actions in the settings of the repository or organisation",
+    ),
+    (
+        "actions has been disabled",
+        "enable Actions in the settings of the repository or organisation",
+    ),
+    (
+        "ip address is not permitted",
+        "the organisation has an IP allow list: add this host's public address to it",
+    ),
+    (
+        "ip allow list",
+        "the organisation has an IP allow list: add this host's public address to it",
+    ),
+    (
+        "saml",
+        "authorise the token for the organisation's single sign-on, or use an app's token",
+    ),
+    (
+        "account was suspended",
+        "the account or app behind the token is suspended: use another one",
+    ),
+    (
+        "max limit of",
+        "the runner group is full: remove offline runners (cleanup-github-runners), or use another group",
+    ),
+    (
+        "archived",
+        "the repository is archived and runs no jobs: un-archive it or point github.url elsewhere",
+    ),
+];
+
+/// What permission each scope needs, when GitHub does not say it.
+const PERMISSIONS: &str = "the token needs `Administration: write` of the repository, or `Self-hosted runners: write` of the organisation (classic tokens: `repo`, `admin:org`)";
+
+/// GitHub's error body; every part may be missing.
+#[derive(Debug, Default, Deserialize)]
+struct Body {
+    #[serde(default)]
+    message: Option<String>,
+    #[serde(default)]
+    errors: Option<serde_json::Value>,
+}
+
+/// Words that advice is made of.
+#[derive(Debug, Clone)]
+pub(super) struct Context {
+    /// The file to write a new token to.
+    pub(super) token_file: String,
+    /// `owner/repo` or the organisation.
+    pub(super) scope: String,
+    /// The token, which must not come back out in a message.
+    pub(super) token: super::Token,
+}
+
+impl Context {
+    /// A bounded single line without control characters and without the token.
+    pub(super) fn clean(&self, text: &str) -> String {
+        let token = self.token.expose();
+        // A shorter one is no secret, and would be found in every other word.
+        let text = if token.len() >= MIN_SECRET {
+            text.replace(token, "[token]")
+        } else {
+            text.to_owned()
+        };
+        let mut clean = String::new();
+        for word in text.split(|c: char| c.is_whitespace() || c.is_control()) {
+            if !word.is_empty() {
+                if !clean.is_empty() {
+                    clean.push(' ');
+                }
+                clean.push_str(word);
+            }
+        }
+        if let Some((end, _)) = clean.char_indices().nth(MAX_MESSAGE) {
+            clean.truncate(end);
+            clean.push('…');
+        }
+        clean
+    }
+}
+
+/// Which limit a refusal announces. A 403 is read before it is believed to be one: most are
+/// permissions, and waiting for those helps nobody.
+pub(super) fn limit_of(status: StatusCode, headers: &LimitHeaders, body: &[u8]) -> Limit {
+    let message = message_of(body).to_ascii_lowercase();
+    let secondary = message.contains("secondary rate limit") || message.contains("abuse detection");
+    if status != StatusCode::FORBIDDEN && status != StatusCode::TOO_MANY_REQUESTS {
+        Limit::None
+    } else if secondary || headers.retry_after.is_some() {
+        Limit::Secondary
+    } else if message.contains("rate limit exceeded") {
+        Limit::Primary
+    } else if is_permission(&message) {
+        Limit::None
+    } else if headers.remaining == Some(0) {
+        Limit::Primary
+    } else if status == StatusCode::TOO_MANY_REQUESTS {
+        Limit::Secondary
+    } else {
+        Limit::None
+    }
+}
+
+/// True for refusals that stand whatever the rate-limit headers say.
+fn is_permission(lower: &str) -> bool {
+    lower.contains("resource not accessible")
+        || lower.contains("must have admin")
+        || lower.contains("bad credentials")
+        || KNOWN.iter().any(|(phrase, _)| lower.contains(phrase))
+}
+
+/// Turns an answer that is neither a success nor a 304 into an error.
+pub(super) fn translate(
+    operation: Operation,
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: &[u8],
+    limited: Option<std::time::Duration>,
+    context: &Context,
+) -> RegistryError {
+    let message = message_of(body);
+    let lower = message.to_ascii_lowercase();
+    let kind = if limited.is_some() {
+        RegistryErrorKind::Limited
+    } else {
+        kind_of(operation, status, &lower)
+    };
+    let message = if message.is_empty() {
+        let reason = status.canonical_reason().unwrap_or("no reason given");
+        format!("HTTP {}: {reason}", status.as_u16())
+    } else {
+        format!("HTTP {}: {message}", status.as_u16())
+    };
+    let retry_after = limited.or_else(|| {
+        let clock = std::time::SystemTime::now();
+        LimitHeaders::read(headers, clock).retry_after
+    });
+    RegistryError {
+        operation: operation.name(),
+        kind,
+        status: Some(status.as_u16()),
+        message: context.clean(&message),
+        advice: advice(operation, kind, status, &lower, headers, context),
+        request_id: request_id(headers),
+        retry_after,
+    }
+}
+
+fn kind_of(operation: Operation, status: StatusCode, lower: &str) -> RegistryErrorKind {
+    match status.as_u16() {
+        401 => RegistryErrorKind::Unauthorized,
+        403 => RegistryErrorKind::Forbidden,
+        404 | 410 => RegistryErrorKind::NotFound,
+        409 => match operation {
+            Operation::Mint => RegistryErrorKind::NameTaken,
+            // Not documented; a conflict with something that is going on passes.
+            Operation::List | Operation::Delete | Operation::Groups => RegistryErrorKind::Server,
+        },
+        422 if operation == Operation::Mint && lower.contains("already exists") => {
+            RegistryErrorKind::NameTaken
+        }
+        // A proxy's word that it waited too long, not GitHub's that the request is wrong.
+        408 => RegistryErrorKind::Server,
+        // A 3xx is a redirect that was not followed: the address is wrong, and tells the right one.
+        300..=499 => RegistryErrorKind::Invalid,
+        _ => RegistryErrorKind::Server,
+    }
+}
+
+fn advice(
+    operation: Operation,
+    kind: RegistryErrorKind,
+    status: StatusCode,
+    lower: &str,
+    headers: &HeaderMap,
+    context: &Context,
+) -> Option<String> {
+    let known = KNOWN.iter().find(|(phrase, _)| lower.contains(phrase));
+    let scope = &context.scope;
+    match kind {
+        RegistryErrorKind::Unauthorized => Some(format!(
+            "the token is wrong, expired or revoked: write a valid one to {} and restart runner-controller, which reads it only at its start",
+            context.token_file
+        )),
+        RegistryErrorKind::Forbidden | RegistryErrorKind::NotFound | RegistryErrorKind::Invalid
+            if let Some((_, what)) = known =>
+        {
+            Some((*what).to_owned())
+        }
+        RegistryErrorKind::Forbidden => Some(needed_permissions(headers, context)),
+        RegistryErrorKind::NotFound => Some(match operation {
+            Operation::Mint | Operation::List | Operation::Groups => format!(
+                "there is no {scope}, or the token may not see its runners: check github.url and github.api_url; {}",
+                needed_permissions(headers, context)
+            ),
+            Operation::Delete => "there is no such runner any more".to_owned(),
+        }),
+        RegistryErrorKind::NameTaken => {
+            Some("nothing to do: the next attempt uses a new name".to_owned())
+        }
+        RegistryErrorKind::Invalid if status.is_redirection() => Some(match location(headers) {
+            Some(to) => format!(
+                "GitHub points to {}: set github.url or github.api_url to where it is now",
+                context.clean(&to)
+            ),
+            None => "set github.url or github.api_url to where it is now".to_owned(),
+        }),
+        RegistryErrorKind::Invalid => match operation {
+            Operation::Mint => {
+                Some("check the pool's labels, runner_group and work_folder".to_owned())
+            }
+            Operation::List | Operation::Delete | Operation::Groups => {
+                Some("check github.api_url and github.api_version".to_owned())
+            }
+        },
+        RegistryErrorKind::Limited | RegistryErrorKind::Server | RegistryErrorKind::Unreachable => {
+            None
+        }
+    }
+}
+
+/// What GitHub said, in one string; for a body that is not its JSON, what that is.
+fn message_of(body: &[u8]) -> String {
+    if let Ok(Body { message, errors }) = serde_json::from_slice(body) {
+        let mut parts: Vec<String> = message.into_iter().collect();
+        match errors {
+            Some(serde_json::Value::Array(list)) => {
+                parts.extend(list.iter().take(5).map(detail));
+            }
+            Some(serde_json::Value::String(text)) => parts.push(text),
+            // Other shapes are not documented.
+            Some(
+                serde_json::Value::Null
+                | serde_json::Value::Bool(_)
+                | serde_json::Value::Number(_)
+                | serde_json::Value::Object(_),
+            )
+            | None => {}
+        }
+        return parts.join("; ");
+    }
+    let text = String::from_utf8_lossy(&body[..body.len().min(4096)]);
+    let lower = text.to_ascii_lowercase();
+    if !lower.contains("<html") && !lower.contains("<!doctype") {
+        return text.trim().to_owned();
+    }
+    // A proxy's page; its title is the one line worth keeping. Offsets agree, as only ASCII
+    // letters were changed.
+    let title = lower.find("<title>").map(|at| at + "<title>".len());
+    match title.and_then(|start| Some((start, start + lower[start..].find("</title>")?))) {
+        Some((start, end)) => format!("a web page, \"{}\"", text[start..end].trim()),
+        None => "a web page".to_owned(),
+    }
+}
+
+/// One entry of `errors`: a string, or an object with `message`, or with `field` and `code`.
+fn detail(error: &serde_json::Value) -> String {
+    let part = |name: &str| error.get(name).and_then(serde_json::Value::as_str);
+    if let Some(text) = error.as_str().or_else(|| part("message")) {
+        return text.to_owned();
+    }
+    let parts = [part("resource"), part("field"), part("code")];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
+/// `X-GitHub-Request-Id`, if it looks like one.
+pub(super) fn request_id(headers: &HeaderMap) -> Option<String> {
+    let id = headers.get("x-github-request-id")?.to_str().ok()?.trim();
+    let good = !id.is_empty() && id.len() <= 100 && id.bytes().all(|byte| byte.is_ascii_graphic());
+    good.then(|| id.to_owned())
+}
+
+/// What the token must be allowed, in GitHub's own words for this call if it told them.
+fn needed_permissions(headers: &HeaderMap, context: &Context) -> String {
+    let accepted = headers
+        .get("x-accepted-github-permissions")
+        .and_then(|value| value.to_str().ok())
+        .filter(|text| !text.trim().is_empty());
+    match accepted {
+        Some(accepted) => format!(
+            "the token needs the permission that GitHub names for this call: {}",
+            context.clean(accepted)
+        ),
+        None => PERMISSIONS.to_owned(),
+    }
+}
+
+fn location(headers: &HeaderMap) -> Option<String> {
+    Some(headers.get("location")?.to_str().ok()?.to_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,227 @@
+//! Rows to records and back.
+
+use rusqlite::{Connection, OptionalExtension, Row, named_params};
+
+use crate::pool::{
+    HostId, Invocation, Job, JobNote, Runner, RunnerId, RunnerName, SlotId, Timestamp,
+};
+use crate::world::{LifeRecord, VerdictRecord};
+
+/// `SQLite`'s integers are signed. The bits are kept, so that every id comes back as it went in.
+fn signed(number: u64) -> i64 {
+    number.cast_signed()
+}
+
+fn number(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
+    row.get::<_, i64>(column).map(i64::cast_unsigned)
+}
+
+fn maybe_number(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<u64>> {
+    let number: Option<i64> = row.get(column)?;
+    Ok(number.map(i64::cast_unsigned))
+}
+
+pub(super) fn put(connection: &Connection, life: &LifeRecord) -> rusqlite::Result<()> {
+    let note = life.job.as_ref().map(|job| &job.note);
+    let mut insert = connection.prepare_cached(
+        "INSERT OR REPLACE INTO lives VALUES (
+            :slot, :boot_id, :invocation, :phase, :since, :born, :runner_name, :runner_id,
+            :repository, :run_id, :job, :workflow, :job_since)",
+    )?;
+    insert.execute(named_params! {
+        ":slot": life.slot.to_string(),
+        ":boot_id": life.boot_id,
+        ":invocation": life.invocation.as_ref().map(Invocation::as_str),
+        ":phase": life.phase,
+        ":since": signed(life.since.millis()),
+        ":born": signed(life.born.millis()),
+        ":runner_name": life.runner.as_ref().map(|runner| runner.name.to_string()),
+        ":runner_id": life.runner.as_ref().and_then(|runner| runner.id).map(|id| signed(id.0)),
+        ":repository": note.map(|note| &note.repository),
+        ":run_id": note.map(|note| &note.run_id),
+        ":job": note.map(|note| &note.job),
+        ":workflow": note.map(|note| &note.workflow),
+        ":job_since": life.job.as_ref().map(|job| signed(job.since.millis())),
+    })?;
+    Ok(())
+}
+
+pub(super) fn lives(connection: &Connection, host: &HostId) -> rusqlite::Result<Vec<LifeRecord>> {
+    let mut select = connection.prepare_cached("SELECT * FROM lives ORDER BY slot")?;
+    let mut rows = select.query([])?;
+    let mut lives = Vec::new();
+    while let Some(row) = rows.next()? {
+        let slot: String = row.get("slot")?;
+        match life(row, &slot, host)? {
+            Ok(life) => lives.push(life),
+            Err(what) => tracing::warn!(
+                slot,
+                what,
+                "a life on record cannot be read and is left out"
+            ),
+        }
+    }
+    Ok(lives)
+}
+
+/// A life, or what of it is not ours any more: the host may have been renamed since.
+fn life(
+    row: &Row<'_>,
+    slot: &str,
+    host: &HostId,
+) -> rusqlite::Result<Result<LifeRecord, &'static str>> {
+    let Ok(slot) = slot.parse::<SlotId>() else {
+        return Ok(Err("slot"));
+    };
+    let invocation: Option<String> = row.get("invocation")?;
+    let invocation = match invocation {
+        None => None,
+        Some(text) => match Invocation::parse(&text) {
+            Some(invocation) => Some(invocation),
+            None => return Ok(Err("invocation")),
+        },
+    };
+    let name: Option<String> = row.get("runner_name")?;
+    let runner = match name {
+        None => None,
+        Some(text) => match RunnerName::parse(host, &text) {
+            Some(name) => Some(Runner {
+                id: maybe_number(row, "runner_id")?.map(RunnerId),
+                name,
+            }),
+            None => return Ok(Err("runner name")),
+        },
+    };
+    let job = match (note(row)?, maybe_number(row, "job_since_ms")?) {
+        (Some(note), Some(since)) => Some(Job {
+            note,
+            since: Timestamp::from_millis(since),
+        }),
+        (None, _) | (_, None) => None,
+    };
+    Ok(Ok(LifeRecord {
+        slot,
+        boot_id: row.get("boot_id")?,
+        invocation,
+        phase: row.get("phase")?,
+        since: Timestamp::from_millis(number(row, "since_ms")?),
+        born: Timestamp::from_millis(number(row, "born_ms")?),
+        runner,
+        job,
+    }))
+}
+
+fn note(row: &Row<'_>) -> rusqlite::Result<Option<JobNote>> {
+    let Some(repository) = row.get("job_repository")? else {
+        return Ok(None);
+    };
+    let text = |column| {
+        row.get::<_, Option<String>>(column)
+            .map(Option::unwrap_or_default)
+    };
+    Ok(Some(JobNote {
+        repository,
+        run_id: text("job_run_id")?,
+        job: text("job_name")?,
+        workflow: text("job_workflow")?,
+    }))
+}
+
+pub(super) fn remove(connection: &Connection, slot: &SlotId) -> rusqlite::Result<()> {
+    let mut delete = connection.prepare_cached("DELETE FROM lives WHERE slot = ?1")?;
+    delete.execute([slot.to_string()])?;
+    Ok(())
+}
+
+pub(super) fn add_verdict(
+    connection: &Connection,
+    verdict: &VerdictRecord,
+) -> rusqlite::Result<()> {
+    let note = verdict.job.as_ref();
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO verdicts VALUES (
+            NULL, :slot, :verdict, :runner, :runner_id, :repository, :run_id, :job, :workflow,
+            :born, :ended, :job_ms, :exit, :memory_peak, :oom_kills, :invocation)
+         ON CONFLICT (invocation) DO NOTHING",
+    )?;
+    insert.execute(named_params! {
+        ":slot": verdict.slot.to_string(),
+        ":verdict": verdict.verdict,
+        ":runner": verdict.runner,
+        ":runner_id": verdict.runner_id.map(|id| signed(id.0)),
+        ":repository": note.map(|note| &note.repository),
+        ":run_id": note.map(|note| &note.run_id),
+        ":job": note.map(|note| &note.job),
+        ":workflow": note.map(|note| &note.workflow),
+        ":born": signed(verdict.born_unix_ms),
+        ":ended": signed(verdict.ended_unix_ms),
+        ":job_ms": verdict.job_ms.map(signed),
+        ":exit": verdict.exit,
+        ":memory_peak": verdict.memory_peak_bytes.map(signed),
+        ":oom_kills": signed(verdict.oom_kills),
+        ":invocation": verdict.invocation,
+    })?;
+    Ok(())
+}
+
+/// Drops all but the newest `keep` verdicts.
+pub(super) fn prune(connection: &Connection, keep: i64) -> rusqlite::Result<()> {
+    // Ids only grow, by one each, so the newest tells which is the oldest to keep.
+    let mut delete = connection
+        .prepare_cached("DELETE FROM verdicts WHERE id <= (SELECT max(id) FROM verdicts) - ?1")?;
+    delete.execute([keep])?;
+    Ok(())
+}
+
+pub(super) fn recent(
+    connection: &Connection,
+    count: usize,
+) -> rusqlite::Result<Vec<VerdictRecord>> {
+    let count = i64::try_from(count).unwrap_or(i64::MAX);
+    let mut select =
+        connection.prepare_cached("SELECT * FROM verdicts ORDER BY id DESC LIMIT ?1")?;
+    let mut rows = select.query([count])?;
+    let mut verdicts = Vec::new();
+    while let Some(row) = rows.next()? {
+        let slot: String = row.get("slot")?;
+        let Ok(slot) = slot.parse() else {
+            tracing::warn!(slot, "a verdict on record cannot be read and is left out");
+            continue;
+        };
+        verdicts.push(VerdictRecord {
+            slot,
+            verdict: row.get("verdict")?,
+            runner: row.get("runner")?,
+            runner_id: maybe_number(row, "runner_id")?.map(RunnerId),
+            job: note(row)?,
+            born_unix_ms: number(row, "born_unix_ms")?,
+            ended_unix_ms: number(row, "ended_unix_ms")?,
+            job_ms: maybe_number(row, "job_ms")?,
+            exit: row.get("exit")?,
+            memory_peak_bytes: maybe_number(row, "memory_peak_bytes")?,
+            oom_kills: number(row, "oom_kills")?,
+            invocation: row.get("invocation")?,
+        });
+    }
+    Ok(verdicts)
+}
+
+pub(super) fn setting(connection: &Connection, key: &str) -> rusqlite::Result<Option<String>> {
+    let mut select = connection.prepare_cached("SELECT value FROM settings WHERE key = ?1")?;
+    select.query_row([key], |row| row.get(0)).optional()
+}
+
+pub(super) fn set_setting(
+    connection: &Connection,
+    key: &str,
+    value: Option<&str>,
+) -> rusqlite::Result<()> {
+    match value {
+        Some(value) => connection.execute(
+            "INSERT OR REPLACE INTO settings VALUES (?1, ?2)",
+            [key, value],
+        )?,
+        None => connection.execute("DELETE FROM settings WHERE key = ?1", [key])?,
+    };
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! The tables, and which version of them a file has.
+
+use std::path::Path;
+
+use rusqlite::{Connection, ErrorCode, ffi};
+
+use super::StoreError;
+
+/// The statements that lead from each schema to the next. `user_version` counts how many of them
+/// a file has seen; published ones are never changed, only followed by others.
+const STEPS: &[&str] = &["
+    CREATE TABLE lives (
+        slot TEXT PRIMARY KEY,
+        boot_id TEXT NOT NULL,
+        invocation TEXT,
+        phase TEXT NOT NULL,
+        since_ms INTEGER NOT NULL,
+        born_ms INTEGER NOT NULL,
+        runner_name TEXT,
+        runner_id INTEGER,
+        job_repository TEXT,
+        job_run_id TEXT,
+        job_name TEXT,
+        job_workflow TEXT,
+        job_since_ms INTEGER
+    ) STRICT;
+    CREATE TABLE verdicts (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        slot TEXT NOT NULL,
+        verdict TEXT NOT NULL,
+        runner TEXT,
+        runner_id INTEGER,
+        job_repository TEXT,
+        job_run_id TEXT,
+        job_name TEXT,
+        job_workflow TEXT,
+        born_unix_ms INTEGER NOT NULL,
+        ended_unix_ms INTEGER NOT NULL,
+        job_ms INTEGER,
+        exit TEXT,
+        memory_peak_bytes INTEGER,
+        oom_kills INTEGER NOT NULL,
+        invocation TEXT UNIQUE
+    ) STRICT;
+    CREATE TABLE settings (
+        key TEXT PRIMARY KEY,
+        value TEXT NOT NULL
+    ) STRICT;
+"];
+
+/// The newest schema.
+const KNOWN: i64 = STEPS.len().cast_signed() as i64;
+
+/// Checks the file, and brings it to the newest schema.
+pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    let version: i64 = connection
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .map_err(failed("read the schema number"))?;
+    let newer = || StoreError::NewerSchema {
+        path: path.to_owned(),
+        found: version,
+        known: KNOWN,
+    };
+    if version > KNOWN {
+        return Err(newer());
+    }
+    let done = usize::try_from(version).map_err(|_| newer())?;
+    check(connection).map_err(failed("check what is"))?;
+    if version == KNOWN {
+        return Ok(());
+    }
+    upgrade(connection, &STEPS[done..]).map_err(failed("make tables"))
+}
+
+fn upgrade(connection: &mut Connection, steps: &[&str]) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    for step in steps {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "user_version", KNOWN)?;
+    transaction.commit()
+}
+
+/// A damaged page would otherwise be found on the day it is read. Some milliseconds for a file
+/// that is as long as ours get.
+fn check(connection: &Connection) -> rusqlite::Result<()> {
+    let verdict: String = connection.pragma_query_value(None, "quick_check", |row| row.get(0))?;
+    if verdict == "ok" {
+        return Ok(());
+    }
+    Err(rusqlite::Error::SqliteFailure(
+        ffi::Error {
+            code: ErrorCode::DatabaseCorrupt,
+            extended_code: ffi::SQLITE_CORRUPT,
+        },
+        Some(verdict),
+    ))
+}
+
+fn failed(operation: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
+    move |source| StoreError::Sqlite { operation, source }
+}

@@ -1,0 +1,343 @@
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use super::*;
+use crate::pool::{Invocation, Job, JobNote, Runner, RunnerId, RunnerName, Timestamp};
+
+fn host() -> HostId {
+    "fuzz-a".parse().unwrap()
+}
+
+fn file() -> (TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state").join("records.sqlite");
+    (dir, path)
+}
+
+fn open(path: &Path) -> Store {
+    let (store, warning) = Store::open(path, host()).unwrap();
+    assert_eq!(warning, None);
+    store
+}
+
+fn slot(text: &str) -> SlotId {
+    text.parse().unwrap()
+}
+
+fn full_life(text: &str) -> LifeRecord {
+    LifeRecord {
+        slot: slot(text),
+        boot_id: "8f5c".into(),
+        invocation: Invocation::parse(&"a1".repeat(16)),
+        phase: "busy".into(),
+        since: Timestamp::from_millis(7_000),
+        born: Timestamp::from_millis(1_000),
+        runner: Some(Runner {
+            // Beyond 32 bits, and beyond what a signed column would hold as a number.
+            id: Some(RunnerId(u64::MAX)),
+            name: RunnerName::new(host(), slot(text), 0xbeef),
+        }),
+        job: Some(Job {
+            note: JobNote {
+                repository: "acme/widgets".into(),
+                run_id: "17".into(),
+                job: "build".into(),
+                workflow: "CI 'quoted'".into(),
+            },
+            since: Timestamp::from_millis(6_500),
+        }),
+    }
+}
+
+fn bare_life(text: &str) -> LifeRecord {
+    LifeRecord {
+        invocation: None,
+        runner: None,
+        job: None,
+        ..full_life(text)
+    }
+}
+
+fn verdict(text: &str, invocation: Option<&str>, ended: u64) -> VerdictRecord {
+    VerdictRecord {
+        slot: slot(text),
+        verdict: "job_done".into(),
+        runner: Some(format!("fuzz-a-{text}-0000beef")),
+        runner_id: Some(RunnerId(1 << 40)),
+        job: Some(full_life(text).job.unwrap().note),
+        born_unix_ms: 1,
+        ended_unix_ms: ended,
+        job_ms: Some(3),
+        exit: Some("exit 0".into()),
+        memory_peak_bytes: None,
+        oom_kills: 0,
+        invocation: invocation.map(str::to_owned),
+    }
+}
+
+#[tokio::test]
+async fn lives_come_back_as_they_were_put() {
+    let (_dir, path) = file();
+    let store = open(&path);
+    let nameless_id = LifeRecord {
+        runner: Some(Runner {
+            id: None,
+            name: RunnerName::new(host(), slot("ci-3"), 1),
+        }),
+        ..bare_life("ci-3")
+    };
+    for life in [full_life("ci-2"), bare_life("ci-1"), nameless_id.clone()] {
+        store.put(life).await.unwrap();
+    }
+    drop(store);
+    let lives = open(&path).load().await.unwrap();
+    assert_eq!(lives, [bare_life("ci-1"), full_life("ci-2"), nameless_id]);
+}
+
+#[tokio::test]
+async fn a_slot_has_one_record() {
+    let (_dir, path) = file();
+    let store = open(&path);
+    store.put(full_life("ci-1")).await.unwrap();
+    store.put(bare_life("ci-1")).await.unwrap();
+    assert_eq!(store.load().await.unwrap(), [bare_life("ci-1")]);
+    store.remove(slot("ci-1")).await.unwrap();
+    store.remove(slot("ci-1")).await.unwrap();
+    assert_eq!(store.load().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn closing_a_life_trades_its_record_for_a_verdict() {
+    let (_dir, path) = file();
+    let store = open(&path);
+    store.put(full_life("ci-1")).await.unwrap();
+    store.put(full_life("ci-2")).await.unwrap();
+    let given = verdict("ci-1", Some("a"), 9);
+    store.close(given.clone()).await.unwrap();
+    assert_eq!(store.load().await.unwrap(), [full_life("ci-2")]);
+    assert_eq!(
+        store.recent(10).await.unwrap(),
+        std::slice::from_ref(&given)
+    );
+
+    // After a crash the same end is found again under /run.
+    let again = VerdictRecord {
+        verdict: "crashed".into(),
+        ..given.clone()
+    };
+    store.close(again).await.unwrap();
+    assert_eq!(store.recent(10).await.unwrap(), [given]);
+    // Lives that never got an invocation are all different.
+    store.close(verdict("ci-1", None, 10)).await.unwrap();
+    store.close(verdict("ci-1", None, 11)).await.unwrap();
+    assert_eq!(store.recent(10).await.unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn verdicts_come_newest_first() {
+    let (_dir, path) = file();
+    let store = open(&path);
+    // Wall-clock time may run backwards, so the order of the calls counts.
+    for ended in [5, 4, 6] {
+        store.close(verdict("ci-1", None, ended)).await.unwrap();
+    }
+    let recent = store.recent(2).await.unwrap();
+    assert_eq!(
+        recent.iter().map(|v| v.ended_unix_ms).collect::<Vec<_>>(),
+        [6, 4]
+    );
+    assert_eq!(store.recent(usize::MAX).await.unwrap().len(), 3);
+    assert_eq!(store.recent(0).await.unwrap(), []);
+}
+
+#[test]
+fn old_verdicts_are_pruned() {
+    let (_dir, path) = file();
+    let connection = try_open(&path).unwrap();
+    for ended in 0..5 {
+        rows::add_verdict(&connection, &verdict("ci-1", None, ended)).unwrap();
+        rows::prune(&connection, 3).unwrap();
+    }
+    let kept = rows::recent(&connection, 10).unwrap();
+    assert_eq!(
+        kept.iter().map(|v| v.ended_unix_ms).collect::<Vec<_>>(),
+        [4, 3, 2]
+    );
+}
+
+#[tokio::test]
+async fn settings_are_kept_replaced_and_dropped() {
+    let (_dir, path) = file();
+    let store = open(&path);
+    assert_eq!(store.setting("drain").await.unwrap(), None);
+    for value in ["ci", "all"] {
+        store
+            .set_setting("drain", Some(value.into()))
+            .await
+            .unwrap();
+    }
+    drop(store);
+    let store = open(&path);
+    assert_eq!(
+        store.setting("drain").await.unwrap().as_deref(),
+        Some("all")
+    );
+    store.set_setting("drain", None).await.unwrap();
+    assert_eq!(store.setting("drain").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn calls_take_effect_in_the_order_they_were_begun() {
+    let (_dir, path) = file();
+    let store = open(&path);
+    let writes = (0..200).map(|n| store.set_setting("n", Some(n.to_string())));
+    // Polled in order, so begun in order, and all waiting at once: more than the queue holds.
+    let done = futures_util::future::join_all(writes);
+    let (done, last) = tokio::join!(done, store.setting("n"));
+    assert!(done.iter().all(Result::is_ok));
+    assert_eq!(last.unwrap().as_deref(), Some("199"));
+}
+
+#[tokio::test]
+async fn a_cancelled_write_is_written() {
+    let (_dir, path) = file();
+    let store = open(&path);
+    let write = store.set_setting("k", Some("v".into()));
+    // Polled once: begun, and nobody waits for it any more.
+    let _ = futures_util::FutureExt::now_or_never(write);
+    assert_eq!(store.setting("k").await.unwrap().as_deref(), Some("v"));
+}
+
+#[tokio::test]
+async fn records_of_another_host_or_spelling_are_left_out() {
+    let (_dir, path) = file();
+    let store = open(&path);
+    store.put(full_life("ci-1")).await.unwrap();
+    store.put(bare_life("ci-2")).await.unwrap();
+    drop(store);
+    let (renamed, _) = Store::open(&path, "fuzz".parse().unwrap()).unwrap();
+    assert_eq!(renamed.load().await.unwrap(), [bare_life("ci-2")]);
+    let other = Connection::open(&path).unwrap();
+    other
+        .execute("UPDATE lives SET slot = 'ci-007' WHERE slot = 'ci-2'", [])
+        .unwrap();
+    assert_eq!(renamed.load().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_set_aside_and_a_new_one_begun() {
+    let (_dir, path) = file();
+    let aside = |n| path.with_file_name(format!("records.sqlite.corrupt-{n}"));
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(aside(1), "from an earlier time").unwrap();
+    std::fs::write(&path, "this is no database, however it may be read").unwrap();
+
+    let (store, warning) = Store::open(&path, host()).unwrap();
+    assert!(warning.unwrap().contains(aside(2).to_str().unwrap()));
+    let kept = |n| std::fs::read_to_string(aside(n)).unwrap();
+    assert!(kept(1).starts_with("from") && kept(2).starts_with("this"));
+    store.put(full_life("ci-1")).await.unwrap();
+    assert_eq!(store.load().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn damage_deep_in_the_file_is_found_at_the_start() {
+    let (_dir, path) = file();
+    let connection = try_open(&path).unwrap();
+    for ended in 0..500 {
+        rows::add_verdict(&connection, &verdict("ci-1", None, ended)).unwrap();
+    }
+    // Closing writes the log back into the file.
+    drop(connection);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 8192].fill(0xaa);
+    std::fs::write(&path, bytes).unwrap();
+    let (store, warning) = Store::open(&path, host()).unwrap();
+    assert!(warning.unwrap().contains("damaged"));
+    assert_eq!(store.recent(1).await.unwrap(), []);
+}
+
+#[test]
+fn a_newer_schema_is_refused_and_left_alone() {
+    let (_dir, path) = file();
+    drop(try_open(&path).unwrap());
+    let newer = Connection::open(&path).unwrap();
+    newer.pragma_update(None, "user_version", 99).unwrap();
+    drop(newer);
+    let error = Store::open(&path, host()).unwrap_err();
+    assert!(matches!(error, StoreError::NewerSchema { found: 99, .. }));
+    assert!(error.to_string().contains("move the file away"), "{error}");
+    assert!(!error.is_transient());
+    assert!(path.exists());
+}
+
+#[test]
+fn the_file_is_ours_alone() {
+    let (_dir, path) = file();
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, "").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let _store = open(&path);
+    for suffix in ["", "-wal", "-shm"] {
+        let file = path.with_file_name(format!("records.sqlite{suffix}"));
+        let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{}", file.display());
+    }
+}
+
+#[test]
+fn a_place_that_cannot_be_written_is_an_error_with_its_path() {
+    let (dir, path) = file();
+    if nix::unistd::geteuid().is_root() {
+        // Root writes to read-only directories; not even root makes a directory in a file.
+        std::fs::write(path.parent().unwrap(), "").unwrap();
+    } else {
+        let read_only = std::fs::Permissions::from_mode(0o555);
+        std::fs::set_permissions(dir.path(), read_only).unwrap();
+    }
+    let error = Store::open(&path, host()).unwrap_err();
+    assert!(matches!(error, StoreError::Open { .. }), "{error:?}");
+    assert!(error.to_string().contains(path.to_str().unwrap()));
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[tokio::test]
+async fn a_full_disk_is_an_error_that_passes() {
+    let (_dir, path) = file();
+    let store = open(&path);
+    let limit = |pages: i64| {
+        store.call("limit pages", move |connection| {
+            connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
+        })
+    };
+    limit(1).await.unwrap();
+    let huge = "x".repeat(1 << 20);
+    let error = store
+        .set_setting("k", Some(huge.clone()))
+        .await
+        .unwrap_err();
+    assert!(error.is_transient(), "{error:?}");
+    // The store goes on, and so does the next write once there is room.
+    assert_eq!(store.setting("k").await.unwrap(), None);
+    limit(1 << 20).await.unwrap();
+    store.set_setting("k", Some(huge)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_turned_read_only_is_an_error_and_no_panic() {
+    let (_dir, path) = file();
+    let store = open(&path);
+    store
+        .call("turn read-only", |connection| {
+            connection.pragma_update(None, "query_only", true)
+        })
+        .await
+        .unwrap();
+    let error = store.close(verdict("ci-1", None, 1)).await.unwrap_err();
+    assert_eq!(error.to_string(), "cannot keep a verdict in the records");
+    assert!(!error.is_transient());
+    assert_eq!(store.recent(1).await.unwrap(), []);
+}

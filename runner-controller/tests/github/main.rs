@@ -1,0 +1,57 @@
+//! The room `github` against two servers: the stand-in GitHub, which is strict, and a scripted
+//! one, which says what no honest GitHub would.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that unwraps fails with the line it stands on; clippy.toml knows only #[test] functions"
+)]
+
+mod scripted;
+mod standin;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use runner_controller::config::{self, Scope};
+use runner_controller::github::{GitHub, Token};
+use runner_controller::pool::{HostId, RunnerName};
+use runner_controller::world::MintRequest;
+
+fn repository() -> Scope {
+    Scope::Repository {
+        owner: "acme".into(),
+        repo: "widgets".into(),
+    }
+}
+
+fn organization() -> Scope {
+    Scope::Organization { org: "acme".into() }
+}
+
+/// Long enough for a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn connect(api_url: &str, token: &str, scope: Scope, timeout: Duration) -> GitHub {
+    let config = config::GitHub {
+        scope,
+        api_url: api_url.parse().unwrap(),
+        api_version: "2022-11-28".into(),
+        token_file: PathBuf::from("/etc/runner-controller/token"),
+        timeout,
+    };
+    GitHub::new(&config, Token::new(token).unwrap()).unwrap()
+}
+
+fn host() -> HostId {
+    "fuzz".parse().unwrap()
+}
+
+/// A request under a name that only this `dice` gives.
+fn request(dice: u32) -> MintRequest {
+    MintRequest {
+        name: RunnerName::new(host(), "ci-1".parse().unwrap(), dice),
+        labels: vec!["self-hosted".into(), "ci".into()],
+        runner_group: "default".into(),
+        work_folder: "/var/lib/github-runner/_work".into(),
+    }
+}

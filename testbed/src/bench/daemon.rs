@@ -1,0 +1,260 @@
+//! What the daemon costs: calls to GitHub, memory, time of the processor.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::figures::{Figure, Teller};
+use super::{SOON, begin, settle};
+use crate::bed::note;
+use crate::config::Config;
+use crate::lab::{DAEMON, Lab};
+use crate::sim::NewJob;
+use crate::wait::{Seen, wait_until};
+
+/// How often the daemon compares everything in full.
+const RECONCILE: Duration = Duration::from_mins(1);
+
+/// Quick jobs over four slots of one pool, then nothing.
+pub(super) fn many_jobs(lab: &Lab, count: usize, idle: Duration) -> Result<Vec<Figure>> {
+    let config = Config::small(lab.sim().api_url()).with("ci", |pool| {
+        pool.min_idle = 2;
+        pool.min_spare = 2;
+        pool.max_runners = 4;
+    });
+    begin(lab, &config)?;
+    // From here on, so that what the first two runners cost is not in the way of what a job costs.
+    lab.sim().request("POST", "/_sim/stats/reset", None)?;
+    note(&format!("{count} quick jobs over 4 slots"));
+    let start = Instant::now();
+    let jobs: Vec<NewJob> = (1..=count)
+        .map(|number| NewJob::new(&format!("quick-{number}"), "ci", "true"))
+        .collect();
+    lab.sim().queue_all(&jobs)?;
+    wait_until("all jobs to be over", Duration::from_mins(15), || {
+        let jobs = lab.sim().jobs()?;
+        let done = jobs
+            .iter()
+            .filter(|job| job.conclusion.as_deref() == Some("success"))
+            .count();
+        Ok(if done == count {
+            Seen::Done(())
+        } else {
+            Seen::NotYet(format!("{done} of {count} succeeded"))
+        })
+    })?;
+    settle(lab, &config)?;
+    let busy = start.elapsed();
+    let working = calls(lab)?;
+    let process = Process::find(lab)?;
+    let rss = process.rss_megabytes()?;
+
+    note(&format!("nothing to do for {} s", idle.as_secs()));
+    lab.sim().request("POST", "/_sim/stats/reset", None)?;
+    let (start, before) = (Instant::now(), process.cpu()?);
+    // Not a wait for a state: the time itself is what is looked at.
+    wait_until("the time to pass", idle + SOON, || {
+        Ok(if start.elapsed() >= idle {
+            Seen::Done(())
+        } else {
+            Seen::NotYet(String::new())
+        })
+    })?;
+    let (elapsed, spent) = (start.elapsed(), process.cpu()?.saturating_sub(before));
+    let resting = calls(lab)?;
+    let share = spent.as_secs_f64() / elapsed.as_secs_f64() * 100.0;
+    #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
+    let per_job = (working.mint + working.delete + working.other) as f64 / count as f64;
+    let reconciles = |time: Duration| time.as_secs_f64() / RECONCILE.as_secs_f64();
+    #[expect(clippy::cast_precision_loss, reason = "a few")]
+    let lists = |calls: &Calls, time: Duration| calls.list as f64 / reconciles(time).ceil();
+    Ok(vec![
+        Figure::plain(
+            "mints and deletes per job",
+            "calls",
+            Teller::StandIn,
+            vec![per_job],
+        )
+        .at_most(1.05, ""),
+        Figure::plain(
+            "lists per reconcile, at work",
+            "calls",
+            Teller::StandIn,
+            vec![lists(&working, busy)],
+        )
+        .at_most(1.0, ""),
+        Figure::plain(
+            "lists per reconcile, idle",
+            "calls",
+            Teller::StandIn,
+            vec![lists(&resting, elapsed)],
+        )
+        .at_most(1.0, ""),
+        Figure::plain(
+            "unconditional lists, idle",
+            "calls",
+            Teller::StandIn,
+            vec![resting.unconditional()],
+        )
+        .at_most(0.0, ""),
+        Figure::plain(
+            "jobs per minute over 4 slots",
+            "jobs",
+            Teller::StandIn,
+            vec![per_minute(count, busy)],
+        ),
+        Figure::plain(
+            "daemon's resident memory after the jobs",
+            "MB",
+            Teller::Kernel,
+            vec![rss],
+        )
+        .at_most(20.0, ""),
+        Figure::plain(
+            "daemon's share of a core, idle",
+            "%",
+            Teller::Kernel,
+            vec![share],
+        )
+        .at_most(0.2, ""),
+    ])
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a few hundred")]
+fn per_minute(count: usize, time: Duration) -> f64 {
+    count as f64 / time.as_secs_f64() * 60.0
+}
+
+/// REST calls, by the stand-in's count.
+struct Calls {
+    mint: u64,
+    delete: u64,
+    list: u64,
+    conditional: u64,
+    /// Whatever else is called at GitHub, and should not be.
+    other: u64,
+}
+
+impl Calls {
+    #[expect(clippy::cast_precision_loss, reason = "a few")]
+    fn unconditional(&self) -> f64 {
+        self.list.saturating_sub(self.conditional) as f64
+    }
+}
+
+fn calls(lab: &Lab) -> Result<Calls> {
+    let stats: Value = lab.sim().get("/_sim/stats")?;
+    let of = |endpoint: &str| {
+        let by_status = stats["calls"][endpoint].as_object();
+        by_status.map_or(0, |by_status| {
+            by_status.values().filter_map(Value::as_u64).sum()
+        })
+    };
+    let requests = stats["requests"].as_array().into_iter().flatten();
+    let conditional = requests
+        .filter(|request| request["endpoint"] == "list" && request["conditional"] == true)
+        .count();
+    Ok(Calls {
+        mint: of("mint"),
+        delete: of("delete"),
+        list: of("list"),
+        conditional: conditional as u64,
+        other: of("get") + of("groups") + of("rate_limit") + of("meta") + of("unknown"),
+    })
+}
+
+/// The daemon's process, seen from outside the host.
+struct Process<'a> {
+    lab: &'a Lab,
+    pid: String,
+    cgroup: String,
+}
+
+impl<'a> Process<'a> {
+    fn find(lab: &'a Lab) -> Result<Self> {
+        Ok(Self {
+            lab,
+            pid: lab.show(DAEMON, "MainPID")?,
+            cgroup: lab.show(DAEMON, "ControlGroup")?,
+        })
+    }
+
+    fn rss_megabytes(&self) -> Result<f64> {
+        let status = self
+            .lab
+            .host()
+            .run(&["cat", &format!("/proc/{}/status", self.pid)])?;
+        let kilobytes: u64 = field(&status, "VmRSS:").context("the daemon has no memory")?;
+        Ok(megabytes(kilobytes * 1024))
+    }
+
+    /// By the cgroup, to the microsecond: the process's own account has steps of 10 ms.
+    fn cpu(&self) -> Result<Duration> {
+        let text = self
+            .lab
+            .host()
+            .run(&["cat", &format!("/sys/fs/cgroup{}/cpu.stat", self.cgroup)])?;
+        field(&text, "usage_usec")
+            .map(Duration::from_micros)
+            .context("the daemon's cgroup has no account")
+    }
+}
+
+/// The number behind a name in a file of the kernel's.
+fn field(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| {
+        line.strip_prefix(name)?
+            .split_whitespace()
+            .next()?
+            .parse()
+            .ok()
+    })
+}
+
+/// Bytes as MB, 10^6.
+#[expect(clippy::cast_precision_loss, reason = "sizes of programs")]
+pub(super) fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
+
+/// How many processes wanted to run, on average over the last minute.
+pub(super) fn load() -> Result<f64> {
+    let text = fs::read_to_string("/proc/loadavg")?;
+    text.split(' ')
+        .next()
+        .and_then(|load| load.parse().ok())
+        .context("/proc/loadavg is empty")
+}
+
+/// What this machine is.
+pub(super) fn machine() -> Result<Value> {
+    let cpus = fs::read_to_string("/proc/cpuinfo")?;
+    let model = cpus
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(':'))
+        .map_or("unknown", |(_, model)| model.trim());
+    let memory = fs::read_to_string("/proc/meminfo")?;
+    Ok(json!({
+        "cpu": model,
+        "cores": std::thread::available_parallelism()?.get(),
+        "memory_mb": field(&memory, "MemTotal:").map(|kilobytes| megabytes(kilobytes * 1024)),
+        "kernel": fs::read_to_string("/proc/sys/kernel/osrelease")?.trim(),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_found_behind_its_name() {
+        assert_eq!(
+            field("usage_usec 4711\nuser_usec 3\n", "usage_usec"),
+            Some(4711)
+        );
+        assert_eq!(field("VmRSS:\t   15040 kB\n", "VmRSS:"), Some(15040));
+        assert_eq!(field("", "VmRSS:"), None);
+    }
+}

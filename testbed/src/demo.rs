@@ -1,0 +1,172 @@
+//! `cargo demo`: the main job, before your eyes. Twenty jobs on two pools of a real host, a table
+//! of where they ran, and what that proves.
+
+mod account;
+mod claims;
+mod jobs;
+mod watch;
+
+use std::fs;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::{SysconfVar, sysconf};
+
+use crate::bed::{Bed, note};
+use crate::binaries::{Binaries, CONTROLLER, Profile};
+use crate::config::{Config, Pool};
+use crate::journal;
+use crate::lab::{DAEMON, Lab};
+use crate::supervise;
+
+use account::Ran;
+use watch::seconds;
+
+/// What the caller may choose.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Leave the host up, with its pools refilled, and say how to look around.
+    pub keep: bool,
+    /// How our programs are built.
+    pub profile: Profile,
+}
+
+/// Seconds since the command was entered.
+#[derive(Debug, Clone, Copy)]
+struct Clock {
+    entered: Instant,
+    entered_unix_ms: u64,
+}
+
+/// Runs the demo; true if every claim holds.
+pub fn demo(options: Options) -> Result<bool> {
+    let clock = Clock::since_enter()?;
+    let bed = Bed::open()?;
+    note("building our programs");
+    let binaries = Binaries::build(options.profile)?;
+    let lab = Lab::up(&bed, binaries)?;
+    lab.reset()?;
+    let config = config(lab.sim().api_url());
+    lab.install(&config)?;
+    let mark = journal::mark(lab.host())?;
+    lab.sim().queue_all(&jobs::all())?;
+    note("20 jobs are queued, the daemon starts");
+    lab.start()?;
+
+    let jobs = watch::jobs(&lab, &clock)?;
+    let alive = claims::settled(&lab, &config);
+    let working = claims::calls(&lab)?;
+    let daemon = claims::daemon_process(&lab)?;
+    let drain = claims::drain(&lab);
+    let drained = claims::calls(&lab)?;
+
+    let spans = journal::spans(&journal::since(lab.host(), &mark, "runner-*@*.service")?);
+    let said = journal::since(lab.host(), &mark, DAEMON)?;
+    let ran = account::lives(jobs, &spans, &said);
+    println!("\n{}", account::table(&ran));
+    println!("{}\n", clock.first_job(&ran));
+    let claims = [
+        claims::done(&ran),
+        claims::different(&ran),
+        alive,
+        claims::isolated(&ran),
+        drain,
+        claims::calls_per_job(&ran, &config, &working, &drained),
+        claims::turnaround(&ran),
+        daemon,
+    ];
+    for claim in &claims {
+        println!("{} {}", if claim.holds { '✓' } else { '✗' }, claim.text);
+    }
+    let holds = claims.iter().all(|claim| claim.holds);
+    if !holds {
+        println!("\n{}", lab.account());
+    }
+    if options.keep {
+        lab.host().run(&[CONTROLLER, "undrain"])?;
+        println!("{LOOK_AROUND}");
+    }
+    Ok(holds)
+}
+
+/// Printed by `--keep`.
+const LOOK_AROUND: &str = "
+The host stays up, with its pools refilled. In it:
+  cargo run -qp testbed -- host exec runner-controller status
+  cargo run -qp testbed -- host exec journalctl -fu runner-controller
+  cargo run -qp testbed -- host exec journalctl -M ci-1 -fu github-runner
+  cargo run -qp testbed -- host exec machinectl list
+  cargo run -qp testbed -- host shell
+Take it down:
+  cargo run -qp testbed -- host down";
+
+/// Four slots in two pools: small quick jobs in memory, and compiles on disk.
+fn config(api_url: &str) -> Config {
+    let mut config = Config::small(api_url);
+    config.pools.push(Pool {
+        layer: "disk",
+        layer_size: "4 GiB".into(),
+        ..Pool::new("big", 2)
+    });
+    config
+}
+
+impl Clock {
+    /// Cargo becomes us, and a shell starts it when enter is pressed: so this is when our process,
+    /// or the one that supervises it, was started. Compiling the testbed itself is part of it.
+    fn since_enter() -> Result<Self> {
+        let pid = if supervise::is_worker() {
+            nix::unistd::getppid()
+        } else {
+            nix::unistd::getpid()
+        };
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        // proc_pid_stat(5): field 22, counted behind the command's name, which may hold anything.
+        let ticks: u64 = stat
+            .rsplit_once(')')
+            .and_then(|(_, fields)| fields.split_whitespace().nth(19)?.parse().ok())
+            .context("our own process has no start time")?;
+        let per_second = sysconf(SysconfVar::CLK_TCK)?
+            .and_then(|ticks| u64::try_from(ticks).ok())
+            .unwrap_or(100);
+        let started = Duration::from_millis(ticks * 1000 / per_second);
+        let age = Duration::from(clock_gettime(ClockId::CLOCK_BOOTTIME)?).saturating_sub(started);
+        let unix = SystemTime::now()
+            .duration_since(UNIX_EPOCH)?
+            .saturating_sub(age);
+        Ok(Self {
+            entered: Instant::now()
+                .checked_sub(age)
+                .context("a clock that ran backwards")?,
+            entered_unix_ms: u64::try_from(unix.as_millis())?,
+        })
+    }
+
+    fn seconds(&self) -> f64 {
+        self.entered.elapsed().as_secs_f64()
+    }
+
+    /// Not a claim: a first run builds everything, and that takes what it takes.
+    fn first_job(&self, ran: &[Ran]) -> String {
+        match ran.iter().filter_map(|ran| ran.job.started_at).min() {
+            Some(first) => format!(
+                "The first job ran {:.1} s after enter (under 15 s is the goal for a second run).",
+                seconds(first.saturating_sub(self.entered_unix_ms))
+            ),
+            None => "No job ran.".into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn enter_was_before_now() {
+        let clock = Clock::since_enter().unwrap();
+        assert!(clock.seconds() > 0.0);
+        assert!(clock.entered_unix_ms > 1_600_000_000_000);
+    }
+}

@@ -1,0 +1,165 @@
+//! Shows the jobs while they run: a line for each that starts or ends, and at a terminal one line
+//! below them that tells what every slot does now.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::Clock;
+use crate::host::TestHost;
+use crate::lab::{Lab, RUN_DIR};
+use crate::sim::Job;
+use crate::wait::{Seen, wait_until};
+
+/// For a machine that is busy with other things.
+const LIMIT: Duration = Duration::from_mins(10);
+
+/// Follows the jobs until all are over, and returns them.
+pub(super) fn jobs(lab: &Lab, clock: &Clock) -> Result<Vec<Job>> {
+    let mut screen = Screen::new();
+    let mut known: BTreeMap<u64, String> = BTreeMap::new();
+    let done = wait_until("the jobs to be over", LIMIT, || {
+        let jobs = lab.sim().jobs()?;
+        for job in &jobs {
+            let before = known.insert(job.id, job.status.clone());
+            if before.as_ref() == Some(&job.status) {
+                continue;
+            }
+            if let Some(line) = news(job) {
+                screen.line(&format!("{:6.1} s  {line}", clock.seconds()));
+            }
+        }
+        let over = jobs.iter().filter(|job| job.status == "completed").count();
+        if over == jobs.len() {
+            return Ok(Seen::Done(jobs));
+        }
+        let now = format!(
+            "{over} of {} done · {}",
+            jobs.len(),
+            slots(lab.host(), &jobs)
+        );
+        screen.status(&now);
+        Ok(Seen::NotYet(now))
+    });
+    screen.clear();
+    done
+}
+
+fn news(job: &Job) -> Option<String> {
+    let Job { name, .. } = job;
+    let machine = super::account::machine_of(job).unwrap_or("?");
+    match job.status.as_str() {
+        "in_progress" => Some(format!("{machine:<6} runs {name}")),
+        "completed" => {
+            let end = job.conclusion.as_deref().unwrap_or("no conclusion");
+            let took = job
+                .completed_at
+                .zip(job.started_at)
+                .map_or(0.0, |(end, start)| seconds(end.saturating_sub(start)));
+            Some(format!("{machine:<6} {end} of {name} after {took:.1} s"))
+        }
+        _ => None,
+    }
+}
+
+/// Milliseconds as seconds.
+pub(super) fn seconds(millis: u64) -> f64 {
+    Duration::from_millis(millis).as_secs_f64()
+}
+
+/// What every slot does, on one line. A look that fails is no reason to stop looking.
+fn slots(host: &TestHost, jobs: &[Job]) -> String {
+    let status = match status(host) {
+        Ok(status) => status,
+        Err(error) => return format!("{error:#}"),
+    };
+    let runner = |runner: &Value| {
+        let text = |key: &str| runner[key].as_str().unwrap_or("?").to_owned();
+        let job = jobs
+            .iter()
+            .find(|job| {
+                job.status == "in_progress"
+                    && job.runner_name.as_deref() == runner["runner"].as_str()
+            })
+            .map_or(String::new(), |job| format!(" {}", job.name));
+        format!("{} {}{job}", text("machine"), text("phase"))
+    };
+    let runners: Vec<String> = status["pools"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .flat_map(|pool| pool["runners"].as_array().into_iter().flatten())
+        .map(runner)
+        .collect();
+    runners.join(" · ")
+}
+
+/// `GET /status` at the daemon's socket: what `status --json` shows, without a process for each of
+/// many looks.
+fn status(host: &TestHost) -> Result<Value> {
+    let mut stream = UnixStream::connect(host.path(&format!("{RUN_DIR}/api.sock")))
+        .context("the daemon's socket")?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.write_all(b"GET /status HTTP/1.0\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer
+        .split_once("\r\n\r\n")
+        .context("the daemon's answer is cut")?;
+    ensure!(head.contains(" 200 "), "the daemon says {head}");
+    Ok(serde_json::from_str(body)?)
+}
+
+/// Standard output, with a line at its end that is written anew if it is a terminal.
+struct Screen {
+    /// Columns of the terminal.
+    width: Option<usize>,
+}
+
+impl Screen {
+    fn new() -> Self {
+        let width = std::io::stdout()
+            .is_terminal()
+            .then(|| terminal_width().unwrap_or(80));
+        Self { width }
+    }
+
+    fn line(&mut self, text: &str) {
+        self.clear();
+        println!("{text}");
+    }
+
+    fn status(&mut self, text: &str) {
+        if let Some(width) = self.width {
+            // A line that wraps could not be written over.
+            let text: String = text.chars().take(width.saturating_sub(1)).collect();
+            print!("\r{text}\x1b[K");
+            std::io::stdout().flush().ok();
+        }
+    }
+
+    fn clear(&mut self) {
+        if self.width.is_some() {
+            print!("\r\x1b[K");
+            std::io::stdout().flush().ok();
+        }
+    }
+}
+
+fn terminal_width() -> Option<usize> {
+    let output = Command::new("stty")
+        .arg("size")
+        .stdin(Stdio::inherit())
+        .output()
+        .ok()?;
+    String::from_utf8_lossy(&output.stdout)
+        .split_whitespace()
+        .nth(1)?
+        .parse()
+        .ok()
+}
