@@ -486,7 +486,7 @@ impl Lab {
                 "systemctl",
                 "kill",
                 "--signal=KILL",
-                "--kill-whom=all",
+                "--kill-whom=main",
                 &container.unit,
             ])?;
             host.output(&["systemctl", "stop", &container.unit])?;
