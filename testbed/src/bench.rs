@@ -19,11 +19,10 @@ use serde_json::{Value, json};
 
 use crate::bed::{Bed, note};
 use crate::binaries::{self, Binaries, CONTROLLER, Profile};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::journal;
 use crate::lab::{DAEMON, Lab};
 use crate::sim::NewJob;
-use crate::wait::{Seen, wait_until};
 
 use figures::{Figure, Teller, median};
 use floor::Floor;
@@ -117,48 +116,12 @@ fn begin(lab: &Lab, config: &Config) -> Result<()> {
     )?;
     lab.host().run(&["systemctl", "daemon-reload"])?;
     lab.start()?;
-    settle(lab, config)
-}
-
-/// Waits until every pool has what is wanted of it, and nothing else.
-fn settle(lab: &Lab, config: &Config) -> Result<()> {
-    let total = |count: fn(&crate::config::Pool) -> u16| -> u64 {
-        config.pools.iter().map(|pool| u64::from(count(pool))).sum()
-    };
-    let (idle, spare) = (total(|pool| pool.min_idle), total(|pool| pool.min_spare));
-    wait_until("the pools to be as they should be", SOON, || {
-        let status = lab.status()?;
-        let phases = |phase: &str| -> u64 {
-            let pools = status["pools"].as_array().into_iter().flatten();
-            pools
-                .filter_map(|pool| pool["phases"][phase].as_u64())
-                .sum()
-        };
-        let all: u64 = [
-            "booting",
-            "spare",
-            "minting",
-            "registering",
-            "idle",
-            "busy",
-            "retiring",
-        ]
-        .map(phases)
-        .iter()
-        .sum();
-        Ok(
-            if phases("idle") == idle && phases("spare") == spare && all == idle + spare {
-                Seen::Done(())
-            } else {
-                Seen::NotYet(status["pools"].to_string())
-            },
-        )
-    })
+    lab.await_settled(SOON).map(drop)
 }
 
 fn one_pool(lab: &Lab, image: &str) -> Config {
     Config::small(lab.sim().api_url()).with("ci", |pool| {
-        pool.image = crate::config::Image::Directory(image.to_owned())
+        pool.image = config::Image::Directory(image.into());
     })
 }
 
@@ -189,14 +152,14 @@ fn lives_beside_floor(
     // Nobody's first life is measured: what it reads is not in memory yet.
     floor.live()?;
     quick_job(lab)?;
-    settle(lab, &config)?;
+    lab.await_settled(SOON)?;
     collector.take();
     let mark = journal::mark(lab.host())?;
     note(&format!("{pairs} lives beside {pairs} of the floor"));
     for _ in 0..pairs {
         floor.live()?;
         quick_job(lab)?;
-        settle(lab, &config)?;
+        lab.await_settled(SOON)?;
     }
     let (start, stop) = floor::times(&journal::spans(&journal::since(
         lab.host(),
@@ -267,13 +230,13 @@ fn handover(lab: &Lab, collector: &Collector, stamped: &Path, pairs: usize) -> R
     let config = one_pool(lab, image.path());
     begin(lab, &config)?;
     quick_job(lab)?;
-    settle(lab, &config)?;
+    lab.await_settled(SOON)?;
     collector.take();
     let mark = journal::mark(lab.host())?;
     note(&format!("{pairs} exits with a spare waiting"));
     for _ in 0..pairs {
         quick_job(lab)?;
-        settle(lab, &config)?;
+        lab.await_settled(SOON)?;
     }
     let events = happened(lab, collector, &mark)?;
     lab.reset()?;

@@ -55,11 +55,11 @@ pub fn demo(options: Options) -> Result<bool> {
     lab.start()?;
 
     let jobs = watch::jobs(&lab, &clock)?;
-    let alive = claims::settled(&lab, &config);
-    let working = claims::calls(&lab)?;
+    let alive = claims::settled(&lab);
+    let working = lab.sim().stats()?;
     let daemon = claims::daemon_process(&lab)?;
     let drain = claims::drain(&lab);
-    let drained = claims::calls(&lab)?;
+    let drained = lab.sim().stats()?;
 
     let spans = journal::spans(&journal::since(lab.host(), &mark, "runner-*@*.service")?);
     let said = journal::since(lab.host(), &mark, DAEMON)?;

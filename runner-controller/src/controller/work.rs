@@ -102,7 +102,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             };
             let outcome = match handshake.answer(&slot, minted.config).await {
                 Ok(()) => {
-                    debug!(pool = %slot.pool, slot = %slot, runner = %name, runner_id = %minted.id, "a config was delivered");
+                    debug!(pool = %slot.pool, slot = %slot, runner = %name, runner_id = %minted.id, "{slot}: a config was delivered");
                     MintOutcome::Delivered { id: minted.id }
                 }
                 Err(error) => {

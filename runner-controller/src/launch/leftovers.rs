@@ -1,5 +1,6 @@
 //! Looks for anything of ours on the host, to show that nothing remains.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -97,10 +98,13 @@ pub fn leftovers(config: &Config) -> Result<Vec<Leftover>, LaunchError> {
     {
         add(LeftoverKind::Layer, file.path().display().to_string());
     }
-    for (device, file) in loop_devices() {
-        if file.starts_with(&config.layer_dir) {
-            add(LeftoverKind::Loop, format!("/dev/{device}"));
-        }
+    let ours: Vec<String> = loop_devices()
+        .into_iter()
+        .filter(|(_, file)| file.starts_with(&config.layer_dir))
+        .map(|(device, _)| device)
+        .collect();
+    for device in mounted(&ours) {
+        add(LeftoverKind::Loop, device);
     }
     found.sort();
     Ok(found)
@@ -110,36 +114,39 @@ pub fn leftovers(config: &Config) -> Result<Vec<Leftover>, LaunchError> {
 /// Returns when all have ended and their slots are swept.
 #[must_use]
 pub fn end_units(config: &Config) -> Vec<LaunchError> {
+    match try_end_units(config) {
+        Ok(failed) => failed,
+        Err(why) => vec![why],
+    }
+}
+
+fn try_end_units(config: &Config) -> Result<Vec<LaunchError>, LaunchError> {
     let known = known_slots(config);
-    let mut failed = Vec::new();
-    let mut each = |wanted: fn(&LoadedUnit) -> bool, steps: &[&[&str]]| {
-        let units: Vec<String> = match loaded_units() {
-            Ok(units) => units
-                .into_iter()
-                .filter(|unit| known.contains(&unit.slot) && wanted(unit))
-                .map(|unit| unit.slot.unit())
-                .collect(),
-            Err(why) => {
-                failed.push(why);
-                return;
-            }
-        };
-        if units.is_empty() {
-            return;
-        }
-        for step in steps {
-            let mut command = Command::new("systemctl");
-            command.args(*step).args(&units);
-            failed.extend(layer::run(Refusal::Leftovers, &mut command).err());
-        }
+    let ours = |wanted: fn(&LoadedUnit) -> bool| -> Result<Vec<String>, LaunchError> {
+        let ours = loaded_units()?
+            .into_iter()
+            .filter(|unit| known.contains(&unit.slot) && wanted(unit));
+        Ok(ours.map(|unit| unit.slot.unit()).collect())
     };
-    // The stop waits until ExecStopPost= has swept.
-    each(
-        LoadedUnit::is_alive,
-        &[&["kill", "--signal=SIGKILL"], &["stop"]],
-    );
-    each(|unit| unit.state == "failed", &[&["reset-failed"]]);
-    failed
+    let mut failed = Vec::new();
+    let alive = ours(LoadedUnit::is_alive)?;
+    if !alive.is_empty() {
+        // The main processes alone: systemd kills the rest then, and a signal to all would hit
+        // ExecStopPost= too, which records the end and sweeps. One that is ending by itself has no
+        // main process any more, and that is fine: what counts is the stop, which waits for all.
+        let _ = systemctl(&["kill", "--kill-whom=main", "--signal=SIGKILL"], &alive);
+        failed.extend(systemctl(&["stop"], &alive).err());
+    }
+    let dead = ours(|unit| unit.state == "failed")?;
+    if !dead.is_empty() {
+        failed.extend(systemctl(&["reset-failed"], &dead).err());
+    }
+    Ok(failed)
+}
+
+fn systemctl(verb: &[&str], units: &[String]) -> Result<(), LaunchError> {
+    let mut command = Command::new("systemctl");
+    layer::run(Refusal::Leftovers, command.args(verb).args(units))
 }
 
 /// A unit of ours that systemd knows now.
@@ -197,6 +204,36 @@ fn mounts_below(mountinfo: &str, dirs: &[PathBuf]) -> Vec<PathBuf> {
         .collect()
 }
 
+/// Which of these devices are mounted in a mount namespace of any process here. Another host on the
+/// same kernel (a test host is one) may have layers at the same path; those are not ours.
+fn mounted(devices: &[String]) -> BTreeSet<String> {
+    if devices.is_empty() {
+        return BTreeSet::new();
+    }
+    let mut namespaces = BTreeSet::new();
+    let mut found = BTreeSet::new();
+    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let path = process.path();
+        // A process may end while we look; what it had mounted is gone with it or seen elsewhere.
+        let Ok(namespace) = fs::read_link(path.join("ns/mnt")) else {
+            continue;
+        };
+        if namespaces.insert(namespace) {
+            let mounts = fs::read_to_string(path.join("mountinfo")).unwrap_or_default();
+            found.extend(sources(&mounts).filter(|source| devices.iter().any(|d| d == source)));
+        }
+    }
+    found
+}
+
+/// What is mounted: the second field after the dash.
+fn sources(mountinfo: &str) -> impl Iterator<Item = String> {
+    mountinfo.lines().filter_map(|line| {
+        let (_, after) = line.split_once(" - ")?;
+        after.split(' ').nth(1).map(str::to_owned)
+    })
+}
+
 /// Loop devices in use and the files behind them.
 fn loop_devices() -> Vec<(String, PathBuf)> {
     fs::read_dir("/sys/block")
@@ -206,7 +243,7 @@ fn loop_devices() -> Vec<(String, PathBuf)> {
             let entry = entry.ok()?;
             let file = fs::read_to_string(entry.path().join("loop/backing_file")).ok()?;
             let name = entry.file_name().into_string().ok()?;
-            Some((name, PathBuf::from(file.trim())))
+            Some((format!("/dev/{name}"), PathBuf::from(file.trim())))
         })
         .collect()
 }
@@ -238,5 +275,7 @@ mod tests {
         let dirs = [PathBuf::from("/run/runner-controller/mnt")];
         let found = mounts_below(mountinfo, &dirs);
         assert_eq!(found.len(), 2);
+        let sources: Vec<String> = sources(mountinfo).collect();
+        assert_eq!(sources, ["/dev/vda", "x", "x", "x"]);
     }
 }

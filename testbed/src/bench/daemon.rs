@@ -7,11 +7,11 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::figures::{Figure, Teller};
-use super::{SOON, begin, settle};
+use super::{SOON, begin};
 use crate::bed::note;
 use crate::config::Config;
 use crate::lab::{DAEMON, Lab};
-use crate::sim::NewJob;
+use crate::sim::{NewJob, Request, Stats};
 use crate::wait::{Seen, wait_until};
 
 /// How often the daemon compares everything in full.
@@ -26,7 +26,7 @@ pub(super) fn many_jobs(lab: &Lab, count: usize, idle: Duration) -> Result<Vec<F
     });
     begin(lab, &config)?;
     // From here on, so that what the first two runners cost is not in the way of what a job costs.
-    lab.sim().request("POST", "/_sim/stats/reset", None)?;
+    lab.sim().forget_calls()?;
     note(&format!("{count} quick jobs over 4 slots"));
     let start = Instant::now();
     let jobs: Vec<NewJob> = (1..=count)
@@ -45,14 +45,14 @@ pub(super) fn many_jobs(lab: &Lab, count: usize, idle: Duration) -> Result<Vec<F
             Seen::NotYet(format!("{done} of {count} succeeded"))
         })
     })?;
-    settle(lab, &config)?;
+    lab.await_settled(SOON)?;
     let busy = start.elapsed();
-    let working = calls(lab)?;
+    let working = lab.sim().stats()?;
     let process = Process::find(lab)?;
     let rss = process.rss_megabytes()?;
 
     note(&format!("nothing to do for {} s", idle.as_secs()));
-    lab.sim().request("POST", "/_sim/stats/reset", None)?;
+    lab.sim().forget_calls()?;
     let (start, before) = (Instant::now(), process.cpu()?);
     // Not a wait for a state: the time itself is what is looked at.
     wait_until("the time to pass", idle + SOON, || {
@@ -63,13 +63,15 @@ pub(super) fn many_jobs(lab: &Lab, count: usize, idle: Duration) -> Result<Vec<F
         })
     })?;
     let (elapsed, spent) = (start.elapsed(), process.cpu()?.saturating_sub(before));
-    let resting = calls(lab)?;
+    let resting = lab.sim().stats()?;
     let share = spent.as_secs_f64() / elapsed.as_secs_f64() * 100.0;
-    #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
-    let per_job = (working.mint + working.delete + working.other) as f64 / count as f64;
-    let reconciles = |time: Duration| time.as_secs_f64() / RECONCILE.as_secs_f64();
-    #[expect(clippy::cast_precision_loss, reason = "a few")]
-    let lists = |calls: &Calls, time: Duration| calls.list as f64 / reconciles(time).ceil();
+    let jobs = number(count as u64);
+    let per_job = number(working.rest() - working.of("list")) / jobs;
+    let per_minute = jobs / busy.as_secs_f64() * 60.0;
+    let lists = |calls: &Stats, time: Duration| {
+        let reconciles = time.as_secs_f64() / RECONCILE.as_secs_f64();
+        number(calls.of("list")) / reconciles.ceil()
+    };
     Ok(vec![
         Figure::plain(
             "mints and deletes per job",
@@ -96,14 +98,14 @@ pub(super) fn many_jobs(lab: &Lab, count: usize, idle: Duration) -> Result<Vec<F
             "unconditional lists, idle",
             "calls",
             Teller::StandIn,
-            vec![resting.unconditional()],
+            vec![number(unconditional_lists(&resting))],
         )
         .at_most(0.0, ""),
         Figure::plain(
             "jobs per minute over 4 slots",
             "jobs",
             Teller::StandIn,
-            vec![per_minute(count, busy)],
+            vec![per_minute],
         ),
         Figure::plain(
             "daemon's resident memory after the jobs",
@@ -122,47 +124,9 @@ pub(super) fn many_jobs(lab: &Lab, count: usize, idle: Duration) -> Result<Vec<F
     ])
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a few hundred")]
-fn per_minute(count: usize, time: Duration) -> f64 {
-    count as f64 / time.as_secs_f64() * 60.0
-}
-
-/// REST calls, by the stand-in's count.
-struct Calls {
-    mint: u64,
-    delete: u64,
-    list: u64,
-    conditional: u64,
-    /// Whatever else is called at GitHub, and should not be.
-    other: u64,
-}
-
-impl Calls {
-    #[expect(clippy::cast_precision_loss, reason = "a few")]
-    fn unconditional(&self) -> f64 {
-        self.list.saturating_sub(self.conditional) as f64
-    }
-}
-
-fn calls(lab: &Lab) -> Result<Calls> {
-    let stats: Value = lab.sim().get("/_sim/stats")?;
-    let of = |endpoint: &str| {
-        let by_status = stats["calls"][endpoint].as_object();
-        by_status.map_or(0, |by_status| {
-            by_status.values().filter_map(Value::as_u64).sum()
-        })
-    };
-    let requests = stats["requests"].as_array().into_iter().flatten();
-    let conditional = requests
-        .filter(|request| request["endpoint"] == "list" && request["conditional"] == true)
-        .count();
-    Ok(Calls {
-        mint: of("mint"),
-        delete: of("delete"),
-        list: of("list"),
-        conditional: conditional as u64,
-        other: of("get") + of("groups") + of("rate_limit") + of("meta") + of("unknown"),
-    })
+fn unconditional_lists(stats: &Stats) -> u64 {
+    let plain = |request: &&Request| request.endpoint == "list" && !request.conditional;
+    stats.requests.iter().filter(plain).count() as u64
 }
 
 /// The daemon's process, seen from outside the host.
@@ -214,9 +178,16 @@ fn field(text: &str, name: &str) -> Option<u64> {
 }
 
 /// Bytes as MB, 10^6.
-#[expect(clippy::cast_precision_loss, reason = "sizes of programs")]
 pub(super) fn megabytes(bytes: u64) -> f64 {
-    bytes as f64 / 1e6
+    number(bytes) / 1e6
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts and sizes, far below 2^52"
+)]
+fn number(count: u64) -> f64 {
+    count as f64
 }
 
 /// How many processes wanted to run, on average over the last minute.

@@ -43,22 +43,29 @@ pub(super) enum In {
     AnotherSlot,
 }
 
+/// How the daemon's messages go on after the slot's name.
+const MESSAGES: &[(&str, Kind)] = &[
+    ("starting a container", Kind::Starting),
+    ("a spare is ready", Kind::Spare),
+    ("registering a spare", Kind::Registering),
+    ("a config was delivered", Kind::Delivered),
+    ("a job says that it started", Kind::JobStarted),
+    ("ended, ", Kind::Ended),
+];
+
 /// What the daemon said.
 pub(super) fn of_daemon(entries: &[Entry]) -> Vec<Event> {
     let event = |entry: &Entry| {
-        let kind = match entry.get("MESSAGE") {
-            "starting a container" => Kind::Starting,
-            "a spare is ready" => Kind::Spare,
-            "registering a spare" => Kind::Registering,
-            "a config was delivered" => Kind::Delivered,
-            "a job says that it started" => Kind::JobStarted,
-            "a container ended" => Kind::Ended,
-            _ => return None,
-        };
+        let slot = entry.get("SLOT");
+        let text = entry
+            .get("MESSAGE")
+            .strip_prefix(slot)?
+            .strip_prefix(": ")?;
+        let (_, kind) = MESSAGES.iter().find(|(begin, _)| text.starts_with(begin))?;
         Some(Event {
             at_us: entry.at_us,
-            slot: entry.get("SLOT").to_owned(),
-            kind,
+            slot: slot.to_owned(),
+            kind: *kind,
         })
     };
     entries.iter().filter_map(event).collect()

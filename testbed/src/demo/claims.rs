@@ -1,10 +1,9 @@
 //! What the demo claims, each checked on the live host.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use serde_json::Value;
 
 use super::account::{self, Ran};
 use super::jobs;
@@ -13,7 +12,7 @@ use crate::bed::last_lines;
 use crate::binaries::CONTROLLER;
 use crate::config::Config;
 use crate::lab::{DAEMON, Lab};
-use crate::sim::Job;
+use crate::sim::{Job, Stats};
 use crate::wait::{Seen, wait_until};
 
 /// For a state that comes by itself, on a machine that is busy with other things.
@@ -96,64 +95,40 @@ pub(super) fn isolated(ran: &[Ran]) -> Claim {
 }
 
 /// After the last job: one idle runner and one spare in each pool, by everybody's account.
-pub(super) fn settled(lab: &Lab, config: &Config) -> Claim {
-    let wanted: usize = config
-        .pools
-        .iter()
-        .map(|pool| usize::from(pool.min_idle + pool.min_spare))
-        .sum();
-    let look = || -> Result<(bool, String)> {
-        let status = lab.status()?;
+pub(super) fn settled(lab: &Lab) -> Claim {
+    let settled = wait_until("the pools to be refilled", SOON, || {
+        let status = lab.look()?;
         let units = lab.containers()?;
         let machines = lab.machines()?;
-        let mut phases: BTreeMap<String, usize> = BTreeMap::new();
-        let mut known = BTreeSet::new();
-        for runner in status["pools"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|pool| pool["runners"].as_array())
-            .flatten()
-        {
-            let text = |key: &str| runner[key].as_str().unwrap_or("?").to_owned();
-            *phases.entry(text("phase")).or_default() += 1;
-            known.insert(text("machine"));
-        }
         let active: BTreeSet<String> = units
             .iter()
             .filter(|unit| unit.state == "active")
             .map(|unit| unit.machine.clone())
             .collect();
-        let half = wanted / 2;
-        let holds = phases == BTreeMap::from([("idle".into(), half), ("spare".into(), half)])
-            && active.len() == units.len()
-            && active == machines
-            && active == known;
-        let phases: Vec<String> = phases
-            .iter()
-            .map(|(phase, count)| format!("{count} {phase}"))
+        let known: BTreeSet<String> = status
+            .runners()
+            .map(|runner| runner.machine.clone())
             .collect();
         let text = format!(
-            "none alive that should not be: {} units, {} machines, {} known to the daemon: {}",
+            "{} units, {} machines, {} known to the daemon: {} idle, {} spare",
             units.len(),
             machines.len(),
             known.len(),
-            phases.join(", ")
+            status.in_phase("idle").len(),
+            status.in_phase("spare").len()
         );
-        Ok((holds, text))
-    };
-    let settled = wait_until("the pools to be refilled", SOON, || {
-        let (holds, text) = look()?;
-        Ok(if holds {
+        let agreed = active.len() == units.len() && active == machines && active == known;
+        Ok(if status.is_settled() && agreed {
             Seen::Done(text)
         } else {
-            Seen::NotYet(text)
+            Seen::NotYet(format!("{text}; {}", status.summary()))
         })
     });
-    match settled {
-        Ok(text) => Claim::new(true, text),
-        Err(error) => Claim::new(false, format!("none alive that should not be: {error:#}")),
-    }
+    let (holds, text) = match settled {
+        Ok(text) => (true, text),
+        Err(error) => (false, format!("{error:#}")),
+    };
+    Claim::new(holds, format!("none alive that should not be: {text}"))
 }
 
 pub(super) fn drain(lab: &Lab) -> Claim {
@@ -174,48 +149,31 @@ pub(super) fn drain(lab: &Lab) -> Claim {
     }
 }
 
-/// REST calls so far, by the stand-in's count: endpoint and how often.
-pub(super) fn calls(lab: &Lab) -> Result<BTreeMap<String, u64>> {
-    let stats: Value = lab.sim().get("/_sim/stats")?;
-    let of = |endpoint: &str| {
-        stats["calls"][endpoint].as_object().map_or(0, |by_status| {
-            by_status.values().filter_map(Value::as_u64).sum()
-        })
-    };
-    Ok(["mint", "delete", "list", "get", "groups"]
-        .map(|endpoint| (endpoint.to_owned(), of(endpoint)))
-        .into())
-}
-
-/// A runner that waits was minted for a job that is still to come.
+/// `working` was counted after the last job, `drained` after the drain. A runner that waits was
+/// minted for a job that is still to come.
 pub(super) fn calls_per_job(
     ran: &[Ran],
     config: &Config,
-    working: &BTreeMap<String, u64>,
-    drained: &BTreeMap<String, u64>,
+    working: &Stats,
+    drained: &Stats,
 ) -> Claim {
-    let count = |calls: &BTreeMap<String, u64>, endpoint: &str| {
-        calls.get(endpoint).copied().unwrap_or_default()
-    };
     let jobs = ran.len() as u64;
     let waiting: u64 = config
         .pools
         .iter()
         .map(|pool| u64::from(pool.min_idle))
         .sum();
-    let spent = count(working, "mint") + count(working, "delete");
-    let for_jobs = spent.saturating_sub(waiting);
+    let (mints, deletes, lists) = (working.of("mint"), working.of("delete"), working.of("list"));
+    let others = working.rest() - mints - deletes - lists;
+    let for_jobs = (mints + deletes + others).saturating_sub(waiting);
     #[expect(clippy::cast_precision_loss, reason = "a few dozen calls")]
     let per_job = for_jobs as f64 / jobs as f64;
     Claim::new(
         for_jobs * 100 <= jobs * CALLS_PER_JOB_MAX,
         format!(
-            "{per_job:.2} GitHub calls per job: {} mints (of them {waiting} for the runners that wait) and {} deletes while they ran; \
-             beside them {} lists, and {} deletes to drain",
-            count(working, "mint"),
-            count(working, "delete"),
-            count(drained, "list"),
-            count(drained, "delete") - count(working, "delete"),
+            "{per_job:.2} GitHub calls per job: {mints} mints, of them {waiting} for the runners that wait, {deletes} deletes and \
+             {others} others; beside them {lists} lists, and {} deletes to drain",
+            drained.of("delete") - deletes,
         ),
     )
 }
@@ -271,12 +229,16 @@ pub(super) fn daemon_process(lab: &Lab) -> Result<Claim> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
     fn a_runner_that_waits_is_no_waste() {
-        let calls = |mint, delete| {
-            BTreeMap::from([("mint".to_owned(), mint), ("delete".to_owned(), delete)])
+        let stats = |mints: u64| Stats {
+            calls: BTreeMap::from([("mint".into(), BTreeMap::from([("201".into(), mints)]))]),
+            while_limited: 0,
+            requests: Vec::new(),
         };
         let job = |id: u64| Job {
             id,
@@ -293,7 +255,7 @@ mod tests {
         };
         let ran = account::lives((0..20).map(job).collect(), &[], &[]);
         let config = crate::demo::config("http://198.51.100.7:8080");
-        assert!(calls_per_job(&ran, &config, &calls(22, 0), &calls(22, 2)).holds);
-        assert!(!calls_per_job(&ran, &config, &calls(24, 0), &calls(24, 2)).holds);
+        assert!(calls_per_job(&ran, &config, &stats(22), &stats(22)).holds);
+        assert!(!calls_per_job(&ran, &config, &stats(24), &stats(24)).holds);
     }
 }

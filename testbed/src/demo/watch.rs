@@ -2,18 +2,16 @@
 //! below them that tells what every slot does now.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Read, Write};
-use std::os::unix::net::UnixStream;
+use std::io::{IsTerminal, Write};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use anyhow::Result;
 
 use super::Clock;
-use crate::host::TestHost;
-use crate::lab::{Lab, RUN_DIR};
+use crate::lab::Lab;
 use crate::sim::Job;
+use crate::status::Runner;
 use crate::wait::{Seen, wait_until};
 
 /// For a machine that is busy with other things.
@@ -38,11 +36,7 @@ pub(super) fn jobs(lab: &Lab, clock: &Clock) -> Result<Vec<Job>> {
         if over == jobs.len() {
             return Ok(Seen::Done(jobs));
         }
-        let now = format!(
-            "{over} of {} done · {}",
-            jobs.len(),
-            slots(lab.host(), &jobs)
-        );
+        let now = format!("{over} of {} done · {}", jobs.len(), slots(lab, &jobs));
         screen.status(&now);
         Ok(Seen::NotYet(now))
     });
@@ -73,46 +67,26 @@ pub(super) fn seconds(millis: u64) -> f64 {
 }
 
 /// What every slot does, on one line. A look that fails is no reason to stop looking.
-fn slots(host: &TestHost, jobs: &[Job]) -> String {
-    let status = match status(host) {
+fn slots(lab: &Lab, jobs: &[Job]) -> String {
+    let status = match lab.look() {
         Ok(status) => status,
         Err(error) => return format!("{error:#}"),
     };
-    let runner = |runner: &Value| {
-        let text = |key: &str| runner[key].as_str().unwrap_or("?").to_owned();
+    let runner = |runner: &Runner| {
+        let Runner {
+            machine,
+            phase,
+            runner,
+            ..
+        } = runner;
         let job = jobs
             .iter()
-            .find(|job| {
-                job.status == "in_progress"
-                    && job.runner_name.as_deref() == runner["runner"].as_str()
-            })
+            .find(|job| job.status == "in_progress" && job.runner_name == *runner)
             .map_or(String::new(), |job| format!(" {}", job.name));
-        format!("{} {}{job}", text("machine"), text("phase"))
+        format!("{machine} {phase}{job}")
     };
-    let runners: Vec<String> = status["pools"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .flat_map(|pool| pool["runners"].as_array().into_iter().flatten())
-        .map(runner)
-        .collect();
+    let runners: Vec<String> = status.runners().map(runner).collect();
     runners.join(" · ")
-}
-
-/// `GET /status` at the daemon's socket: what `status --json` shows, without a process for each of
-/// many looks.
-fn status(host: &TestHost) -> Result<Value> {
-    let mut stream = UnixStream::connect(host.path(&format!("{RUN_DIR}/api.sock")))
-        .context("the daemon's socket")?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    stream.write_all(b"GET /status HTTP/1.0\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let (head, body) = answer
-        .split_once("\r\n\r\n")
-        .context("the daemon's answer is cut")?;
-    ensure!(head.contains(" 200 "), "the daemon says {head}");
-    Ok(serde_json::from_str(body)?)
 }
 
 /// Standard output, with a line at its end that is written anew if it is a terminal.
