@@ -62,12 +62,14 @@ impl TestHost {
     /// The running host, or a freshly booted one. Builds what is missing first.
     pub fn up(bed: &Bed) -> Result<Self> {
         let _building = bed.lock(Lock::Build)?;
+        // A host that runs was booted from what was asked for then; its containers' image is made
+        // from what is asked for now.
+        rootfs::build_missing(bed)?;
         if let Some(host) = Self::running(bed) {
             return Ok(host);
         }
         bed.install_tools()?;
         clear(bed)?;
-        rootfs::build_missing(bed)?;
         let host = Self::boot(bed)?;
         host.make_devices()?;
         Ok(host)

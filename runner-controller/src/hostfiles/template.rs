@@ -80,7 +80,7 @@ After={firewall} systemd-tmpfiles-setup.service systemd-modules-load.service net
 Wants={firewall}
 # How often a slot may start is the daemon's plan; systemd would refuse the sixth quick job.
 StartLimitIntervalSec=0
-# How a life ended is in its record and in the journal; `systemctl --failed` is for what is wrong now.
+# How a life ended is in its record. A drained slot is not to stand in `systemctl --failed` for ever.
 CollectMode=inactive-or-failed
 
 [Service]
