@@ -54,7 +54,7 @@ fn cleanup_of_github_touches_nothing_but_its_own_dead(lab: &mut Lab) -> Result<(
     let (refused, said) = output(lab, &["cleanup-github-runners"])?;
     ensure!(!refused.status.success(), "it went ahead: {said}");
     ensure_says(&said, &dead)?;
-    ensure_says(&said, &["--yes", "2 runners"])?;
+    ensure_says(&said, &["--yes"])?;
     ensure!(
         planted(lab)?.len() == 250,
         "it deleted without being told to"
@@ -151,8 +151,8 @@ fn cleanup_of_containers_can_stay_down(lab: &mut Lab) -> Result<()> {
 }
 
 fn cleanup_of_containers_works_without_a_daemon(lab: &mut Lab) -> Result<()> {
-    let (id, _) = start_held(lab, "doomed")?;
     lab.sim().set(&json!({ "lock_ms": 1500 }))?;
+    let (id, _) = start_held(lab, "doomed")?;
     lab.kill()?;
     lab.stop()?;
     let (github, said) = output(lab, &["cleanup-github-runners", "--yes"])?;
