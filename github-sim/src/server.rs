@@ -348,11 +348,15 @@ fn made_up(
                 .announce(now + retry_after_s.unwrap_or(60) * 1000);
             rest::errors::secondary_limit(*retry_after_s)
         }
-        Action::Forbidden { message } => rest::errors::plain(StatusCode::FORBIDDEN, message)
-            .header(
-                "x-accepted-github-permissions",
-                "organization_self_hosted_runners=write",
-            ),
+        Action::Forbidden { message } => {
+            let permission = if call.path.starts_with("/orgs/") {
+                "organization_self_hosted_runners=write"
+            } else {
+                "administration=write"
+            };
+            rest::errors::plain(StatusCode::FORBIDDEN, message)
+                .header("x-accepted-github-permissions", permission)
+        }
         Action::Redirect { to, code } => {
             let status = StatusCode::from_u16(*code).unwrap_or(StatusCode::TEMPORARY_REDIRECT);
             rest::errors::plain(status, "Moved").header("location", to)

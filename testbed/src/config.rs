@@ -16,6 +16,8 @@ pub struct Config {
     pub api_url: String,
     /// How often everything is compared in full.
     pub reconcile: String,
+    /// Where disk layers are made; the default's place if it is empty.
+    pub layer_dir: String,
     /// The pools.
     pub pools: Vec<Pool>,
 }
@@ -80,6 +82,7 @@ impl Config {
             url: "https://github.com/acme/widgets".into(),
             api_url: api_url.into(),
             reconcile: "60s".into(),
+            layer_dir: String::new(),
             pools: vec![Pool::new("ci", 0)],
         }
     }
@@ -100,12 +103,18 @@ impl Config {
             url,
             api_url,
             reconcile,
+            layer_dir,
             pools,
         } = self;
+        let layer_dir = if layer_dir.is_empty() {
+            String::new()
+        } else {
+            format!("layer_dir = {layer_dir:?}\n")
+        };
         let mut text = format!(
             r#"host = "testhost"
 reconcile = "{reconcile}"
-
+{layer_dir}
 [github]
 url = "{url}"
 api_url = "{api_url}"

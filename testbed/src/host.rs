@@ -25,6 +25,8 @@ use crate::wait::{Seen, wait_until};
 
 /// Nodes for loop devices in the host; the kernel's pool is shared by all hosts of the machine.
 const LOOP_NODES: u64 = 64;
+/// Where disk layers lie in the host: on a disk, not on its overlay.
+const LAYERS: &str = "/var/lib/runner-layers";
 /// How long a boot may take on a machine that is busy.
 const BOOT_LIMIT: Duration = Duration::from_secs(90);
 /// Files that only this boot has; everything below is gone after `down`.
@@ -60,12 +62,14 @@ impl TestHost {
     /// The running host, or a freshly booted one. Builds what is missing first.
     pub fn up(bed: &Bed) -> Result<Self> {
         let _building = bed.lock(Lock::Build)?;
+        // A host that runs was booted from what was asked for then; its containers' image is made
+        // from what is asked for now.
+        rootfs::build_missing(bed)?;
         if let Some(host) = Self::running(bed) {
             return Ok(host);
         }
         bed.install_tools()?;
         clear(bed)?;
-        rootfs::build_missing(bed)?;
         let host = Self::boot(bed)?;
         host.make_devices()?;
         Ok(host)
@@ -98,6 +102,13 @@ impl TestHost {
     #[must_use]
     pub fn path(&self, inner: &str) -> PathBuf {
         self.root().join(inner.trim_start_matches('/'))
+    }
+
+    /// Where disk layers are made in the host. Named for this host, because the kernel shows every
+    /// host's loop devices to all of them, by the name their file has in its own host.
+    #[must_use]
+    pub fn layer_dir(&self) -> String {
+        format!("{LAYERS}/{}", self.bed.machine_name())
     }
 
     /// The network namespace of the host's process 1, to be joined by a thread.
@@ -262,7 +273,7 @@ impl TestHost {
             binds: vec![
                 (images_dir(bed), "/var/lib/runner-images".into()),
                 (dir.join("state"), "/var/lib/runner-controller".into()),
-                (dir.join("layers"), "/var/lib/runner-layers".into()),
+                (dir.join("layers"), LAYERS.into()),
             ],
             cgroups,
             notify: socket,
@@ -376,7 +387,7 @@ impl TestHost {
         let ours: Vec<&str> = inside
             .lines()
             .filter_map(|line| line.split_once(char::is_whitespace))
-            .filter(|(_, file)| file.trim_start().starts_with("/var/lib/runner-"))
+            .filter(|(_, file)| file.trim_start().starts_with(&self.layer_dir()))
             .map(|(name, _)| name)
             .collect();
         Ok(attached_loops()?

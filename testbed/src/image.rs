@@ -14,6 +14,8 @@ use crate::config::IMAGE;
 use crate::host::{TestHost, images_dir};
 use crate::rootfs::GUEST;
 
+/// The one system of the store.
+const SYSTEM: &str = "0123456789abcdfghijklmnpqrsvwxyz-nixos-system-testhost";
 /// Where the real listener is in the image; see the start script that `prepare-image` installs.
 const LISTENER_PATH: &str = "opt/actions-runner/bin/Runner.Listener";
 
@@ -68,6 +70,81 @@ pub fn remove_old(host: &TestHost) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Makes an image that differs from the one that works: all its files are shared, so what shapes it
+/// removes a file before it writes another in its place. Returns its path in the host.
+pub fn variant(
+    host: &TestHost,
+    name: &str,
+    shape: impl FnOnce(&Path) -> Result<()>,
+) -> Result<String> {
+    let images = images_dir(host.bed());
+    let new = images.join(format!("{name}.new"));
+    link_tree(&images.join("debian"), &new)?;
+    shape(&new).with_context(|| format!("shape the image {name}"))?;
+    let image = images.join(name);
+    remove_tree(&image)?;
+    fs::rename(&new, &image)?;
+    Ok(inside(name))
+}
+
+/// Makes a store with one system in it, after the image that works: below an otherwise empty root,
+/// as a NixOS container has it. Returns the paths of system and store in the host.
+pub fn store(host: &TestHost) -> Result<(String, String)> {
+    let images = images_dir(host.bed());
+    let store = images.join("store");
+    remove_tree(&store)?;
+    let system = store.join(SYSTEM);
+    fs::create_dir_all(&system)?;
+    link_tree(&images.join("debian"), &system.join("userland"))?;
+    let busybox = system.join("userland/usr/bin/busybox");
+    fs::hard_link(&busybox, system.join("busybox"))
+        .with_context(|| busybox.display().to_string())?;
+    let init = system.join("init");
+    fs::write(&init, store_init())?;
+    fs::set_permissions(&init, fs::Permissions::from_mode(0o755))?;
+    Ok((inside(&format!("store/{SYSTEM}")), inside("store")))
+}
+
+/// What a NixOS closure's `init` does, in short: makes the rest of the root, then becomes systemd.
+fn store_init() -> String {
+    format!(
+        "#!/nix/store/{SYSTEM}/busybox sh\n\
+         set -eu\n\
+         system=/nix/store/{SYSTEM}/userland\n\
+         export PATH=/applets\n\
+         /nix/store/{SYSTEM}/busybox mkdir /applets\n\
+         /nix/store/{SYSTEM}/busybox --install -s /applets\n\
+         for name in bin sbin lib lib64; do ln -s usr/$name /$name; done\n\
+         mount --bind $system/usr /usr\n\
+         for path in $system/etc/* $system/etc/.[!.]*; do\n\
+         [ -e /etc/${{path##*/}} ] || [ ! -e $path ] || cp -a $path /etc/\n\
+         done\n\
+         mkdir -p /home /opt/actions-runner /var/log /var/tmp /var/cache /run\n\
+         chmod 1777 /var/tmp\n\
+         cp -a $system/home/runner /home/\n\
+         cp -a $system/opt/actions-runner/. /opt/actions-runner/\n\
+         rm -rf /applets\n\
+         exec /usr/lib/systemd/systemd \"$@\"\n"
+    )
+}
+
+/// A tree of the same files under other names.
+fn link_tree(from: &Path, to: &Path) -> Result<()> {
+    remove_tree(to)?;
+    bed::run(
+        Command::new("cp")
+            .args(["--archive", "--link"])
+            .arg(from)
+            .arg(to),
+    )
+    .map(drop)
+}
+
+/// Where an image is in the host.
+fn inside(name: &str) -> String {
+    format!("/var/lib/runner-images/{name}")
 }
 
 fn install_listener(program: &Path, image: &Path) -> Result<()> {

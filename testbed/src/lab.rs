@@ -130,6 +130,10 @@ impl Lab {
     /// Writes the configuration and the token, and lets our own command make and install all that
     /// a host needs for it. Starts nothing. Also the way to a changed configuration.
     pub fn install(&self, config: &Config) -> Result<()> {
+        let mut config = config.clone();
+        if config.layer_dir.is_empty() {
+            config.layer_dir = self.host.layer_dir();
+        }
         self.write_config(&config.render())?;
         let host = &self.host;
         host.run(&[CONTROLLER, "check-config", CONFIG])?;
@@ -422,6 +426,14 @@ impl Lab {
             .collect())
     }
 
+    /// The loop devices below disk layers that are in use.
+    pub fn disk_images(&self) -> Result<Vec<String>> {
+        let lines = self.loop_devices()?.into_iter();
+        Ok(lines
+            .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
+            .collect())
+    }
+
     fn loop_devices(&self) -> Result<Vec<String>> {
         let list = self.host.run(&[
             "losetup",
@@ -432,7 +444,7 @@ impl Lab {
         ])?;
         Ok(list
             .lines()
-            .filter(|line| line.contains("/var/lib/runner-"))
+            .filter(|line| line.contains(&self.host.layer_dir()))
             .map(str::to_owned)
             .collect())
     }
@@ -440,10 +452,8 @@ impl Lab {
     /// Writable layers on disk that have a name. They never should.
     fn layers(&self) -> Result<Vec<String>> {
         let mut found = Vec::new();
-        for entry in fs::read_dir(self.host.path("/var/lib/runner-layers"))
-            .into_iter()
-            .flatten()
-        {
+        let dir = self.host.path(&self.host.layer_dir());
+        for entry in fs::read_dir(dir).into_iter().flatten() {
             found.push(entry?.file_name().to_string_lossy().into_owned());
         }
         Ok(found)
@@ -482,6 +492,8 @@ impl Lab {
         host.output(&["systemctl", "stop", DAEMON])?;
         host.output(&["systemctl", "clean", "--what=fdstore", DAEMON])?;
         for container in self.containers()? {
+            // Not the whole cgroup: some kernels kill whatever is started in a cgroup that was
+            // killed as a whole, the unit's ExecStopPost= for one.
             host.output(&[
                 "systemctl",
                 "kill",

@@ -109,6 +109,8 @@ pub const GUEST: Recipe = Recipe {
         "systemd-sysv",
         "dbus",
         "bash",
+        // The first program of a root that has no libraries yet.
+        "busybox-static",
         "coreutils",
         "iproute2",
         "iputils-ping",

@@ -11,7 +11,7 @@ use clap::ValueEnum;
 
 use crate::bed::{Bed, last_lines, note};
 use crate::binaries::{Binaries, CONTROLLER, Profile, cargo};
-use crate::claims::{self, Claim};
+use crate::claims::{self, Claim, Scene};
 use crate::config::{Config, IMAGE};
 use crate::lab::{CONFIG, DAEMON, Lab};
 
@@ -79,11 +79,9 @@ pub fn verify(selection: &Selection) -> Result<bool> {
             });
         }
         if wants(Part::System) {
-            for claim in claims::ALL
-                .iter()
-                .filter(|claim| claim.name.contains(&selection.filter))
-            {
-                tally.claim(claim, &mut lab);
+            let mut stage = Stage::default();
+            for claim in claims::all().filter(|claim| claim.name.contains(&selection.filter)) {
+                tally.claim(claim, &mut lab, &mut stage);
             }
         }
         if selection.keep {
@@ -92,6 +90,35 @@ pub fn verify(selection: &Selection) -> Result<bool> {
     }
     println!("{} passed, {} failed", tally.passed, tally.failed);
     Ok(tally.failed == 0)
+}
+
+/// The scene that the host is in, as far as it can be built upon.
+#[derive(Debug, Default)]
+struct Stage(Option<Scene>);
+
+impl Stage {
+    fn set(&mut self, scene: Scene, lab: &Lab) -> Result<()> {
+        let begun = self.0.take() == Some(scene) && scene != Scene::Empty;
+        let resumed = begun.then(|| scene.resume(lab));
+        if let Some(Err(error)) = &resumed {
+            note(&format!("begun anew: {error:#}"));
+        }
+        if !matches!(resumed, Some(Ok(()))) {
+            lab.reset().context("empty the host")?;
+            scene
+                .set(lab)
+                .with_context(|| format!("set the scene {scene:?}"))?;
+        }
+        self.0 = Some(scene);
+        Ok(())
+    }
+
+    /// What a failed claim left may be anything.
+    fn after(&mut self, outcome: &Result<()>) {
+        if outcome.is_err() {
+            self.0 = None;
+        }
+    }
 }
 
 impl Tally {
@@ -129,14 +156,14 @@ impl Tally {
         });
     }
 
-    /// A claim begins with an empty host, and a failed one shows what the host said meanwhile.
-    fn claim(&mut self, claim: &Claim, lab: &mut Lab) {
+    /// A claim begins with its scene, and a failed one shows what the host said meanwhile.
+    fn claim(&mut self, claim: &Claim, lab: &mut Lab, stage: &mut Stage) {
         let start = Instant::now();
-        let outcome = lab
-            .reset()
-            .context("prepare the host")
+        let outcome = stage
+            .set(claim.scene, lab)
             .and_then(|()| (claim.check)(lab));
         self.report(claim.name, start.elapsed(), &outcome);
+        stage.after(&outcome);
         if outcome.is_err() {
             println!("{}", indented(&lab.account()));
         }

@@ -10,9 +10,12 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::*;
-use crate::pool::{Exit, Invocation, JobNote, LifeEnd, LifeStart, RunnerId, UnitSight, UnitState};
+use crate::pool::{
+    Exit, Invocation, JobNote, LifeEnd, LifeStart, Registration, RunnerId, UnitSight, UnitState,
+};
 use crate::world::{
-    Deleted, Failure, JitConfig, LifeRecord, MintRequest, Minted, RegistryErrorKind, VerdictRecord,
+    Deleted, Failure, JitConfig, LifeRecord, MintRequest, Minted, RegistryError, RegistryErrorKind,
+    VerdictRecord,
 };
 
 thread_local! {

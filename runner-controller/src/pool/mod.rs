@@ -11,6 +11,7 @@
 //! [`Pool`] is what is known, [`plan`] says what to do, and the methods of [`Pool`] fold in what
 //! came of it. A registration that outlives its machine goes to the [`Ledger`].
 
+mod adopt;
 mod backoff;
 mod ledger;
 mod life;
@@ -21,6 +22,7 @@ mod spec;
 mod state;
 mod time;
 
+pub use adopt::Adopted;
 pub use backoff::{Backoff, Backoffs, Trouble};
 pub use ledger::Ledger;
 pub use life::{Cause, Closed, Job, Life, Phase, Runner, Verdict};
@@ -31,7 +33,7 @@ pub use sight::{
     UnitState,
 };
 pub use spec::{Spec, Timeouts};
-pub use state::{Adopted, MintOutcome, Pool};
+pub use state::{MintOutcome, Pool};
 pub use time::Timestamp;
 
 #[cfg(test)]

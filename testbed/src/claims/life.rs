@@ -1,60 +1,147 @@
 //! A runner's life, from boot to gone.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use serde_json::json;
 
-use crate::config::Config;
+use super::Claim;
+use super::claims;
+use super::common::{
+    SOON, await_busy, await_no_strangers, await_verdict, finish_held, held, idle, machine_of,
+    run_jobs, spare,
+};
 use crate::lab::Lab;
 use crate::sim::NewJob;
-use crate::wait::{Seen, wait_until};
 
-/// Boots are 0.2 s; this is for a machine that is busy with other things.
-const SOON: Duration = Duration::from_secs(30);
+pub(super) const CLAIMS: &[Claim] = claims![Small:
+    a_spare_waits_unregistered,
+    a_job_passes_through_every_phase,
+    a_job_runs_as_an_ordinary_user,
+    no_job_sees_a_file_of_another,
+    a_failed_job_is_a_job_done,
+];
 
-pub(super) fn a_spare_waits_unregistered(lab: &mut Lab) -> Result<()> {
-    let config = Config::small(lab.sim().api_url()).with("ci", |pool| {
-        pool.min_idle = 0;
-        pool.max_runners = 1;
-    });
-    lab.install(&config)?;
-    lab.start()?;
-    lab.await_active(1, SOON)?;
+fn a_spare_waits_unregistered(lab: &mut Lab) -> Result<()> {
+    let status = lab.await_settled(SOON)?;
+    let (idle, spare) = (idle(&status)?, spare(&status)?);
     let registered = lab.sim().registered()?;
     ensure!(
-        registered.is_empty(),
-        "a spare was registered: {registered:?}"
+        Some(&registered) == idle.runner.map(|name| vec![name]).as_ref(),
+        "registered: {registered:?}"
+    );
+    ensure!(spare.runner.is_none(), "a spare has a name: {spare:?}");
+    let active: BTreeSet<String> = lab
+        .await_active(2, SOON)?
+        .into_iter()
+        .map(|container| container.machine)
+        .collect();
+    ensure!(
+        active == BTreeSet::from([idle.machine, spare.machine]),
+        "active: {active:?}"
     );
     Ok(())
 }
 
-pub(super) fn a_job_has_a_container_of_its_own(lab: &mut Lab) -> Result<()> {
-    lab.install(&Config::small(lab.sim().api_url()))?;
-    lab.start()?;
-    let job = NewJob::new(
-        "look",
-        "ci",
-        "id -un; systemd-detect-virt; cat /etc/hostname; touch /tmp/mine",
+fn a_job_passes_through_every_phase(lab: &mut Lab) -> Result<()> {
+    // Long enough to be seen: a mint takes a few milliseconds, and so does a listener's start.
+    lab.sim()
+        .fault("mint", None, &json!({ "delay": { "ms": 300 } }))?;
+    let before = lab.await_settled(SOON)?;
+    let first = idle(&before)?;
+    let id = lab.sim().queue(&held("watched"))?;
+    let mut seen = BTreeSet::new();
+    lab.await_status(
+        "booting, spare, minting, registering and busy",
+        SOON,
+        |status| {
+            seen.extend(status.runners().map(|runner| runner.phase.clone()));
+            ["busy", "minting", "registering", "booting"]
+                .iter()
+                .all(|phase| seen.contains(*phase))
+                .then_some(())
+        },
+    )?;
+    let busy = await_busy(lab, id)?;
+    ensure!(
+        busy.machine == first.machine && busy.invocation == first.invocation,
+        "the idle runner {first:?} did not take the job, {busy:?} did"
     );
-    let mut lives = BTreeSet::new();
-    for _ in 0..3 {
-        let id = lab.sim().queue(&job)?;
-        let done = lab.sim().await_success(id, SOON)?;
-        ensure!(
-            done.facts.log_tail.contains("runner"),
-            "the job ran as another user: {}",
-            done.facts.log_tail
-        );
-        lives.insert(done.runner_name.unwrap_or_default());
+    let job = busy.job.clone().unwrap_or_default();
+    ensure!(
+        job.repository == "acme/widgets" && job.run_id == id.to_string(),
+        "its hook said {job:?}"
+    );
+    ensure!(
+        job.workflow == "ci" && job.job == "watched",
+        "its hook said {job:?}"
+    );
+    finish_held(lab, id, &busy)?;
+    let name = busy.runner.unwrap_or_default();
+    let ended = await_verdict(lab, &name, "job_done")?;
+    ensure!(ended.job_ms.is_some(), "it had a job: {ended:?}");
+    let after = lab.await_settled(SOON)?;
+    ensure!(
+        after.runner(&name).is_none() && !lab.sim().registered()?.contains(&name),
+        "{name} is not gone"
+    );
+    // Its slot is vacant, or has another life.
+    let still = lab
+        .containers()?
+        .into_iter()
+        .find(|container| Some(&container.invocation) == busy.invocation.as_ref());
+    ensure!(still.is_none(), "its unit is not gone: {still:?}");
+    await_no_strangers(lab)
+}
+
+fn a_job_runs_as_an_ordinary_user(lab: &mut Lab) -> Result<()> {
+    let script = "id -un; systemd-detect-virt; cat /etc/hostname; grep Cap /proc/self/status; env";
+    for job in run_jobs(lab, &[NewJob::new("look", "ci", script)])? {
+        let said = &job.facts.log_tail;
+        let name = job.runner_name.unwrap_or_default();
+        let hostname = format!("testhost-{}", machine_of(&name));
+        for line in [
+            "runner",
+            "systemd-nspawn",
+            "CapEff:\t0000000000000000",
+            &hostname,
+        ] {
+            ensure!(
+                said.lines().any(|said| said == line),
+                "no line {line:?} in: {said}"
+            );
+        }
+        ensure!(job.facts.hostname == hostname, "{}", job.facts.hostname);
+        ensure!(!said.contains("JITCONFIG"), "a job sees a config: {said}");
     }
-    ensure!(lives.len() == 3, "three jobs ran on {lives:?}");
     Ok(())
 }
 
-pub(super) fn a_failed_job_is_a_job_done(lab: &mut Lab) -> Result<()> {
-    lab.install(&Config::small(lab.sim().api_url()))?;
-    lab.start()?;
+fn no_job_sees_a_file_of_another(lab: &mut Lab) -> Result<()> {
+    // Twice the slots: some slot has a second life, and no container a second job.
+    let script = "for dir in /tmp /var/tmp /dev/shm /home/runner /home/runner/work /opt/actions-runner; do\n\
+                  ls -A \"$dir\" | grep -x mine && exit 1\n\
+                  touch \"$dir/mine\" || exit 2\n\
+                  done\n\
+                  echo \"machine $(cat /etc/machine-id)\"";
+    let jobs = vec![NewJob::new("marks", "ci", script); 8];
+    let mut runners = BTreeSet::new();
+    let mut machines = BTreeSet::new();
+    for job in run_jobs(lab, &jobs)? {
+        let said = &job.facts.log_tail;
+        machines.extend(
+            said.lines()
+                .find_map(|line| line.strip_prefix("machine "))
+                .map(str::to_owned),
+        );
+        runners.insert(job.runner_name.unwrap_or_default());
+    }
+    ensure!(runners.len() == 8, "eight jobs ran on {runners:?}");
+    ensure!(machines.len() == 8, "eight jobs ran in {machines:?}");
+    Ok(())
+}
+
+fn a_failed_job_is_a_job_done(lab: &mut Lab) -> Result<()> {
     let bad = lab.sim().queue(&NewJob::new("bad", "ci", "exit 3"))?;
     let bad = lab.sim().await_job(bad, "completed", SOON)?;
     ensure!(
@@ -62,39 +149,6 @@ pub(super) fn a_failed_job_is_a_job_done(lab: &mut Lab) -> Result<()> {
         "{}",
         bad.summary()
     );
-    let good = lab.sim().queue(&NewJob::new("good", "ci", "true"))?;
-    lab.sim().await_success(good, SOON).map(drop)
-}
-
-pub(super) fn a_killed_daemon_costs_no_job(lab: &mut Lab) -> Result<()> {
-    lab.install(&Config::small(lab.sim().api_url()))?;
-    lab.start()?;
-    let id = lab.sim().queue(&NewJob::new(
-        "long",
-        "ci",
-        "for i in $(seq 40); do sleep 0.1; done",
-    ))?;
-    let running = lab.sim().await_job(id, "in_progress", SOON)?;
-    let before = lab.containers()?;
-    lab.kill()?;
-    lab.start()?;
-    let done = lab.sim().await_success(id, SOON)?;
-    ensure!(
-        done.runner_name == running.runner_name && done.attempts == 1,
-        "{}",
-        done.summary()
-    );
-    wait_until("lives from before the kill", SOON, || {
-        let now = lab.containers()?;
-        let kept = now
-            .iter()
-            .filter(|c| before.iter().any(|b| b.invocation == c.invocation))
-            .count();
-        // One of two ended with its job; the other waits on.
-        Ok(if kept == 1 {
-            Seen::Done(())
-        } else {
-            Seen::NotYet(format!("{now:?}"))
-        })
-    })
+    await_verdict(lab, &bad.runner_name.unwrap_or_default(), "job_done")?;
+    run_jobs(lab, &[NewJob::new("good", "ci", "true")]).map(drop)
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::ByteSize;
 
 const GOOD: &str = r#"
 host = "runner-01"

@@ -1,0 +1,263 @@
+//! One `[pools.<name>]` table.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::super::section::Section;
+use super::super::{ByteSize, Cpu, Image, Layer, Limits, Pool, Scope, Timeouts};
+use super::{DAY, HOUR, MINUTE, SECOND, directory};
+use crate::pool::{PoolName, Slot};
+
+pub(super) fn pool(
+    name: &str,
+    mut section: Section<'_>,
+    scope: Option<&Scope>,
+    reconcile: Duration,
+) -> Option<Pool> {
+    let name: Option<PoolName> = match name.parse() {
+        Ok(name) => Some(name),
+        Err(why) => {
+            section.wrong("(name)", why.to_string(), "a name such as [pools.ci]");
+            None
+        }
+    };
+    let labels = section.required(
+        "labels",
+        "[\"self-hosted\", \"ci\", \"x64\", \"Linux\"]",
+        Section::texts,
+    );
+    if let Some(labels) = &labels {
+        check_labels(&section, labels);
+    }
+    let runner_group = section
+        .text("runner_group", "\"default\"")
+        .unwrap_or_else(|| "default".into());
+    let repository = matches!(scope, Some(Scope::Repository { .. }));
+    if repository && !runner_group.eq_ignore_ascii_case("default") {
+        section.wrong(
+            "runner_group",
+            "runner groups belong to organisations, and github.url names a repository",
+            "leave runner_group out, or let github.url name the organisation",
+        );
+    }
+    let offset = section
+        .number("offset", 0..=u32::from(u16::MAX))
+        .unwrap_or(0);
+    let max_runners: Option<u16> = section.required("max_runners", "4", |section, key, _| {
+        section.number(key, 1..=Slot::MAX)
+    });
+    let room = max_runners.unwrap_or(Slot::MAX);
+    let min_idle = section.number("min_idle", 1..=Slot::MAX).unwrap_or(1);
+    // A pool of one slot has room for the idle runner alone.
+    let default_spare = u16::from(room > min_idle);
+    let min_spare = section
+        .number("min_spare", 0..=Slot::MAX)
+        .unwrap_or(default_spare);
+    if min_idle.saturating_add(min_spare) > room {
+        section.wrong(
+            "max_runners",
+            format!("min_idle {min_idle} and min_spare {min_spare} do not fit {room} runners"),
+            format!(
+                "max_runners = {} or more, or a lower min_idle or min_spare",
+                min_idle + min_spare
+            ),
+        );
+    }
+    let image = image(section.section("image"));
+    let layer = layer(section.section("layer"));
+    let limits = limits(section.section("limits"));
+    let timeouts = timeouts(section.section("timeouts"), reconcile);
+    let work_folder = section
+        .path("work_folder", "\"/home/runner/work\"")
+        .map_or_else(
+            || "/home/runner/work".to_owned(),
+            |path| path.to_string_lossy().into_owned(),
+        );
+    section.finish();
+    Some(Pool {
+        name: name?,
+        offset,
+        labels: labels?,
+        runner_group,
+        min_idle,
+        min_spare,
+        max_runners: max_runners?,
+        image: image?,
+        layer,
+        limits,
+        timeouts,
+        work_folder,
+    })
+}
+
+/// GitHub takes 1 to 100 labels per runner (its REST description) of up to 256 characters, and
+/// compares them without regard to case.
+fn check_labels(section: &Section<'_>, labels: &[String]) {
+    let write = "labels = [\"self-hosted\", \"ci\"], 1 to 100 of them";
+    if labels.is_empty() || labels.len() > 100 {
+        section.wrong(
+            "labels",
+            format!("{} labels are not from 1 to 100", labels.len()),
+            write,
+        );
+    }
+    let mut seen = BTreeSet::new();
+    for label in labels {
+        let plain = |c: char| !c.is_control() && c != ',';
+        if label.is_empty()
+            || label.trim() != label
+            || label.chars().count() > 256
+            || !label.chars().all(plain)
+        {
+            section.wrong(
+                "labels",
+                format!("{label:?} is empty, too long (256), or has a comma, control character or outer space"),
+                write,
+            );
+        } else if !seen.insert(label.to_lowercase()) {
+            section.wrong(
+                "labels",
+                format!("{label:?} stands there twice: GitHub ignores case"),
+                "each label once",
+            );
+        }
+    }
+}
+
+fn image(mut section: Section<'_>) -> Option<Image> {
+    let kind = section.required("kind", "\"directory\" or \"nixos\"", Section::text);
+    let runner_root =
+        |section: &mut Section<'_>, default: &str| directory(section, "runner_root", default);
+    let image = match kind.as_deref() {
+        Some("directory") => {
+            let runner_root = runner_root(&mut section, "/opt/actions-runner");
+            section
+                .required("path", "\"/var/lib/runner-images/debian\"", Section::path)
+                .map(|path| Image::Directory { path, runner_root })
+        }
+        Some("nixos") => {
+            let runner_root = runner_root(&mut section, "/var/lib/github-runner");
+            let store = directory(&mut section, "store", "/nix/store");
+            let system = section.required(
+                "system",
+                "\"/nix/store/…-nixos-system-runner\"",
+                Section::path,
+            );
+            if let Some(system) = &system
+                && system.parent() != Some(&store)
+            {
+                section.wrong(
+                    "system",
+                    format!(
+                        "{} does not lie right below {}",
+                        system.display(),
+                        store.display()
+                    ),
+                    "the store path of the container's system",
+                );
+            }
+            system.map(|system| Image::Nixos {
+                system,
+                store,
+                runner_root,
+            })
+        }
+        Some(other) => {
+            section.wrong(
+                "kind",
+                format!("there is no kind {other:?}"),
+                "kind = \"directory\" or \"nixos\"",
+            );
+            None
+        }
+        None => None,
+    };
+    // With an unknown kind every other key would be reported as unknown too.
+    if image.is_some() {
+        section.finish();
+    }
+    image
+}
+
+fn layer(mut section: Section<'_>) -> Layer {
+    let kind = section
+        .text("kind", "\"tmpfs\"")
+        .unwrap_or_else(|| "tmpfs".into());
+    let size = section
+        .parsed("size", "\"4 GiB\"")
+        .unwrap_or(ByteSize(2 << 30));
+    if size < ByteSize(16 << 20) {
+        section.wrong(
+            "size",
+            format!("{size} is too little to boot in"),
+            "size = \"2 GiB\", at least 16 MiB",
+        );
+    }
+    let layer = match kind.as_str() {
+        "tmpfs" => Layer::Tmpfs { size },
+        "disk" => Layer::Disk { size },
+        other => {
+            section.wrong(
+                "kind",
+                format!("there is no kind {other:?}"),
+                "kind = \"tmpfs\" or \"disk\"",
+            );
+            Layer::Tmpfs { size }
+        }
+    };
+    section.finish();
+    layer
+}
+
+fn limits(mut section: Section<'_>) -> Limits {
+    let memory = section
+        .parsed("memory", "\"6 GiB\"")
+        .unwrap_or(ByteSize(4 << 30));
+    if memory < ByteSize(64 << 20) {
+        section.wrong(
+            "memory",
+            format!("{memory} is too little to boot in"),
+            "memory = \"6 GiB\", at least 64 MiB",
+        );
+    }
+    let limits = Limits {
+        memory,
+        cpu: section
+            .millicores("cpu")
+            .map(|millicores| Cpu { millicores }),
+        tasks: section.number("tasks", 64..=4_194_304).unwrap_or(4096),
+        io_weight: section.number("io_weight", 1..=10_000).unwrap_or(100),
+        open_files: section
+            .number("open_files", 1024..=1_048_576)
+            .unwrap_or(65_536),
+    };
+    section.finish();
+    limits
+}
+
+fn timeouts(mut section: Section<'_>, reconcile: Duration) -> Timeouts {
+    let timeouts = Timeouts {
+        boot: section.duration("boot", 90 * SECOND, SECOND..=HOUR),
+        registration: section.duration("registration", 5 * MINUTE, SECOND..=HOUR),
+        spare_age: section.duration("spare_age", 12 * HOUR, MINUTE..=30 * DAY),
+        idle_age: section.duration("idle_age", 6 * HOUR, MINUTE..=30 * DAY),
+        // GitHub ends a self-hosted job after five days.
+        job: section.duration("job", 6 * HOUR, SECOND..=5 * DAY),
+        stop: section.duration("stop", 100 * SECOND, SECOND..=HOUR),
+    };
+    if timeouts.registration < 2 * reconcile {
+        section.wrong(
+            "registration",
+            format!(
+                "a runner is seen online by the compare that runs every {}, and one may miss it",
+                humantime::format_duration(reconcile)
+            ),
+            format!(
+                "registration = \"{}\" or more",
+                humantime::format_duration(2 * reconcile)
+            ),
+        );
+    }
+    section.finish();
+    timeouts
+}

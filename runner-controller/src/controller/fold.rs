@@ -1,0 +1,275 @@
+//! What happened, folded into the pools: sights, outcomes of steps, operators' commands.
+
+use std::collections::BTreeMap;
+
+use tracing::{debug, info, warn};
+
+use super::work::{self, Done};
+use super::{Command, Controller, Mode, RECENT, adopt, job_url, show, unix_ms};
+use crate::pool::{
+    Closed, Phase, Pool, Registration, RunnerName, Slot, SlotId, Timestamp, Trouble,
+};
+use crate::world::{Handshake, Machines, Records, Registry, RegistryError, Sight};
+
+impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> {
+    pub(super) fn see(&mut self, sight: Sight) {
+        let (now, dice) = ((self.ports.now)(), rand::random());
+        let id = match &sight {
+            Sight::Unit(unit) => unit.slot.clone(),
+            Sight::Asked { slot } | Sight::HungUp { slot } | Sight::JobStarted { slot, .. } => {
+                slot.clone()
+            }
+        };
+        let Some(pool) = self.pools.get_mut(&id.pool) else {
+            debug!(slot = %id, "a sight of a pool that is not configured");
+            return;
+        };
+        let before = pool.lives.get(&id.slot).map(|life| life.phase.clone());
+        let closed = match sight {
+            Sight::Unit(unit) => pool.unit(unit, now, dice),
+            Sight::Asked { .. } => {
+                pool.asked(id.slot, now);
+                None
+            }
+            Sight::HungUp { .. } => {
+                pool.hung_up(id.slot, now);
+                None
+            }
+            Sight::JobStarted { note, .. } => {
+                info!(
+                    pool = %id.pool, slot = %id, job = %note.job, workflow = %note.workflow,
+                    job_url = %job_url(&note.repository, &note.run_id), "{id}: a job says that it started"
+                );
+                pool.job_started(id.slot, note, now);
+                None
+            }
+        };
+        let after = pool.lives.get(&id.slot).map(|life| life.phase.clone());
+        match closed {
+            Some(closed) => self.close(&id, closed),
+            None if before != after => {
+                if after == Some(Phase::Spare) {
+                    info!(pool = %id.pool, slot = %id, "{id}: a spare is ready");
+                }
+                self.record(&id);
+            }
+            None => {}
+        }
+    }
+
+    /// A life is over: say so, write it down, and take over what it left at GitHub.
+    pub(super) fn close(&mut self, id: &SlotId, closed: Closed) {
+        let now = (self.ports.now)();
+        let ended = self.describe(id, &closed, now);
+        let runner = ended.runner.clone().unwrap_or_default();
+        let exit = ended.exit.clone().unwrap_or_default();
+        let job_url = closed
+            .life
+            .job
+            .as_ref()
+            .map(|job| job_url(&job.note.repository, &job.note.run_id))
+            .unwrap_or_default();
+        let told = format!("{} ({exit}) {runner} {job_url}", closed.verdict);
+        let told = told.trim_end();
+        if closed.verdict.is_failure() {
+            warn!(pool = %id.pool, slot = %id, verdict = %closed.verdict, runner, exit, job_url, "{id}: ended, {told}");
+        } else {
+            info!(pool = %id.pool, slot = %id, verdict = %closed.verdict, runner, exit, job_url, "{id}: ended, {told}");
+        }
+        *self
+            .shown
+            .verdicts
+            .entry(id.pool.clone())
+            .or_default()
+            .entry(closed.verdict)
+            .or_default() += 1;
+        self.shown.recent.push_front(ended);
+        self.shown.recent.truncate(RECENT);
+        if let Some(why) = self.launcher_reason(&closed)
+            && let Some(pool) = self.pools.get_mut(&id.pool)
+        {
+            pool.backoffs.explain(Trouble::Boot, why);
+        }
+        if let Some(runner) = &closed.orphan
+            && let Some(runner_id) = runner.id
+        {
+            self.ledger.orphan(runner_id, runner.name.clone(), now);
+        }
+        self.unwritten
+            .push_back(work::Write::Close(Box::new(show::verdict_record(
+                id,
+                &closed,
+                &self.shown.recent[0],
+            ))));
+    }
+
+    pub(super) fn obey(&mut self, command: &Command) {
+        let now = (self.ports.now)();
+        let mode = match command {
+            Command::Drain => Mode::Draining,
+            Command::Clear => Mode::Clearing,
+            Command::Undrain => Mode::Running,
+            Command::Ping => return,
+        };
+        info!(
+            "told by an operator: {}, was {}",
+            mode.as_str(),
+            self.mode.as_str()
+        );
+        self.mode = mode;
+        if matches!(mode, Mode::Running | Mode::Clearing) {
+            for pool in self.pools.values_mut() {
+                pool.backoffs.reset();
+                for life in pool.lives.values_mut() {
+                    life.retry_at = None;
+                }
+            }
+            self.ledger.reset_backoff(now);
+        }
+        let kept =
+            (mode != Mode::Running).then(|| format!("{} {}", self.ports.boot_id, mode.as_str()));
+        self.unwritten
+            .push_back(work::Write::Setting(adopt::MODE_KEY, kept));
+    }
+
+    pub(super) fn fold(&mut self, done: Done) {
+        let (now, dice) = ((self.ports.now)(), rand::random());
+        match done {
+            Done::Started { slot, result } => {
+                if let Err(reason) = &result {
+                    warn!(pool = %slot.pool, slot = %slot, reason, "{slot}: the container could not be started: {reason}");
+                }
+                self.change(&slot, |pool| pool.started(slot.slot, result, now, dice));
+            }
+            Done::Minted {
+                slot,
+                name,
+                outcome,
+                error,
+            } => {
+                self.heard(error.as_ref());
+                let orphan = self
+                    .pools
+                    .get_mut(&slot.pool)
+                    .and_then(|pool| pool.minted(slot.slot, &name, outcome, now, dice));
+                if let Some((id, name)) = orphan {
+                    self.ledger.orphan(id, name, now);
+                }
+                self.record(&slot);
+            }
+            Done::Deregistered { slot, id, result } => {
+                self.heard(result.as_ref().err());
+                let result = result.map_err(|error| error.retry_after);
+                self.change(&slot, |pool| {
+                    pool.deregistered(slot.slot, id, result, now, dice);
+                });
+            }
+            Done::EndAsked { slot, result } => {
+                if let Err(reason) = &result {
+                    warn!(pool = %slot.pool, slot = %slot, reason, "{slot}: the container could not be ended: {reason}");
+                }
+                self.change(&slot, |pool| pool.end_asked(slot.slot, result, now, dice));
+            }
+            Done::Deleted { id, result } => {
+                self.deleting = false;
+                self.heard(result.as_ref().err());
+                let asked = result.as_ref().err().and_then(|error| error.retry_after);
+                self.ledger.deleted(id, result.is_ok(), asked, now, dice);
+            }
+            Done::Listed { asked, result } => {
+                self.listing = false;
+                self.heard(result.as_ref().err());
+                if let Ok(list) = result {
+                    self.listed(&list, asked, now);
+                }
+            }
+            Done::Looked { began, result } => {
+                self.looking = false;
+                match result {
+                    Ok(sights) => {
+                        self.shown.systemd_error = None;
+                        self.looked(sights, began, now);
+                    }
+                    Err(reason) => {
+                        if self.shown.systemd_error.as_ref() != Some(&reason) {
+                            warn!(
+                                reason,
+                                "systemd cannot be looked at, so nothing new is started: {reason}"
+                            );
+                        }
+                        self.shown.systemd_error = Some(reason);
+                    }
+                }
+            }
+            Done::Written(result) => {
+                self.recording = false;
+                if let Err(reason) = &result
+                    && self.shown.records_error.as_ref() != Some(reason)
+                {
+                    warn!(
+                        reason,
+                        "records cannot be written; history is lost, no job is: {reason}"
+                    );
+                }
+                self.shown.records_error = result.err();
+            }
+        }
+    }
+
+    pub(super) fn change(&mut self, slot: &SlotId, change: impl FnOnce(&mut Pool)) {
+        if let Some(pool) = self.pools.get_mut(&slot.pool) {
+            change(pool);
+        }
+        self.record(slot);
+    }
+
+    /// Remembers whether GitHub works, and says so once per change.
+    pub(super) fn heard(&mut self, error: Option<&RegistryError>) {
+        let at = unix_ms();
+        let Some(error) = error else {
+            if let Some((last, _)) = self.shown.github_error.take() {
+                info!(last, "GitHub answers again; it last said: {last}");
+            }
+            self.shown.github_ok_unix_ms = Some(at);
+            return;
+        };
+        warn!(operation = error.operation, status = error.status, request_id = error.request_id, %error, "GitHub did not do what was asked: {error}");
+        self.shown.github_error = Some((error.to_string(), at));
+    }
+
+    pub(super) fn listed(&mut self, list: &[Registration], asked: Timestamp, now: Timestamp) {
+        self.shown.listed = Some(list.len() as u64);
+        let by_name: BTreeMap<String, Registration> =
+            list.iter().map(|r| (r.name.clone(), r.clone())).collect();
+        for (name, pool) in &mut self.pools {
+            let ours = list
+                .iter()
+                .filter_map(|r| Some((RunnerName::parse(&self.config.host, &r.name)?, r.id)));
+            let by_slot: BTreeMap<Slot, _> = ours
+                .filter(|(runner, _)| runner.slot.pool == *name)
+                .map(|(runner, id)| (runner.slot.slot, (runner, id)))
+                .collect();
+            pool.listed(&by_name, &by_slot, asked, now);
+        }
+        let owners: Vec<&RunnerName> = self
+            .pools
+            .values()
+            .flat_map(|pool| pool.lives.values())
+            .filter_map(|life| life.runner.as_ref().map(|runner| &runner.name))
+            .collect();
+        self.ledger.listed(
+            &self.config.host,
+            list,
+            |_, name| owners.contains(&name),
+            now,
+        );
+        let slots: Vec<SlotId> = self
+            .pools
+            .values()
+            .flat_map(|pool| pool.lives.keys().map(|slot| pool.slot_id(*slot)))
+            .collect();
+        for slot in slots {
+            self.record(&slot);
+        }
+    }
+}

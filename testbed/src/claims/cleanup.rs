@@ -1,0 +1,182 @@
+//! The two commands that destroy.
+
+use std::process::Output;
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+use super::Claim;
+use super::claims;
+use super::common::{SOON, await_no_strangers, ensure_says, run, start_held};
+use crate::lab::Lab;
+use crate::wait::{Seen, wait_until};
+
+pub(super) const CLAIMS: &[Claim] = claims![Small:
+    cleanup_of_github_touches_nothing_but_its_own_dead,
+    cleanup_of_containers_leaves_nothing_and_refills,
+    cleanup_of_containers_can_stay_down,
+    cleanup_of_containers_works_without_a_daemon,
+];
+
+fn output(lab: &Lab, command: &[&str]) -> Result<(Output, String)> {
+    let output = lab.host().output(command)?;
+    let said = [&output.stdout, &output.stderr]
+        .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+        .concat();
+    Ok((output, said))
+}
+
+/// Names of planted registrations that GitHub still has.
+fn planted(lab: &Lab) -> Result<Vec<String>> {
+    let runners = lab.sim().runners()?.into_iter();
+    Ok(runners
+        .filter(|runner| runner.planted && runner.standing == "registered")
+        .map(|runner| runner.name)
+        .collect())
+}
+
+fn cleanup_of_github_touches_nothing_but_its_own_dead(lab: &mut Lab) -> Result<()> {
+    lab.await_settled(SOON)?;
+    let plant = |name: &str, status: &str, busy: bool| json!({ "scope": "acme/widgets", "name": name, "status": status, "busy": busy, "labels": ["ci"] });
+    // Three pages, with ours on the first and on the last.
+    let mut all: Vec<Value> = vec![plant("testhost-ci-9-0000000a", "offline", false)];
+    all.extend((0..244).map(|number| plant(&format!("foreign-{number}"), "offline", false)));
+    let kept = [
+        plant("testhost-ci-1-0000000b", "online", true),
+        plant("testhost-ci-1-0000000c", "offline", true),
+        plant("testhost-a-ci-1-0000000d", "offline", false),
+        plant("testhos-ci-1-0000000e", "offline", false),
+    ];
+    all.extend(kept);
+    all.push(plant("testhost-old-17-0000000f", "offline", false));
+    lab.sim().plant(&Value::Array(all))?;
+    let dead = ["testhost-ci-9-0000000a", "testhost-old-17-0000000f"];
+    let (refused, said) = output(lab, &["cleanup-github-runners"])?;
+    ensure!(!refused.status.success(), "it went ahead: {said}");
+    ensure_says(&said, &dead)?;
+    ensure_says(&said, &["--yes", "2 runners"])?;
+    ensure!(
+        planted(lab)?.len() == 250,
+        "it deleted without being told to"
+    );
+    let ours = lab.sim().registered()?;
+    let (done, said) = output(lab, &["cleanup-github-runners", "--yes"])?;
+    ensure!(done.status.success(), "{said}");
+    ensure_says(&said, &dead)?;
+    let left = planted(lab)?;
+    ensure!(
+        left.len() == 248 && dead.iter().all(|name| !left.contains(&(*name).to_owned())),
+        "{} are left: {said}",
+        left.len()
+    );
+    ensure!(
+        lab.sim().registered()? == ours,
+        "a runner that lives was deleted"
+    );
+    let (again, said) = output(lab, &["cleanup-github-runners", "--yes"])?;
+    ensure!(again.status.success() && said.contains("nothing"), "{said}");
+    // Foreign ones are no strays of ours either.
+    let status = lab.await_settled(SOON)?;
+    ensure!(status.strays.is_empty(), "{:?}", status.strays);
+    for runner in lab.sim().runners()? {
+        if runner.planted && runner.standing == "registered" {
+            lab.sim().delete_runner(runner.id)?;
+        }
+    }
+    run(lab, "true").map(drop)
+}
+
+/// The command says that nothing is left, and so it is.
+fn clean(lab: &Lab, arguments: &[&str]) -> Result<String> {
+    let mut command = vec!["cleanup-all-containers"];
+    command.extend(arguments);
+    let (done, said) = output(lab, &command)?;
+    ensure!(done.status.success(), "{}: {said}", done.status);
+    ensure_says(&said, &["Nothing is left"])?;
+    Ok(said)
+}
+
+fn cleanup_of_containers_leaves_nothing_and_refills(lab: &mut Lab) -> Result<()> {
+    let (id, busy) = start_held(lab, "doomed")?;
+    let before = super::common::lives(lab)?;
+    let (refused, said) = output(lab, &["cleanup-all-containers"])?;
+    ensure!(
+        !refused.status.success() && said.contains("--yes"),
+        "{said}"
+    );
+    ensure!(
+        super::common::lives(lab)?.get(&busy.machine) == busy.invocation.as_ref(),
+        "it went ahead"
+    );
+    clean(lab, &["--yes"])?;
+    let job = lab.sim().await_job(id, "completed", SOON)?;
+    ensure!(
+        job.conclusion.as_deref() == Some("cancelled"),
+        "GitHub was not told: {}",
+        job.summary()
+    );
+    lab.await_settled(SOON)?;
+    let now = super::common::lives(lab)?;
+    ensure!(
+        now.values()
+            .all(|life| !before.values().any(|old| old == life)),
+        "a life outlived it"
+    );
+    let verdicts = lab.look()?.recent.into_iter().take(before.len());
+    for ended in verdicts {
+        ensure!(ended.verdict == "removed", "{ended:?}");
+    }
+    run(lab, "true")?;
+    lab.await_settled(SOON)?;
+    await_no_strangers(lab)
+}
+
+fn cleanup_of_containers_can_stay_down(lab: &mut Lab) -> Result<()> {
+    lab.await_settled(SOON)?;
+    clean(lab, &["--yes", "--stay-down"])?;
+    lab.ensure_nothing_left()?;
+    let status = lab.look()?;
+    ensure!(
+        status.state == "cleared" && !status.closed.is_empty(),
+        "{}",
+        status.summary()
+    );
+    // Not even after a restart.
+    lab.kill()?;
+    lab.start()?;
+    ensure!(lab.look()?.state == "cleared", "{}", lab.look()?.summary());
+    lab.ensure_nothing_left()?;
+    lab.host().run(&["runner-controller", "undrain"])?;
+    lab.await_settled(SOON).map(drop)
+}
+
+fn cleanup_of_containers_works_without_a_daemon(lab: &mut Lab) -> Result<()> {
+    let (id, _) = start_held(lab, "doomed")?;
+    lab.sim().set(&json!({ "lock_ms": 1500 }))?;
+    lab.kill()?;
+    lab.stop()?;
+    let (github, said) = output(lab, &["cleanup-github-runners", "--yes"])?;
+    ensure!(github.status.success(), "{said}");
+    clean(lab, &["--yes"])?;
+    // GitHub refuses to forget a runner that has a job, and does it by itself when it hears no more.
+    wait_until("nothing to be left", SOON, || {
+        let left = lab.leftovers()?;
+        let here: Vec<&String> = left
+            .iter()
+            .filter(|what| !what.starts_with("registration"))
+            .collect();
+        ensure!(here.is_empty(), "left behind: {here:?}");
+        Ok(if left.is_empty() {
+            Seen::Done(())
+        } else {
+            Seen::NotYet(left.join("; "))
+        })
+    })?;
+    let job = lab.sim().await_job(id, "completed", SOON)?;
+    ensure!(job.attempts == 1, "{}", job.summary());
+    lab.sim().set(&json!({ "lock_ms": 600_000 }))?;
+    lab.start()?;
+    lab.await_settled(SOON)?;
+    run(lab, "true")?;
+    await_no_strangers(lab)
+}

@@ -1,0 +1,402 @@
+//! What operators, monitoring and systemd see of the daemon.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use super::Claim;
+use super::claims;
+use super::common::{
+    SOON, await_no_strangers, daemon_pid, ensure_says, finish_held, idle, lives, run, start_held,
+};
+use crate::lab::{CONFIG, DAEMON, Lab};
+use crate::sim::NewJob;
+use crate::wait::{Seen, wait_until};
+
+pub(super) const CLAIMS: &[Claim] = claims![Small:
+    check_config_prints_every_mistake_at_once,
+    a_drain_waits_for_jobs_and_leaves_nothing,
+    a_drain_outlives_the_daemon,
+    health_says_what_stands_in_the_way,
+    metrics_have_bounded_labels,
+    the_journal_has_fields,
+    readiness_is_told_when_the_daemon_answers,
+    a_stuck_daemon_is_restarted,
+    a_new_configuration_rolls_idle_runners_and_no_job,
+    a_bad_configuration_changes_nothing,
+];
+
+const CONTROLLER: &str = "runner-controller";
+
+fn check_config_prints_every_mistake_at_once(lab: &mut Lab) -> Result<()> {
+    let bad = "host = \"no spaces here\"\nsurprise = 1\n\
+               [github]\nurl = \"https://github.com/a/b/c\"\ntoken_file = \"/nix/store/token\"\n\
+               [network]\nblock = \"8.8.0.0/16\"\nresolvers = [\"127.0.0.1\"]\n\
+               [pools.c-i]\nlabels = []\nmax_runners = 0\nlayer = { kind = \"floppy\", size = \"1\" }\n";
+    let host = lab.host();
+    host.write("/run/testbed/bad.toml", bad.as_bytes(), 0o644)?;
+    let output = host.output(&[
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        CONTROLLER,
+        "check-config",
+        "/run/testbed/bad.toml",
+    ])?;
+    ensure!(!output.status.success(), "it was accepted");
+    let said = String::from_utf8_lossy(&output.stderr);
+    for key in [
+        "host",
+        "surprise",
+        "github.url",
+        "github.token_file",
+        "network.block",
+        "network.resolvers",
+        "pools.c-i",
+        "labels",
+        "max_runners",
+        "image",
+        "layer",
+    ] {
+        let line = said
+            .lines()
+            .find(|line| line.starts_with("  ") && line.contains(key));
+        ensure!(line.is_some(), "{key} is not reported: {said}");
+    }
+    let mistakes = said.matches("\n    wrong: ").count();
+    ensure!(
+        mistakes >= 11 && said.matches("\n    write: ").count() == mistakes,
+        "{said}"
+    );
+    ensure_says(&said, &["/run/testbed/bad.toml"])?;
+    let good = host.run(&[CONTROLLER, "check-config", "--host", CONFIG])?;
+    ensure_says(&good, &["good", "testhost", "ci"])
+}
+
+fn a_drain_waits_for_jobs_and_leaves_nothing(lab: &mut Lab) -> Result<()> {
+    let (id, busy) = start_held(lab, "long")?;
+    let host = lab.host();
+    let output = host.output(&[CONTROLLER, "drain", "--wait", "--timeout", "1s"])?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(3), "{}: {said}", output.status);
+    ensure_says(&said, &[&busy.machine, "acme/widgets"])?;
+    // Those without a job have left by now, or soon will have.
+    lab.await_active(1, SOON)?;
+    let status = lab.look()?;
+    ensure!(
+        status.state == "draining" && !status.closed.is_empty(),
+        "{}",
+        status.summary()
+    );
+    finish_held(lab, id, &busy)?;
+    host.run(&[CONTROLLER, "drain", "--wait", "--timeout", "30s"])?;
+    ensure!(lab.look()?.state == "drained", "{}", lab.look()?.summary());
+    lab.ensure_nothing_left()?;
+    // A job that comes now waits for GitHub's other runners, or for us.
+    let waiting = lab.sim().queue(&NewJob::new("waits", "ci", "true"))?;
+    ensure!(
+        lab.sim().job(waiting)?.status == "queued",
+        "it does not wait"
+    );
+    host.run(&[CONTROLLER, "undrain"])?;
+    lab.sim().await_success(waiting, SOON)?;
+    lab.await_settled(SOON).map(drop)
+}
+
+fn a_drain_outlives_the_daemon(lab: &mut Lab) -> Result<()> {
+    lab.host()
+        .run(&[CONTROLLER, "drain", "--wait", "--timeout", "30s"])?;
+    lab.kill()?;
+    lab.start()?;
+    let status = lab.look()?;
+    ensure!(status.state == "drained", "{}", status.summary());
+    lab.ensure_nothing_left()?;
+    lab.host().run(&[CONTROLLER, "undrain"])?;
+    lab.await_settled(SOON).map(drop)
+}
+
+fn health_says_what_stands_in_the_way(lab: &mut Lab) -> Result<()> {
+    lab.await_settled(SOON)?;
+    let health = lab.api("GET", "/health")?;
+    ensure!(health.status == 200, "{health:?}");
+    // No runner to be had: GitHub gives none, and the last one has a job.
+    lab.sim()
+        .fault("mint", None, &json!({ "status": { "code": 503 } }))?;
+    let (id, busy) = start_held(lab, "last")?;
+    let reason = wait_until("a reason to be unwell", SOON, || {
+        let health = lab.api("GET", "/health")?;
+        let body: Value = serde_json::from_str(&health.body)?;
+        let reasons = body["reasons"].to_string();
+        Ok(if health.status == 503 && reasons.contains("pool ci") {
+            Seen::Done(reasons)
+        } else {
+            Seen::NotYet(format!("{} {}", health.status, health.body))
+        })
+    })?;
+    ensure_says(&reason, &["no runner that waits for a job", "503"])?;
+    lab.sim().clear_faults()?;
+    lab.api("POST", "/undrain")?;
+    lab.await_status("a runner to be had", SOON, |status| {
+        status.in_phase("idle").first().map(|_| ())
+    })?;
+    let health = lab.api("GET", "/health")?;
+    ensure!(health.status == 200, "{health:?}");
+    finish_held(lab, id, &busy)?;
+    // Nothing but these can be asked, and a look changes nothing.
+    let statuses = [
+        ("GET", "/drain"),
+        ("POST", "/status"),
+        ("GET", "/nothing"),
+        ("DELETE", "/health"),
+    ]
+    .map(|(method, path)| lab.api(method, path).map(|answer| answer.status));
+    for status in statuses {
+        ensure!(
+            matches!(status?, 404 | 405),
+            "an API that is not there answers"
+        );
+    }
+    Ok(())
+}
+
+/// The series of `/metrics`, values left out.
+fn series(lab: &Lab) -> Result<BTreeSet<String>> {
+    let answer = lab.api("GET", "/metrics")?;
+    ensure!(
+        answer.status == 200 && answer.body.ends_with("# EOF\n"),
+        "{answer:?}"
+    );
+    Ok(answer
+        .body
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.rsplit_once(' '))
+        .map(|(series, _)| series.to_owned())
+        .collect())
+}
+
+fn metrics_have_bounded_labels(lab: &mut Lab) -> Result<()> {
+    run(lab, "true")?;
+    lab.await_settled(SOON)?;
+    let before = series(lab)?;
+    ensure!(
+        before
+            .iter()
+            .any(|line| line.contains(r#"verdict="job_done""#)),
+        "{before:?}"
+    );
+    // Jobs with names of their own, one of them not what a hook would say.
+    let jobs = ["one", "two", "thr\"ee\n", "four"].map(|name| {
+        NewJob::new(
+            name,
+            "ci",
+            "printf 'v1\\tevil\\t1\\tx\\ty\\n' >/run/runner/started || true",
+        )
+    });
+    super::common::run_jobs(lab, &jobs)?;
+    lab.await_settled(SOON)?;
+    let after = series(lab)?;
+    let more: Vec<&String> = after.difference(&before).collect();
+    ensure!(more.is_empty(), "four jobs added {more:?}");
+    ensure!(after.len() < 100, "{} series for one pool", after.len());
+    Ok(())
+}
+
+fn the_journal_has_fields(lab: &mut Lab) -> Result<()> {
+    let id = lab.sim().queue(&NewJob::new("logged", "ci", "true"))?;
+    let job = lab.sim().await_success(id, SOON)?;
+    let name = job.runner_name.context("it had a runner")?;
+    super::common::await_verdict(lab, &name, "job_done")?;
+    let text = lab.host().run(&[
+        "journalctl",
+        "--unit",
+        DAEMON,
+        "--output=json",
+        &format!("RUNNER={name}"),
+    ])?;
+    let entries: Vec<Value> = text
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()?;
+    let slot = super::common::machine_of(&name);
+    ensure!(
+        entries.len() >= 2
+            && entries
+                .iter()
+                .all(|entry| entry["POOL"] == "ci" && entry["SLOT"] == slot),
+        "{text}"
+    );
+    let end = entries
+        .iter()
+        .find(|entry| entry["VERDICT"] == "job_done")
+        .context("its verdict is not in the journal")?;
+    let url = end["JOB_URL"].as_str().unwrap_or_default();
+    ensure!(
+        url.ends_with(&format!("/acme/widgets/actions/runs/{id}")),
+        "JOB_URL={url}"
+    );
+    // What the runner said is there after its container's death.
+    let unit = format!("runner-{}.service", slot.replace('-', "@"));
+    ensure_says(&lab.journal(&unit, 50), &["Running job: logged"])?;
+    // And live, while it lives.
+    let idle = idle(&lab.await_settled(SOON)?)?;
+    let live = lab.host().run(&[
+        "journalctl",
+        "--machine",
+        &idle.machine,
+        "--unit",
+        "github-runner",
+        "--output=cat",
+    ])?;
+    ensure_says(&live, &["Listening for Jobs"])
+}
+
+fn readiness_is_told_when_the_daemon_answers(lab: &mut Lab) -> Result<()> {
+    for (property, value) in [
+        ("Type", "notify"),
+        ("WatchdogUSec", "30s"),
+        ("ActiveState", "active"),
+    ] {
+        let found = lab.show(DAEMON, property)?;
+        ensure!(found == value, "{property} is {found}");
+    }
+    let before = lives(lab)?;
+    lab.host().run(&["systemctl", "restart", DAEMON])?;
+    // No waiting: who was told that it is ready may ask, and all lives are known.
+    let status = lab.look()?;
+    for (machine, invocation) in before {
+        ensure!(
+            status
+                .machine(&machine)
+                .is_some_and(|runner| runner.invocation == Some(invocation)),
+            "{machine} is not known: {}",
+            status.summary()
+        );
+    }
+    let kept: usize = lab.show(DAEMON, "NFileDescriptorStore")?.parse()?;
+    let most: usize = lab.show(DAEMON, "FileDescriptorStoreMax")?.parse()?;
+    ensure!(
+        kept > 0 && most >= 4 * 4,
+        "{kept} of {most} descriptors are kept"
+    );
+    Ok(())
+}
+
+/// A shorter leash than half a minute, for the length of one claim.
+const LEASH: &str = "/run/systemd/system/runner-controller.service.d/50-leash.conf";
+
+fn a_stuck_daemon_is_restarted(lab: &mut Lab) -> Result<()> {
+    lab.await_settled(SOON)?;
+    let host = lab.host();
+    host.write(
+        LEASH,
+        b"[Service]\nWatchdogSec=1s\nTimeoutAbortSec=1s\n",
+        0o644,
+    )?;
+    host.run(&["systemctl", "daemon-reload"])?;
+    host.run(&["systemctl", "restart", DAEMON])?;
+    let before = lives(lab)?;
+    let pid = daemon_pid(lab)?;
+    host.run(&["kill", "-STOP", &pid])?;
+    let restarted = wait_until("another daemon", SOON, || {
+        let now = daemon_pid(lab)?;
+        Ok(
+            if now != pid && now != "0" && lab.show(DAEMON, "ActiveState")? == "active" {
+                Seen::Done(())
+            } else {
+                Seen::NotYet(format!("process {now}"))
+            },
+        )
+    });
+    host.run(&["rm", LEASH])?;
+    host.run(&["systemctl", "daemon-reload"])?;
+    restarted?;
+    host.run(&["systemctl", "restart", DAEMON])?;
+    ensure!(lives(lab)? == before, "containers were lost with it");
+    lab.await_settled(SOON)?;
+    run(lab, "true")?;
+    await_no_strangers(lab)
+}
+
+fn a_new_configuration_rolls_idle_runners_and_no_job(lab: &mut Lab) -> Result<()> {
+    let (id, busy) = start_held(lab, "long")?;
+    lab.await_status("a spare and an idle runner beside it", SOON, |status| {
+        (status.in_phase("idle").len() == 1 && status.in_phase("spare").len() == 1).then_some(())
+    })?;
+    let before = lives(lab)?;
+    let config = super::scene::small(lab.sim().api_url());
+    lab.install(
+        &config
+            .clone()
+            .with("ci", |pool| pool.memory = "768 MiB".into()),
+    )?;
+    lab.host().run(&["systemctl", "reload", DAEMON])?;
+    lab.await_status("the others to be replaced", SOON, |status| {
+        let replaced = ["idle", "spare"].iter().all(|phase| {
+            status
+                .in_phase(phase)
+                .first()
+                .is_some_and(|runner| before.get(&runner.machine) != runner.invocation.as_ref())
+        });
+        replaced.then_some(())
+    })?;
+    let now = lives(lab)?;
+    ensure!(
+        now.get(&busy.machine) == busy.invocation.as_ref(),
+        "the job's container was replaced"
+    );
+    let fresh = now
+        .keys()
+        .find(|machine| **machine != busy.machine)
+        .context("nothing lives")?;
+    let limit = lab.show(
+        &format!("runner-{}.service", fresh.replace('-', "@")),
+        "MemoryMax",
+    )?;
+    ensure!(
+        limit == (768_u64 << 20).to_string(),
+        "MemoryMax of {fresh} is {limit}"
+    );
+    finish_held(lab, id, &busy)?;
+    let verdicts: BTreeSet<String> = lab
+        .look()?
+        .recent
+        .into_iter()
+        .take(3)
+        .map(|ended| ended.verdict)
+        .collect();
+    ensure!(
+        verdicts == BTreeSet::from(["job_done".into(), "rolled".into()]),
+        "{verdicts:?}"
+    );
+    lab.install(&config)?;
+    lab.host().run(&["systemctl", "reload", DAEMON])?;
+    lab.await_settled(SOON)?;
+    await_no_strangers(lab)
+}
+
+fn a_bad_configuration_changes_nothing(lab: &mut Lab) -> Result<()> {
+    lab.await_settled(SOON)?;
+    let (before, pid) = (lives(lab)?, daemon_pid(lab)?);
+    let good = std::fs::read(lab.host().path(CONFIG))?;
+    lab.host().write(CONFIG, b"host = 7\n", 0o644)?;
+    lab.host().run(&["systemctl", "reload", DAEMON])?;
+    let refused = wait_until("the mistake to be reported", SOON, || {
+        let log = lab.journal(DAEMON, 40);
+        Ok(if log.contains("going on with the old one") {
+            Seen::Done(())
+        } else {
+            Seen::NotYet(log)
+        })
+    });
+    lab.host().write(CONFIG, &good, 0o644)?;
+    refused?;
+    ensure!(
+        daemon_pid(lab)? == pid && lives(lab)? == before,
+        "something changed"
+    );
+    run(lab, "true").map(drop)
+}

@@ -1,0 +1,276 @@
+//! Many quick jobs in a row, and what is left of them: nothing.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+use super::Claim;
+use super::claims;
+use super::common::{SOON, await_no_strangers, daemon_pid, finish_held, run, start_held};
+use crate::bed::note;
+use crate::lab::{DAEMON, Lab};
+use crate::sim::{Job, NewJob};
+use crate::wait::{Seen, wait_until};
+
+pub(super) const CLAIMS: &[Claim] = claims![Four:
+    a_runner_that_lost_its_job_to_another_holds_nothing_up,
+    two_hundred_jobs_leak_nothing,
+    a_registration_without_a_container_is_deleted,
+    a_ghost_is_found_and_replaced,
+];
+
+const JOBS: usize = 200;
+/// For all of them; they take a second each where two cores are shared.
+const LIMIT: Duration = Duration::from_secs(400);
+/// The pools' compare.
+const RECONCILE: Duration = Duration::from_secs(2);
+/// How long GitHub's list may lack a runner before it is missed, and how old a registration without
+/// a container must be: both are the daemon's patience with GitHub's eventual consistency.
+const PATIENCE: Duration = Duration::from_mins(3);
+/// Registered by nobody.
+const STRAY: &str = "testhost-ci-4-0badcafe";
+
+/// What these two claims wait for takes minutes, and the flood passes the time: they begin here.
+fn a_runner_that_lost_its_job_to_another_holds_nothing_up(lab: &mut Lab) -> Result<()> {
+    plant_stray(lab)?;
+    lab.await_settled(SOON).ok();
+    let id = lab
+        .sim()
+        .queue(&NewJob::new("raced", "ci", "true").lost_by(1))?;
+    let job = lab.sim().await_success(id, SOON)?;
+    ensure!(
+        job.attempts == 2,
+        "{} ran it {} times",
+        job.summary(),
+        job.attempts
+    );
+    run(lab, "true").map(drop)
+}
+
+fn plant_stray(lab: &Lab) -> Result<()> {
+    lab.sim().plant(
+        &json!({ "scope": "acme/widgets", "name": STRAY, "status": "offline", "labels": ["ci"] }),
+    )
+}
+
+fn is_registered(lab: &Lab, name: &str) -> Result<bool> {
+    let runners = lab.sim().runners()?;
+    Ok(runners
+        .iter()
+        .any(|runner| runner.name == name && runner.standing == "registered"))
+}
+
+/// What the daemon's process holds.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    descriptors: usize,
+    kept: usize,
+    resident_kib: usize,
+}
+
+fn held(lab: &Lab) -> Result<Held> {
+    let pid = daemon_pid(lab)?;
+    let descriptors = fs::read_dir(lab.host().path(&format!("/proc/{pid}/fd")))?.count();
+    let status = fs::read_to_string(lab.host().path(&format!("/proc/{pid}/status")))?;
+    let resident_kib = status
+        .lines()
+        .find_map(|line| {
+            line.strip_prefix("VmRSS:")?
+                .trim()
+                .strip_suffix(" kB")?
+                .parse()
+                .ok()
+        })
+        .context("no VmRSS")?;
+    Ok(Held {
+        descriptors,
+        kept: lab.show(DAEMON, "NFileDescriptorStore")?.parse()?,
+        resident_kib,
+    })
+}
+
+fn two_hundred_jobs_leak_nothing(lab: &mut Lab) -> Result<()> {
+    // All four slots have had a life, so that their descriptors are counted before, too.
+    let before = held(lab)?;
+    lab.sim().forget_calls()?;
+    let start = Instant::now();
+    let jobs: Vec<NewJob> = (0..JOBS)
+        .map(|number| {
+            NewJob::new(
+                &format!("quick-{number}"),
+                "ci",
+                "echo \"machine $(cat /etc/machine-id)\"",
+            )
+        })
+        .collect();
+    let ids: BTreeSet<u64> = lab.sim().queue_all(&jobs)?.into_iter().collect();
+    let done: Vec<Job> = wait_until("200 jobs", LIMIT, || {
+        let jobs: Vec<Job> = lab
+            .sim()
+            .jobs()?
+            .into_iter()
+            .filter(|job| ids.contains(&job.id))
+            .collect();
+        let open = jobs.iter().filter(|job| job.status != "completed").count();
+        Ok(if open == 0 {
+            Seen::Done(jobs)
+        } else {
+            let status = lab
+                .look()
+                .map_or_else(|error| format!("{error:#}"), |status| status.summary());
+            Seen::NotYet(format!("{open} jobs to go; {status}"))
+        })
+    })?;
+    let took = start.elapsed();
+    let calls = lab.sim().stats()?;
+    ensure_once_each(&done)?;
+
+    let rest = calls.rest();
+    let lists = calls.of("list");
+    let per_job = f64::from(u32::try_from(rest - lists)?) / f64::from(u32::try_from(JOBS)?);
+    let reconciles = u64::try_from(took.as_millis() / RECONCILE.as_millis())? + 2;
+    // Beside the jobs a stray is deleted meanwhile, and a ghost replaced.
+    ensure!(
+        per_job <= 1.05,
+        "{per_job:.3} calls per job: {:?}",
+        calls.calls
+    );
+    ensure!(
+        lists <= reconciles,
+        "{lists} lists in {reconciles} compares: {:?}",
+        calls.calls
+    );
+    let unconditional = calls
+        .requests
+        .iter()
+        .filter(|request| request.endpoint == "list" && !request.conditional)
+        .count();
+    ensure!(
+        unconditional == 0,
+        "{unconditional} lists were not conditional"
+    );
+
+    lab.host()
+        .run(&["runner-controller", "drain", "--wait", "--timeout", "60s"])
+        .or_else(|error| {
+            // The stray may be younger than it must be.
+            if format!("{error:#}").contains(STRAY) {
+                Ok(String::new())
+            } else {
+                Err(error)
+            }
+        })?;
+    lab.await_nothing_left(SOON)?;
+    lab.api("POST", "/undrain")?;
+    let settled = lab.await_status("the pool to be as it is wanted", SOON, |status| {
+        (status.in_phase("idle").len() == 3 && status.in_phase("spare").len() == 1).then_some(())
+    });
+    settled?;
+    let after = held(lab)?;
+    ensure!(
+        after.kept <= before.kept.max(4 * 4) && after.descriptors <= before.descriptors + 4,
+        "before {before:?}, after {after:?}"
+    );
+    note(&format!(
+        "{JOBS} jobs in {:.1} s, {:.2} calls of GitHub each and {lists} lists; the daemon has {:.1} MiB resident ({:.1} before) and {} descriptors",
+        took.as_secs_f64(),
+        per_job,
+        mib(after.resident_kib)?,
+        mib(before.resident_kib)?,
+        after.descriptors
+    ));
+    Ok(())
+}
+
+fn mib(kib: usize) -> Result<f64> {
+    Ok(f64::from(u32::try_from(kib)?) / 1024.0)
+}
+
+/// Every job went well, was given to one runner, and had a container to itself.
+fn ensure_once_each(jobs: &[Job]) -> Result<()> {
+    ensure!(jobs.len() == JOBS, "{} jobs", jobs.len());
+    let mut runners = BTreeSet::new();
+    let mut machines = BTreeSet::new();
+    for job in jobs {
+        ensure!(
+            job.conclusion.as_deref() == Some("success") && job.attempts == 1,
+            "{}, {} attempts",
+            job.summary(),
+            job.attempts
+        );
+        runners.extend(job.runner_name.clone());
+        let said = job.facts.log_tail.lines();
+        machines.extend(
+            said.filter_map(|line| line.strip_prefix("machine "))
+                .map(str::to_owned),
+        );
+    }
+    ensure!(
+        runners.len() == JOBS && machines.len() == JOBS,
+        "{} runners and {} containers",
+        runners.len(),
+        machines.len()
+    );
+    Ok(())
+}
+
+fn a_registration_without_a_container_is_deleted(lab: &mut Lab) -> Result<()> {
+    if lab
+        .sim()
+        .runners()?
+        .iter()
+        .all(|runner| runner.name != STRAY)
+    {
+        plant_stray(lab)?;
+    }
+    wait_until("the stray to be deleted", PATIENCE, || {
+        Ok(if is_registered(lab, STRAY)? {
+            Seen::NotYet(lab.look()?.summary())
+        } else {
+            Seen::Done(())
+        })
+    })?;
+    lab.await_status("no more strays", SOON, |status| {
+        status.strays.is_empty().then_some(())
+    })?;
+    await_no_strangers(lab)
+}
+
+fn a_ghost_is_found_and_replaced(lab: &mut Lab) -> Result<()> {
+    let ghosts = |lab: &Lab| -> Result<Vec<String>> {
+        let runners = lab.sim().runners()?.into_iter();
+        Ok(runners
+            .filter(|runner| runner.standing == "ghost")
+            .map(|runner| runner.name)
+            .collect())
+    };
+    if ghosts(lab)?.is_empty() {
+        let id = lab
+            .sim()
+            .queue(&NewJob::new("raced", "ci", "true").lost_by(1))?;
+        lab.sim().await_success(id, SOON)?;
+    }
+    let ghost = ghosts(lab)?.pop().context("the stand-in made no ghost")?;
+    // It listens for jobs that never come. (Its end may be too long ago for status.)
+    wait_until("the ghost to be gone", PATIENCE, || {
+        let status = lab.look()?;
+        Ok(if status.runner(&ghost).is_some() {
+            Seen::NotYet(status.summary())
+        } else {
+            Seen::Done(())
+        })
+    })?;
+    let counted = lab
+        .look()?
+        .pool("ci")
+        .and_then(|pool| pool.verdicts.get("ghost").copied());
+    ensure!(counted == Some(1), "{counted:?} ghosts");
+    lab.api("POST", "/undrain")?;
+    lab.await_settled(SOON)?;
+    let (id, busy) = start_held(lab, "after")?;
+    finish_held(lab, id, &busy)?;
+    await_no_strangers(lab)
+}

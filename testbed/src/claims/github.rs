@@ -1,0 +1,336 @@
+//! GitHub refuses, limits, fails and lies; nothing is lost, and status says what to do.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use super::Claim;
+use super::claims;
+use super::common::{
+    SOON, await_calls, await_no_strangers, daemon_pid, ensure_says, finish_held, idle, run, spare,
+    start_held,
+};
+use crate::lab::{DAEMON, Lab, TOKEN};
+use crate::sim::NewJob;
+use crate::status::Runner;
+
+pub(super) const CLAIMS: &[Claim] = claims![Small:
+    a_missing_permission_is_named_and_spares_wait,
+    an_unprocessable_mint_is_named_and_spares_wait,
+    a_taken_name_is_never_sent_again,
+    a_bad_token_is_named_and_a_good_one_mends_it,
+    nothing_is_sent_while_the_primary_limit_holds,
+    nothing_is_sent_while_a_secondary_limit_holds,
+    an_outage_is_waited_out,
+    a_lie_about_the_list_destroys_nothing,
+    a_lost_answer_to_a_mint_is_another_name,
+    a_runner_that_just_got_a_job_survives_a_drain,
+];
+
+/// Lets the idle runner take a job, so that the spare is to be registered, which GitHub does not
+/// do. The spare must wait meanwhile, and be the runner of the next job once GitHub does.
+fn while_mints_fail(
+    lab: &Lab,
+    endpoint_fault: &Value,
+    times: Option<u64>,
+    meanwhile: impl FnOnce(&Lab, &Runner) -> Result<()>,
+) -> Result<()> {
+    let waiting = spare(&lab.await_settled(SOON)?)?;
+    lab.sim().forget_calls()?;
+    lab.sim().fault("mint", times, endpoint_fault)?;
+    let (id, busy) = start_held(lab, "meanwhile")?;
+    await_calls(lab, "mint", 1)?;
+    meanwhile(lab, &waiting)?;
+    // Whoever is busy is not disturbed.
+    finish_held(lab, id, &busy)?;
+    let status = lab.look()?;
+    let same = status
+        .runners()
+        .any(|runner| runner.invocation == waiting.invocation && runner.phase == "spare");
+    ensure!(
+        same || times.is_some(),
+        "the spare did not wait: {}",
+        status.summary()
+    );
+    lab.sim().clear_faults()?;
+    lab.api("POST", "/undrain")?;
+    let status = lab.await_settled(SOON)?;
+    let promoted = status
+        .runners()
+        .any(|runner| runner.invocation == waiting.invocation && runner.phase == "idle");
+    ensure!(
+        promoted,
+        "the spare that waited was not used: {}",
+        status.summary()
+    );
+    await_no_strangers(lab)?;
+    run(lab, "true").map(drop)
+}
+
+/// Waits until status shows an error of GitHub that says all of this, and a mint that waits.
+fn await_error(lab: &Lab, words: &[&str]) -> Result<()> {
+    let (error, backoff) = lab.await_status("an error of GitHub's", SOON, |status| {
+        let error = status.github.error.clone()?;
+        Some((error, status.backoff("mint")?.clone()))
+    })?;
+    ensure_says(&error, words)?;
+    ensure_says(&backoff.reason, words)?;
+    let health = lab.api("GET", "/health")?;
+    ensure!(health.status == 503, "healthy all the same: {health:?}");
+    ensure_says(&health.body, &words[..1])
+}
+
+fn a_missing_permission_is_named_and_spares_wait(lab: &mut Lab) -> Result<()> {
+    let message = "Resource not accessible by personal access token";
+    let fault = json!({ "forbidden": { "message": message } });
+    while_mints_fail(lab, &fault, None, |lab, _| {
+        await_error(lab, &[message, "dministration", "GitHub request"])
+    })
+}
+
+fn an_unprocessable_mint_is_named_and_spares_wait(lab: &mut Lab) -> Result<()> {
+    let fault =
+        json!({ "status": { "code": 422, "body": { "message": "Validation Failed: labels" } } });
+    while_mints_fail(lab, &fault, None, |lab, _| {
+        await_error(lab, &["Validation Failed", "GitHub request"])
+    })
+}
+
+fn a_taken_name_is_never_sent_again(lab: &mut Lab) -> Result<()> {
+    let since = lab.host().run(&["date", "+%s"])?;
+    let fault = json!({ "status": { "code": 409, "body": { "message": "Already exists" } } });
+    while_mints_fail(lab, &fault, Some(2), |lab, _| await_calls(lab, "mint", 3))?;
+    let mints = lab.sim().stats()?.of("mint");
+    let text = lab.host().run(&[
+        "journalctl",
+        "--unit",
+        DAEMON,
+        "--since",
+        &format!("@{}", since.trim()),
+        "--output=json",
+        "--output-fields=RUNNER,MESSAGE",
+    ])?;
+    let names: Vec<String> = text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|entry| {
+            entry["MESSAGE"]
+                .as_str()
+                .is_some_and(|text| text.ends_with("registering a spare"))
+        })
+        .filter_map(|entry| entry["RUNNER"].as_str().map(str::to_owned))
+        .collect();
+    let distinct: BTreeSet<&String> = names.iter().collect();
+    ensure!(
+        u64::try_from(names.len())? == mints && distinct.len() == names.len(),
+        "{mints} mints with the names {names:?}"
+    );
+    Ok(())
+}
+
+fn a_bad_token_is_named_and_a_good_one_mends_it(lab: &mut Lab) -> Result<()> {
+    let settled = lab.await_settled(SOON)?;
+    let (idle, spare) = (idle(&settled)?, spare(&settled)?);
+    let pid = daemon_pid(lab)?;
+    let next = "github_pat_testbed_next_6f0d2b9c1e7a4d53";
+    lab.sim().rotate_token(next)?;
+    let (id, busy) = start_held(lab, "meanwhile")?;
+    ensure!(busy.invocation == idle.invocation, "{busy:?} is busy");
+    await_error(lab, &["Bad credentials", "token"])?;
+    let status = lab.look()?;
+    ensure!(
+        daemon_pid(lab)? == pid,
+        "the daemon did not stay up: {}",
+        status.summary()
+    );
+    ensure!(
+        status
+            .machine(&spare.machine)
+            .is_some_and(|now| now.phase == "spare" && now.invocation == spare.invocation),
+        "the spare did not wait: {}",
+        status.summary()
+    );
+    lab.write_token(next)?;
+    lab.host().run(&["systemctl", "restart", DAEMON])?;
+    lab.await_status("the spare to be registered", SOON, |status| {
+        status
+            .machine(&spare.machine)
+            .filter(|now| now.runner.is_some() && now.invocation == spare.invocation)
+            .map(|_| ())
+    })?;
+    finish_held(lab, id, &busy)?;
+    run(lab, "true")?;
+    lab.await_settled(SOON)?;
+    lab.write_token(TOKEN)?;
+    lab.sim().rotate_token(TOKEN)?;
+    lab.host().run(&["systemctl", "restart", DAEMON])?;
+    lab.await_settled(SOON).map(drop)
+}
+
+/// Both limits end by themselves, and the wait is GitHub's word and not our guess.
+fn while_limited(lab: &Lab, fault: &Value) -> Result<()> {
+    let waiting = spare(&lab.await_settled(SOON)?)?;
+    lab.sim().forget_calls()?;
+    lab.sim().fault("mint", Some(1), fault)?;
+    let (id, busy) = start_held(lab, "meanwhile")?;
+    let limited = lab.await_status("a mint that waits for the limit's end", SOON, |status| {
+        status.backoff("mint").cloned()
+    })?;
+    ensure!(
+        limited.retry_in_ms > 1000,
+        "again in {} ms",
+        limited.retry_in_ms
+    );
+    ensure_says(&limited.reason, &["limit"])?;
+    lab.await_status("the spare to be registered", SOON, |status| {
+        status
+            .machine(&waiting.machine)
+            .filter(|now| now.runner_id.is_some() && now.invocation == waiting.invocation)
+            .map(|_| ())
+    })?;
+    let stats = lab.sim().stats()?;
+    ensure!(
+        stats.while_limited == 0,
+        "{} calls while a limit held: {:?}",
+        stats.while_limited,
+        stats.calls
+    );
+    finish_held(lab, id, &busy)?;
+    run(lab, "true").map(drop)
+}
+
+fn nothing_is_sent_while_the_primary_limit_holds(lab: &mut Lab) -> Result<()> {
+    while_limited(lab, &json!({ "primary_limit": { "reset_in_s": 5 } }))
+}
+
+fn nothing_is_sent_while_a_secondary_limit_holds(lab: &mut Lab) -> Result<()> {
+    while_limited(lab, &json!({ "secondary_limit": { "retry_after_s": 5 } }))
+}
+
+fn an_outage_is_waited_out(lab: &mut Lab) -> Result<()> {
+    let settled = lab.await_settled(SOON)?;
+    let sim = lab.sim();
+    sim.forget_calls()?;
+    let unavailable = json!({ "status": { "code": 503 } });
+    sim.fault("list", None, &unavailable)?;
+    sim.fault("mint", Some(1), &unavailable)?;
+    sim.fault("mint", Some(1), &json!("html_502"))?;
+    sim.fault("mint", Some(1), &json!("drop_before"))?;
+    let (id, busy) = start_held(lab, "meanwhile")?;
+    await_calls(lab, "mint", 3)?;
+    await_calls(lab, "list", 2)?;
+    let status = lab.look()?;
+    for runner in settled.runners() {
+        ensure!(
+            status
+                .machine(&runner.machine)
+                .is_some_and(|now| now.invocation == runner.invocation),
+            "{} did not outlive the outage: {}",
+            runner.machine,
+            status.summary()
+        );
+    }
+    // The fourth mint works, without anybody's word.
+    lab.await_status("a runner that was registered after all", SOON, |status| {
+        status.in_phase("registering").first().map(|_| ())
+    })?;
+    sim.clear_faults()?;
+    finish_held(lab, id, &busy)?;
+    lab.await_settled(SOON)?;
+    await_no_strangers(lab)
+}
+
+fn a_lie_about_the_list_destroys_nothing(lab: &mut Lab) -> Result<()> {
+    let settled = lab.await_settled(SOON)?;
+    let sim = lab.sim();
+    sim.forget_calls()?;
+    sim.fault("list", Some(1), &json!({ "truncate": { "bytes": 20 } }))?;
+    sim.fault("list", Some(1), &json!("wrong_types"))?;
+    sim.fault(
+        "list",
+        Some(2),
+        &json!({ "status": { "code": 200, "body": { "total_count": 0, "runners": [] } } }),
+    )?;
+    await_calls(lab, "list", 5)?;
+    let status = lab.await_settled(SOON)?;
+    for runner in settled.runners() {
+        ensure!(
+            status
+                .machine(&runner.machine)
+                .is_some_and(|now| now.invocation == runner.invocation),
+            "{} is gone: {}",
+            runner.machine,
+            status.summary()
+        );
+    }
+    run(lab, "true").map(drop)
+}
+
+fn a_lost_answer_to_a_mint_is_another_name(lab: &mut Lab) -> Result<()> {
+    let waiting = spare(&lab.await_settled(SOON)?)?;
+    lab.sim().forget_calls()?;
+    lab.sim().fault("mint", Some(1), &json!("drop_after"))?;
+    let (id, busy) = start_held(lab, "meanwhile")?;
+    let now = lab.await_status("the spare to be registered", SOON, |status| {
+        status
+            .machine(&waiting.machine)
+            .filter(|now| now.runner_id.is_some() && now.invocation == waiting.invocation)
+            .cloned()
+    })?;
+    finish_held(lab, id, &busy)?;
+    // The registration that nobody has is seen, named and not mistaken for another's. That it goes
+    // too is the claim `a_registration_without_a_container_is_deleted`.
+    let ours = now.runner.context("it is registered")?;
+    let lost: Vec<String> = lab
+        .sim()
+        .registered()?
+        .into_iter()
+        .filter(|name| name.starts_with(&format!("testhost-{}-", waiting.machine)) && *name != ours)
+        .collect();
+    ensure!(lost.len() == 1, "lost: {lost:?}, and {ours} is ours");
+    lab.await_status("the lost registration to be a stray", SOON, |status| {
+        (status.strays == lost).then_some(())
+    })?;
+    run(lab, "true")?;
+    let ids: Vec<u64> = lab
+        .sim()
+        .runners()?
+        .into_iter()
+        .filter(|runner| lost.contains(&runner.name))
+        .map(|runner| runner.id)
+        .collect();
+    ids.into_iter()
+        .try_for_each(|id| lab.sim().delete_runner(id))
+}
+
+fn a_runner_that_just_got_a_job_survives_a_drain(lab: &mut Lab) -> Result<()> {
+    let idle = idle(&lab.await_settled(SOON)?)?;
+    // It has its job, and nobody on this host can know: the listener is still asking for it.
+    lab.sim()
+        .fault("acquire", Some(1), &json!({ "delay": { "ms": 1500 } }))?;
+    let id = lab.sim().queue(&NewJob::new("raced", "ci", "true"))?;
+    lab.sim().await_job(id, "assigned", SOON)?;
+    lab.sim().forget_calls()?;
+    lab.api("POST", "/drain")?;
+    await_calls(lab, "delete", 1)?;
+    let job = lab.sim().await_success(id, SOON)?;
+    ensure!(
+        job.attempts == 1 && job.runner_name == idle.runner,
+        "{}; it was {}'s",
+        job.summary(),
+        idle.runner.unwrap_or_default()
+    );
+    let stats = lab.sim().stats()?;
+    let refused = stats
+        .calls
+        .get("delete")
+        .and_then(|statuses| statuses.get("422"));
+    ensure!(refused.is_some(), "GitHub was not asked: {:?}", stats.calls);
+    lab.await_status("the drain's end", SOON, |status| {
+        (status.state == "drained").then_some(())
+    })?;
+    lab.await_nothing_left(SOON)?;
+    lab.api("POST", "/undrain")?;
+    lab.await_settled(SOON).map(drop)
+}

@@ -1,0 +1,42 @@
+//! The host loses power: what ran is gone by nature, and nobody has to tidy up.
+
+use anyhow::{Result, ensure};
+
+use super::Claim;
+use super::claims;
+use super::common::{SOON, await_no_strangers, run, start_held};
+use super::scene::small;
+use crate::lab::Lab;
+
+pub(super) const CLAIMS: &[Claim] = claims![Empty: a_host_that_lost_power_begins_anew];
+
+fn a_host_that_lost_power_begins_anew(lab: &mut Lab) -> Result<()> {
+    lab.install(&small(lab.sim().api_url()))?;
+    lab.host()
+        .run(&["systemctl", "enable", "--now", crate::lab::DAEMON])?;
+    lab.await_settled(SOON)?;
+    let (_, busy) = start_held(lab, "cut")?;
+    lab.power_cycle()?;
+    // Enabled as an operator enables it: it comes back by itself.
+    let status = lab.await_settled(SOON)?;
+    let name = busy.runner.unwrap_or_default();
+    ensure!(
+        status
+            .ended(&name)
+            .is_some_and(|ended| ended.verdict == "host_restart"),
+        "{name}: {}",
+        status.summary()
+    );
+    ensure!(
+        status
+            .recent
+            .iter()
+            .all(|ended| ended.verdict == "host_restart"),
+        "{}",
+        status.summary()
+    );
+    run(lab, "true")?;
+    lab.host()
+        .run(&["systemctl", "disable", crate::lab::DAEMON])?;
+    await_no_strangers(lab)
+}

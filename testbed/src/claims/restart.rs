@@ -1,0 +1,327 @@
+//! The daemon dies, systemd and machined restart: no job is lost, no container doubled.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+
+use super::Claim;
+use super::claims;
+use super::common::{
+    SOON, await_no_strangers, await_verdict, daemon_pid, finish_held, idle, lives, machine_of,
+    release, run, spare, start_held,
+};
+use crate::lab::{DAEMON, Lab};
+use crate::sim::NewJob;
+use crate::wait::{Seen, wait_until};
+
+pub(super) const CLAIMS: &[Claim] = claims![Small:
+    a_daemon_killed_beside_a_spare_and_an_idle_runner_keeps_both,
+    a_daemon_killed_while_a_job_runs_keeps_it,
+    a_job_that_ends_without_a_daemon_is_done,
+    a_daemon_killed_while_a_container_boots_takes_it_over,
+    a_daemon_killed_in_the_middle_of_a_mint_mints_again,
+    a_daemon_killed_while_a_runner_registers_takes_it_over,
+    a_restarted_daemon_takes_everything_over,
+    a_reexecuted_systemd_is_still_heard,
+    a_restarted_machined_costs_nothing,
+];
+
+/// Holds every boot of the pool before its launcher runs, until [`let_boot`].
+const HOLD: &str = "/run/systemd/system/runner-ci@.service.d/50-hold.conf";
+const GATE: &str = "/run/testbed/boot";
+
+/// Kills the daemon as the kernel would, and starts another.
+fn kill_and_start(lab: &Lab) -> Result<()> {
+    let before = daemon_pid(lab)?;
+    lab.kill()?;
+    lab.start()?;
+    ensure!(
+        daemon_pid(lab)? != before,
+        "process {before} was not killed"
+    );
+    Ok(())
+}
+
+/// Fails unless all these lives run on, as the daemon sees them too.
+fn ensure_kept(lab: &Lab, before: &BTreeMap<String, String>) -> Result<()> {
+    let now = lives(lab)?;
+    for (machine, invocation) in before {
+        ensure!(
+            now.get(machine) == Some(invocation),
+            "{machine} had life {invocation}, now there are {now:?}"
+        );
+    }
+    lab.await_status("the lives from before", SOON, |status| {
+        before
+            .iter()
+            .all(|(machine, invocation)| {
+                status
+                    .machine(machine)
+                    .is_some_and(|now| now.invocation.as_ref() == Some(invocation))
+            })
+            .then_some(())
+    })
+}
+
+/// Whatever was done, the pool is as it should be and nothing went wrong on the way there.
+fn ensure_undisturbed(lab: &Lab) -> Result<()> {
+    let status = lab.await_settled(SOON)?;
+    for pool in &status.pools {
+        ensure!(
+            pool.verdicts.keys().all(|verdict| verdict == "job_done"),
+            "verdicts since the restart: {:?}",
+            pool.verdicts
+        );
+    }
+    await_no_strangers(lab)
+}
+
+fn a_daemon_killed_beside_a_spare_and_an_idle_runner_keeps_both(lab: &mut Lab) -> Result<()> {
+    let settled = lab.await_settled(SOON)?;
+    let (first, second) = (idle(&settled)?, spare(&settled)?);
+    let before = lives(lab)?;
+    kill_and_start(lab)?;
+    ensure_kept(lab, &before)?;
+    // The one that was idle takes the first job; the spare, whose connection another daemon
+    // accepted, is answered by this one and takes the second.
+    for expected in [first, second] {
+        let (id, busy) = start_held(lab, "after")?;
+        ensure!(
+            busy.invocation == expected.invocation,
+            "{busy:?} took the job of {expected:?}"
+        );
+        finish_held(lab, id, &busy)?;
+        await_verdict(lab, &busy.runner.unwrap_or_default(), "job_done")?;
+    }
+    ensure_undisturbed(lab)
+}
+
+fn a_daemon_killed_while_a_job_runs_keeps_it(lab: &mut Lab) -> Result<()> {
+    let (id, busy) = start_held(lab, "long")?;
+    let before = lives(lab)?;
+    kill_and_start(lab)?;
+    let now = lab.await_status("the job to be known", SOON, |status| {
+        status
+            .machine(&busy.machine)
+            .filter(|now| now.phase == "busy" && now.invocation == busy.invocation)
+            .cloned()
+    })?;
+    ensure!(
+        now.job.is_some_and(|job| job.run_id == id.to_string()),
+        "what its hook said is lost"
+    );
+    ensure_kept(
+        lab,
+        &BTreeMap::from([(busy.machine.clone(), before[&busy.machine].clone())]),
+    )?;
+    finish_held(lab, id, &busy)?;
+    await_verdict(lab, &busy.runner.unwrap_or_default(), "job_done")?;
+    ensure_undisturbed(lab)
+}
+
+fn a_job_that_ends_without_a_daemon_is_done(lab: &mut Lab) -> Result<()> {
+    let (id, busy) = start_held(lab, "alone")?;
+    lab.kill()?;
+    lab.stop()?;
+    release(lab, &busy.machine)?;
+    lab.sim().await_success(id, SOON)?;
+    wait_until("its container to end", SOON, || {
+        let now = lives(lab)?;
+        Ok(if now.get(&busy.machine) == busy.invocation.as_ref() {
+            Seen::NotYet(format!("{now:?}"))
+        } else {
+            Seen::Done(())
+        })
+    })?;
+    // So does one that starts and ends while nobody looks.
+    let second = lab.sim().queue(&NewJob::new("unseen", "ci", "true"))?;
+    let second = if lab.sim().registered()?.is_empty() {
+        None
+    } else {
+        lab.sim().await_success(second, SOON)?.runner_name
+    };
+    lab.start()?;
+    await_verdict(lab, &busy.runner.unwrap_or_default(), "job_done")?;
+    if let Some(second) = second {
+        await_verdict(lab, &second, "job_done")?;
+    }
+    ensure_undisturbed(lab)
+}
+
+fn hold_boots(lab: &Lab) -> Result<()> {
+    let text =
+        format!("[Service]\nExecStartPre=/bin/sh -c 'until [ -e {GATE} ]; do sleep 0.05; done'\n");
+    lab.host().run(&["rm", "-f", GATE])?;
+    lab.host().write(HOLD, text.as_bytes(), 0o644)?;
+    lab.host().run(&["systemctl", "daemon-reload"]).map(drop)
+}
+
+fn let_boot(lab: &Lab) -> Result<()> {
+    lab.host().write(GATE, b"", 0o644)?;
+    lab.host().run(&["rm", "-f", HOLD])?;
+    lab.host().run(&["systemctl", "daemon-reload"]).map(drop)
+}
+
+fn a_daemon_killed_while_a_container_boots_takes_it_over(lab: &mut Lab) -> Result<()> {
+    lab.await_settled(SOON)?;
+    hold_boots(lab)?;
+    let outcome = booting(lab);
+    let_boot(lab)?;
+    let (id, busy, before) = outcome?;
+    finish_held(lab, id, &busy)?;
+    let booted = lab.await_status("the boot to end", SOON, |status| {
+        status
+            .runners()
+            .find(|now| now.invocation.as_ref() == Some(&before) && now.phase != "booting")
+            .cloned()
+    })?;
+    ensure!(booted.phase != "retiring", "it was not wanted: {booted:?}");
+    ensure_undisturbed(lab)
+}
+
+/// The job that made a boot necessary, who has it, and the booting life that outlived the daemon.
+fn booting(lab: &Lab) -> Result<(u64, crate::status::Runner, String)> {
+    let (id, busy) = start_held(lab, "meanwhile")?;
+    let machine = lab.await_status("a container that boots", SOON, |status| {
+        let booting = status.in_phase("booting");
+        booting.first().map(|runner| runner.machine.clone())
+    })?;
+    let invocation = wait_until("its unit to start", SOON, || {
+        let now = lives(lab)?;
+        Ok(now.get(&machine).map_or_else(
+            || Seen::NotYet(format!("{now:?}")),
+            |life| Seen::Done(life.clone()),
+        ))
+    })?;
+    let before = lives(lab)?;
+    kill_and_start(lab)?;
+    ensure_kept(lab, &before)?;
+    let status = lab.look()?;
+    ensure!(
+        status
+            .machine(&machine)
+            .is_some_and(|now| now.phase == "booting"),
+        "it is not taken for booting: {}",
+        status.summary()
+    );
+    Ok((id, busy, invocation))
+}
+
+fn a_daemon_killed_in_the_middle_of_a_mint_mints_again(lab: &mut Lab) -> Result<()> {
+    lab.await_settled(SOON)?;
+    lab.sim()
+        .fault("mint", Some(1), &json!({ "delay": { "ms": 1500 } }))?;
+    let (id, busy) = start_held(lab, "meanwhile")?;
+    let minting = lab.await_status("a mint under way", SOON, |status| {
+        status
+            .in_phase("minting")
+            .first()
+            .map(|runner| (*runner).clone())
+    })?;
+    let before = lives(lab)?;
+    kill_and_start(lab)?;
+    ensure_kept(lab, &before)?;
+    let now = lab.await_status("another mint", SOON, |status| {
+        status
+            .machine(&minting.machine)
+            .filter(|now| now.runner_id.is_some())
+            .cloned()
+    })?;
+    ensure!(
+        now.invocation == minting.invocation && now.runner != minting.runner,
+        "{minting:?} became {now:?}"
+    );
+    finish_held(lab, id, &busy)?;
+    run(lab, "true")?;
+    ensure_undisturbed(lab)
+}
+
+fn a_daemon_killed_while_a_runner_registers_takes_it_over(lab: &mut Lab) -> Result<()> {
+    lab.await_settled(SOON)?;
+    lab.sim()
+        .fault("token", Some(1), &json!({ "delay": { "ms": 1500 } }))?;
+    let (id, busy) = start_held(lab, "meanwhile")?;
+    let registering = lab.await_status("a runner that registers", SOON, |status| {
+        status
+            .in_phase("registering")
+            .first()
+            .map(|runner| (*runner).clone())
+    })?;
+    let before = lives(lab)?;
+    kill_and_start(lab)?;
+    ensure_kept(lab, &before)?;
+    let now = lab.await_status("it to be idle", SOON, |status| {
+        status
+            .machine(&registering.machine)
+            .filter(|now| now.phase == "idle")
+            .cloned()
+    })?;
+    ensure!(
+        now.runner == registering.runner && now.runner_id == registering.runner_id,
+        "{registering:?} became {now:?}"
+    );
+    finish_held(lab, id, &busy)?;
+    ensure_undisturbed(lab)
+}
+
+fn a_restarted_daemon_takes_everything_over(lab: &mut Lab) -> Result<()> {
+    let (id, busy) = start_held(lab, "long")?;
+    lab.await_status("a spare and an idle runner beside it", SOON, |status| {
+        (status.in_phase("idle").len() == 1 && status.in_phase("spare").len() == 1).then_some(())
+    })?;
+    let before = lives(lab)?;
+    ensure!(before.len() == 3, "{before:?}");
+    lab.sim().forget_calls()?;
+    lab.host().run(&["systemctl", "restart", DAEMON])?;
+    ensure_kept(lab, &before)?;
+    let mints = lab.sim().stats()?.of("mint");
+    ensure!(mints == 0, "{mints} mints for a restart");
+    finish_held(lab, id, &busy)?;
+    ensure_undisturbed(lab)
+}
+
+/// A pool whose systemd or machined was restarted runs jobs, and learns of their ends by signals.
+fn ensure_heard(lab: &Lab, before: &BTreeMap<String, String>, pid: &str) -> Result<()> {
+    ensure_kept(lab, before)?;
+    let since = lab.host().run(&["date", "+%s"])?;
+    let job = lab.sim().queue(&NewJob::new("after", "ci", "true"))?;
+    let job = lab.sim().await_success(job, SOON)?;
+    let name = job.runner_name.unwrap_or_default();
+    await_verdict(lab, &name, "job_done")?;
+    ensure!(daemon_pid(lab)? == pid, "the daemon was restarted too");
+    let log = lab.host().run(&[
+        "journalctl",
+        "--unit",
+        DAEMON,
+        "--since",
+        &format!("@{}", since.trim()),
+        "--output=cat",
+    ])?;
+    ensure!(
+        !log.contains("found by the full look"),
+        "the end of {} was not signalled: {log}",
+        machine_of(&name)
+    );
+    ensure_undisturbed(lab)
+}
+
+fn a_reexecuted_systemd_is_still_heard(lab: &mut Lab) -> Result<()> {
+    lab.await_settled(SOON)?;
+    let (before, pid) = (lives(lab)?, daemon_pid(lab)?);
+    lab.host().run(&["systemctl", "daemon-reexec"])?;
+    ensure_heard(lab, &before, &pid)
+}
+
+fn a_restarted_machined_costs_nothing(lab: &mut Lab) -> Result<()> {
+    lab.await_settled(SOON)?;
+    let (before, pid) = (lives(lab)?, daemon_pid(lab)?);
+    lab.host()
+        .run(&["systemctl", "restart", "systemd-machined.service"])?;
+    let machines = lab.machines()?;
+    ensure!(
+        before.keys().all(|machine| machines.contains(machine)),
+        "machined knows {machines:?}"
+    );
+    ensure_heard(lab, &before, &pid)
+}

@@ -1,0 +1,234 @@
+//! No token, config or key is anywhere but where it must be.
+//!
+//! One search looks everywhere, for the secrets and for a canary that was planted in every kind of
+//! place. It must find the canary in each of them: a search that finds nothing proves nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::Claim;
+use super::claims;
+use super::common::{SOON, await_busy, await_no_strangers, finish_held, in_container, leader};
+use super::layers::POOLS;
+use crate::lab::{Lab, TOKEN};
+use crate::sim::NewJob;
+use crate::status::Runner;
+
+pub(super) const CLAIMS: &[Claim] = claims![Layers: secrets_are_nowhere_but_where_they_must_be];
+
+/// What to look for, one a line; readable by root alone, and in memory.
+const PATTERNS: &str = "/run/testbed/patterns";
+/// As secret as a secret looks, and in every place that is searched.
+const CANARY: &str = "canary_7d0c5f3f9e1b4b6c8a2e";
+const CANARY_UNIT: &str = "runner-canary.service";
+/// A config's shortest secret part is longer than this.
+const SHORTEST: usize = 20;
+
+/// What the listener of a container was given: the encoded config, by its environment, and what it
+/// made of that in its own directory. The kernel keeps showing a process' first environment to
+/// root, so this one process is where a config must be.
+fn secrets_of(lab: &Lab, runner: &Runner) -> Result<BTreeSet<String>> {
+    let mut found = BTreeSet::new();
+    let environ =
+        "for pid in $(pgrep -f 'Runner.Listener run'); do tr '\\0' '\\n' </proc/$pid/environ; done";
+    let text = in_container(lab, &runner.machine, &["sh", "-c", environ])?;
+    let config = text
+        .lines()
+        .find_map(|line| line.strip_prefix("ACTIONS_RUNNER_INPUT_JITCONFIG="))
+        .with_context(|| format!("{} has no config", runner.machine))?;
+    // Somebody who cuts it would still have most of it.
+    for start in [0, config.len() / 2, config.len() - 64] {
+        found.insert(config[start..start + 64].to_owned());
+    }
+    let files = in_container(
+        lab,
+        &runner.machine,
+        &["sh", "-c", "cat /opt/actions-runner/.credentials_rsaparams"],
+    )?;
+    // Written with a byte order mark, as the real one is.
+    let key: Value = serde_json::from_str(files.trim_start_matches('\u{feff}'))?;
+    for part in ["d", "p", "q"] {
+        if let Some(part) = key[part].as_str().filter(|part| part.len() > SHORTEST) {
+            found.insert(part.to_owned());
+        }
+    }
+    ensure!(found.len() > 3, "no key of {}", runner.machine);
+    Ok(found)
+}
+
+/// A place: its name, and a line of shell that prints what of the patterns is in it.
+fn places(lab: &Lab) -> Result<Vec<(String, String)>> {
+    let grep =
+        format!("grep --text --no-filename --only-matching --fixed-strings --file={PATTERNS}");
+    let nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups";
+    // The listeners themselves are left out of the environments; their jobs are not.
+    let mut places: Vec<(String, String)> = [
+        ("arguments", format!("cat /proc/[0-9]*/cmdline 2>/dev/null | {grep}")),
+        (
+            "environments",
+            format!(
+                "for pid in /proc/[0-9]*; do case $(tr '\\0' ' ' <$pid/cmdline 2>/dev/null) in \
+                 *Runner.Listener\\ run*) ;; *) cat $pid/environ 2>/dev/null;; esac; done | {grep}"
+            ),
+        ),
+        (
+            "unit properties",
+            format!("{nobody} sh -c \"systemctl show --all '*'; systemctl cat 'runner*'\" 2>/dev/null | {grep}"),
+        ),
+        ("journal", format!("journalctl --all --output=export | {grep}")),
+        (
+            "disk",
+            format!(
+                "find /etc /home /opt /root /srv /usr/local /var -xdev -type f ! -path /etc/runner-controller/token -print0 \
+                 | xargs -0 {grep}; find /var/lib/runner-images /var/lib/runner-controller {} -type f -print0 | xargs -0 {grep}",
+                lab.host().layer_dir()
+            ),
+        ),
+        (
+            "files that anybody can read",
+            format!("{nobody} sh -c 'find /run /tmp /dev/shm -type f -readable -print0 2>/dev/null | xargs -0 cat 2>/dev/null' | {grep}"),
+        ),
+    ]
+    .map(|(name, line)| (name.to_owned(), line))
+    .into();
+    for device in lab.disk_images()? {
+        places.push((format!("disk image {device}"), format!("{grep} {device}")));
+    }
+    for machine in lab.machines()? {
+        let root = format!("/proc/{}/root", leader(lab, &machine)?);
+        places.push((
+            format!("journal of {machine}"),
+            format!("journalctl --all --output=export --directory={root}/run/log/journal | {grep}"),
+        ));
+        // The runner's own directory is where the real listener keeps its one-use config, too.
+        places.push((
+            format!("files of {machine}"),
+            format!(
+                "find {root}/ -xdev -type f ! -path '{root}/usr/*' ! -path '{root}/opt/actions-runner/*' -print0 | xargs -0 {grep}; \
+                 find {root}/run {root}/tmp {root}/dev/shm -type f -print0 | xargs -0 {grep}"
+            ),
+        ));
+    }
+    Ok(places)
+}
+
+/// What was found where.
+fn search(lab: &Lab) -> Result<BTreeMap<String, BTreeSet<String>>> {
+    let mut found = BTreeMap::new();
+    for (name, line) in places(lab)? {
+        let text = lab.host().sh(&format!("({line}) || true"))?;
+        found.insert(name, text.lines().map(str::to_owned).collect());
+    }
+    for path in ["/status", "/metrics", "/health"] {
+        found.insert(
+            path.to_owned(),
+            BTreeSet::from([lab.api("GET", path)?.body]),
+        );
+    }
+    Ok(found)
+}
+
+/// Puts the canary where a careless program would put a secret.
+fn plant(lab: &Lab, busy: &[Runner]) -> Result<()> {
+    let host = lab.host();
+    host.output(&["systemctl", "stop", CANARY_UNIT])?;
+    host.run(&[
+        "systemd-run",
+        "--quiet",
+        "--collect",
+        &format!("--unit={CANARY_UNIT}"),
+        &format!("--setenv=CANARY={CANARY}"),
+        "sh",
+        "-c",
+        "sleep 600; true",
+        CANARY,
+    ])?;
+    host.write(
+        "/var/lib/runner-controller/canary",
+        CANARY.as_bytes(),
+        0o600,
+    )?;
+    host.write("/run/testbed-canary", CANARY.as_bytes(), 0o644)?;
+    host.sh(&format!("echo {CANARY} | systemd-cat"))?;
+    for runner in busy {
+        let script =
+            format!("echo {CANARY} >/home/runner/work/canary; echo {CANARY} | systemd-cat; sync");
+        in_container(lab, &runner.machine, &["sh", "-c", &script])?;
+    }
+    Ok(())
+}
+
+fn remove(lab: &Lab) -> Result<()> {
+    lab.host().run(&["systemctl", "stop", CANARY_UNIT])?;
+    lab.host()
+        .run(&[
+            "rm",
+            "-f",
+            PATTERNS,
+            "/run/testbed-canary",
+            "/var/lib/runner-controller/canary",
+        ])
+        .map(drop)
+}
+
+fn secrets_are_nowhere_but_where_they_must_be(lab: &mut Lab) -> Result<()> {
+    let mut secrets = BTreeSet::from([TOKEN.to_owned()]);
+    // The first configs: their runners will be gone when everything is searched.
+    for runner in lab.await_settled(SOON)?.runners() {
+        secrets.extend(secrets_of(lab, runner)?);
+    }
+    let jobs = POOLS.map(|pool| NewJob::new(pool, pool, "env >/tmp/env; echo done"));
+    for id in lab.sim().queue_all(&jobs)? {
+        lab.sim().await_success(id, SOON)?;
+    }
+    // The second ones: their runners run jobs meanwhile.
+    let jobs = POOLS.map(|pool| {
+        NewJob::new(
+            pool,
+            pool,
+            "env >/tmp/env; until [ -e /tmp/go ]; do sleep 0.05; done",
+        )
+    });
+    let ids = lab.sim().queue_all(&jobs)?;
+    let busy: Vec<Runner> = ids
+        .iter()
+        .map(|id| await_busy(lab, *id))
+        .collect::<Result<_>>()?;
+    for runner in &busy {
+        secrets.extend(secrets_of(lab, runner)?);
+    }
+    let words: Vec<&str> = secrets.iter().map(String::as_str).chain([CANARY]).collect();
+    lab.host()
+        .write(PATTERNS, (words.join("\n") + "\n").as_bytes(), 0o600)?;
+    plant(lab, &busy)?;
+    let found = search(lab);
+    remove(lab)?;
+    let found = found?;
+    let leaks: Vec<String> = found
+        .iter()
+        .flat_map(|(place, hits)| {
+            let secrets = &secrets;
+            let leaked = hits
+                .iter()
+                .filter(move |hit| secrets.iter().any(|secret| hit.contains(secret)));
+            leaked.map(move |hit| format!("{place}: {}…", &hit[..hit.len().min(8)]))
+        })
+        .collect();
+    ensure!(leaks.is_empty(), "secrets are in {}", leaks.join(", "));
+    let blind: Vec<&String> = found
+        .iter()
+        .filter(|(place, hits)| !place.starts_with('/') && !hits.contains(CANARY))
+        .map(|(place, _)| place)
+        .collect();
+    ensure!(blind.is_empty(), "the search is blind in {blind:?}");
+    let on_disk = fs::read_to_string(lab.host().path("/etc/runner-controller/token"))?;
+    ensure!(on_disk == TOKEN, "the token is not where it must be");
+    for (id, runner) in ids.iter().zip(&busy) {
+        finish_held(lab, *id, runner)?;
+    }
+    lab.await_settled(SOON)?;
+    await_no_strangers(lab)
+}

@@ -1,0 +1,183 @@
+//! Containers that cannot become runners, and jobs that take too long: beside a pool that works.
+
+use std::os::unix::fs::PermissionsExt;
+
+use anyhow::{Context, Result, ensure};
+
+use super::Claim;
+use super::claims;
+use super::common::{SOON, await_verdict, ensure_says, machine_of};
+use super::scene::one;
+use crate::config::{Config, Image, Pool};
+use crate::image;
+use crate::lab::Lab;
+use crate::sim::NewJob;
+use crate::status::Status;
+
+pub(super) const CLAIMS: &[Claim] = claims![Troubled:
+    a_refusing_launcher_is_a_boot_failure_with_its_reason,
+    an_init_that_dies_is_a_boot_failure,
+    an_image_that_never_asks_is_a_boot_timeout,
+    a_pool_that_cannot_boot_disturbs_no_other,
+    a_job_past_its_time_is_cancelled_at_github,
+    a_pool_that_is_mended_works_again,
+];
+
+/// Where the runner's unit is pulled into an image's boot.
+const WANTS: &str = "etc/systemd/system/multi-user.target.wants/github-runner.service";
+const INIT: &str = "usr/lib/systemd/systemd";
+
+/// Makes the images, and a pool for each. `late` is the one that works.
+pub(super) fn config(lab: &Lab) -> Result<Config> {
+    let host = lab.host();
+    let gone = image::variant(host, "gone", |root| {
+        std::fs::remove_file(root.join(INIT)).context("take its init away")
+    })?;
+    let dead = image::variant(host, "dead", |root| {
+        let init = root.join(INIT);
+        std::fs::remove_file(&init)?;
+        std::fs::write(&init, "#!/bin/sh\nexit 9\n")?;
+        std::fs::set_permissions(&init, std::fs::Permissions::from_mode(0o755))?;
+        Ok(())
+    })?;
+    let mute = image::variant(host, "mute", |root| {
+        std::fs::remove_file(root.join(WANTS)).context("take its runner's unit away")
+    })?;
+    let pool = |name: &str, offset: u16, image: String| Pool {
+        image: Image::Directory(image),
+        ..one(name, offset)
+    };
+    let mut mute = pool("mute", 2, mute);
+    mute.timeouts = vec![("boot", "3s".into())];
+    let mut late = one("late", 3);
+    late.timeouts.push(("job", "2s".into()));
+    let mut config = Config::small(lab.sim().api_url());
+    config.reconcile = "2s".into();
+    config.pools = vec![pool("gone", 0, gone), pool("dead", 1, dead), mute, late];
+    Ok(config)
+}
+
+/// The others never are.
+pub(super) fn await_ready(lab: &Lab) -> Result<()> {
+    lab.await_status("an idle runner of the pool that works", SOON, |status| {
+        let pool = status.pool("late")?;
+        (pool.phases.get("idle") == Some(&1)).then_some(())
+    })
+}
+
+/// Waits until a pool's boots have failed more than once, each life with this verdict and end, and
+/// status and health say why.
+fn await_failures(lab: &Lab, pool: &str, verdict: &str, exit: &str, reason: &str) -> Result<()> {
+    let find = |status: &Status| {
+        let backoff = status.pool(pool)?.backoffs.first()?.clone();
+        let ended = status
+            .recent
+            .iter()
+            .find(|ended| ended.machine == format!("{pool}-1"))?;
+        (backoff.failures >= 2).then(|| (backoff, ended.clone()))
+    };
+    let (backoff, ended) = lab.await_status(&format!("two failed boots of {pool}"), SOON, find)?;
+    ensure!(
+        backoff.trouble == "boot" && ended.verdict == verdict,
+        "{backoff:?}; {ended:?}"
+    );
+    ensure_says(&ended.exit.unwrap_or_default(), &[exit, reason])?;
+    ensure_says(&backoff.reason, &[&format!("{pool}-1"), verdict])?;
+    let health = lab.api("GET", "/health")?;
+    ensure!(health.status == 503, "healthy all the same: {health:?}");
+    ensure_says(
+        &health.body,
+        &[&format!("pool {pool} has no runner"), verdict],
+    )?;
+    let status = lab.look()?;
+    let counted = status
+        .pool(pool)
+        .and_then(|pool| pool.verdicts.get(verdict).copied())
+        .unwrap_or_default();
+    ensure!(counted >= 2, "{}", status.summary());
+    ensure!(
+        status
+            .pool(pool)
+            .is_some_and(|pool| pool.verdicts.len() == 1),
+        "{}",
+        status.summary()
+    );
+    Ok(())
+}
+
+fn a_refusing_launcher_is_a_boot_failure_with_its_reason(lab: &mut Lab) -> Result<()> {
+    await_failures(lab, "gone", "boot_failed", "status 81", "image")?;
+    // The launcher's own words are in the unit's journal, for whom status made curious.
+    ensure_says(
+        &lab.journal("runner-gone@1.service", 20),
+        &["systemd userland"],
+    )
+}
+
+fn an_init_that_dies_is_a_boot_failure(lab: &mut Lab) -> Result<()> {
+    await_failures(lab, "dead", "boot_failed", "status 9", "status 9")
+}
+
+fn an_image_that_never_asks_is_a_boot_timeout(lab: &mut Lab) -> Result<()> {
+    await_failures(lab, "mute", "boot_timeout", "", "")
+}
+
+fn a_pool_that_cannot_boot_disturbs_no_other(lab: &mut Lab) -> Result<()> {
+    for _ in 0..2 {
+        let id = lab.sim().queue(&NewJob::new("well", "late", "true"))?;
+        let job = lab.sim().await_success(id, SOON)?;
+        await_verdict(lab, &job.runner_name.unwrap_or_default(), "job_done")?;
+    }
+    // And what cannot boot is not tried all the time.
+    let status = lab.look()?;
+    for pool in ["gone", "dead"] {
+        let pool = status.pool(pool).context("a pool is missing")?;
+        let backoff = pool.backoffs.first().context("it does not wait")?;
+        ensure!(
+            backoff.failures < 10,
+            "{} boots were tried: {}",
+            backoff.failures,
+            status.summary()
+        );
+    }
+    Ok(())
+}
+
+fn a_job_past_its_time_is_cancelled_at_github(lab: &mut Lab) -> Result<()> {
+    let long = NewJob::new(
+        "too long",
+        "late",
+        "trap 'echo heard; exit 1' INT; sleep 600 & wait",
+    );
+    let id = lab.sim().queue(&long)?;
+    let job = lab.sim().await_job(id, "completed", SOON)?;
+    ensure!(
+        job.conclusion.as_deref() == Some("cancelled"),
+        "GitHub heard: {}",
+        job.summary()
+    );
+    let name = job.runner_name.context("it had a runner")?;
+    let ended = await_verdict(lab, &name, "job_timeout")?;
+    ensure!(
+        ended.job_ms.is_some_and(|ms| (2000..10_000).contains(&ms)),
+        "its job ran {:?} ms",
+        ended.job_ms
+    );
+    ensure!(machine_of(&name) == "late-1", "{name}");
+    await_ready(lab)?;
+    ensure!(
+        !lab.sim().registered()?.contains(&name),
+        "{name} is still registered"
+    );
+    Ok(())
+}
+
+fn a_pool_that_is_mended_works_again(lab: &mut Lab) -> Result<()> {
+    image::variant(lab.host(), "gone", |_| Ok(()))?;
+    lab.api("POST", "/undrain")?;
+    let id = lab.sim().queue(&NewJob::new("mended", "gone", "true"))?;
+    lab.sim().await_success(id, SOON)?;
+    lab.await_status("no more trouble with it", SOON, |status| {
+        status.pool("gone")?.backoffs.is_empty().then_some(())
+    })
+}

@@ -1,0 +1,129 @@
+//! How lives end that were registered, and that each end gets its own verdict.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+use super::Claim;
+use super::claims;
+use super::common::{
+    SOON, await_no_strangers, await_verdict, ensure_says, idle, leader, run, start_held,
+};
+use crate::lab::Lab;
+use crate::sim::NewJob;
+use crate::wait::{Seen, wait_until};
+
+pub(super) const CLAIMS: &[Claim] = claims![Small:
+    a_crashed_listener_is_a_crash_with_its_code,
+    a_container_that_dies_idle_is_deregistered,
+    a_container_that_dies_with_its_job_is_a_crash,
+    a_runner_deleted_in_the_browser_is_replaced,
+    a_registration_that_lapses_is_replaced,
+    a_refused_version_waits_for_a_newer_image,
+];
+
+fn a_crashed_listener_is_a_crash_with_its_code(lab: &mut Lab) -> Result<()> {
+    // GitHub gives a job up when its lock lapses, which takes ten minutes there.
+    lab.sim().set(&json!({ "lock_ms": 1500 }))?;
+    let crash = NewJob::new("dies", "ci", "sleep 60")
+        .with_listener(json!({ "crash_with": 42, "crash_after_ms": 300 }));
+    let id = lab.sim().queue(&crash)?;
+    let job = lab.sim().await_job(id, "in_progress", SOON)?;
+    let name = job.runner_name.context("a running job has a runner")?;
+    let ended = await_verdict(lab, &name, "crashed")?;
+    ensure_says(&ended.exit.unwrap_or_default(), &["42"])?;
+    let job = lab.sim().await_job(id, "completed", SOON)?;
+    ensure!(
+        job.conclusion.as_deref() == Some("failure") && job.attempts == 1,
+        "{}",
+        job.summary()
+    );
+    lab.await_settled(SOON)?;
+    await_no_strangers(lab)
+}
+
+fn a_container_that_dies_idle_is_deregistered(lab: &mut Lab) -> Result<()> {
+    let runner = idle(&lab.await_settled(SOON)?)?;
+    let name = runner.runner.unwrap_or_default();
+    let init = leader(lab, &runner.machine)?;
+    lab.host().run(&["kill", "-KILL", &init])?;
+    await_verdict(lab, &name, "crashed")?;
+    wait_until("GitHub to forget it", SOON, || {
+        let registered = lab.sim().registered()?;
+        Ok(if registered.contains(&name) {
+            Seen::NotYet(format!("{registered:?}"))
+        } else {
+            Seen::Done(())
+        })
+    })?;
+    lab.await_settled(SOON)?;
+    await_no_strangers(lab)
+}
+
+fn a_container_that_dies_with_its_job_is_a_crash(lab: &mut Lab) -> Result<()> {
+    lab.sim().set(&json!({ "lock_ms": 1500 }))?;
+    let (id, runner) = start_held(lab, "cut")?;
+    let init = leader(lab, &runner.machine)?;
+    lab.host().run(&["kill", "-KILL", &init])?;
+    await_verdict(lab, &runner.runner.unwrap_or_default(), "crashed")?;
+    let job = lab.sim().await_job(id, "completed", SOON)?;
+    ensure!(
+        job.conclusion.as_deref() == Some("failure"),
+        "{}",
+        job.summary()
+    );
+    lab.await_settled(SOON)?;
+    await_no_strangers(lab)
+}
+
+fn a_runner_deleted_in_the_browser_is_replaced(lab: &mut Lab) -> Result<()> {
+    let runner = idle(&lab.await_settled(SOON)?)?;
+    let id = runner.runner_id.context("an idle runner has an id")?;
+    lab.sim().delete_runner(id)?;
+    await_verdict(lab, &runner.runner.unwrap_or_default(), "idle_expired")?;
+    lab.await_settled(SOON)?;
+    run(lab, "true").map(drop)
+}
+
+fn a_registration_that_lapses_is_replaced(lab: &mut Lab) -> Result<()> {
+    let runner = idle(&lab.await_settled(SOON)?)?;
+    lab.sim().set(&json!({ "idle_reap_ms": 200 }))?;
+    await_verdict(lab, &runner.runner.unwrap_or_default(), "idle_expired")?;
+    // One replacement and then patience: GitHub is not asked again and again.
+    let backoff = lab.await_status("a pause after lapsed registrations", SOON, |status| {
+        status
+            .backoff("expired")
+            .filter(|backoff| backoff.failures >= 2)
+            .cloned()
+    })?;
+    ensure_says(&backoff.reason, &["idle_expired"])?;
+    lab.sim().set(&json!({ "idle_reap_ms": null }))?;
+    lab.api("POST", "/undrain")?;
+    lab.await_settled(SOON)?;
+    run(lab, "true").map(drop)
+}
+
+fn a_refused_version_waits_for_a_newer_image(lab: &mut Lab) -> Result<()> {
+    lab.await_settled(SOON)?;
+    lab.sim().set(&json!({ "minimum_version": "9.0.0" }))?;
+    let refused = lab.await_status("a runner whose version is refused", SOON, |status| {
+        status
+            .recent
+            .iter()
+            .find(|ended| ended.verdict == "version_refused")
+            .cloned()
+    })?;
+    ensure_says(&refused.exit.unwrap_or_default(), &["status 7"])?;
+    let waiting = lab.await_status("a mint that waits", SOON, |status| {
+        status.backoff("mint").cloned()
+    })?;
+    ensure_says(&waiting.reason, &["newer", "image"])?;
+    ensure!(
+        waiting.retry_in_ms > 300_000,
+        "asked again in {} ms",
+        waiting.retry_in_ms
+    );
+    lab.sim().set(&json!({ "minimum_version": null }))?;
+    lab.api("POST", "/undrain")?;
+    lab.await_settled(SOON)?;
+    run(lab, "true").map(drop)
+}
