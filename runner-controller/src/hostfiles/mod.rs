@@ -84,12 +84,12 @@ pub fn install(files: &[HostFile], root: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// Links the commands that are names of the program beside it, below `root`: `runner-status` and
 /// the like. Tells which ones were made; one that is there is not touched, whoever made it.
-pub fn link_names(names: &[&str], binary: &Path, root: &Path) -> io::Result<Vec<PathBuf>> {
+pub fn link_names(commands: &[&str], binary: &Path, root: &Path) -> io::Result<Vec<PathBuf>> {
     let (Some(dir), Some(program)) = (binary.parent(), binary.file_name()) else {
         return Err(io::Error::other("not a program's path"));
     };
     let mut made = Vec::new();
-    for name in names {
+    for name in commands {
         let path = dir.join(name);
         let link = root.join(path.strip_prefix("/").unwrap_or(&path));
         if link.symlink_metadata().is_ok() {
