@@ -179,9 +179,9 @@ fn greet(mut stream: TcpStream) -> Result<()> {
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") && request.len() < REQUEST_MAX {
         let mut more = [0; 512];
-        match stream.read(&mut more)? {
-            0 => break,
-            length => request.extend_from_slice(&more[..length]),
+        match stream.read(&mut more) {
+            Ok(0) | Err(_) => break,
+            Ok(length) => request.extend_from_slice(&more[..length]),
         }
     }
     write!(
