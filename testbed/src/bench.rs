@@ -22,6 +22,7 @@ use crate::binaries::{self, Binaries, CONTROLLER, Profile};
 use crate::config::{self, Config};
 use crate::journal;
 use crate::lab::{DAEMON, Lab};
+use crate::settle::await_listening;
 use crate::sim::NewJob;
 
 use figures::{Figure, Teller, median};
@@ -116,7 +117,7 @@ fn begin(lab: &Lab, config: &Config) -> Result<()> {
     )?;
     lab.host().run(&["systemctl", "daemon-reload"])?;
     lab.start()?;
-    lab.await_settled(SOON).map(drop)
+    await_listening(lab, SOON).map(drop)
 }
 
 fn one_pool(lab: &Lab, image: &str) -> Config {
@@ -152,14 +153,14 @@ fn lives_beside_floor(
     // Nobody's first life is measured: what it reads is not in memory yet.
     floor.live()?;
     quick_job(lab)?;
-    lab.await_settled(SOON)?;
+    await_listening(lab, SOON)?;
     collector.take();
     let mark = journal::mark(lab.host())?;
     note(&format!("{pairs} lives beside {pairs} of the floor"));
     for _ in 0..pairs {
         floor.live()?;
         quick_job(lab)?;
-        lab.await_settled(SOON)?;
+        await_listening(lab, SOON)?;
     }
     let (start, stop) = floor::times(&journal::spans(&journal::since(
         lab.host(),
@@ -230,13 +231,13 @@ fn handover(lab: &Lab, collector: &Collector, stamped: &Path, pairs: usize) -> R
     let config = one_pool(lab, image.path());
     begin(lab, &config)?;
     quick_job(lab)?;
-    lab.await_settled(SOON)?;
+    await_listening(lab, SOON)?;
     collector.take();
     let mark = journal::mark(lab.host())?;
     note(&format!("{pairs} exits with a spare waiting"));
     for _ in 0..pairs {
         quick_job(lab)?;
-        lab.await_settled(SOON)?;
+        await_listening(lab, SOON)?;
     }
     let events = happened(lab, collector, &mark)?;
     lab.reset()?;

@@ -13,6 +13,7 @@
 //! - [`api`], [`status`]: what the daemon says of itself, as its readers see it;
 //! - [`journal`]: what the host's journal says happened when;
 //! - [`lab`]: all that with our daemon on top, and the verbs that tests are written in;
+//! - [`settle`]: waits for pools that are full and rest;
 //! - [`verify`] with [`claims`], [`demo`], [`bench`]: the three commands.
 
 pub mod api;
@@ -29,6 +30,7 @@ pub mod journal;
 pub mod lab;
 pub mod net;
 pub mod rootfs;
+pub mod settle;
 pub mod sim;
 pub mod status;
 pub mod supervise;

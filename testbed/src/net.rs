@@ -26,6 +26,8 @@ pub const METADATA: &str = "169.254.169.254";
 pub const NEIGHBOUR: &str = "192.168.77.2";
 /// The network namespace that plays the internet.
 pub const INTERNET: &str = "internet";
+/// The longest request that is read to its end.
+const REQUEST_MAX: usize = 4096;
 /// The units that make and fill the namespaces.
 const UNITS: &[&str] = &[
     "testbed-internet.service",
@@ -172,9 +174,16 @@ fn greet(mut stream: TcpStream) -> Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(1)))?;
     let peer = stream.peer_addr()?.ip();
     let body = format!("you are {peer}\n");
-    // What was asked does not matter, but closing with unread bytes would be a reset.
-    let mut request = [0; 4096];
-    let _length = stream.read(&mut request)?;
+    // What was asked does not matter, but closing with unread bytes would be a reset. A shell may
+    // send a request line by line.
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") && request.len() < REQUEST_MAX {
+        let mut more = [0; 512];
+        match stream.read(&mut more) {
+            Ok(0) | Err(_) => break,
+            Ok(length) => request.extend_from_slice(&more[..length]),
+        }
+    }
     write!(
         stream,
         "HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n{body}",

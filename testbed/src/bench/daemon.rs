@@ -11,6 +11,7 @@ use super::{SOON, begin};
 use crate::bed::note;
 use crate::config::Config;
 use crate::lab::{DAEMON, Lab};
+use crate::settle::await_listening;
 use crate::sim::{NewJob, Request, Stats};
 use crate::wait::{Seen, wait_until};
 
@@ -45,7 +46,7 @@ pub(super) fn many_jobs(lab: &Lab, count: usize, idle: Duration) -> Result<Vec<F
             Seen::NotYet(format!("{done} of {count} succeeded"))
         })
     })?;
-    lab.await_settled(SOON)?;
+    await_listening(lab, SOON)?;
     let busy = start.elapsed();
     let working = lab.sim().stats()?;
     let process = Process::find(lab)?;

@@ -12,8 +12,8 @@ use crate::bed::last_lines;
 use crate::binaries::CONTROLLER;
 use crate::config::Config;
 use crate::lab::{DAEMON, Lab};
+use crate::settle::await_listening;
 use crate::sim::{Job, Stats};
-use crate::wait::{Seen, wait_until};
 
 /// For a state that comes by itself, on a machine that is busy with other things.
 const SOON: Duration = Duration::from_mins(1);
@@ -94,10 +94,10 @@ pub(super) fn isolated(ran: &[Ran]) -> Claim {
     Claim::new(looked == 20 && foreign == 0, text)
 }
 
-/// After the last job: one idle runner and one spare in each pool, by everybody's account.
+/// After the last job: one runner that listens and one spare in each pool, by everybody's account.
 pub(super) fn settled(lab: &Lab) -> Claim {
-    let settled = wait_until("the pools to be refilled", SOON, || {
-        let status = lab.look()?;
+    let look = || -> Result<(bool, String)> {
+        let status = await_listening(lab, SOON)?;
         let units = lab.containers()?;
         let machines = lab.machines()?;
         let active: BTreeSet<String> = units
@@ -109,25 +109,18 @@ pub(super) fn settled(lab: &Lab) -> Claim {
             .runners()
             .map(|runner| runner.machine.clone())
             .collect();
+        let spare = status.in_phase("spare").len();
         let text = format!(
-            "{} units, {} machines, {} known to the daemon: {} idle, {} spare",
+            "{} units, {} machines, {} known to the daemon: {} that listen, {spare} spare",
             units.len(),
             machines.len(),
             known.len(),
-            status.in_phase("idle").len(),
-            status.in_phase("spare").len()
+            known.len() - spare,
         );
         let agreed = active.len() == units.len() && active == machines && active == known;
-        Ok(if status.is_settled() && agreed {
-            Seen::Done(text)
-        } else {
-            Seen::NotYet(format!("{text}; {}", status.summary()))
-        })
-    });
-    let (holds, text) = match settled {
-        Ok(text) => (true, text),
-        Err(error) => (false, format!("{error:#}")),
+        Ok((agreed, text))
     };
+    let (holds, text) = look().unwrap_or_else(|error| (false, format!("{error:#}")));
     Claim::new(holds, format!("none alive that should not be: {text}"))
 }
 
