@@ -20,6 +20,7 @@ use crate::{
 };
 
 /// Ids start above 2³² so that a client that stores them in 32 bits is found out.
+/// GitHub gives no id twice. Neither do we over our own restarts: 1000 ids a second are set aside.
 const FIRST_RUNNER_ID: u64 = (1 << 33) + 17;
 const FIRST_JOB_ID: u64 = (1 << 34) + 5;
 
@@ -116,6 +117,7 @@ impl State {
         scopes: Vec<Scope>,
         public_url: String,
     ) -> Self {
+        let started_s = unix_ms() / 1000;
         Self {
             settings,
             tokens,
@@ -126,8 +128,8 @@ impl State {
             limits: Limits::default(),
             faults: FaultList::default(),
             stats: Recorder::default(),
-            next_runner_id: FIRST_RUNNER_ID,
-            next_job_id: FIRST_JOB_ID,
+            next_runner_id: FIRST_RUNNER_ID + 1000 * started_s,
+            next_job_id: FIRST_JOB_ID + 1000 * started_s,
             next_label_id: 1,
         }
     }
