@@ -246,7 +246,10 @@ impl Pool {
         match result {
             Ok(Deleted::Gone) => {
                 *deregister_first = false;
-                life.runner = None;
+                // Its name stays, for its verdict, and for a list that is older than the answer.
+                if let Some(runner) = &mut life.runner {
+                    runner.id = None;
+                }
                 life.attempts = 0;
                 life.retry_at = None;
             }
