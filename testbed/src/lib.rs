@@ -13,6 +13,7 @@
 //! - [`api`], [`status`]: what the daemon says of itself, as its readers see it;
 //! - [`journal`]: what the host's journal says happened when;
 //! - [`lab`]: all that with our daemon on top, and the verbs that tests are written in;
+//!   [`leftovers`]: what must not be there afterwards;
 //! - [`settle`]: waits for pools that are full and rest;
 //! - [`verify`] with [`claims`], [`demo`], [`bench`]: the three commands.
 
@@ -28,6 +29,7 @@ pub mod image;
 pub mod inner;
 pub mod journal;
 pub mod lab;
+pub mod leftovers;
 pub mod net;
 pub mod rootfs;
 pub mod settle;

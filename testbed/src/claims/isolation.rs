@@ -88,7 +88,16 @@ fn reach(lab: &Lab) -> Result<()> {
     ])?;
     ensure!(from_outside.status.success(), "the host answers nobody");
 
+    let other_gateway = address
+        .rsplit_once('.')
+        .and_then(|(net, host)| Some(format!("{net}.{}", host.parse::<u8>().ok()? - 1)))
+        .context("the container's address is none")?;
+    ensure!(
+        open(&other_gateway, "80"),
+        "{other_gateway} does not answer the host"
+    );
     let closed = [
+        ("other_gateway", other_gateway.as_str(), 80),
         ("gateway", "$gateway", 80),
         ("uplink", UPLINK, 80),
         ("lan_side", "192.168.77.1", 80),

@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::json;
 
 use super::Claim;
 use super::claims;
@@ -20,6 +21,7 @@ pub(super) const CLAIMS: &[Claim] = claims![Troubled:
     an_image_that_never_asks_is_a_boot_timeout,
     a_pool_that_cannot_boot_disturbs_no_other,
     a_job_past_its_time_is_cancelled_at_github,
+    a_runner_that_never_comes_online_is_replaced,
     a_pool_that_is_mended_works_again,
 ];
 
@@ -50,7 +52,8 @@ pub(super) fn config(lab: &Lab) -> Result<Config> {
     let mut mute = pool("mute", 2, mute);
     mute.timeouts = vec![("boot", "3s".into())];
     let mut late = one("late", 3);
-    late.timeouts.push(("job", "2s".into()));
+    late.timeouts
+        .extend([("job", "2s".into()), ("registration", "4s".into())]);
     let mut config = Config::small(lab.sim().api_url());
     config.reconcile = "2s".into();
     config.pools = vec![pool("gone", 0, gone), pool("dead", 1, dead), mute, late];
@@ -170,6 +173,27 @@ fn a_job_past_its_time_is_cancelled_at_github(lab: &mut Lab) -> Result<()> {
         "{name} is still registered"
     );
     Ok(())
+}
+
+fn a_runner_that_never_comes_online_is_replaced(lab: &mut Lab) -> Result<()> {
+    await_ready(lab)?;
+    lab.sim()
+        .fault("token", Some(1), &json!({ "delay": { "ms": 60_000 } }))?;
+    let id = lab.sim().queue(&NewJob::new("before", "late", "true"))?;
+    lab.sim().await_success(id, SOON)?;
+    let ended = lab.await_status("a runner that was not seen online", SOON, |status| {
+        let mut recent = status.recent.iter();
+        recent
+            .find(|ended| ended.verdict == "registration_timeout")
+            .cloned()
+    })?;
+    let name = ended.runner.context("it was registered")?;
+    // GitHub was asked first: it might have had a job after all.
+    ensure!(
+        !lab.sim().registered()?.contains(&name),
+        "{name} is still registered"
+    );
+    await_ready(lab)
 }
 
 fn a_pool_that_is_mended_works_again(lab: &mut Lab) -> Result<()> {
