@@ -113,8 +113,8 @@ pub struct Confirm {
     pub yes: bool,
 }
 
-/// Commands that are also names of the binary.
-const NAMES: [(&str, &str); 3] = [
+/// Commands that are also names of the program: the name, and the command it is.
+pub const NAMES: [(&str, &str); 3] = [
     ("runner-status", "status"),
     ("cleanup-github-runners", "cleanup-github-runners"),
     ("cleanup-all-containers", "cleanup-all-containers"),

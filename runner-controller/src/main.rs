@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use runner_controller::cli::{Cli, Command, SlotArgs};
+use runner_controller::cli::{Cli, Command, NAMES, SlotArgs};
 use runner_controller::pool::SlotId;
 use runner_controller::world::chain;
 use runner_controller::{commands, config, guest, hostfiles, launch};
@@ -42,7 +42,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             let files = hostfiles::render(&config::load(config)?, &program, config);
             match install_root {
                 Some(root) => {
-                    for path in hostfiles::install(&files, &root)? {
+                    let names = NAMES.map(|(name, _)| name);
+                    let links = hostfiles::link_names(&names, &program, &root)?;
+                    for path in hostfiles::install(&files, &root)?.into_iter().chain(links) {
                         println!("{}", path.display());
                     }
                 }

@@ -99,7 +99,8 @@ pub struct NewJob {
 }
 
 impl NewJob {
-    /// A job of one step for a pool's label.
+    /// A job of one step for a pool's label. As with the real runner the first command that fails
+    /// ends it.
     #[must_use]
     pub fn new(name: &str, label: &str, run: &str) -> Self {
         Self {

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::{Controller, Mode, RECENT, show};
-use crate::pool::{Adopted, Pool, SlotId, Timestamp, UnitSight, UnitState};
+use crate::pool::{Adopted, Job, Pool, SlotId, Timestamp, UnitSight, UnitState};
 use crate::world::{Handshake, LifeRecord, Machines, Records, Registry, Sight, chain};
 
 /// Where the mode is kept: this boot's id and the mode's name.
@@ -54,7 +54,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         self.restore_mode().await;
         let units = self.ports.machines.look().await?;
         let mut asked = BTreeSet::new();
-        let mut later = Vec::new();
+        let mut notes = BTreeMap::new();
         while let Ok(sight) = sights.try_recv() {
             match sight {
                 Sight::Asked { slot } => {
@@ -65,7 +65,9 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 }
                 // The look is newer than any signal that came before it.
                 Sight::Unit(_) => {}
-                Sight::JobStarted { .. } => later.push(sight),
+                Sight::JobStarted { slot, note } => {
+                    notes.insert(slot, note);
+                }
             }
         }
         let mut records: BTreeMap<SlotId, LifeRecord> = records
@@ -97,11 +99,18 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             .into_iter()
             .map(|sight| (sight.slot.clone(), sight))
             .collect();
-        for (slot, record) in records {
+        for (slot, mut record) in records {
+            // Started and ended while nobody looked. A slot's line is of its newest life: the one
+            // before is forgotten when the next is prepared.
+            if let Some(note) = notes.remove(&slot)
+                && record.job.is_none()
+            {
+                record.job = Some(Job { note, since: now });
+            }
             self.bury(record, ends.remove(&slot), now);
         }
-        for sight in later {
-            self.see(sight);
+        for (slot, note) in notes {
+            self.see(Sight::JobStarted { slot, note });
         }
         Ok(())
     }

@@ -82,6 +82,28 @@ pub fn install(files: &[HostFile], root: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(changed)
 }
 
+/// Links the commands that are names of the program beside it, below `root`: `runner-status` and
+/// the like. Tells which ones were made; one that is there is not touched, whoever made it.
+pub fn link_names(commands: &[&str], binary: &Path, root: &Path) -> io::Result<Vec<PathBuf>> {
+    let (Some(dir), Some(program)) = (binary.parent(), binary.file_name()) else {
+        return Err(io::Error::other("not a program's path"));
+    };
+    let mut made = Vec::new();
+    for name in commands {
+        let path = dir.join(name);
+        let link = root.join(path.strip_prefix("/").unwrap_or(&path));
+        if link.symlink_metadata().is_ok() {
+            continue;
+        }
+        let named =
+            |why: io::Error| io::Error::new(why.kind(), format!("{}: {why}", link.display()));
+        fs::create_dir_all(link.parent().unwrap_or(root)).map_err(named)?;
+        std::os::unix::fs::symlink(program, &link).map_err(named)?;
+        made.push(path);
+    }
+    Ok(made)
+}
+
 fn write_if_changed(file: &HostFile, path: &Path) -> io::Result<bool> {
     let mode = |path: &Path| {
         path.metadata()
@@ -179,6 +201,19 @@ mod tests {
             Path::new("/usr/bin/runner-controller"),
             Path::new("/etc/runner-controller/config.toml"),
         )
+    }
+
+    #[test]
+    fn the_program_is_linked_under_its_names_once() {
+        let root = tempfile::tempdir().unwrap();
+        let link = |name| link_names(&[name], Path::new("/usr/local/bin/rc"), root.path()).unwrap();
+        assert_eq!(
+            link("runner-status"),
+            [Path::new("/usr/local/bin/runner-status")]
+        );
+        let target = fs::read_link(root.path().join("usr/local/bin/runner-status")).unwrap();
+        assert_eq!(target, Path::new("rc"));
+        assert_eq!(link("runner-status"), [] as [PathBuf; 0]);
     }
 
     #[test]

@@ -334,10 +334,13 @@ impl Pool {
                     .or(sight.end.as_ref().map(|end| &end.invocation));
                 let stale = match (&life.invocation, about) {
                     (Some(known), Some(about)) => known != about,
-                    // Not seen alive yet: only an end that is new can be its own.
-                    (None, Some(about)) => self.ended.get(&slot) == Some(about),
-                    // No unit and no record: believed once it was seen alive.
-                    (known, None) => known.is_none() && life.pending,
+                    // Not seen alive yet: only an end that is newer than its start can be its own.
+                    (None, Some(about)) => {
+                        let before = sight.end.as_ref().is_some_and(|end| end.at < life.born);
+                        before || self.ended.get(&slot) == Some(about)
+                    }
+                    // No unit and no record. Of a life that was never seen alive it says nothing.
+                    (known, None) => known.is_none(),
                 };
                 if stale {
                     None
@@ -363,7 +366,7 @@ impl Pool {
         }
         let own = |end: &super::sight::LifeEnd| match &life.invocation {
             Some(known) => *known == end.invocation,
-            None => self.ended.get(&slot) != Some(&end.invocation),
+            None => end.at >= life.born && self.ended.get(&slot) != Some(&end.invocation),
         };
         let end = end.filter(own);
         let sight = UnitSight {

@@ -612,6 +612,31 @@ fn an_old_image_is_replaced_one_at_a_time_and_never_under_a_job() {
     assert!(steps.iter().all(|step| step.slot() != slot(1)));
 }
 
+/// Seen after a restart: the daemon did not know which life had ended last in the slot.
+#[test]
+fn a_late_word_of_an_earlier_life_does_not_end_the_next() {
+    let mut world = World::new(spec(1, 1, 3));
+    let first = Step::Start { slot: slot(1) };
+    world.pool.begin(&first, world.now);
+    world.pool.started(slot(1), Ok(()), world.now, 7);
+    let end = |at| LifeEnd {
+        invocation: Invocation::parse(&"a".repeat(32)).unwrap(),
+        service_result: "success".into(),
+        exit: Exit::Status(0),
+        memory_peak_bytes: None,
+        oom_kills: 0,
+        at,
+    };
+    let before = Timestamp::from_millis(world.now.millis() - 1);
+    for old in [None, Some(end(before))] {
+        let sight = world.sight(slot(1), UnitState::Inactive, old);
+        assert_eq!(world.pool.unit(sight, world.now, 7), None);
+    }
+    let own = world.sight(slot(1), UnitState::Inactive, Some(end(world.now)));
+    let closed = world.pool.unit(own, world.now, 7).unwrap();
+    assert_eq!(closed.verdict, Verdict::BootFailed);
+}
+
 #[test]
 fn each_end_has_its_verdict() {
     let end = |exit: Exit, oom_kills: u64, result: &str| LifeEnd {

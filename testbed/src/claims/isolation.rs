@@ -165,9 +165,9 @@ fn a_job_that_asks_for_a_config_gets_nothing(lab: &mut Lab) -> Result<()> {
     // As the job's user: the connection is closed at once and brings nothing.
     let said = run(
         lab,
-        "ls -l /run/runner; for i in 1 2 3; do timeout 5 nc -U /run/runner/jit.sock </dev/null >/tmp/got; \
+        "set +e; ls -l /run/runner; for i in 1 2 3; do timeout 5 nc -U /run/runner/jit.sock </dev/null >/tmp/got; \
          echo \"ended with $?, $(stat -c %s /tmp/got) bytes\"; done\n\
-         touch /run/runner/mine 2>&1; rm -f /run/runner/jit.sock 2>&1; ls /run/runner",
+         touch /run/runner/mine 2>&1; rm -f /run/runner/jit.sock 2>&1; ls /run/runner; true",
     )?;
     ensure!(
         said.matches(", 0 bytes").count() == 3 && !said.contains("ended with 124"),
@@ -210,14 +210,13 @@ fn a_container_gets_one_config_and_no_second(lab: &mut Lab) -> Result<()> {
 
 fn a_hook_ends_well_without_a_daemon_and_with_a_full_pipe(lab: &mut Lab) -> Result<()> {
     lab.await_settled(SOON)?;
-    let script = "until [ -e /tmp/go ]; do sleep 0.05; done\n\
-         tell() { /usr/bin/time -f '' true 2>/dev/null; s=$(date +%s%N); \
+    let script = "set +e; until [ -e /tmp/go ]; do sleep 0.05; done\n\
+         tell() { s=$(date +%s%N); \
          bash /usr/lib/github-runner/job-started.sh; echo \"$1: ended with $? after $((($(date +%s%N) - s) / 1000000)) ms\"; }\n\
          tell alone\n\
-         timeout 2 bash -c 'exec 3<>/run/runner/started; cat /dev/zero >&3'\n\
+         timeout 2 bash -c 'cat /dev/zero >/run/runner/started'\n\
          tell full\n\
          tell full";
-    let script = script.replace("/usr/bin/time -f '' true 2>/dev/null; ", "");
     let id = lab.sim().queue(&NewJob::new("hooked", "ci", &script))?;
     let busy = super::common::await_busy(lab, id)?;
     let pid = daemon_pid(lab)?;
@@ -270,7 +269,7 @@ fn an_image_is_never_written(lab: &mut Lab) -> Result<()> {
          [ \"$(stat -c %a {IMAGE}/usr)\" = 755 ]"
     ))?;
     finish_held(lab, id, &busy)?;
-    let said = run(lab, "ls /etc/mine /usr/mine; command -v nc")?;
+    let said = run(lab, "ls /etc/mine /usr/mine || command -v nc")?;
     ensure_says(&said, &["/usr/bin/nc"])?;
     ensure!(!said.lines().any(|line| line == "/etc/mine"), "{said}");
     Ok(())
