@@ -169,7 +169,13 @@ impl Status {
     /// True if every pool has what is wanted of it and nothing else is under way.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.state == "running" && self.strays.is_empty() && self.pools.iter().all(Pool::is_settled)
+        self.strays.is_empty() && self.is_staffed()
+    }
+
+    /// The same, whatever is left at GitHub.
+    #[must_use]
+    pub fn is_staffed(&self) -> bool {
+        self.state == "running" && self.pools.iter().all(Pool::is_settled)
     }
 
     /// In one line, for the report of a wait that timed out.

@@ -393,6 +393,9 @@ fn check_places(top: &Section<'_>, network: &Network, pools: &[Pool]) {
     }
 }
 
+/// What pulls the runner's unit into an image's boot.
+const ENABLED: &str = "etc/systemd/system/multi-user.target.wants/github-runner.service";
+
 /// Checks what only the host can tell: the token's file and the images.
 #[must_use]
 pub fn check_host(config: &Config) -> Vec<super::Mistake> {
@@ -434,11 +437,7 @@ pub fn check_host(config: &Config) -> Vec<super::Mistake> {
                         format!("{} holds no systemd userland", path.display()),
                         "a root filesystem, prepared by `runner-controller prepare-image DIR`",
                     );
-                } else if path
-                    .join("etc/systemd/system/github-runner.service")
-                    .symlink_metadata()
-                    .is_err()
-                {
+                } else if path.join(ENABLED).symlink_metadata().is_err() {
                     report.add(
                         format!("{key}.path"),
                         format!("{} has no github-runner.service", path.display()),

@@ -17,6 +17,10 @@ use super::time::Timestamp;
 /// is eventually consistent.
 const LIST_GRACE: Duration = Duration::from_secs(30);
 
+/// A life that was not seen alive yet is missing from a look for less than this: systemd takes a
+/// start call and lists the unit as inactive until its turn comes.
+const START_GRACE: Duration = Duration::from_secs(5);
+
 /// How handing a config to a spare went.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MintOutcome {
@@ -369,6 +373,10 @@ impl Pool {
             None => end.at >= life.born && self.ended.get(&slot) != Some(&end.invocation),
         };
         let end = end.filter(own);
+        let unseen = life.invocation.is_none() && end.is_none();
+        if unseen && began.since(life.born) < START_GRACE {
+            return None;
+        }
         let sight = UnitSight {
             slot: self.slot_id(slot),
             state: UnitState::Inactive,

@@ -117,7 +117,7 @@ fn a_taken_name_is_never_sent_again(lab: &mut Lab) -> Result<()> {
         .filter(|entry| {
             entry["MESSAGE"]
                 .as_str()
-                .is_some_and(|text| text.ends_with("registering a spare"))
+                .is_some_and(|text| text.contains("registering a spare"))
         })
         .filter_map(|entry| entry["RUNNER"].as_str().map(str::to_owned))
         .collect();

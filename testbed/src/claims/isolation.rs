@@ -106,7 +106,7 @@ fn reach(lab: &Lab) -> Result<()> {
     script.push_str("wait\n");
     // Who we are to the internet, by a name that only the resolver knows.
     script.push_str(
-        "exec 3<>/dev/tcp/anything.example/80; printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3\n\
+        "exec 3<>/dev/tcp/anything.example/80; printf GET >&3; cat <&3\n\
          cat /proc/sys/net/ipv6/conf/host0/disable_ipv6 /etc/resolv.conf\n",
     );
     let said = run(lab, &script)?;
@@ -217,7 +217,7 @@ fn a_hook_ends_well_without_a_daemon_and_with_a_full_pipe(lab: &mut Lab) -> Resu
          timeout 2 bash -c 'cat /dev/zero >/run/runner/started'\n\
          tell full\n\
          tell full";
-    let id = lab.sim().queue(&NewJob::new("hooked", "ci", &script))?;
+    let id = lab.sim().queue(&NewJob::new("hooked", "ci", script))?;
     let busy = super::common::await_busy(lab, id)?;
     let pid = daemon_pid(lab)?;
     lab.stop()?;

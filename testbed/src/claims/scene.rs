@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::common::SOON;
-use super::{layers, troubles};
+use super::{flood, layers, troubles};
 use crate::config::{Config, Pool};
 use crate::lab::{Lab, TOKEN};
 
@@ -50,7 +50,8 @@ impl Scene {
     fn await_ready(self, lab: &Lab) -> Result<()> {
         match self {
             Self::Empty => Ok(()),
-            Self::Small | Self::Layers | Self::Four => lab.await_settled(SOON).map(drop),
+            Self::Small | Self::Layers => lab.await_settled(SOON).map(drop),
+            Self::Four => flood::await_ready(lab),
             Self::Troubled => troubles::await_ready(lab),
         }
     }
