@@ -19,9 +19,10 @@ use crate::{
     wire::{CANCEL_TIMEOUT_S, JobCancellation, JobRequest},
 };
 
-/// Ids start above 2³² so that a client that stores them in 32 bits is found out.
-/// GitHub gives no id twice. Neither do we over our own restarts: 1000 ids a second are set aside.
-const FIRST_RUNNER_ID: u64 = (1 << 33) + 17;
+/// Ids start above 2³² so that a client that stores them in 32 bits is found out. Runners' start
+/// somewhere else in each process: GitHub gives none twice, and a client that outlives a stand-in
+/// must not delete the next one's runners by the last one's ids.
+const LEAST_RUNNER_ID: u64 = 1 << 33;
 const FIRST_JOB_ID: u64 = (1 << 34) + 5;
 
 /// The state and the bell that rings when it changed.
@@ -117,7 +118,6 @@ impl State {
         scopes: Vec<Scope>,
         public_url: String,
     ) -> Self {
-        let started_s = unix_ms() / 1000;
         Self {
             settings,
             tokens,
@@ -128,8 +128,8 @@ impl State {
             limits: Limits::default(),
             faults: FaultList::default(),
             stats: Recorder::default(),
-            next_runner_id: FIRST_RUNNER_ID + 1000 * started_s,
-            next_job_id: FIRST_JOB_ID + 1000 * started_s,
+            next_runner_id: LEAST_RUNNER_ID + u64::from(rand::random::<u32>()),
+            next_job_id: FIRST_JOB_ID,
             next_label_id: 1,
         }
     }

@@ -54,7 +54,7 @@ pub fn demo(options: Options) -> Result<bool> {
     note("20 jobs are queued, the daemon starts");
     lab.start()?;
 
-    let jobs = watch::jobs(&lab, &clock)?;
+    let jobs = watch::jobs(&lab, &clock).inspect_err(|_| println!("{}", lab.account()))?;
     let alive = claims::settled(&lab);
     let working = lab.sim().stats()?;
     let daemon = claims::daemon_process(&lab)?;

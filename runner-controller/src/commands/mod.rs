@@ -49,7 +49,7 @@ fn confirm(question: &str, yes: bool) -> anyhow::Result<bool> {
     }
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {
-        bail!("there is no terminal to ask on; give --yes to go ahead");
+        bail!("{question} There is no terminal to ask on; give --yes to go ahead");
     }
     print!("{question} [y/N] ");
     std::io::stdout().flush()?;

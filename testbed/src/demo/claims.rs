@@ -134,7 +134,7 @@ pub(super) fn drain(lab: &Lab) -> Claim {
         Ok(()) => Claim::new(
             true,
             format!(
-                "nothing is left {:.1} s after drain: 0 units, machines, mounts, interfaces, directories, processes, loop devices and registrations",
+                "nothing is left {:.1} s after drain: 0 units, machines, mounts, interfaces, directories, processes, loop devices, layers, cgroups and registrations",
                 start.elapsed().as_secs_f64()
             ),
         ),
