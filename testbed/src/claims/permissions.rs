@@ -94,7 +94,6 @@ fn polkit_refuses_every_other_verb_and_unit(lab: &mut Lab) -> Result<()> {
         &["systemctl", "start", "runner-ci@0.service"],
         &["systemctl", "start", "runner-ci@4x.service"],
         &["systemctl", "start", "runner-other@1.service"],
-        &["systemctl", "stop", "runner-ci@4.slice"],
         &["systemctl", "stop", "runners-ci.slice"],
         &["systemctl", "stop", "testbed-lan.service"],
         &["systemctl", "kill", "dbus.service"],
