@@ -22,6 +22,8 @@ const REFUSALS: &[&str] = &[
     "Access denied",
     "Permission denied",
     "Operation not permitted",
+    // A transient unit cannot take the name of one that is installed, whoever asks.
+    "already loaded or has a fragment file",
 ];
 /// Who the daemon is.
 const USER: &str = "runner-controller";
