@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::config::{self, Mistakes};
+use crate::config::{self, Egress, Mistakes, Pool};
 
 /// Checks a file, with `host` also what only the host can tell. Prints what was read.
 pub fn check_config(path: &Path, host: bool) -> anyhow::Result<()> {
@@ -33,6 +33,21 @@ pub fn check_config(path: &Path, host: bool) -> anyhow::Result<()> {
             pool.offset,
             pool.labels.join(" ")
         );
+        println!("pool {}: jobs reach {}", pool.name, reach(pool));
     }
     Ok(())
+}
+
+/// Where jobs get, for people.
+fn reach(pool: &Pool) -> String {
+    let allow: Vec<String> = pool.allow.iter().map(ToString::to_string).collect();
+    let (reach, and) = match pool.egress {
+        Egress::Internet => ("the internet", "and"),
+        Egress::Listed => ("the resolvers", "and"),
+        Egress::None => ("nothing", "but"),
+    };
+    if allow.is_empty() {
+        return reach.to_owned();
+    }
+    format!("{reach} {and} {}", allow.join(", "))
 }

@@ -1,5 +1,6 @@
 //! From the file as written to a [`Config`], collecting every mistake on the way.
 
+mod egress;
 mod pool;
 
 use std::collections::BTreeSet;
@@ -125,6 +126,7 @@ fn read(mut top: Section<'_>) -> Option<Config> {
     }
     if let Some(network) = &network {
         check_places(&top, network, &pools);
+        egress::check_allow(&top, network, &pools);
     }
     top.finish();
 

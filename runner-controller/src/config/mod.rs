@@ -4,6 +4,7 @@
 //! reads nothing but the file, so it works in a build sandbox; [`check_host`] looks at the host.
 
 mod check;
+mod egress;
 mod place;
 mod section;
 mod units;
@@ -19,6 +20,7 @@ use url::Url;
 use crate::pool::{HostId, PoolName, Slot, SlotId};
 
 pub use check::{check_host, load, parse};
+pub use egress::{Allow, Egress, Protocol};
 pub use place::Place;
 pub use units::{ByteSize, Cpu, Ipv4Block};
 
@@ -163,6 +165,10 @@ pub struct Pool {
     pub timeouts: Timeouts,
     /// Where jobs check out, absolute in the container.
     pub work_folder: String,
+    /// How far jobs get.
+    pub egress: Egress,
+    /// Where they get besides, private addresses included.
+    pub allow: Vec<Allow>,
 }
 
 /// What a container boots.
@@ -292,6 +298,8 @@ impl Pool {
         let facts = serde_json::json!({
             "image": self.image, "layer": self.layer, "limits": self.limits,
             "labels": self.labels, "group": self.runner_group, "work_folder": self.work_folder,
+            // What a container finds in its resolv.conf. The rules themselves are loaded for all.
+            "dns": self.egress.has_dns(),
         });
         let digest = Sha256::digest(facts.to_string().as_bytes());
         let (first, _) = digest.split_at(8);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 /// A size in bytes, written with a unit: `"512 MiB"`, `"6 GiB"`.
@@ -68,10 +69,31 @@ impl Ipv4Block {
     }
 }
 
-impl FromStr for Ipv4Block {
-    type Err = String;
+impl Ipv4Block {
+    /// One address.
+    #[must_use]
+    pub fn single(address: Ipv4Addr) -> Self {
+        Self {
+            first: address.to_bits(),
+            prefix: 32,
+        }
+    }
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    /// True if it holds one address alone.
+    #[must_use]
+    pub fn is_single(self) -> bool {
+        self.prefix == 32
+    }
+
+    /// True if the two have an address in common: then the one with the longer prefix lies in the other.
+    #[must_use]
+    pub fn overlaps(self, other: Self) -> bool {
+        self.contains(Ipv4Addr::from_bits(other.first))
+            || other.contains(Ipv4Addr::from_bits(self.first))
+    }
+
+    /// Reads `ADDRESS/PREFIX` with a prefix length in this range.
+    pub(super) fn parse(text: &str, prefixes: RangeInclusive<u8>) -> Result<Self, String> {
         let (address, prefix) = text.split_once('/').ok_or("it has no prefix length")?;
         let address: Ipv4Addr = address
             .parse()
@@ -79,9 +101,14 @@ impl FromStr for Ipv4Block {
         let prefix: u8 = prefix
             .parse()
             .ok()
-            .filter(|p| (8..=30).contains(p))
-            .ok_or("its prefix length is not from 8 to 30")?;
-        let mask = u32::MAX << (32 - prefix);
+            .filter(|prefix| prefixes.contains(prefix))
+            .ok_or_else(|| {
+                let (least, most) = (prefixes.start(), prefixes.end());
+                format!("its prefix length is not from {least} to {most}")
+            })?;
+        let mask = u32::MAX
+            .checked_shl(32 - u32::from(prefix))
+            .unwrap_or_default();
         let first = address.to_bits();
         if first & !mask != 0 {
             return Err(format!(
@@ -90,6 +117,14 @@ impl FromStr for Ipv4Block {
             ));
         }
         Ok(Self { first, prefix })
+    }
+}
+
+impl FromStr for Ipv4Block {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::parse(text, 8..=30)
     }
 }
 

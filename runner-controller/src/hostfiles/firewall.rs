@@ -5,7 +5,7 @@ use std::fmt::Write;
 use sha2::{Digest, Sha256};
 
 use super::HostFile;
-use crate::config::Config;
+use crate::config::{Allow, Config, Egress, Pool};
 
 /// The table's name, family `inet`.
 pub const TABLE: &str = "runner_controller";
@@ -55,6 +55,8 @@ table inet {TABLE} {{
     )
 }
 
+/// Every slot's rules, by the pattern of its link's name. A link is named `rc-<pool>-<slot>`, and no
+/// pool has a dash in its name: `rc-a-*` is pool `a` alone, and never a slot of pool `ab`.
 fn rules(config: &Config) -> String {
     let resolvers: Vec<String> = config
         .network
@@ -64,6 +66,15 @@ fn rules(config: &Config) -> String {
         .collect();
     let resolvers = resolvers.join(", ");
     let block = config.network.block;
+    let chains: String = config.pools.iter().map(chains).collect();
+    let jump = |to: &str| {
+        let mut rules = String::new();
+        for Pool { name, .. } in &config.pools {
+            let _ = writeln!(rules, "    iifname \"rc-{name}-*\" jump {name}_{to}");
+        }
+        rules
+    };
+    let (to_host, out) = (jump("to_host"), jump("out"));
     format!(
         "
   # Private, shared, link-local (cloud metadata), multicast and reserved ranges.
@@ -78,6 +89,10 @@ fn rules(config: &Config) -> String {
     elements = {{ {resolvers} }}
   }}
 
+  # ARP passes none of this, and needs no rule. A link has two ends: nobody else hears what a
+  # container claims there. To the host a lie about an address is good for that one link, where the
+  # kernel sends nothing but what goes to the link's own four addresses. And whatever address a
+  # container takes for itself, a source other than its own is dropped here.
   chain arriving {{
     type filter hook prerouting priority raw; policy accept;
     # Jobs have IPv4 only.
@@ -85,22 +100,17 @@ fn rules(config: &Config) -> String {
     # A source that is not on the other end of this very link.
     iifname \"rc-*\" fib saddr . iif oif missing counter drop
   }}
-
+{chains}
   chain to_host {{
     type filter hook input priority filter - 5; policy accept;
     iifname \"rc-*\" ct state established,related accept
-    # A named resolver may be this host.
-    iifname \"rc-*\" ip daddr @dns4 meta l4proto {{ tcp, udp }} th dport 53 accept
-    iifname \"rc-*\" counter drop
+{to_host}    iifname \"rc-*\" counter drop
   }}
 
   chain through_host {{
     type filter hook forward priority filter - 5; policy accept;
     iifname \"rc-*\" oifname \"rc-*\" counter drop
-    iifname \"rc-*\" ip daddr @dns4 meta l4proto {{ tcp, udp }} th dport 53 accept
-    iifname \"rc-*\" meta l4proto {{ tcp, udp }} th dport {{ 53, 853 }} counter drop
-    iifname \"rc-*\" ip daddr @blocked4 counter drop
-    iifname \"rc-*\" accept
+{out}    iifname \"rc-*\" counter drop
     oifname \"rc-*\" ct state established,related accept
     oifname \"rc-*\" counter drop
   }}
@@ -110,6 +120,47 @@ fn rules(config: &Config) -> String {
     ip saddr {block} oifname != \"rc-*\" masquerade
   }}
 "
+    )
+}
+
+/// Where one pool's packets may go. What falls out of a chain is dropped by its caller.
+fn chains(pool: &Pool) -> String {
+    let name = &pool.name;
+    let accept = |entry: &Allow| {
+        let Allow { to, port, protocol } = entry;
+        format!(
+            "    ip daddr {to} {} dport {port} accept\n",
+            protocol.as_str()
+        )
+    };
+    let all: String = pool.allow.iter().map(accept).collect();
+    // A network that is listed means the machines on it. This host, which may have an address there,
+    // is meant only by that very address.
+    let single = pool.allow.iter().filter(|entry| entry.to.is_single());
+    let single: String = single.map(accept).collect();
+    let dns = if pool.egress.has_dns() {
+        "    ip daddr @dns4 meta l4proto { tcp, udp } th dport 53 accept\n"
+    } else {
+        ""
+    };
+    let rest = match pool.egress {
+        Egress::Internet => {
+            "    # Names are asked of the resolvers alone.
+    meta l4proto { tcp, udp } th dport { 53, 853 } counter drop
+    ip daddr @blocked4 counter drop
+    meta nfproto ipv4 accept\n"
+        }
+        Egress::Listed | Egress::None => "",
+    };
+    format!(
+        "
+  # Pool {name}: egress = \"{egress}\".
+  chain {name}_out {{
+{all}{dns}{rest}  }}
+  chain {name}_to_host {{
+{single}{dns}  }}
+",
+        egress = pool.egress.as_str()
     )
 }
 
@@ -146,10 +197,76 @@ mod tests {
     fn a_fingerprint_changes_with_the_rules_and_with_nothing_else() {
         let config = testing::config();
         let mut other = testing::config();
-        other.pools.clear();
+        other.pools[0].labels.clear();
         assert_eq!(fingerprint(&config), fingerprint(&other));
         other.network.resolvers.pop();
         assert_ne!(fingerprint(&config), fingerprint(&other));
+        let mut other = testing::config();
+        other.pools[0].egress = Egress::Listed;
+        assert_ne!(fingerprint(&config), fingerprint(&other));
+    }
+
+    /// The rules of a pool's chain.
+    fn chain(config: &Config, name: &str) -> Vec<String> {
+        let rules = rules(config);
+        let begin = format!("  chain {name} {{\n");
+        let (_, rest) = rules.split_once(&begin).unwrap();
+        let (chain, _) = rest.split_once("  }\n").unwrap();
+        let lines = chain.lines().map(str::trim);
+        lines
+            .filter(|line| !line.starts_with('#'))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    const DNS: &str = "ip daddr @dns4 meta l4proto { tcp, udp } th dport 53 accept";
+    const CACHE: &str = "ip daddr 192.168.7.9/32 tcp dport 3128 accept";
+    const NETWORK: &str = "ip daddr 10.1.0.0/16 udp dport 123 accept";
+
+    fn with(egress: Egress) -> Config {
+        let mut config = testing::config();
+        config.pools[0].egress = egress;
+        config.pools[0].allow = ["192.168.7.9:3128", "10.1.0.0/16:123/udp"]
+            .map(|entry| entry.parse().unwrap())
+            .into();
+        config
+    }
+
+    #[test]
+    fn a_list_opens_before_anything_closes() {
+        let rules = chain(&with(Egress::Internet), "ci_out");
+        assert_eq!(rules[..3], [CACHE, NETWORK, DNS]);
+        assert_eq!(rules[3..].last().unwrap(), "meta nfproto ipv4 accept");
+    }
+
+    #[test]
+    fn nothing_follows_a_list_that_is_all() {
+        let listed = with(Egress::Listed);
+        assert_eq!(chain(&listed, "ci_out"), [CACHE, NETWORK, DNS]);
+        let none = with(Egress::None);
+        assert_eq!(chain(&none, "ci_out"), [CACHE, NETWORK]);
+    }
+
+    #[test]
+    fn the_host_is_reached_by_its_own_address_and_by_no_network() {
+        let listed = with(Egress::Listed);
+        assert_eq!(chain(&listed, "ci_to_host"), [CACHE, DNS]);
+    }
+
+    #[test]
+    fn every_pool_has_its_own_pattern() {
+        let mut config = testing::config();
+        config.pools = vec![testing::pool("a", 0), testing::pool("ab", 4)];
+        assert_eq!(
+            chain(&config, "through_host")[..5],
+            [
+                "type filter hook forward priority filter - 5; policy accept;",
+                "iifname \"rc-*\" oifname \"rc-*\" counter drop",
+                "iifname \"rc-a-*\" jump a_out",
+                "iifname \"rc-ab-*\" jump ab_out",
+                "iifname \"rc-*\" counter drop",
+            ]
+        );
     }
 
     #[test]

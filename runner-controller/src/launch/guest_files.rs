@@ -64,6 +64,11 @@ pub(super) fn fill_bare_root(place: Place<'_>, root: &Path) -> io::Result<()> {
 }
 
 fn resolv_conf(place: Place<'_>) -> String {
+    if !place.pool.egress.has_dns() {
+        // With no server named, programs ask loopback and are refused at once, in place of waiting
+        // for an answer that never comes.
+        return "# This pool has no DNS.\n".into();
+    }
     let mut text = String::new();
     for server in &place.config.network.resolvers {
         text.extend(["nameserver ", &server.to_string(), "\n"]);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::config::{
-    ByteSize, Config, Cpu, GitHub, Image, Layer, Limits, Network, Pool, Scope, Timeouts,
+    ByteSize, Config, Cpu, Egress, GitHub, Image, Layer, Limits, Network, Pool, Scope, Timeouts,
 };
 
 /// One pool `ci` of four slots.
@@ -64,5 +64,7 @@ pub(crate) fn pool(name: &str, offset: u32) -> Pool {
             stop: Duration::from_secs(100),
         },
         work_folder: "/home/runner/work".into(),
+        egress: Egress::Internet,
+        allow: Vec::new(),
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::super::section::Section;
 use super::super::{ByteSize, Cpu, Image, Layer, Limits, Pool, Scope, Timeouts};
+use super::egress::egress;
 use super::{DAY, HOUR, MINUTE, SECOND, directory};
 use crate::pool::{PoolName, Slot};
 
@@ -73,6 +74,7 @@ pub(super) fn pool(
             || "/home/runner/work".to_owned(),
             |path| path.to_string_lossy().into_owned(),
         );
+    let (egress, allow) = egress(&mut section);
     section.finish();
     Some(Pool {
         name: name?,
@@ -87,6 +89,8 @@ pub(super) fn pool(
         limits,
         timeouts,
         work_folder,
+        egress,
+        allow,
     })
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::ByteSize;
+use crate::config::{ByteSize, Egress};
 
 const GOOD: &str = r#"
 host = "runner-01"
@@ -199,4 +199,66 @@ proptest::proptest! {
             let _ = parse(Path::new("config.toml"), &format!("{}{text}{}", &GOOD[..at], &GOOD[at..]));
         }
     }
+}
+
+#[test]
+fn a_pool_reaches_the_internet_unless_told_otherwise() {
+    let with = |line: &str| {
+        let text = GOOD.replacen("max_runners = 4", &format!("max_runners = 4\n{line}"), 1);
+        let config = parse(Path::new("config.toml"), &text).unwrap();
+        let ci = config
+            .pools
+            .into_iter()
+            .find(|pool| pool.name.to_string() == "ci");
+        ci.map(|pool| (pool.egress, pool.allow.len())).unwrap()
+    };
+    assert_eq!(with(""), (Egress::Internet, 0));
+    assert_eq!(with("allow = [\"10.0.0.5:443\"]"), (Egress::Internet, 1));
+    let list = "allow = [\"10.0.0.5:443\", \"192.168.7.0/24:53/udp\"]";
+    assert_eq!(
+        with(&format!("egress = \"listed\"\n{list}")),
+        (Egress::Listed, 2)
+    );
+    assert_eq!(
+        with(&format!("egress = \"none\"\n{list}")),
+        (Egress::None, 2)
+    );
+}
+
+#[test]
+fn a_list_that_cannot_be_meant_is_a_mistake() {
+    for lines in [
+        "allow = [\"10.0.0.5\"]",
+        "allow = [\"10.0.0.5:0\"]",
+        "allow = [\"127.0.0.1:80\"]",
+        "allow = [\"169.254.169.254:80\"]",
+        "allow = [\"0.0.0.0/0:443\"]",
+        "allow = [\"0.0.0.0:443\"]",
+        "allow = [\"255.255.255.255:9\"]",
+        "allow = [\"239.1.1.1:9/udp\"]",
+        // Another slot, and a network with all of them.
+        "allow = [\"10.200.0.2:80\"]",
+        "allow = [\"10.0.0.0/8:80\"]",
+        "allow = [\"10.0.0.5:80\", \"10.0.0.5/32:80/tcp\"]",
+        // No runner would ever reach GitHub.
+        "egress = \"listed\"",
+        "egress = \"none\"\nallow = []",
+        "egress = \"none\"\nallow = [\"10.0.0.5:53/udp\"]",
+    ] {
+        let lines = format!("max_runners = 4\n{lines}");
+        assert_eq!(
+            change("max_runners = 4", &lines),
+            ["pools.ci.allow"],
+            "{lines}"
+        );
+    }
+    let many: Vec<String> = (1..=65)
+        .map(|port| format!("\"10.0.0.5:{port}\""))
+        .collect();
+    let lines = format!("max_runners = 4\nallow = [{}]", many.join(", "));
+    assert_eq!(change("max_runners = 4", &lines), ["pools.ci.allow"]);
+    assert_eq!(
+        change("max_runners = 4", "max_runners = 4\negress = \"lan\""),
+        ["pools.ci.egress"]
+    );
 }
