@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::commands::Whose;
 use crate::config::DEFAULT_PATH;
 use crate::pool::{PoolName, Slot};
 
@@ -38,6 +39,23 @@ pub enum Command {
         /// The whole document as JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Show what runners say: of a container that lives its own journal, of one that is gone the
+    /// host's copy.
+    Logs {
+        /// A slot (`ci-3`) or a pool (`ci`); everybody if it is left out.
+        #[arg(value_name = "SLOT")]
+        whose: Option<Whose>,
+        /// Go on with lines as they come.
+        #[arg(long, short)]
+        follow: bool,
+        /// Only so many of the newest lines.
+        #[arg(long, short = 'n', value_name = "COUNT")]
+        lines: Option<u32>,
+        /// The host's copy, even of a container that lives: what its unit says, and what the runner
+        /// wrote to the console.
+        #[arg(long)]
+        host: bool,
     },
     /// Start no new runners and end those without a job. Jobs that run are left to finish.
     Drain {
@@ -82,6 +100,18 @@ pub enum Command {
         #[arg(long)]
         sudo: bool,
     },
+    /// Write manual pages: of this program, its commands, and its other names.
+    Man {
+        /// Where to; it is made if it is missing.
+        dir: PathBuf,
+    },
+    /// Write a shell's completions of this program and its other names.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+        /// Where to; it is made if it is missing. Each file has the name that the shell looks for.
+        dir: PathBuf,
+    },
     /// Become the container of a slot (`ExecStart`= of its unit; root).
     #[command(hide = true)]
     Launch(SlotArgs),
@@ -114,15 +144,15 @@ pub struct Confirm {
 }
 
 /// Commands that are also names of the program: the name, and the command it is.
-pub const NAMES: [(&str, &str); 3] = [
+pub const NAMES: [(&str, &str); 4] = [
     ("runner-status", "status"),
+    ("runner-logs", "logs"),
     ("cleanup-github-runners", "cleanup-github-runners"),
     ("cleanup-all-containers", "cleanup-all-containers"),
 ];
 
 impl Cli {
-    /// Reads the arguments. Called as `runner-status`, `cleanup-github-runners` or
-    /// `cleanup-all-containers`, the program is that command.
+    /// Reads the arguments. Called by one of its other names, the program is that command.
     #[must_use]
     pub fn read() -> Self {
         Self::parse_from(multicall(std::env::args_os()))

@@ -13,6 +13,7 @@ pub mod http;
 pub mod launch;
 pub mod lives;
 pub mod machine;
+pub mod manual;
 pub mod pool;
 pub mod status;
 pub mod store;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use runner_controller::cli::{Cli, Command, NAMES, SlotArgs};
 use runner_controller::pool::SlotId;
 use runner_controller::world::chain;
-use runner_controller::{commands, config, guest, hostfiles, launch};
+use runner_controller::{commands, config, guest, hostfiles, launch, manual};
 
 fn main() -> ExitCode {
     let cli = Cli::read();
@@ -26,6 +26,19 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             commands::check_config(&file.unwrap_or(cli.config), host)?;
         }
         Command::Status { json } => commands::status(config, json)?,
+        Command::Logs {
+            whose,
+            follow,
+            lines,
+            host,
+        } => {
+            let reading = commands::Reading {
+                follow,
+                lines,
+                host,
+            };
+            commands::logs(config, whose.as_ref(), reading)?;
+        }
         Command::Drain { wait, timeout } => return commands::drain(config, wait, timeout),
         Command::Undrain => commands::undrain(config)?,
         Command::CleanupGithubRunners(confirm) => {
@@ -44,9 +57,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
                 Some(root) => {
                     let names = NAMES.map(|(name, _)| name);
                     let links = hostfiles::link_names(&names, &program, &root)?;
-                    for path in hostfiles::install(&files, &root)?.into_iter().chain(links) {
-                        println!("{}", path.display());
-                    }
+                    tell(hostfiles::install(&files, &root)?.into_iter().chain(links));
                 }
                 None => print!("{}", hostfiles::print(&files)),
             }
@@ -56,6 +67,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
                 println!("{done}");
             }
         }
+        Command::Man { dir } => tell(manual::write_pages(&dir)?),
+        Command::Completions { shell, dir } => tell(manual::write_completions(shell, &dir)?),
         Command::Launch(slot) => {
             return Ok(for_slot(config, &slot, |place| vec![launch::launch(place)]));
         }
@@ -73,6 +86,13 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Names the files that were written.
+fn tell(paths: impl IntoIterator<Item = std::path::PathBuf>) {
+    for path in paths {
+        println!("{}", path.display());
+    }
 }
 
 /// Runs one of root's steps. Its exit status is the first failure's own, which the daemon reads.

@@ -103,14 +103,6 @@ impl Lab {
                 0o755,
             )?;
         }
-        // Names of the same program, as README.md tells an operator to make them.
-        for name in [
-            "runner-status",
-            "cleanup-github-runners",
-            "cleanup-all-containers",
-        ] {
-            host.run(&["ln", "-sf", CONTROLLER, &format!("/usr/local/bin/{name}")])?;
-        }
         net::bring_up(host)?;
         host.write(
             &format!("/etc/systemd/system/{SIM_UNIT}"),

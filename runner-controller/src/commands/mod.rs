@@ -5,6 +5,7 @@ mod check_config;
 mod cleanup_all;
 mod cleanup_github;
 mod drain;
+mod logs;
 mod run;
 mod status;
 
@@ -19,6 +20,7 @@ pub use check_config::check_config;
 pub use cleanup_all::cleanup_all_containers;
 pub use cleanup_github::cleanup_github_runners;
 pub use drain::{drain, undrain};
+pub use logs::{Reading, Whose, logs};
 pub use run::run;
 pub use status::status;
 

@@ -16,6 +16,7 @@ mod isolation;
 mod layers;
 mod life;
 mod limits;
+mod operator;
 mod permissions;
 mod power;
 mod restart;
@@ -61,6 +62,7 @@ pub fn all() -> impl Iterator<Item = &'static Claim> {
         permissions::CLAIMS,
         limits::CLAIMS,
         faces::CLAIMS,
+        operator::CLAIMS,
         cleanup::CLAIMS,
         troubles::CLAIMS,
         layers::CLAIMS,

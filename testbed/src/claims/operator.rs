@@ -1,0 +1,139 @@
+//! What an operator types on the host: the names of our program, and where a runner's log is.
+
+use anyhow::{Result, ensure};
+
+use super::Claim;
+use super::claims;
+use super::common::{
+    SOON, await_verdict, ensure_says, finish_held, idle, in_container, machine_of, spare,
+    start_held,
+};
+use crate::lab::Lab;
+use crate::wait::{Seen, wait_until};
+
+pub(super) const CLAIMS: &[Claim] = claims![Small:
+    the_program_answers_to_every_name,
+    a_runners_log_is_read_while_it_lives_and_after,
+    a_flood_on_the_console_does_not_fill_the_hosts_journal,
+];
+
+fn the_program_answers_to_every_name(lab: &mut Lab) -> Result<()> {
+    let host = lab.host();
+    for (name, word) in [
+        ("runner-status", "stands in the way"),
+        ("runner-logs", "what runners say"),
+        ("cleanup-github-runners", "offline and stale"),
+        ("cleanup-all-containers", "Destroy every container"),
+    ] {
+        let help = host.run(&[name, "--help"])?;
+        ensure_says(&help, &[word, "--config"])?;
+    }
+    ensure_says(&host.run(&["runner-status"])?, &["pool ci"])?;
+    // Nothing but a name of a slot or a pool reaches journalctl.
+    for bad in ["ci-01", "ci-1 --flush", "../ci-1", "ci*", "CI-1"] {
+        let output = host.output(&["runner-logs", bad])?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.code() == Some(2), "{bad}: {said}");
+    }
+    let pages = "/run/testbed/man";
+    host.run(&["runner-controller", "man", pages])?;
+    host.run(&["test", "-s", &format!("{pages}/runner-logs.8")])?;
+    // bash itself finds no fault in what completes its words.
+    let script = "set -eu; cd /run/testbed; runner-controller completions bash words >/dev/null; \
+                  for file in words/*.bash; do . ./$file; done; complete -p runner-logs runner-status";
+    let said = host.run(&["bash", "-c", script])?;
+    ensure!(said.lines().count() == 2, "{said}");
+    host.run(&["rm", "-r", pages, "/run/testbed/words"])
+        .map(drop)
+}
+
+fn a_runners_log_is_read_while_it_lives_and_after(lab: &mut Lab) -> Result<()> {
+    let idle = idle(&lab.await_settled(SOON)?)?;
+    let host = lab.host();
+    let live = host.run(&["runner-logs", &idle.machine])?;
+    ensure_says(&live, &["Listening for Jobs"])?;
+    // Following shows what is said while one looks on: the job begins after the reader.
+    let reader = format!(
+        "timeout 60 runner-logs {} --follow >/run/testbed/followed",
+        idle.machine
+    );
+    host.run(&["rm", "-f", "/run/testbed/followed"])?;
+    host.run(&[
+        "systemd-run",
+        "--unit=testbed-reader",
+        "--collect",
+        "--quiet",
+        "sh",
+        "-c",
+        &reader,
+    ])?;
+    await_line(lab, "/run/testbed/followed", "Listening for Jobs")?;
+    let (id, busy) = start_held(lab, "heard")?;
+    ensure!(
+        busy.machine == idle.machine,
+        "another runner took it: {busy:?}"
+    );
+    let followed = await_line(lab, "/run/testbed/followed", "Running job: heard");
+    lab.host()
+        .output(&["systemctl", "stop", "testbed-reader.service"])?;
+    followed?;
+    finish_held(lab, id, &busy)?;
+    let name = busy.runner.unwrap_or_default();
+    await_verdict(lab, &name, "job_done")?;
+    // Its slot may have a new life by now, which would be read instead.
+    let slot = machine_of(&name);
+    let host = lab.host();
+    for command in [
+        vec!["runner-logs", slot, "--host"],
+        vec!["runner-logs", "ci"],
+        vec!["runner-logs"],
+    ] {
+        ensure_says(&host.run(&command)?, &["Running job: heard"])?;
+    }
+    let few = host.run(&["runner-logs", slot, "--host", "--lines", "2"])?;
+    ensure!(few.lines().count() <= 3, "{few}");
+    lab.await_settled(SOON).map(drop)
+}
+
+/// Waits until a file in the host has a line with these words in it.
+fn await_line(lab: &Lab, file: &str, words: &str) -> Result<()> {
+    wait_until(&format!("{words:?} in {file}"), SOON, || {
+        let output = lab.host().output(&["cat", file])?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        Ok(if text.contains(words) {
+            Seen::Done(())
+        } else {
+            Seen::NotYet(text)
+        })
+    })
+}
+
+/// Lines that the flood is.
+const FLOOD: usize = 30_000;
+/// The template's burst is 300 a minute; journald multiplies it by up to six with free disk space
+/// (journald.conf(5), `RateLimitBurst=`). Two windows, for the flood may lie over their border.
+const MOST: usize = 2 * 6 * 300;
+
+fn a_flood_on_the_console_does_not_fill_the_hosts_journal(lab: &mut Lab) -> Result<()> {
+    let spare = spare(&lab.await_settled(SOON)?)?;
+    let flood = format!("seq --format='flood %g' {FLOOD} >/dev/console; echo all of it");
+    let said = in_container(lab, &spare.machine, &["timeout", "60", "sh", "-c", &flood])?;
+    ensure_says(&said, &["all of it"])?;
+    let unit = format!("runner-{}.service", spare.machine.replace('-', "@"));
+    let script =
+        format!("journalctl --sync; journalctl --output=cat --unit={unit} | grep -c '^flood '");
+    let kept: usize = lab.host().sh(&script)?.trim().parse()?;
+    ensure!(
+        (1..=MOST).contains(&kept),
+        "{kept} of {FLOOD} lines are in the host's journal"
+    );
+    // Its own journal is in memory, and bounded too.
+    let usage = in_container(lab, &spare.machine, &["du", "-sm", "/run/log/journal"])?;
+    let mib: u64 = usage
+        .split_whitespace()
+        .next()
+        .unwrap_or_default()
+        .parse()?;
+    ensure!(mib <= 64, "its own journal takes {mib} MiB");
+    Ok(())
+}
