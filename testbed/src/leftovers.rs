@@ -31,6 +31,7 @@ impl Lab {
         add("loop device", self.loop_devices()?);
         add("layer", self.layers()?);
         add("cgroup", self.cgroups()?);
+        add("garbage collector root", self.gc_roots());
         add("registration", self.sim().registered()?);
         Ok(found)
     }
@@ -54,6 +55,14 @@ impl Lab {
             .filter(ours)
             .map(str::to_owned)
             .collect())
+    }
+
+    fn gc_roots(&self) -> Vec<String> {
+        let dir = self.host().path("/nix/var/nix/gcroots/runner-controller");
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+        entries
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect()
     }
 
     fn interfaces(&self) -> Result<Vec<String>> {

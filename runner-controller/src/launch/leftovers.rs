@@ -8,7 +8,7 @@ use std::process::Command;
 
 use super::error::OrRefuse;
 use super::sweep::{known_slots, nspawn_dirs, veth};
-use super::{LaunchError, Refusal, layer, link, mount_dir};
+use super::{LaunchError, Refusal, gc_root, layer, link, mount_dir};
 use crate::config::Config;
 use crate::pool::SlotId;
 
@@ -38,6 +38,8 @@ pub enum LeftoverKind {
     Layer,
     /// A loop device over a writable layer.
     Loop,
+    /// A root of the Nix store's garbage collector.
+    GcRoot,
 }
 
 impl fmt::Display for Leftover {
@@ -50,6 +52,7 @@ impl fmt::Display for Leftover {
             LeftoverKind::Directory => "directory",
             LeftoverKind::Layer => "layer file",
             LeftoverKind::Loop => "loop device",
+            LeftoverKind::GcRoot => "garbage collector root",
         };
         write!(f, "{kind} {}", self.what)
     }
@@ -105,6 +108,12 @@ pub fn leftovers(config: &Config) -> Result<Vec<Leftover>, LaunchError> {
         .collect();
     for device in mounted(&ours) {
         add(LeftoverKind::Loop, device);
+    }
+    for id in gc_root::held() {
+        add(
+            LeftoverKind::GcRoot,
+            gc_root::path(&id).display().to_string(),
+        );
     }
     found.sort();
     Ok(found)

@@ -11,6 +11,7 @@
 
 mod error;
 mod firewall;
+mod gc_root;
 mod guest_files;
 mod layer;
 mod leftovers;
@@ -80,6 +81,11 @@ fn try_launch(place: Place<'_>) -> Result<Infallible, LaunchError> {
         return Err(left.swap_remove(0));
     }
     record_start(place, invocation)?;
+    // Before anything of it is looked at: what is there by then stays.
+    gc_root::hold(&place.id(), &place.pool.image).or_refuse(Refusal::Image, || {
+        let root = gc_root::path(&place.id());
+        format!("keep it from the garbage collector by {}", root.display())
+    })?;
     let tree = root::build(place)?;
     firewall.finish()?;
     let arguments = nspawn::arguments(place, &tree);

@@ -11,7 +11,7 @@ use nix::mount::{MntFlags, umount2};
 
 use super::error::OrRefuse;
 use super::leftovers::loaded_units;
-use super::{LaunchError, Refusal, link, trust};
+use super::{LaunchError, Refusal, gc_root, link, trust};
 use crate::config::{Config, Place};
 use crate::pool::SlotId;
 use crate::world::{Exit, LifeEnd};
@@ -54,25 +54,32 @@ pub fn sweep(place: Place<'_>) -> Vec<LaunchError> {
 }
 
 /// `ExecStartPre=+` of the daemon: sweeps slots that no pool has any more and whose unit does not
-/// run, with their records and socket directories.
+/// run, with their records and socket directories. Of slots that a pool has, what a power cut left
+/// in the Nix store's keeping.
 #[must_use]
 pub fn sweep_unowned(config: &Config) -> Vec<LaunchError> {
     let owned: BTreeSet<SlotId> = config.slots().collect();
+    let held = gc_root::held();
     let unowned: BTreeSet<SlotId> = seen_slots(config).difference(&owned).cloned().collect();
-    if unowned.is_empty() {
+    if unowned.is_empty() && held.is_empty() {
         return Vec::new();
     }
     let running = match loaded_units() {
         Ok(units) => units,
         Err(why) => return vec![why],
     };
+    let lives = |id: &SlotId| {
+        running
+            .iter()
+            .any(|unit| unit.slot == *id && unit.is_alive())
+    };
     let mut failed = Vec::new();
+    for id in held.iter().filter(|id| !lives(id)) {
+        failed.extend(let_go(id).err());
+    }
     for id in unowned {
         // It finishes on its own, and the next start of the daemon sweeps it.
-        if running
-            .iter()
-            .any(|unit| unit.slot == id && unit.is_alive())
-        {
+        if lives(&id) {
             continue;
         }
         failed.extend(sweep_host(&id));
@@ -117,7 +124,12 @@ pub(super) fn sweep_host(id: &SlotId) -> Vec<LaunchError> {
     let veth = veth(id);
     let removed = link::remove(&veth).or_refuse(Refusal::Leftovers, || removing(Path::new(&veth)));
     failed.extend(removed.err());
+    failed.extend(let_go(id).err());
     failed
+}
+
+fn let_go(id: &SlotId) -> Result<(), LaunchError> {
+    gc_root::release(id).or_refuse(Refusal::Leftovers, || removing(&gc_root::path(id)))
 }
 
 /// The slot's directories of nspawn's.
@@ -137,13 +149,14 @@ pub(super) fn known_slots(config: &Config) -> BTreeSet<SlotId> {
     known
 }
 
-/// Slots whose directories are there: the mark by which we know a slot to be ours.
+/// Slots whose directories or roots are there: the marks by which we know a slot to be ours.
 fn seen_slots(config: &Config) -> BTreeSet<SlotId> {
     [config.lives_dir(), config.slots_dir()]
         .iter()
         .filter_map(|dir| fs::read_dir(dir).ok())
         .flatten()
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .chain(gc_root::held())
         .collect()
 }
 

@@ -11,6 +11,7 @@ mod cleanup;
 mod common;
 mod faces;
 mod flood;
+mod gc_roots;
 mod github;
 mod isolation;
 mod layers;
@@ -65,6 +66,7 @@ pub fn all() -> impl Iterator<Item = &'static Claim> {
         operator::CLAIMS,
         cleanup::CLAIMS,
         troubles::CLAIMS,
+        gc_roots::CLAIMS,
         layers::CLAIMS,
         secrets::CLAIMS,
         flood::CLAIMS,

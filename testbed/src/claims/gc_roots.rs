@@ -1,0 +1,115 @@
+//! What a life keeps from the collector of the Nix store, and for how long.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+
+use super::Claim;
+use super::claims;
+use super::common::{SOON, await_busy, finish_held};
+use super::scene::one;
+use crate::config::{Config, Image};
+use crate::image;
+use crate::lab::{DAEMON, Lab};
+use crate::sim::NewJob;
+use crate::wait::{Seen, wait_until};
+
+pub(super) const CLAIMS: &[Claim] = claims![Empty:
+    a_life_keeps_its_system_from_the_collector_and_no_longer,
+];
+
+/// Where they are; the Nix manual has it that links below `gcroots` are roots.
+const ROOTS: &str = "/nix/var/nix/gcroots/runner-controller";
+
+fn a_life_keeps_its_system_from_the_collector_and_no_longer(lab: &mut Lab) -> Result<()> {
+    let host = lab.host();
+    let (system, store) = image::store(host)?;
+    let name = system.rsplit('/').next().context("a system has a name")?;
+    // The next deploy's, which is the same but for its name.
+    let next = name.replace("-nixos-", "-next-");
+    host.run(&["cp", "-al", &system, &format!("{store}/{next}")])?;
+    host.run(&["mkdir", "-p", "/nix/store", ROOTS])?;
+    host.run(&["mount", "--bind", &store, "/nix/store"])?;
+    let systems = [name, &next].map(|name| format!("/nix/store/{name}"));
+    let held = lives_hold(lab, &systems);
+    lab.reset()?;
+    lab.host().run(&["umount", "--lazy", "/nix/store"])?;
+    held
+}
+
+fn lives_hold(lab: &Lab, [old, new]: &[String; 2]) -> Result<()> {
+    let host = lab.host();
+    let store = |system: &str| Image::Nixos {
+        system: system.into(),
+        store: "/nix/store".into(),
+    };
+    let mut config = Config::small(lab.sim().api_url());
+    config.reconcile = "2s".into();
+    config.pools = vec![one("nix", 0), one("dir", 4)];
+    let config = config.with("nix", |pool| {
+        pool.max_runners = 2;
+        pool.image = store(old);
+    });
+    // What a power cut left: of a pool that is no more, and of a slot that is not started again.
+    for stale in ["gone-9", "nix-2"] {
+        host.run(&["ln", "-s", "/nix/store/stale", &format!("{ROOTS}/{stale}")])?;
+    }
+    lab.install(&config)?;
+    lab.start()?;
+    lab.await_settled(SOON)?;
+    await_roots(lab, &[("nix-1", old)])?;
+    let id = lab.sim().queue(&NewJob::new(
+        "kept",
+        "nix",
+        "until [ -e /tmp/go ]; do sleep 0.05; done",
+    ))?;
+    let busy = await_busy(lab, id)?;
+    ensure!(busy.machine == "nix-1", "it runs on {}", busy.machine);
+    await_roots(lab, &[("nix-1", old), ("nix-2", old)])?;
+    // A deploy: who waits is replaced, who works keeps what it works on.
+    lab.install(&config.with("nix", |pool| pool.image = store(new)))?;
+    host.run(&["systemctl", "reload", DAEMON])?;
+    await_roots(lab, &[("nix-1", old), ("nix-2", new)])?;
+    finish_held(lab, id, &busy)?;
+    await_roots(lab, &[("nix-2", new)])?;
+    // An end without manners is one too.
+    host.run(&[
+        "systemctl",
+        "kill",
+        "--signal=KILL",
+        "--kill-whom=main",
+        "runner-nix@2.service",
+    ])?;
+    await_roots(lab, &[("nix-1", new)])?;
+    host.run(&["runner-controller", "drain", "--wait", "--timeout", "30s"])?;
+    await_roots(lab, &[])?;
+    lab.ensure_nothing_left()
+}
+
+/// Waits until exactly these slots hold these systems.
+fn await_roots(lab: &Lab, wanted: &[(&str, &String)]) -> Result<()> {
+    let wanted: BTreeMap<String, String> = wanted
+        .iter()
+        .map(|(slot, system)| ((*slot).to_owned(), (*system).clone()))
+        .collect();
+    wait_until(&format!("roots to be {wanted:?}"), SOON, || {
+        let now = roots(lab)?;
+        Ok(if now == wanted {
+            Seen::Done(())
+        } else {
+            Seen::NotYet(format!("{now:?}"))
+        })
+    })
+}
+
+fn roots(lab: &Lab) -> Result<BTreeMap<String, String>> {
+    fs::read_dir(lab.host().path(ROOTS))?
+        .map(|entry| {
+            let entry = entry?;
+            let target = fs::read_link(entry.path())?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            Ok((name, target.to_string_lossy().into_owned()))
+        })
+        .collect()
+}
