@@ -14,8 +14,11 @@ pub mod launch;
 pub mod lives;
 pub mod machine;
 pub mod manual;
+#[cfg(any(test, fuzzing))]
+pub mod outside;
 pub mod pool;
 pub mod status;
 pub mod store;
 pub mod telemetry;
+pub mod terminal;
 pub mod world;

@@ -119,16 +119,42 @@ pub fn read(dir: &Path, invocation: Option<&Invocation>) -> Lives {
     lives
 }
 
-pub(crate) fn write_start(dir: &Path, start: &LifeStart) -> io::Result<()> {
-    let file = StartFile {
-        generation: start.generation.clone(),
-        at_ms: start.at.millis(),
-    };
-    write(dir, &start.invocation, START, &serde_json::to_vec(&file)?)
+impl StartFile {
+    fn into_start(self, invocation: Invocation) -> LifeStart {
+        LifeStart {
+            invocation,
+            generation: self.generation,
+            at: Timestamp::from_millis(self.at_ms),
+        }
+    }
 }
 
-pub(crate) fn write_end(dir: &Path, end: &LifeEnd) -> io::Result<()> {
-    let file = EndFile {
+impl EndFile {
+    fn into_end(self, invocation: Invocation) -> LifeEnd {
+        LifeEnd {
+            invocation,
+            service_result: self.service_result,
+            exit: match self.exit {
+                ExitFile::Status(status) => Exit::Status(status),
+                ExitFile::Signal(signal) => Exit::Signal(signal),
+                ExitFile::Unknown => Exit::Unknown,
+            },
+            memory_peak_bytes: self.memory_peak_bytes,
+            oom_kills: self.oom_kills,
+            at: Timestamp::from_millis(self.at_ms),
+        }
+    }
+}
+
+fn start_bytes(start: &LifeStart) -> serde_json::Result<Vec<u8>> {
+    serde_json::to_vec(&StartFile {
+        generation: start.generation.clone(),
+        at_ms: start.at.millis(),
+    })
+}
+
+fn end_bytes(end: &LifeEnd) -> serde_json::Result<Vec<u8>> {
+    serde_json::to_vec(&EndFile {
         service_result: end.service_result.clone(),
         exit: match &end.exit {
             Exit::Status(status) => ExitFile::Status(*status),
@@ -138,8 +164,15 @@ pub(crate) fn write_end(dir: &Path, end: &LifeEnd) -> io::Result<()> {
         memory_peak_bytes: end.memory_peak_bytes,
         oom_kills: end.oom_kills,
         at_ms: end.at.millis(),
-    };
-    write(dir, &end.invocation, END, &serde_json::to_vec(&file)?)
+    })
+}
+
+pub(crate) fn write_start(dir: &Path, start: &LifeStart) -> io::Result<()> {
+    write(dir, &start.invocation, START, &start_bytes(start)?)
+}
+
+pub(crate) fn write_end(dir: &Path, end: &LifeEnd) -> io::Result<()> {
+    write(dir, &end.invocation, END, &end_bytes(end)?)
 }
 
 /// Removes all but the records of the newest `keep` lives, and what a killed writer left.
@@ -200,27 +233,12 @@ fn entries(dir: &Path) -> io::Result<Vec<String>> {
 
 fn read_start(dir: &Path, invocation: Invocation, garbled: &mut Vec<Garbled>) -> Option<LifeStart> {
     let file: StartFile = parse(&dir.join(format!("{invocation}{START}")), garbled)?;
-    Some(LifeStart {
-        invocation,
-        generation: file.generation,
-        at: Timestamp::from_millis(file.at_ms),
-    })
+    Some(file.into_start(invocation))
 }
 
 fn read_end(dir: &Path, invocation: Invocation, garbled: &mut Vec<Garbled>) -> Option<LifeEnd> {
     let file: EndFile = parse(&dir.join(format!("{invocation}{END}")), garbled)?;
-    Some(LifeEnd {
-        invocation,
-        service_result: file.service_result,
-        exit: match file.exit {
-            ExitFile::Status(status) => Exit::Status(status),
-            ExitFile::Signal(signal) => Exit::Signal(signal),
-            ExitFile::Unknown => Exit::Unknown,
-        },
-        memory_peak_bytes: file.memory_peak_bytes,
-        oom_kills: file.oom_kills,
-        at: Timestamp::from_millis(file.at_ms),
-    })
+    Some(file.into_end(invocation))
 }
 
 fn parse<T: for<'de> Deserialize<'de>>(path: &Path, garbled: &mut Vec<Garbled>) -> Option<T> {
@@ -258,6 +276,26 @@ fn write(dir: &Path, invocation: &Invocation, suffix: &str, text: &[u8]) -> io::
         .open(&unfinished)?;
     file.write_all(text)?;
     fs::rename(&unfinished, dir.join(format!("{invocation}{suffix}")))
+}
+
+/// What [`crate::outside`] tries: a record that is read is written as it was.
+#[cfg(any(test, fuzzing))]
+#[expect(clippy::expect_used, reason = "to panic is how it tells")]
+pub(crate) fn try_record(bytes: &[u8]) {
+    let id = || Invocation::parse(&"0".repeat(32)).expect("an invocation");
+    if let Ok(file) = serde_json::from_slice::<StartFile>(bytes) {
+        let start = file.into_start(id());
+        let again = serde_json::from_slice::<StartFile>(&start_bytes(&start).expect("JSON"));
+        assert_eq!(again.expect("a start").into_start(id()), start);
+    }
+    if let Ok(file) = serde_json::from_slice::<EndFile>(bytes) {
+        let end = file.into_end(id());
+        let again = serde_json::from_slice::<EndFile>(&end_bytes(&end).expect("JSON"));
+        assert_eq!(again.expect("an end").into_end(id()), end);
+    }
+    if let Ok(name) = std::str::from_utf8(bytes) {
+        let _ = read_name(name);
+    }
 }
 
 #[cfg(test)]

@@ -4,20 +4,64 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::{block_on, socket};
 use crate::http::{client, health};
 use crate::status::{EndedStatus, PoolStatus, RunnerStatus, Status};
+use crate::terminal;
 
 /// Prints the status, for people or as JSON.
 pub fn status(config: &Path, json: bool) -> anyhow::Result<()> {
     let socket = socket(config);
     let status = block_on(client::status(&socket))??;
     if json {
-        println!("{}", serde_json::to_string_pretty(&status)?);
+        let text = serde_json::to_string_pretty(&status)?;
+        println!("{}", terminal::plain_json(&text));
     } else {
-        print!("{}", render(&status));
+        print!("{}", render(&plain(&status)?));
     }
     Ok(())
+}
+
+/// The status with every text as a terminal may have it. Names and messages come from jobs, from
+/// GitHub and from systemd; all were looked at on their way in, and this is the last door out.
+fn plain(status: &Status) -> serde_json::Result<Status> {
+    fn walk(value: Value) -> Value {
+        match value {
+            Value::String(text) => Value::String(terminal::plain(&text).into_owned()),
+            Value::Array(list) => list.into_iter().map(walk).collect(),
+            Value::Object(map) => {
+                let plain = |(key, value): (String, Value)| {
+                    (terminal::plain(&key).into_owned(), walk(value))
+                };
+                map.into_iter().map(plain).collect()
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => value,
+        }
+    }
+    serde_json::from_value(walk(serde_json::to_value(status)?))
+}
+
+/// What [`crate::outside`] tries: whatever a status says, its text has the lines we gave it and
+/// nothing that commands a terminal.
+#[cfg(any(test, fuzzing))]
+#[expect(clippy::expect_used, reason = "to panic is how it tells")]
+pub(crate) fn try_status(status: &Status) {
+    let text = render(&plain(status).expect("a status"));
+    for line in text.lines() {
+        assert_eq!(terminal::plain(line), line);
+    }
+    let json = serde_json::to_string_pretty(status).expect("JSON");
+    let json = terminal::plain_json(&json);
+    assert_eq!(
+        terminal::plain(&json.replace('\n', " ")),
+        json.replace('\n', " ")
+    );
+    assert_eq!(
+        &serde_json::from_str::<Status>(&json).expect("a status"),
+        status
+    );
 }
 
 /// A duration with its two largest units.

@@ -16,14 +16,14 @@ const MAX_PAGES: usize = 50;
 pub(super) struct Groups(Option<Vec<Group>>);
 
 #[derive(Deserialize)]
-struct Group {
+pub(super) struct Group {
     id: u64,
     name: String,
 }
 
 #[derive(Deserialize)]
-struct Page {
-    runner_groups: Vec<Group>,
+pub(super) struct Page {
+    pub(super) runner_groups: Vec<Group>,
 }
 
 impl Groups {
@@ -45,7 +45,7 @@ impl Groups {
     }
 }
 
-fn find(groups: &[Group], name: &str) -> Option<u64> {
+pub(super) fn find(groups: &[Group], name: &str) -> Option<u64> {
     let exact = groups.iter().find(|group| group.name == name);
     // GitHub shows "Default", people write "default".
     let alike = || {

@@ -27,12 +27,12 @@ struct Page {
 }
 
 #[derive(Deserialize)]
-struct Body {
-    runners: Vec<Runner>,
+pub(super) struct Body {
+    pub(super) runners: Vec<Runner>,
 }
 
 #[derive(Deserialize)]
-struct Runner {
+pub(super) struct Runner {
     id: u64,
     name: String,
     status: String,

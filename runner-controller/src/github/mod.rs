@@ -12,6 +12,8 @@ mod jit;
 mod link;
 mod listing;
 mod operation;
+#[cfg(any(test, fuzzing))]
+mod outside;
 mod refusal;
 mod token;
 
@@ -30,6 +32,8 @@ use crate::world::{
 
 pub use budget::Quota;
 pub use cleanup::cleanup_candidates;
+#[cfg(any(test, fuzzing))]
+pub(crate) use outside::{try_answer, try_refusal};
 pub use token::{Token, TokenError};
 
 use client::{Answer, Client, Request};

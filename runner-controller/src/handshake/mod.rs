@@ -269,6 +269,15 @@ impl Handshake for Sockets {
     }
 }
 
+/// What [`crate::outside`] tries: a job's line, and what systemd kept of a life.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn try_bytes(bytes: &[u8]) {
+    if let Ok(note) = note::parse(bytes) {
+        note::ensure_bounded(&note);
+    }
+    marker::try_bytes(bytes);
+}
+
 /// Sorts one kept descriptor to its slot, or says why it is not wanted.
 fn check(
     config: &Config,

@@ -53,6 +53,20 @@ fn kept(field: &[u8], max: usize, keep: impl Fn(u8) -> bool) -> String {
         .collect()
 }
 
+/// Panics unless a note is as short and as plain as [`parse`] promises.
+#[cfg(any(test, fuzzing))]
+pub(super) fn ensure_bounded(note: &JobNote) {
+    assert!(note.run_id.len() <= MAX_RUN_ID);
+    assert!(note.run_id.bytes().all(|byte| byte.is_ascii_digit()));
+    for (text, max) in [
+        (&note.repository, MAX_REPOSITORY),
+        (&note.job, MAX_NAME),
+        (&note.workflow, MAX_NAME),
+    ] {
+        assert!(text.len() <= max && text.bytes().all(printable), "{text:?}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,12 +104,7 @@ mod tests {
             let prefixed = [b"v1\t".as_slice(), &bytes].concat();
             for input in [&bytes, &prefixed] {
                 if let Ok(note) = parse(input) {
-                    prop_assert!(note.repository.len() <= 140);
-                    prop_assert!(note.run_id.len() <= 20 && note.run_id.bytes().all(|b| b.is_ascii_digit()));
-                    prop_assert!(note.job.len() <= 100 && note.workflow.len() <= 100);
-                    for text in [&note.repository, &note.job, &note.workflow] {
-                        prop_assert!(text.bytes().all(|b| (0x20..0x7f).contains(&b)));
-                    }
+                    ensure_bounded(&note);
                 }
             }
         }

@@ -24,6 +24,15 @@ fn counter(registry: &mut Registry, name: &str, help: &str) -> Family<Labels, Co
     family
 }
 
+/// A label with its value as `OpenMetrics` wants it quoted, which the encoder leaves to us.
+fn label(name: &'static str, value: &str) -> (&'static str, String) {
+    let quoted = value
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n");
+    (name, quoted)
+}
+
 fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
@@ -50,10 +59,10 @@ pub(super) fn render(status: &Status) -> Result<String, std::fmt::Error> {
     );
 
     for pool in &status.pools {
-        let name = || ("pool", pool.name.clone());
+        let name = || label("pool", &pool.name);
         for (phase, count) in &pool.phases {
             runners
-                .get_or_create(&vec![name(), ("phase", phase.clone())])
+                .get_or_create(&vec![name(), label("phase", phase)])
                 .set(signed(*count));
         }
         let kinds = [
@@ -77,7 +86,7 @@ pub(super) fn render(status: &Status) -> Result<String, std::fmt::Error> {
                 .inc_by(count);
         }
         for backoff in &pool.backoffs {
-            let labels = vec![name(), ("trouble", backoff.trouble.clone())];
+            let labels = vec![name(), label("trouble", &backoff.trouble)];
             failures
                 .get_or_create(&labels)
                 .set(i64::from(backoff.failures));
@@ -122,8 +131,8 @@ fn outside(registry: &mut Registry, status: &Status) {
         for (outcome, count) in outcomes {
             calls
                 .get_or_create(&vec![
-                    ("operation", operation.clone()),
-                    ("outcome", outcome.clone()),
+                    label("operation", operation),
+                    label("outcome", outcome),
                 ])
                 .inc_by(*count);
         }
@@ -167,5 +176,21 @@ mod tests {
             assert!(text.contains(&line), "{line} in {text}");
         }
         assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn a_label_ends_where_its_quotes_do() {
+        let pool = PoolStatus {
+            name: "a\"} 1\nb\\".into(),
+            phases: [("busy".to_owned(), 1)].into(),
+            ..PoolStatus::default()
+        };
+        let text = render(&Status {
+            pools: vec![pool],
+            ..Status::default()
+        })
+        .unwrap();
+        let line = r#"runner_controller_runners{pool="a\"} 1\nb\\",phase="busy"} 1"#;
+        assert!(text.lines().any(|found| found == line), "{text}");
     }
 }

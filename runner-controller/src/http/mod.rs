@@ -113,6 +113,68 @@ pub fn local(status: watch::Receiver<Status>, requests: mpsc::Sender<Request>) -
         .with_state(Shared { status, requests })
 }
 
+/// What [`crate::outside`] tries: a request, through both doors. Only a POST on the socket may ask the
+/// controller for something.
+#[cfg(any(test, fuzzing))]
+#[expect(clippy::expect_used, reason = "to panic is how it tells")]
+pub(crate) fn try_request(bytes: &[u8]) {
+    use tower::ServiceExt as _;
+    let Some(request) = read_request(bytes) else {
+        return;
+    };
+    let asks = request.method() == axum::http::Method::POST;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("a runtime");
+    for (door, may_ask) in [(public as fn(_, _) -> _, false), (local, asks)] {
+        let (requests, mut asked) = mpsc::channel::<Request>(1);
+        let (_show, status) = watch::channel(Status::default());
+        let answered = runtime.block_on(async {
+            let answer =
+                door(status, requests).oneshot(request.clone().map(axum::body::Body::from));
+            let controller = async {
+                while let Some((command, reply)) = asked.recv().await {
+                    assert!(may_ask, "{command:?} was asked for by {request:?}");
+                    let _ = reply.send(());
+                }
+                std::future::pending().await
+            };
+            tokio::select! { answer = answer => answer, never = controller => never }
+        });
+        let answered = answered.expect("an answer");
+        assert!(answered.status().as_u16() >= 200, "{answered:?}");
+    }
+}
+
+/// `METHOD PATH`, header lines, an empty line, the body.
+#[cfg(any(test, fuzzing))]
+fn read_request(bytes: &[u8]) -> Option<axum::http::Request<Vec<u8>>> {
+    let text = String::from_utf8_lossy(bytes);
+    let (head, body) = text.split_once("\n\n").unwrap_or((&text, ""));
+    let mut lines = head.lines();
+    let (method, path) = lines.next()?.split_once(' ')?;
+    let mut request = axum::http::Request::builder().method(method).uri(path);
+    for (name, value) in lines.filter_map(|line| line.split_once(": ")) {
+        request = request.header(name, value);
+    }
+    request.body(body.as_bytes().to_vec()).ok()
+}
+
+/// What [`crate::outside`] tries: metrics of a status have one line each.
+#[cfg(any(test, fuzzing))]
+#[expect(clippy::expect_used, reason = "to panic is how it tells")]
+pub(crate) fn try_metrics(status: &Status) {
+    let text = metrics::render(status).expect("text");
+    for line in text.lines() {
+        assert!(
+            line.starts_with("# ") || line.starts_with("runner_controller_"),
+            "{line:?}"
+        );
+    }
+    let _ = health(status);
+}
+
 async fn get_health(State(shared): State<Shared>) -> Response {
     let health = health(&shared.status.borrow());
     let code = if health.healthy {

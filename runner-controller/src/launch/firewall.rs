@@ -64,7 +64,7 @@ impl Check {
     }
 }
 
-fn carries(listing: &str, fingerprint: &str) -> bool {
+pub(super) fn carries(listing: &str, fingerprint: &str) -> bool {
     listing
         .lines()
         .filter_map(|line| line.trim().strip_prefix("comment \""))

@@ -257,6 +257,21 @@ fn loop_devices() -> Vec<(String, PathBuf)> {
         .collect()
 }
 
+/// Only units of ours come out of a listing of units, and only what lies below our directories out of
+/// one of mounts.
+#[cfg(any(test, fuzzing))]
+pub(super) fn try_listing(text: &str) {
+    for unit in read_units(text) {
+        assert!(text.contains(&unit.slot.unit()));
+        let _ = unit.is_alive();
+    }
+    let dirs = [PathBuf::from("/run/runner-controller/mnt")];
+    for mount in mounts_below(text, &dirs) {
+        assert!(mount.starts_with(&dirs[0]));
+    }
+    let _ = sources(text).count();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -109,7 +109,7 @@ fn leader(main: u32) -> io::Result<Option<u32>> {
 }
 
 /// `NSpid:` lists a process's ids from our namespace to its innermost.
-fn is_init(status: &str) -> bool {
+pub(super) fn is_init(status: &str) -> bool {
     status
         .lines()
         .find_map(|line| line.strip_prefix("NSpid:"))

@@ -72,6 +72,16 @@ pub fn launch(place: Place<'_>) -> LaunchError {
     }
 }
 
+/// What [`crate::outside`] tries: what root reads of the host.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn try_listing(text: &str) {
+    leftovers::try_listing(text);
+    let _ = link::is_init(text);
+    assert!(!firewall::carries(text, "no fingerprint at all\n"));
+    let (code, status) = text.split_once(' ').unwrap_or_default();
+    let _ = sweep::exit(code, status);
+}
+
 fn try_launch(place: Place<'_>) -> Result<Infallible, LaunchError> {
     let invocation = trust::own_unit(&place.id())?;
     // Asks nft while the mounts are being made: the answer takes as long as all of them.

@@ -181,7 +181,7 @@ fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
 }
 
 /// systemd's `$EXIT_CODE` and `$EXIT_STATUS` (systemd.exec(5)).
-fn exit(code: &str, status: &str) -> Exit {
+pub(super) fn exit(code: &str, status: &str) -> Exit {
     match code {
         "exited" => status.parse().map_or(Exit::Unknown, Exit::Status),
         "killed" | "dumped" => Exit::Signal(status.to_owned()),

@@ -1,0 +1,123 @@
+//! What [`crate::outside`] tries of this room.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use url::Url;
+
+use super::budget::{Budget, LimitHeaders};
+use super::jit::{self, Content};
+use super::operation::Operation;
+use super::refusal::{self, Context};
+use super::{Made, Token, groups, link, listing};
+use crate::pool::{HostId, RunnerName};
+use crate::world::Registration;
+
+/// Long enough to be looked for in messages.
+const TOKEN: &str = "ghp_outside_of_everything";
+
+/// A body as the answer to each question, and as a JIT config.
+#[expect(clippy::expect_used, reason = "to panic is how it tells")]
+pub(crate) fn try_answer(body: &[u8]) {
+    let host: HostId = "h".parse().expect("a host");
+    if let Ok(list) = serde_json::from_slice::<listing::Body>(body) {
+        for runner in list.runners.into_iter().map(Registration::from) {
+            if let Some(name) = RunnerName::parse(&host, &runner.name) {
+                assert_eq!(name.to_string(), runner.name);
+            }
+        }
+    }
+    if let Ok(page) = serde_json::from_slice::<groups::Page>(body) {
+        let _ = groups::find(&page.runner_groups, "Default");
+    }
+    if let Ok(made) = serde_json::from_slice::<Made>(body) {
+        let _ = jit::read(&made.encoded_jit_config);
+    }
+    if let Ok(text) = std::str::from_utf8(body) {
+        let _ = jit::read(text);
+    }
+    // The same as the file within, which no mutation finds through two layers of base64.
+    let files = serde_json::json!({ ".runner": BASE64_STANDARD.encode(body) });
+    let found = jit::read(&BASE64_STANDARD.encode(files.to_string()));
+    if serde_json::from_slice::<serde_json::Value>(body).is_err() && !body.starts_with(b"\xef") {
+        assert_eq!(found, Content::Opaque);
+    }
+}
+
+/// A whole answer that is not a success: a line with the status, header lines, an empty line, the
+/// body.
+#[expect(clippy::expect_used, reason = "to panic is how it tells")]
+pub(crate) fn try_refusal(bytes: &[u8]) {
+    let Some((status, headers, body)) = read_answer(bytes) else {
+        return;
+    };
+    let limits = LimitHeaders::read(&headers, SystemTime::UNIX_EPOCH);
+    let limit = refusal::limit_of(status, &limits, body);
+    let context = Context {
+        token_file: "/run/token".into(),
+        scope: "acme/widgets".into(),
+        token: Token::new(TOKEN).expect("a token"),
+    };
+    let now = Instant::now();
+    let mut budget = Budget::default();
+    for operation in [
+        Operation::Mint,
+        Operation::List,
+        Operation::Delete,
+        Operation::Groups,
+    ] {
+        // Two in a row, as a second one waits longer.
+        budget.observe_refusal(operation, &limits, now);
+        let _ = budget.observe(operation, &limits, limit, now);
+        let limited = budget.observe(operation, &limits, limit, now);
+        let longest = Duration::from_hours(2);
+        assert!(limited.is_none_or(|wait| wait <= longest), "{limited:?}");
+        if let Err(withheld) = budget.admit(operation, now) {
+            assert!(withheld.wait <= longest, "{withheld:?}");
+        }
+        let error = refusal::translate(operation, status, &headers, body, limited, &context);
+        for text in [Some(&error.message), error.advice.as_ref()] {
+            let text = text.map_or("", String::as_str);
+            assert!(
+                !text.contains(TOKEN) && !text.contains(char::is_control),
+                "{text:?}"
+            );
+            assert!(text.chars().count() <= 1000, "{text:?}");
+        }
+    }
+    let _ = budget.quotas(now);
+    let here: Url = "https://api.example/orgs/acme?page=1"
+        .parse()
+        .expect("a URL");
+    let location = headers
+        .get("location")
+        .and_then(|value| value.to_str().ok());
+    for target in link::next(&headers)
+        .iter()
+        .map(String::as_str)
+        .chain(location)
+    {
+        if let Ok(url) = link::resolve(&here, target) {
+            assert_eq!(url.origin(), here.origin());
+        }
+    }
+}
+
+fn read_answer(bytes: &[u8]) -> Option<(StatusCode, HeaderMap, &[u8])> {
+    let end = bytes.windows(2).position(|pair| pair == b"\n\n");
+    let (head, body) = match end {
+        Some(end) => (&bytes[..end], &bytes[end + 2..]),
+        None => (bytes, &[][..]),
+    };
+    let mut lines = head.split(|byte| *byte == b'\n');
+    let status = StatusCode::from_bytes(lines.next()?).ok()?;
+    let mut headers = HeaderMap::new();
+    for line in lines {
+        let colon = line.iter().position(|byte| *byte == b':')?;
+        let name = HeaderName::from_bytes(&line[..colon]).ok()?;
+        let value = HeaderValue::from_bytes(line[colon + 1..].trim_ascii()).ok()?;
+        headers.append(name, value);
+    }
+    Some((status, headers, body))
+}

@@ -1,0 +1,206 @@
+//! Every parser of bytes that come from outside, as a function of bytes that panics if the parser
+//! does, or if it lets through what it promises to keep out.
+//!
+//! The fuzz targets (`fuzz/`) are these functions; `cargo test` gives them the targets' corpus and
+//! random bytes. Compiled for nothing else.
+
+#![expect(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "to panic is how each of them tells what is wrong"
+)]
+
+use std::path::Path;
+
+use crate::config::{self, Place};
+use crate::hostfiles;
+use crate::pool::{HostId, PoolName, RunnerName, Slot, SlotId};
+use crate::status::Status;
+use crate::world::Invocation;
+
+/// A function of [`PARSERS`].
+pub type Parser = fn(&[u8]);
+
+/// All of them, by the names of their fuzz targets.
+pub const PARSERS: [(&str, Parser); 9] = [
+    ("api", api),
+    ("config", config),
+    ("github_answer", github_answer),
+    ("github_refusal", github_refusal),
+    ("handshake", handshake),
+    ("host_listing", host_listing),
+    ("life_record", life_record),
+    ("names", names),
+    ("status_text", status_text),
+];
+
+/// A request to the API: a line `METHOD PATH`, header lines, an empty line, the body.
+pub fn api(bytes: &[u8]) {
+    crate::http::try_request(bytes);
+}
+
+/// The configuration: what is accepted can be rendered, and every line that is rendered is a line.
+pub fn config(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let Ok(config) = config::parse(Path::new("/etc/config.toml"), text) else {
+        return;
+    };
+    for id in config.slots() {
+        let place: Option<Place<'_>> = config.place(&id);
+        let place = place.expect("a slot of the configuration has a place");
+        assert!(place.veth().len() <= 15, "an interface's name");
+        assert!(u64::from(place.uid_first()) + u64::from(Place::UIDS) <= 0x7000_0000);
+        assert!(config.network.block.contains(place.guest_address()));
+    }
+    let binary = Path::new("/usr/bin/runner-controller");
+    for file in hostfiles::render(&config, binary, Path::new("/etc/config.toml")) {
+        let strange = |c: char| c.is_control() && c != '\n' && c != '\t';
+        assert!(!file.text.contains(strange), "{}", file.path.display());
+    }
+}
+
+/// What GitHub answers to a list, a mint and a question for groups; and a JIT config.
+pub fn github_answer(bytes: &[u8]) {
+    crate::github::try_answer(bytes);
+}
+
+/// GitHub's other answers: a line with the status, header lines, an empty line, the body.
+pub fn github_refusal(bytes: &[u8]) {
+    crate::github::try_refusal(bytes);
+}
+
+/// The line a job writes, and what systemd kept of a slot.
+pub fn handshake(bytes: &[u8]) {
+    crate::handshake::try_bytes(bytes);
+}
+
+/// What root reads of the host: tables of `systemctl`, `nft`, `/proc`.
+pub fn host_listing(bytes: &[u8]) {
+    crate::launch::try_listing(&String::from_utf8_lossy(bytes));
+}
+
+/// The records of a slot's lives.
+pub fn life_record(bytes: &[u8]) {
+    crate::lives::try_record(bytes);
+}
+
+/// Names, numbers and the token: what is accepted is written as it was read.
+pub fn names(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let same = |read: Option<String>| {
+        if let Some(read) = read {
+            assert_eq!(read, text);
+            assert!(read.bytes().all(|b| b.is_ascii_graphic()));
+        }
+    };
+    same(text.parse::<PoolName>().ok().map(|name| name.to_string()));
+    same(text.parse::<Slot>().ok().map(|slot| slot.to_string()));
+    same(text.parse::<SlotId>().ok().map(|slot| slot.to_string()));
+    same(text.parse::<HostId>().ok().map(|host| host.to_string()));
+    same(SlotId::from_unit(text).map(|slot| slot.unit()));
+    same(Invocation::parse(text).map(|invocation| invocation.to_string()));
+    same(
+        text.parse::<config::Ipv4Block>()
+            .ok()
+            .map(|block| block.to_string())
+            .filter(|_| !text.contains("/0")),
+    );
+    if let Some((host, _)) = text.split_once('-')
+        && let Ok(host) = host.parse()
+    {
+        same(RunnerName::parse(&host, text).map(|name| name.to_string()));
+    }
+    let _ = text.parse::<config::ByteSize>();
+    if let Ok(token) = crate::github::Token::new(text) {
+        assert!(!format!("{token:?}").contains(text.trim()) || text.len() < 16);
+    }
+}
+
+/// A status as its faces show it: text for terminals without a character that moves a cursor, and
+/// metrics of one line each.
+pub fn status_text(bytes: &[u8]) {
+    let Ok(status) = serde_json::from_slice::<Status>(bytes) else {
+        return;
+    };
+    crate::commands::try_status(&status);
+    crate::http::try_metrics(&status);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What fuzzing found worth keeping, for one parser.
+    fn corpus(name: &str) -> Vec<Vec<u8>> {
+        let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+            .join("../fuzz/corpus")
+            .join(name);
+        let listed = fs::read_dir(&dir).unwrap_or_else(|why| panic!("{}: {why}", dir.display()));
+        let mut files: Vec<PathBuf> = listed.map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        files.iter().map(|file| fs::read(file).unwrap()).collect()
+    }
+
+    #[test]
+    fn every_parser_withstands_its_corpus() {
+        for (name, parser) in PARSERS {
+            let corpus = corpus(name);
+            assert!(corpus.len() >= 3, "{name} has {} files", corpus.len());
+            for bytes in corpus {
+                parser(&bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn every_parser_is_a_fuzz_target() {
+        let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fuzz/fuzz_targets");
+        let mut targets: Vec<String> = fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| {
+                let path = entry.unwrap().path();
+                path.file_stem().unwrap().to_str().unwrap().to_owned()
+            })
+            .collect();
+        targets.sort();
+        assert_eq!(targets, PARSERS.map(|(name, _)| name));
+    }
+
+    /// A file of the corpus with a few bytes overwritten, or cut, or beside another.
+    fn near(corpus: &[Vec<u8>]) -> impl Strategy<Value = Vec<u8>> + use<> {
+        let one = proptest::sample::select(corpus.to_vec());
+        let two = proptest::sample::select(corpus.to_vec());
+        let edits = proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8);
+        (one, two, edits, any::<prop::sample::Index>()).prop_map(|(one, two, edits, cut)| {
+            let mut bytes = one;
+            bytes.truncate(cut.index(bytes.len() + 1).max(bytes.len() / 2));
+            bytes.extend(two);
+            for (at, byte) in edits {
+                if !bytes.is_empty() {
+                    let at = at.index(bytes.len());
+                    bytes[at] = byte;
+                }
+            }
+            bytes
+        })
+    }
+
+    #[test]
+    fn every_parser_withstands_any_bytes_and_what_is_near_its_corpus() {
+        for (name, parser) in PARSERS {
+            let corpus = corpus(name);
+            let any_bytes = proptest::collection::vec(any::<u8>(), 0..600);
+            let input = prop_oneof![any_bytes, near(&corpus)];
+            proptest!(ProptestConfig::with_cases(200), |(bytes in input)| parser(&bytes));
+        }
+    }
+}
