@@ -99,6 +99,9 @@ pub enum Command {
         /// Let a job become root in its container without a password, if the image has sudo.
         #[arg(long)]
         sudo: bool,
+        /// Let pools with nix = true use the image, which must have Nix in it.
+        #[arg(long)]
+        nix: bool,
     },
     /// Write manual pages: of this program, its commands, and its other names.
     Man {

@@ -3,6 +3,7 @@
 //! Takes any systemd userland in a directory. May be repeated. The files are in `guest/`.
 
 mod accounts;
+mod nix_daemon;
 mod tree;
 
 use std::io;
@@ -41,6 +42,8 @@ const NEEDED: [&str; 5] = [
 pub struct Options {
     /// Let the job's user become root in its container without a password, if the image has sudo.
     pub sudo: bool,
+    /// Let pools with `nix = true` use the image: its jobs have a Nix daemon of their container's own.
+    pub nix: bool,
 }
 
 /// Why an image was not prepared.
@@ -108,6 +111,13 @@ fn prepare(dir: &Path, options: Options, owners: Owners) -> Result<Vec<String>, 
             missing.join(", ")
         )));
     }
+    if options.nix && !nix_daemon::is_installed(&tree) {
+        return Err(refuse(format!(
+            "--nix takes an image with Nix in it; install Debian's nix-bin or Nix's own installer's, \
+             so that one of these is there: {}",
+            nix_daemon::DAEMONS.join(", ")
+        )));
+    }
     install(&tree, options)
 }
 
@@ -167,6 +177,10 @@ fn install(tree: &Tree, options: Options) -> Result<Vec<String>, PrepareError> {
     tree.file("etc/machine-id", 0o444, "")
         .map_err(step("empty the machine id"))?;
 
+    if options.nix {
+        nix_daemon::install(tree).map_err(step("set up its Nix daemon"))?;
+        done.push("nix-daemon.socket is installed and enabled, for pools with nix = true".into());
+    }
     if options.sudo {
         if tree.exists("usr/bin/sudo") {
             tree.file("etc/sudoers.d/runner", 0o440, SUDOERS)
@@ -295,6 +309,31 @@ mod tests {
         // Followed as the container would, the link ends in the image, where there is nothing.
         let _ = prepare_here(image.path());
         assert!(everything(outside.path()).is_empty());
+    }
+
+    #[test]
+    fn an_image_for_nix_pools_has_a_daemon_and_users_that_build() {
+        let image = userland();
+        let options = Options {
+            nix: true,
+            ..Options::default()
+        };
+        let error = prepare(image.path(), options, Owners::Keep).unwrap_err();
+        assert!(error.to_string().contains("nix-bin"), "{error}");
+        assert!(!image.path().join("usr/lib/github-runner").exists());
+
+        fs::write(image.path().join("usr/bin/nix-daemon"), "").unwrap();
+        prepare(image.path(), options, Owners::Keep).unwrap();
+        let once = everything(image.path());
+        prepare(image.path(), options, Owners::Keep).unwrap();
+        assert_eq!(everything(image.path()), once);
+        let read = |path: &str| fs::read_to_string(image.path().join(path)).unwrap();
+        assert!(read("etc/group").contains("nixbld:x:30000:nixbld1,nixbld2,"));
+        let user = "nixbld32:x:30032:30000::/var/empty:/usr/sbin/nologin\n";
+        assert!(read("etc/passwd").ends_with(user));
+        assert!(read("etc/shadow").ends_with("nixbld32:!*:::::::\n"));
+        let wants = "etc/systemd/system/sockets.target.wants/nix-daemon.socket";
+        assert!(image.path().join(wants).symlink_metadata().is_ok());
     }
 
     #[test]

@@ -62,8 +62,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
                 None => print!("{}", hostfiles::print(&files)),
             }
         }
-        Command::PrepareImage { dir, sudo } => {
-            for done in guest::prepare_image(&dir, guest::Options { sudo })? {
+        Command::PrepareImage { dir, sudo, nix } => {
+            for done in guest::prepare_image(&dir, guest::Options { sudo, nix })? {
                 println!("{done}");
             }
         }

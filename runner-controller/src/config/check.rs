@@ -457,6 +457,7 @@ pub fn check_host(config: &Config) -> Vec<super::Mistake> {
                 }
             }
         }
+        pool::check_nix(&report, pool);
     }
     report.into_list()
 }

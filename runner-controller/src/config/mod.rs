@@ -169,6 +169,20 @@ pub struct Pool {
     pub egress: Egress,
     /// Where they get besides, private addresses included.
     pub allow: Vec<Allow>,
+    /// A Nix of each container's own, if its jobs have one.
+    pub nix: Option<Nix>,
+}
+
+/// What the Nix in a container is told. The host's is never reachable.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Nix {
+    /// Caches, besides those of the image's own `nix.conf`.
+    pub substituters: Vec<String>,
+    /// Their keys, besides the image's own.
+    pub trusted_public_keys: Vec<String>,
+    /// What `nix-store --load-db` reads, as a path in the container: which of the store's paths are
+    /// whole, and what they refer to.
+    pub registration: Option<PathBuf>,
 }
 
 /// What a container boots.
@@ -300,6 +314,7 @@ impl Pool {
             "labels": self.labels, "group": self.runner_group, "work_folder": self.work_folder,
             // What a container finds in its resolv.conf. The rules themselves are loaded for all.
             "dns": self.egress.has_dns(),
+            "nix": self.nix,
         });
         let digest = Sha256::digest(facts.to_string().as_bytes());
         let (first, _) = digest.split_at(8);

@@ -1,5 +1,5 @@
-//! The job's user in an image's own files: passwd, group, shadow. The image's tools are not run, as
-//! they are the image's.
+//! Users in an image's own files: passwd, group, shadow. The image's tools are not run, as they are
+//! the image's.
 
 use std::io;
 
@@ -45,20 +45,87 @@ pub(super) fn ensure_runner(tree: &Tree, id: u32) -> io::Result<Runner> {
         ("etc/gshadow", 0o640, format!("{NAME}:!*::")),
     ];
     for (file, mode, line) in lines {
-        let Some(text) = tree.read(file)? else {
-            continue;
-        };
-        if text.lines().any(is_runners) {
-            continue;
-        }
-        let (mode, uid, gid) = tree.attributes(file)?.unwrap_or((mode, 0, 0));
-        tree.owned_file(file, mode, uid, gid, &with_line(&text, &line))?;
+        add_lines(tree, file, mode, &[line])?;
     }
     Ok(Runner { uid: id, gid: id })
 }
 
+/// The group whose members build for Nix's daemon, and the ids that Nix's installers give them.
+const BUILD_GROUP: &str = "nixbld";
+const BUILD_GID: u32 = 30_000;
+/// As many builds can run at once.
+const BUILD_USERS: u32 = 32;
+
+/// Makes the users that builds run as, unless the image has their group.
+pub(super) fn ensure_build_users(tree: &Tree) -> io::Result<()> {
+    let group = tree.read("etc/group")?.unwrap_or_default();
+    if group.lines().any(|line| is_of(line, BUILD_GROUP)) {
+        return Ok(());
+    }
+    let gid = BUILD_GID.to_string();
+    if group
+        .lines()
+        .any(|line| line.split(':').nth(2) == Some(&gid))
+    {
+        return Err(io::Error::other(format!(
+            "etc/group gives id {gid} to another group; make group {BUILD_GROUP} and its members in \
+             the image yourself"
+        )));
+    }
+    let names: Vec<String> = (1..=BUILD_USERS)
+        .map(|number| format!("{BUILD_GROUP}{number}"))
+        .collect();
+    let users: Vec<String> = (BUILD_GID + 1..)
+        .zip(&names)
+        .map(|(uid, name)| format!("{name}:x:{uid}:{gid}::/var/empty:/usr/sbin/nologin"))
+        .collect();
+    let locked: Vec<String> = names
+        .iter()
+        .map(|name| format!("{name}:!*:::::::"))
+        .collect();
+    add_lines(tree, "etc/passwd", 0o644, &users)?;
+    add_lines(tree, "etc/shadow", 0o640, &locked)?;
+    let members = names.join(",");
+    add_lines(
+        tree,
+        "etc/gshadow",
+        0o640,
+        &[format!("{BUILD_GROUP}:!*::{members}")],
+    )?;
+    // Last: who finds the group takes the rest for done.
+    add_lines(
+        tree,
+        "etc/group",
+        0o644,
+        &[format!("{BUILD_GROUP}:x:{gid}:{members}")],
+    )
+}
+
+/// Adds lines to a file that is there, but for names that it has.
+fn add_lines(tree: &Tree, file: &str, mode: u32, lines: &[String]) -> io::Result<()> {
+    let Some(text) = tree.read(file)? else {
+        return Ok(());
+    };
+    let mut whole = text.clone();
+    for line in lines {
+        let name = line.split(':').next().unwrap_or_default();
+        if !text.lines().any(|line| is_of(line, name)) {
+            whole = with_line(&whole, line);
+        }
+    }
+    if whole == text {
+        return Ok(());
+    }
+    let (mode, uid, gid) = tree.attributes(file)?.unwrap_or((mode, 0, 0));
+    tree.owned_file(file, mode, uid, gid, &whole)
+}
+
+fn is_of(line: &str, name: &str) -> bool {
+    line.split(':').next() == Some(name)
+}
+
 fn is_runners(line: &str) -> bool {
-    line.split(':').next() == Some(NAME)
+    is_of(line, NAME)
 }
 
 fn find(passwd: &str) -> io::Result<Option<Runner>> {

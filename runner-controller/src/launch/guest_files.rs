@@ -4,13 +4,13 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown, lchown, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::sys::stat::fstat;
 
 use super::root::open_in;
-use crate::config::Place;
+use crate::config::{Nix, Place};
 
 /// The name a container calls itself.
 pub(super) fn hostname(place: Place<'_>) -> String {
@@ -26,6 +26,9 @@ pub(super) fn fill_upper(place: Place<'_>, layer: &Path, image: &OwnedFd) -> io:
     // Empty and present: systemd makes one up without taking this for the machine's first boot,
     // which would cost 0.13 s.
     upper.file("etc/machine-id", 0o444, "")?;
+    if let Some(nix) = &place.pool.nix {
+        upper.nix(nix)?;
+    }
     let name = hostname(place);
     upper.file("etc/hostname", 0o644, &format!("{name}\n"))?;
     // Images made from an archive have none, and sudo looks its own host up.
@@ -60,7 +63,41 @@ pub(super) fn fill_bare_root(place: Place<'_>, root: &Path) -> io::Result<()> {
     }
     root.file("etc/os-release", 0o644, "")?;
     root.file("etc/machine-id", 0o444, "")?;
+    if let Some(nix) = &place.pool.nix {
+        root.nix(nix)?;
+    }
     root.file("etc/resolv.conf", 0o644, &resolv_conf(place))
+}
+
+/// Makes the layers of a store's overlay: a new directory, and in it the upper one, which is the
+/// store's own as far as owner and mode go. The container's Nix gives it to its build group.
+pub(super) fn fill_store(place: Place<'_>, layer: &Path) -> io::Result<()> {
+    fs::create_dir(layer)?;
+    fs::create_dir(layer.join("work"))?;
+    let upper = Own::make(place, layer.join("upper"))?;
+    upper.own(&upper.root, 0o1775)
+}
+
+/// What the container's Nix daemon is told beyond the image's `nix.conf`.
+fn pool_conf(nix: &Nix) -> String {
+    let mut text = String::from(
+        "# This pool's, read by the Nix daemon after nix.conf.\n\
+         build-users-group = nixbld\n\
+         trusted-users = root\n\
+         # A build that cannot be sandboxed fails.\n\
+         sandbox-fallback = false\n\
+         # Nobody reads this store after a crash.\n\
+         fsync-metadata = false\n",
+    );
+    for (key, list) in [
+        ("extra-substituters", &nix.substituters),
+        ("extra-trusted-public-keys", &nix.trusted_public_keys),
+    ] {
+        if !list.is_empty() {
+            text.extend([key, " = ", &list.join(" "), "\n"]);
+        }
+    }
+    text
 }
 
 fn resolv_conf(place: Place<'_>) -> String {
@@ -106,9 +143,40 @@ impl Own {
         self.own(&path, mode)
     }
 
+    /// The pool's part of Nix's configuration, which also says that there is a Nix.
+    fn nix(&self, nix: &Nix) -> io::Result<()> {
+        self.dir("etc/nix", 0o755)?;
+        self.file("etc/nix/pool.conf", 0o644, &pool_conf(nix))?;
+        if let Some(registration) = &nix.registration {
+            let link = self.root.join("etc/nix/registration");
+            symlink(registration, &link)?;
+            lchown(&link, Some(self.uid), Some(self.uid))?;
+        }
+        Ok(())
+    }
+
     fn own(&self, path: &Path, mode: u32) -> io::Result<()> {
         // The umask does not bend what is set here.
         fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
         chown(path, Some(self.uid), Some(self.uid))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nix_is_told_the_pools_caches_and_nothing_else_of_the_images_choices() {
+        let nix = Nix {
+            substituters: vec!["https://a.example".into(), "http://b.example".into()],
+            trusted_public_keys: vec!["a-1:KEY=".into()],
+            registration: None,
+        };
+        let text = pool_conf(&nix);
+        assert!(text.contains("\nextra-substituters = https://a.example http://b.example\n"));
+        assert!(text.contains("\nextra-trusted-public-keys = a-1:KEY=\n"));
+        assert!(text.contains("\ntrusted-users = root\n"));
+        assert!(!pool_conf(&Nix::default()).contains("extra-"));
     }
 }

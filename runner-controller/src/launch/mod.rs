@@ -18,6 +18,7 @@ mod leftovers;
 mod link;
 mod nspawn;
 mod root;
+mod store;
 mod sweep;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -5,13 +5,11 @@ use std::path::{Path, PathBuf};
 
 use super::guest_files::hostname;
 use super::root::Tree;
+use super::store::{STORE, Store};
 use crate::config::{Image, Place};
 
 /// Where the slot's sockets are in the container.
 const SOCKETS: &str = "/run/runner";
-
-/// Where a store is in the container, wherever it is on the host.
-const STORE: &str = "/nix/store";
 
 /// Said to nspawn by environment, because it has no options for these.
 pub(super) const ENVIRONMENT: [(&str, &str); 3] = [
@@ -64,8 +62,10 @@ pub(super) fn arguments(place: Place<'_>, tree: &Tree) -> Vec<OsString> {
     if let Some(own) = &tree.runner_root {
         list.bind("--bind", own, place.pool.image.runner_root());
     }
-    if let Some(store) = &tree.store {
-        list.bind_mapped(store, STORE);
+    match &tree.store {
+        None => {}
+        Some(Store::Shared(store)) => list.bind_mapped(store, STORE),
+        Some(Store::Own(store)) => list.bind("--bind", store, STORE),
     }
 
     match &place.pool.image {
@@ -179,7 +179,7 @@ mod tests {
             runner_root: "/var/lib/runner".into(),
         };
         let tree = Tree {
-            store: Some("/run/rc/mnt/store".into()),
+            store: Some(Store::Shared("/run/rc/mnt/store".into())),
             ..tree()
         };
         let got = lines(&config, "ci-1", &tree);
@@ -193,6 +193,16 @@ mod tests {
                 .iter()
                 .all(|argument| !argument.starts_with('-'))
         );
+    }
+
+    #[test]
+    fn a_store_of_the_lifes_own_is_writable_and_mapped_already() {
+        let tree = Tree {
+            store: Some(Store::Own("/run/rc/mnt/own-store".into())),
+            ..tree()
+        };
+        let got = lines(&testing::config(), "ci-1", &tree);
+        assert!(got.contains(&"--bind=/run/rc/mnt/own-store:/nix/store".to_owned()));
     }
 
     #[test]

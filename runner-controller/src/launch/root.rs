@@ -3,7 +3,8 @@
 //! ```text
 //! directory   image ──bind──▸ plain ──ID-mapped bind──▸ image ─┐
 //!             layer (tmpfs or disk): upper, work ──────────────┴─overlay──▸ root
-//! nixos       layer: root, almost empty; the store is bound into it, ID-mapped, by nspawn
+//! nixos       layer: root, almost empty; the store is bound into it, ID-mapped, by nspawn; with
+//!             nix = true as an overlay like the root of the other kind (store.rs)
 //! ```
 //! Everything lies below one static directory, on a tmpfs that only the unit's mount namespace has:
 //! every slot mounts there, and none sees another's.
@@ -22,6 +23,7 @@ use nix::sys::stat::fstat;
 use super::error::OrRefuse;
 use super::guest_files::{fill_bare_root, fill_upper};
 use super::layer::{NO_DEVICES, mount_layer, mount_tmpfs};
+use super::store::{Store, check_nix, own_store};
 use super::{LaunchError, Refusal, layer, mount_dir, trust};
 use crate::config::{ByteSize, Image, Layer, Place};
 
@@ -39,7 +41,7 @@ pub(super) struct Tree {
     /// Memory for the runner's own directory, unless the whole layer is memory.
     pub(super) runner_root: Option<PathBuf>,
     /// The store, for a `nixos` image.
-    pub(super) store: Option<PathBuf>,
+    pub(super) store: Option<Store>,
 }
 
 /// Mounts it all.
@@ -51,6 +53,7 @@ pub(super) fn build(place: Place<'_>) -> Result<Tree, LaunchError> {
     match &place.pool.image {
         Image::Directory { path, runner_root } => {
             let image = map_image(place, &stage, path)?;
+            check_nix(place, &image)?;
             let layer = stage.make("layer")?;
             mount_layer(&place.pool.layer, &place.config.layer_dir, &layer)?;
             fill_upper(place, &layer, &image).or_refuse(Refusal::Layer, || {
@@ -70,9 +73,13 @@ pub(super) fn build(place: Place<'_>) -> Result<Tree, LaunchError> {
             })
         }
         Image::Nixos { system, store, .. } => {
-            let store = bind_store(&stage, system, store)?;
+            let shared = bind_store(&stage, system, store)?;
             let layer = stage.make("layer")?;
             mount_layer(&place.pool.layer, &place.config.layer_dir, &layer)?;
+            let store = match &place.pool.nix {
+                None => Store::Shared(shared),
+                Some(_) => Store::Own(own_store(place, &stage, &shared, &layer)?),
+            };
             let root = layer.join("root");
             fill_bare_root(place, &root).or_refuse(Refusal::Layer, || {
                 "write the container's first files".into()
@@ -100,7 +107,7 @@ fn private_namespace() -> Result<(), LaunchError> {
 }
 
 /// Where everything is mounted.
-struct Stage {
+pub(super) struct Stage {
     dir: PathBuf,
 }
 
@@ -123,7 +130,7 @@ impl Stage {
     }
 
     /// A new empty directory.
-    fn make(&self, name: &str) -> Result<PathBuf, LaunchError> {
+    pub(super) fn make(&self, name: &str) -> Result<PathBuf, LaunchError> {
         let path = self.dir.join(name);
         fs::create_dir(&path)
             .or_refuse(Refusal::Mounts, || format!("create {}", path.display()))?;
@@ -160,7 +167,7 @@ pub(super) fn open_in(tree: &OwnedFd, path: &Path) -> nix::Result<OwnedFd> {
     openat2(tree, path, how)
 }
 
-fn open_image(path: &Path) -> Result<OwnedFd, LaunchError> {
+pub(super) fn open_image(path: &Path) -> Result<OwnedFd, LaunchError> {
     trust::open_dir(path).or_refuse(Refusal::Image, || {
         format!(
             "open {} as a directory with no symlink on its way",
@@ -177,19 +184,9 @@ fn map_image(place: Place<'_>, stage: &Stage, path: &Path) -> Result<OwnedFd, La
     })?;
     let plain = stage.bind("plain", &opened, Refusal::Image)?;
     let mapped = stage.make("image")?;
-    // Only root of the initial user namespace may map ids, and it takes a process in a second one to
-    // describe the map; mount (util-linux 2.39 and later) does that dance. An unknown X- option is
-    // ignored by older ones, so the result is looked at.
-    let (uid, ids) = (place.uid_first(), Place::UIDS);
-    layer::run(
-        Refusal::Mounts,
-        Command::new("mount")
-            .arg("--bind")
-            .arg("-o")
-            .arg(format!("ro,nodev,X-mount.idmap=b:0:{uid}:{ids}"))
-            .args([&plain, &mapped]),
-    )?;
+    map_ids(place, &plain, &mapped)?;
     let image = open_image(&mapped)?;
+    let uid = place.uid_first();
     let root = open_in(&image, Path::new("usr"))
         .and_then(fstat)
         .or_refuse(Refusal::Image, || format!("look at {}/usr", path.display()))?;
@@ -204,12 +201,32 @@ fn map_image(place: Place<'_>, stage: &Stage, path: &Path) -> Result<OwnedFd, La
             ),
         ));
     }
-    umount2(&plain, MntFlags::MNT_DETACH)
-        .or_refuse(Refusal::Mounts, || format!("unmount {}", plain.display()))?;
+    unmount(&plain)?;
     Ok(image)
 }
 
-fn mount_overlay(
+/// Binds a tree read-only and with the slot's ids: what is root's in it is the container's root's.
+pub(super) fn map_ids(place: Place<'_>, plain: &Path, mapped: &Path) -> Result<(), LaunchError> {
+    // Only root of the initial user namespace may map ids, and it takes a process in a second one to
+    // describe the map; mount (util-linux 2.39 and later) does that dance. An unknown X- option is
+    // ignored by older ones, so the result is looked at.
+    let (uid, ids) = (place.uid_first(), Place::UIDS);
+    layer::run(
+        Refusal::Mounts,
+        Command::new("mount")
+            .arg("--bind")
+            .arg("-o")
+            .arg(format!("ro,nodev,X-mount.idmap=b:0:{uid}:{ids}"))
+            .args([plain, mapped]),
+    )
+}
+
+pub(super) fn unmount(path: &Path) -> Result<(), LaunchError> {
+    umount2(path, MntFlags::MNT_DETACH)
+        .or_refuse(Refusal::Mounts, || format!("unmount {}", path.display()))
+}
+
+pub(super) fn mount_overlay(
     image: &OwnedFd,
     layer: &Path,
     root: &Path,

@@ -66,5 +66,6 @@ pub(crate) fn pool(name: &str, offset: u32) -> Pool {
         work_folder: "/home/runner/work".into(),
         egress: Egress::Internet,
         allow: Vec::new(),
+        nix: None,
     }
 }

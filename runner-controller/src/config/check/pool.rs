@@ -1,6 +1,9 @@
 //! One `[pools.<name>]` table.
 
+mod nix;
+
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::super::section::Section;
@@ -8,6 +11,8 @@ use super::super::{ByteSize, Cpu, Image, Layer, Limits, Pool, Scope, Timeouts};
 use super::egress::egress;
 use super::{DAY, HOUR, MINUTE, SECOND, directory};
 use crate::pool::{PoolName, Slot};
+
+pub(super) use nix::check_host as check_nix;
 
 pub(super) fn pool(
     name: &str,
@@ -64,7 +69,9 @@ pub(super) fn pool(
             ),
         );
     }
-    let image = image(section.section("image"));
+    let wants_nix = section.flag("nix").unwrap_or(false);
+    let (image, registration) = image(section.section("image"), wants_nix);
+    let nix = nix::nix(&mut section, wants_nix, registration);
     let layer = layer(section.section("layer"));
     let limits = limits(section.section("limits"));
     let timeouts = timeouts(section.section("timeouts"), reconcile);
@@ -91,6 +98,7 @@ pub(super) fn pool(
         work_folder,
         egress,
         allow,
+        nix,
     })
 }
 
@@ -128,7 +136,8 @@ fn check_labels(section: &Section<'_>, labels: &[String]) {
     }
 }
 
-fn image(mut section: Section<'_>) -> Option<Image> {
+/// The image, and where its registration is in the container.
+fn image(mut section: Section<'_>, wants_nix: bool) -> (Option<Image>, Option<PathBuf>) {
     let kind = section.required("kind", "\"directory\" or \"nixos\"", Section::text);
     let runner_root =
         |section: &mut Section<'_>, default: &str| directory(section, "runner_root", default);
@@ -176,11 +185,12 @@ fn image(mut section: Section<'_>) -> Option<Image> {
         }
         None => None,
     };
+    let registration = nix::registration(&mut section, image.as_ref(), wants_nix);
     // With an unknown kind every other key would be reported as unknown too.
     if image.is_some() {
         section.finish();
     }
-    image
+    (image, registration)
 }
 
 fn layer(mut section: Section<'_>) -> Layer {

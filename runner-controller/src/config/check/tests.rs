@@ -169,6 +169,70 @@ fn each_mistake_names_its_key() {
 }
 
 #[test]
+fn a_pool_with_nix_says_what_its_containers_need() {
+    let registration = r#"system = "/nix/store/abc-nixos-system", registration = "/nix/store/def-closure-info/registration""#;
+    let nix = r#"
+nix = true
+substituters = ["https://cache.example.org", "http://10.0.0.5"]
+trusted_public_keys = ["cache.example.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY="]"#;
+    let good = GOOD
+        .replace(r#"system = "/nix/store/abc-nixos-system""#, registration)
+        .replace("offset = 4", &format!("offset = 4{nix}"));
+    let config = parse(Path::new("config.toml"), &good).unwrap();
+    let [big, ci] = &config.pools[..] else {
+        panic!("two pools, by name")
+    };
+    assert_eq!(ci.nix, None);
+    let found = big.nix.as_ref().unwrap();
+    assert_eq!(found.substituters.len(), 2);
+    assert_eq!(
+        found.registration.as_deref(),
+        Some(Path::new("/nix/store/def-closure-info/registration"))
+    );
+    // A store that lies elsewhere on the host is at its usual place in the container.
+    let elsewhere = good.replace("/nix/store", "/srv/store").replace(
+        "kind = \"nixos\",",
+        "kind = \"nixos\", store = \"/srv/store\",",
+    );
+    let config = parse(Path::new("config.toml"), &elsewhere).unwrap();
+    assert_eq!(config.pools[0].nix, big.nix);
+    assert_ne!(
+        config.pools[0].generation(),
+        Pool {
+            nix: None,
+            ..config.pools[0].clone()
+        }
+        .generation()
+    );
+
+    for (from, to, key) in [
+        (
+            registration,
+            r#"system = "/nix/store/abc-nixos-system""#,
+            "pools.big.image.registration",
+        ),
+        (
+            "/nix/store/def-",
+            "/srv/def-",
+            "pools.big.image.registration",
+        ),
+        ("nix = true", "nix = false", "pools.big.substituters"),
+        ("nix = true", "", "pools.big.trusted_public_keys"),
+        ("nix = true", "nix = \"yes\"", "pools.big.nix"),
+        (
+            "http://10.0.0.5",
+            "ssh://10.0.0.5",
+            "pools.big.substituters",
+        ),
+        ("org-1:", "org-1", "pools.big.trusted_public_keys"),
+    ] {
+        assert!(good.contains(from), "{from}");
+        let found = keys(&good.replacen(from, to, 1));
+        assert!(found.iter().any(|found| found == key), "{to}: {found:?}");
+    }
+}
+
+#[test]
 fn the_api_follows_from_the_web_address() {
     for (web, api) in [
         ("https://github.com/acme", "https://api.github.com/"),
