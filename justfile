@@ -1,22 +1,145 @@
-# Commands by name; `just --list` is the manual. Each is a cargo alias, so that a Rust toolchain is
-# enough without just.
+# Commands by name; `just --list` is the manual. Works from any directory below this one.
+#
+# Hosts and their addresses are in hosts/addresses.json. What a recipe does to a host is in
+# scripts/fleet.sh; the rest are cargo aliases, so that a Rust toolchain is enough without just.
+
+fleet := quote(justfile_directory() / "scripts/fleet.sh")
+
+set positional-arguments := true
 
 # Show this list
 default:
     @just --list
 
-# Boot a test host and watch containers take jobs, die and be replaced (root, Debian 12 or 13)
-demo *args:
-    cargo demo {{args}}
+# Deploy runner-01 and wait until it takes jobs; running jobs do not notice
+[group('deploy')]
+apply-runner-01 *args:
+    @{{fleet}} apply runner-01 "$@"
 
-# Run every test: lints, unit tests, and the system tests on a real systemd (root)
-test *args:
-    cargo verify {{args}}
+# Deploy runner-02 and wait until it takes jobs; running jobs do not notice
+[group('deploy')]
+apply-runner-02 *args:
+    @{{fleet}} apply runner-02 "$@"
 
-# Measure a life against bare systemd-nspawn (root)
-bench-life *args:
-    cargo bench-life {{args}}
+# Deploy host after host, each once the one before takes jobs; --drain waits for running jobs first
+[group('deploy')]
+apply-all *args:
+    @{{fleet}} apply-all "$@"
 
-# Format the Rust sources
+# Build runner-01's system without deploying it
+[group('deploy')]
+build-runner-01 *args:
+    @{{fleet}} build runner-01 "$@"
+
+# Build runner-02's system without deploying it
+[group('deploy')]
+build-runner-02 *args:
+    @{{fleet}} build runner-02 "$@"
+
+# Put runner-01 back to the system it had before, and wait until it takes jobs
+[group('deploy')]
+rollback-runner-01:
+    @{{fleet}} rollback runner-01
+
+# Put runner-02 back to the system it had before, and wait until it takes jobs
+[group('deploy')]
+rollback-runner-02:
+    @{{fleet}} rollback runner-02
+
+# Wipe the machine at an address (1.2.3.4 or IP=1.2.3.4) and install runner-01 on it
+[group('deploy')]
+bootstrap-runner-01 ip *args:
+    @{{fleet}} bootstrap runner-01 "$@"
+
+# Wipe the machine at an address (1.2.3.4 or IP=1.2.3.4) and install runner-02 on it
+[group('deploy')]
+bootstrap-runner-02 ip *args:
+    @{{fleet}} bootstrap runner-02 "$@"
+
+# Show every host's pools, containers and troubles
+[group('operate')]
+status-all:
+    @{{fleet}} status-all
+
+# Show what takes space on every host, docker's storage included
+[group('operate')]
+storage-all:
+    @{{fleet}} storage-all
+
+# Show what runner-01's runners say: all, a pool, a slot such as ci-3, or `controller`; -f follows
+[group('operate')]
+logs-runner-01 *args:
+    @{{fleet}} logs runner-01 "$@"
+
+# Show what runner-02's runners say: all, a pool, a slot such as ci-3, or `controller`; -f follows
+[group('operate')]
+logs-runner-02 *args:
+    @{{fleet}} logs runner-02 "$@"
+
+# Let a host take no new jobs, and wait for those that run
+[group('operate')]
+drain host:
+    @{{fleet}} drain "$1"
+
+# Let a drained host take jobs again
+[group('operate')]
+undrain host:
+    @{{fleet}} undrain "$1"
+
+# Drain a host, reboot it, and wait until it takes jobs again
+[group('operate')]
+reboot host:
+    @{{fleet}} reboot "$1"
+
+# Give runner-01 another GitHub token (asks, or reads standard input), and see that GitHub accepts it
+[group('secrets')]
+set-token-runner-01 *token:
+    @{{fleet}} set-token runner-01 "$@"
+
+# Give runner-02 another GitHub token (asks, or reads standard input), and see that GitHub accepts it
+[group('secrets')]
+set-token-runner-02 *token:
+    @{{fleet}} set-token runner-02 "$@"
+
+# Encrypt a GitHub token (asks, or reads standard input) for the hosts, and deploy nothing
+[group('secrets')]
+encrypt-token *token:
+    @{{fleet}} encrypt-token "$@"
+
+# Edit a secret in $EDITOR
+[group('secrets')]
+agenix-edit file="github-runner.age":
+    @{{fleet}} agenix-edit "$1"
+
+# Encrypt all secrets anew, after secrets.nix got or lost a key
+[group('secrets')]
+agenix-rekey:
+    @{{fleet}} agenix-rekey
+
+# Check formatting, lints, scripts, Nix files and secrets; with Nix, evaluate every host and test too
+[group('develop')]
+check:
+    cargo verify --only static
+    secrets/check.sh
+    if command -v nix >/dev/null; then nix flake check --no-build; fi
+
+# Format the Rust and the Nix files
+[group('develop')]
 fmt:
     cargo fmt --all
+    if command -v nix >/dev/null; then nix fmt; fi
+
+# Run every test: lints, unit tests, and the system tests on a real systemd (root)
+[group('develop')]
+test *args:
+    cargo verify "$@"
+
+# Boot a test host and watch containers take jobs, die and be replaced (root, Debian 12 or 13)
+[group('develop')]
+demo *args:
+    cargo demo "$@"
+
+# Measure a life against bare systemd-nspawn (root)
+[group('develop')]
+bench-life *args:
+    cargo bench-life "$@"

@@ -39,6 +39,10 @@ pub enum Command {
         /// The whole document as JSON.
         #[arg(long)]
         json: bool,
+        /// Wait until jobs are taken: nothing stands in the way, GitHub has answered, runners wait.
+        /// Ends with 3 if that takes longer.
+        #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION", conflicts_with = "json")]
+        wait: Option<Duration>,
     },
     /// Show what runners say: of a container that lives its own journal, of one that is gone the
     /// host's copy.

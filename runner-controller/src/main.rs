@@ -25,7 +25,10 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::CheckConfig { file, host } => {
             commands::check_config(&file.unwrap_or(cli.config), host)?;
         }
-        Command::Status { json } => commands::status(config, json)?,
+        Command::Status {
+            wait: Some(limit), ..
+        } => return commands::await_well(config, limit),
+        Command::Status { json, wait: None } => commands::status(config, json)?,
         Command::Logs {
             whose,
             follow,

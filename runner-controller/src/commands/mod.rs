@@ -22,9 +22,9 @@ pub use cleanup_github::cleanup_github_runners;
 pub use drain::{drain, undrain};
 pub use logs::{Reading, Whose, logs};
 pub use run::run;
-pub use status::status;
 #[cfg(any(test, fuzzing))]
 pub(crate) use status::try_status;
+pub use status::{await_well, status};
 
 /// The daemon's socket. Found without a good configuration too: asking how things are must work
 /// when they are not well.

@@ -2,9 +2,11 @@
 
 use std::fmt::Write;
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::{block_on, socket};
 use crate::http::{client, health};
@@ -62,6 +64,56 @@ pub(crate) fn try_status(status: &Status) {
         &serde_json::from_str::<Status>(&json).expect("a status"),
         status
     );
+}
+
+/// How often is looked while waiting.
+const EVERY: Duration = Duration::from_millis(500);
+/// The exit status if all was not well in time.
+const NOT_IN_TIME: u8 = 3;
+
+/// Waits until all is well, then prints the status. A daemon that is being restarted is waited for.
+pub fn await_well(config: &Path, limit: Duration) -> anyhow::Result<ExitCode> {
+    let end = Instant::now() + limit;
+    let code = block_on(async {
+        let mut said = Vec::new();
+        loop {
+            // Anew each time: a deploy may bring another configuration meanwhile.
+            let missing = match client::status(&socket(config)).await {
+                Ok(status) => what_is_missing(&status),
+                Err(error) => vec![error.to_string()],
+            };
+            if missing.is_empty() {
+                return ExitCode::SUCCESS;
+            }
+            if missing != said {
+                eprintln!("waiting: {}", terminal::plain(&missing.join("; ")));
+                said = missing;
+            }
+            if Instant::now() >= end {
+                eprintln!("not well within {}", humantime::format_duration(limit));
+                return ExitCode::from(NOT_IN_TIME);
+            }
+            tokio::time::sleep(EVERY).await;
+        }
+    })?;
+    if code == ExitCode::SUCCESS {
+        status(config, false)?;
+    }
+    Ok(code)
+}
+
+/// What stands between a host and jobs. Stricter than its health: a host that is drained is healthy,
+/// and one that has just started has not failed at anything yet.
+fn what_is_missing(status: &Status) -> Vec<String> {
+    let mut missing = health(status).reasons;
+    if status.state != "running" {
+        missing.push(format!("it is {}", status.state));
+    }
+    missing.extend(status.closed.iter().cloned());
+    if status.github.last_ok_unix_ms.is_none() {
+        missing.push("GitHub has not answered yet".into());
+    }
+    missing
 }
 
 /// A duration with its two largest units.
@@ -199,6 +251,36 @@ fn render(status: &Status) -> String {
 mod tests {
     use super::*;
     use crate::status::{GitHubStatus, JobStatus, Wanted};
+
+    #[test]
+    fn a_host_is_well_when_nothing_keeps_jobs_from_it() {
+        let well = Status {
+            state: "running".into(),
+            github: GitHubStatus {
+                last_ok_unix_ms: Some(8_000),
+                ..GitHubStatus::default()
+            },
+            ..Status::default()
+        };
+        assert!(what_is_missing(&well).is_empty());
+        let drained = Status {
+            state: "drained".into(),
+            ..well.clone()
+        };
+        assert_eq!(what_is_missing(&drained), ["it is drained"]);
+        let full = Status {
+            closed: vec!["the disk is full".into()],
+            ..well.clone()
+        };
+        assert_eq!(what_is_missing(&full), ["the disk is full"]);
+        let mut refused = well;
+        refused.github.last_ok_unix_ms = None;
+        refused.github.error = Some("401".into());
+        assert_eq!(
+            what_is_missing(&refused),
+            ["GitHub: 401", "GitHub has not answered yet"]
+        );
+    }
 
     #[test]
     fn a_status_reads_like_this() {
