@@ -14,107 +14,107 @@ default:
 # Deploy runner-01 and wait until it takes jobs; running jobs do not notice
 [group('deploy')]
 apply-runner-01 *args:
-    @{{fleet}} apply runner-01 "$@"
+    @{{ fleet }} apply runner-01 "$@"
 
 # Deploy runner-02 and wait until it takes jobs; running jobs do not notice
 [group('deploy')]
 apply-runner-02 *args:
-    @{{fleet}} apply runner-02 "$@"
+    @{{ fleet }} apply runner-02 "$@"
 
 # Deploy host after host, each once the one before takes jobs; --drain waits for running jobs first
 [group('deploy')]
 apply-all *args:
-    @{{fleet}} apply-all "$@"
+    @{{ fleet }} apply-all "$@"
 
 # Build runner-01's system without deploying it
 [group('deploy')]
 build-runner-01 *args:
-    @{{fleet}} build runner-01 "$@"
+    @{{ fleet }} build runner-01 "$@"
 
 # Build runner-02's system without deploying it
 [group('deploy')]
 build-runner-02 *args:
-    @{{fleet}} build runner-02 "$@"
+    @{{ fleet }} build runner-02 "$@"
 
 # Put runner-01 back to the system it had before, and wait until it takes jobs
 [group('deploy')]
 rollback-runner-01:
-    @{{fleet}} rollback runner-01
+    @{{ fleet }} rollback runner-01
 
 # Put runner-02 back to the system it had before, and wait until it takes jobs
 [group('deploy')]
 rollback-runner-02:
-    @{{fleet}} rollback runner-02
+    @{{ fleet }} rollback runner-02
 
 # Wipe the machine at an address (1.2.3.4 or IP=1.2.3.4) and install runner-01 on it
 [group('deploy')]
 bootstrap-runner-01 ip *args:
-    @{{fleet}} bootstrap runner-01 "$@"
+    @{{ fleet }} bootstrap runner-01 "$@"
 
 # Wipe the machine at an address (1.2.3.4 or IP=1.2.3.4) and install runner-02 on it
 [group('deploy')]
 bootstrap-runner-02 ip *args:
-    @{{fleet}} bootstrap runner-02 "$@"
+    @{{ fleet }} bootstrap runner-02 "$@"
 
 # Show every host's pools, containers and troubles
 [group('operate')]
 status-all:
-    @{{fleet}} status-all
+    @{{ fleet }} status-all
 
 # Show what takes space on every host, docker's storage included
 [group('operate')]
 storage-all:
-    @{{fleet}} storage-all
+    @{{ fleet }} storage-all
 
 # Show what runner-01's runners say: all, a pool, a slot such as ci-3, or `controller`; -f follows
 [group('operate')]
 logs-runner-01 *args:
-    @{{fleet}} logs runner-01 "$@"
+    @{{ fleet }} logs runner-01 "$@"
 
 # Show what runner-02's runners say: all, a pool, a slot such as ci-3, or `controller`; -f follows
 [group('operate')]
 logs-runner-02 *args:
-    @{{fleet}} logs runner-02 "$@"
+    @{{ fleet }} logs runner-02 "$@"
 
 # Let a host take no new jobs, and wait for those that run
 [group('operate')]
 drain host:
-    @{{fleet}} drain "$1"
+    @{{ fleet }} drain "$1"
 
 # Let a drained host take jobs again
 [group('operate')]
 undrain host:
-    @{{fleet}} undrain "$1"
+    @{{ fleet }} undrain "$1"
 
 # Drain a host, reboot it, and wait until it takes jobs again
 [group('operate')]
 reboot host:
-    @{{fleet}} reboot "$1"
+    @{{ fleet }} reboot "$1"
 
 # Give runner-01 another GitHub token (asks, or reads standard input), and see that GitHub accepts it
 [group('secrets')]
 set-token-runner-01 *token:
-    @{{fleet}} set-token runner-01 "$@"
+    @{{ fleet }} set-token runner-01 "$@"
 
 # Give runner-02 another GitHub token (asks, or reads standard input), and see that GitHub accepts it
 [group('secrets')]
 set-token-runner-02 *token:
-    @{{fleet}} set-token runner-02 "$@"
+    @{{ fleet }} set-token runner-02 "$@"
 
 # Encrypt a GitHub token (asks, or reads standard input) for the hosts, and deploy nothing
 [group('secrets')]
 encrypt-token *token:
-    @{{fleet}} encrypt-token "$@"
+    @{{ fleet }} encrypt-token "$@"
 
 # Edit a secret in $EDITOR
 [group('secrets')]
 agenix-edit file="github-runner.age":
-    @{{fleet}} agenix-edit "$1"
+    @{{ fleet }} agenix-edit "$1"
 
 # Encrypt all secrets anew, after secrets.nix got or lost a key
 [group('secrets')]
 agenix-rekey:
-    @{{fleet}} agenix-rekey
+    @{{ fleet }} agenix-rekey
 
 # Check formatting, lints, scripts, Nix files and secrets; with Nix, evaluate every host and test too
 [group('develop')]

@@ -128,6 +128,18 @@ pub const GUEST: Recipe = Recipe {
     excluded: DOCUMENTATION,
 };
 
+/// Programs that judge our files, of one version on every machine.
+pub const TOOLS: Recipe = Recipe {
+    name: "tools",
+    suite: SUITE,
+    packages: &["just", "nix-bin", "shellcheck"],
+    sources: &[],
+    masks: &[],
+    files: &[],
+    links: &[],
+    excluded: DOCUMENTATION,
+};
+
 impl Recipe {
     /// Where it is, built or not.
     #[must_use]
@@ -218,12 +230,20 @@ impl Recipe {
     }
 }
 
-/// Builds what is missing of both, side by side. The caller holds the build lock.
+/// Builds what is missing of the host and the guest. The caller holds the build lock.
 ///
 /// Returns true if something was built.
 pub fn build_missing(bed: &Bed) -> Result<bool> {
-    let missing: Vec<&Recipe> = [&HOST, &GUEST]
-        .into_iter()
+    build(bed, &[&HOST, &GUEST])
+}
+
+/// Builds what is missing of these, side by side. The caller holds the build lock.
+///
+/// Returns true if something was built.
+pub fn build(bed: &Bed, recipes: &[&Recipe]) -> Result<bool> {
+    let missing: Vec<&Recipe> = recipes
+        .iter()
+        .copied()
         .filter(|recipe| !recipe.path(bed).exists())
         .collect();
     if missing.is_empty() {
@@ -235,7 +255,10 @@ pub fn build_missing(bed: &Bed) -> Result<bool> {
     // Whatever else is here was interrupted, or is of a description that nobody asks for now.
     for entry in fs::read_dir(&parent)? {
         let path = entry?.path();
-        if path != HOST.path(bed) && path != GUEST.path(bed) {
+        if [&HOST, &GUEST, &TOOLS]
+            .iter()
+            .all(|known| path != known.path(bed))
+        {
             remove_tree(&path)?;
         }
     }

@@ -13,12 +13,14 @@ use crate::bed::{Bed, last_lines, note};
 use crate::binaries::{Binaries, CONTROLLER, Profile, cargo};
 use crate::claims::{self, Claim, Scene};
 use crate::config::{Config, IMAGE};
+use crate::files;
 use crate::lab::{CONFIG, DAEMON, Lab};
+use crate::tools::Tools;
 
 /// A part of the whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Part {
-    /// Formatting and lints
+    /// Formatting and lints, of scripts, recipes and Nix files too
     Static,
     /// Unit and documentation tests
     Tests,
@@ -65,6 +67,7 @@ pub fn verify(selection: &Selection) -> Result<bool> {
                 "warnings",
             ]),
         );
+        tally.files();
     }
     if wants(Part::Tests) {
         tally.tests(&selection.filter);
@@ -154,6 +157,28 @@ impl Tally {
             }
             Ok(())
         });
+    }
+
+    /// What is no Rust.
+    fn files(&mut self) {
+        self.check(
+            "no dead code in Nix files",
+            files::nix_files_have_no_dead_code,
+        );
+        let tools = Tools::ready();
+        let mut check = |name, check: fn(&Tools) -> Result<()>| {
+            self.check(name, || match &tools {
+                Ok(tools) => check(tools),
+                Err(error) => bail!("{error:#}"),
+            });
+        };
+        check("Nix files parse", files::nix_files_parse);
+        check("scripts are sound", files::scripts_are_sound);
+        check("the justfile is sound", files::the_justfile_is_sound);
+        check(
+            "every host has an address",
+            files::every_host_has_an_address,
+        );
     }
 
     /// A claim begins with its scene, and a failed one shows what the host said meanwhile.
