@@ -93,8 +93,9 @@ pub fn boot(spec: &Path) -> Result<()> {
             "--link-journal=no",
         ])
         .args(["--resolv-conf=off", "--timezone=off"])
-        // What docker and bpf in a container of the host need on top of nspawn's defaults.
-        .arg("--system-call-filter=add_key keyctl bpf @privileged")
+        // What docker and bpf in a container of the host need on top of nspawn's defaults, and what
+        // is to be seen to be closed there by the container's own filter.
+        .arg("--system-call-filter=add_key keyctl bpf perf_event_open @privileged")
         .args(
             boot.binds
                 .iter()

@@ -13,7 +13,7 @@ use testbed::bench;
 use testbed::binaries::Profile;
 use testbed::host::{self, TestHost};
 use testbed::verify::{self, Part, Selection};
-use testbed::{demo, inner, net, supervise};
+use testbed::{attack, demo, inner, net, supervise};
 
 #[derive(Debug, Parser)]
 #[command(version, about)]
@@ -65,6 +65,24 @@ enum Verb {
         #[arg(long)]
         release: bool,
         /// Only claims and tests whose name contains this
+        #[arg(default_value = "")]
+        filter: String,
+    },
+    /// Storm the walls: hostile programs in real containers, and each wall away in turn
+    Attack {
+        /// Say what there is, and run nothing
+        #[arg(long)]
+        list: bool,
+        /// Write every run here
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+        /// Leave the test host up
+        #[arg(long)]
+        keep: bool,
+        /// Attack what is shipped, not what is quick to build
+        #[arg(long)]
+        release: bool,
+        /// Only attacks whose name contains this
         #[arg(default_value = "")]
         filter: String,
     },
@@ -178,6 +196,25 @@ fn run(verb: Verb) -> Result<ExitCode> {
                 profile,
             };
             supervised(keep, || verify::verify(&selection))
+        }
+        Verb::Attack {
+            list,
+            json,
+            keep,
+            release,
+            filter,
+        } => {
+            let options = attack::Options {
+                filter,
+                list,
+                json,
+                keep,
+                profile: profile(release),
+            };
+            if list {
+                return attack::attack(&options).map(|_| ExitCode::SUCCESS);
+            }
+            supervised(keep, || attack::attack(&options))
         }
         Verb::Inner { verb } => on_the_way_in(&verb).map(|()| ExitCode::SUCCESS),
     }

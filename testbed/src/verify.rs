@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
+use crate::attack;
 use crate::bed::{Bed, last_lines, note};
 use crate::binaries::{Binaries, CONTROLLER, Profile, cargo};
 use crate::claims::{self, Claim, Scene};
@@ -28,6 +29,8 @@ pub enum Part {
     Units,
     /// Claims about the daemon on a real test host
     System,
+    /// Hostile programs against the walls of real containers
+    Attack,
 }
 
 /// What to run.
@@ -72,7 +75,7 @@ pub fn verify(selection: &Selection) -> Result<bool> {
     if wants(Part::Tests) {
         tally.tests(&selection.filter);
     }
-    if wants(Part::Units) || wants(Part::System) {
+    if wants(Part::Units) || wants(Part::System) || wants(Part::Attack) {
         let bed = Bed::open()?;
         let binaries = Binaries::build(selection.profile)?;
         let mut lab = Lab::up(&bed, binaries)?;
@@ -86,6 +89,9 @@ pub fn verify(selection: &Selection) -> Result<bool> {
             for claim in claims::all().filter(|claim| claim.name.contains(&selection.filter)) {
                 tally.claim(claim, &mut lab, &mut stage);
             }
+        }
+        if wants(Part::Attack) {
+            tally.attacks(&mut lab, &selection.filter)?;
         }
         if selection.keep {
             note("the test host stays up; `cargo run -p testbed -- host shell` enters it");
@@ -192,6 +198,31 @@ impl Tally {
         if outcome.is_err() {
             println!("{}", indented(&lab.account()));
         }
+    }
+
+    /// Every attack counts as one, whatever it takes to run it; a filter that names none is no mistake.
+    fn attacks(&mut self, lab: &mut Lab, filter: &str) -> Result<()> {
+        let attacks = attack::select(filter)?;
+        if attacks.is_empty() {
+            return Ok(());
+        }
+        let start = Instant::now();
+        match attack::run(lab, &attacks) {
+            Ok(rows) => {
+                println!("{}", attack::report::table(&rows));
+                println!("     {:7.2} s  all attacks", start.elapsed().as_secs_f64());
+                for row in rows {
+                    match row.trouble() {
+                        None => self.passed += 1,
+                        Some(trouble) => {
+                            self.report(row.name(), Duration::ZERO, &Err(anyhow::anyhow!(trouble)));
+                        }
+                    }
+                }
+            }
+            Err(error) => self.report("the attacks", start.elapsed(), &Err(error)),
+        }
+        Ok(())
     }
 
     /// Counts every single test. `cargo nextest` where it is installed, else cargo's own runner.

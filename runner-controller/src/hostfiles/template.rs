@@ -117,6 +117,10 @@ DevicePolicy=closed
 DeviceAllow=/dev/net/tun m
 DeviceAllow=/dev/fuse m
 {devices}
+# A vsock knows no network namespace: past every rule a job would reach services of this host, and of
+# the machine below if this one is virtual. All in the container inherit this, and miss nothing else.
+RestrictAddressFamilies=~AF_VSOCK
+
 # What the container says on its console: the runner's own lines. Bounded, because a job that is root
 # in there may write to it as well.
 StandardOutput=journal

@@ -11,7 +11,7 @@ use crate::status::{Ended, Runner, Status};
 use crate::wait::{Seen, wait_until};
 
 /// Boots are 0.2 s; this is for a machine that is busy with other things.
-pub(super) const SOON: Duration = Duration::from_secs(30);
+pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 /// The slot of a runner's name: `ci-1` of `testhost-ci-1-0a1b2c3d`.
 pub(super) fn machine_of(runner: &str) -> &str {
@@ -38,7 +38,7 @@ pub(super) fn in_container(lab: &Lab, machine: &str, command: &[&str]) -> Result
 }
 
 /// Process 1 of a container, by its number in the host.
-pub(super) fn leader(lab: &Lab, machine: &str) -> Result<String> {
+pub(crate) fn leader(lab: &Lab, machine: &str) -> Result<String> {
     let leader = lab.host().run(&[
         "machinectl",
         "show",
@@ -57,7 +57,7 @@ pub(super) fn start_held(lab: &Lab, name: &str) -> Result<(u64, Runner)> {
 }
 
 /// Waits until the daemon knows that the runner of a job is busy.
-pub(super) fn await_busy(lab: &Lab, id: u64) -> Result<Runner> {
+pub(crate) fn await_busy(lab: &Lab, id: u64) -> Result<Runner> {
     let job = lab.sim().await_job(id, "in_progress", SOON)?;
     let name = job.runner_name.context("a running job has a runner")?;
     lab.await_status(&format!("{name} to be busy"), SOON, |status| {

@@ -26,6 +26,7 @@ mod secrets;
 mod troubles;
 mod verdicts;
 
+pub(crate) use common::{SOON, await_busy, leader};
 pub use scene::Scene;
 
 /// One claim.

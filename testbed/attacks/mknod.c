@@ -1,0 +1,25 @@
+// tries: a node of the host's disk
+// as: root
+// wall: user namespace
+// expect: Operation not permitted
+// given: unit DevicePolicy=auto; DeviceAllow=
+// without: nspawn --private-users=no
+
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include <sys/syscall.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+int main(void) {
+    unlink("/tmp/disk");
+    if (mknod("/tmp/disk", S_IFBLK | 0600, makedev(7, 0)) == 0) {
+        unlink("/tmp/disk");
+        return puts("got a node"), 0;
+    }
+    puts(strerror(errno));
+    return 1;
+}

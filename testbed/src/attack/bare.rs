@@ -1,0 +1,156 @@
+//! Lives in which one wall is missing.
+//!
+//! A slot of a pool of its own is started as any other: by systemd, through the launcher, with the
+//! launcher's own mounts. Only the last step differs: a drop-in puts a program of ours before
+//! `systemd-nspawn` in `PATH`, which becomes the real one with the launcher's own arguments but for
+//! what is written in a file. In place of an init runs the loop of [`super::agent`], in every such
+//! life, with and without the wall.
+
+use std::fmt::Write as _;
+
+use anyhow::{Context, Result};
+
+use super::agent::{Agent, both_script};
+use super::program::{Change, Who};
+use crate::claims::leader;
+use crate::lab::Lab;
+
+/// The slot.
+pub(super) const MACHINE: &str = "bare-1";
+const UNIT: &str = "runner-bare@1.service";
+const SHIM: &str = "/run/testbed/shim/systemd-nspawn";
+const EDITS: &str = "/run/testbed/edits";
+const INIT: &str = "/run/testbed/init";
+
+/// What stands before `systemd-nspawn`: edits are `--name=value` (instead of all of that name, or
+/// added), `+--name=value` (added), `!--name` (removed), `KEY=value` (environment), and `init`, which
+/// puts the loop in the init's place. Everything up to the first word without a dash is an option.
+const SHIM_TEXT: &str = r#"#!/bin/bash
+set -eu
+machine=
+for argument in "$@"; do case $argument in --machine=*) machine=${argument#*=};; esac; done
+options=()
+while [ $# -gt 0 ] && [[ $1 == -* ]]; do options+=("$1"); shift; done
+without() {
+  local kept=() option
+  for option in "${options[@]}"; do [ "${option%%=*}" = "$1" ] || kept+=("$option"); done
+  options=("${kept[@]}")
+}
+while IFS= read -r edit; do
+  case $edit in
+    init) without --boot; without --notify-ready; without --kill-signal; options+=(--as-pid2); set -- /bin/bash -c "$(cat /run/testbed/init)";;
+    !*) without "${edit#!}";;
+    +*) options+=("${edit#+}");;
+    --*) without "${edit%%=*}"; options+=("$edit");;
+    *=*) export "$edit";;
+  esac
+done <"/run/testbed/edits/$machine"
+PATH=/usr/sbin:/usr/bin exec systemd-nspawn "${options[@]}" "$@"
+"#;
+
+/// A running one.
+#[derive(Debug)]
+pub(super) struct Bare {
+    pub(super) leader: String,
+    job: Agent,
+    root: Agent,
+}
+
+/// Puts the program that changes arguments before the real one, for the units that match.
+pub(super) fn install(lab: &Lab) -> Result<()> {
+    let host = lab.host();
+    host.write(SHIM, SHIM_TEXT.as_bytes(), 0o755)?;
+    host.write(INIT, both_script().as_bytes(), 0o644)?;
+    // The daemon starts a life here as well, and that is one like any other.
+    edit(lab, MACHINE, UNIT, &[])
+}
+
+/// Lets a unit's launcher find our program first, and gives it more lines.
+fn redirect(lab: &Lab, unit: &str, lines: &[&str]) -> Result<()> {
+    let mut text = format!(
+        "[Service]\nEnvironment=PATH={}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin\n",
+        SHIM.trim_end_matches("/systemd-nspawn")
+    );
+    for line in lines {
+        // Writing to a String cannot fail.
+        writeln!(text, "{line}").ok();
+    }
+    let host = lab.host();
+    let file = format!("/run/systemd/system/{unit}.d/storm.conf");
+    host.write(&file, text.as_bytes(), 0o644)?;
+    host.run(&["systemctl", "daemon-reload"]).map(drop)
+}
+
+/// Lets the lives of one slot start with more arguments, and otherwise as they are.
+pub(super) fn edit(lab: &Lab, machine: &str, unit: &str, edits: &[&str]) -> Result<()> {
+    write_edits(lab, machine, edits)?;
+    redirect(lab, unit, &[])
+}
+
+fn write_edits(lab: &Lab, machine: &str, edits: &[&str]) -> Result<()> {
+    let text = edits.join("\n") + "\n";
+    lab.host()
+        .write(&format!("{EDITS}/{machine}"), text.as_bytes(), 0o644)
+}
+
+/// Where nothing is changed any more.
+pub(super) fn remove(lab: &Lab) -> Result<()> {
+    lab.host()
+        .sh("rm -rf /run/systemd/system/runner-*.service.d/storm.conf /run/testbed/shim /run/testbed/edits /run/testbed/init; systemctl daemon-reload")
+        .map(drop)
+}
+
+impl Bare {
+    /// Starts a life with these changes.
+    pub(super) fn start(lab: &Lab, changes: &[&Change]) -> Result<Self> {
+        let mut edits = vec!["init"];
+        let mut lines = Vec::new();
+        for change in changes {
+            match change {
+                Change::Nspawn(arguments) => edits.extend(arguments.iter().map(String::as_str)),
+                Change::Unit(more) => lines.extend(more.split("; ")),
+                // These change no life, but what is around it.
+                Change::Firewall | Change::Host(..) | Change::Place(..) | Change::Service(_) => {}
+            }
+        }
+        write_edits(lab, MACHINE, &edits)?;
+        redirect(lab, UNIT, &lines)?;
+        let host = lab.host();
+        if let Err(error) = host.run(&["systemctl", "start", UNIT]) {
+            return Err(error.context(lab.journal(UNIT, 15)));
+        }
+        let leader = leader(lab, MACHINE)?;
+        let find = |who| {
+            Agent::find(host, &leader, who)
+                .with_context(|| format!("{edits:?}: {}", lab.journal(UNIT, 15)))
+        };
+        Ok(Self {
+            job: find(Who::Job)?,
+            root: find(Who::Root)?,
+            leader,
+        })
+    }
+
+    /// The loop of one of its users.
+    pub(super) fn agent(&mut self, who: Who) -> &mut Agent {
+        match who {
+            Who::Job => &mut self.job,
+            Who::Root => &mut self.root,
+        }
+    }
+}
+
+/// Ends the life at once; what it leaves is the sweep's to find.
+pub(super) fn stop(lab: &Lab) -> Result<()> {
+    let host = lab.host();
+    host.output(&[
+        "systemctl",
+        "kill",
+        "--signal=KILL",
+        "--kill-whom=main",
+        UNIT,
+    ])?;
+    host.run(&["systemctl", "stop", UNIT])?;
+    host.output(&["systemctl", "reset-failed", UNIT])?;
+    Ok(())
+}

@@ -1,0 +1,339 @@
+//! What the attacks are run against: pools, somebody in the next slot, and listeners and secrets on
+//! the host that would answer if they were reached.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use anyhow::{Context, Result};
+
+use super::agent::{self, Agent, Ran};
+use super::bare;
+use super::program::Who;
+use crate::claims::{SOON, await_busy, leader};
+use crate::config::{Config, Image, Pool};
+use crate::image;
+use crate::lab::{CONFIG, Lab, RUN_DIR};
+use crate::net::{GITHUB, INTERNET, METADATA, NEIGHBOUR, RESOLVER, UPLINK};
+use crate::sim::NewJob;
+use crate::status::Runner;
+
+/// Of every layer: enough to boot in, and quickly full.
+const LAYER: &str = "96 MiB";
+/// First places of the pools: far apart, so that none is the neighbour of another's slots.
+const OFFSETS: [(&str, u16); 4] = [("ci", 0), ("one", 20), ("early", 40), ("bare", 60)];
+/// The service that waits for its config, in an image where it does not.
+const RUNNER_UNIT: &str = "usr/lib/systemd/system/github-runner.service";
+/// Services of the host that exist to be attacked.
+const FIXTURES: [&str; 6] = [
+    "storm-answers",
+    "storm-dns",
+    "storm-listens",
+    "storm-abstract",
+    "storm-loopback",
+    "storm-canary",
+];
+
+/// A container with a job that takes orders, and with a service of its own that does.
+#[derive(Debug)]
+pub(super) struct Stormed {
+    pub(super) machine: String,
+    pub(super) leader: String,
+    job: Agent,
+    root: Agent,
+}
+
+impl Stormed {
+    /// Finds the loop of a job, and starts that of the container's root.
+    pub(super) fn with_job(lab: &Lab, runner: &Runner) -> Result<Self> {
+        let leader = leader(lab, &runner.machine)?;
+        let job = Agent::find(lab.host(), &leader, Who::Job)?;
+        agent::start_service(lab, &runner.machine, Who::Root)?;
+        let root = Agent::find(lab.host(), &leader, Who::Root)?;
+        Ok(Self {
+            machine: runner.machine.clone(),
+            leader,
+            job,
+            root,
+        })
+    }
+
+    /// Starts both loops in a container that has no job.
+    pub(super) fn without_job(lab: &Lab, machine: &str) -> Result<Self> {
+        let leader = leader(lab, machine)?;
+        for who in [Who::Job, Who::Root] {
+            agent::start_service(lab, machine, who)?;
+        }
+        Ok(Self {
+            machine: machine.to_owned(),
+            job: Agent::find(lab.host(), &leader, Who::Job)?,
+            root: Agent::find(lab.host(), &leader, Who::Root)?,
+            leader,
+        })
+    }
+
+    pub(super) fn run(
+        &mut self,
+        who: Who,
+        program: &[u8],
+        argument: &str,
+        env: &BTreeMap<String, String>,
+    ) -> Result<Ran> {
+        match who {
+            Who::Job => self.job.run(program, argument, env),
+            Who::Root => self.root.run(program, argument, env),
+        }
+    }
+
+    /// Ends the job, and the life with it.
+    pub(super) fn end_job(&self) -> Result<()> {
+        self.job.quit()
+    }
+}
+
+/// Installs the pools and starts the daemon. The second slot of pool `early` sees the sockets of the
+/// first, and the host's API.
+pub(super) fn set(lab: &Lab) -> Result<()> {
+    lab.reset().context("empty the host")?;
+    lab.install(&config(lab)?)?;
+    bare::install(lab)?;
+    let api = format!("+--bind={RUN_DIR}/api/api.sock:/run/host-api.sock");
+    let first = format!("+--bind-ro={RUN_DIR}/slots/early-1:/run/first");
+    // The daemon makes its socket when it starts, and this life starts after it.
+    bare::edit(lab, "early-2", "runner-early@2.service", &[&first, &api])?;
+    fixtures(lab)?;
+    lab.start()
+}
+
+fn config(lab: &Lab) -> Result<Config> {
+    let waiting = image::variant(lab.host(), "early", |root| {
+        // The image's files are shared with the one that works: replaced, not written to.
+        let unit = root.join(RUNNER_UNIT);
+        let text = fs::read_to_string(&unit)?;
+        fs::remove_file(&unit)?;
+        let silent: String = text
+            .lines()
+            .filter(|line| !line.starts_with("LoadCredential="))
+            .map(|line| match line.strip_prefix("ExecStart=") {
+                Some(_) => "ExecStart=sleep infinity\n".to_owned(),
+                None => format!("{line}\n"),
+            })
+            .collect();
+        fs::write(&unit, silent)?;
+        Ok(())
+    })?;
+    let mut config = Config::small(lab.sim().api_url());
+    config.reconcile = "2s".into();
+    config.pools = OFFSETS
+        .iter()
+        .map(|(name, offset)| {
+            let mut pool = Pool::new(name, *offset);
+            pool.layer_size = LAYER.into();
+            pool.timeouts = vec![("boot", "30m".into())];
+            (pool.min_idle, pool.min_spare, pool.max_runners) = match *name {
+                "one" | "bare" => (1, 0, 1),
+                "early" => (2, 0, 2),
+                _ => (1, 0, 2),
+            };
+            if *name == "early" {
+                pool.image = Image::Directory(waiting.clone());
+            }
+            pool
+        })
+        .collect();
+    Ok(config)
+}
+
+/// Starts a job that takes orders, in a pool.
+pub(super) fn start_job(lab: &Lab, pool: &str, name: &str) -> Result<(u64, Runner)> {
+    let id = lab
+        .sim()
+        .queue(&NewJob::new(name, pool, &agent::job_script()))?;
+    Ok((id, await_busy(lab, id)?))
+}
+
+fn fixtures(lab: &Lab) -> Result<()> {
+    let host = lab.host();
+    remove_fixtures(lab)?;
+    let start = |name: &str, properties: &[&str], command: &[&str]| -> Result<()> {
+        let unit = format!("--unit={name}");
+        let mut argv = vec!["systemd-run", "--quiet", "--collect", &unit];
+        argv.extend(properties);
+        argv.extend(command);
+        host.run(&argv).map(drop)
+    };
+    let answer = ["/usr/local/bin/testbed", "inner", "answer"];
+    let internet = format!("--property=NetworkNamespacePath=/run/netns/{INTERNET}");
+    let with = |more: &[&'static str]| [answer.as_slice(), more].concat();
+    start("storm-answers", &[], &with(&["--http", "0.0.0.0:80"]))?;
+    let dns = format!("{GITHUB}:53");
+    let dot = format!("{GITHUB}:853");
+    start(
+        "storm-dns",
+        &[&internet],
+        &[&answer[..], &["--dns", &dns, "--http", &dot]].concat(),
+    )?;
+    // Writes down who sends what to port 9999 of the internet, whatever address it claims to have.
+    start(
+        "storm-listens",
+        &[&internet],
+        &[
+            "socat",
+            "UDP4-RECVFROM:9999,fork",
+            "SYSTEM:echo $SOCAT_PEERADDR $(cat) >>/run/testbed/heard",
+        ],
+    )?;
+    start(
+        "storm-abstract",
+        &[],
+        &[
+            "socat",
+            "ABSTRACT-LISTEN:storm-host,fork",
+            "SYSTEM:echo host-secret",
+        ],
+    )?;
+    start(
+        "storm-loopback",
+        &[],
+        &[
+            "socat",
+            "TCP4-LISTEN:7777,bind=127.0.0.1,fork,reuseaddr",
+            "SYSTEM:echo host-secret",
+        ],
+    )?;
+    start(
+        "storm-canary",
+        &["--setenv=CANARY=host-secret"],
+        &["sleep", "infinity"],
+    )?;
+    host.write("/srv/host-canary", b"host-secret\n", 0o644)?;
+    host.sh("mkdir -p /srv/kept /srv/kept-shm; chmod 1777 /srv/kept /srv/kept-shm; rm -f /run/testbed/heard")
+        .map(drop)
+}
+
+/// Ends what was started to be attacked.
+pub(super) fn remove_fixtures(lab: &Lab) -> Result<()> {
+    let host = lab.host();
+    let mut stop = vec!["systemctl", "stop"];
+    let units = FIXTURES.map(|name| format!("{name}.service"));
+    stop.extend(units.iter().map(String::as_str));
+    host.output(&stop)?;
+    host.run(&[
+        "rm",
+        "-rf",
+        "/srv/host-canary",
+        "/srv/kept",
+        "/srv/kept-shm",
+    ])
+    .map(drop)
+}
+
+/// Somebody in the next slot, with a secret in every place, who answers on port 8000.
+pub(super) fn furnish_sibling(sibling: &mut Stormed) -> Result<()> {
+    let script = "#!/bin/bash\n\
+        echo sibling-secret >/home/runner/canary; chmod 600 /home/runner/canary\n\
+        (CANARY=sibling-secret exec -a sibling-secret sleep 3600) </dev/null >/dev/null 2>&1 &\n\
+        (while :; do echo sibling-secret | nc -N -l 8000; done) </dev/null >/dev/null 2>&1 &\n";
+    let ran = sibling.run(Who::Job, script.as_bytes(), "", &BTreeMap::new())?;
+    anyhow::ensure!(ran.status == 0, "the sibling: {}", ran.said);
+    Ok(())
+}
+
+/// What programs and witnesses are told of where they are.
+pub(super) fn surroundings(
+    machine: &str,
+    leader: &str,
+    sibling: Option<&Stormed>,
+) -> Result<BTreeMap<String, String>> {
+    let own = Numbers::of(machine)?;
+    let mut env: BTreeMap<String, String> = [
+        ("MACHINE", machine.to_owned()),
+        (
+            "UNIT",
+            format!("runner-{}.service", machine.replace('-', "@")),
+        ),
+        ("LINK", format!("rc-{machine}")),
+        ("LEADER", leader.to_owned()),
+        ("GATEWAY", own.gateway),
+        ("ADDRESS", own.address),
+        ("UID_FIRST", own.uid.to_string()),
+        ("UPLINK", UPLINK.into()),
+        ("LAN_SIDE", "192.168.77.1".into()),
+        ("NEIGHBOUR", NEIGHBOUR.into()),
+        ("METADATA", METADATA.into()),
+        ("INTERNET", GITHUB.into()),
+        ("RESOLVER", RESOLVER.into()),
+        ("GITHUB", format!("http://{GITHUB}:{}", crate::sim::PORT)),
+        ("CONFIG", CONFIG.into()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into();
+    if let Some(sibling) = sibling {
+        let other = Numbers::of(&sibling.machine)?;
+        env.extend(
+            [
+                ("SIBLING_MACHINE", sibling.machine.clone()),
+                ("SIBLING_LEADER", sibling.leader.clone()),
+                ("SIBLING_LINK", format!("rc-{}", sibling.machine)),
+                ("SIBLING_GATEWAY", other.gateway),
+                ("SIBLING", other.address),
+                ("SIBLING_UID", other.uid.to_string()),
+            ]
+            .map(|(key, value)| (key.to_owned(), value)),
+        );
+    }
+    Ok(env)
+}
+
+/// What follows from a slot's place; see README.md, `network.block` and `network.uid_base`.
+struct Numbers {
+    gateway: String,
+    address: String,
+    uid: u32,
+}
+
+impl Numbers {
+    fn of(machine: &str) -> Result<Self> {
+        let (pool, slot) = machine.split_once('-').context("a machine has a slot")?;
+        let (_, offset) = OFFSETS
+            .iter()
+            .find(|(name, _)| *name == pool)
+            .with_context(|| format!("no pool {pool}"))?;
+        let number = u32::from(*offset) + slot.parse::<u32>()? - 1;
+        let address = |host: u32| {
+            let at = number * 4 + host;
+            format!("10.200.{}.{}", at / 256, at % 256)
+        };
+        Ok(Self {
+            gateway: address(1),
+            address: address(2),
+            uid: (1 << 28) + number * (1 << 16),
+        })
+    }
+}
+
+/// Waits until the pools of the scene are as they are wanted.
+pub(super) fn await_ready(lab: &Lab) -> Result<()> {
+    lab.await_status("runners of ci and one", SOON, |status| {
+        let idle = |name: &str| {
+            status
+                .pool(name)
+                .and_then(|pool| pool.phases.get("idle").copied())
+                .unwrap_or(0)
+        };
+        (idle("ci") >= 1 && idle("one") >= 1).then_some(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slots_numbers_follow_from_its_place() {
+        let numbers = Numbers::of("one-1").unwrap();
+        assert_eq!(numbers.gateway, "10.200.0.81");
+        assert_eq!(numbers.address, "10.200.0.82");
+        assert_eq!(numbers.uid, 268_435_456 + 20 * 65_536);
+        assert!(Numbers::of("other-1").is_err());
+    }
+}
