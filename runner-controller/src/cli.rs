@@ -119,6 +119,9 @@ pub enum Command {
         /// Where to; it is made if it is missing. Each file has the name that the shell looks for.
         dir: PathBuf,
     },
+    /// Check that the loaded firewall is the configuration's, rule by rule, and let the daemon know
+    /// (root). A timer does it every 15 seconds.
+    CheckFirewall,
     /// Become the container of a slot (`ExecStart`= of its unit; root).
     #[command(hide = true)]
     Launch(SlotArgs),

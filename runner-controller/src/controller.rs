@@ -112,6 +112,7 @@ struct Shown {
     github_error: Option<(String, u64)>,
     listed: Option<u64>,
     systemd_error: Option<String>,
+    firewall_error: Option<String>,
     records_error: Option<String>,
     verdicts: BTreeMap<PoolName, BTreeMap<Verdict, u64>>,
     recent: VecDeque<EndedStatus>,
@@ -267,6 +268,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             Mode::Draining => Gate::Draining,
             Mode::Clearing => Gate::Clearing,
             Mode::Running if self.shown.systemd_error.is_some() => Gate::Closed,
+            Mode::Running if self.shown.firewall_error.is_some() => Gate::Closed,
             Mode::Running => Gate::Open,
         }
     }

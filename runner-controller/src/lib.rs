@@ -5,6 +5,7 @@ pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod controller;
+pub mod firewall;
 pub mod github;
 pub mod guest;
 pub mod handshake;

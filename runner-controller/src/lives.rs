@@ -261,9 +261,13 @@ fn parse<T: for<'de> Deserialize<'de>>(path: &Path, garbled: &mut Vec<Garbled>) 
     }
 }
 
-/// Whole or not at all: the daemon may look at any moment.
 fn write(dir: &Path, invocation: &Invocation, suffix: &str, text: &[u8]) -> io::Result<()> {
-    let unfinished = dir.join(format!(".{invocation}{suffix}"));
+    write_whole(dir, &format!("{invocation}{suffix}"), text)
+}
+
+/// Whole or not at all: the daemon may look at any moment.
+pub(crate) fn write_whole(dir: &Path, name: &str, text: &[u8]) -> io::Result<()> {
+    let unfinished = dir.join(format!(".{name}"));
     match fs::remove_file(&unfinished) {
         Err(why) if why.kind() != ErrorKind::NotFound => return Err(why),
         Ok(()) | Err(_) => {}
@@ -271,11 +275,11 @@ fn write(dir: &Path, invocation: &Invocation, suffix: &str, text: &[u8]) -> io::
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
-        // The directory decides who reads: root and the daemon's group.
+        // The directory decides who reads.
         .mode(0o644)
         .open(&unfinished)?;
     file.write_all(text)?;
-    fs::rename(&unfinished, dir.join(format!("{invocation}{suffix}")))
+    fs::rename(&unfinished, dir.join(name))
 }
 
 /// What [`crate::outside`] tries: a record that is read is written as it was.

@@ -72,6 +72,11 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Man { dir } => tell(manual::write_pages(&dir)?),
         Command::Completions { shell, dir } => tell(manual::write_completions(shell, &dir)?),
+        Command::CheckFirewall => {
+            let checked =
+                launch::read_config(config).and_then(|config| launch::check_firewall(&config));
+            return Ok(report(checked.err().as_slice()));
+        }
         Command::Launch(slot) => {
             return Ok(for_slot(config, &slot, |place| vec![launch::launch(place)]));
         }

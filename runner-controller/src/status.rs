@@ -33,6 +33,9 @@ pub struct Status {
     pub github: GitHubStatus,
     /// Why systemd cannot be talked to, if so.
     pub systemd_error: Option<String>,
+    /// What is wrong with the firewall, if anything is known to be.
+    #[serde(default)]
+    pub firewall_error: Option<String>,
     /// Why records cannot be written, if so.
     pub records_error: Option<String>,
     /// Registrations that no container owns and that are being deleted, by name.

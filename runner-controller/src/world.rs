@@ -43,6 +43,11 @@ pub enum Sight {
         /// What the job said of itself.
         note: JobNote,
     },
+    /// Root checked the firewall, or has not for too long.
+    Firewall {
+        /// Why nothing may be started or registered.
+        wrong: Option<String>,
+    },
 }
 
 /// An error with all its causes, on one line, as the journal wants it.

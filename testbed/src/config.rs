@@ -70,6 +70,10 @@ pub struct Pool {
     pub layer_size: String,
     /// `MemoryMax` of one runner.
     pub memory: String,
+    /// `internet`, `listed` or `none`.
+    pub egress: &'static str,
+    /// Where jobs get besides.
+    pub allow: Vec<String>,
     /// `[pools.<name>.timeouts]`, as (key, value).
     pub timeouts: Vec<(&'static str, String)>,
 }
@@ -148,6 +152,8 @@ impl Pool {
             layer: "tmpfs",
             layer_size: "1 GiB".into(),
             memory: "1 GiB".into(),
+            egress: "internet",
+            allow: Vec::new(),
             timeouts: vec![("boot", "60s".into())],
         }
     }
@@ -169,6 +175,8 @@ impl Pool {
             layer,
             layer_size,
             memory,
+            egress,
+            allow,
             timeouts,
             ..
         } = self;
@@ -184,6 +192,8 @@ min_idle = {min_idle}
 min_spare = {min_spare}
 max_runners = {max_runners}
 layer = {{ kind = "{layer}", size = "{layer_size}" }}
+egress = "{egress}"
+allow = {allow:?}
 
 [pools.{name}.limits]
 memory = "{memory}"

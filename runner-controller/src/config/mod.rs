@@ -295,6 +295,12 @@ impl Config {
         self.run_dir.join("lives")
     }
 
+    /// Root-owned: what was found of the firewall.
+    #[must_use]
+    pub fn firewall_dir(&self) -> PathBuf {
+        self.run_dir.join("firewall")
+    }
+
     /// Root-owned 0750 parent of the slots' socket directories.
     #[must_use]
     pub fn slots_dir(&self) -> PathBuf {

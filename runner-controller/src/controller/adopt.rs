@@ -68,6 +68,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 Sight::JobStarted { slot, note } => {
                     notes.insert(slot, note);
                 }
+                Sight::Firewall { wrong } => self.firewall(wrong),
             }
         }
         let mut records: BTreeMap<SlotId, LifeRecord> = records

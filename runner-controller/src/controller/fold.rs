@@ -19,6 +19,10 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             Sight::Asked { slot } | Sight::HungUp { slot } | Sight::JobStarted { slot, .. } => {
                 slot.clone()
             }
+            Sight::Firewall { wrong } => {
+                self.firewall(wrong.clone());
+                return;
+            }
         };
         let Some(pool) = self.pools.get_mut(&id.pool) else {
             debug!(slot = %id, "a sight of a pool that is not configured");
@@ -43,6 +47,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 pool.job_started(id.slot, note, now);
                 None
             }
+            Sight::Firewall { .. } => None,
         };
         let after = pool.lives.get(&id.slot).map(|life| life.phase.clone());
         match closed {
@@ -55,6 +60,19 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             }
             None => {}
         }
+    }
+
+    /// Remembers how the firewall is, and says so once per change.
+    pub(super) fn firewall(&mut self, wrong: Option<String>) {
+        match (&self.shown.firewall_error, &wrong) {
+            (Some(_), None) => info!("the firewall is as configured again"),
+            (old, Some(wrong)) if old.as_ref() != Some(wrong) => warn!(
+                reason = wrong,
+                "the firewall is not as it should be, so nothing new is started or registered: {wrong}"
+            ),
+            (Some(_) | None, Some(_)) | (None, None) => {}
+        }
+        self.shown.firewall_error = wrong;
     }
 
     /// A life is over: say so, write it down, and take over what it left at GitHub.

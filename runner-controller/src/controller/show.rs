@@ -158,6 +158,9 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         if let Some(error) = &self.shown.systemd_error {
             reasons.push(format!("systemd: {error}"));
         }
+        if let Some(error) = &self.shown.firewall_error {
+            reasons.push(format!("firewall: {error}"));
+        }
         reasons
     }
 
@@ -251,6 +254,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 listed: self.shown.listed,
             },
             systemd_error: self.shown.systemd_error.clone(),
+            firewall_error: self.shown.firewall_error.clone(),
             records_error: self.shown.records_error.clone(),
             strays: self
                 .ledger

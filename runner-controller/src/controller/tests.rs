@@ -649,3 +649,29 @@ async fn a_stray_of_a_lost_mint_is_deleted() {
     daemon.until("gone", |s| s.strays.is_empty()).await;
     assert!(!daemon.fake.with(|inner| inner.github.contains_key(&5)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_firewall_closes_admission_and_ends_nothing() {
+    let mut daemon = daemon().await;
+    let firewall = |wrong: Option<&str>| Sight::Firewall {
+        wrong: wrong.map(str::to_owned),
+    };
+    let sights = daemon.fake.sights.clone();
+    sights.send(firewall(Some("a rule is gone"))).await.unwrap();
+    daemon
+        .until("closed", |s| s.closed == ["firewall: a rule is gone"])
+        .await;
+    // The job that comes is run by the runner that waits for it; nobody takes its place.
+    daemon.fake.job_starts(&slot("ci-1")).await;
+    tokio::time::sleep(Duration::from_mins(10)).await;
+    let status = daemon.until("busy", |s| count(s, "busy") == 1).await;
+    assert_eq!(status.firewall_error.as_deref(), Some("a rule is gone"));
+    assert_eq!((count(&status, "spare"), count(&status, "idle")), (1, 0));
+    assert_eq!(count(&status, "registering") + count(&status, "booting"), 0);
+    sights.send(firewall(None)).await.unwrap();
+    daemon
+        .until("open again", |s| {
+            s.closed.is_empty() && count(s, "busy") == 1 && waits(s)
+        })
+        .await;
+}

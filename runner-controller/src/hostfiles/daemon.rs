@@ -22,7 +22,7 @@ pub(super) fn files(config: &Config, program: Program<'_>) -> Vec<HostFile> {
 fn service(config: &Config, program: Program<'_>) -> String {
     let sweep = program.call("sweep-unowned");
     let run = program.call("run");
-    let firewall = firewall::UNIT;
+    let (firewall, check) = (firewall::UNIT, firewall::CHECK_TIMER);
     let token = config.github.token_file.display();
     let (slots, api) = (config.slots_dir(), config.api_dir());
     let (slots, api) = (slots.display(), api.display());
@@ -34,7 +34,7 @@ fn service(config: &Config, program: Program<'_>) -> String {
 Description=Warm pool of CI runner containers
 Requires=dbus.socket
 After=dbus.socket network-online.target {firewall} systemd-tmpfiles-setup.service
-Wants=network-online.target {firewall}
+Wants=network-online.target {firewall} {check}
 # Whatever made it fail, a pool that comes back late is better than one that stays away.
 StartLimitIntervalSec=0
 

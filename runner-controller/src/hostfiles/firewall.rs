@@ -4,14 +4,21 @@ use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
 
-use super::HostFile;
+use super::{HostFile, Program, span};
 use crate::config::{Allow, Config, Egress, Pool};
+use crate::firewall::EVERY;
 
 /// The table's name, family `inet`.
 pub const TABLE: &str = "runner_controller";
 
 /// The unit that loads it.
 pub const UNIT: &str = "runner-controller-firewall.service";
+
+/// The unit that checks it.
+const CHECK: &str = "runner-controller-firewall-check.service";
+
+/// The unit that lets it be checked again and again.
+pub const CHECK_TIMER: &str = "runner-controller-firewall-check.timer";
 
 const FILE: &str = "/etc/runner-controller/firewall.nft";
 
@@ -25,14 +32,17 @@ pub fn fingerprint(config: &Config) -> String {
     name
 }
 
-pub(super) fn files(config: &Config) -> Vec<HostFile> {
+pub(super) fn files(config: &Config, program: Program<'_>) -> Vec<HostFile> {
     vec![
         HostFile::new(FILE, table(config)),
-        HostFile::unit(UNIT, unit()),
+        HostFile::unit(UNIT, unit(program)),
+        HostFile::unit(CHECK, check(config, program)),
+        HostFile::unit(CHECK_TIMER, timer()),
     ]
 }
 
-fn table(config: &Config) -> String {
+/// What nft loads.
+pub(crate) fn table(config: &Config) -> String {
     format!(
         "\
 # The runners' network: out to the internet, and nowhere else. Loaded by {UNIT}.
@@ -164,13 +174,14 @@ fn chains(pool: &Pool) -> String {
     )
 }
 
-fn unit() -> String {
+fn unit(program: Program<'_>) -> String {
+    let check = program.call("check-firewall");
     format!(
         "\
 [Unit]
 Description=Firewall of the CI runners
 # Its rules are gone when nftables.service flushes everything, so they come back with it.
-After=nftables.service systemd-modules-load.service systemd-sysctl.service
+After=nftables.service systemd-modules-load.service systemd-sysctl.service systemd-tmpfiles-setup.service
 PartOf=nftables.service
 ReloadPropagatedFrom=nftables.service
 Before=runner-controller.service
@@ -180,7 +191,84 @@ Type=oneshot
 RemainAfterExit=yes
 ExecStart=nft -f {FILE}
 ExecReload=nft -f {FILE}
-ExecStop=nft delete table inet {TABLE}
+ExecStop=-nft delete table inet {TABLE}
+# The daemon is told at once. What it is told fails no unit.
+ExecStartPost=-{check}
+ExecReload=-{check}
+ExecStopPost=-{check}
+
+[Install]
+WantedBy=multi-user.target
+"
+    )
+}
+
+fn check(config: &Config, program: Program<'_>) -> String {
+    let check = program.call("check-firewall");
+    let dir = config.firewall_dir();
+    let dir = dir.display();
+    format!(
+        "\
+[Unit]
+Description=Check of the CI runners' firewall
+After={UNIT} systemd-tmpfiles-setup.service
+# However often it is asked for: a check that is refused looks like one that never came.
+StartLimitIntervalSec=0
+
+[Service]
+Type=oneshot
+# Compares and reports. It repairs nothing: whoever changed the rules should hear of it, and a table
+# that is put back every few seconds would hide that it is taken away as often.
+ExecStart={check}
+TimeoutStartSec=30s
+# Its own words are warnings; that it ran is no news.
+SyslogLevel=warning
+LogLevelMax=notice
+
+# nft reads the rules, and loads them a second time in a network namespace of its own.
+CapabilityBoundingSet=CAP_NET_ADMIN CAP_SYS_ADMIN
+RestrictNamespaces=net
+RestrictAddressFamilies=AF_NETLINK AF_UNIX
+NoNewPrivileges=yes
+ProtectSystem=strict
+ReadWritePaths=-{dir}
+ProtectHome=read-only
+PrivateTmp=yes
+PrivateDevices=yes
+DevicePolicy=closed
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectProc=invisible
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+UMask=0022
+MemoryMax=256M
+TasksMax=16
+"
+    )
+}
+
+fn timer() -> String {
+    let every = span(EVERY);
+    format!(
+        "\
+[Unit]
+Description=Checks of the CI runners' firewall
+# It belongs to the containers, which run on while the daemon is away.
+After={UNIT}
+
+[Timer]
+OnActiveSec=0
+OnUnitInactiveSec={every}
+AccuracySec=1s
 
 [Install]
 WantedBy=multi-user.target

@@ -71,6 +71,8 @@ d {lives} 0750 root {DAEMON_USER} -
 # The API's socket. Not made by a socket unit: asking a stopped daemon how it is must not start it.
 d {api} 0750 {DAEMON_USER} {DAEMON_USER} -
 L+ {run}/api.sock - - - - {api}/api.sock
+# What root found of the firewall; everybody may know.
+d {firewall} 0755 root root -
 # Launchers mount here, each in its own mount namespace; the host's stays empty.
 d {mnt} 0700 root root -
 # Writable layers on disk: what jobs write.
@@ -79,6 +81,7 @@ d {layers} 0700 root root -
         slots = slots.display(),
         lives = lives.display(),
         api = api.display(),
+        firewall = config.firewall_dir().display(),
         mnt = mount_dir(config).display(),
     );
     if config.state_dir.strip_prefix("/var/lib").is_err() {

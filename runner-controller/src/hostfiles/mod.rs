@@ -51,7 +51,7 @@ pub fn render(config: &Config, binary: &Path, config_path: &Path) -> Vec<HostFil
     let mut files = Vec::new();
     files.extend(template::files(config, program));
     files.extend(daemon::files(config, program));
-    files.extend(firewall::files(config));
+    files.extend(firewall::files(config, program));
     files.extend(host::files(config));
     files
 }

@@ -125,7 +125,7 @@ fn outside(registry: &mut Registry, status: &Status) {
     let errors = gauge(
         registry,
         "trouble",
-        "1 while talking to this part of the outside fails",
+        "1 while this part of the outside fails, or is not as it should be",
     );
     for (operation, outcomes) in &status.github.calls {
         for (outcome, count) in outcomes {
@@ -145,6 +145,7 @@ fn outside(registry: &mut Registry, status: &Status) {
     let parts = [
         ("github", status.github.error.is_some()),
         ("systemd", status.systemd_error.is_some()),
+        ("firewall", status.firewall_error.is_some()),
         ("records", status.records_error.is_some()),
     ];
     for (part, failing) in parts {

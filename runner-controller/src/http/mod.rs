@@ -49,6 +49,12 @@ pub fn health(status: &Status) -> Health {
     );
     reasons.extend(
         status
+            .firewall_error
+            .iter()
+            .map(|error| format!("firewall: {error}")),
+    );
+    reasons.extend(
+        status
             .records_error
             .iter()
             .map(|error| format!("records: {error}")),

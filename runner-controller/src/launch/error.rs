@@ -12,7 +12,7 @@ pub enum Refusal {
     Config,
     /// 81: the image is missing, is no systemd userland, or is reached through a symlink.
     Image,
-    /// 82: our nftables table is missing or is not this configuration's.
+    /// 82: our nftables table is missing, or is not in every rule this configuration's.
     Firewall,
     /// 83: the slot's socket directory is missing or not the daemon's.
     Sockets,
@@ -81,7 +81,7 @@ impl Refusal {
             Self::Config => "the launcher refuses the configuration",
             Self::Image => "the image cannot be used",
             Self::Firewall => {
-                "the firewall table is missing or differs; restart runner-controller-firewall.service"
+                "the firewall table is missing or differs; reload runner-controller-firewall.service"
             }
             Self::Sockets => "the slot's socket directory is missing or not the daemon's",
             Self::Records => "the life records cannot be written",

@@ -27,7 +27,7 @@ pub(super) const CLAIMS: &[Claim] = claims![Small:
 const HOST_ANSWERS: &str = "testbed-host-answers.service";
 
 /// A line of a job's script that prints `NAME open` or `NAME closed`, all of them side by side.
-fn probe(script: &mut String, name: &str, address: &str, port: u16) {
+pub(super) fn probe(script: &mut String, name: &str, address: &str, port: u16) {
     // Writing to a String cannot fail.
     writeln!(
         script,
@@ -37,6 +37,11 @@ fn probe(script: &mut String, name: &str, address: &str, port: u16) {
 }
 
 fn a_job_reaches_the_internet_and_nothing_else(lab: &mut Lab) -> Result<()> {
+    with_host_answers(lab, reach)
+}
+
+/// Lets the host answer on port 80 of all its addresses meanwhile.
+pub(super) fn with_host_answers(lab: &Lab, claim: impl FnOnce(&Lab) -> Result<()>) -> Result<()> {
     let host = lab.host();
     host.output(&["systemctl", "stop", HOST_ANSWERS])?;
     host.run(&[
@@ -50,7 +55,7 @@ fn a_job_reaches_the_internet_and_nothing_else(lab: &mut Lab) -> Result<()> {
         "--http",
         "0.0.0.0:80",
     ])?;
-    let outcome = reach(lab);
+    let outcome = claim(lab);
     lab.host().run(&["systemctl", "stop", HOST_ANSWERS])?;
     outcome
 }

@@ -6,15 +6,13 @@ use serde_json::Value;
 
 use super::Claim;
 use super::claims;
-use super::common::{SOON, ensure_says, in_container, leader, run, spare};
+use super::common::{SOON, ensure_says, in_container, run};
 use crate::bed::note;
 use crate::lab::{Lab, RUN_DIR};
-use crate::status::Status;
 
 pub(super) const CLAIMS: &[Claim] = claims![Small:
     limits_are_properties_of_the_unit,
     the_record_of_an_end_has_what_the_kernel_counts,
-    a_missing_firewall_starts_nothing_and_status_says_so,
 ];
 
 fn limits_are_properties_of_the_unit(lab: &mut Lab) -> Result<()> {
@@ -69,46 +67,4 @@ fn the_record_of_an_end_has_what_the_kernel_counts(lab: &mut Lab) -> Result<()> 
         );
     }
     Ok(())
-}
-
-/// Why a container that is wanted cannot boot.
-fn boot_refused(status: &Status) -> Option<String> {
-    let reason = &status.backoff("boot")?.reason;
-    reason.contains("boot_failed").then(|| reason.clone())
-}
-
-fn a_missing_firewall_starts_nothing_and_status_says_so(lab: &mut Lab) -> Result<()> {
-    lab.await_settled(SOON)?;
-    lab.host()
-        .run(&["nft", "delete", "table", "inet", "runner_controller"])?;
-    let outcome = without_firewall(lab);
-    lab.host()
-        .run(&["systemctl", "restart", "runner-controller-firewall.service"])?;
-    outcome?;
-    // Not at once, but without anybody's word.
-    lab.await_settled(SOON)?;
-    run(lab, "true").map(drop)
-}
-
-fn without_firewall(lab: &Lab) -> Result<()> {
-    // A job would reach GitHub no more than anything else: that table translates addresses, too.
-    let spare = spare(&lab.look()?)?;
-    lab.host()
-        .run(&["kill", "-KILL", &leader(lab, &spare.machine)?])?;
-    let reason = lab.await_status("a boot that is refused", SOON, boot_refused)?;
-    ensure_says(&reason, &["82"])?;
-    let status = lab.look()?;
-    let refused = status
-        .recent
-        .iter()
-        .find(|ended| ended.verdict == "boot_failed")
-        .context("no boot has failed")?;
-    ensure_says(
-        refused.exit.as_deref().unwrap_or_default(),
-        &[
-            "status 82",
-            "firewall",
-            "runner-controller-firewall.service",
-        ],
-    )
 }

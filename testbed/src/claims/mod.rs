@@ -9,7 +9,9 @@ use crate::lab::Lab;
 
 mod cleanup;
 mod common;
+mod egress;
 mod faces;
+mod firewall;
 mod flood;
 mod gc_roots;
 mod github;
@@ -63,6 +65,7 @@ pub fn all() -> impl Iterator<Item = &'static Claim> {
         isolation::CLAIMS,
         permissions::CLAIMS,
         limits::CLAIMS,
+        firewall::CLAIMS,
         faces::CLAIMS,
         operator::CLAIMS,
         cleanup::CLAIMS,
@@ -71,6 +74,7 @@ pub fn all() -> impl Iterator<Item = &'static Claim> {
         layers::CLAIMS,
         secrets::CLAIMS,
         flood::CLAIMS,
+        egress::CLAIMS,
         power::CLAIMS,
     ]
     .into_iter()

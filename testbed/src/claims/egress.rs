@@ -1,0 +1,122 @@
+//! How far the jobs of a pool get, pool beside pool.
+
+use std::fmt::Write as _;
+
+use anyhow::{Context, Result, ensure};
+
+use super::Claim;
+use super::claims;
+use super::common::{SOON, ensure_says};
+use super::isolation::{probe, with_host_answers};
+use super::scene::one;
+use crate::config::{Config, Pool};
+use crate::lab::Lab;
+use crate::net::{GITHUB, METADATA, NEIGHBOUR, RESOLVER};
+use crate::sim::{NewJob, PORT};
+
+pub(super) const CLAIMS: &[Claim] = claims![Empty:
+    each_pool_reaches_what_it_is_given_and_no_more,
+];
+
+/// The host's address on its LAN.
+const LAN_SIDE: &str = "192.168.77.1";
+
+/// Whether each of these is reached, in the order of [`PLACES`].
+type Reach = [bool; 6];
+
+/// What is tried: its name, its address, its port.
+const PLACES: [(&str, &str, u16); 5] = [
+    ("internet", GITHUB, 80),
+    ("github", GITHUB, PORT),
+    ("neighbour", NEIGHBOUR, 80),
+    ("host", LAN_SIDE, 80),
+    ("metadata", METADATA, 80),
+];
+
+/// Pools, and what their jobs reach: the [`PLACES`], and the resolver by hand. One pool's name begins
+/// with another's, as its links' names then do.
+fn pools() -> Vec<(Pool, Reach)> {
+    let github = format!("{GITHUB}:{PORT}");
+    let pool = |name: &str, offset: u16, egress: &'static str, allow: &[&str]| Pool {
+        egress,
+        allow: allow.iter().map(|&entry| entry.to_owned()).collect(),
+        ..one(name, offset)
+    };
+    let neighbour = format!("{NEIGHBOUR}:80");
+    let host = format!("{LAN_SIDE}:80/tcp");
+    vec![
+        (
+            pool("a", 0, "internet", &[]),
+            [true, true, false, false, false, true],
+        ),
+        (
+            pool("ab", 1, "internet", &[&neighbour]),
+            [true, true, true, false, false, true],
+        ),
+        (
+            // A network is the machines on it, and not this host, which is on it as well.
+            pool("list", 2, "listed", &[&github, "192.168.77.0/24:80"]),
+            [false, true, true, false, false, true],
+        ),
+        (
+            pool("none", 3, "none", &[&github, &host]),
+            [false, true, false, true, false, false],
+        ),
+    ]
+}
+
+fn each_pool_reaches_what_it_is_given_and_no_more(lab: &mut Lab) -> Result<()> {
+    let pools = pools();
+    let mut config = Config::small(lab.sim().api_url());
+    config.pools = pools.iter().map(|(pool, _)| pool.clone()).collect();
+    lab.install(&config)?;
+    lab.start()?;
+    with_host_answers(lab, |lab| {
+        for (_, address, port) in PLACES {
+            let port = port.to_string();
+            let open = lab
+                .host()
+                .output(&["nc", "-z", "-w", "1", address, &port])?;
+            ensure!(open.status.success(), "{address}:{port} answers nobody");
+        }
+        for (pool, reach) in &pools {
+            check(lab, pool, *reach).with_context(|| format!("pool {}", pool.name))?;
+        }
+        Ok(())
+    })
+}
+
+fn check(lab: &Lab, pool: &Pool, reach: Reach) -> Result<()> {
+    let mut script = String::new();
+    for (name, address, port) in PLACES {
+        probe(&mut script, name, address, port);
+    }
+    script.push_str("wait\n");
+    // The address of `x`, asked of the resolver without anybody's help.
+    writeln!(
+        script,
+        "exec 3<>/dev/udp/{RESOLVER}/53\n\
+         printf '\\0\\1\\1\\0\\0\\1\\0\\0\\0\\0\\0\\0\\1x\\0\\0\\1\\0\\1' >&3\n\
+         timeout 1 head -c 12 <&3 | wc -c | grep -qx 12 && echo resolver open || echo resolver closed\n\
+         grep -c ^nameserver /etc/resolv.conf || true"
+    )?;
+    let id = lab
+        .sim()
+        .queue(&NewJob::new("reach", &pool.name, &script))?;
+    let said = lab.sim().await_success(id, SOON)?.facts.log_tail;
+    let names = PLACES.iter().map(|(name, ..)| *name).chain(["resolver"]);
+    for (name, open) in names.zip(reach) {
+        let word = if open { "open" } else { "closed" };
+        ensure_says(&said, &[&format!("{name} {word}")])?;
+    }
+    let servers = if pool.egress == "none" {
+        "\n0\n"
+    } else {
+        "\n1\n"
+    };
+    ensure!(
+        format!("\n{said}\n").contains(servers),
+        "its resolv.conf is not what it should be: {said}"
+    );
+    Ok(())
+}
