@@ -1,0 +1,65 @@
+{
+  description = "A warm pool of ephemeral systemd-nspawn containers for GitHub Actions, on your own machines";
+
+  inputs = {
+    nixpkgs.url = "github:NixOS/nixpkgs/nixos-26.05";
+    # GitHub refuses runners that are some weeks old, and a release of NixOS is older. Only
+    # github-runner is taken from here: `nix flake update nixpkgs-runner` moves it and nothing else.
+    nixpkgs-runner.url = "github:NixOS/nixpkgs/nixos-26.05";
+    agenix = {
+      url = "github:ryantm/agenix";
+      inputs.nixpkgs.follows = "nixpkgs";
+      inputs.darwin.follows = "";
+      inputs.home-manager.follows = "";
+    };
+    disko = {
+      url = "github:nix-community/disko";
+      inputs.nixpkgs.follows = "nixpkgs";
+    };
+  };
+
+  outputs =
+    inputs@{ self, nixpkgs, ... }:
+    let
+      inherit (nixpkgs) lib;
+      forAllSystems = lib.genAttrs [
+        "x86_64-linux"
+        "aarch64-linux"
+      ];
+      pkgsFor = system: nixpkgs.legacyPackages.${system}.extend self.overlays.default;
+    in
+    {
+      overlays.default = import ./nix/overlay.nix;
+
+      packages = forAllSystems (system: {
+        inherit (pkgsFor system) github-sim runner-controller;
+        default = self.packages.${system}.runner-controller;
+      });
+
+      nixosModules = {
+        runner-controller = ./nix/module;
+        default = self.nixosModules.runner-controller;
+      };
+
+      nixosConfigurations = import ./hosts { inherit inputs; };
+
+      checks = forAllSystems (system: import ./nix/checks.nix { inherit inputs system; });
+
+      devShells = forAllSystems (system: {
+        default = import ./nix/shell.nix {
+          pkgs = pkgsFor system;
+          agenix = inputs.agenix.packages.${system}.default;
+        };
+      });
+
+      formatter = forAllSystems (system: (pkgsFor system).nixfmt-tree);
+
+      templates.default = {
+        path = ./nix/template;
+        description = "Hosts of your own that run GitHub Actions jobs in a warm pool of containers";
+      };
+
+      # Text for files in this repository: `nix eval --raw .#lib.options > docs/options.md`.
+      lib = import ./nix/recorded.nix { inherit inputs; };
+    };
+}

@@ -1,0 +1,83 @@
+# `nix flake check`. What only evaluates is checked by evaluating; the rest is built.
+{ inputs, system }:
+let
+  inherit (inputs) self nixpkgs;
+  inherit (nixpkgs) lib;
+  pkgs = nixpkgs.legacyPackages.${system}.extend self.overlays.default;
+  packages = self.packages.${system};
+
+  crate =
+    name: inputs: phase:
+    packages.runner-controller.overrideAttrs (old: {
+      pname = "runner-controller-${name}";
+      # All of it: tests read what lies outside the crates too.
+      src = self;
+      nativeBuildInputs = old.nativeBuildInputs ++ inputs;
+      buildPhase = phase;
+      installPhase = "touch $out";
+      dontFixup = true;
+    });
+
+  # A recorded text and what evaluation says now.
+  recorded =
+    file: now: command:
+    lib.throwIf (builtins.readFile file != now)
+      "${baseNameOf file} is not what evaluation gives; write it anew: ${command}"
+      (pkgs.writeText (baseNameOf file) now);
+
+  # One scenario a file, found by its being there.
+  scenarios = lib.filterAttrs (name: type: type == "regular" && lib.hasSuffix ".nix" name) (
+    builtins.readDir ./tests
+  );
+  vmTests = lib.mapAttrs' (
+    file: _:
+    lib.nameValuePair "vm-${lib.removeSuffix ".nix" file}" (
+      pkgs.testers.runNixOSTest {
+        imports = [ (./tests + "/${file}") ];
+        _module.args.common = import ./tests/common { inherit self; };
+      }
+    )
+  ) scenarios;
+in
+{
+  package = packages.runner-controller;
+  stand-ins = packages.github-sim;
+
+  clippy = crate "clippy" [ pkgs.clippy ] ''
+    cargo clippy --offline --workspace --all-targets -- --deny warnings
+  '';
+  rustfmt = crate "rustfmt" [ pkgs.rustfmt ] "cargo fmt --all --check";
+  tests =
+    crate "tests"
+      [
+        pkgs.bash
+        pkgs.cargo-nextest
+      ]
+      ''
+        cargo nextest run --offline --package runner-controller --package github-sim --no-fail-fast
+      '';
+
+  nixfmt = pkgs.runCommand "nixfmt" { nativeBuildInputs = [ pkgs.nixfmt ]; } ''
+    find ${self} -name '*.nix' -exec nixfmt --check {} +
+    touch $out
+  '';
+  deadnix = pkgs.runCommand "deadnix" { nativeBuildInputs = [ pkgs.deadnix ]; } ''
+    deadnix --fail --no-lambda-pattern-names ${self}
+    touch $out
+  '';
+  secrets = pkgs.runCommand "secrets" { nativeBuildInputs = [ pkgs.bash ]; } ''
+    bash ${self}/secrets/check.sh
+    touch $out
+  '';
+
+  module = import ./module-checks.nix { inherit inputs pkgs system; };
+}
+// lib.optionalAttrs (system == "x86_64-linux") (
+  {
+    options = recorded ../docs/options.md self.lib.options "nix eval --raw .#lib.options > docs/options.md";
+    golden =
+      recorded ./golden/runner-01.json self.lib.golden
+        "nix eval --raw .#lib.golden > nix/golden/runner-01.json";
+  }
+  // vmTests
+)

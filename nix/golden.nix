@@ -1,0 +1,60 @@
+# What a host comes to, as JSON: its configuration file, what NixOS adds to the program's units, and the
+# runner's unit in a container. Store paths are shown by their names alone, as every change of nixpkgs
+# moves their hashes and versions.
+#
+# The program's tests read it: they check the configuration, render the units for it, and compare.
+{
+  lib,
+  pkgs,
+  host,
+}:
+let
+  cfg = host.config.services.runner-controller;
+  anonymous =
+    text:
+    let
+      parts = builtins.split "/nix/store/[0-9a-z]{32}-([A-Za-z-]*[A-Za-z])[^/:\" \n]*" (
+        builtins.unsafeDiscardStringContext text
+      );
+    in
+    lib.concatMapStrings (part: if builtins.isList part then "/nix/store/${lib.head part}" else part) parts;
+  # What NixOS gives every unit differs from release to release.
+  isOurs =
+    line: line != "" && builtins.match "Environment=\"(LOCALE_ARCHIVE|TZDIR|PATH)=/nix/.*" line == null;
+  ours = text: lib.filter isOurs (lib.splitString "\n" (anonymous text));
+  unit = config: name: ours config.systemd.units.${name}.text;
+  names = lib.attrNames (lib.filterAttrs (name: _: host.config.systemd.units ? ${name}) cfg.build.units);
+
+  # A pool of which only the necessary is said: the options' defaults must be the program's.
+  minimal = lib.evalModules {
+    specialArgs = { inherit pkgs; };
+    modules = [
+      ./module/options.nix
+      ./module/settings.nix
+      {
+        options.networking.hostName = lib.mkOption { default = "box"; };
+        config.services.runner-controller = {
+          enable = true;
+          github.url = "https://github.com/acme/widgets";
+          github.tokenFile = "/run/agenix/github-runner";
+          network.resolvers = [ "9.9.9.9" ];
+          pools.ci = {
+            labels = [ "ci" ];
+            maxRunners = 4;
+            image.directory = "/var/lib/runner-images/debian";
+          };
+        };
+      }
+    ];
+  };
+in
+builtins.toJSON {
+  defaults = minimal.config.services.runner-controller.settings;
+  settings = builtins.fromJSON (anonymous (builtins.toJSON cfg.settings));
+  units = lib.genAttrs names (unit host.config);
+  wanted_by = cfg.build.units;
+  container = lib.mapAttrs (_: container: {
+    unit = ours container.config.runner.unit;
+    drop_in = unit container.config "github-runner.service";
+  }) cfg.build.containers;
+}

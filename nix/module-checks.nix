@@ -1,0 +1,152 @@
+# The module evaluated with good and bad settings: a good one has no failed assertion, a bad one the one
+# that names the line to change.
+{
+  inputs,
+  pkgs,
+  system,
+}:
+let
+  inherit (inputs.nixpkgs) lib;
+
+  evaluate =
+    settings:
+    (lib.nixosSystem {
+      modules = [
+        inputs.self.nixosModules.default
+        {
+          nixpkgs.hostPlatform = system;
+          networking.hostName = "box";
+          boot.loader.grub.enable = false;
+          fileSystems."/".device = "none";
+          fileSystems."/".fsType = "tmpfs";
+          system.stateVersion = "26.05";
+          services.runner-controller = {
+            enable = true;
+            github.url = "https://github.com/acme/widgets";
+            github.tokenFile = lib.mkDefault "/run/secrets/token";
+            network.resolvers = [ "9.9.9.9" ];
+            pools.ci = {
+              labels = [ "ci" ];
+              maxRunners = 4;
+            };
+          };
+        }
+        { services.runner-controller = settings; }
+      ];
+    }).config;
+  failed =
+    config: map (one: one.message) (lib.filter (one: !one.assertion) config.assertions);
+
+  good = lib.mapAttrs (_: evaluate) {
+    minimal = { };
+    directory.pools.ci.image.directory = "/var/lib/runner-images/debian";
+    two-pools.pools.big = {
+      labels = [ "big" ];
+      offset = 4;
+      maxRunners = 2;
+    };
+    escape-hatch.settings.pools.ci.limits.open_files = 131072;
+    metrics = {
+      prometheus.enable = true;
+      prometheus.address = "10.0.0.5";
+      openMetricsFirewall = true;
+    };
+    nix.pools.ci = {
+      nix = true;
+      substituters = [ "https://cache.example.org" ];
+    };
+    reboots.rebootWhenDrained.enable = true;
+    extended.pools.ci.image.modules = [
+      (
+        { pkgs, ... }:
+        {
+          runner.packages = [ pkgs.hello ];
+          runner.sudo = true;
+        }
+      )
+    ];
+  };
+  # What is said of each contains the line to change.
+  bad = {
+    "pools: add a pool" = {
+      pools = lib.mkForce { };
+    };
+    "github.tokenFile: set it" = {
+      github.tokenFile = null;
+    };
+    "outside the Nix store" = {
+      github.tokenFile = "/nix/store/00000000000000000000000000000000-token";
+    };
+    "pools.big.offset: set it to 4" = {
+      pools.big = {
+        labels = [ "big" ];
+        offset = 3;
+        maxRunners = 2;
+      };
+    };
+    "pools.ci: minIdle 4 and minSpare 2 do not fit; raise maxRunners to 6" = {
+      pools.ci.minIdle = 4;
+      pools.ci.minSpare = 2;
+    };
+    "pools.Big: rename the pool" = {
+      pools.Big = {
+        labels = [ "big" ];
+        offset = 4;
+        maxRunners = 2;
+      };
+    };
+    "network.block: widen it; 10.0.0.0/29 has 2 places" = {
+      network.block = "10.0.0.0/29";
+    };
+    "network.uidBase: set it to 524288" = {
+      network.uidBase = 524289;
+    };
+    "pools.ci: set nix = true" = {
+      pools.ci.substituters = [ "https://cache.example.org" ];
+    };
+    "remove either directory or modules" = {
+      pools.ci.image = {
+        directory = "/image";
+        modules = [ { } ];
+      };
+    };
+    "openMetricsFirewall: enable" = {
+      openMetricsFirewall = true;
+    };
+  };
+
+  wrongs =
+    lib.concatLists (
+      lib.mapAttrsToList (name: config: map (message: "${name}: ${message}") (failed config)) good
+    )
+    ++ lib.concatLists (
+      lib.mapAttrsToList (
+        wanted: settings:
+        let
+          messages = failed (evaluate settings);
+        in
+        lib.optional (
+          !lib.any (lib.hasInfix wanted) messages
+        ) "nothing said: ${wanted}; but: ${toString messages}"
+      ) bad
+    )
+    ++ lib.optional (
+      good.escape-hatch.services.runner-controller.settings.pools.ci.limits.open_files != 131072
+    ) "settings do not win over options"
+    ++ lib.optional (!lib.elem 9817 good.metrics.networking.firewall.allowedTCPPorts) "the port stays shut"
+    ++ lib.optional (
+      lib.elem 9817 good.minimal.networking.firewall.allowedTCPPorts
+    ) "the port is open unasked";
+
+  # Down to what would be built; without it, a pool's system is never looked at.
+  systems = map (config: builtins.unsafeDiscardStringContext config.system.build.toplevel.drvPath) [
+    good.two-pools
+    good.extended
+    good.nix
+    good.directory
+  ];
+in
+if wrongs != [ ] then
+  throw (lib.concatLines ([ "the module:" ] ++ wrongs))
+else
+  pkgs.writeText "module-checks" (lib.concatLines systems)

@@ -1,0 +1,191 @@
+# What the host needs: units, slices, firewall, polkit rule, directories, kernel settings.
+#
+# The program renders all of it (`runner-controller units`), for every kind of host. Here its output is
+# built from the configuration and installed, so there is nothing to keep in step. What NixOS alone
+# needs comes as drop-ins: where programs lie, and what a switch may restart. Evaluation cannot look
+# into a build, so the names of the files are recorded in host-files.json; a test of the program
+# keeps that true, and the build below fails if it is not.
+{
+  config,
+  lib,
+  options,
+  pkgs,
+  ...
+}:
+let
+  cfg = config.services.runner-controller;
+  build = cfg.build;
+  recorded = lib.importJSON ./host-files.json;
+
+  perPool =
+    name: map (pool: lib.replaceStrings [ "POOL" ] [ pool ] name) (lib.attrNames cfg.pools);
+  expand = name: if lib.hasInfix "POOL" name then perPool name else [ name ];
+  units = lib.listToAttrs (
+    lib.concatLists (
+      lib.mapAttrsToList (
+        name: wantedBy: map (unit: lib.nameValuePair unit wantedBy) (expand name)
+      ) recorded.units
+    )
+  );
+  ofType =
+    type: lib.filterAttrs (name: _: lib.hasSuffix type name) units;
+  services = lib.mapAttrs' (
+    name: wantedBy: lib.nameValuePair (lib.removeSuffix ".service" name) wantedBy
+  ) (ofType ".service");
+  others = lib.filterAttrs (_: wantedBy: wantedBy != [ ]) (
+    removeAttrs units (lib.attrNames (ofType ".service"))
+  );
+
+  configFile = (pkgs.formats.toml { }).generate "runner-controller.toml" cfg.settings;
+
+  hostFiles =
+    pkgs.runCommand "runner-controller-host-files"
+      {
+        nativeBuildInputs = [ cfg.package ];
+        expected = lib.concatLines (lib.attrNames units);
+        passAsFile = [ "expected" ];
+        preferLocalBuild = true;
+      }
+      ''
+        runner-controller check-config ${configFile}
+        runner-controller --config ${configFile} units \
+          --binary ${lib.getExe cfg.package} --install-root root
+
+        ls root/etc/systemd/system | LC_ALL=C sort > rendered
+        LC_ALL=C sort "$expectedPath" | diff - rendered || {
+          echo "nix/module/host-files.json does not name the units that the program renders" >&2
+          exit 1
+        }
+        for link in root${cfg.package}/bin/*; do
+          test -e "${cfg.package}/bin/''${link##*/}" || {
+            echo "the package lacks the command ''${link##*/}" >&2
+            exit 1
+          }
+        done
+
+        mkdir -p "$out/lib"
+        cp -r root/etc "$out/etc"
+        mv "$out/etc/systemd" "$out/lib/systemd"
+        mv "$out/etc/tmpfiles.d" "$out/lib/tmpfiles.d"
+        # NixOS makes users itself.
+        rm -r "$out/etc/sysusers.d"
+      '';
+
+  # systemd, coreutils and the like are on every unit's path already.
+  programs = [
+    pkgs.e2fsprogs
+    pkgs.nftables
+    pkgs.util-linux
+  ];
+  searchPath = lib.makeBinPath (
+    programs
+    ++ [
+      config.systemd.package
+      pkgs.coreutils
+    ]
+  );
+
+  # Whatever is a template is a runner's.
+  isTemplate = lib.hasSuffix "@";
+
+  service = name: wantedBy: {
+    overrideStrategy = "asDropin";
+    inherit wantedBy;
+    path = programs;
+    # For command lines that name a program without its path.
+    serviceConfig.ExecSearchPath = searchPath;
+    # A deploy touches no life. The next one in the slot starts from the new unit.
+    restartIfChanged = lib.mkIf (isTemplate name) false;
+    unitConfig.X-StopOnRemoval = lib.mkIf (isTemplate name) false;
+  };
+
+  # agenix restarts nothing when a secret is new.
+  secrets = lib.optionals (options ? age) (
+    map (secret: secret.file) (
+      lib.filter (secret: secret.path == toString cfg.github.tokenFile) (
+        lib.attrValues config.age.secrets
+      )
+    )
+  );
+in
+{
+  config = lib.mkIf cfg.enable {
+    services.runner-controller.build = {
+      inherit configFile hostFiles units;
+    };
+
+    environment.systemPackages = [ cfg.package ];
+    environment.etc = {
+      # For people: units name the store path, so that a life ends under the rules it began with.
+      "runner-controller/config.toml".source = configFile;
+    }
+    // lib.listToAttrs (
+      map (
+        path: lib.nameValuePair (lib.removePrefix "/etc/" path) { source = "${hostFiles}${path}"; }
+      ) recorded.etc
+    );
+
+    systemd.packages = [ hostFiles ];
+    systemd.tmpfiles.packages = [ hostFiles ];
+    systemd.units = lib.mapAttrs (_: wantedBy: {
+      overrideStrategy = "asDropin";
+      inherit wantedBy;
+      text = "";
+    }) others;
+    systemd.services = lib.mkMerge [
+      (lib.mapAttrs service services)
+      {
+        runner-controller = {
+          # Restarted in one step: the slots' sockets and waiting containers stay in systemd's file
+          # descriptor store, and the next daemon takes all lives over.
+          stopIfChanged = false;
+          restartTriggers = secrets;
+        };
+        # Replaced in one step by a reload. A restart would take the table away for a moment, and with
+        # it the fence around jobs that run, and their way out.
+        runner-controller-firewall = {
+          reloadIfChanged = true;
+          restartTriggers = [ "${hostFiles}/etc/runner-controller/firewall.nft" ];
+        };
+        systemd-sysctl.restartTriggers = [ "${hostFiles}/etc/sysctl.d" ];
+        systemd-modules-load.restartTriggers = [ "${hostFiles}/etc/modules-load.d" ];
+        polkit.reloadTriggers = [ "${hostFiles}/etc/polkit-1/rules.d" ];
+      }
+    ];
+
+    users.users.runner-controller = {
+      isSystemUser = true;
+      group = "runner-controller";
+      description = "Runner controller";
+    };
+    users.groups.runner-controller.members = cfg.operators;
+
+    security.polkit.enable = true;
+
+    # Nobody else addresses the runners' links.
+    networking.dhcpcd.denyInterfaces = [ "rc-*" ];
+    networking.networkmanager.unmanaged = [ "interface-name:rc-*" ];
+    systemd.network.networks."05-runner-controller" = lib.mkIf config.systemd.network.enable {
+      matchConfig.Name = "rc-*";
+      linkConfig.Unmanaged = true;
+    };
+    # A host that forwards nothing by default would stop the runners too; what they may reach is
+    # their own table's matter.
+    networking.firewall = {
+      extraForwardRules = lib.mkIf config.networking.firewall.filterForward ''
+        iifname "rc-*" accept
+        oifname "rc-*" ct state established,related accept
+      '';
+      allowedTCPPorts = lib.mkIf cfg.openMetricsFirewall [ cfg.prometheus.port ];
+    };
+
+    services.prometheus.scrapeConfigs =
+      lib.mkIf (cfg.prometheus.enable && config.services.prometheus.enable)
+        [
+          {
+            job_name = "runner-controller";
+            static_configs = [ { targets = [ cfg.prometheus.target ]; } ];
+          }
+        ];
+  };
+}

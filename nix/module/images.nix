@@ -1,0 +1,39 @@
+# The NixOS systems that containers boot: one a pool, evaluated and built with the host.
+#
+# A system that is named in the configuration is part of the host's closure, so a deploy brings it and
+# the garbage collector keeps it. Nothing is evaluated when a container starts.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  cfg = config.services.runner-controller;
+
+  container =
+    name: pool:
+    import (pkgs.path + "/nixos/lib/eval-config.nix") {
+      # The host's own package set, which is not evaluated a second time.
+      system = null;
+      modules = [
+        ../container.nix
+        {
+          nixpkgs.pkgs = pkgs;
+          system.name = "runner-${name}";
+          system.stateVersion = lib.mkDefault config.system.stateVersion;
+          runner = {
+            package = lib.mkDefault cfg.runner.package;
+            root = pool.image.runnerRoot;
+            inherit (pool) nix workFolder;
+          };
+        }
+      ]
+      ++ pool.image.modules;
+    };
+in
+{
+  config.services.runner-controller.build.containers = lib.mapAttrs container (
+    lib.filterAttrs (_: pool: pool.image.directory == null) cfg.pools
+  );
+}

@@ -1,0 +1,84 @@
+# The options as the program's own configuration file.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  cfg = config.services.runner-controller;
+  system = name: cfg.build.containers.${name}.config.system.build.toplevel;
+  # Which paths came with the image, for the Nix in the container.
+  registration = name: "${pkgs.closureInfo { rootPaths = [ (system name) ]; }}/registration";
+
+  pool = name: pool: {
+    inherit (pool)
+      allow
+      egress
+      labels
+      nix
+      offset
+      substituters
+      ;
+    trusted_public_keys = pool.trustedPublicKeys;
+    runner_group = pool.group;
+    min_idle = pool.minIdle;
+    min_spare = pool.minSpare;
+    max_runners = pool.maxRunners;
+    image =
+      if pool.image.directory != null then
+        {
+          kind = "directory";
+          path = toString pool.image.directory;
+          runner_root = pool.image.runnerRoot;
+        }
+      else
+        {
+          kind = "nixos";
+          system = "${system name}";
+          runner_root = pool.image.runnerRoot;
+          registration = if pool.nix then registration name else null;
+        };
+    layer = { inherit (pool.layer) kind size; };
+    limits = {
+      inherit (pool.limits) memory cpu tasks;
+      io_weight = pool.limits.ioWeight;
+      open_files = pool.limits.openFiles;
+    };
+    timeouts = {
+      inherit (pool.timeouts)
+        boot
+        registration
+        job
+        stop
+        ;
+      spare_age = pool.timeouts.spareAge;
+      idle_age = pool.timeouts.idleAge;
+    };
+    work_folder = pool.workFolder;
+  };
+
+  said = {
+    inherit (cfg) host reconcile;
+    listen = lib.optional cfg.prometheus.enable cfg.prometheus.target;
+    github = {
+      inherit (cfg.github) url timeout;
+      token_file = cfg.github.tokenFile;
+      api_url = cfg.github.apiUrl;
+      api_version = cfg.github.apiVersion;
+    };
+    network = {
+      inherit (cfg.network) block resolvers;
+      uid_base = cfg.network.uidBase;
+    };
+    pools = lib.mapAttrs pool cfg.pools;
+  };
+in
+{
+  config = lib.mkIf cfg.enable {
+    # TOML has no null: what was not said is left out, and the program has its own default for it.
+    services.runner-controller.settings = lib.mapAttrsRecursive (_: lib.mkDefault) (
+      lib.filterAttrsRecursive (_: value: value != null) said
+    );
+  };
+}

@@ -1,0 +1,75 @@
+# The option reference, as text: evaluated from the module, without building anything.
+{ lib, pkgs }:
+let
+  # The module alone: what it sets elsewhere is not looked at.
+  evaluated = lib.evalModules {
+    specialArgs = { inherit pkgs; };
+    modules = [
+      ./module/options.nix
+      ./module/reboot.nix
+      {
+        options.networking.hostName = lib.mkOption { internal = true; };
+        config._module.check = false;
+      }
+    ];
+  };
+  container = lib.evalModules {
+    specialArgs = {
+      inherit pkgs;
+      modulesPath = pkgs.path + "/nixos/modules";
+    };
+    modules = [
+      { imports = [ (removeImports ./container.nix) ]; }
+      { config._module.check = false; }
+    ];
+  };
+  # The options of the file, without the NixOS profile it stands on.
+  removeImports =
+    file: args@{ lib, ... }:
+    {
+      inherit (import file (args // { config = { }; })) options;
+    };
+
+  shown = option: option.visible && !option.internal;
+  documented =
+    options: lib.filter shown (lib.optionAttrSetToDocList options);
+
+  code = text: "```nix\n${lib.trim text}\n```";
+  value =
+    title: literal:
+    lib.optionalString (literal != null) (
+      if lib.hasInfix "\n" literal.text then
+        "\n${title}:\n\n${code literal.text}\n"
+      else
+        "\n${title}: `${literal.text}`\n"
+    );
+  entry =
+    option:
+    ''
+
+      ### `${option.name}`
+
+      ${lib.trim (option.description or "")}
+
+      Type: ${option.type}
+    ''
+    + value "Default" (option.default or null)
+    + value "Example" (option.example or null);
+  section = options: lib.concatMapStrings entry (documented options);
+in
+''
+  # Options of the NixOS module
+
+  Made from the module by `nix eval --raw .#lib.options > docs/options.md`; a check compares them.
+
+  ## The host
+''
++ section evaluated.options.services
++ ''
+
+  ## The containers
+
+  For the modules in `services.runner-controller.pools.<name>.image.modules`, next to every option of
+  NixOS itself.
+''
++ section container.options.runner

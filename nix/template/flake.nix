@@ -1,0 +1,24 @@
+{
+  description = "Hosts that run GitHub Actions jobs in a warm pool of containers";
+
+  inputs = {
+    runner-controller.url = "github:OWNER/runner-controller";
+    nixpkgs.follows = "runner-controller/nixpkgs";
+    # GitHub refuses runners that are some weeks old: `nix flake update nixpkgs-runner` moves this alone.
+    nixpkgs-runner.url = "github:NixOS/nixpkgs/nixos-unstable";
+    agenix.follows = "runner-controller/agenix";
+    disko.follows = "runner-controller/disko";
+  };
+
+  outputs = inputs: {
+    nixosConfigurations.box = inputs.nixpkgs.lib.nixosSystem {
+      specialArgs = { inherit inputs; };
+      modules = [
+        inputs.agenix.nixosModules.default
+        inputs.disko.nixosModules.disko
+        inputs.runner-controller.nixosModules.default
+        ./box.nix
+      ];
+    };
+  };
+}

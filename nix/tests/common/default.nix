@@ -1,0 +1,156 @@
+# What the scenarios share: a network that plays the internet, with the stand-in GitHub in it, and a
+# host with the module.
+#
+# The stand-in's addresses are public ones (RFC 5737), since containers reach no private ones.
+{ self }:
+let
+  inherit (self.inputs) nixpkgs;
+  inherit (nixpkgs) lib;
+
+  subnet = "198.51.100";
+  github = "${subnet}.7";
+  resolver = "${subnet}.53";
+  api = "http://${github}:8080";
+
+  on =
+    address: default:
+    { lib, ... }:
+    {
+      virtualisation.vlans = [ 1 ];
+      networking = {
+        useDHCP = false;
+        interfaces.eth1.ipv4.addresses = lib.mkForce [
+          {
+            inherit address;
+            prefixLength = 24;
+          }
+        ];
+        defaultGateway = lib.mkIf (default != null) {
+          address = default;
+          interface = "eth1";
+        };
+      };
+    };
+
+  # The listener's stand-in, under the name and with the version of the real one.
+  listener =
+    pkgs:
+    pkgs.runCommand "standin-runner-2.336.0" { version = "2.336.0"; } ''
+      mkdir -p "$out/bin"
+      cp ${pkgs.github-sim}/bin/standin-listener "$out/bin/Runner.Listener"
+    '';
+in
+{
+  inherit github resolver api;
+
+  # Plays GitHub: the API, and one job after the other on demand.
+  nodes.github =
+    { pkgs, ... }:
+    {
+      imports = [ (on github null) ];
+      networking.firewall.enable = false;
+      systemd.services.github-sim = {
+        wantedBy = [ "multi-user.target" ];
+        environment.GITHUB_SIM_TOKEN = "test-token";
+        serviceConfig.ExecStart = "${lib.getExe pkgs.github-sim} --listen 0.0.0.0:8080 --public-url ${api} --scope acme/widgets";
+      };
+      environment.systemPackages = [ pkgs.curl ];
+    };
+
+  # A host with one pool of two. `settings` come on top of it.
+  host =
+    settings:
+    { pkgs, ... }:
+    {
+      imports = [
+        self.nixosModules.default
+        (on "${subnet}.1" github)
+      ];
+      virtualisation = {
+        memorySize = 4096;
+        cores = 4;
+        diskSize = 4096;
+      };
+      environment.systemPackages = [ pkgs.jq ];
+      # A stand-in's token, which is worth nothing: agenix would need a key in the machine.
+      systemd.tmpfiles.settings.token."/run/github-token".f = {
+        mode = "0400";
+        argument = "test-token";
+      };
+      services.runner-controller = lib.mkMerge [
+        {
+          enable = true;
+          github = {
+            url = "https://github.com/acme/widgets";
+            apiUrl = api;
+            tokenFile = "/run/github-token";
+          };
+          settings.github.allow_plain_http = true;
+          network.resolvers = [ resolver ];
+          reconcile = "5s";
+          runner.package = listener pkgs;
+          pools.ci = {
+            labels = [
+              "self-hosted"
+              "ci"
+            ];
+            minIdle = 1;
+            minSpare = 1;
+            maxRunners = 2;
+            layer.size = "512 MiB";
+            limits.memory = "1 GiB";
+            image.modules = [ { runner.commonTools = false; } ];
+          };
+        }
+        settings
+      ];
+    };
+
+  # Words of the scenarios, in Python.
+  script = ''
+    import json
+
+    SIM = "${api}/_sim"
+
+    def sim(path, body=None):
+        data = f"-d '{json.dumps(body)}'" if body is not None else ""
+        return json.loads(github.succeed(f"curl -sSf {data} {SIM}{path}"))
+
+    def give(name, run, hold=False):
+        job = {"name": name, "labels": ["ci"], "hold": hold, "steps": [{"name": name, "run": run}]}
+        return sim("/jobs", job)["ids"][0]
+
+    def job(number):
+        return sim(f"/jobs/{number}")
+
+    def release(number):
+        github.succeed(f"curl -sSf -X POST {SIM}/jobs/{number}/release")
+
+    def until(what, limit=180):
+        """Waits for a state, and shows the host's if it never comes."""
+        def look(last):
+            seen = bool(what())
+            if last and not seen:
+                print(host.execute("runner-status")[1])
+            return seen
+        retry(look, timeout_seconds=limit)
+
+    def status():
+        return json.loads(host.succeed("runner-status --json"))
+
+    def phases():
+        return sorted(r["phase"] for pool in status()["pools"] for r in pool["runners"])
+
+    def succeeded(number):
+        return job(number).get("conclusion") == "success"
+
+    def running(number):
+        return job(number)["status"] == "in_progress"
+
+    start_all()
+    github.wait_for_unit("github-sim.service")
+    github.wait_for_open_port(8080)
+    host.wait_for_unit("runner-controller.service")
+    until(lambda: "idle" in phases())
+  '';
+}

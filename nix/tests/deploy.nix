@@ -1,0 +1,71 @@
+# A deploy with a new configuration touches no job; a drain waits for it.
+{ common, ... }:
+{
+  name = "runner-controller-deploy";
+  nodes = {
+    inherit (common.nodes) github;
+    host =
+      { lib, ... }:
+      {
+        imports = [ (common.host { }) ];
+        specialisation.next.configuration.services.runner-controller.pools.ci = {
+          labels = [ "next" ];
+          limits.memory = lib.mkForce "900 MiB";
+        };
+        specialisation.without.configuration.services.runner-controller.pools = lib.mkForce {
+          other = {
+            labels = [ "other" ];
+            offset = 8;
+            maxRunners = 1;
+          };
+        };
+      };
+  };
+  testScript = common.script + ''
+    def switch(to):
+        host.succeed(f"/run/booted-system/specialisation/{to}/bin/switch-to-configuration test")
+        host.wait_for_unit("runner-controller.service")
+
+    def unit_of(number):
+        name = job(number)["runner_name"].split("-")
+        return f"runner-ci@{name[-2]}.service"
+
+    number = give("held", "true", hold=True)
+    until(lambda: running(number))
+    unit = unit_of(number)
+    before = host.succeed(f"systemctl show -P InvocationID {unit}")
+
+    with subtest("a switch changes the daemon and not the life"):
+        switch("next")
+        host.succeed("grep -q next /etc/runner-controller/config.toml")
+        until(lambda: "next" in status()["pools"][0]["labels"])
+        assert host.succeed(f"systemctl show -P InvocationID {unit}") == before
+        assert running(number), job(number)
+
+    with subtest("the runners that start now are the new ones"):
+        late = give("late", "true")
+        until(lambda: succeeded(late))
+        host.succeed("systemctl show -P MemoryMax 'runner-ci@1' | grep -qx 943718400")
+
+    with subtest("a drain waits for the job, and says so"):
+        host.succeed("! runner-controller drain --wait --timeout 3s")
+        assert running(number), job(number)
+        release(number)
+        host.succeed("runner-controller drain --wait --timeout 2m")
+        until(lambda: succeeded(number))
+        assert phases() == [], status()
+        host.fail("machinectl list --no-legend | grep -q ci-")
+
+    with subtest("afterwards the pool refills"):
+        host.succeed("runner-controller undrain")
+        until(lambda: "idle" in phases())
+
+    with subtest("a pool that is removed while its job runs lets the job end"):
+        number = give("orphan", "true", hold=True)
+        until(lambda: running(number))
+        switch("without")
+        assert running(number), job(number)
+        release(number)
+        until(lambda: succeeded(number))
+  '';
+}

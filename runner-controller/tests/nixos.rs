@@ -1,0 +1,233 @@
+//! What the Nix module takes from the program, and what it gives to it.
+//!
+//! The module installs what `units` renders, but evaluates before anything is built. So the names of
+//! those files are recorded for it; `RECORD=1 cargo test --test nixos` writes them anew. What it
+//! evaluates to is recorded too, by Nix, and compared here with what the program makes of it.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that unwraps fails with the line it stands on; clippy.toml knows only #[test] functions"
+)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use runner_controller::cli::NAMES;
+use runner_controller::config::{self, Config};
+use runner_controller::hostfiles::{self, HostFile};
+use serde_json::{Value, json};
+
+/// What the module reads.
+const HOST_FILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../nix/module/host-files.json");
+const UNITS: &str = "/etc/systemd/system/";
+/// Installed by the module in ways of their own.
+const NOT_LINKED: [&str; 3] = [UNITS, "/etc/sysusers.d/", "/etc/tmpfiles.d/"];
+
+/// A pool with this name is all pools.
+const POOL: &str = "pool0";
+
+fn config() -> Config {
+    let text = format!(
+        r#"
+host = "box"
+[github]
+url = "https://github.com/acme"
+token_file = "/run/token"
+[network]
+block = "10.200.0.0/16"
+resolvers = ["9.9.9.9"]
+[pools.{POOL}]
+labels = ["ci"]
+max_runners = 2
+image = {{ kind = "nixos", system = "/nix/store/abc-nixos-system" }}
+"#
+    );
+    config::parse(Path::new("config.toml"), &text).unwrap()
+}
+
+fn rendered() -> Vec<HostFile> {
+    hostfiles::render(&config(), Path::new("/bin/rc"), Path::new("/etc/rc.toml"))
+}
+
+/// Who wants a unit, from its `[Install]`.
+fn wanted_by(text: &str) -> Vec<&str> {
+    text.lines()
+        .filter_map(|line| line.strip_prefix("WantedBy="))
+        .flat_map(str::split_whitespace)
+        .collect()
+}
+
+fn names() -> Value {
+    let files = rendered();
+    let mut units = BTreeMap::new();
+    let mut etc = Vec::new();
+    for file in &files {
+        let path = file.path.to_str().unwrap();
+        if let Some(unit) = path.strip_prefix(UNITS) {
+            units.insert(unit.replace(POOL, "POOL"), wanted_by(&file.text));
+        } else if !NOT_LINKED.iter().any(|dir| path.starts_with(dir)) {
+            etc.push(path);
+        }
+    }
+    etc.sort_unstable();
+    let mut commands = NAMES.map(|(name, _)| name);
+    commands.sort_unstable();
+    json!({ "commands": commands, "etc": etc, "units": units })
+}
+
+#[test]
+fn the_module_knows_every_file_that_is_rendered() {
+    let now = serde_json::to_string_pretty(&names()).unwrap() + "\n";
+    if std::env::var_os("RECORD").is_some() {
+        fs::write(HOST_FILES, &now).unwrap();
+    }
+    let recorded = fs::read_to_string(HOST_FILES).unwrap();
+    assert_eq!(
+        now, recorded,
+        "run the tests with RECORD=1 if this is meant, and look at nix/module/host.nix"
+    );
+}
+
+/// What a host evaluates to; `nix eval --raw .#lib.golden` writes it.
+const GOLDEN: &str = include_str!("../../nix/golden/runner-01.json");
+const GUEST_UNIT: &str = include_str!("../guest/github-runner.service");
+
+fn golden() -> Value {
+    serde_json::from_str(GOLDEN).unwrap()
+}
+
+fn parse(settings: &Value) -> Config {
+    let text = toml::to_string(settings).unwrap();
+    config::parse(Path::new("config.toml"), &text).unwrap_or_else(|mistakes| panic!("{mistakes}"))
+}
+
+fn lines(text: &Value) -> Vec<&str> {
+    text.as_array()
+        .unwrap()
+        .iter()
+        .map(|line| line.as_str().unwrap())
+        .collect()
+}
+
+/// The units that the program renders for the evaluated host, by name.
+fn units_of(host: &Value) -> BTreeMap<String, String> {
+    let files = hostfiles::render(
+        &parse(&host["settings"]),
+        Path::new("/bin/rc"),
+        Path::new("/etc/rc.toml"),
+    );
+    let unit = |file: HostFile| {
+        let name = file.path.to_str()?.strip_prefix(UNITS)?.to_owned();
+        Some((name, file.text))
+    };
+    files.into_iter().filter_map(unit).collect()
+}
+
+#[test]
+fn an_evaluated_host_has_the_units_that_are_rendered_for_it() {
+    let host = golden();
+    let rendered = units_of(&host);
+    let wanted: BTreeMap<&str, Vec<&str>> = rendered
+        .iter()
+        .map(|(name, text)| (name.as_str(), wanted_by(text)))
+        .collect();
+    assert_eq!(json!(wanted), host["wanted_by"]);
+}
+
+/// Programs that units may name without a path, and the package each is in.
+const PROGRAMS: [(&str, &str); 3] = [
+    ("kill", "coreutils"),
+    ("nft", "nftables"),
+    ("systemd-tmpfiles", "systemd"),
+];
+
+#[test]
+fn nixos_says_where_every_program_of_a_unit_lies() {
+    let host = golden();
+    for (name, text) in units_of(&host) {
+        if !name.ends_with(".service") {
+            continue;
+        }
+        let drop_in = lines(&host["units"][&name]);
+        let path = drop_in
+            .iter()
+            .find_map(|line| line.strip_prefix("ExecSearchPath="))
+            .unwrap_or_else(|| panic!("{name} has no ExecSearchPath="));
+        for line in text.lines().filter(|line| line.starts_with("Exec")) {
+            let (_, command) = line.split_once('=').unwrap();
+            let program = command
+                .trim_start_matches(['-', '+', '!', '@', ':'])
+                .split(' ')
+                .next()
+                .unwrap();
+            if program.starts_with('/') {
+                continue;
+            }
+            let package = PROGRAMS.iter().find(|(known, _)| *known == program);
+            let (_, package) = package.unwrap_or_else(|| {
+                panic!("{name} starts {program}: add its package to `programs` in nix/module/host.nix, and to this test")
+            });
+            assert!(
+                path.contains(&format!("/nix/store/{package}/bin")),
+                "{name}: {package} in {path}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_deploy_restarts_no_runner_and_takes_no_firewall_away() {
+    let host = golden();
+    for (name, line) in [
+        ("runner-ci@.service", "X-RestartIfChanged=false"),
+        ("runner-ci@.service", "X-StopOnRemoval=false"),
+        ("runner-controller.service", "X-StopIfChanged=false"),
+        (
+            "runner-controller-firewall.service",
+            "X-ReloadIfChanged=true",
+        ),
+    ] {
+        let drop_in = lines(&host["units"][name]);
+        assert!(drop_in.contains(&line), "{name} lacks {line}: {drop_in:?}");
+    }
+}
+
+#[test]
+fn the_options_defaults_are_the_programs() {
+    let said = parse(&golden()["defaults"]);
+    let unsaid = json!({
+        "host": "box",
+        "github": {
+            "url": "https://github.com/acme/widgets",
+            "token_file": "/run/agenix/github-runner",
+        },
+        "network": { "block": "10.200.0.0/16", "resolvers": ["9.9.9.9"] },
+        "pools": { "ci": {
+            "labels": ["ci"],
+            "max_runners": 4,
+            "image": { "kind": "directory", "path": "/var/lib/runner-images/debian" },
+        } },
+    });
+    assert_eq!(format!("{said:#?}"), format!("{:#?}", parse(&unsaid)));
+}
+
+#[test]
+fn a_container_runs_the_unit_that_other_images_have() {
+    let host = golden();
+    let unit = lines(&host["container"]["ci"]["unit"]);
+    let scripts = GUEST_UNIT.replace("/usr/lib/github-runner", "/nix/store/github-runner-scripts");
+    let guest: Vec<&str> = scripts.lines().filter(|line| !line.is_empty()).collect();
+    assert_eq!(unit, guest);
+
+    let drop_in = lines(&host["container"]["ci"]["drop_in"]);
+    let config = parse(&host["settings"]);
+    let root = config.pools[0].image.runner_root().display();
+    for wanted in [
+        format!("Environment=\"RUNNER_HOME={root}\""),
+        format!("Environment=\"RUNNER_ROOT={root}\""),
+        "WantedBy=multi-user.target".to_owned(),
+    ] {
+        assert!(drop_in.contains(&wanted.as_str()), "{wanted}: {drop_in:?}");
+    }
+}
