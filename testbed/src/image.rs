@@ -10,7 +10,6 @@ use anyhow::{Context, Result};
 
 use crate::bed::{self, note, remove_tree, write_whole};
 use crate::binaries::{Binaries, CONTROLLER, LISTENER};
-use crate::config::IMAGE;
 use crate::host::{TestHost, images_dir};
 use crate::rootfs::GUEST;
 
@@ -36,17 +35,7 @@ pub fn refresh(host: &TestHost, binaries: &Binaries) -> Result<()> {
         return Ok(());
     }
     note("preparing the image");
-    let new = images.join("debian.new");
-    remove_tree(&new)?;
-    // A copy, not an overlay: an overlay cannot be ID-mapped.
-    bed::run(
-        Command::new("cp")
-            .args(["--archive", "--reflink=auto"])
-            .arg(GUEST.path(host.bed()))
-            .arg(&new),
-    )?;
-    host.run(&[CONTROLLER, "prepare-image", &format!("{IMAGE}.new")])?;
-    install_listener(binaries.path(LISTENER)?, &new)?;
+    let new = prepare(host, "debian.new", binaries.path(LISTENER)?)?;
     if stamp.exists() {
         fs::remove_file(&stamp)?;
     }
@@ -55,6 +44,23 @@ pub fn refresh(host: &TestHost, binaries: &Binaries) -> Result<()> {
     }
     fs::rename(&new, &image)?;
     write_whole(&stamp, wanted.as_bytes())
+}
+
+/// Makes an image as an operator would, with the program that is installed in the host, whatever
+/// that one is. Returns its directory, seen from outside.
+pub fn prepare(host: &TestHost, name: &str, listener: &Path) -> Result<PathBuf> {
+    let image = images_dir(host.bed()).join(name);
+    remove_tree(&image)?;
+    // A copy, not an overlay: an overlay cannot be ID-mapped.
+    bed::run(
+        Command::new("cp")
+            .args(["--archive", "--reflink=auto"])
+            .arg(GUEST.path(host.bed()))
+            .arg(&image),
+    )?;
+    host.run(&[CONTROLLER, "prepare-image", &inside(name)])?;
+    install_listener(listener, &image)?;
+    Ok(image)
 }
 
 /// Deletes images that were replaced. Only for a host in which no container runs yet.

@@ -53,6 +53,21 @@ enum Verb {
         #[arg(long, default_value = "125s", value_parser = humantime::parse_duration)]
         idle: Duration,
     },
+    /// Measure how long a container boots, beside an older commit
+    BenchBoot {
+        /// The commit to compare with
+        #[arg(long, value_name = "COMMIT")]
+        against: String,
+        /// Boots of each side, in turns; at least 15
+        #[arg(long, default_value_t = 30)]
+        pairs: usize,
+        /// Fail if the median of the pairs' ratios is above this
+        #[arg(long, default_value_t = 1.05)]
+        at_most: f64,
+        /// Write figures and samples here
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
     /// Check everything, and close with a count
     Verify {
         /// Nothing but this part
@@ -181,6 +196,20 @@ fn run(verb: Verb) -> Result<ExitCode> {
                 idle,
             };
             supervised(false, || bench::bench(&options))
+        }
+        Verb::BenchBoot {
+            against,
+            pairs,
+            at_most,
+            json,
+        } => {
+            let options = bench::against::Options {
+                against,
+                pairs,
+                at_most,
+                json,
+            };
+            supervised(false, || bench::against::bench(&options))
         }
         Verb::Verify {
             only,
