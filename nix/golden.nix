@@ -23,7 +23,12 @@ let
     line: line != "" && builtins.match "Environment=\"(LOCALE_ARCHIVE|TZDIR|PATH)=/nix/.*" line == null;
   ours = text: lib.filter isOurs (lib.splitString "\n" (anonymous text));
   unit = config: name: ours config.systemd.units.${name}.text;
-  names = lib.attrNames (lib.filterAttrs (name: _: host.config.systemd.units ? ${name}) cfg.build.units);
+  # Those of which NixOS must know more than where programs lie.
+  names = [
+    "runner-ci@.service"
+    "runner-controller-firewall.service"
+    "runner-controller.service"
+  ];
 
   # A pool of which only the necessary is said: the options' defaults must be the program's.
   minimal = lib.evalModules {
@@ -52,7 +57,6 @@ builtins.toJSON {
   defaults = minimal.config.services.runner-controller.settings;
   settings = builtins.fromJSON (anonymous (builtins.toJSON cfg.settings));
   units = lib.genAttrs names (unit host.config);
-  wanted_by = cfg.build.units;
   container = lib.mapAttrs (_: container: {
     unit = ours container.config.runner.unit;
     drop_in = unit container.config "github-runner.service";

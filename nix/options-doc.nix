@@ -25,7 +25,7 @@ let
   };
   # The options of the file, without the NixOS profile it stands on.
   removeImports =
-    file: args@{ lib, ... }:
+    file: args:
     {
       inherit (import file (args // { config = { }; })) options;
     };

@@ -14,7 +14,6 @@
 }:
 let
   cfg = config.services.runner-controller;
-  build = cfg.build;
   recorded = lib.importJSON ./host-files.json;
 
   perPool =
