@@ -17,7 +17,7 @@ callPackage ./crate.nix { } {
     # Written by the program itself, so only where it runs.
     + lib.optionalString (stdenv.buildPlatform.canExecute stdenv.hostPlatform) ''
       program="$out/bin/runner-controller"
-      "$program" man "$out/share/man/man1"
+      "$program" man "$out/share/man/man8"
       "$program" completions bash "$out/share/bash-completion/completions"
       "$program" completions fish "$out/share/fish/vendor_completions.d"
       "$program" completions zsh "$out/share/zsh/site-functions"

@@ -165,9 +165,7 @@ pub fn every_host_has_an_address(tools: &Tools) -> Result<()> {
 /// Every Nix file parses, and lies as an editor that keeps to nixfmt would leave it.
 pub fn nix_files_parse(tools: &Tools) -> Result<()> {
     let files = nix_files()?;
-    if files.is_empty() {
-        return Ok(());
-    }
+    ensure!(!files.is_empty(), "git knows no Nix file");
     let mut argv = vec!["nix-instantiate", "--store", "dummy://", "--parse"];
     argv.extend(files.iter().map(String::as_str));
     tools.run(&argv)?;
@@ -201,9 +199,7 @@ fn untidy(text: &str) -> Option<String> {
 /// Nothing is defined that nobody uses.
 pub fn nix_files_have_no_dead_code() -> Result<()> {
     let files = nix_files()?;
-    if files.is_empty() {
-        return Ok(());
-    }
+    ensure!(!files.is_empty(), "git knows no Nix file");
     let deadnix = tools::deadnix()?;
     let output = Command::new(deadnix)
         .args(["--fail", "--no-lambda-pattern-names"])

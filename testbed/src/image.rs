@@ -98,6 +98,15 @@ pub fn variant(
 /// Makes a store with one system in it, after the image that works: below an otherwise empty root,
 /// as a NixOS container has it. Returns the paths of system and store in the host.
 pub fn store(host: &TestHost) -> Result<(String, String)> {
+    store_with(host, |_, _| Ok(()))
+}
+
+/// The same with a system that was shaped: given are the store and the system's userland, whose files
+/// are shared with other images, so a file is removed before another is written in its place.
+pub fn store_with(
+    host: &TestHost,
+    shape: impl FnOnce(&Path, &Path) -> Result<()>,
+) -> Result<(String, String)> {
     let images = images_dir(host.bed());
     let store = images.join("store");
     remove_tree(&store)?;
@@ -107,6 +116,7 @@ pub fn store(host: &TestHost) -> Result<(String, String)> {
     let busybox = system.join("userland/usr/bin/busybox");
     fs::hard_link(&busybox, system.join("busybox"))
         .with_context(|| busybox.display().to_string())?;
+    shape(&store, &system.join("userland")).context("shape the store")?;
     let init = system.join("init");
     fs::write(&init, store_init())?;
     fs::set_permissions(&init, fs::Permissions::from_mode(0o755))?;
@@ -131,6 +141,8 @@ fn store_init() -> String {
          chmod 1777 /var/tmp\n\
          cp -a $system/home/runner /home/\n\
          cp -a $system/opt/actions-runner/. /opt/actions-runner/\n\
+         mkdir /run/current-system\n\
+         ln -s /usr /run/current-system/sw\n\
          rm -rf /applets\n\
          exec /usr/lib/systemd/systemd \"$@\"\n"
     )

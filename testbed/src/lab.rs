@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -87,6 +88,11 @@ impl Lab {
         &self.host
     }
 
+    /// One of our programs, as it was built.
+    pub fn binary(&self, name: &str) -> Result<&Path> {
+        self.binaries.path(name)
+    }
+
     /// The stand-in GitHub.
     #[must_use]
     pub fn sim(&self) -> &Sim {
@@ -134,7 +140,12 @@ impl Lab {
         if config.layer_dir.is_empty() {
             config.layer_dir = self.host.layer_dir();
         }
-        self.write_config(&config.render())?;
+        self.install_text(&config.render())
+    }
+
+    /// The same for a configuration that is written already.
+    pub fn install_text(&self, config: &str) -> Result<()> {
+        self.write_config(config)?;
         let host = &self.host;
         host.run(&[CONTROLLER, "check-config", CONFIG])?;
         host.run(&[

@@ -19,6 +19,7 @@ mod isolation;
 mod layers;
 mod life;
 mod limits;
+mod nixos;
 mod operator;
 mod permissions;
 mod power;
@@ -71,6 +72,7 @@ pub fn all() -> impl Iterator<Item = &'static Claim> {
         cleanup::CLAIMS,
         troubles::CLAIMS,
         gc_roots::CLAIMS,
+        nixos::CLAIMS,
         layers::CLAIMS,
         secrets::CLAIMS,
         flood::CLAIMS,
