@@ -35,6 +35,9 @@ pub fn check_config(path: &Path, host: bool) -> anyhow::Result<()> {
         );
         println!("pool {}: jobs reach {}", pool.name, reach(pool));
     }
+    for note in config.notes() {
+        println!("note: {note}");
+    }
     Ok(())
 }
 

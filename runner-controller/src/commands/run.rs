@@ -17,6 +17,7 @@ use crate::config::{self, Config};
 use crate::controller::{Command, Controller, Ports, Request};
 use crate::github::{GitHub, Token};
 use crate::handshake::{Sockets, fdstore};
+use crate::http::{ApiToken, Limits};
 use crate::launch::Refusal;
 use crate::machine::Systemd;
 use crate::status::Status;
@@ -147,22 +148,15 @@ async fn listen(
         UnixListener::bind(&path).with_context(|| format!("listen on {}", path.display()))?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o660))
         .with_context(|| format!("set the mode of {}", path.display()))?;
-    let router = http::local(status.clone(), requests.clone());
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(socket, router).await {
-            error!(%error, "the API's socket is lost");
-        }
-    });
+    let token = ApiToken::load(config).context("the API's token")?;
+    let router = http::router(status.clone(), requests.clone());
+    let limits = Limits::default();
+    tokio::spawn(http::unix(socket, router.clone(), limits));
     for address in &config.listen {
         let socket = TcpListener::bind(address)
             .await
             .with_context(|| format!("listen on {address}"))?;
-        let router = http::public(status.clone(), requests.clone());
-        tokio::spawn(async move {
-            if let Err(error) = axum::serve(socket, router).await {
-                error!(%error, "an HTTP listener is lost");
-            }
-        });
+        tokio::spawn(http::tcp(socket, router.clone(), token.clone(), limits));
     }
     Ok(())
 }

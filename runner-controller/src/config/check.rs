@@ -88,6 +88,7 @@ fn read(mut top: Section<'_>) -> Option<Config> {
             address
         })
         .collect();
+    let api_token_file = api_token_file(&mut top, &listen);
     let github = github(top.section("github"));
     let network = network(top.section("network"));
 
@@ -140,6 +141,7 @@ fn read(mut top: Section<'_>) -> Option<Config> {
         layer_dir,
         reconcile,
         listen,
+        api_token_file,
     })
 }
 
@@ -147,6 +149,26 @@ fn directory(section: &mut Section<'_>, key: &'static str, default: &str) -> Pat
     section
         .path(key, &format!("{default:?}"))
         .unwrap_or_else(|| PathBuf::from(default))
+}
+
+/// A token of its own, for the listeners on TCP.
+fn api_token_file(top: &mut Section<'_>, listen: &[SocketAddr]) -> Option<PathBuf> {
+    let file = top.path("api_token_file", "\"/run/agenix/runner-controller-api\"")?;
+    if file.starts_with("/nix/store") {
+        top.wrong(
+            "api_token_file",
+            "everything in /nix/store can be read by everybody on the host",
+            "a path outside it, such as \"/run/agenix/runner-controller-api\"",
+        );
+    }
+    if listen.is_empty() {
+        top.wrong(
+            "api_token_file",
+            "nothing listens on TCP, and the Unix socket asks who it is and takes no token",
+            "listen = [\"127.0.0.1:9817\"] beside it, or leave it out",
+        );
+    }
+    Some(file)
 }
 
 fn github(mut section: Section<'_>) -> Option<GitHub> {

@@ -83,6 +83,9 @@ pub struct Config {
     pub reconcile: Duration,
     /// TCP addresses for `/health`, `/status` and `/metrics`, read-only; none by default.
     pub listen: Vec<std::net::SocketAddr>,
+    /// Holds the token with which these addresses take commands too. The daemon's unit loads it as
+    /// credential `api-token`.
+    pub api_token_file: Option<PathBuf>,
 }
 
 /// The `[github]` table.
@@ -265,6 +268,30 @@ impl Config {
     pub fn place(&self, id: &SlotId) -> Option<Place<'_>> {
         let pool = self.pool(&id.pool)?;
         (id.slot.number() <= pool.max_runners).then(|| Place::new(self, pool, id.slot))
+    }
+
+    /// What is no mistake, and may not be what was meant.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        for address in self.listen.iter().filter(|a| !a.ip().is_loopback()) {
+            let token = match self.api_token_file {
+                Some(_) => ", and the token of api_token_file crosses the network in the clear",
+                None => "",
+            };
+            notes.push(format!(
+                "listen: {address} is not loopback: whoever reaches it reads the status{token}; \
+                 a proxy with TLS in front of 127.0.0.1 does neither"
+            ));
+        }
+        for pool in self.pools.iter().filter(|p| p.egress != Egress::Internet) {
+            notes.push(format!(
+                "pools.{}: with egress = \"{}\" runners reach GitHub only through what allow names",
+                pool.name,
+                pool.egress.as_str()
+            ));
+        }
+        notes
     }
 
     /// Every slot of every pool.

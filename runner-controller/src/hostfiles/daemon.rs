@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::{HostFile, Program, firewall};
 use crate::config::Config;
+use crate::http;
 use crate::launch::DAEMON_USER;
 
 /// File descriptors that systemd keeps for a slot: its socket, its FIFO, a waiting connection, and
@@ -24,6 +25,11 @@ fn service(config: &Config, program: Program<'_>) -> String {
     let run = program.call("run");
     let (firewall, check) = (firewall::UNIT, firewall::CHECK_TIMER);
     let token = config.github.token_file.display();
+    let api_token = config
+        .api_token_file
+        .as_ref()
+        .map(|file| format!("LoadCredential={}:{}\n", http::CREDENTIAL, file.display()))
+        .unwrap_or_default();
     let (slots, api) = (config.slots_dir(), config.api_dir());
     let (slots, api) = (slots.display(), api.display());
     let kept = config.slots().count() * KEPT_PER_SLOT + KEPT_BESIDES;
@@ -58,7 +64,7 @@ WatchdogSec=30s
 FileDescriptorStoreMax={kept}
 FileDescriptorStorePreserve=yes
 LoadCredential=github-token:{token}
-
+{api_token}
 User={DAEMON_USER}
 Group={DAEMON_USER}
 {state}

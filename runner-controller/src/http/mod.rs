@@ -1,16 +1,25 @@
-//! Health, status and metrics over HTTP; and, on the Unix socket alone, what an operator can ask.
+//! Health, status and metrics over HTTP, and what an operator can ask.
 //!
-//! Reads one watch channel. A GET changes nothing; a POST is passed to the controller. Who may
-//! connect to the socket is said by its group and mode; TCP listeners serve GETs only.
+//! Reads one watch channel. A GET changes nothing; a POST is passed to the controller, if who sent it
+//! may. Who may connect to the Unix socket is said by its group and mode, and asked of the kernel
+//! again for each change. TCP listeners only show, unless a token is configured.
 
+mod access;
 pub mod client;
 mod metrics;
+mod serve;
+#[cfg(test)]
+mod sockets;
+
+pub use access::{Access, ApiToken, ApiTokenError, CREDENTIAL, Peer};
+pub use serve::{Limits, tcp, unix};
 
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
+use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
@@ -88,39 +97,24 @@ pub fn health(status: &Status) -> Health {
     }
 }
 
-/// The routes that change nothing, for any listener.
-fn readers() -> Router<Shared> {
+/// All routes. Each request comes with the [`Access`] of its connection.
+pub fn router(status: watch::Receiver<Status>, requests: mpsc::Sender<Request>) -> Router {
+    let command = |command: fn() -> Command| {
+        post(async move |State(shared): State<Shared>| ask(shared, command()).await)
+            .route_layer(from_fn(access::guard))
+    };
     Router::new()
         .route("/health", get(get_health))
         .route("/status", get(get_status))
         .route("/metrics", get(get_metrics))
-}
-
-/// The routes of a TCP listener.
-pub fn public(status: watch::Receiver<Status>, requests: mpsc::Sender<Request>) -> Router {
-    readers().with_state(Shared { status, requests })
-}
-
-/// The routes of the Unix socket.
-pub fn local(status: watch::Receiver<Status>, requests: mpsc::Sender<Request>) -> Router {
-    readers()
-        .route(
-            "/drain",
-            post(|State(shared): State<Shared>| ask(shared, Command::Drain)),
-        )
-        .route(
-            "/undrain",
-            post(|State(shared): State<Shared>| ask(shared, Command::Undrain)),
-        )
-        .route(
-            "/clear",
-            post(|State(shared): State<Shared>| ask(shared, Command::Clear)),
-        )
+        .route("/drain", command(|| Command::Drain))
+        .route("/undrain", command(|| Command::Undrain))
+        .route("/clear", command(|| Command::Clear))
         .with_state(Shared { status, requests })
 }
 
-/// What [`crate::outside`] tries: a request, through both doors. Only a POST on the socket may ask the
-/// controller for something.
+/// What [`crate::outside`] tries: a request, through each door. Only a POST of root on the socket may
+/// ask the controller for something.
 #[cfg(any(test, fuzzing))]
 #[expect(clippy::expect_used, reason = "to panic is how it tells")]
 pub(crate) fn try_request(bytes: &[u8]) {
@@ -133,12 +127,24 @@ pub(crate) fn try_request(bytes: &[u8]) {
         .enable_time()
         .build()
         .expect("a runtime");
-    for (door, may_ask) in [(public as fn(_, _) -> _, false), (local, asks)] {
+    let token = ApiToken::of(b"a token that no input has by chance");
+    let root = Peer {
+        uid: 0,
+        gid: 0,
+        pid: None,
+    };
+    let doors = [
+        (Access::Look, false),
+        (Access::Token(token), false),
+        (Access::Peer(root), asks),
+    ];
+    for (access, may_ask) in doors {
         let (requests, mut asked) = mpsc::channel::<Request>(1);
         let (_show, status) = watch::channel(Status::default());
         let answered = runtime.block_on(async {
-            let answer =
-                door(status, requests).oneshot(request.clone().map(axum::body::Body::from));
+            let mut sent = request.clone().map(axum::body::Body::from);
+            sent.extensions_mut().insert(access);
+            let answer = router(status, requests).oneshot(sent);
             let controller = async {
                 while let Some((command, reply)) = asked.recv().await {
                     assert!(may_ask, "{command:?} was asked for by {request:?}");

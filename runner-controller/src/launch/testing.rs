@@ -28,6 +28,7 @@ pub(crate) fn config() -> Config {
         layer_dir: "/var/lib/runner-controller-layers".into(),
         reconcile: Duration::from_mins(1),
         listen: Vec::new(),
+        api_token_file: None,
     }
 }
 

@@ -326,3 +326,29 @@ fn a_list_that_cannot_be_meant_is_a_mistake() {
         ["pools.ci.egress"]
     );
 }
+
+#[test]
+fn a_token_for_the_api_needs_somebody_who_asks_for_it() {
+    let host = "host = \"runner-01\"";
+    let with = |lines: &str| format!("{host}\n{lines}");
+    let listen = "listen = [\"127.0.0.1:9817\"]";
+    let token = "api_token_file = \"/run/agenix/api\"";
+    assert_eq!(change(host, &with(token)), ["api_token_file"]);
+    let stored = format!("{listen}\napi_token_file = \"/nix/store/x-token\"");
+    assert_eq!(change(host, &with(&stored)), ["api_token_file"]);
+    let notes = |lines: &str| {
+        let text = GOOD.replacen(host, &with(lines), 1);
+        parse(Path::new("config.toml"), &text).unwrap().notes()
+    };
+    assert_eq!(notes(&format!("{listen}\n{token}")), [] as [&str; 0]);
+    let open = notes("listen = [\"0.0.0.0:9817\"]");
+    assert!(
+        open.len() == 1 && !open[0].contains("in the clear"),
+        "{open:?}"
+    );
+    let told = notes(&format!("listen = [\"[::]:9817\"]\n{token}"));
+    assert!(
+        told.len() == 1 && told[0].contains("in the clear"),
+        "{told:?}"
+    );
+}
