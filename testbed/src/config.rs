@@ -37,14 +37,30 @@ pub enum Image {
 }
 
 impl Image {
-    fn render(&self) -> String {
+    fn render(&self, registration: Option<&str>) -> String {
+        let registration = registration
+            .map(|path| format!(r#", registration = "{path}""#))
+            .unwrap_or_default();
         match self {
-            Self::Directory(path) => format!(r#"{{ kind = "directory", path = "{path}" }}"#),
+            Self::Directory(path) => {
+                format!(r#"{{ kind = "directory", path = "{path}"{registration} }}"#)
+            }
             Self::Nixos { system, store } => format!(
-                r#"{{ kind = "nixos", system = "{system}", store = "{store}", runner_root = "/opt/actions-runner" }}"#
+                r#"{{ kind = "nixos", system = "{system}", store = "{store}", runner_root = "/opt/actions-runner"{registration} }}"#
             ),
         }
     }
+}
+
+/// What `nix = true` brings with it.
+#[derive(Debug, Clone)]
+pub struct Nix {
+    /// `image.registration`.
+    pub registration: String,
+    /// The one cache.
+    pub substituter: String,
+    /// Its key.
+    pub public_key: String,
 }
 
 /// One pool.
@@ -74,6 +90,8 @@ pub struct Pool {
     pub egress: &'static str,
     /// Where jobs get besides.
     pub allow: Vec<String>,
+    /// Its Nix, if its jobs have one.
+    pub nix: Option<Nix>,
     /// `[pools.<name>.timeouts]`, as (key, value).
     pub timeouts: Vec<(&'static str, String)>,
 }
@@ -154,6 +172,7 @@ impl Pool {
             memory: "1 GiB".into(),
             egress: "internet",
             allow: Vec::new(),
+            nix: None,
             timeouts: vec![("boot", "60s".into())],
         }
     }
@@ -177,10 +196,21 @@ impl Pool {
             memory,
             egress,
             allow,
+            nix,
             timeouts,
             ..
         } = self;
-        let image = image.render();
+        let image = image.render(nix.as_ref().map(|nix| nix.registration.as_str()));
+        let nix = nix.as_ref().map_or_else(String::new, |nix| {
+            let Nix {
+                substituter,
+                public_key,
+                ..
+            } = nix;
+            format!(
+                "nix = true\nsubstituters = [{substituter:?}]\ntrusted_public_keys = [{public_key:?}]\n"
+            )
+        });
         let labels = self.labels().map(|label| format!("{label:?}")).join(", ");
         let mut text = format!(
             r#"
@@ -194,7 +224,7 @@ max_runners = {max_runners}
 layer = {{ kind = "{layer}", size = "{layer_size}" }}
 egress = "{egress}"
 allow = {allow:?}
-
+{nix}
 [pools.{name}.limits]
 memory = "{memory}"
 tasks = 2048

@@ -8,10 +8,10 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::bed::{self, note, remove_tree, write_whole};
+use crate::bed::{self, Lock, hash, note, remove_tree, write_whole};
 use crate::binaries::{Binaries, CONTROLLER, LISTENER};
 use crate::host::{TestHost, images_dir};
-use crate::rootfs::GUEST;
+use crate::rootfs::{self, GUEST, NIX};
 
 /// The one system of the store.
 const SYSTEM: &str = "0123456789abcdfghijklmnpqrsvwxyz-nixos-system-testhost";
@@ -107,12 +107,21 @@ pub fn store_with(
     host: &TestHost,
     shape: impl FnOnce(&Path, &Path) -> Result<()>,
 ) -> Result<(String, String)> {
+    store_of(host, "store", "debian", shape)
+}
+
+fn store_of(
+    host: &TestHost,
+    name: &str,
+    image: &str,
+    shape: impl FnOnce(&Path, &Path) -> Result<()>,
+) -> Result<(String, String)> {
     let images = images_dir(host.bed());
-    let store = images.join("store");
+    let store = images.join(name);
     remove_tree(&store)?;
     let system = store.join(SYSTEM);
     fs::create_dir_all(&system)?;
-    link_tree(&images.join("debian"), &system.join("userland"))?;
+    link_tree(&images.join(image), &system.join("userland"))?;
     let busybox = system.join("userland/usr/bin/busybox");
     fs::hard_link(&busybox, system.join("busybox"))
         .with_context(|| busybox.display().to_string())?;
@@ -120,7 +129,119 @@ pub fn store_with(
     let init = system.join("init");
     fs::write(&init, store_init())?;
     fs::set_permissions(&init, fs::Permissions::from_mode(0o755))?;
-    Ok((inside(&format!("store/{SYSTEM}")), inside("store")))
+    Ok((inside(&format!("{name}/{SYSTEM}")), inside(name)))
+}
+
+/// An image with Nix in it, and what goes with it.
+#[derive(Debug, Clone)]
+pub struct WithNix {
+    /// Where the image is in the host. Its store has busybox in it and no database.
+    pub image: String,
+    /// The registration, in the image and, under `STORE/…`, in the store.
+    pub registration: &'static str,
+    /// A store with a system made from the image, as [`store`] returns it.
+    pub system: (String, String),
+    /// The registration in that store.
+    pub store_registration: String,
+    /// The key that `good` is signed with.
+    pub public_key: String,
+}
+
+/// A binary cache's files, in the host: two paths, named by the files `good` and `forged`, of which the
+/// second is signed by somebody else.
+pub const NIX_CACHE: &str = "/var/lib/runner-images/nix-cache";
+
+/// As NixOS's own installation images name it.
+const REGISTRATION: &str = "/nix-path-registration";
+/// The store path of the registration in the store.
+const CLOSURE_INFO: &str = "123456789abcdfghijklmnpqrsvwxyz0-closure-info";
+
+/// Makes the image for pools with `nix = true`, if a program that shapes it has changed.
+pub fn with_nix(host: &TestHost) -> Result<WithNix> {
+    {
+        let _building = host.bed().lock(Lock::Build)?;
+        rootfs::build(host.bed(), &[&NIX])?;
+    }
+    let images = images_dir(host.bed());
+    let stamp = images.join("nix.stamp");
+    let base = fs::read_to_string(images.join("debian.stamp")).context("no image to begin with")?;
+    let wanted = format!("{} {} {base}", NIX.id(), hash(FILL_STORE.as_bytes()));
+    let image = images.join("nix");
+    if !fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
+        note("preparing the image with Nix");
+        remove_tree(&image)?;
+        bed::run(
+            Command::new("cp")
+                .args(["--archive", "--reflink=auto"])
+                .arg(NIX.path(host.bed()))
+                .arg(&image),
+        )?;
+        host.run(&[CONTROLLER, "prepare-image", "--nix", &inside("nix")])?;
+        install_listener(&images.join("debian").join(LISTENER_PATH), &image)?;
+        fs::create_dir_all(image.join("etc/nix"))?;
+        // No cache but the pool's: the public one does not answer here, which takes its time.
+        let conf = "substituters =\nexperimental-features = nix-command\n";
+        fs::write(image.join("etc/nix/nix.conf"), conf)?;
+        fill_store(host, &inside("nix"))?;
+        let cache = images.join("nix-cache");
+        remove_tree(&cache)?;
+        fs::rename(image.join("cache"), &cache)?;
+        write_whole(&stamp, wanted.as_bytes())?;
+    }
+    let system = store_of(host, "nix-store", "nix", |_, _| Ok(()))?;
+    let store = images.join("nix-store");
+    for entry in fs::read_dir(image.join("nix/store"))? {
+        let entry = entry?;
+        link_tree(&entry.path(), &store.join(entry.file_name()))?;
+    }
+    fs::create_dir(store.join(CLOSURE_INFO))?;
+    fs::copy(
+        image.join(REGISTRATION.trim_start_matches('/')),
+        store.join(CLOSURE_INFO).join("registration"),
+    )?;
+    let public_key = fs::read_to_string(images.join("nix-cache/public"))?;
+    Ok(WithNix {
+        image: inside("nix"),
+        registration: REGISTRATION,
+        store_registration: format!("{}/{CLOSURE_INFO}/registration", system.1),
+        system,
+        public_key: public_key.trim().to_owned(),
+    })
+}
+
+/// Fills the image's store with the image's own Nix: a store path that builds can use, its
+/// registration, and a cache of two built paths, one of which is signed with another key.
+const FILL_STORE: &str = r#"
+set -eu
+export PATH=/usr/bin:/bin HOME=/root
+mkdir -p /work/testbed-busybox/bin /cache
+cp /usr/bin/busybox /work/testbed-busybox/bin/
+shell=$(nix-store --add /work/testbed-busybox)
+nix-store --dump-db >/nix-path-registration
+nix-store --generate-binary-cache-key testbed-1 /work/good.secret /cache/public
+nix-store --generate-binary-cache-key testbed-1 /work/forged.secret /work/forged.public
+for name in good forged; do
+    path=$(nix-build --no-out-link --option sandbox false --expr "
+        derivation { name = \"$name\"; system = builtins.currentSystem;
+            builder = \"\${builtins.storePath $shell}/bin/busybox\";
+            args = [ \"sh\" \"-c\" \"echo $name from the cache >\$out\" ]; }")
+    nix store sign --key-file /work/$name.secret $path
+    nix copy --to file:///cache $path
+    echo $path >/cache/$name
+    nix-store --delete $path
+done
+rm -rf /nix/store/*.drv /nix/store/.links /nix/var /work /root/.cache /root/.local
+"#;
+
+fn fill_store(host: &TestHost, image: &str) -> Result<()> {
+    let enter = format!(
+        "mount --rbind /dev {image}/dev; mount -t proc proc {image}/proc; exec chroot {image} sh -c \"$1\""
+    );
+    host.run(&[
+        "unshare", "--mount", "--pid", "--fork", "sh", "-euc", &enter, "sh", FILL_STORE,
+    ])
+    .map(drop)
+    .context("fill the image's store")
 }
 
 /// What a NixOS closure's `init` does, in short: makes the rest of the root, then becomes systemd.
@@ -137,6 +258,7 @@ fn store_init() -> String {
          for path in $system/etc/* $system/etc/.[!.]*; do\n\
          [ -e /etc/${{path##*/}} ] || [ ! -e $path ] || cp -a $path /etc/\n\
          done\n\
+         [ ! -e $system/etc/nix/nix.conf ] || {{ mkdir -p /etc/nix; cp -a $system/etc/nix/nix.conf /etc/nix/; }}\n\
          mkdir -p /home /opt/actions-runner /var/log /var/tmp /var/cache /run\n\
          chmod 1777 /var/tmp\n\
          cp -a $system/home/runner /home/\n\

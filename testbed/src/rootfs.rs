@@ -140,6 +140,29 @@ pub const TOOLS: Recipe = Recipe {
     excluded: DOCUMENTATION,
 };
 
+/// What an image for jobs with Nix is made from; built when somebody asks for it.
+pub const NIX: Recipe = Recipe {
+    name: "nix",
+    suite: SUITE,
+    packages: &[
+        "systemd",
+        "systemd-sysv",
+        "dbus",
+        "bash",
+        "busybox-static",
+        "coreutils",
+        "iproute2",
+        "netcat-openbsd",
+        "procps",
+        "nix-bin",
+    ],
+    sources: &[],
+    masks: &[],
+    files: &[],
+    links: &[],
+    excluded: DOCUMENTATION,
+};
+
 impl Recipe {
     /// Where it is, built or not.
     #[must_use]
@@ -255,7 +278,7 @@ pub fn build(bed: &Bed, recipes: &[&Recipe]) -> Result<bool> {
     // Whatever else is here was interrupted, or is of a description that nobody asks for now.
     for entry in fs::read_dir(&parent)? {
         let path = entry?.path();
-        if [&HOST, &GUEST, &TOOLS]
+        if [&HOST, &GUEST, &NIX, &TOOLS]
             .iter()
             .all(|known| path != known.path(bed))
         {

@@ -19,6 +19,7 @@ mod isolation;
 mod layers;
 mod life;
 mod limits;
+mod nix;
 mod nixos;
 mod operator;
 mod permissions;
@@ -75,6 +76,7 @@ pub fn all() -> impl Iterator<Item = &'static Claim> {
         nixos::CLAIMS,
         layers::CLAIMS,
         secrets::CLAIMS,
+        nix::CLAIMS,
         flood::CLAIMS,
         egress::CLAIMS,
         power::CLAIMS,

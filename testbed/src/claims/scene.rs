@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::common::SOON;
-use super::{flood, layers, troubles};
+use super::{flood, layers, nix, troubles};
 use crate::config::{Config, Pool};
 use crate::lab::{Lab, TOKEN};
 
@@ -20,6 +20,8 @@ pub enum Scene {
     Troubled,
     /// Pools of every kind of image and layer, in an organisation.
     Layers,
+    /// Pools whose jobs have Nix, and one whose jobs have not.
+    Nix,
     /// Four slots for many quick jobs.
     Four,
 }
@@ -50,7 +52,7 @@ impl Scene {
     fn await_ready(self, lab: &Lab) -> Result<()> {
         match self {
             Self::Empty => Ok(()),
-            Self::Small | Self::Layers => lab.await_settled(SOON).map(drop),
+            Self::Small | Self::Layers | Self::Nix => lab.await_settled(SOON).map(drop),
             Self::Four => flood::await_ready(lab),
             Self::Troubled => troubles::await_ready(lab),
         }
@@ -63,6 +65,7 @@ impl Scene {
             Self::Small => Some(small(url)),
             Self::Troubled => Some(troubles::config(lab)?),
             Self::Layers => Some(layers::config(lab)?),
+            Self::Nix => Some(nix::config(lab)?),
             Self::Four => Some(small(url).with("ci", |pool| {
                 pool.min_idle = 3;
                 pool.min_spare = 1;
