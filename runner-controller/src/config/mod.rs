@@ -164,6 +164,10 @@ pub struct Pool {
     pub layer: Layer,
     /// What they may use.
     pub limits: Limits,
+    /// What all its runners together may use.
+    pub total: Total,
+    /// Jobs may run docker, in their own container.
+    pub docker: bool,
     /// How long things may take.
     pub timeouts: Timeouts,
     /// Where jobs check out, absolute in the container.
@@ -237,6 +241,17 @@ pub struct Limits {
     pub io_weight: u16,
     /// `LimitNOFILE`.
     pub open_files: u32,
+}
+
+/// What all runners of a pool together may use; rendered into the pool's slice. No cap where absent.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Total {
+    /// `MemoryMax`, swap excluded.
+    pub memory: Option<ByteSize>,
+    /// `CPUQuota`, in cores.
+    pub cpu: Option<Cpu>,
+    /// `TasksMax`.
+    pub tasks: Option<u32>,
 }
 
 /// How long things may take.
@@ -343,7 +358,7 @@ impl Pool {
     #[must_use]
     pub fn generation(&self) -> String {
         let facts = serde_json::json!({
-            "image": self.image, "layer": self.layer, "limits": self.limits,
+            "image": self.image, "layer": self.layer, "limits": self.limits, "docker": self.docker,
             "labels": self.labels, "group": self.runner_group, "work_folder": self.work_folder,
             // What a container finds in its resolv.conf. The rules themselves are loaded for all.
             "dns": self.egress.has_dns(),
@@ -363,6 +378,21 @@ impl Pool {
     pub fn longest_life(&self) -> Duration {
         let t = &self.timeouts;
         t.boot + t.spare_age + t.registration + t.idle_age + t.job + t.stop
+    }
+}
+
+impl Limits {
+    /// What of its memory a container's job may use. The rest is the listener's and systemd's, which
+    /// live while a job is killed for want of memory: GitHub's listener takes about 100 MB.
+    #[must_use]
+    pub fn job_memory(&self) -> ByteSize {
+        ByteSize(self.memory.0 - (self.memory.0 / 8).min(128 << 20))
+    }
+
+    /// What of its tasks: a listener that cannot start a thread does not renew its job's lock.
+    #[must_use]
+    pub fn job_tasks(&self) -> u32 {
+        self.tasks - (self.tasks / 4).min(128)
     }
 }
 

@@ -15,7 +15,10 @@ pub(super) fn files(config: &Config) -> Vec<HostFile> {
         HostFile::new("/etc/tmpfiles.d/runner-controller.conf", tmpfiles(config)),
         HostFile::new("/etc/sysusers.d/runner-controller.conf", sysusers(config)),
         HostFile::new("/etc/sysctl.d/60-runner-controller.conf", sysctl()),
-        HostFile::new("/etc/modules-load.d/runner-controller.conf", modules()),
+        HostFile::new(
+            "/etc/modules-load.d/runner-controller.conf",
+            modules(config),
+        ),
     ]
 }
 
@@ -113,8 +116,9 @@ net.ipv4.ip_forward = 1
     .into()
 }
 
-fn modules() -> String {
-    "\
+fn modules(config: &Config) -> String {
+    let mut text = String::from(
+        "\
 # A unit that starts a container does not load modules by the way, and a container cannot at all.
 loop
 nf_nat
@@ -123,6 +127,21 @@ nft_fib_inet
 nft_masq
 overlay
 veth
-"
-    .into()
+",
+    );
+    if config.pools.iter().any(|pool| pool.docker) {
+        text += "\
+# For docker in containers: its bridge, and the rules that it makes with iptables.
+br_netfilter
+bridge
+nf_conntrack
+nft_compat
+xt_MASQUERADE
+xt_addrtype
+xt_conntrack
+xt_nat
+xt_tcpudp
+";
+    }
+    text
 }

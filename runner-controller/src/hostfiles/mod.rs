@@ -181,7 +181,7 @@ fn span(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{ByteSize, Layer};
+    use crate::config::{ByteSize, Cpu, Layer, Total};
     use crate::launch::testing;
 
     /// Written anew with `RECORD=1 cargo test`, to be read in the diff.
@@ -194,6 +194,12 @@ mod tests {
         second.limits.cpu = None;
         second.layer = Layer::Disk {
             size: ByteSize(20 << 30),
+        };
+        second.docker = true;
+        second.total = Total {
+            memory: Some(ByteSize(48 << 30)),
+            cpu: Some(Cpu { millicores: 8000 }),
+            tasks: Some(32_768),
         };
         config.pools.push(second);
         render(

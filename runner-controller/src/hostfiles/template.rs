@@ -1,9 +1,10 @@
 //! The unit of a runner: one template per pool, started with a slot's number, and the slices.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::{HostFile, Program, firewall, span};
-use crate::config::{Config, Layer, Pool};
+use crate::config::{Config, Layer, Pool, Total};
 
 /// The daemon's own boot timeout comes first, and says why; systemd's is a net under it.
 const BOOT_MARGIN: Duration = Duration::from_secs(15);
@@ -11,13 +12,13 @@ const BOOT_MARGIN: Duration = Duration::from_secs(15);
 pub(super) fn files(config: &Config, program: Program<'_>) -> Vec<HostFile> {
     let mut files = vec![HostFile::unit(
         "runners.slice",
-        slice("All CI runners of this host"),
+        slice("All CI runners of this host", &Total::default()),
     )];
     for pool in &config.pools {
         let name = &pool.name;
         files.push(HostFile::unit(
             &format!("runners-{name}.slice"),
-            slice(&format!("CI runners of pool {name}")),
+            slice(&format!("CI runners of pool {name}"), &pool.total),
         ));
         files.push(HostFile::unit(
             &format!("runner-{name}@.service"),
@@ -27,8 +28,8 @@ pub(super) fn files(config: &Config, program: Program<'_>) -> Vec<HostFile> {
     files
 }
 
-fn slice(description: &str) -> String {
-    format!(
+fn slice(description: &str, total: &Total) -> String {
+    let mut text = format!(
         "\
 [Unit]
 Description={description}
@@ -39,7 +40,19 @@ MemoryAccounting=yes
 TasksAccounting=yes
 IOAccounting=yes
 "
-    )
+    );
+    let Total { memory, cpu, tasks } = total;
+    // Writing to a String cannot fail.
+    if let Some(memory) = memory {
+        let _ = write!(text, "MemoryMax={}\nMemorySwapMax=0\n", memory.0);
+    }
+    if let Some(cpu) = cpu {
+        let _ = writeln!(text, "CPUQuota={}", cpu.quota());
+    }
+    if let Some(tasks) = tasks {
+        let _ = writeln!(text, "TasksMax={tasks}");
+    }
+    text
 }
 
 fn template(pool: &Pool, program: Program<'_>) -> String {

@@ -5,6 +5,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use nix::net::if_::if_nametoindex;
@@ -51,11 +52,13 @@ pub fn connect(place: Place<'_>) -> Result<(), LaunchError> {
     .or_refuse(Refusal::Network, || {
         format!("address {} as {host}/{PREFIX}", place.veth())
     })?;
+    let ids = place.uid_first()..=place.uid_first() + (Place::UIDS - 1);
     // A thread of its own enters the container's namespace and ends there: nothing else of ours,
     // no later file or socket, can be there by mistake.
     in_thread(move || {
         setns(netns, CloneFlags::CLONE_NEWNET)?;
         ipv6_off(GUEST_LINK);
+        ping_for(ids);
         run(address(GUEST_LINK, guest, Some(host)))
     })
     .or_refuse(Refusal::Network, || {
@@ -154,6 +157,15 @@ fn ipv6_off(link: &str) {
     // A kernel without IPv6 has no such file, and needs none.
     if Path::new(&setting).exists() && fs::write(&setting, "1").is_err() {
         eprintln!("cannot write {setting}; the link keeps its IPv6 noise, which is dropped");
+    }
+}
+
+/// Lets every group of the container ping, by ICMP sockets (`ping_group_range`, ip-sysctl): not even
+/// its root may open raw ones, and what the network namespace has is only the host's to change.
+fn ping_for(groups: RangeInclusive<u32>) {
+    let setting = "/proc/sys/net/ipv4/ping_group_range";
+    if fs::write(setting, format!("{} {}", groups.start(), groups.end())).is_err() {
+        eprintln!("cannot write {setting}; nobody in the container can ping");
     }
 }
 

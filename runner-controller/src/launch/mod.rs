@@ -9,6 +9,7 @@
 //! who owns the daemon owns no more of root than "start slot 3". Mounts are made in a mount
 //! namespace of the launcher's own, so they are gone with its last process, however that one ended.
 
+mod capabilities;
 mod error;
 mod firewall;
 mod gc_root;

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use super::capabilities;
 use super::guest_files::hostname;
 use super::root::Tree;
 use super::store::{STORE, Store};
@@ -10,6 +11,9 @@ use crate::config::{Image, Place};
 
 /// Where the slot's sockets are in the container.
 const SOCKETS: &str = "/run/runner";
+
+/// Where docker keeps images and containers.
+const DOCKER_STORAGE: &str = "/var/lib/docker";
 
 /// Said to nspawn by environment, because it has no options for these.
 pub(super) const ENVIRONMENT: [(&str, &str); 3] = [
@@ -41,8 +45,16 @@ pub(super) fn arguments(place: Place<'_>, tree: &Tree) -> Vec<OsString> {
     let (uid, ids) = (place.uid_first(), Place::UIDS);
     list.option("--private-users", format!("{uid}:{ids}"));
     list.option("--private-users-ownership", "off");
+    let capabilities = capabilities::sets(place.pool.docker);
+    list.option("--capability", capabilities.kept);
+    list.option("--drop-capability", capabilities.dropped);
+    if place.pool.docker {
+        // runc gives each container a session keyring. Everything else stays as nspawn filters it.
+        list.option("--system-call-filter", "add_key keyctl");
+    }
     // nspawn resets limits to the kernel's own, whatever the unit has.
-    let files = place.pool.limits.open_files;
+    let limits = &place.pool.limits;
+    let files = limits.open_files;
     list.option(
         "--rlimit",
         format!("RLIMIT_NOFILE={}:{files}", files.min(1024)),
@@ -57,10 +69,23 @@ pub(super) fn arguments(place: Place<'_>, tree: &Tree) -> Vec<OsString> {
     // host's, as it would with "pipe".
     list.option("--console", "read-only");
 
+    // nspawn's own has a tenth of the host's memory. As on a machine with this runner's: half of it.
+    let shared = limits.memory.0 / 2;
+    list.option(
+        "--tmpfs",
+        format!(
+            "/dev/shm:mode=1777,nosuid,nodev,size={shared},nr_inodes={}",
+            (shared / 4096).max(1024)
+        ),
+    );
+
     // Read-only still lets it connect and write to what is in there, and make nothing new.
     list.bind("--bind-ro", &tree.sockets, SOCKETS);
     if let Some(own) = &tree.runner_root {
         list.bind("--bind", own, place.pool.image.runner_root());
+    }
+    if let Some(docker) = &tree.docker {
+        list.bind("--bind", docker, DOCKER_STORAGE);
     }
     match &tree.store {
         None => {}
@@ -79,6 +104,14 @@ pub(super) fn arguments(place: Place<'_>, tree: &Tree) -> Vec<OsString> {
     }
     for argument in INIT_ARGUMENTS {
         list.flag(argument);
+    }
+    // For guest/start: the container does not see the limits that are above it.
+    let bounds = [
+        ("MEMORY", limits.job_memory().0),
+        ("TASKS", limits.job_tasks().into()),
+    ];
+    for (what, bound) in bounds {
+        list.flag(format!("systemd.setenv=RUNNER_JOB_{what}_MAX={bound}"));
     }
     list.0
 }
@@ -132,6 +165,7 @@ mod tests {
             sockets: "/run/rc/mnt/sockets".into(),
             runner_root: None,
             store: None,
+            docker: None,
         }
     }
 
@@ -146,6 +180,9 @@ mod tests {
     #[test]
     fn a_directory_image_boots_with_its_slots_names_and_numbers() {
         let got = lines(&testing::config(), "ci-3", &tree());
+        let capabilities = capabilities::sets(false);
+        let kept = format!("--capability={}", capabilities.kept);
+        let dropped = format!("--drop-capability={}", capabilities.dropped);
         let wanted = [
             "--quiet",
             "--settings=no",
@@ -156,16 +193,21 @@ mod tests {
             "--notify-ready=yes",
             "--private-users=537001984:65536",
             "--private-users-ownership=off",
+            &kept,
+            &dropped,
             "--rlimit=RLIMIT_NOFILE=1024:65536",
             "--network-veth-extra=rc-ci-3:host0",
             "--resolv-conf=off",
             "--timezone=off",
             "--link-journal=no",
             "--console=read-only",
+            "--tmpfs=/dev/shm:mode=1777,nosuid,nodev,size=3221225472,nr_inodes=786432",
             "--bind-ro=/run/rc/mnt/sockets:/run/runner",
             "--boot",
             "systemd.show_status=no",
             "systemd.log_level=notice",
+            "systemd.setenv=RUNNER_JOB_MEMORY_MAX=6308233216",
+            "systemd.setenv=RUNNER_JOB_TASKS_MAX=3968",
         ];
         assert_eq!(got, wanted);
     }
@@ -217,6 +259,23 @@ mod tests {
         };
         let got = lines(&config, "ci-1", &tree);
         assert!(got.contains(&"--bind=/run/rc/mnt/runner:/opt/actions-runner".to_owned()));
+    }
+
+    #[test]
+    fn a_pool_with_docker_opens_two_calls_and_gives_it_storage() {
+        let mut config = testing::config();
+        config.pools[0].docker = true;
+        let tree = Tree {
+            docker: Some("/run/rc/mnt/layer/docker".into()),
+            ..tree()
+        };
+        let with = lines(&config, "ci-1", &tree);
+        assert!(with.contains(&"--bind=/run/rc/mnt/layer/docker:/var/lib/docker".to_owned()));
+        assert!(with.contains(&"--system-call-filter=add_key keyctl".to_owned()));
+        let without = lines(&testing::config(), "ci-1", &self::tree());
+        let more = with.iter().filter(|argument| !without.contains(argument));
+        // Those two, and the two sets of capabilities.
+        assert_eq!(more.count(), 4);
     }
 
     #[test]

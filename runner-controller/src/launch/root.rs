@@ -42,6 +42,8 @@ pub(super) struct Tree {
     pub(super) runner_root: Option<PathBuf>,
     /// The store, for a `nixos` image.
     pub(super) store: Option<Store>,
+    /// Docker's storage, where the pool has docker: no overlay, as docker's own would not mount on one.
+    pub(super) docker: Option<PathBuf>,
 }
 
 /// Mounts it all.
@@ -70,6 +72,7 @@ pub(super) fn build(place: Place<'_>) -> Result<Tree, LaunchError> {
                 sockets,
                 runner_root,
                 store: None,
+                docker: docker_storage(place, &layer)?,
             })
         }
         Image::Nixos { system, store, .. } => {
@@ -93,6 +96,7 @@ pub(super) fn build(place: Place<'_>) -> Result<Tree, LaunchError> {
                 sockets,
                 runner_root,
                 store: Some(store),
+                docker: docker_storage(place, &layer)?,
             })
         }
     }
@@ -301,6 +305,22 @@ fn runner_tmpfs(stage: &Stage, uid: u32) -> Result<PathBuf, LaunchError> {
     chown(&root, Some(uid), Some(uid))
         .or_refuse(Refusal::Layer, || "make the runner's own layer".into())?;
     Ok(root)
+}
+
+/// A directory of the layer itself, so that what docker stores counts into the layer's hard size.
+fn docker_storage(place: Place<'_>, layer: &Path) -> Result<Option<PathBuf>, LaunchError> {
+    if !place.pool.docker {
+        return Ok(None);
+    }
+    let storage = layer.join("docker");
+    let uid = place.uid_first();
+    fs::create_dir(&storage)
+        .and_then(|()| fs::set_permissions(&storage, fs::Permissions::from_mode(0o710)))
+        .and_then(|()| chown(&storage, Some(uid), Some(uid)))
+        .or_refuse(Refusal::Layer, || {
+            "make docker's storage in the layer".into()
+        })?;
+    Ok(Some(storage))
 }
 
 /// Brings the store to the stage. nspawn maps the ids of a bind itself; only the lower layer of an

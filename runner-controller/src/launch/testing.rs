@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::config::{
     ByteSize, Config, Cpu, Egress, GitHub, Image, Layer, Limits, Network, Pool, Scope, Timeouts,
+    Total,
 };
 
 /// One pool `ci` of four slots.
@@ -64,6 +65,8 @@ pub(crate) fn pool(name: &str, offset: u32) -> Pool {
             job: Duration::from_hours(6),
             stop: Duration::from_secs(100),
         },
+        docker: false,
+        total: Total::default(),
         work_folder: "/home/runner/work".into(),
         egress: Egress::Internet,
         allow: Vec::new(),

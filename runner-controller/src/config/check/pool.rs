@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::super::section::Section;
-use super::super::{ByteSize, Cpu, Image, Layer, Limits, Pool, Scope, Timeouts};
+use super::super::{ByteSize, Cpu, Image, Layer, Limits, Pool, Scope, Timeouts, Total};
 use super::egress::egress;
 use super::{DAY, HOUR, MINUTE, SECOND, directory};
 use crate::pool::{PoolName, Slot};
@@ -74,6 +74,8 @@ pub(super) fn pool(
     let nix = nix::nix(&mut section, wants_nix, registration);
     let layer = layer(section.section("layer"));
     let limits = limits(section.section("limits"));
+    let total = total(section.section("total"), &limits);
+    let docker = section.flag("docker").unwrap_or(false);
     let timeouts = timeouts(section.section("timeouts"), reconcile);
     let work_folder = section
         .path("work_folder", "\"/home/runner/work\"")
@@ -94,6 +96,8 @@ pub(super) fn pool(
         image: image?,
         layer,
         limits,
+        total,
+        docker,
         timeouts,
         work_folder,
         egress,
@@ -247,6 +251,39 @@ fn limits(mut section: Section<'_>) -> Limits {
     };
     section.finish();
     limits
+}
+
+/// A cap that a single runner could not use up to its own limit would be a mistake in one of them.
+fn total(mut section: Section<'_>, limits: &Limits) -> Total {
+    let total = Total {
+        memory: section.parsed("memory", "\"24 GiB\""),
+        cpu: section
+            .millicores("cpu")
+            .map(|millicores| Cpu { millicores }),
+        tasks: section.number("tasks", 64..=4_194_304),
+    };
+    let check = |key, fits: bool, one: String| {
+        if !fits {
+            section.wrong(
+                key,
+                format!("one runner may use {one} (limits.{key}), and all together less"),
+                format!("{key} = {one} or more, or a lower limits.{key}"),
+            );
+        }
+    };
+    if let Some(memory) = total.memory {
+        let one = format!("\"{}\"", limits.memory);
+        check("memory", memory >= limits.memory, one);
+    }
+    if let (Some(all), Some(one)) = (total.cpu, limits.cpu) {
+        let cores = f64::from(one.millicores) / 1000.0;
+        check("cpu", all.millicores >= one.millicores, cores.to_string());
+    }
+    if let Some(tasks) = total.tasks {
+        check("tasks", tasks >= limits.tasks, limits.tasks.to_string());
+    }
+    section.finish();
+    total
 }
 
 fn timeouts(mut section: Section<'_>, reconcile: Duration) -> Timeouts {

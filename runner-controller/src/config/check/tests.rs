@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::{ByteSize, Egress};
+use crate::config::{ByteSize, Egress, Limits};
 
 const GOOD: &str = r#"
 host = "runner-01"
@@ -53,6 +53,47 @@ fn a_good_file_is_read_with_its_defaults() {
     assert_eq!(place.guest_address().to_string(), "10.200.0.22");
     assert_eq!(place.uid_first(), 0x1000_0000 + 5 * 65_536);
     assert!(config.place(&"big-3".parse().unwrap()).is_none());
+}
+
+#[test]
+fn a_job_has_a_little_less_than_its_container() {
+    let limits = |memory, tasks| Limits {
+        memory: ByteSize(memory),
+        cpu: None,
+        tasks,
+        io_weight: 100,
+        open_files: 1024,
+    };
+    let small = limits(64 << 20, 64);
+    assert_eq!(small.job_memory(), ByteSize(56 << 20));
+    assert_eq!(small.job_tasks(), 48);
+    let large = limits(8 << 30, 4096);
+    assert_eq!(large.job_memory(), ByteSize((8 << 30) - (128 << 20)));
+    assert_eq!(large.job_tasks(), 3968);
+}
+
+#[test]
+fn a_total_that_one_runner_could_not_use_up_is_a_mistake() {
+    let limits = "limits = { memory = \"6 GiB\", cpu = 1.5 }";
+    let with = |total: &str| format!("{limits}\ntotal = {total}");
+    let good = GOOD.replacen(
+        limits,
+        &with(r#"{ memory = "6 GiB", cpu = 1.5, tasks = 4096 }"#),
+        1,
+    );
+    let config = parse(Path::new("config.toml"), &good).unwrap();
+    assert_eq!(config.pools[0].total.memory, Some(ByteSize(6 << 30)));
+    assert_eq!(
+        change(
+            limits,
+            &with(r#"{ memory = "5 GiB", cpu = 1, tasks = 4095 }"#)
+        ),
+        [
+            "pools.big.total.memory",
+            "pools.big.total.cpu",
+            "pools.big.total.tasks"
+        ]
+    );
 }
 
 #[test]
