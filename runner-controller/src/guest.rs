@@ -24,6 +24,7 @@ const UNIT: &str = "github-runner.service";
 const UNIT_TEXT: &str = include_str!("../guest/github-runner.service");
 const START: &str = include_str!("../guest/start");
 const JOB_STARTED: &str = include_str!("../guest/job-started.sh");
+const LOCKS: &str = include_str!("../guest/run-lock.conf");
 const JOURNALD: &str = include_str!("../guest/journald.conf");
 const MASKED: &str = include_str!("../guest/masked");
 const SUDOERS: &str = "runner ALL=(ALL) NOPASSWD:ALL\n";
@@ -166,6 +167,12 @@ fn install(tree: &Tree, options: Options) -> Result<Vec<String>, PrepareError> {
         JOURNALD,
     )
     .map_err(step("bound the journal"))?;
+    tree.file(
+        "etc/systemd/system/run-lock.mount.d/50-runner.conf",
+        0o644,
+        LOCKS,
+    )
+    .map_err(step("bound the locks"))?;
     let mut masked = 0;
     for unit in masked_units() {
         tree.link(&format!("etc/systemd/system/{unit}"), "/dev/null")

@@ -37,6 +37,23 @@ pub(super) fn in_container(lab: &Lab, machine: &str, command: &[&str]) -> Result
     lab.host().run(&argv)
 }
 
+/// Runs a command in a container as a service of its own systemd: root with no more than the
+/// container has. [`in_container`] comes in with all of the host's capabilities and no filter.
+pub(super) fn as_its_root(lab: &Lab, machine: &str, script: &str) -> Result<String> {
+    let machine = format!("--machine={machine}");
+    let run = [
+        "systemd-run",
+        &machine,
+        "--quiet",
+        "--collect",
+        "--pipe",
+        "--wait",
+    ];
+    let mut argv = run.to_vec();
+    argv.extend(["--service-type=exec", "sh", "-c", script]);
+    lab.host().run(&argv)
+}
+
 /// Process 1 of a container, by its number in the host.
 pub(crate) fn leader(lab: &Lab, machine: &str) -> Result<String> {
     let leader = lab.host().run(&[

@@ -6,12 +6,20 @@ use serde_json::Value;
 
 use super::Claim;
 use super::claims;
-use super::common::{SOON, ensure_says, in_container, run};
+use super::common::{
+    SOON, as_its_root, ensure_says, finish_held, in_container, run, spare, start_held,
+};
 use crate::bed::note;
 use crate::lab::{Lab, RUN_DIR};
+use crate::net::GITHUB;
 
 pub(super) const CLAIMS: &[Claim] = claims![Small:
     limits_are_properties_of_the_unit,
+    root_in_a_container_has_the_listed_capabilities_and_no_other,
+    a_job_pings_finds_leaks_and_gets_no_keyring,
+    the_listener_and_the_job_are_in_groups_of_their_own,
+    open_files_are_as_configured,
+    whatever_a_job_can_write_to_is_bounded_in_bytes_and_files,
     the_record_of_an_end_has_what_the_kernel_counts,
 ];
 
@@ -34,6 +42,192 @@ fn limits_are_properties_of_the_unit(lab: &mut Lab) -> Result<()> {
         // Neither a filter nor a lock of the unit's reaches the job: compilers and sanitizers run.
         let inside = in_container(lab, &runner.machine, &["cat", "/proc/1/status"])?;
         ensure_says(&inside, &["NoNewPrivs:\t0"])?;
+    }
+    Ok(())
+}
+
+// Bits of capabilities(7): CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP,
+// NET_BIND_SERVICE, SYS_CHROOT, SYS_PTRACE, SYS_ADMIN, SETFCAP.
+const KEPT: [u32; 13] = [0, 1, 3, 4, 5, 6, 7, 8, 10, 18, 19, 21, 31];
+
+fn root_in_a_container_has_the_listed_capabilities_and_no_other(lab: &mut Lab) -> Result<()> {
+    let spare = spare(&lab.await_settled(SOON)?)?;
+    let status = as_its_root(lab, &spare.machine, "cat /proc/self/status")?;
+    let mask = KEPT.iter().fold(0_u64, |mask, bit| mask | 1 << bit);
+    for set in ["CapPrm", "CapEff", "CapBnd"] {
+        ensure_says(&status, &[&format!("{set}:\t{mask:016x}")])?;
+    }
+    // nspawn's own filter.
+    ensure_says(&status, &["Seccomp:\t2"])?;
+    // What they are for still works, and what the others are for does not.
+    let said = as_its_root(
+        lab,
+        &spare.machine,
+        "set +e; systemctl is-system-running\n\
+         mkdir /tmp/m && mount -t tmpfs none /tmp/m && echo mounted\n\
+         touch /tmp/m/file && chown runner /tmp/m/file && stat -c 'owned by %U' /tmp/m/file\n\
+         chroot / setpriv --reuid=runner --regid=runner --init-groups id -un\n\
+         ip link set lo mtu 1400 2>&1; ip link add d0 type dummy 2>&1\n\
+         mknod /tmp/m/null c 1 3 2>&1; ping -c 1 -W 1 127.0.0.1 | tail -n 2",
+    )?;
+    ensure_says(
+        &said,
+        &[
+            "running",
+            "mounted",
+            "owned by runner",
+            "\nrunner\n",
+            "1 received",
+        ],
+    )?;
+    ensure!(said.matches("ot permitted").count() == 3, "{said}");
+    Ok(())
+}
+
+/// The number of keyctl(2) is the kernel's for each machine; the compiler knows it.
+const KEYRING: &str = "#include <errno.h>\n#include <stdio.h>\n#include <string.h>\n#include <sys/syscall.h>\n\
+    #include <unistd.h>\n\
+    int main() { long key = syscall(SYS_keyctl, 1 /* JOIN_SESSION_KEYRING */, 0); \
+    printf(\"keyring: %s\\n\", key < 0 ? strerror(errno) : \"mine\"); }";
+
+const LEAK: &str =
+    "#include <stdlib.h>\nint main() { volatile char *p = malloc(42); p = 0; return 0; }";
+
+/// A job that makes and runs a program that asks for a session keyring.
+pub(super) fn keyring_job() -> String {
+    format!("cat >keyring.c <<'END'\n{KEYRING}\nEND\ngcc -o keyring keyring.c\n./keyring\n")
+}
+
+fn a_job_pings_finds_leaks_and_gets_no_keyring(lab: &mut Lab) -> Result<()> {
+    let job = format!(
+        "ping -c 1 -W 2 {GITHUB} | tail -n 2\n{}\
+         cat >leak.c <<'END'\n{LEAK}\nEND\n\
+         gcc -fsanitize=address -o leak leak.c\n\
+         ! ./leak 2>leaks; grep SUMMARY leaks || cat leaks",
+        keyring_job()
+    );
+    // LeakSanitizer stops its own process by ptrace(2) to look through it.
+    ensure_says(
+        &run(lab, &job)?,
+        &[
+            "1 received",
+            "keyring: Operation not permitted",
+            "42 byte(s) leaked in 1 allocation(s)",
+        ],
+    )
+}
+
+fn the_listener_and_the_job_are_in_groups_of_their_own(lab: &mut Lab) -> Result<()> {
+    let (id, busy) = start_held(lab, "grouped")?;
+    let said = in_container(
+        lab,
+        &busy.machine,
+        &[
+            "sh",
+            "-c",
+            "cd /sys/fs/cgroup/system.slice/github-runner.service\n\
+             for group in listener job; do for pid in $(cat $group/cgroup.procs); do\n\
+             echo \"$group: $(cat /proc/$pid/oom_score_adj) $(tr '\\0' ' ' </proc/$pid/cmdline)\"\n\
+             done; done; stat -c '%n %U' job job/cgroup.procs cgroup.subtree_control\n\
+             cat cgroup.procs | wc -l",
+        ],
+    )?;
+    let of = |group: &str| -> Vec<&str> {
+        said.lines()
+            .filter_map(|line| line.strip_prefix(group)?.strip_prefix(": "))
+            .collect()
+    };
+    ensure!(
+        matches!(of("listener")[..], [listener] if listener.starts_with("0 ") && listener.contains("run --startuptype")),
+        "{said}"
+    );
+    let job = of("job");
+    ensure!(
+        job.len() > 1 && job.iter().all(|process| process.starts_with("500 ")),
+        "{said}"
+    );
+    ensure_says(
+        &said,
+        &[
+            " worker",
+            "job root\njob/cgroup.procs runner\ncgroup.subtree_control root\n0",
+        ],
+    )?;
+    finish_held(lab, id, &busy).map(drop)
+}
+
+fn open_files_are_as_configured(lab: &mut Lab) -> Result<()> {
+    let said = run(
+        lab,
+        "ulimit -Sn; ulimit -Hn; ulimit -n 2000000 2>&1 || true",
+    )?;
+    // A test host may have less to give than the pool asks for.
+    let most: u64 = lab
+        .host()
+        .sh("ulimit -Hn")?
+        .trim()
+        .parse()
+        .unwrap_or(u64::MAX);
+    let files = most.min(65536);
+    ensure_says(&said, &[&format!("{files}\n{files}\n"), "ot permitted"])
+}
+
+/// What a job of the scene's pool may fill: mount point, MiB, files.
+const BOUNDS: [(&str, u64, u64); 4] = [
+    // The layer.
+    ("/", 256, 256 << 8),
+    // Half of the runner's memory.
+    ("/dev/shm", 512, 512 << 8),
+    ("/run/lock", 5, 1024),
+    // Of the kernel (mq_overview(7), queues_max).
+    ("/dev/mqueue", 0, 256),
+];
+
+fn whatever_a_job_can_write_to_is_bounded_in_bytes_and_files(lab: &mut Lab) -> Result<()> {
+    let script = format!(
+        "cat >fill.py <<'END'\n{}\nEND\npython3 fill.py",
+        include_str!("fill.py")
+    );
+    let said = run(lab, &script)?;
+    let mut seen = Vec::new();
+    for line in said.lines().filter_map(|line| line.strip_prefix("mount ")) {
+        let [point, mib, full, files, crowded] = line.split(' ').collect::<Vec<_>>()[..] else {
+            anyhow::bail!("{line}");
+        };
+        let (_, most_mib, most_files) = BOUNDS
+            .iter()
+            .find(|(known, ..)| *known == point)
+            .with_context(|| format!("a job can write to {point}, too: {said}"))?;
+        // A message queue's memory is bounded before their number is (RLIMIT_MSGQUEUE).
+        let stopped = crowded == "ENOSPC" || (point == "/dev/mqueue" && crowded == "EMFILE");
+        ensure!(
+            full == "ENOSPC"
+                && stopped
+                && mib.parse::<u64>()? <= *most_mib
+                && files.parse::<u64>()? <= *most_files,
+            "{line}"
+        );
+        seen.push(point);
+    }
+    ensure!(
+        BOUNDS[..3].iter().all(|(point, ..)| seen.contains(point)),
+        "{said}"
+    );
+    // What only the container's root can write to has both bounds, too; and all of it is memory of
+    // the container's, as is every filesystem that its root mounts there.
+    let spare = spare(&lab.await_settled(SOON)?)?;
+    let mounts = as_its_root(
+        lab,
+        &spare.machine,
+        "findmnt --raw --noheadings --types tmpfs,ramfs,ext4,overlay --output TARGET,OPTIONS",
+    )?;
+    for line in mounts.lines() {
+        let (point, options) = line.split_once(' ').context("no options")?;
+        let bounded = options.contains("size=") && options.contains("nr_inodes=");
+        ensure!(
+            options.starts_with("ro,") || bounded || point == "/",
+            "{line}"
+        );
     }
     Ok(())
 }
