@@ -18,6 +18,8 @@ pub struct Config {
     pub reconcile: String,
     /// Where disk layers are made; the default's place if it is empty.
     pub layer_dir: String,
+    /// Lines at the top of the file, such as `listen`.
+    pub top: String,
     /// The pools.
     pub pools: Vec<Pool>,
 }
@@ -105,6 +107,7 @@ impl Config {
             api_url: api_url.into(),
             reconcile: "60s".into(),
             layer_dir: String::new(),
+            top: String::new(),
             pools: vec![Pool::new("ci", 0)],
         }
     }
@@ -126,6 +129,7 @@ impl Config {
             api_url,
             reconcile,
             layer_dir,
+            top,
             pools,
         } = self;
         let layer_dir = if layer_dir.is_empty() {
@@ -136,7 +140,7 @@ impl Config {
         let mut text = format!(
             r#"host = "testhost"
 reconcile = "{reconcile}"
-{layer_dir}
+{layer_dir}{top}
 [github]
 url = "{url}"
 api_url = "{api_url}"

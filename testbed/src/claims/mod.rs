@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use crate::lab::Lab;
 
+mod api;
 mod cleanup;
 mod common;
 mod egress;
@@ -69,6 +70,7 @@ pub fn all() -> impl Iterator<Item = &'static Claim> {
         limits::CLAIMS,
         firewall::CLAIMS,
         faces::CLAIMS,
+        api::CLAIMS,
         operator::CLAIMS,
         cleanup::CLAIMS,
         troubles::CLAIMS,
