@@ -70,6 +70,19 @@ in
     touch $out
   '';
 
+  # A newcomer's flake, with the inputs of this one.
+  template =
+    let
+      template = (import ./template/flake.nix).outputs (inputs // { runner-controller = self; });
+    in
+    pkgs.writeText "template" (
+      lib.concatLines (
+        lib.mapAttrsToList (
+          _: host: builtins.unsafeDiscardStringContext host.config.system.build.toplevel.drvPath
+        ) template.nixosConfigurations
+      )
+    );
+
   module = import ./module-checks.nix { inherit inputs pkgs system; };
 }
 // lib.optionalAttrs (system == "x86_64-linux") (

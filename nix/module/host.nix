@@ -152,6 +152,16 @@ in
       }
     ];
 
+    # Everybody on the host can read the store, so a build that would put a token there fails.
+    system.checks = [
+      (pkgs.runCommand "no-plain-tokens" { } ''
+        for tree in ${config.system.build.etc}/etc ${config.system.build.etc}/etc/systemd/system; do
+          bash ${../../secrets/check.sh} --tree "$tree"
+        done
+        touch "$out"
+      '')
+    ];
+
     users.users.runner-controller = {
       isSystemUser = true;
       group = "runner-controller";
