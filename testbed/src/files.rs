@@ -196,6 +196,63 @@ fn untidy(text: &str) -> Option<String> {
     })
 }
 
+/// What Nix says of a file, as JSON.
+fn evaluate(tools: &Tools, file: &str) -> Result<Value> {
+    let said = tools.run(&[
+        "nix-instantiate",
+        "--store",
+        "dummy://",
+        "--eval",
+        "--strict",
+        "--json",
+        file,
+    ])?;
+    serde_json::from_str(&said).with_context(|| file.to_owned())
+}
+
+/// The module's defaults are still those of the golden file, which only nixpkgs can write.
+pub fn the_golden_file_is_current(tools: &Tools) -> Result<()> {
+    const GOLDEN: &str = "nix/golden/runner-01.json";
+    let golden: Value = serde_json::from_str(&fs::read_to_string(project().join(GOLDEN))?)?;
+    let now = evaluate(tools, "testbed/nix/defaults.nix")?;
+    ensure!(
+        now.is_object() && now == golden["defaults"],
+        "the module gives {now:#}\nand {GOLDEN} has {:#}\n\
+         if the module is right: nix eval --raw .#lib.golden > {GOLDEN}",
+        golden["defaults"]
+    );
+    Ok(())
+}
+
+/// Each secret is encrypted, for somebody, and none lies there in plain text.
+pub fn secrets_are_secret(tools: &Tools) -> Result<()> {
+    tools.run(&["bash", "secrets/check.sh"])?;
+    let rules = evaluate(tools, "secrets/secrets.nix")?;
+    let rules = rules.as_object().context("secrets.nix has no rules")?;
+    for (name, rule) in rules {
+        let keys = rule["publicKeys"].as_array().map_or(&[][..], Vec::as_slice);
+        let good = |key: &Value| {
+            key.as_str()
+                .is_some_and(|key| key.starts_with("ssh-") || key.starts_with("age1"))
+        };
+        ensure!(
+            !keys.is_empty() && keys.iter().all(good),
+            "secrets.nix: {name} is for {keys:?}"
+        );
+    }
+    for file in tracked(|name| name.starts_with("secrets/"))? {
+        let name = file.trim_start_matches("secrets/");
+        let encrypted = Path::new(name)
+            .extension()
+            .is_some_and(|kind| kind == "age");
+        ensure!(
+            !encrypted || rules.contains_key(name),
+            "secrets.nix has no rule for {name}"
+        );
+    }
+    Ok(())
+}
+
 /// Nothing is defined that nobody uses.
 pub fn nix_files_have_no_dead_code() -> Result<()> {
     let files = nix_files()?;

@@ -185,6 +185,11 @@ impl Tally {
             "every host has an address",
             files::every_host_has_an_address,
         );
+        check(
+            "the golden file is current",
+            files::the_golden_file_is_current,
+        );
+        check("secrets are secret", files::secrets_are_secret);
     }
 
     /// A claim begins with its scene, and a failed one shows what the host said meanwhile.
