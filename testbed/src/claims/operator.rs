@@ -8,11 +8,12 @@ use super::common::{
     SOON, await_verdict, ensure_says, finish_held, idle, in_container, machine_of, spare,
     start_held,
 };
-use crate::lab::Lab;
+use crate::lab::{DAEMON, Lab, TOKEN};
 use crate::wait::{Seen, wait_until};
 
 pub(super) const CLAIMS: &[Claim] = claims![Small:
     the_program_answers_to_every_name,
+    a_host_is_waited_for_until_it_takes_jobs,
     a_runners_log_is_read_while_it_lives_and_after,
     a_flood_on_the_console_does_not_fill_the_hosts_journal,
 ];
@@ -45,6 +46,42 @@ fn the_program_answers_to_every_name(lab: &mut Lab) -> Result<()> {
     ensure!(said.lines().count() == 2, "{said}");
     host.run(&["rm", "-r", pages, "/run/testbed/words"])
         .map(drop)
+}
+
+fn a_host_is_waited_for_until_it_takes_jobs(lab: &mut Lab) -> Result<()> {
+    let wait = |limit: &str| -> Result<(Option<i32>, String)> {
+        let output = lab.host().output(&["runner-status", "--wait", limit])?;
+        let said = [&output.stdout, &output.stderr]
+            .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+            .concat();
+        Ok((output.status.code(), said))
+    };
+    lab.await_settled(SOON)?;
+    let (code, said) = wait("30s")?;
+    ensure!(
+        code == Some(0) && said.contains("pool ci"),
+        "{code:?}: {said}"
+    );
+    // A token that GitHub refuses is seen: what a rotation waits for.
+    lab.write_token("github_pat_not_this_one_00000")?;
+    lab.host().run(&["systemctl", "restart", DAEMON])?;
+    let (code, said) = wait("3s")?;
+    ensure!(
+        code == Some(3) && said.contains("GitHub"),
+        "{code:?}: {said}"
+    );
+    // A daemon that is away is waited for, too.
+    lab.stop()?;
+    let (code, said) = wait("1s")?;
+    ensure!(
+        code == Some(3) && said.contains("no daemon listens"),
+        "{code:?}: {said}"
+    );
+    lab.write_token(TOKEN)?;
+    lab.start()?;
+    let (code, said) = wait("30s")?;
+    ensure!(code == Some(0), "{code:?}: {said}");
+    lab.await_settled(SOON).map(drop)
 }
 
 fn a_runners_log_is_read_while_it_lives_and_after(lab: &mut Lab) -> Result<()> {
