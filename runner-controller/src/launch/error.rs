@@ -30,11 +30,13 @@ pub enum Refusal {
     Caller,
     /// 90: the container's network cannot be addressed (`ExecStartPost=`).
     Network,
+    /// 91: the privileges it does not need cannot be given up.
+    Cage,
 }
 
 impl Refusal {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Config,
         Self::Image,
         Self::Firewall,
@@ -46,6 +48,7 @@ impl Refusal {
         Self::Leftovers,
         Self::Caller,
         Self::Network,
+        Self::Cage,
     ];
 
     /// The exit status.
@@ -63,6 +66,7 @@ impl Refusal {
             Self::Leftovers => 88,
             Self::Caller => 89,
             Self::Network => 90,
+            Self::Cage => 91,
         }
     }
 
@@ -91,6 +95,7 @@ impl Refusal {
             Self::Leftovers => "an earlier life's leftovers cannot be removed",
             Self::Caller => "the launcher was not started as the slot's unit",
             Self::Network => "the container's network cannot be addressed",
+            Self::Cage => "privileges that are not needed cannot be given up",
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::config::Image;
 use crate::pool::SlotId;
 
 /// The one directory for our roots. The collector looks into directories below `gcroots`.
-const ROOTS: &str = "/nix/var/nix/gcroots/runner-controller";
+pub(super) const ROOTS: &str = "/nix/var/nix/gcroots/runner-controller";
 /// The store whose collector those are for; a store elsewhere is somebody else's to keep.
 const STORE: &str = "/nix/store";
 

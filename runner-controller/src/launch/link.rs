@@ -8,12 +8,13 @@ use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
+use capctl::caps::Cap;
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, setns};
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 
 use super::error::OrRefuse;
-use super::{LaunchError, Refusal, trust};
+use super::{LaunchError, Refusal, confine, trust};
 use crate::config::Place;
 
 /// The veth's name in the container.
@@ -43,9 +44,14 @@ pub fn connect(place: Place<'_>) -> Result<(), LaunchError> {
         })?;
     let netns = format!("/proc/{leader}/ns/net");
     let netns = File::open(&netns).or_refuse(Refusal::Network, || format!("open {netns}"))?;
+    // The namespace is in our hands, so the rest of the host need not be in view.
+    confine::Cage::with(&[Cap::NET_ADMIN, Cap::SYS_ADMIN])
+        .writes("/proc/sys/net")
+        .enter()?;
     let (host, guest) = (place.host_address(), place.guest_address());
     let veth = place.veth();
     in_thread(move || {
+        confine::lower(&[Cap::NET_ADMIN])?;
         ipv6_off(&veth);
         run(address(&veth, host, None))
     })
@@ -57,6 +63,7 @@ pub fn connect(place: Place<'_>) -> Result<(), LaunchError> {
     // no later file or socket, can be there by mistake.
     in_thread(move || {
         setns(netns, CloneFlags::CLONE_NEWNET)?;
+        confine::lower(&[Cap::NET_ADMIN])?;
         ipv6_off(GUEST_LINK);
         ping_for(ids);
         run(address(GUEST_LINK, guest, Some(host)))

@@ -10,6 +10,7 @@
 //! namespace of the launcher's own, so they are gone with its last process, however that one ended.
 
 mod capabilities;
+mod confine;
 mod error;
 mod firewall;
 mod gc_root;
@@ -102,6 +103,7 @@ fn try_launch(place: Place<'_>) -> Result<Infallible, LaunchError> {
     })?;
     let tree = root::build(place)?;
     firewall.finish()?;
+    confine::before_nspawn()?;
     let arguments = nspawn::arguments(place, &tree);
     let failed = Command::new("systemd-nspawn")
         .args(arguments)

@@ -6,9 +6,11 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use capctl::caps::Cap;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 
+use super::confine::Cage;
 use super::error::OrRefuse;
 use super::leftovers::loaded_units;
 use super::{LaunchError, Refusal, gc_root, link, trust};
@@ -22,6 +24,8 @@ const NSPAWN_DIRS: [&str; 2] = [
     "/run/systemd/nspawn/unix-export",
     "/run/systemd/nspawn/propagate",
 ];
+/// Where both of them are.
+const NSPAWN_DIR: &str = "/run/systemd/nspawn";
 
 /// `ExecStopPost=`: records how the life ended, then removes what it left. Goes on past a failure
 /// and returns all of them; safe to repeat.
@@ -31,10 +35,22 @@ pub fn sweep(place: Place<'_>) -> Vec<LaunchError> {
         Ok(invocation) => invocation,
         Err(why) => return vec![why],
     };
-    let variable = |name| std::env::var(name).unwrap_or_default();
     let memory = trust::own_cgroup()
         .ok()
         .and_then(|cgroup| unit_cgroup(&cgroup, &place.id()));
+    let dir = place.lives_dir();
+    // What takes the whole of root comes before the rest of it is given up. A sweep that cannot do
+    // that goes on: without the record, the daemon would not know how the life ended.
+    let mut failed = unmount(&place.id());
+    let mut cage = Cage::with(&[Cap::NET_ADMIN])
+        .writes(&dir)
+        .removes(NSPAWN_DIR)
+        .removes(gc_root::ROOTS);
+    if let Some(memory) = &memory {
+        cage = cage.reads(memory);
+    }
+    failed.extend(cage.enter().err());
+    let variable = |name| std::env::var(name).unwrap_or_default();
     let end = LifeEnd {
         invocation,
         service_result: variable("SERVICE_RESULT"),
@@ -44,12 +60,11 @@ pub fn sweep(place: Place<'_>) -> Vec<LaunchError> {
         at: clock::now(),
     };
     // The record first: it is what the daemon waits for, and the sweep may take its time.
-    let dir = place.lives_dir();
     let recorded = lives::write_end(&dir, &end).or_refuse(Refusal::Records, || {
         format!("write the end record to {}", dir.display())
     });
-    let mut failed: Vec<LaunchError> = recorded.err().into_iter().collect();
-    failed.extend(sweep_host(&place.id()));
+    failed.extend(recorded.err());
+    failed.extend(remove(&place.id()));
     failed
 }
 
@@ -73,16 +88,21 @@ pub fn sweep_unowned(config: &Config) -> Vec<LaunchError> {
             .iter()
             .any(|unit| unit.slot == *id && unit.is_alive())
     };
-    let mut failed = Vec::new();
+    // One that lives finishes on its own, and the next start of the daemon sweeps it.
+    let unowned: Vec<SlotId> = unowned.into_iter().filter(|id| !lives(id)).collect();
+    let mut failed: Vec<LaunchError> = unowned.iter().flat_map(unmount).collect();
+    // The socket directories are the daemon's user's.
+    let cage = Cage::with(&[Cap::DAC_OVERRIDE, Cap::NET_ADMIN])
+        .removes(config.lives_dir())
+        .removes(config.slots_dir())
+        .removes(NSPAWN_DIR)
+        .removes(gc_root::ROOTS);
+    failed.extend(cage.enter().err());
     for id in held.iter().filter(|id| !lives(id)) {
         failed.extend(let_go(id).err());
     }
     for id in unowned {
-        // It finishes on its own, and the next start of the daemon sweeps it.
-        if lives(&id) {
-            continue;
-        }
-        failed.extend(sweep_host(&id));
+        failed.extend(remove(&id));
         for parent in [config.lives_dir(), config.slots_dir()] {
             let dir = parent.join(id.to_string());
             // Follows no symlink, whatever the daemon's user made in there.
@@ -114,9 +134,30 @@ pub fn sweep_all(config: &Config) -> Vec<LaunchError> {
 
 /// Removes what one slot left outside its own mount namespace.
 pub(super) fn sweep_host(id: &SlotId) -> Vec<LaunchError> {
+    let mut failed = unmount(id);
+    failed.extend(remove(id));
+    failed
+}
+
+/// The part of it that takes `CAP_SYS_ADMIN`.
+fn unmount(id: &SlotId) -> Vec<LaunchError> {
+    let unmounted = nspawn_dirs(id).map(|dir| {
+        let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
+        match umount2(&dir, flags) {
+            // Not there, or not mounted: the usual case.
+            Ok(()) | Err(Errno::ENOENT | Errno::EINVAL) => Ok(()),
+            Err(why) => Err(why).or_refuse(Refusal::Leftovers, || removing(&dir)),
+        }
+    });
+    unmounted.into_iter().filter_map(Result::err).collect()
+}
+
+/// And the rest.
+fn remove(id: &SlotId) -> Vec<LaunchError> {
     let mut failed = Vec::new();
     for dir in nspawn_dirs(id) {
-        let removed = remove_mount_point(&dir).or_refuse(Refusal::Leftovers, || removing(&dir));
+        let removed = absent_is_fine(fs::remove_dir(&dir));
+        let removed = removed.or_refuse(Refusal::Leftovers, || removing(&dir));
         failed.extend(removed.err());
     }
     // The kernel takes a link away with the container's namespace, but in its own time, and a new
@@ -162,15 +203,6 @@ fn seen_slots(config: &Config) -> BTreeSet<SlotId> {
 
 fn removing(path: &Path) -> String {
     format!("remove {}", path.display())
-}
-
-fn remove_mount_point(dir: &Path) -> io::Result<()> {
-    match umount2(dir, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
-        // Not there, or not mounted: the usual case.
-        Ok(()) | Err(Errno::ENOENT | Errno::EINVAL) => {}
-        Err(why) => return Err(why.into()),
-    }
-    absent_is_fine(fs::remove_dir(dir))
 }
 
 fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
