@@ -202,11 +202,40 @@ mod tests {
     #[test]
     fn a_slot_is_parsed_strictly() {
         assert!(Cli::try_parse_from(["runner-controller", "launch", "ci", "7"]).is_ok());
-        for bad in [["ci", "007"], ["ci", "0"], ["c-i", "7"], ["ci", "7;x"]] {
-            assert!(
-                Cli::try_parse_from(["runner-controller", "launch", bad[0], bad[1]]).is_err(),
-                "{bad:?}"
-            );
+        for step in ["launch", "connect", "sweep"] {
+            for slot in [
+                "007",
+                "0",
+                "+3",
+                "-3",
+                " 3",
+                "3 ",
+                "3\n",
+                "\t3",
+                "3;x",
+                "3.0",
+                "0x3",
+                "1000",
+                "",
+                "٣",
+                "99999999999999999999",
+            ] {
+                let error =
+                    Cli::try_parse_from(["runner-controller", step, "ci", slot]).unwrap_err();
+                assert_eq!(error.exit_code(), 2, "{slot:?}");
+            }
+            for pool in ["c-i", "CI", "", "ci\n", "../ci", "a12345678", "1ci"] {
+                assert!(
+                    Cli::try_parse_from(["runner-controller", step, pool, "3"]).is_err(),
+                    "{pool:?}"
+                );
+            }
+            for extra in ["4", "--debug", "--help=x"] {
+                assert!(
+                    Cli::try_parse_from(["runner-controller", step, "ci", "3", extra]).is_err(),
+                    "{extra:?}"
+                );
+            }
         }
     }
 }

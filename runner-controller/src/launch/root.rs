@@ -171,13 +171,13 @@ pub(super) fn open_in(tree: &OwnedFd, path: &Path) -> nix::Result<OwnedFd> {
     openat2(tree, path, how)
 }
 
-pub(super) fn open_image(path: &Path) -> Result<OwnedFd, LaunchError> {
-    trust::open_dir(path).or_refuse(Refusal::Image, || {
-        format!(
-            "open {} as a directory with no symlink on its way",
-            path.display()
-        )
-    })
+fn open_image(path: &Path) -> Result<OwnedFd, LaunchError> {
+    trust::open_roots(path, Refusal::Image)
+}
+
+/// Opens what [`map_ids`] made: it is on our own stage, and belongs to the container's root by now.
+pub(super) fn open_mapped(path: &Path) -> Result<OwnedFd, LaunchError> {
+    trust::open_dir(path).or_refuse(Refusal::Mounts, || format!("open {}", path.display()))
 }
 
 /// Brings a directory image to the stage, read-only and with the slot's ids.
@@ -189,7 +189,7 @@ fn map_image(place: Place<'_>, stage: &Stage, path: &Path) -> Result<OwnedFd, La
     let plain = stage.bind("plain", &opened, Refusal::Image)?;
     let mapped = stage.make("image")?;
     map_ids(place, &plain, &mapped)?;
-    let image = open_image(&mapped)?;
+    let image = open_mapped(&mapped)?;
     let uid = place.uid_first();
     let root = open_in(&image, Path::new("usr"))
         .and_then(fstat)

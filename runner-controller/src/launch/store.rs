@@ -18,7 +18,7 @@ use nix::sys::stat::fstat;
 
 use super::error::OrRefuse;
 use super::guest_files::fill_store;
-use super::root::{Stage, map_ids, mount_overlay, open_image, open_in, unmount};
+use super::root::{Stage, map_ids, mount_overlay, open_in, open_mapped, unmount};
 use super::{LaunchError, Refusal};
 use crate::config::{Image, Place};
 
@@ -46,7 +46,7 @@ pub(super) fn own_store(
 ) -> Result<PathBuf, LaunchError> {
     let mapped = stage.make("mapped-store")?;
     map_ids(place, shared, &mapped)?;
-    let lower = open_image(&mapped)?;
+    let lower = open_mapped(&mapped)?;
     let (uid, seen) = (
         place.uid_first(),
         fstat(&lower).or_refuse(Refusal::Image, || "look at the store".into())?,

@@ -33,6 +33,21 @@ pub(crate) fn config() -> Config {
     }
 }
 
+/// About the same, as it is written.
+pub(crate) const TEXT: &str = r#"
+host = "box"
+[github]
+url = "https://github.com/acme"
+token_file = "/etc/runner-controller/token"
+[network]
+block = "10.200.0.0/16"
+resolvers = ["9.9.9.9"]
+[pools.ci]
+labels = ["ci"]
+max_runners = 4
+image = { kind = "directory", path = "/var/lib/machines/ci" }
+"#;
+
 /// A pool of four slots.
 pub(crate) fn pool(name: &str, offset: u32) -> Pool {
     Pool {
