@@ -116,7 +116,7 @@ pub fn names(bytes: &[u8]) {
     }
     let _ = text.parse::<config::ByteSize>();
     if let Ok(token) = crate::github::Token::new(text) {
-        assert!(!format!("{token:?}").contains(text.trim()) || text.len() < 16);
+        assert_eq!(format!("{token:?}"), "Token(redacted)");
     }
 }
 

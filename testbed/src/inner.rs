@@ -93,9 +93,12 @@ pub fn boot(spec: &Path) -> Result<()> {
             "--link-journal=no",
         ])
         .args(["--resolv-conf=off", "--timezone=off"])
-        // What docker and bpf in a container of the host need on top of nspawn's defaults, and what
-        // is to be seen to be closed there by the container's own filter.
-        .arg("--system-call-filter=add_key keyctl bpf perf_event_open @privileged")
+        // What docker, bpf and Landlock on the host need on top of nspawn's defaults, and what is to be
+        // seen to be closed in a container by its own filter.
+        .arg(
+            "--system-call-filter=add_key keyctl bpf perf_event_open @privileged \
+             landlock_create_ruleset landlock_add_rule landlock_restrict_self",
+        )
         .args(
             boot.binds
                 .iter()

@@ -24,8 +24,6 @@ const NSPAWN_DIRS: [&str; 2] = [
     "/run/systemd/nspawn/unix-export",
     "/run/systemd/nspawn/propagate",
 ];
-/// Where both of them are.
-const NSPAWN_DIR: &str = "/run/systemd/nspawn";
 
 /// `ExecStopPost=`: records how the life ended, then removes what it left. Goes on past a failure
 /// and returns all of them; safe to repeat.
@@ -41,10 +39,9 @@ pub fn sweep(place: Place<'_>) -> Vec<LaunchError> {
     let dir = place.lives_dir();
     // What takes the whole of root comes before the rest of it is given up. A sweep that cannot do
     // that goes on: without the record, the daemon would not know how the life ended.
-    let mut failed = unmount(&place.id());
+    let mut failed = remove_mount_points(&place.id());
     let mut cage = Cage::with(&[Cap::NET_ADMIN])
         .writes(&dir)
-        .removes(NSPAWN_DIR)
         .removes(gc_root::ROOTS);
     if let Some(memory) = &memory {
         cage = cage.reads(memory);
@@ -90,12 +87,11 @@ pub fn sweep_unowned(config: &Config) -> Vec<LaunchError> {
     };
     // One that lives finishes on its own, and the next start of the daemon sweeps it.
     let unowned: Vec<SlotId> = unowned.into_iter().filter(|id| !lives(id)).collect();
-    let mut failed: Vec<LaunchError> = unowned.iter().flat_map(unmount).collect();
+    let mut failed: Vec<LaunchError> = unowned.iter().flat_map(remove_mount_points).collect();
     // The socket directories are the daemon's user's.
     let cage = Cage::with(&[Cap::DAC_OVERRIDE, Cap::NET_ADMIN])
         .removes(config.lives_dir())
         .removes(config.slots_dir())
-        .removes(NSPAWN_DIR)
         .removes(gc_root::ROOTS);
     failed.extend(cage.enter().err());
     for id in held.iter().filter(|id| !lives(id)) {
@@ -134,32 +130,22 @@ pub fn sweep_all(config: &Config) -> Vec<LaunchError> {
 
 /// Removes what one slot left outside its own mount namespace.
 pub(super) fn sweep_host(id: &SlotId) -> Vec<LaunchError> {
-    let mut failed = unmount(id);
+    let mut failed = remove_mount_points(id);
     failed.extend(remove(id));
     failed
 }
 
-/// The part of it that takes `CAP_SYS_ADMIN`.
-fn unmount(id: &SlotId) -> Vec<LaunchError> {
-    let unmounted = nspawn_dirs(id).map(|dir| {
-        let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
-        match umount2(&dir, flags) {
-            // Not there, or not mounted: the usual case.
-            Ok(()) | Err(Errno::ENOENT | Errno::EINVAL) => Ok(()),
-            Err(why) => Err(why).or_refuse(Refusal::Leftovers, || removing(&dir)),
-        }
-    });
-    unmounted.into_iter().filter_map(Result::err).collect()
+/// The part of it that takes the whole of root: to unmount, and to look into directories that their
+/// owner may not enter either.
+fn remove_mount_points(id: &SlotId) -> Vec<LaunchError> {
+    let removed = nspawn_dirs(id)
+        .map(|dir| remove_mount_point(&dir).or_refuse(Refusal::Leftovers, || removing(&dir)));
+    removed.into_iter().filter_map(Result::err).collect()
 }
 
 /// And the rest.
 fn remove(id: &SlotId) -> Vec<LaunchError> {
     let mut failed = Vec::new();
-    for dir in nspawn_dirs(id) {
-        let removed = absent_is_fine(fs::remove_dir(&dir));
-        let removed = removed.or_refuse(Refusal::Leftovers, || removing(&dir));
-        failed.extend(removed.err());
-    }
     // The kernel takes a link away with the container's namespace, but in its own time, and a new
     // life with the same link name would fail until then.
     let veth = veth(id);
@@ -203,6 +189,15 @@ fn seen_slots(config: &Config) -> BTreeSet<SlotId> {
 
 fn removing(path: &Path) -> String {
     format!("remove {}", path.display())
+}
+
+fn remove_mount_point(dir: &Path) -> io::Result<()> {
+    match umount2(dir, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+        // Not there, or not mounted: the usual case.
+        Ok(()) | Err(Errno::ENOENT | Errno::EINVAL) => {}
+        Err(why) => return Err(why.into()),
+    }
+    absent_is_fine(fs::remove_dir(dir))
 }
 
 fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {

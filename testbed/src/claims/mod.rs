@@ -8,6 +8,7 @@ use anyhow::Result;
 use crate::lab::Lab;
 
 mod api;
+mod cage;
 mod cleanup;
 mod common;
 mod egress;
@@ -67,6 +68,7 @@ pub fn all() -> impl Iterator<Item = &'static Claim> {
         restart::CLAIMS,
         isolation::CLAIMS,
         permissions::CLAIMS,
+        cage::CLAIMS,
         limits::CLAIMS,
         firewall::CLAIMS,
         faces::CLAIMS,
