@@ -39,9 +39,11 @@ pub(crate) fn try_answer(body: &[u8]) {
     }
     // The same as the file within, which no mutation finds through two layers of base64.
     let files = serde_json::json!({ ".runner": BASE64_STANDARD.encode(body) });
-    let found = jit::read(&BASE64_STANDARD.encode(files.to_string()));
-    if serde_json::from_slice::<serde_json::Value>(body).is_err() && !body.starts_with(b"\xef") {
-        assert_eq!(found, Content::Opaque);
+    match jit::read(&BASE64_STANDARD.encode(files.to_string())) {
+        // An escape may make a name shorter than its bytes, and never longer.
+        Content::Names(name) => assert!(!body.is_empty() && name.len() <= body.len()),
+        Content::Nameless => assert!(!body.is_empty()),
+        Content::Opaque => {}
     }
 }
 

@@ -35,7 +35,7 @@ pub fn fingerprint(config: &Config) -> String {
 pub(super) fn files(config: &Config, program: Program<'_>) -> Vec<HostFile> {
     vec![
         HostFile::new(FILE, table(config)),
-        HostFile::unit(UNIT, unit(program)),
+        HostFile::unit(UNIT, unit(config, program)),
         HostFile::unit(CHECK, check(config, program)),
         HostFile::unit(CHECK_TIMER, timer()),
     ]
@@ -174,8 +174,9 @@ fn chains(pool: &Pool) -> String {
     )
 }
 
-fn unit(program: Program<'_>) -> String {
+fn unit(config: &Config, program: Program<'_>) -> String {
     let check = program.call("check-firewall");
+    let closed = closed(config);
     format!(
         "\
 [Unit]
@@ -197,6 +198,7 @@ ExecStartPost=-{check}
 ExecReload=-{check}
 ExecStopPost=-{check}
 
+{closed}
 [Install]
 WantedBy=multi-user.target
 "
@@ -205,8 +207,7 @@ WantedBy=multi-user.target
 
 fn check(config: &Config, program: Program<'_>) -> String {
     let check = program.call("check-firewall");
-    let dir = config.firewall_dir();
-    let dir = dir.display();
+    let closed = closed(config);
     format!(
         "\
 [Unit]
@@ -225,6 +226,16 @@ TimeoutStartSec=30s
 SyslogLevel=warning
 LogLevelMax=notice
 
+{closed}"
+    )
+}
+
+/// What both units keep of root.
+fn closed(config: &Config) -> String {
+    let dir = config.firewall_dir();
+    let dir = dir.display();
+    format!(
+        "\
 # nft reads the rules, and loads them a second time in a network namespace of its own.
 CapabilityBoundingSet=CAP_NET_ADMIN CAP_SYS_ADMIN
 RestrictNamespaces=net

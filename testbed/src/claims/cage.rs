@@ -128,13 +128,15 @@ fn a_sweep_of_what_nobody_owns_keeps_little_of_root(lab: &mut Lab) -> Result<()>
     Ok(())
 }
 
-/// The most that `systemd-analyze security` may find open, of 10.
+/// The most that `systemd-analyze security` may find open of the daemon, of 10.
 const EXPOSURE: f64 = 2.0;
+/// And of the firewall's, which is root with two capabilities over the host's network.
+const FIREWALL_EXPOSURE: f64 = 2.5;
 
 fn the_daemons_unit_is_closed(lab: &mut Lab) -> Result<()> {
     for (unit, most) in [
         (DAEMON, EXPOSURE),
-        ("runner-controller-firewall.service", EXPOSURE),
+        ("runner-controller-firewall.service", FIREWALL_EXPOSURE),
     ] {
         let report = lab
             .host()

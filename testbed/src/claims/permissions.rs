@@ -16,15 +16,24 @@ pub(super) const CLAIMS: &[Claim] = claims![Small:
     status_is_for_the_group_and_says_so,
 ];
 
-/// How polkit, the kernel and tools say no.
-const REFUSALS: &[&str] = &[
-    "nteractive authentication required",
-    "Access denied",
+/// How polkit, asked by systemd or machined, says no to who cannot give a password.
+const BY_POLKIT: &[&str] = &["nteractive authentication required", "Access denied"];
+/// How the kernel and tools do.
+const OTHERWISE: &[&str] = &[
     "Permission denied",
     "Operation not permitted",
     // A transient unit cannot take the name of one that is installed, whoever asks.
     "already loaded or has a fragment file",
 ];
+/// What systemd answers, whoever asks, of names that no unit can have.
+const NO_NAME: &[&str] = &[
+    "is not valid",
+    "missing the instance name",
+    "Invalid argument",
+    "not loaded",
+];
+/// And of units that are not there to be killed or reset.
+const NOT_LOADED: &[&str] = &["not loaded"];
 /// Who the daemon is.
 const USER: &str = "runner-controller";
 
@@ -68,97 +77,214 @@ fn the_daemon_has_no_privilege(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
+/// What systemd is asked to do to a unit of ours and may not do for the daemon. `UNIT` is one that
+/// lives, `VACANT` one that does not.
+const FORBIDDEN_VERBS: &[&str] = &[
+    "systemctl restart UNIT",
+    "systemctl try-restart UNIT",
+    "systemctl reload UNIT",
+    "systemctl reload-or-restart UNIT",
+    "systemctl freeze UNIT",
+    "systemctl thaw UNIT",
+    "systemctl set-property --runtime UNIT TasksMax=9",
+    "systemctl clean --what=runtime VACANT",
+    "systemctl enable VACANT",
+    "systemctl disable VACANT",
+    "systemctl reenable VACANT",
+    "systemctl mask --runtime VACANT",
+    "systemctl unmask VACANT",
+    "systemctl preset VACANT",
+    "systemctl link /etc/hosts.service",
+    "systemctl revert VACANT",
+    "systemctl edit --runtime --stdin VACANT",
+    "systemctl add-wants multi-user.target VACANT",
+    "busctl call org.freedesktop.systemd1 /org/freedesktop/systemd1 org.freedesktop.systemd1.Manager RefUnit s UNIT",
+];
+
+/// Units that are not the daemon's to start, stop, kill and reset, however like ours they look.
+const FORBIDDEN_UNITS: &[&str] = &[
+    "runner-ci@0.service",
+    "runner-ci@007.service",
+    "runner-ci@01.service",
+    "runner-ci@5.service",
+    "runner-ci@99.service",
+    "runner-ci@1000.service",
+    "runner-ci@99999999999999999999.service",
+    "runner-ci@-1.service",
+    "runner-ci@1x.service",
+    "runner-ci@x1.service",
+    "runner-ci@1:2.service",
+    "runner-ci@1@1.service",
+    "runner-ci@1.socket",
+    "runner-ci@1.timer",
+    "runner-ci@1.service.service",
+    "xrunner-ci@1.service",
+    "Runner-ci@1.service",
+    "runner-CI@1.service",
+    "runner-ci-x@1.service",
+    "runner-x@1.service",
+    "runner-toString@1.service",
+    "runner-constructor@1.service",
+    "runner-__proto__@1.service",
+    "runner-@1.service",
+    "runners-ci.slice",
+    "runners.slice",
+    "runner-controller.service",
+    "runner-controller-firewall.service",
+    "dbus.service",
+    "rescue.target",
+];
+
+/// No names that a unit can have. They go over the bus as they are, where nothing tidies them.
+const NO_UNITS: &[&str] = &[
+    "runner-ci@.service",
+    "runner-ci@1.slice",
+    "runner-ci@+1.service",
+    "runner-ci@1.service.d",
+    "runner-ci@1.service\n",
+    "\nrunner-ci@1.service",
+    "runner-ci@1.service\nx.service",
+    " runner-ci@1.service",
+    "runner-ci@1.service ",
+    "runner-ci@1\u{0661}.service",
+    "../runner-ci@1.service",
+    "/runner-ci@1.service",
+];
+
+/// And everything else that may be asked for.
+const FORBIDDEN: &[&str] = &[
+    "systemd-run --unit=runner-ci@4.service true",
+    "systemd-run --unit=runner-ci@4 --scope true",
+    "systemd-run true",
+    "systemctl daemon-reload",
+    "systemctl daemon-reexec",
+    "systemctl set-environment A=b",
+    "systemctl set-default rescue.target",
+    "systemctl isolate rescue.target",
+    "systemctl reset-failed",
+    "systemctl cancel",
+    "systemctl log-level debug",
+    "systemctl poweroff",
+    "systemctl reboot",
+    "systemctl halt",
+    "loginctl enable-linger root",
+    "machinectl terminate MACHINE",
+    "machinectl kill MACHINE",
+    "machinectl poweroff MACHINE",
+    "machinectl login MACHINE",
+    "machinectl shell MACHINE /bin/true",
+    "machinectl copy-from MACHINE /etc/shadow /tmp/shadow",
+    "machinectl copy-to MACHINE /etc/hosts /tmp/hosts",
+    "machinectl bind MACHINE /etc",
+    "hostnamectl hostname other",
+    "timedatectl set-time 2001-01-01",
+    "localectl set-locale C",
+    "nsenter --target 1 --mount true",
+    "nft list ruleset",
+    "cat /etc/runner-controller/token",
+];
+
+/// Over the bus itself: `systemctl` would tidy a strange name, or refuse it on its own.
+const MANAGER: [&str; 5] = [
+    "busctl",
+    "call",
+    "org.freedesktop.systemd1",
+    "/org/freedesktop/systemd1",
+    "org.freedesktop.systemd1.Manager",
+];
+
+/// Of the verbs that the daemon has for its own units, as calls: those for which systemd loads the unit,
+/// and so asks polkit of every name.
+fn start_and_stop(unit: &str) -> [Vec<&str>; 2] {
+    ["StartUnit", "StopUnit"].map(|verb| [&MANAGER[..], &[verb, "ss", unit, "replace"]].concat())
+}
+
+/// And those that are for units that are loaded. The signal is one that nobody minds.
+fn kill_and_reset(unit: &str) -> [Vec<&str>; 2] {
+    [
+        &["KillUnit", "ssi", unit, "main", "28"][..],
+        &["ResetFailedUnit", "s", unit],
+    ]
+    .map(|call| [&MANAGER, call].concat())
+}
+
+/// The words of a command.
+type Command<'a> = Vec<&'a str>;
+/// Ways to say no, each by the words that tell it.
+type Ways<'a> = &'a [&'a [&'a str]];
+
+/// Commands of the daemon's user that were not refused in one of these ways.
+fn not_refused(lab: &Lab, commands: &[Command<'_>], ways: Ways<'_>) -> Result<Vec<String>> {
+    let mut granted = Vec::new();
+    for command in commands {
+        let output = as_user(lab, USER, command)?;
+        let text = said(&output);
+        let refused = ways.iter().copied().flatten();
+        if output.status.success() || !refused.into_iter().any(|words| text.contains(words)) {
+            granted.push(format!("{}: {text}", command.join(" ")));
+        }
+    }
+    Ok(granted)
+}
+
 fn polkit_refuses_every_other_verb_and_unit(lab: &mut Lab) -> Result<()> {
     lab.await_settled(SOON)?;
     let before = lives(lab)?;
-    let alive = before.keys().next().context("nothing lives")?;
-    let alive = format!("runner-{}.service", alive.replace('-', "@"));
+    let machine = before.keys().next().context("nothing lives")?;
+    let unit = format!("runner-{}.service", machine.replace('-', "@"));
     let vacant = "runner-ci@4.service";
-    let refused: &[&[&str]] = &[
-        // Verbs, of a unit that is ours.
-        &["systemctl", "restart", &alive],
-        &["systemctl", "reload", &alive],
-        &["systemctl", "freeze", &alive],
-        &[
-            "systemctl",
-            "set-property",
-            "--runtime",
-            &alive,
-            "TasksMax=9",
-        ],
-        &["systemctl", "clean", "--what=runtime", vacant],
-        &["systemctl", "enable", vacant],
-        &["systemctl", "mask", "--runtime", vacant],
-        &["systemctl", "edit", "--runtime", "--stdin", vacant],
-        // Units that are not.
-        &["systemctl", "start", "runner-ci@5.service"],
-        &["systemctl", "start", "runner-ci@04.service"],
-        &["systemctl", "start", "runner-ci@0.service"],
-        &["systemctl", "start", "runner-ci@4x.service"],
-        &["systemctl", "start", "runner-other@1.service"],
-        &["systemctl", "stop", "runners-ci.slice"],
-        &["systemctl", "stop", "testbed-lan.service"],
-        &["systemctl", "kill", "dbus.service"],
-        &["systemctl", "start", "runner-controller.service"],
-        &["systemctl", "stop", "runner-controller-firewall.service"],
-        &["systemctl", "start", "rescue.target"],
-        // And everything else that systemd does for those who may.
-        &["systemd-run", "--unit=runner-ci@4.service", "true"],
-        &["systemd-run", "true"],
-        &["systemctl", "daemon-reload"],
-        &["systemctl", "daemon-reexec"],
-        &["systemctl", "set-environment", "A=b"],
-        &["systemctl", "poweroff"],
-        &[
-            "machinectl",
-            "terminate",
-            before.keys().next().map_or("", String::as_str),
-        ],
-        &[
-            "machinectl",
-            "kill",
-            before.keys().next().map_or("", String::as_str),
-        ],
-        &[
-            "machinectl",
-            "copy-from",
-            before.keys().next().map_or("", String::as_str),
-            "/etc/shadow",
-            "/tmp/shadow",
-        ],
-        &[
-            "machinectl",
-            "bind",
-            before.keys().next().map_or("", String::as_str),
-            "/etc",
-        ],
-        &["nsenter", "--target", "1", "--mount", "true"],
-        &["nft", "list", "ruleset"],
-        &["cat", "/etc/runner-controller/token"],
+    let named = |command: &'static str| -> Command<'_> {
+        let words = command.split(' ').map(|word| match word {
+            "UNIT" => unit.as_str(),
+            "VACANT" => vacant,
+            "MACHINE" => machine.as_str(),
+            other => other,
+        });
+        words.collect()
+    };
+    let commands = |table: &[&'static str]| table.iter().copied().map(named).collect::<Vec<_>>();
+    let started = |names: &[&'static str]| -> Vec<_> {
+        names.iter().copied().flat_map(start_and_stop).collect()
+    };
+    let killed = |names: &[&'static str]| -> Vec<_> {
+        names.iter().copied().flat_map(kill_and_reset).collect()
+    };
+    // All of them are tried before any is complained of.
+    let tables: [(Vec<Command<'_>>, Ways<'_>); 6] = [
+        (commands(FORBIDDEN_VERBS), &[BY_POLKIT]),
+        (commands(FORBIDDEN), &[BY_POLKIT, OTHERWISE]),
+        (started(FORBIDDEN_UNITS), &[BY_POLKIT]),
+        (killed(FORBIDDEN_UNITS), &[BY_POLKIT, NOT_LOADED]),
+        (started(NO_UNITS), &[NO_NAME]),
+        (killed(NO_UNITS), &[NO_NAME]),
     ];
-    for command in refused {
-        let output = as_user(lab, USER, command)?;
-        let text = said(&output);
-        ensure!(
-            !output.status.success() && REFUSALS.iter().any(|words| text.contains(words)),
-            "{} was not refused: {text}",
-            command.join(" ")
-        );
+    let mut granted = Vec::new();
+    for (commands, ways) in &tables {
+        granted.extend(not_refused(lab, commands, ways)?);
     }
+    ensure!(
+        granted.is_empty(),
+        "{} were not refused: {granted:#?}",
+        granted.len()
+    );
     ensure!(lives(lab)? == before, "something changed all the same");
-    // Else silence would prove nothing: what is granted is granted to this very user.
-    for verb in ["kill", "stop", "reset-failed", "start", "stop"] {
-        let output = as_user(lab, USER, &["systemctl", verb, vacant])?;
-        let text = said(&output);
-        let granted = output.status.success() || !text.contains("authentication required");
+    // Else silence would prove nothing: what is granted is granted to this very user, by these very
+    // calls. None of them changes anything: one unit runs, the other does not.
+    let [start, _] = start_and_stop(&unit);
+    let [_, stop] = start_and_stop(vacant);
+    let [kill, reset] = kill_and_reset(&unit);
+    for call in [start, stop, kill, reset] {
+        let output = as_user(lab, USER, &call)?;
         ensure!(
-            granted && !text.contains("Access denied"),
-            "{verb} {vacant}: {text}"
+            output.status.success(),
+            "{}: {}",
+            call.join(" "),
+            said(&output)
         );
     }
     // An ordinary user may not even that.
-    let output = as_user(lab, "nobody", &["systemctl", "stop", &alive])?;
-    ensure!(!output.status.success(), "nobody stopped {alive}");
+    let output = as_user(lab, "nobody", &["systemctl", "stop", &unit])?;
+    ensure!(!output.status.success(), "nobody stopped {unit}");
     lab.await_settled(SOON).map(drop)
 }
 
