@@ -38,7 +38,7 @@ const SIM_TOKEN: &str = "/run/testbed/github-token";
 /// The token that the stand-in accepts.
 pub const TOKEN: &str = "github_pat_testbed_5d1c64cbe2f04a7f8f1d";
 /// Patterns of every unit that belongs to a slot.
-const SLOT_UNITS: &str = "runner-*@*.service";
+pub const SLOT_UNITS: &str = "runner-*@*.service";
 
 /// Everything that a test needs, running.
 #[derive(Debug)]

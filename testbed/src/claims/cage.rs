@@ -4,14 +4,15 @@ use anyhow::{Context, Result, ensure};
 
 use super::Claim;
 use super::claims;
-use super::common::{SOON, spare};
+use super::common::{SOON, ensure_says, run, spare};
 use crate::bed::note;
-use crate::lab::{DAEMON, Lab, RUN_DIR};
+use crate::lab::{DAEMON, Lab, RUN_DIR, SLOT_UNITS};
 use crate::wait::{Seen, wait_until};
 
 pub(super) const CLAIMS: &[Claim] = claims![Small:
     connect_and_sweep_keep_little_of_root,
     a_sweep_of_what_nobody_owns_keeps_little_of_root,
+    nothing_of_a_cage_reaches_a_job,
     the_daemons_unit_is_closed,
 ];
 
@@ -126,6 +127,91 @@ fn a_sweep_of_what_nobody_owns_keeps_little_of_root(lab: &mut Lab) -> Result<()>
         .sh(&format!("ls -d {dirs} 2>/dev/null || true"))?;
     ensure!(left.is_empty(), "still there: {left}");
     Ok(())
+}
+
+/// A job that leans on what a unit's walls like to forbid; it says what worked, a line each. A leak is
+/// looked for by `LeakSanitizer`, which stops its own process with ptrace; the rest runs below strace.
+const TRACED: &str = r#"
+cd "$(mktemp -d)"
+echo "as $(id -un)"
+grep NoNewPrivs /proc/self/status
+cat >leak.c <<'END'
+#include <stdlib.h>
+int main(void) { char *volatile lost = malloc(77); lost = 0; return lost != 0; }
+END
+cat >wrong.c <<'END'
+#include <stdlib.h>
+int main(int argc, char **argv) {
+    int sum = 2147483647;
+    sum += argc;
+    char *freed = malloc(9);
+    free(freed);
+    return freed[argc] + sum + !argv;
+}
+END
+gcc -g -fsanitize=address,undefined leak.c -o leak
+gcc -g -fsanitize=address,undefined wrong.c -o wrong
+cat >hot.js <<'END'
+const status = require("child_process").execFileSync("cat", ["/proc/self/status"]).toString();
+function hot(n) { let sum = 0; for (let i = 0; i < n; i++) sum = (sum + i * i) | 0; return sum; }
+%PrepareFunctionForOptimization(hot);
+hot(10);
+%OptimizeFunctionOnNextCall(hot);
+hot(10);
+const machineCode = (%GetOptimizationStatus(hot) & 16) !== 0;
+console.log(`node: machine code ${machineCode}, its child traced ${!status.includes("TracerPid:\t0")}`);
+END
+./leak 2>&1 | grep -o 'SUMMARY: .* leaked\|LeakSanitizer has .*' || true
+ASAN_OPTIONS=detect_leaks=0 strace -f -o wrong.trace ./wrong 2>&1 |
+    grep -o 'runtime error: signed integer overflow\|ERROR: AddressSanitizer: [a-z-]*' || true
+strace -f -o node.trace node --allow-natives-syntax hot.js 2>&1 | grep '^node: ' || true
+"#;
+
+const TRACED_SAYS: &[&str] = &[
+    "as runner",
+    "NoNewPrivs:\t0",
+    "SUMMARY: AddressSanitizer: 77 byte(s) leaked",
+    "runtime error: signed integer overflow",
+    "ERROR: AddressSanitizer: heap-use-after-free",
+    "node: machine code true, its child traced true",
+];
+
+/// What a template would say if it were closed as other units are.
+const CLOSED_TEMPLATE: &str = "\
+[Service]
+MemoryDenyWriteExecute=yes
+NoNewPrivileges=yes
+SystemCallFilter=~ptrace
+SystemCallErrorNumber=EPERM
+";
+
+fn nothing_of_a_cage_reaches_a_job(lab: &mut Lab) -> Result<()> {
+    ensure_says(&run(lab, TRACED)?, TRACED_SAYS)?;
+    // What a template's walls would have done, so that the job is known to lean on them.
+    let said = with_drop_in(lab, CLOSED_TEMPLATE, |lab| run(lab, TRACED))?;
+    for line in &TRACED_SAYS[1..] {
+        ensure!(!said.contains(line), "{line:?} in spite of a wall: {said}");
+    }
+    Ok(())
+}
+
+/// Does something while every container's unit has a drop-in.
+fn with_drop_in<T>(lab: &Lab, text: &str, act: impl FnOnce(&Lab) -> Result<T>) -> Result<T> {
+    lab.host().write(DROP_IN, text.as_bytes(), 0o644)?;
+    let outcome = start_anew(lab).and_then(|()| act(lab));
+    lab.host().run(&["rm", DROP_IN])?;
+    let restored = start_anew(lab);
+    let done = outcome?;
+    restored.map(|()| done)
+}
+
+/// Replaces every container by one of the unit as it now is.
+fn start_anew(lab: &Lab) -> Result<()> {
+    lab.host().run(&["systemctl", "daemon-reload"])?;
+    lab.stop()?;
+    lab.host().run(&["systemctl", "stop", SLOT_UNITS])?;
+    lab.start()?;
+    lab.await_settled(SOON).map(drop)
 }
 
 /// The most that `systemd-analyze security` may find open of the daemon, of 10.
