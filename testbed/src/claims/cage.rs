@@ -4,9 +4,9 @@ use anyhow::{Context, Result, ensure};
 
 use super::Claim;
 use super::claims;
-use super::common::{SOON, ensure_says, run, spare};
+use super::common::{SOON, ensure_says, run, spare, stop_all};
 use crate::bed::note;
-use crate::lab::{DAEMON, Lab, RUN_DIR, SLOT_UNITS};
+use crate::lab::{DAEMON, Lab, RUN_DIR};
 use crate::wait::{Seen, wait_until};
 
 pub(super) const CLAIMS: &[Claim] = claims![Small:
@@ -197,21 +197,18 @@ fn nothing_of_a_cage_reaches_a_job(lab: &mut Lab) -> Result<()> {
 
 /// Does something while every container's unit has a drop-in.
 fn with_drop_in<T>(lab: &Lab, text: &str, act: impl FnOnce(&Lab) -> Result<T>) -> Result<T> {
+    let start_anew = || {
+        stop_all(lab)?;
+        lab.host().run(&["systemctl", "daemon-reload"])?;
+        lab.start()?;
+        lab.await_settled(SOON)
+    };
     lab.host().write(DROP_IN, text.as_bytes(), 0o644)?;
-    let outcome = start_anew(lab).and_then(|()| act(lab));
+    let outcome = start_anew().and_then(|_| act(lab));
     lab.host().run(&["rm", DROP_IN])?;
-    let restored = start_anew(lab);
+    let restored = start_anew();
     let done = outcome?;
-    restored.map(|()| done)
-}
-
-/// Replaces every container by one of the unit as it now is.
-fn start_anew(lab: &Lab) -> Result<()> {
-    lab.host().run(&["systemctl", "daemon-reload"])?;
-    lab.stop()?;
-    lab.host().run(&["systemctl", "stop", SLOT_UNITS])?;
-    lab.start()?;
-    lab.await_settled(SOON).map(drop)
+    restored.map(|_| done)
 }
 
 /// The most that `systemd-analyze security` may find open of the daemon, of 10.

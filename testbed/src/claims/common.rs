@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::lab::Lab;
+use crate::lab::{Lab, SLOT_UNITS};
 use crate::sim::{Job, NewJob};
 use crate::status::{Ended, Runner, Status};
 use crate::wait::{Seen, wait_until};
@@ -190,6 +190,12 @@ pub(super) fn await_calls(lab: &Lab, endpoint: &str, count: u64) -> Result<()> {
             Seen::NotYet(format!("{:?}", stats.calls))
         })
     })
+}
+
+/// Stops the daemon, and then every container.
+pub(super) fn stop_all(lab: &Lab) -> Result<()> {
+    lab.stop()?;
+    lab.host().run(&["systemctl", "stop", SLOT_UNITS]).map(drop)
 }
 
 /// The process of the daemon.

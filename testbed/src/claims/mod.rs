@@ -30,6 +30,7 @@ mod restart;
 mod scene;
 mod secrets;
 mod troubles;
+mod trust;
 mod verdicts;
 
 pub(crate) use common::{SOON, await_busy, leader};
@@ -69,6 +70,7 @@ pub fn all() -> impl Iterator<Item = &'static Claim> {
         isolation::CLAIMS,
         permissions::CLAIMS,
         cage::CLAIMS,
+        trust::CLAIMS,
         limits::CLAIMS,
         firewall::CLAIMS,
         faces::CLAIMS,
