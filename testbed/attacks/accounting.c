@@ -3,7 +3,7 @@
 // wall: capabilities
 // expect: Operation not permitted
 // given: nspawn --private-users=no
-// without: nspawn --capability=CAP_SYS_PACCT
+// without: capability CAP_SYS_PACCT
 
 #define _GNU_SOURCE
 #include <errno.h>

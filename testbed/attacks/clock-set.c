@@ -3,7 +3,7 @@
 // wall: capabilities
 // expect: Operation not permitted
 // given: nspawn --private-users=no
-// without: nspawn --capability=CAP_SYS_TIME
+// without: capability CAP_SYS_TIME
 
 #define _GNU_SOURCE
 #include <errno.h>

@@ -3,6 +3,7 @@
 // wall: system call filter
 // expect: Operation not permitted
 // given: nspawn --private-users=no
+// given: capability CAP_DAC_READ_SEARCH
 // without: nspawn +--system-call-filter=open_by_handle_at
 
 #define _GNU_SOURCE

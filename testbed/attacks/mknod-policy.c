@@ -3,6 +3,7 @@
 // wall: device policy
 // expect: Operation not permitted
 // given: nspawn --private-users=no
+// given: capability CAP_MKNOD
 // without: unit DevicePolicy=auto; DeviceAllow=
 
 #define _GNU_SOURCE

@@ -2,6 +2,7 @@
 // as: root
 // wall: user namespace
 // expect: Operation not permitted
+// given: capability CAP_MKNOD
 // given: unit DevicePolicy=auto; DeviceAllow=
 // without: nspawn --private-users=no
 

@@ -4,6 +4,7 @@
 # wall: firewall
 # expect: no answer
 # without: firewall
+
 use strict; use IO::Socket::INET; use IO::Select;
 my $socket = IO::Socket::INET->new(Proto => 'udp', PeerAddr => $ENV{INTERNET}, PeerPort => 53) or die $!;
 $socket->send("\x12\x34\x01\0\0\1\0\0\0\0\0\0\x06secret\x04evil\x04test\0\0\1\0\1") or die $!;

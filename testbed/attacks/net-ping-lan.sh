@@ -4,6 +4,7 @@
 # wall: firewall
 # expect: 100% packet loss
 # without: firewall
+
 said=$(ping -n -c 1 -W 1 "$NEIGHBOUR" 2>&1)
 status=$?
 echo "${said//$'\n'got /}" | grep 'packet loss'

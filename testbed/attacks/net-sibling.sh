@@ -4,6 +4,7 @@
 # wall: firewall
 # expect: no answer
 # without: firewall
+
 exec 2>&1
 said=$(timeout 1 bash -c "exec 3<>/dev/tcp/$SIBLING/8000; printf 'GET / HTTP/1.0\r\n\r\n' >&3; cat <&3")
 status=$?

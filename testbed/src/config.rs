@@ -92,6 +92,8 @@ pub struct Pool {
     pub egress: &'static str,
     /// Where jobs get besides.
     pub allow: Vec<String>,
+    /// Jobs may run docker.
+    pub docker: bool,
     /// Its Nix, if its jobs have one.
     pub nix: Option<Nix>,
     /// `[pools.<name>.timeouts]`, as (key, value).
@@ -176,6 +178,7 @@ impl Pool {
             memory: "1 GiB".into(),
             egress: "internet",
             allow: Vec::new(),
+            docker: false,
             nix: None,
             timeouts: vec![("boot", "60s".into())],
         }
@@ -200,6 +203,7 @@ impl Pool {
             memory,
             egress,
             allow,
+            docker,
             nix,
             timeouts,
             ..
@@ -228,6 +232,7 @@ max_runners = {max_runners}
 layer = {{ kind = "{layer}", size = "{layer_size}" }}
 egress = "{egress}"
 allow = {allow:?}
+docker = {docker}
 {nix}
 [pools.{name}.limits]
 memory = "{memory}"

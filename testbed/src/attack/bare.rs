@@ -23,8 +23,8 @@ const EDITS: &str = "/run/testbed/edits";
 const INIT: &str = "/run/testbed/init";
 
 /// What stands before `systemd-nspawn`: edits are `--name=value` (instead of all of that name, or
-/// added), `+--name=value` (added), `!--name` (removed), `KEY=value` (environment), and `init`, which
-/// puts the loop in the init's place. Everything up to the first word without a dash is an option.
+/// added), `+--name=value` (added), `!--name` (removed), `KEY=value` (environment), `capability NAME`
+/// (not dropped but kept), and `init`, which puts the loop in the init's place. Everything up to the first word without a dash is an option.
 const SHIM_TEXT: &str = r#"#!/bin/bash
 set -eu
 machine=
@@ -39,6 +39,15 @@ without() {
 while IFS= read -r edit; do
   case $edit in
     init) without --boot; without --notify-ready; without --kill-signal; options+=(--as-pid2); set -- /bin/bash -c "$(cat /run/testbed/init)";;
+    capability\ *)
+      name=${edit#* }
+      for at in "${!options[@]}"; do
+        [[ ${options[at]} == --drop-capability=* ]] || continue
+        list=,${options[at]#*=},
+        [[ $list == *,$name,* ]] || { echo "$name is not dropped" >&2; exit 1; }
+        list=${list/,$name,/,}; list=${list#,}; options[at]=--drop-capability=${list%,}
+      done
+      options+=("--capability=$name");;
     !*) without "${edit#!}";;
     +*) options+=("${edit#+}");;
     --*) without "${edit%%=*}"; options+=("$edit");;
@@ -87,8 +96,12 @@ pub(super) fn edit(lab: &Lab, machine: &str, unit: &str, edits: &[&str]) -> Resu
     redirect(lab, unit, &[])
 }
 
-fn write_edits(lab: &Lab, machine: &str, edits: &[&str]) -> Result<()> {
-    let text = edits.join("\n") + "\n";
+fn write_edits(lab: &Lab, machine: &str, edits: &[impl AsRef<str>]) -> Result<()> {
+    let mut text = String::new();
+    for edit in edits {
+        text.push_str(edit.as_ref());
+        text.push('\n');
+    }
     lab.host()
         .write(&format!("{EDITS}/{machine}"), text.as_bytes(), 0o644)
 }
@@ -103,11 +116,13 @@ pub(super) fn remove(lab: &Lab) -> Result<()> {
 impl Bare {
     /// Starts a life with these changes.
     pub(super) fn start(lab: &Lab, changes: &[&Change]) -> Result<Self> {
-        let mut edits = vec!["init"];
-        let mut lines = Vec::new();
+        let mut edits = vec!["init".to_owned()];
+        // Nothing in here needs addresses, and one without a network of its own cannot have any.
+        let mut lines = vec!["ExecStartPost="];
         for change in changes {
             match change {
-                Change::Nspawn(arguments) => edits.extend(arguments.iter().map(String::as_str)),
+                Change::Nspawn(arguments) => edits.extend(arguments.iter().cloned()),
+                Change::Capability(name) => edits.push(format!("capability {name}")),
                 Change::Unit(more) => lines.extend(more.split("; ")),
                 // These change no life, but what is around it.
                 Change::Firewall | Change::Host(..) | Change::Place(..) | Change::Service(_) => {}

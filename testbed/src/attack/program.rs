@@ -60,6 +60,8 @@ pub enum Who {
 pub enum Place {
     /// A container with a job.
     Job,
+    /// The same in a pool with `docker = true`, where root has more capabilities: those of the network.
+    Docker,
     /// Two lives of one slot: run with `plant` in the first, and with `look` in the second.
     Lives,
     /// A container whose runner has not asked for its config.
@@ -68,6 +70,8 @@ pub enum Place {
     Visitor,
     /// A life without an init, started by the launcher with some of its arguments changed.
     Bare,
+    /// Two of them, one after the other, as in [`Place::Lives`].
+    BareLives,
 }
 
 /// What takes a wall away.
@@ -79,6 +83,8 @@ pub enum Change {
     Host(String, String),
     /// Other arguments of systemd-nspawn.
     Nspawn(Vec<String>),
+    /// One capability more than a container has.
+    Capability(String),
     /// Lines of the unit's `[Service]`, with `; ` between them.
     Unit(String),
     /// The same program elsewhere, where the wall is not.
@@ -119,12 +125,28 @@ impl Place {
     fn parse(text: &str) -> Result<Self> {
         Ok(match text {
             "job" => Self::Job,
+            "docker" => Self::Docker,
             "lives" => Self::Lives,
             "early" => Self::Early,
             "visitor" => Self::Visitor,
             "bare" => Self::Bare,
-            other => bail!("where is {other:?}? job, lives, early, visitor or bare"),
+            "bare-lives" => Self::BareLives,
+            other => {
+                bail!("where is {other:?}? job, docker, lives, early, visitor, bare or bare-lives")
+            }
         })
+    }
+
+    /// True if it takes two lives.
+    #[must_use]
+    pub fn is_two_lives(self) -> bool {
+        matches!(self, Self::Lives | Self::BareLives)
+    }
+
+    /// True if no job runs there.
+    #[must_use]
+    pub fn is_bare(self) -> bool {
+        matches!(self, Self::Bare | Self::BareLives)
     }
 }
 
@@ -140,6 +162,7 @@ impl Change {
                 Self::Host(remove.trim().to_owned(), restore.trim().to_owned())
             }
             "nspawn" => Self::Nspawn(rest.split_whitespace().map(str::to_owned).collect()),
+            "capability" => Self::Capability(rest.to_owned()),
             "unit" => Self::Unit(rest.to_owned()),
             "service" => Self::Service(rest.split_whitespace().map(str::to_owned).collect()),
             "place" => {
@@ -157,6 +180,7 @@ impl Change {
             Self::Firewall => "empty firewall".into(),
             Self::Host(command, _) => command.clone(),
             Self::Nspawn(arguments) => arguments.join(" "),
+            Self::Capability(name) => format!("with {name}"),
             Self::Unit(line) => line.clone(),
             Self::Service(properties) => format!("a service with {}", properties.join(" ")),
             Self::Place(place, who) => format!("{place:?} as {}", who.name()).to_lowercase(),
@@ -166,12 +190,13 @@ impl Change {
     /// True if only a life that was started for it can have it.
     #[must_use]
     pub fn needs_a_life(&self) -> bool {
-        matches!(self, Self::Nspawn(_) | Self::Unit(_))
+        matches!(self, Self::Nspawn(_) | Self::Capability(_) | Self::Unit(_))
     }
 }
 
 impl Attack {
-    /// Reads every attack of a directory, by name.
+    /// Reads every attack of a directory, by name. Floods come last: what they leave in a queue would
+    /// keep those who come after from being answered at all.
     pub fn read_all(dir: &Path) -> Result<Vec<Self>> {
         let mut all = Vec::new();
         for entry in fs::read_dir(dir).with_context(|| dir.display().to_string())? {
@@ -180,7 +205,7 @@ impl Attack {
                 fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
             all.push(Self::parse(&file, &text).with_context(|| file.display().to_string())?);
         }
-        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all.sort_by_key(|attack| (attack.name.starts_with("flood-"), attack.name.clone()));
         Ok(all)
     }
 
@@ -207,7 +232,7 @@ impl Attack {
             None => Place::Bare,
         };
         ensure!(
-            given.is_empty() || place == Place::Bare || !given.iter().any(Change::needs_a_life),
+            given.is_empty() || place.is_bare() || !given.iter().any(Change::needs_a_life),
             "what is given with a life needs a life of its own"
         );
         let must = |value: Option<String>, key: &str| {
@@ -309,7 +334,7 @@ mod tests {
     #[test]
     fn what_is_given_is_given_to_a_life() {
         let text = format!(
-            "{HEAD}# given: nspawn --private-users=no\n# without: nspawn --capability=all\n"
+            "{HEAD}# given: nspawn --private-users=no\n# without: capability CAP_SYS_TIME\n"
         );
         assert_eq!(parse(&text).unwrap().place, Place::Bare);
         assert!(parse(&format!("{text}# in: job\n")).is_err());
@@ -322,7 +347,26 @@ mod tests {
         let controls = all
             .iter()
             .filter(|attack| matches!(attack.control, Control::Without(_)));
-        assert!(all.len() >= 30, "{} attacks", all.len());
-        assert!(controls.count() >= 20);
+        assert!(all.len() >= 80, "{} attacks", all.len());
+        assert!(controls.count() >= 70);
+    }
+
+    #[test]
+    fn every_program_tests_a_promise() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let model = fs::read_to_string(root.join("../docs/threat-model.md")).unwrap();
+        let named: Vec<&str> = model.split('`').skip(1).step_by(2).collect();
+        let tests = |attack: &Attack| {
+            named.iter().any(|name| {
+                *name == attack.name
+                    || (name.len() > 1 && name.ends_with('-') && attack.name.starts_with(name))
+            })
+        };
+        let all = Attack::read_all(&root.join("attacks")).unwrap();
+        let unnamed: Vec<&Attack> = all.iter().filter(|attack| !tests(attack)).collect();
+        assert!(
+            unnamed.is_empty(),
+            "not in docs/threat-model.md: {unnamed:?}"
+        );
     }
 }

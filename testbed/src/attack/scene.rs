@@ -20,7 +20,13 @@ use crate::status::Runner;
 /// Of every layer: enough to boot in, and quickly full.
 const LAYER: &str = "96 MiB";
 /// First places of the pools: far apart, so that none is the neighbour of another's slots.
-const OFFSETS: [(&str, u16); 4] = [("ci", 0), ("one", 20), ("early", 40), ("bare", 60)];
+const OFFSETS: [(&str, u16); 5] = [
+    ("ci", 0),
+    ("one", 20),
+    ("early", 40),
+    ("bare", 60),
+    ("docker", 80),
+];
 /// The service that waits for its config, in an image where it does not.
 const RUNNER_UNIT: &str = "usr/lib/systemd/system/github-runner.service";
 /// Services of the host that exist to be attacked.
@@ -130,10 +136,11 @@ fn config(lab: &Lab) -> Result<Config> {
             pool.layer_size = LAYER.into();
             pool.timeouts = vec![("boot", "30m".into())];
             (pool.min_idle, pool.min_spare, pool.max_runners) = match *name {
-                "one" | "bare" => (1, 0, 1),
+                "one" | "bare" | "docker" => (1, 0, 1),
                 "early" => (2, 0, 2),
                 _ => (1, 0, 2),
             };
+            pool.docker = *name == "docker";
             if *name == "early" {
                 pool.image = Image::Directory(waiting.clone());
             }

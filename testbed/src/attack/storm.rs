@@ -12,7 +12,7 @@ use super::report::{Outcome, Row};
 use super::scene::{self, Stormed};
 use crate::bed::note;
 use crate::claims::SOON;
-use crate::lab::{DAEMON, Lab};
+use crate::lab::{DAEMON, Lab, TOKEN};
 
 /// Our table's chains that drop; the one that masquerades stays, as the way to the internet does.
 const FILTERS: [&str; 3] = ["arriving", "to_host", "through_host"];
@@ -50,8 +50,10 @@ impl<'a> Storm<'a> {
 
         note("attacks in a container with a job");
         self.in_place(attacks, Place::Job, &mut target)?;
+        self.docker(attacks)?;
         self.early(attacks)?;
         self.lives(attacks)?;
+        self.services(attacks)?;
         // From here on lives begin and end that the daemon has not started.
         self.lab.host().run(&["systemctl", "stop", DAEMON])?;
         bare::stop(self.lab)?;
@@ -77,11 +79,11 @@ impl<'a> Storm<'a> {
             self.rows
                 .insert(attack.name.clone(), Row::new(attack, outcome));
             if let Control::Without(change @ Change::Host(..)) = &attack.control {
-                let outcome = self.given(attack, &env, |storm| {
-                    storm.changed(change, &env, |storm| {
-                        storm.once(attack, &env, |program| {
-                            life.run(attack.who, program, "", &env)
-                        })
+                let mut all: Vec<&Change> = attack.given.iter().collect();
+                all.push(change);
+                let outcome = self.changed(&all, &env, |storm| {
+                    storm.once(attack, &env, |program| {
+                        life.run(attack.who, program, "", &env)
                     })
                 })?;
                 self.control(attack, outcome)?;
@@ -93,8 +95,7 @@ impl<'a> Storm<'a> {
             if let Control::Without(Change::Place(there, who)) = &attack.control
                 && *there == place
             {
-                let outcome =
-                    self.once(attack, &env, |program| life.run(*who, program, "", &env))?;
+                let outcome = self.once(attack, &env, |program| life.run(*who, program, "", &env));
                 self.control(attack, outcome)?;
             }
         }
@@ -117,52 +118,55 @@ impl<'a> Storm<'a> {
         if stopped.is_empty() {
             return Ok(());
         }
-        self.changed(&Change::Firewall, env, |storm| {
-            for attack in stopped {
-                let outcome = storm.given(attack, env, |storm| {
-                    storm.once(attack, env, |program| {
-                        life.run(attack.who, program, "", env)
-                    })
-                })?;
-                storm.control(attack, outcome)?;
-            }
-            Ok(())
-        })
+        self.remove(&Change::Firewall, env)?;
+        for attack in stopped {
+            let outcome = self.given(attack, env, |storm| {
+                storm.once(attack, env, |program| {
+                    life.run(attack.who, program, "", env)
+                })
+            })?;
+            self.control(attack, outcome)?;
+        }
+        self.restore(&Change::Firewall, env)
     }
 
     /// What is given on the host, around a run.
-    fn given<T>(
+    fn given(
         &mut self,
         attack: &Attack,
         env: &Env,
-        work: impl FnOnce(&mut Self) -> Result<T>,
-    ) -> Result<T> {
+        work: impl FnOnce(&mut Self) -> Outcome,
+    ) -> Result<Outcome> {
         let around: Vec<&Change> = attack
             .given
             .iter()
             .filter(|change| !change.needs_a_life())
             .collect();
-        for change in &around {
-            self.remove(change, env)?;
-        }
-        let outcome = work(self);
-        for change in around.iter().rev() {
-            self.restore(change, env)?;
-        }
-        outcome
+        self.changed(&around, env, work)
     }
 
-    /// One wall away, around a run.
-    fn changed<T>(
+    /// Changes on the host, around a run. One that cannot be made is the attack's trouble; one that
+    /// cannot be undone is everybody's.
+    fn changed(
         &mut self,
-        change: &Change,
+        changes: &[&Change],
         env: &Env,
-        work: impl FnOnce(&mut Self) -> Result<T>,
-    ) -> Result<T> {
-        self.remove(change, env)?;
-        let outcome = work(self);
-        self.restore(change, env)?;
-        outcome
+        work: impl FnOnce(&mut Self) -> Outcome,
+    ) -> Result<Outcome> {
+        let made = changes
+            .iter()
+            .try_for_each(|change| self.remove(change, env));
+        let outcome = match &made {
+            Ok(()) => work(self),
+            Err(error) => Outcome::Broken(format!("{error:#}")),
+        };
+        for change in changes.iter().rev() {
+            let undone = self.restore(change, env);
+            if made.is_ok() {
+                undone?;
+            }
+        }
+        Ok(outcome)
     }
 
     fn remove(&self, change: &Change, env: &Env) -> Result<()> {
@@ -175,7 +179,11 @@ impl<'a> Storm<'a> {
                 Ok(())
             }
             Change::Host(command, _) => self.must(command, env),
-            Change::Nspawn(_) | Change::Unit(_) | Change::Place(..) | Change::Service(_) => Ok(()),
+            Change::Nspawn(_)
+            | Change::Capability(_)
+            | Change::Unit(_)
+            | Change::Place(..)
+            | Change::Service(_) => Ok(()),
         }
     }
 
@@ -187,35 +195,28 @@ impl<'a> Storm<'a> {
                 .run(&["systemctl", "restart", FIREWALL])
                 .map(drop),
             Change::Host(_, undo) => self.must(undo, env),
-            Change::Nspawn(_) | Change::Unit(_) | Change::Place(..) | Change::Service(_) => Ok(()),
+            Change::Nspawn(_)
+            | Change::Capability(_)
+            | Change::Unit(_)
+            | Change::Place(..)
+            | Change::Service(_) => Ok(()),
         }
     }
 
     /// One run, with what is before and after it, judged.
-    fn once(
-        &self,
-        attack: &Attack,
-        env: &Env,
-        run: impl FnOnce(&[u8]) -> Result<Ran>,
-    ) -> Result<Outcome> {
-        if let Some(before) = &attack.before {
-            self.must(before, env)
-                .with_context(|| format!("before {}", attack.name))?;
-        }
-        let program = self
-            .programs
-            .get(&attack.name)
-            .context("every attack has a program")?;
-        let ran = run(program);
-        let outcome = match &ran {
-            Ok(ran) => self.judge(attack, env, ran),
-            Err(error) => Ok(Outcome::Broken(format!("{error:#}"))),
+    fn once(&self, attack: &Attack, env: &Env, run: impl FnOnce(&[u8]) -> Result<Ran>) -> Outcome {
+        let work = || -> Result<Outcome> {
+            if let Some(before) = &attack.before {
+                self.must(before, env).context("before it")?;
+            }
+            let program = self.programs.get(&attack.name).context("no program")?;
+            let outcome = run(program).and_then(|ran| self.judge(attack, env, &ran));
+            if let Some(after) = &attack.after {
+                self.must(after, env).context("after it")?;
+            }
+            outcome
         };
-        if let Some(after) = &attack.after {
-            self.must(after, env)
-                .with_context(|| format!("after {}", attack.name))?;
-        }
-        outcome
+        work().unwrap_or_else(|error| Outcome::Broken(format!("{error:#}")))
     }
 
     fn judge(&self, attack: &Attack, env: &Env, ran: &Ran) -> Result<Outcome> {
@@ -240,6 +241,18 @@ impl<'a> Storm<'a> {
         self.rows
             .get_mut(&attack.name)
             .with_context(|| format!("{} has not been run before its control", attack.name))
+    }
+
+    /// A container with a job, whose root has the network's capabilities.
+    fn docker(&mut self, attacks: &[Attack]) -> Result<()> {
+        if !attacks.iter().any(|attack| attack.place == Place::Docker) {
+            return Ok(());
+        }
+        note("attacks in a container with a job that may run docker");
+        let (_, runner) = scene::start_job(self.lab, "docker", "docker")?;
+        let mut life = Stormed::with_job(self.lab, &runner)?;
+        self.in_place(attacks, Place::Docker, &mut life)?;
+        life.end_job()
     }
 
     /// Lives whose runner has not asked for its config: the first slot, and the second, which has
@@ -298,14 +311,10 @@ impl<'a> Storm<'a> {
         let (_, runner) = scene::start_job(self.lab, "one", "plants")?;
         let mut life = Stormed::with_job(self.lab, &runner)?;
         let env = scene::surroundings(&life.machine, &life.leader, self.sibling.as_ref())?;
+        let mut planted = BTreeMap::new();
         for attack in &here {
-            let ran = life.run(attack.who, &self.programs[&attack.name], "plant", &env)?;
-            ensure!(
-                ran.status == 0,
-                "{} plants nothing: {}",
-                attack.name,
-                ran.said
-            );
+            let program = &self.programs[&attack.name];
+            planted.insert(&attack.name, life.run(attack.who, program, "plant", &env)?);
         }
         life.end_job()?;
         let (_, runner) = scene::start_job(self.lab, "one", "looks")?;
@@ -314,8 +323,9 @@ impl<'a> Storm<'a> {
         let env = scene::surroundings(&life.machine, &life.leader, self.sibling.as_ref())?;
         for attack in &here {
             let outcome = self.once(attack, &env, |program| {
+                ensure_planted(&planted[&attack.name])?;
                 life.run(attack.who, program, "look", &env)
-            })?;
+            });
             self.rows
                 .insert(attack.name.clone(), Row::new(attack, outcome));
         }
@@ -334,12 +344,12 @@ impl<'a> Storm<'a> {
                 .collect();
             let change = match &attack.control {
                 Control::Without(change) if change.needs_a_life() => Some(change),
-                Control::Without(change @ Change::Host(..)) if attack.place == Place::Bare => {
+                Control::Without(change @ Change::Host(..)) if attack.place.is_bare() => {
                     Some(change)
                 }
                 Control::Without(_) | Control::Impossible(_) => None,
             };
-            if attack.place == Place::Bare || change.is_some() {
+            if attack.place.is_bare() || change.is_some() {
                 with.entry(given.clone()).or_default().push(attack);
             }
             if let Some(change) = change {
@@ -368,7 +378,7 @@ impl<'a> Storm<'a> {
                 self.control(attack, outcome)?;
             }
         }
-        self.services(attacks)
+        Ok(())
     }
 
     /// All attacks of one kind of bare life; those that need a life before it have one.
@@ -377,58 +387,57 @@ impl<'a> Storm<'a> {
         changes: &[&Change],
         attacks: &[&'b Attack],
     ) -> Result<Vec<(&'b Attack, Outcome)>> {
-        let planted = attacks.iter().any(|attack| attack.place == Place::Lives);
-        let what = || {
-            format!(
-                "a life with {:?}",
-                changes.iter().map(|c| c.name()).collect::<Vec<_>>()
-            )
-        };
-        let mut life = Bare::start(self.lab, changes).with_context(what)?;
+        let begun = self.bare_outcomes(changes, attacks);
+        bare::stop(self.lab)?;
+        Ok(begun.unwrap_or_else(|error| {
+            // A life that does not begin is the trouble of those that wanted it, and of no others.
+            let why = format!("{error:#}");
+            let broken = |attack: &&'b Attack| (*attack, Outcome::Broken(why.clone()));
+            attacks.iter().map(broken).collect()
+        }))
+    }
+
+    fn bare_outcomes<'b>(
+        &mut self,
+        changes: &[&Change],
+        attacks: &[&'b Attack],
+    ) -> Result<Vec<(&'b Attack, Outcome)>> {
         let env = |life: &Bare, storm: &Self| {
             scene::surroundings(bare::MACHINE, &life.leader, storm.sibling.as_ref())
         };
-        if planted {
-            let env = env(&life, self)?;
-            for attack in attacks.iter().filter(|a| a.place == Place::Lives) {
-                let program = &self.programs[&attack.name];
-                let ran = life.agent(attack.who).run(program, "plant", &env)?;
-                ensure!(
-                    ran.status == 0,
-                    "{} plants nothing: {}",
-                    attack.name,
-                    ran.said
-                );
-            }
-            bare::stop(self.lab)?;
-            life = Bare::start(self.lab, changes).with_context(what)?;
+        let mut life = Bare::start(self.lab, changes)?;
+        let mut planted = BTreeMap::new();
+        let mut here = env(&life, self)?;
+        for attack in attacks.iter().filter(|a| a.place.is_two_lives()) {
+            let program = &self.programs[&attack.name];
+            let ran = life.agent(attack.who).run(program, "plant", &here)?;
+            planted.insert(&attack.name, ran);
         }
-        let env = env(&life, self)?;
+        if !planted.is_empty() {
+            bare::stop(self.lab)?;
+            life = Bare::start(self.lab, changes)?;
+            here = env(&life, self)?;
+        }
         let mut outcomes = Vec::new();
         for attack in attacks {
-            let argument = if attack.place == Place::Lives {
-                "look"
-            } else {
-                ""
-            };
             let around: Vec<&Change> = changes
                 .iter()
                 .copied()
                 .chain(&attack.given)
                 .filter(|change| !change.needs_a_life())
                 .collect();
-            for change in &around {
-                self.remove(change, &env)?;
-            }
-            let outcome = self.once(attack, &env, |program| {
-                life.agent(attack.who).run(program, argument, &env)
-            });
-            for change in around.iter().rev() {
-                self.restore(change, &env)?;
-            }
-            outcomes.push((*attack, outcome?));
+            let outcome = self.changed(&around, &here, |storm| {
+                storm.once(attack, &here, |program| {
+                    let mut argument = "";
+                    if let Some(ran) = planted.get(&attack.name) {
+                        ensure_planted(ran)?;
+                        argument = "look";
+                    }
+                    life.agent(attack.who).run(program, argument, &here)
+                })
+            })?;
+            outcomes.push((*attack, outcome));
         }
-        bare::stop(self.lab)?;
         Ok(outcomes)
     }
 
@@ -454,14 +463,18 @@ impl<'a> Storm<'a> {
                 status: output.status.code().unwrap_or(-1),
                 said: said(&output),
             };
-            let outcome = self.once(attack, &env, |_| Ok(ran))?;
+            let outcome = self.once(attack, &env, |_| Ok(ran));
             self.control(attack, outcome)?;
         }
         Ok(())
     }
 
     fn shell(&self, script: &str, env: &Env) -> Result<Output> {
-        let script = format!("set -a\n{}set +a\n{script}", assignments(env));
+        // Witnesses and controls may know it; no program in a container is told.
+        let script = format!(
+            "set -a\n{}TOKEN={TOKEN}\nset +a\n{script}",
+            assignments(env)
+        );
         self.lab.host().output(&["bash", "-uc", &script])
     }
 
@@ -475,6 +488,11 @@ impl<'a> Storm<'a> {
         );
         Ok(())
     }
+}
+
+fn ensure_planted(ran: &Ran) -> Result<()> {
+    ensure!(ran.status == 0, "it plants nothing: {}", ran.said);
+    Ok(())
 }
 
 fn said(output: &Output) -> String {

@@ -1,0 +1,13 @@
+#!/bin/bash
+# tries: to live on after its job, as a child of nobody
+# as: job
+# in: lives
+# wall: PID namespace
+# expect: nothing lives on
+# without: service --property=KillMode=process
+# witness: sleep 1.5; pgrep -fa '^[s]torm-outlives-fork' | sed 's/^/got /' | grep . || { echo "nothing lives on"; exit 1; }
+# after: pkill -KILL -f '^[s]torm-outlives-fork'; true
+
+[ "$1" = plant ] || exit 0
+(setsid bash -c "exec -a storm-outlives-fork sleep 600" </dev/null >/dev/null 2>&1 &)
+sleep 0.3
