@@ -110,8 +110,10 @@ RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
 # no PrivateUsers=: every container's root would look like nobody, and the peer's uid is what tells
 # who asks for a config;
 PrivateUsers=no
-# no ProcSubset=pid: admission reads the host's memory and load from /proc.
+# no ProcSubset=pid: admission reads the host's memory and load from /proc;
 ProcSubset=all
+# no RootDirectory=: the bus, journald and the slots' sockets are the host's. And ProtectClock= by itself
+# lets the real-time clock be read.
 
 [Install]
 WantedBy=multi-user.target

@@ -213,13 +213,17 @@ fn with_drop_in<T>(lab: &Lab, text: &str, act: impl FnOnce(&Lab) -> Result<T>) -
 
 /// The most that `systemd-analyze security` may find open of the daemon, of 10.
 const EXPOSURE: f64 = 2.0;
-/// And of the firewall's, which is root with two capabilities over the host's network.
+/// And of the firewall's, which are root with two capabilities over the host's network.
 const FIREWALL_EXPOSURE: f64 = 2.5;
 
 fn the_daemons_unit_is_closed(lab: &mut Lab) -> Result<()> {
     for (unit, most) in [
         (DAEMON, EXPOSURE),
         ("runner-controller-firewall.service", FIREWALL_EXPOSURE),
+        (
+            "runner-controller-firewall-check.service",
+            FIREWALL_EXPOSURE,
+        ),
     ] {
         let report = lab
             .host()

@@ -114,8 +114,8 @@ const OLDER: &[libc::c_long] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const OLDER: &[libc::c_long] = &[];
 
-/// Every other call fails from now on, with `EPERM` and without killing: a C library of tomorrow that
-/// tries a new call and falls back is no attack. Sets `no_new_privs`.
+/// Every other call fails from now on, as one that the kernel does not have: a C library of tomorrow
+/// that tries a new call then falls back to an old one. Sets `no_new_privs`.
 pub(super) fn restrict() -> Result<(), Error> {
     let allowed: BTreeMap<_, _> = ALLOWED
         .iter()
@@ -123,8 +123,7 @@ pub(super) fn restrict() -> Result<(), Error> {
         .map(|call| (*call, Vec::new()))
         .collect();
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
-    // Such a library takes this errno for "the kernel does not have it".
-    let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+    let refused = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
     let filter = SeccompFilter::new(allowed, refused, SeccompAction::Allow, arch)?;
     let program: BpfProgram = filter.try_into()?;
     apply_filter(&program)
