@@ -11,12 +11,12 @@ set positional-arguments := true
 default:
     @just --list
 
-# Deploy runner-01 and wait until it takes jobs; running jobs do not notice
+# Deploy runner-01 and wait until it takes jobs; running jobs do not notice (--drain waits for them first)
 [group('deploy')]
 apply-runner-01 *args:
     @{{ fleet }} apply runner-01 "$@"
 
-# Deploy runner-02 and wait until it takes jobs; running jobs do not notice
+# Deploy runner-02 and wait until it takes jobs; running jobs do not notice (--drain waits for them first)
 [group('deploy')]
 apply-runner-02 *args:
     @{{ fleet }} apply runner-02 "$@"

@@ -60,34 +60,36 @@ switch() {
     local host=$1 address
     shift
     address=$(address_of "$host") || exit 1
+    have_operators
     note "$host: deploying"
     nixos-rebuild switch --flake "$root#$host" --target-host "root@$address" --use-substitutes "$@" </dev/null
 }
 
-# Running jobs do not notice a deploy, so it does not wait for them.
+# apply HOST [--drain] ARGUMENTS…: running jobs do not notice a deploy, so it waits for them only if it
+# is told to. Every step says why it failed; the caller only has to stop.
 apply() {
-    local host=$1
+    local host=$1 drain=no
     shift
-    switch "$host" "$@" && await_well "$host"
-}
-
-apply_all() {
-    local drain=no
     if [ "${1-}" = --drain ]; then
         drain=yes
         shift
+        drain_host "$host" || return
     fi
+    if ! switch "$host" "$@"; then
+        [ $drain = no ] || note "$host: not deployed, and drained: just undrain $host"
+        return 1
+    fi
+    if [ $drain = yes ]; then
+        on "$host" runner-controller undrain </dev/null || return
+    fi
+    await_well "$host"
+}
+
+apply_all() {
     local all host
     all=$(hosts)
     for host in $all; do
-        if [ $drain = yes ]; then
-            drain_host "$host"
-            switch "$host" "$@" || die "$host: not deployed, and still drained; later hosts are untouched"
-            on "$host" runner-controller undrain </dev/null
-            await_well "$host" || die "$host: deployed, but not well; later hosts are untouched"
-        else
-            apply "$host" "$@" || die "$host: see above; later hosts are untouched"
-        fi
+        apply "$host" "$@" || die "$host: see above; later hosts are untouched"
     done
     note "all hosts are deployed and well: $(echo "$all" | xargs)"
 }
@@ -111,6 +113,8 @@ reboot_host() {
         [ "$now" = "$before" ] || break
     done
     { [ -n "$now" ] && [ "$now" != "$before" ]; } || die "$host did not come back"
+    # The host answers before its daemon does.
+    on "$host" systemctl start runner-controller.service </dev/null
     on "$host" runner-controller undrain </dev/null
     await_well "$host"
 }
@@ -122,6 +126,12 @@ rollback() {
     on "$host" nix-env --profile $profile --rollback </dev/null
     on "$host" $profile/bin/switch-to-configuration switch </dev/null
     await_well "$host"
+}
+
+# Whoever installs a system with only the placeholder's key in it is locked out for good.
+have_operators() {
+    ! grep -Eq '^ *placeholder *=' "$root/hosts/operators.nix" ||
+        die "hosts/operators.nix has a key of nobody's; put your SSH public key in place of the placeholder"
 }
 
 # For every host: goes on past one that does not answer, and says so at the end.
@@ -194,6 +204,7 @@ encrypt_token() {
 set_token() {
     local host=$1
     address_of "$host" >/dev/null
+    have_operators
     encrypt_token "${2-}"
     switch "$host"
     note "$host: restarting the controller, which no job notices"
@@ -218,6 +229,7 @@ bootstrap() {
     ip=${ip#IP=}
     hosts | grep -qxF "$host" || die "no host $host in hosts/addresses.json; it has: $(hosts | xargs)"
     [[ $ip =~ ^[A-Za-z0-9:][A-Za-z0-9.:-]*$ ]] || die "\"$ip\" is no address"
+    have_operators
     # Global, for the trap that removes it.
     extra=$(mktemp -d "${XDG_RUNTIME_DIR:-/tmp}/bootstrap.XXXXXX")
     trap 'rm -rf "$extra"' EXIT

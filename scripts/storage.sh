@@ -3,8 +3,11 @@
 # input; reads no file that a container wrote and runs no program of one.
 set -euo pipefail
 
+layers=$(sed -n 's/^layer_dir = "\(.*\)"$/\1/p' /etc/runner-controller/config.toml 2>/dev/null) || true
+layers=${layers:-/var/lib/runner-layers}
+
 echo "filesystems"
-df -h --output=target,fstype,size,used,avail,pcent / /nix/store /boot /var/lib/runner-layers /run 2>/dev/null |
+df -h --output=target,fstype,size,used,avail,pcent / /nix/store /boot "$layers" /run 2>/dev/null |
     awk '!seen[$0]++' || true
 
 echo "containers: root, and docker's storage where there is any"
@@ -14,11 +17,15 @@ for link in /run/systemd/machines/*; do
     esac
     machine=${link##*/}
     leader=$(machinectl show --property=Leader --value "$machine" 2>/dev/null) || continue
-    for path in / /var/lib/docker; do
-        # A filesystem of the job's own making may never answer, and docker may not be there.
-        line=$(timeout 5 df -h --output=fstype,size,used,avail,pcent "/proc/$leader/root$path" 2>/dev/null | tail -n 1) || continue
-        printf '  %-13s %-16s %s\n' "$machine" "$path" "$line"
-    done
+    inside=/proc/$leader/root
+    # A filesystem of the job's own making may never answer.
+    line=$(timeout 5 df -h --output=fstype,size,used,avail,pcent "$inside/" 2>/dev/null | tail -n 1) || line="no answer"
+    printf '  %-13s %-16s %s\n' "$machine" / "$line"
+    # Docker's storage is a directory of the same layer. What a job may have put in its place is only
+    # counted, and not for long.
+    [ -n "$(find "$inside/var/lib/docker" -mindepth 1 -maxdepth 1 -print -quit 2>/dev/null)" ] || continue
+    used=$(timeout 30 du -xsh "$inside/var/lib/docker" 2>/dev/null | cut -f 1) || used="not counted within 30 s"
+    printf '  %-13s %-16s %s\n' "$machine" /var/lib/docker "${used:-no answer}"
 done
 
 if command -v docker >/dev/null; then
@@ -28,7 +35,7 @@ fi
 
 echo "layers on disk: files without a name, held by loop devices"
 losetup --list --noheadings --output NAME,BACK-FILE 2>/dev/null |
-    awk '/runner-layers/ { print "  " $1, $2; found = 1 } END { if (!found) print "  none" }' || true
+    awk -v dir="$layers/" 'index($2, dir) == 1 { print "  " $1, $2; found = 1 } END { if (!found) print "  none" }' || true
 
 echo "Nix store: what roots of runners hold"
 for root in /nix/var/nix/gcroots/runner-controller/*; do

@@ -79,6 +79,11 @@ impl Fleet {
         )
         .unwrap();
         fs::write(at("secrets/github-runner.age"), "old").unwrap();
+        fs::write(
+            at("hosts/operators.nix"),
+            "{\n  alice = \"ssh-ed25519 A\";\n}\n",
+        )
+        .unwrap();
         fs::write(at("record/fail"), "").unwrap();
         fs::write(at("record/calls"), "").unwrap();
         fs::write(at("record/boots"), "first\n").unwrap();
@@ -325,6 +330,39 @@ fn a_drained_deployment_waits_for_jobs_and_lets_them_in_again() {
         "{}",
         fleet.calls()
     );
+    // One host alone, too; and who is left drained is told how to go on.
+    let fleet = Fleet::of_two();
+    fleet.fail("nixos-rebuild");
+    let ran = fleet.run(&["apply", "runner-02", "--drain"]);
+    assert!(
+        !ran.ok && ran.said.contains("just undrain runner-02"),
+        "{}",
+        ran.said
+    );
+    assert!(!fleet.calls().contains(" undrain"), "{}", fleet.calls());
+}
+
+#[test]
+fn nobody_is_locked_out_by_the_placeholders_key() {
+    for arguments in [
+        &["apply", "runner-01"][..],
+        &["apply-all"],
+        &["set-token", "runner-01", TOKEN],
+        &["bootstrap", "runner-01", "1.2.3.4"],
+    ] {
+        let fleet = Fleet::of_two();
+        fleet.write(
+            "hosts/operators.nix",
+            "{\n  placeholder = \"ssh-ed25519 A\";\n}\n",
+        );
+        let ran = fleet.run(arguments);
+        assert!(
+            !ran.ok && ran.said.contains("hosts/operators.nix"),
+            "{arguments:?}: {}",
+            ran.said
+        );
+        assert_eq!(fleet.calls(), "", "{arguments:?}");
+    }
 }
 
 #[test]
@@ -338,6 +376,7 @@ fn a_reboot_drains_first_and_waits_until_jobs_are_taken() {
         &[
             "runner-controller drain --wait",
             "systemctl reboot",
+            "systemctl start runner-controller.service",
             "runner-controller undrain",
             "runner-status --wait",
         ],
