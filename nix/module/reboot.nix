@@ -12,7 +12,7 @@ let
   cfg = config.services.runner-controller;
   reboot = cfg.rebootWhenDrained;
 
-  # A drain outlives the reboot, as any operator's does. The mark says that this one was ours.
+  # Says that a drain was ours, and no operator's.
   mark = "/var/lib/runner-controller-reboot/drained";
 
   script = pkgs.writeShellApplication {
@@ -23,37 +23,17 @@ let
       pkgs.coreutils
       pkgs.jq
     ];
-    text = ''
-      # What only a reboot changes.
-      booted=$(readlink -f /run/booted-system/{kernel,kernel-modules,initrd,systemd})
-      wanted=$(readlink -f /nix/var/nix/profiles/system/{kernel,kernel-modules,initrd,systemd})
-      if [ "$booted" = "$wanted" ]; then
-        echo "the booted system is the wanted one"
-        exit 0
-      fi
-
-      state=$(runner-status --json | jq -r .state)
-      if [ "$state" = running ]; then
-        touch ${mark}
-      fi
-      if runner-controller drain --wait --timeout ${lib.escapeShellArg reboot.patience}; then
-        systemctl reboot
-        exit 0
-      fi
-      echo "jobs still run; the next attempt is the timer's"
-      if [ -e ${mark} ]; then
-        runner-controller undrain
-        rm ${mark}
-      fi
-    '';
+    text = builtins.readFile ./reboot.sh;
   };
 in
 {
   options.services.runner-controller.rebootWhenDrained = {
-    enable = lib.mkEnableOption (lib.trim ''
-      unattended reboots: if the deployed kernel, initrd or systemd is not the booted one, the host is
-      drained, rebooted, and takes jobs again. No job is ended for it
-    '');
+    enable = lib.mkEnableOption (
+      lib.trim ''
+        unattended reboots: if the deployed kernel, initrd or systemd is not the booted one, the host is
+        drained, rebooted, and takes jobs again. No job is ended for it
+      ''
+    );
 
     schedule = mkOption {
       type = types.str;
@@ -80,7 +60,13 @@ in
         restartIfChanged = false;
         serviceConfig = {
           Type = "oneshot";
-          ExecStart = lib.getExe script;
+          ExecStart = utils.escapeSystemdExecArgs [
+            (lib.getExe script)
+            "/run/booted-system"
+            "/nix/var/nix/profiles/system"
+            mark
+            reboot.patience
+          ];
           StateDirectory = "runner-controller-reboot";
         };
       };

@@ -1,0 +1,128 @@
+//! When `nix/module/reboot.sh` reboots a host, and when not: what it calls are stand-ins, the systems
+//! are directories with links.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Notes its name and arguments; says that the host's state is what the file `state` has, and that a
+/// drain ends as the file `drain` says.
+const STAND_IN: &str = r#"#!/bin/bash
+echo "${0##*/} $*" >>"$RECORD/calls"
+case "${0##*/} $*" in
+"runner-status --json") printf '{"state":"%s"}\n' "$(cat "$RECORD/state")" ;;
+"runner-controller drain"*) exit "$(cat "$RECORD/drain")" ;;
+"jq -r .state") sed 's/.*:"//; s/".*//' ;;
+esac
+"#;
+
+struct Host {
+    dir: tempfile::TempDir,
+}
+
+impl Host {
+    /// A host in a state, on which a drain ends with 0 (no job runs) or 1 (some still do).
+    fn new(state: &str, drain: u8) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Self { dir };
+        for name in ["bin", "record", "booted", "wanted"] {
+            fs::create_dir(host.path(name)).unwrap();
+        }
+        for part in ["kernel", "kernel-modules", "initrd", "systemd"] {
+            symlink("/dev/null", host.path("booted").join(part)).unwrap();
+            symlink("/dev/null", host.path("wanted").join(part)).unwrap();
+        }
+        fs::write(host.path("record/state"), state).unwrap();
+        fs::write(host.path("record/drain"), drain.to_string()).unwrap();
+        for name in ["runner-status", "runner-controller", "systemctl", "jq"] {
+            let path = host.path("bin").join(name);
+            fs::write(&path, STAND_IN).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        host
+    }
+
+    fn with_a_new(self, part: &str) -> Self {
+        let link = self.path("wanted").join(part);
+        fs::remove_file(&link).unwrap();
+        symlink("/dev/zero", link).unwrap();
+        self
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn is_marked(&self) -> bool {
+        self.path("mark").exists()
+    }
+
+    /// Runs the script. What it called, one a line; nothing of what it was called for if it failed.
+    fn run(&self) -> (bool, String) {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../nix/module/reboot.sh");
+        let ended = Command::new("bash")
+            .arg(script)
+            .args([self.path("booted"), self.path("wanted"), self.path("mark")])
+            .arg("6h")
+            .env_clear()
+            .env(
+                "PATH",
+                format!("{}:/usr/bin:/bin", self.path("bin").display()),
+            )
+            .env("RECORD", self.path("record"))
+            .status()
+            .unwrap();
+        let calls = fs::read_to_string(self.path("record/calls")).unwrap_or_default();
+        (ended.success(), calls)
+    }
+}
+
+const DRAIN: &str = "runner-controller drain --wait --timeout 6h\n";
+
+#[test]
+fn a_host_that_is_as_deployed_is_left_alone() {
+    let host = Host::new("running", 0);
+    assert_eq!(host.run(), (true, String::new()));
+    assert!(!host.is_marked());
+}
+
+#[test]
+fn whatever_only_a_reboot_changes_is_waited_for_and_then_booted() {
+    for part in ["kernel", "kernel-modules", "initrd", "systemd"] {
+        let host = Host::new("running", 0).with_a_new(part);
+        let (ok, calls) = host.run();
+        assert!(ok && calls.ends_with(&format!("{DRAIN}systemctl reboot\n")));
+        assert!(host.is_marked(), "nobody would undrain it after the boot");
+    }
+}
+
+#[test]
+fn a_host_whose_jobs_go_on_takes_jobs_again_and_is_not_rebooted() {
+    let host = Host::new("running", 1).with_a_new("kernel");
+    let (ok, calls) = host.run();
+    assert!(ok && calls.ends_with(&format!("{DRAIN}runner-controller undrain\n")));
+    assert!(!calls.contains("systemctl"), "{calls}");
+    assert!(!host.is_marked());
+}
+
+#[test]
+fn an_operators_drain_is_not_ended() {
+    let host = Host::new("drained", 0).with_a_new("kernel");
+    let (ok, calls) = host.run();
+    assert!(ok && calls.ends_with(&format!("{DRAIN}systemctl reboot\n")));
+    assert!(!host.is_marked(), "the boot would undrain it");
+
+    let host = Host::new("draining", 1).with_a_new("kernel");
+    let (ok, calls) = host.run();
+    assert!(ok && calls.ends_with(DRAIN), "{calls}");
+}
+
+#[test]
+fn a_system_that_is_not_there_is_no_reason_to_reboot() {
+    let host = Host::new("running", 0);
+    fs::remove_dir_all(host.path("booted")).unwrap();
+    assert_eq!(host.run(), (false, String::new()));
+}
