@@ -20,7 +20,8 @@
       "1.1.1.1"
     ];
     # Moved on its own: `nix flake update nixpkgs-runner`.
-    runner.package = inputs.nixpkgs-runner.legacyPackages.${pkgs.stdenv.hostPlatform.system}.github-runner;
+    runner.package =
+      inputs.nixpkgs-runner.legacyPackages.${pkgs.stdenv.hostPlatform.system}.github-runner;
 
     pools.ci = {
       labels = [

@@ -18,12 +18,12 @@ let
       dontFixup = true;
     });
 
-  # A recorded text and what evaluation says now.
+  # What was recorded and what evaluation says now.
   recorded =
-    file: now: command:
-    lib.throwIf (builtins.readFile file != now)
+    file: read: now: command:
+    lib.throwIf (read (builtins.readFile file) != now)
       "${baseNameOf file} is not what evaluation gives; write it anew: ${command}"
-      (pkgs.writeText (baseNameOf file) now);
+      (pkgs.writeText (baseNameOf file) (builtins.toJSON now));
 
   # One scenario a file, found by its being there.
   scenarios = lib.filterAttrs (name: type: type == "regular" && lib.hasSuffix ".nix" name) (
@@ -87,10 +87,12 @@ in
 }
 // lib.optionalAttrs (system == "x86_64-linux") (
   {
-    options = recorded ../docs/options.md self.lib.options "nix eval --raw .#lib.options > docs/options.md";
+    options =
+      recorded ../docs/options.md lib.id self.lib.options
+        "nix eval --raw .#lib.options > docs/options.md";
     golden =
-      recorded ./golden/runner-01.json self.lib.golden
-        "nix eval --raw .#lib.golden > nix/golden/runner-01.json";
+      recorded ./golden/runner-01.json builtins.fromJSON self.lib.golden
+        "nix eval --json .#lib.golden | jq . > nix/golden/runner-01.json";
   }
   // vmTests
 )

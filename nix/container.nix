@@ -72,6 +72,14 @@ in
       '';
     };
 
+    docker = mkOption {
+      type = types.bool;
+      default = false;
+      description = ''
+        Set by the pool's `docker`: Docker's daemon in the container, started by its first client.
+      '';
+    };
+
     nix = mkOption {
       type = types.bool;
       default = false;
@@ -132,6 +140,7 @@ in
         home = "/home/runner";
         createHome = true;
         shell = pkgs.bashInteractive;
+        extraGroups = lib.optional cfg.docker "docker";
       };
       groups.runner.gid = 1001;
     };
@@ -201,6 +210,12 @@ in
     programs.nix-ld = {
       enable = true;
       libraries = [ pkgs.icu ];
+    };
+
+    # Its storage is the layer's own directory, bound by the launcher.
+    virtualisation.docker = lib.mkIf cfg.docker {
+      enable = true;
+      enableOnBoot = false;
     };
 
     programs.git.enable = true;

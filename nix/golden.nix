@@ -1,5 +1,5 @@
-# What a host comes to, as JSON: its configuration file, what NixOS adds to the program's units, and the
-# runner's unit in a container. Store paths are shown by their names alone, as every change of nixpkgs
+# What a host comes to: its configuration file, what NixOS adds to the program's units, and the runner's
+# unit in a container. Store paths are shown by their names alone, as every change of nixpkgs
 # moves their hashes and versions.
 #
 # The program's tests read it: they check the configuration, render the units for it, and compare.
@@ -17,7 +17,9 @@ let
         builtins.unsafeDiscardStringContext text
       );
     in
-    lib.concatMapStrings (part: if builtins.isList part then "/nix/store/${lib.head part}" else part) parts;
+    lib.concatMapStrings (
+      part: if builtins.isList part then "/nix/store/${lib.head part}" else part
+    ) parts;
   # What NixOS gives every unit differs from release to release.
   isOurs =
     line: line != "" && builtins.match "Environment=\"(LOCALE_ARCHIVE|TZDIR|PATH)=/nix/.*" line == null;
@@ -28,33 +30,53 @@ let
     "runner-ci@.service"
     "runner-controller-firewall.service"
     "runner-controller.service"
+    "runners-ci.slice"
   ];
 
-  # A pool of which only the necessary is said: the options' defaults must be the program's.
-  minimal = lib.evalModules {
-    specialArgs = { inherit pkgs; };
-    modules = [
-      ./module/options.nix
-      ./module/settings.nix
-      {
-        options.networking.hostName = lib.mkOption { default = "box"; };
-        config.services.runner-controller = {
-          enable = true;
-          github.url = "https://github.com/acme/widgets";
-          github.tokenFile = "/run/agenix/github-runner";
-          network.resolvers = [ "9.9.9.9" ];
-          pools.ci = {
-            labels = [ "ci" ];
-            maxRunners = 4;
-            image.directory = "/var/lib/runner-images/debian";
+  # The module's configuration file for some settings, without a host around it.
+  settings =
+    said:
+    (lib.evalModules {
+      specialArgs = { inherit pkgs; };
+      modules = [
+        ./module/options.nix
+        ./module/settings.nix
+        {
+          options.networking.hostName = lib.mkOption { default = "box"; };
+          config.services.runner-controller = {
+            enable = true;
+            github.url = "https://github.com/acme/widgets";
+            github.tokenFile = "/run/agenix/github-runner";
+            network.resolvers = [ "9.9.9.9" ];
+            pools.ci = {
+              labels = [ "ci" ];
+              maxRunners = 4;
+              image.directory = "/var/lib/runner-images/debian";
+            };
           };
-        };
-      }
-    ];
-  };
+        }
+        { services.runner-controller = said; }
+      ];
+    }).config.services.runner-controller.settings;
 in
-builtins.toJSON {
-  defaults = minimal.config.services.runner-controller.settings;
+{
+  # Only the necessary is said: the options' defaults must be the program's.
+  defaults = settings { };
+  # What is null by default is said, too: every option must be a key of the program, and every key an
+  # option.
+  everything = settings {
+    apiTokenFile = "/run/agenix/runner-controller-api";
+    github.apiUrl = "https://github.example.com/api/v3";
+    prometheus.enable = true;
+    pools.ci = {
+      limits.cpu = 2;
+      total = {
+        memory = "16 GiB";
+        cpu = 8;
+        tasks = 16384;
+      };
+    };
+  };
   settings = builtins.fromJSON (anonymous (builtins.toJSON cfg.settings));
   units = lib.genAttrs names (unit host.config);
   container = lib.mapAttrs (_: container: {

@@ -34,8 +34,7 @@ let
         { services.runner-controller = settings; }
       ];
     }).config;
-  failed =
-    config: map (one: one.message) (lib.filter (one: !one.assertion) config.assertions);
+  failed = config: map (one: one.message) (lib.filter (one: !one.assertion) config.assertions);
 
   good = lib.mapAttrs (_: evaluate) {
     minimal = { };
@@ -54,6 +53,14 @@ let
     nix.pools.ci = {
       nix = true;
       substituters = [ "https://cache.example.org" ];
+    };
+    docker.pools.ci = {
+      docker = true;
+      total.memory = "16 GiB";
+    };
+    api-token = {
+      apiTokenFile = "/run/secrets/api";
+      prometheus.enable = true;
     };
     reboots.rebootWhenDrained.enable = true;
     extended.pools.ci.image.modules = [
@@ -74,8 +81,22 @@ let
     "github.tokenFile: set it" = {
       github.tokenFile = null;
     };
-    "outside the Nix store" = {
+    "github.app: remove it and set tokenFile" = {
+      github.tokenFile = null;
+      github.app = {
+        id = 12345;
+        keyFile = "/run/secrets/app.pem";
+      };
+    };
+    "github.tokenFile: write it as a string that names a file outside the Nix store" = {
       github.tokenFile = "/nix/store/00000000000000000000000000000000-token";
+    };
+    "apiTokenFile: write it as a string that names a file outside the Nix store" = {
+      apiTokenFile = ./module-checks.nix;
+      prometheus.enable = true;
+    };
+    "apiTokenFile: enable services.runner-controller.prometheus too" = {
+      apiTokenFile = "/run/secrets/api";
     };
     "pools.big.offset: set it to 4" = {
       pools.big = {
@@ -133,14 +154,15 @@ let
     ++ lib.optional (
       good.escape-hatch.services.runner-controller.settings.pools.ci.limits.open_files != 131072
     ) "settings do not win over options"
-    ++ lib.optional (!lib.elem 9817 good.metrics.networking.firewall.allowedTCPPorts) "the port stays shut"
     ++ lib.optional (
-      lib.elem 9817 good.minimal.networking.firewall.allowedTCPPorts
-    ) "the port is open unasked";
+      !lib.elem 9817 good.metrics.networking.firewall.allowedTCPPorts
+    ) "the port stays shut"
+    ++ lib.optional (lib.elem 9817 good.minimal.networking.firewall.allowedTCPPorts) "the port is open unasked";
 
   # Down to what would be built; without it, a pool's system is never looked at.
   systems = map (config: builtins.unsafeDiscardStringContext config.system.build.toplevel.drvPath) [
     good.two-pools
+    good.docker
     good.extended
     good.nix
     good.directory

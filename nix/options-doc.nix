@@ -24,15 +24,12 @@ let
     ];
   };
   # The options of the file, without the NixOS profile it stands on.
-  removeImports =
-    file: args:
-    {
-      inherit (import file (args // { config = { }; })) options;
-    };
+  removeImports = file: args: {
+    inherit (import file (args // { config = { }; })) options;
+  };
 
   shown = option: option.visible && !option.internal;
-  documented =
-    options: lib.filter shown (lib.optionAttrSetToDocList options);
+  documented = options: lib.filter shown (lib.optionAttrSetToDocList options);
 
   code = text: "```nix\n${lib.trim text}\n```";
   value =

@@ -1,5 +1,4 @@
-# What lies in this repository as text and comes from evaluation. Each is written by
-# `nix eval --raw .#lib.NAME > FILE`, and a check compares.
+# What lies in this repository and comes from evaluation. Checks compare.
 { inputs }:
 let
   inherit (inputs.nixpkgs) lib;
@@ -7,8 +6,8 @@ let
   host = inputs.self.nixosConfigurations.runner-01;
 in
 {
-  # docs/options.md
+  # nix eval --raw .#lib.options > docs/options.md
   options = import ./options-doc.nix { inherit lib pkgs; };
-  # nix/golden/runner-01.json
+  # nix eval --json .#lib.golden | jq . > nix/golden/runner-01.json
   golden = import ./golden.nix { inherit lib pkgs host; };
 }

@@ -10,6 +10,7 @@ pkgs.mkShell {
     cargo-nextest
     clippy
     deadnix
+    jq
     just
     nixfmt
     nixos-anywhere

@@ -4,6 +4,7 @@
 let
   cfg = config.services.runner-controller;
   at = "services.runner-controller";
+  kernel = config.boot.kernelPackages.kernel.version;
 
   places = lib.sort (a: b: a.from < b.from) (
     lib.mapAttrsToList (name: pool: {
@@ -18,6 +19,12 @@ let
   prefix = lib.toIntBase10 (lib.last (lib.splitString "/" cfg.network.block));
   room = lib.foldl' (sum: _: 2 * sum) 1 (lib.range 1 (30 - prefix));
   needed = lib.foldl' (most: place: lib.max most place.end) 0 places;
+
+  outsideTheStore = option: file: {
+    assertion =
+      file == null || !builtins.isPath file && !lib.hasPrefix (builtins.storeDir + "/") (toString file);
+    message = "${at}.${option}: write it as a string that names a file outside the Nix store; everybody on the host can read what is in it.";
+  };
 
   ofPool =
     name: pool:
@@ -39,6 +46,10 @@ let
         message = "${here}: set nix = true, or remove substituters and trustedPublicKeys; without it no Nix would ask them.";
       }
       {
+        assertion = pool.docker && pool.layer.kind == "tmpfs" -> lib.versionAtLeast kernel "6.6";
+        message = "${here}.layer.kind: set it to \"disk\"; Docker's storage on a tmpfs takes Linux 6.6, and this host's is ${kernel}.";
+      }
+      {
         assertion = pool.image.directory == null || pool.image.modules == [ ];
         message = "${here}.image: remove either directory or modules; only a NixOS image takes modules.";
       }
@@ -52,15 +63,18 @@ in
         message = "${at}.pools: add a pool, such as pools.ci = { labels = [ \"self-hosted\" \"ci\" ]; maxRunners = 4; };";
       }
       {
-        assertion = cfg.github.tokenFile != null;
-        message = "${at}.github.tokenFile: set it to a file with a GitHub token, such as config.age.secrets.github-runner.path.";
+        assertion = cfg.github.app == null;
+        message = "${at}.github.app: remove it and set tokenFile; a GitHub App's key cannot be used. A fine-grained token, for these runners alone, does the same with a date on which it ends.";
       }
       {
-        assertion =
-          cfg.github.tokenFile == null
-          || !(lib.isStorePath cfg.github.tokenFile || lib.hasPrefix builtins.storeDir (toString cfg.github.tokenFile))
-          && !builtins.isPath cfg.github.tokenFile;
-        message = "${at}.github.tokenFile: write it as a string that names a file outside the Nix store; everybody on the host can read what is in it.";
+        assertion = cfg.github.tokenFile != null || cfg.github.app != null;
+        message = "${at}.github.tokenFile: set it to a file with a GitHub token, such as config.age.secrets.github-runner.path.";
+      }
+      (outsideTheStore "github.tokenFile" cfg.github.tokenFile)
+      (outsideTheStore "apiTokenFile" cfg.apiTokenFile)
+      {
+        assertion = cfg.apiTokenFile == null || cfg.prometheus.enable;
+        message = "${at}.apiTokenFile: enable ${at}.prometheus too, or remove this; the Unix socket asks who it is and takes no token.";
       }
       {
         assertion = shared == [ ];
@@ -76,7 +90,9 @@ in
       }
       {
         assertion = lib.mod cfg.network.uidBase 65536 == 0;
-        message = "${at}.network.uidBase: set it to ${toString (cfg.network.uidBase - lib.mod cfg.network.uidBase 65536)}, a multiple of 65536.";
+        message = "${at}.network.uidBase: set it to ${
+          toString (cfg.network.uidBase - lib.mod cfg.network.uidBase 65536)
+        }, a multiple of 65536.";
       }
       {
         assertion = cfg.openMetricsFirewall -> cfg.prometheus.enable;

@@ -16,8 +16,7 @@ let
   cfg = config.services.runner-controller;
   recorded = lib.importJSON ./host-files.json;
 
-  perPool =
-    name: map (pool: lib.replaceStrings [ "POOL" ] [ pool ] name) (lib.attrNames cfg.pools);
+  perPool = name: map (pool: lib.replaceStrings [ "POOL" ] [ pool ] name) (lib.attrNames cfg.pools);
   expand = name: if lib.hasInfix "POOL" name then perPool name else [ name ];
   units = lib.listToAttrs (
     lib.concatLists (
@@ -26,14 +25,13 @@ let
       ) recorded.units
     )
   );
-  ofType =
-    type: lib.filterAttrs (name: _: lib.hasSuffix type name) units;
+  isService = lib.hasSuffix ".service";
   services = lib.mapAttrs' (
     name: wantedBy: lib.nameValuePair (lib.removeSuffix ".service" name) wantedBy
-  ) (ofType ".service");
-  others = lib.filterAttrs (_: wantedBy: wantedBy != [ ]) (
-    removeAttrs units (lib.attrNames (ofType ".service"))
-  );
+  ) (lib.filterAttrs (name: _: isService name) units);
+  others = lib.filterAttrs (
+    name: wantedBy: !isService name && (wantedBy != [ ] || lib.hasSuffix ".slice" name)
+  ) units;
 
   configFile = (pkgs.formats.toml { }).generate "runner-controller.toml" cfg.settings;
 
@@ -99,11 +97,13 @@ let
   };
 
   # agenix restarts nothing when a secret is new.
+  tokens = [
+    cfg.github.tokenFile
+    cfg.apiTokenFile
+  ];
   secrets = lib.optionals (options ? age) (
     map (secret: secret.file) (
-      lib.filter (secret: secret.path == toString cfg.github.tokenFile) (
-        lib.attrValues config.age.secrets
-      )
+      lib.filter (secret: lib.elem secret.path tokens) (lib.attrValues config.age.secrets)
     )
   );
 in
@@ -126,10 +126,15 @@ in
 
     systemd.packages = [ hostFiles ];
     systemd.tmpfiles.packages = [ hostFiles ];
-    systemd.units = lib.mapAttrs (_: wantedBy: {
+    systemd.units = lib.mapAttrs (name: wantedBy: {
       overrideStrategy = "asDropin";
       inherit wantedBy;
-      text = "";
+      # A slice that is stopped takes all lives below it along: those of a pool that was removed are
+      # to end by themselves.
+      text = lib.optionalString (lib.hasSuffix ".slice" name) ''
+        [Unit]
+        X-StopOnRemoval=false
+      '';
     }) others;
     systemd.services = lib.mkMerge [
       (lib.mapAttrs service services)

@@ -25,7 +25,7 @@ let
           runner = {
             package = lib.mkDefault cfg.runner.package;
             root = pool.image.runnerRoot;
-            inherit (pool) nix workFolder;
+            inherit (pool) docker nix workFolder;
           };
         }
       ]

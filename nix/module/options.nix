@@ -11,10 +11,12 @@ let
 in
 {
   options.services.runner-controller = {
-    enable = lib.mkEnableOption (lib.trim ''
-      the runner controller: it keeps containers booted and registered at GitHub as self-hosted
-      runners, gives each one job, and destroys it
-    '');
+    enable = lib.mkEnableOption (
+      lib.trim ''
+        the runner controller: it keeps containers booted and registered at GitHub as self-hosted
+        runners, gives each one job, and destroys it
+      ''
+    );
 
     package = mkOption {
       type = types.package;
@@ -57,6 +59,13 @@ in
           *Administration: write* for a repository. systemd hands it to the daemon as a credential,
           and no container ever sees it. If agenix makes the file, a new secret restarts the daemon.
         '';
+      };
+
+      # Not there yet: who writes it is told so in the words of this module.
+      app = mkOption {
+        type = types.nullOr types.raw;
+        default = null;
+        visible = false;
       };
 
       apiUrl = mkOption {
@@ -152,6 +161,15 @@ in
       '';
     };
 
+    layerDir = mkOption {
+      type = types.path;
+      default = "/var/lib/runner-layers";
+      description = ''
+        Where layers with `kind = "disk"` are. Jobs write there: give it a disk of its own if the
+        system's is small or slow.
+      '';
+    };
+
     operators = mkOption {
       type = types.listOf types.str;
       default = [ ];
@@ -163,10 +181,12 @@ in
     };
 
     prometheus = {
-      enable = lib.mkEnableOption (lib.trim ''
-        `/metrics`, `/health` and `/status` over TCP. They are read-only and need no password; what
-        they tell is what `runner-status` shows
-    '');
+      enable = lib.mkEnableOption (
+        lib.trim ''
+          `/metrics`, `/health` and `/status` over TCP. They are read-only and need no password; what
+          they tell is what `runner-status` shows
+        ''
+      );
 
       address = mkOption {
         type = types.str;
@@ -188,6 +208,17 @@ in
         defaultText = lib.literalExpression ''"''${address}:''${toString port}"'';
         description = "What to scrape. A Prometheus on this very host does so by itself.";
       };
+    };
+
+    apiTokenFile = mkOption {
+      type = types.nullOr types.path;
+      default = null;
+      example = lib.literalExpression "config.age.secrets.runner-controller-api.path";
+      description = ''
+        A file with a token of your own, 20 characters or more. Who shows it
+        (`Authorization: Bearer …`) may drain and undrain this host over `prometheus.port`; without
+        it, what listens there only shows. Never in the Nix store.
+      '';
     };
 
     openMetricsFirewall = mkOption {

@@ -85,7 +85,8 @@ in
 
       runnerRoot = mkOption {
         type = types.path;
-        default = if config.image.directory == null then "/var/lib/github-runner" else "/opt/actions-runner";
+        default =
+          if config.image.directory == null then "/var/lib/github-runner" else "/opt/actions-runner";
         defaultText = lib.literalExpression ''if image.directory == null then "/var/lib/github-runner" else "/opt/actions-runner"'';
         description = ''
           The runner's own directory in the container: memory always, since its decoded config
@@ -173,6 +174,32 @@ in
       };
     };
 
+    total = {
+      memory = mkOption {
+        type = types.nullOr size;
+        default = null;
+        example = "64 GiB";
+        description = ''
+          Caps of the pool's slice: what all its containers together may use, and never less than
+          one of them may. Without caps, `maxRunners` times `limits` is what they can take.
+        '';
+      };
+
+      cpu = mkOption {
+        type = types.nullOr (types.either types.ints.positive types.float);
+        default = null;
+        example = 12;
+        description = "Cores of all together.";
+      };
+
+      tasks = mkOption {
+        type = types.nullOr (types.ints.between 64 4194304);
+        default = null;
+        example = 20000;
+        description = "Processes and threads of all together.";
+      };
+    };
+
     timeouts = {
       boot = time "90s" "From the start to asking for a config.";
       registration = time "5m" ''
@@ -213,6 +240,17 @@ in
         "10.1.2.3:53/udp"
       ];
       description = "Opened besides, private addresses too: at most 64.";
+    };
+
+    docker = mkOption {
+      type = types.bool;
+      default = false;
+      description = ''
+        Let jobs run Docker, in their own container: its daemon starts with the first command, and
+        what it stores counts into `layer` and dies with the life. The job's user may then become
+        root in its container, and the pool's containers keep four capabilities and two system
+        calls more than others. A NixOS image gets Docker by this; another must have it.
+      '';
     };
 
     nix = mkOption {

@@ -14,6 +14,7 @@ let
   pool = name: pool: {
     inherit (pool)
       allow
+      docker
       egress
       labels
       nix
@@ -45,6 +46,7 @@ let
       io_weight = pool.limits.ioWeight;
       open_files = pool.limits.openFiles;
     };
+    total = { inherit (pool.total) memory cpu tasks; };
     timeouts = {
       inherit (pool.timeouts)
         boot
@@ -60,6 +62,8 @@ let
 
   said = {
     inherit (cfg) host reconcile;
+    layer_dir = cfg.layerDir;
+    api_token_file = cfg.apiTokenFile;
     listen = lib.optional cfg.prometheus.enable cfg.prometheus.target;
     github = {
       inherit (cfg.github) url timeout;

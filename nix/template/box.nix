@@ -13,7 +13,8 @@
     # CHANGE: with agenix, config.age.secrets.github-runner.path. Never a file of this repository.
     github.tokenFile = "/var/lib/secrets/github-token";
     network.resolvers = [ "9.9.9.9" ];
-    runner.package = inputs.nixpkgs-runner.legacyPackages.${pkgs.stdenv.hostPlatform.system}.github-runner;
+    runner.package =
+      inputs.nixpkgs-runner.legacyPackages.${pkgs.stdenv.hostPlatform.system}.github-runner;
     pools.ci = {
       labels = [
         "self-hosted"

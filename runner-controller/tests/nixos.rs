@@ -9,7 +9,7 @@
     reason = "a test that unwraps fails with the line it stands on; clippy.toml knows only #[test] functions"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -89,7 +89,7 @@ fn the_module_knows_every_file_that_is_rendered() {
     );
 }
 
-/// What a host evaluates to; `nix eval --raw .#lib.golden` writes it.
+/// What a host evaluates to; `nix eval --json .#lib.golden | jq .` writes it.
 const GOLDEN: &str = include_str!("../../nix/golden/runner-01.json");
 const GUEST_UNIT: &str = include_str!("../guest/github-runner.service");
 
@@ -174,6 +174,8 @@ fn a_deploy_restarts_no_runner_and_takes_no_firewall_away() {
             "runner-controller-firewall.service",
             "X-ReloadIfChanged=true",
         ),
+        // A slice that is stopped takes the lives of a removed pool along.
+        ("runners-ci.slice", "X-StopOnRemoval=false"),
     ] {
         let drop_in = lines(&host["units"][name]);
         assert!(drop_in.contains(&line), "{name} lacks {line}: {drop_in:?}");
@@ -197,6 +199,74 @@ fn the_options_defaults_are_the_programs() {
         } },
     });
     assert_eq!(format!("{said:#?}"), format!("{:#?}", parse(&unsaid)));
+}
+
+/// Keys that are no options, each for a reason. `settings` takes them all the same.
+const NO_OPTIONS: [&str; 4] = [
+    // The module's units, users and documents name the default places.
+    "run_dir",
+    "state_dir",
+    // For stand-ins of GitHub: it sends the token in the clear.
+    "github.allow_plain_http",
+    // On NixOS it is where it always is.
+    "pools.*.image.store",
+];
+
+/// The keys that the program knows in a table: it tells them to who writes one that it does not.
+fn known_keys(config: &Value, table: &[String]) -> BTreeSet<String> {
+    let mut config = config.clone();
+    let mut place = &mut config;
+    for name in table {
+        place = &mut place[name.as_str()];
+    }
+    place["no_such_key"] = json!(true);
+    let text = toml::to_string(&config).unwrap();
+    let mistakes = config::parse(Path::new("config.toml"), &text).unwrap_err();
+    let said = mistakes.list.into_iter().find_map(|mistake| {
+        let list = mistake.write.strip_prefix("one of: ")?;
+        Some(list.split(", ").map(str::to_owned).collect())
+    });
+    said.unwrap_or_else(|| panic!("{table:?} takes any key"))
+}
+
+/// Every table of a file, with a pool's name as it stands.
+fn tables(value: &Value, at: &[String], found: &mut Vec<Vec<String>>) {
+    found.push(at.to_vec());
+    for (name, inner) in value.as_object().unwrap() {
+        if inner.is_object() {
+            tables(inner, &[at, std::slice::from_ref(name)].concat(), found);
+        }
+    }
+}
+
+#[test]
+fn an_option_is_there_for_every_key_and_a_key_for_every_option() {
+    let host = golden();
+    let (mut known, mut written) = (BTreeSet::new(), BTreeSet::new());
+    // Two files, one for each kind of image.
+    for file in ["everything", "settings"] {
+        let file = &host[file];
+        let mut all = Vec::new();
+        tables(file, &[], &mut all);
+        for table in all.iter().filter(|table| *table != &["pools"]) {
+            let here = table.join(".").replace("pools.ci", "pools.*");
+            let name = |key: &String| format!("{here}.{key}").trim_start_matches('.').to_owned();
+            let mut value = file;
+            for part in table {
+                value = &value[part.as_str()];
+            }
+            written.extend(value.as_object().unwrap().keys().map(name));
+            known.extend(known_keys(file, table).iter().map(name));
+        }
+    }
+    for key in NO_OPTIONS {
+        assert!(known.remove(key), "there is no key {key} any more");
+    }
+    assert_eq!(
+        known, written,
+        "left: what check-config knows; right: what nix/module/settings.nix writes. Add the option, \
+         to nix/golden.nix too if it is null by default, or the key to NO_OPTIONS"
+    );
 }
 
 #[test]

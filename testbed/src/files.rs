@@ -218,7 +218,7 @@ pub fn the_golden_file_is_current(tools: &Tools) -> Result<()> {
     ensure!(
         now.is_object() && now == golden["defaults"],
         "the module gives {now:#}\nand {GOLDEN} has {:#}\n\
-         if the module is right: nix eval --raw .#lib.golden > {GOLDEN}",
+         if the module is right: nix eval --json .#lib.golden | jq . > {GOLDEN}, or edit it alike",
         golden["defaults"]
     );
     Ok(())

@@ -1,6 +1,6 @@
 //! What the Nix module and its hosts evaluate to, on a host that is not NixOS.
 //!
-//! `nix/golden/runner-01.json` is written by `nix eval --raw .#lib.golden`, where nixpkgs is. Here its
+//! `nix/golden/runner-01.json` is written by `nix eval --json .#lib.golden`, where nixpkgs is. Here its
 //! configuration is checked, its units are judged by systemd, its firewall is loaded, and the runner's
 //! unit that its containers have serves a job. What the store would hold is Debian's programs by the
 //! store's names.
@@ -108,12 +108,12 @@ fn is_accepted(lab: &Lab, golden: &Value) -> Result<()> {
     write_drop_ins(lab, golden)?;
     provide_programs(lab, &golden["units"])?;
     host.run(&["systemctl", "daemon-reload"])?;
-    let units = golden["wanted_by"].as_object().context("no wanted_by")?;
-    let names: Vec<String> = units.keys().map(|name| name.replace("@.", "@1.")).collect();
-    ensure!(
-        names.iter().any(|name| name == "runner-ci@1.service"),
-        "{names:?}"
-    );
+    // All that the program made for this configuration, and what NixOS adds to it.
+    let made = host.sh("cd /etc/systemd/system && find runner* -maxdepth 0 -type f")?;
+    let names: Vec<String> = made.lines().map(|name| name.replace("@.", "@1.")).collect();
+    for wanted in ["runner-ci@1.service", "runners-ci.slice", DAEMON] {
+        ensure!(names.iter().any(|name| name == wanted), "{names:?}");
+    }
     crate::verify::analyze_units(lab, &names)?;
     // Each drop-in is in force, and the search path with it finds nft.
     let search = lab.show(DAEMON, "ExecSearchPath")?;
