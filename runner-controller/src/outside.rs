@@ -106,9 +106,11 @@ pub fn names(bytes: &[u8]) {
     same(
         text.parse::<config::Ipv4Block>()
             .ok()
-            .map(|block| block.to_string())
-            .filter(|_| !text.contains("/0")),
+            .map(|block| block.to_string()),
     );
+    if let Ok(entry) = text.parse::<config::Allow>() {
+        assert_eq!(entry.to_string().parse(), Ok(entry));
+    }
     if let Some((host, _)) = text.split_once('-')
         && let Ok(host) = host.parse()
     {

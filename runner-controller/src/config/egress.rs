@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::Ipv4Block;
+use super::units::plain;
 
 /// How far a pool's jobs get, besides what its `allow` names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
@@ -98,11 +99,10 @@ impl FromStr for Allow {
             Some((_, other)) => return Err(format!("{other:?} is neither tcp nor udp")),
         };
         let port = port.split('/').next().unwrap_or_default();
-        let digits = port.bytes().all(|byte| byte.is_ascii_digit());
-        let port = port.parse().ok().filter(|port| digits && *port > 0);
+        let port = plain(port).filter(|port| *port > 0);
         Ok(Self {
             to,
-            port: port.ok_or("its port is not from 1 to 65535")?,
+            port: port.ok_or("its port is no plain number from 1 to 65535")?,
             protocol,
         })
     }
@@ -139,6 +139,7 @@ mod tests {
             ("10.0.0.5:0", "from 1 to 65535"),
             ("10.0.0.5:65536", "from 1 to 65535"),
             ("10.0.0.5:+80", "from 1 to 65535"),
+            ("10.0.0.5:080", "from 1 to 65535"),
             ("10.0.0.5:80-90", "from 1 to 65535"),
             ("10.0.0.5:443/sctp", "neither tcp nor udp"),
             ("10.0.0.5:443/tcp/udp", "neither tcp nor udp"),

@@ -98,13 +98,11 @@ impl Ipv4Block {
         let address: Ipv4Addr = address
             .parse()
             .map_err(|_| "its address is not IPv4".to_owned())?;
-        let prefix: u8 = prefix
-            .parse()
-            .ok()
+        let prefix = plain(prefix)
             .filter(|prefix| prefixes.contains(prefix))
             .ok_or_else(|| {
                 let (least, most) = (prefixes.start(), prefixes.end());
-                format!("its prefix length is not from {least} to {most}")
+                format!("its prefix length is no plain number from {least} to {most}")
             })?;
         let mask = u32::MAX
             .checked_shl(32 - u32::from(prefix))
@@ -120,6 +118,13 @@ impl Ipv4Block {
     }
 }
 
+/// A number as it is written: without a sign and without zeros before it, which other programs read as
+/// octal.
+pub(super) fn plain<T: FromStr + fmt::Display>(text: &str) -> Option<T> {
+    let number: Option<T> = text.parse().ok();
+    number.filter(|number| number.to_string() == text)
+}
+
 impl FromStr for Ipv4Block {
     type Err = String;
 
@@ -131,5 +136,32 @@ impl FromStr for Ipv4Block {
 impl fmt::Display for Ipv4Block {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", Ipv4Addr::from_bits(self.first), self.prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_is_read_only_as_it_is_shown() {
+        for text in ["10.0.0.0/8", "10.200.0.0/16", "11.200.0.0/30"] {
+            assert_eq!(text.parse::<Ipv4Block>().unwrap().to_string(), text);
+        }
+        for (text, why) in [
+            ("11.200.0.0/+16", "no plain number from 8 to 30"),
+            ("11.200.0.0/016", "no plain number"),
+            ("11.200.0.0/ 16", "no plain number"),
+            ("11.200.0.0/-1", "no plain number"),
+            ("11.200.0.0/", "no plain number"),
+            ("11.200.0.0/31", "no plain number"),
+            ("11.200.0.0/272", "no plain number"),
+            ("11.200.0.0", "no prefix length"),
+            ("011.200.0.0/16", "not IPv4"),
+            ("11.200.0.1/16", "the block begins at 11.200.0.0"),
+        ] {
+            let error = text.parse::<Ipv4Block>().unwrap_err();
+            assert!(error.contains(why), "{text}: {error}");
+        }
     }
 }
