@@ -1,6 +1,6 @@
 //! The clock that the core is not to read itself.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
 
@@ -14,6 +14,15 @@ pub fn now() -> Timestamp {
         .map(Duration::from)
         .unwrap_or_default();
     Timestamp::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Milliseconds since 1970.
+#[must_use]
+pub fn unix_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// This boot's id (proc(5), `/proc/sys/kernel/random/boot_id`); empty if it cannot be read.

@@ -10,7 +10,7 @@ mod work;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -45,6 +45,10 @@ pub struct Ports<M, R, H, D> {
     pub records: Arc<D>,
     /// Milliseconds since boot.
     pub now: fn() -> Timestamp,
+    /// Milliseconds since 1970, by a clock that may jump; only ever shown and kept for people.
+    pub unix_ms: fn() -> u64,
+    /// Any number, for names that were never used and for waits that do not fall in step.
+    pub dice: fn() -> u32,
     /// This boot's id.
     pub boot_id: String,
     /// Calls to GitHub so far, by operation and outcome.
@@ -118,15 +122,6 @@ struct Shown {
     recent: VecDeque<EndedStatus>,
 }
 
-/// Milliseconds since 1970.
-#[must_use]
-pub fn unix_ms() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
 /// The core's view of a configured pool.
 fn spec(config: &crate::config::Pool, boots_at_once: u16) -> Spec {
     let t = &config.timeouts;
@@ -162,6 +157,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             .iter()
             .map(|pool| (pool.name.clone(), Pool::new(spec(pool, boots_at_once))))
             .collect();
+        let since_unix_ms = (ports.unix_ms)();
         Self {
             config,
             ports,
@@ -171,7 +167,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             running: JoinSet::new(),
             status,
             shown: Shown {
-                since_unix_ms: unix_ms(),
+                since_unix_ms,
                 ..Shown::default()
             },
             listing: false,
@@ -333,7 +329,8 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 self.spawn_start(id);
             }
             Step::Register { slot } => {
-                let name = RunnerName::new(self.config.host.clone(), id.clone(), rand::random());
+                let name =
+                    RunnerName::new(self.config.host.clone(), id.clone(), (self.ports.dice)());
                 if let Some(pool) = self.pools.get_mut(&id.pool) {
                     pool.minting(slot, name.clone());
                 }

@@ -75,6 +75,8 @@ async fn serve(
         handshake: Arc::clone(&sockets),
         records: Arc::new(store),
         now: clock::now,
+        unix_ms: clock::unix_ms,
+        dice: rand::random,
         boot_id: clock::boot_id(),
         calls: Box::new(move || counted(&calls)),
         explain_exit,

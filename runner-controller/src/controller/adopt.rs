@@ -182,7 +182,8 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             Some(pool) => pool,
             None => scratch.insert(Pool::new(show::unconfigured(&slot.pool))),
         };
-        if let Some(closed) = pool.bury(slot.slot, record, sight, rebooted, now, rand::random()) {
+        let dice = (self.ports.dice)();
+        if let Some(closed) = pool.bury(slot.slot, record, sight, rebooted, now, dice) {
             self.close(&slot, closed);
         }
     }
@@ -204,10 +205,11 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 Some(sight) => sight.end.clone(),
                 None => None,
             };
+            let dice = (self.ports.dice)();
             let closed = self
                 .pools
                 .get_mut(&slot.pool)
-                .and_then(|pool| pool.absent(slot.slot, end, began, now, rand::random()));
+                .and_then(|pool| pool.absent(slot.slot, end, began, now, dice));
             if let Some(closed) = closed {
                 warn!(slot = %slot, "{slot}: the end was found by the full look and not by a signal");
                 self.close(&slot, closed);

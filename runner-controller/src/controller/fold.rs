@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tracing::{debug, info, warn};
 
 use super::work::{self, Done};
-use super::{Command, Controller, Mode, RECENT, adopt, job_url, show, unix_ms};
+use super::{Command, Controller, Mode, RECENT, adopt, job_url, show};
 use crate::pool::{
     Closed, Phase, Pool, Registration, RunnerName, Slot, SlotId, Timestamp, Trouble,
 };
@@ -13,7 +13,7 @@ use crate::world::{Handshake, Machines, Records, Registry, RegistryError, Sight}
 
 impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> {
     pub(super) fn see(&mut self, sight: Sight) {
-        let (now, dice) = ((self.ports.now)(), rand::random());
+        let (now, dice) = ((self.ports.now)(), (self.ports.dice)());
         let id = match &sight {
             Sight::Unit(unit) => unit.slot.clone(),
             Sight::Asked { slot } | Sight::HungUp { slot } | Sight::JobStarted { slot, .. } => {
@@ -151,7 +151,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     }
 
     pub(super) fn fold(&mut self, done: Done) {
-        let (now, dice) = ((self.ports.now)(), rand::random());
+        let (now, dice) = ((self.ports.now)(), (self.ports.dice)());
         match done {
             Done::Started { slot, result } => {
                 if let Err(reason) = &result {
@@ -243,7 +243,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
 
     /// Remembers whether GitHub works, and says so once per change.
     pub(super) fn heard(&mut self, error: Option<&RegistryError>) {
-        let at = unix_ms();
+        let at = (self.ports.unix_ms)();
         let Some(error) = error else {
             if let Some((last, _)) = self.shown.github_error.take() {
                 info!(last, "GitHub answers again; it last said: {last}");

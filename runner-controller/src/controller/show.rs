@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Controller, Mode, unix_ms};
+use super::{Controller, Mode};
 use crate::pool::{Closed, Exit, Life, Phase, Pool, PoolName, SlotId, Spec, Timeouts, Timestamp};
 use crate::status::{
     BackoffStatus, EndedStatus, GitHubStatus, JobStatus, PoolStatus, RunnerStatus, Status, VERSION,
@@ -132,7 +132,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 .runner
                 .as_ref()
                 .map(|runner| runner.name.to_string()),
-            ended_unix_ms: unix_ms(),
+            ended_unix_ms: (self.ports.unix_ms)(),
             lived_ms: millis(over.since(closed.life.born)),
             job_ms: closed
                 .life
@@ -244,7 +244,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             program: env!("CARGO_PKG_VERSION").to_owned(),
             state: self.state().to_owned(),
             closed: self.closed_reasons(),
-            at_unix_ms: unix_ms(),
+            at_unix_ms: (self.ports.unix_ms)(),
             since_unix_ms: self.shown.since_unix_ms,
             github: GitHubStatus {
                 last_ok_unix_ms: self.shown.github_ok_unix_ms,

@@ -368,6 +368,8 @@ impl Daemon {
             handshake: Arc::new(fake.clone()),
             records: Arc::new(fake.clone()),
             now,
+            unix_ms: || 0,
+            dice: rand::random,
             boot_id: "boot".into(),
             calls: Box::new(BTreeMap::new),
             explain_exit: |_| None,
