@@ -11,11 +11,12 @@ use std::time::{Duration, Instant, SystemTime};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, IF_NONE_MATCH, LOCATION, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt;
-use hyper::body::Body;
+use hyper::body::{Body, Bytes};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client as HyperClient, connect::Connect};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use octocrab::{AuthState, OctoBody, Octocrab, OctocrabBuilder};
+use tower::Service;
 use url::Url;
 
 use super::budget::{Budget, Limit, LimitHeaders, Quota, Withheld};
@@ -75,21 +76,14 @@ struct Books {
 
 impl Client {
     pub(super) fn new(config: &config::GitHub, token: Token) -> Result<Self, SetupError> {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(config.timeout));
-        connector.set_nodelay(true);
-        let octocrab = if config.api_url.scheme() == "http" {
-            octocrab_over(connector)
-        } else {
-            connector.enforce_http(false);
-            let tls = hyper_rustls::HttpsConnectorBuilder::new()
-                .with_native_roots()
-                .map_err(SetupError::Roots)?
-                .https_only()
-                .enable_http1()
-                .wrap_connector(connector);
-            octocrab_over(tls)
-        };
+        Self::over(connect(config)?, config, token)
+    }
+
+    pub(super) fn over(
+        octocrab: Octocrab,
+        config: &config::GitHub,
+        token: Token,
+    ) -> Result<Self, SetupError> {
         Ok(Self {
             octocrab,
             headers: common_headers(config, &token)?,
@@ -364,6 +358,23 @@ impl Client {
     }
 }
 
+fn connect(config: &config::GitHub) -> Result<Octocrab, SetupError> {
+    let mut connector = HttpConnector::new();
+    connector.set_connect_timeout(Some(config.timeout));
+    connector.set_nodelay(true);
+    if config.api_url.scheme() == "http" {
+        return Ok(octocrab_over(connector));
+    }
+    connector.enforce_http(false);
+    let tls = hyper_rustls::HttpsConnectorBuilder::new()
+        .with_native_roots()
+        .map_err(SetupError::Roots)?
+        .https_only()
+        .enable_http1()
+        .wrap_connector(connector);
+    Ok(octocrab_over(tls))
+}
+
 fn octocrab_over<C>(connector: C) -> Octocrab
 where
     C: Connect + Clone + Send + Sync + 'static,
@@ -373,8 +384,20 @@ where
         .pool_idle_timeout(IDLE_CONNECTION)
         .pool_timer(TokioTimer::new())
         .build(connector);
+    octocrab_over_service(client)
+}
+
+/// A client whose requests go to `service`, whatever that is.
+pub(super) fn octocrab_over_service<S, B>(service: S) -> Octocrab
+where
+    S: Service<http::Request<OctoBody>, Response = http::Response<B>> + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    B: Body<Data = Bytes> + Send + Sync + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
     let built = OctocrabBuilder::new_empty()
-        .with_service(client)
+        .with_service(service)
         .with_auth(AuthState::None)
         .build();
     match built {

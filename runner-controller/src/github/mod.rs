@@ -20,8 +20,10 @@ mod token;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{Method, StatusCode};
+use hyper::body::{Body, Bytes};
 use serde::Deserialize;
 use tokio::sync::{Mutex, Semaphore};
+use tower::Service;
 use url::Url;
 
 use crate::config::{self, Scope};
@@ -29,6 +31,8 @@ use crate::world::{
     Deleted, JitConfig, MintRequest, Minted, Registration, Registry, RegistryError,
     RegistryErrorKind, RunnerId,
 };
+
+pub use octocrab::OctoBody;
 
 pub use budget::Quota;
 pub use cleanup::cleanup_candidates;
@@ -88,8 +92,32 @@ impl GitHub {
     /// This host has no certificate authorities and `api_url` is `https`, or the configured API
     /// version does not fit a header.
     pub fn new(config: &config::GitHub, token: Token) -> Result<Self, SetupError> {
-        Ok(Self {
-            client: Client::new(config, token)?,
+        Ok(Self::with_client(config, Client::new(config, token)?))
+    }
+
+    /// The same over any HTTP service in place of the network, for tests that are to see what is
+    /// sent. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// As [`GitHub::new`], without the certificates.
+    pub fn over<S, B>(config: &config::GitHub, token: Token, service: S) -> Result<Self, SetupError>
+    where
+        S: Service<http::Request<OctoBody>, Response = http::Response<B>> + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        B: Body<Data = Bytes> + Send + Sync + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let octocrab = client::octocrab_over_service(service);
+        Ok(Self::with_client(
+            config,
+            Client::over(octocrab, config, token)?,
+        ))
+    }
+
+    fn with_client(config: &config::GitHub, client: Client) -> Self {
+        Self {
+            client,
             scope: config.scope.clone(),
             api_url: config.api_url.clone(),
             groups: Mutex::default(),
@@ -97,7 +125,7 @@ impl GitHub {
             mints: Semaphore::new(CONCURRENT_MINTS),
             mutation: Mutex::default(),
             warned_of_opaque: AtomicBool::new(false),
-        })
+        }
     }
 
     /// Requests so far: operation, outcome, count. Outcomes are few and fixed: `ok`,
