@@ -18,11 +18,13 @@ mod refusal;
 mod token;
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use http::{Method, StatusCode};
 use hyper::body::{Body, Bytes};
 use serde::Deserialize;
 use tokio::sync::{Mutex, Semaphore};
+use tokio::time::Instant;
 use tower::Service;
 use url::Url;
 
@@ -50,6 +52,9 @@ use operation::Operation;
 /// reboot should not wait for one answer at a time; four stay far below its limit of 100 calls at
 /// once and 180 mints a minute.
 const CONCURRENT_MINTS: usize = 4;
+
+/// GitHub's "Best practices for using the REST API": at least a second between mutations.
+const BETWEEN_DELETIONS: Duration = Duration::from_secs(1);
 
 /// The runner takes its config from an environment variable, and Linux takes no longer one
 /// (`MAX_ARG_STRLEN` in linux/binfmts.h). GitHub's have some 4 KiB.
@@ -80,7 +85,7 @@ pub struct GitHub {
     pages: Mutex<Pages>,
     mints: Semaphore,
     /// Held by every other mutation, so that deletes go one after the other.
-    mutation: Mutex<()>,
+    mutation: Mutex<Option<Instant>>,
     warned_of_opaque: AtomicBool,
 }
 
@@ -280,7 +285,11 @@ impl Registry for GitHub {
     }
 
     async fn delete(&self, id: RunnerId) -> Result<Deleted, RegistryError> {
-        let _alone = self.mutation.lock().await;
+        let mut last = self.mutation.lock().await;
+        if let Some(last) = *last {
+            tokio::time::sleep_until(last + BETWEEN_DELETIONS).await;
+        }
+        *last = Some(Instant::now());
         let request = Request {
             operation: Operation::Delete,
             method: Method::DELETE,

@@ -446,3 +446,18 @@ async fn a_clean_up_finds_what_this_host_left_behind() {
     assert_eq!(left.len(), 3);
     assert!(left.iter().any(|runner| runner.id == living.id));
 }
+
+#[tokio::test]
+async fn deletions_are_a_second_apart() {
+    let sim = sim().await;
+    let ids = [1, 2, 3].map(|n| plant(&sim, &format!("fuzz-ci-{n}-0000dead"), "offline", false));
+    let github = github(&sim, organization());
+    let began = std::time::Instant::now();
+    let [one, two, three] = ids.map(|id| github.delete(id));
+    let answers = tokio::join!(one, two, three);
+    assert_eq!(
+        answers,
+        (Ok(Deleted::Gone), Ok(Deleted::Gone), Ok(Deleted::Gone))
+    );
+    assert!(began.elapsed() >= std::time::Duration::from_secs(2));
+}
