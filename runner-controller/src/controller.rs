@@ -106,6 +106,8 @@ pub struct Controller<M, R, H, D> {
     deleting: bool,
     recording: bool,
     unwritten: VecDeque<work::Write>,
+    /// Nothing is written before this moment, after a write failed.
+    write_at: Timestamp,
 }
 
 /// What is only ever shown.
@@ -175,6 +177,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             deleting: false,
             recording: false,
             unwritten: VecDeque::new(),
+            write_at: Timestamp::default(),
         }
     }
 
@@ -245,7 +248,8 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             .values()
             .filter_map(|pool| next_deadline(pool, now));
         let ledger = self.ledger.next_deadline().filter(|_| !self.deleting);
-        pools.chain(ledger).min()
+        let write = (!self.recording && !self.unwritten.is_empty()).then_some(self.write_at);
+        pools.chain(ledger).chain(write).min()
     }
 
     fn reconcile(&mut self) {

@@ -219,18 +219,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                     }
                 }
             }
-            Done::Written(result) => {
-                self.recording = false;
-                if let Err(reason) = &result
-                    && self.shown.records_error.as_ref() != Some(reason)
-                {
-                    warn!(
-                        reason,
-                        "records cannot be written; history is lost, no job is: {reason}"
-                    );
-                }
-                self.shown.records_error = result.err();
-            }
+            Done::Written(result) => self.written(result),
         }
     }
 

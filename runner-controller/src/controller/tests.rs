@@ -9,6 +9,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+mod trouble;
+
 use super::*;
 use crate::pool::{
     Exit, Invocation, JobNote, LifeEnd, LifeStart, Registration, RunnerId, UnitSight, UnitState,

@@ -1,6 +1,7 @@
 //! Steps as tasks: each calls the outside once and reports back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::{debug, warn};
 
@@ -9,8 +10,8 @@ use crate::pool::{
     Deleted, Ending, MintOutcome, Registration, RunnerId, RunnerName, SlotId, Timestamp, UnitSight,
 };
 use crate::world::{
-    Handshake, LifeRecord, Machines, MintRequest, Records, Registry, RegistryError, VerdictRecord,
-    chain,
+    Failure, Handshake, LifeRecord, Machines, MintRequest, Records, Registry, RegistryError,
+    VerdictRecord, chain,
 };
 
 /// What came of a step.
@@ -46,10 +47,19 @@ pub(super) enum Done {
         began: Timestamp,
         result: Result<Vec<UnitSight>, String>,
     },
-    Written(Result<(), String>),
+    Written(Result<(), Unwritten>),
+}
+
+/// A write that failed.
+pub(super) struct Unwritten {
+    write: Write,
+    /// Why, for people.
+    pub(super) reason: String,
+    again: bool,
 }
 
 /// Something to write down, in order.
+#[derive(Clone)]
 pub(super) enum Write {
     Put(Box<LifeRecord>),
     Remove(SlotId),
@@ -60,6 +70,9 @@ pub(super) enum Write {
 /// How many writes may wait. Beyond it the oldest are dropped: a disk that does not write must not
 /// fill the memory, and what they say is superseded by what follows.
 const UNWRITTEN_MAX: usize = 1024;
+
+/// The wait after a write that failed.
+const WRITE_AGAIN: Duration = Duration::from_secs(2);
 
 impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> {
     pub(super) fn spawn_start(&mut self, slot: &SlotId) {
@@ -202,7 +215,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         while self.unwritten.len() > UNWRITTEN_MAX {
             self.unwritten.pop_front();
         }
-        if self.recording {
+        if self.recording || (self.ports.now)() < self.write_at {
             return;
         }
         let Some(write) = self.unwritten.pop_front() else {
@@ -211,13 +224,38 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         self.recording = true;
         let records = Arc::clone(&self.ports.records);
         self.running.spawn(async move {
-            let result = match write {
+            let result = match write.clone() {
                 Write::Put(record) => records.put(*record).await,
                 Write::Remove(slot) => records.remove(slot).await,
                 Write::Close(verdict) => records.close(*verdict).await,
                 Write::Setting(key, value) => records.set_setting(key, value).await,
             };
-            Done::Written(result.map_err(|error| chain(&error)))
+            Done::Written(result.map_err(|error| Unwritten {
+                write,
+                reason: chain(&error),
+                again: error.is_transient(),
+            }))
         });
+    }
+
+    /// A write ended. One that failed for a reason that may pass is repeated before any other.
+    pub(super) fn written(&mut self, result: Result<(), Unwritten>) {
+        self.recording = false;
+        let Err(failed) = result else {
+            self.shown.records_error = None;
+            return;
+        };
+        let reason = failed.reason;
+        if self.shown.records_error.as_ref() != Some(&reason) {
+            warn!(
+                reason,
+                "records cannot be written; history may be lost, no job is: {reason}"
+            );
+        }
+        self.shown.records_error = Some(reason);
+        if failed.again {
+            self.unwritten.push_front(failed.write);
+            self.write_at = (self.ports.now)() + WRITE_AGAIN;
+        }
     }
 }

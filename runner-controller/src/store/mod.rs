@@ -78,6 +78,8 @@ impl Failure for StoreError {
                     ErrorCode::DatabaseBusy
                         | ErrorCode::DatabaseLocked
                         | ErrorCode::DiskFull
+                        | ErrorCode::ReadOnly
+                        | ErrorCode::CannotOpen
                         | ErrorCode::SystemIoFailure
                 )
             ),
