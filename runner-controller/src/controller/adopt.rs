@@ -6,11 +6,16 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::{Controller, Mode, RECENT, show};
-use crate::pool::{Adopted, Job, Pool, SlotId, Timestamp, UnitSight, UnitState};
-use crate::world::{Handshake, LifeRecord, Machines, Records, Registry, Sight, chain};
+use crate::pool::{Adopted, Job, JobNote, Pool, SlotId, Timestamp, UnitSight, UnitState};
+use crate::world::{
+    Handshake, LifeRecord, Machines, Records, Registry, Sight, VerdictRecord, chain,
+};
 
 /// Where the mode is kept: this boot's id and the mode's name.
 pub(super) const MODE_KEY: &str = "mode";
+
+/// Verdicts that are looked through for lives that ended unseen: many times the slots of a host.
+const HISTORY: usize = 2_000;
 
 fn adopted(record: LifeRecord) -> Adopted {
     Adopted {
@@ -48,9 +53,9 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 Vec::new()
             }
         };
-        if let Ok(recent) = self.ports.records.recent(RECENT).await {
-            self.shown.recent = recent.iter().map(show::ended).collect();
-        }
+        let history = self.ports.records.recent(HISTORY).await.ok();
+        let shown = history.iter().flatten().take(RECENT);
+        self.shown.recent = shown.map(show::ended).collect();
         self.restore_mode().await;
         let units = self.ports.machines.look().await?;
         let mut asked = BTreeSet::new();
@@ -108,7 +113,16 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             {
                 record.job = Some(Job { note, since: now });
             }
-            self.bury(record, ends.remove(&slot), now);
+            // The newest end may be of a later life than the record.
+            let own = |sight: &UnitSight| {
+                let end = sight.end.as_ref().map(|end| &end.invocation);
+                record.invocation.is_none() || end.is_none() || end == record.invocation.as_ref()
+            };
+            let sight = ends.get(&slot).is_some_and(own).then(|| ends.remove(&slot));
+            self.bury(record, sight.flatten(), now);
+        }
+        if let Some(history) = history {
+            self.bury_unrecorded(ends.into_values(), &history, &mut notes, now);
         }
         for (slot, note) in notes {
             self.see(Sight::JobStarted { slot, note });
@@ -147,10 +161,10 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         now: Timestamp,
     ) {
         let slot = sight.slot.clone();
-        let Some(pool) = self.pools.get_mut(&slot.pool) else {
-            warn!(slot = %slot, "{slot}: a container of a pool that is not configured; it is left to end by itself");
-            return;
-        };
+        let pool = self.pools.entry(slot.pool.clone()).or_insert_with(|| {
+            warn!(pool = %slot.pool, "{slot}: a container of a pool that is not configured; it ends when it has no job");
+            Pool::new(show::unconfigured(&slot.pool))
+        });
         pool.adopt(sight, record, asked.contains(&slot), now);
         let phase = pool
             .lives
@@ -158,6 +172,41 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             .map_or("", |life| life.phase.as_str());
         info!(pool = %slot.pool, slot = %slot, phase, "{slot}: adopted, {phase}");
         self.record(&slot);
+    }
+
+    /// Lives that root wrote an end of, and that are neither on record nor judged: the last daemon
+    /// could not write down that they began.
+    fn bury_unrecorded(
+        &mut self,
+        ends: impl Iterator<Item = UnitSight>,
+        history: &[VerdictRecord],
+        notes: &mut BTreeMap<SlotId, JobNote>,
+        now: Timestamp,
+    ) {
+        for sight in ends {
+            let Some(end) = &sight.end else { continue };
+            let known = |verdict: &VerdictRecord| {
+                verdict.invocation.as_deref() == Some(end.invocation.as_str())
+            };
+            if history.iter().any(known) {
+                continue;
+            }
+            let start = sight.start.as_ref();
+            let start = start.filter(|start| start.invocation == end.invocation);
+            let born = start.map_or(end.at, |start| start.at);
+            let job = notes.remove(&sight.slot);
+            let record = LifeRecord {
+                slot: sight.slot.clone(),
+                boot_id: self.ports.boot_id.clone(),
+                invocation: Some(end.invocation.clone()),
+                phase: String::new(),
+                since: born,
+                born,
+                runner: None,
+                job: job.map(|note| Job { note, since: born }),
+            };
+            self.bury(record, Some(sight), now);
+        }
     }
 
     fn bury(&mut self, record: LifeRecord, sight: Option<UnitSight>, now: Timestamp) {

@@ -175,6 +175,10 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         }
     }
 
+    fn is_configured(&self, pool: &Pool) -> bool {
+        self.config.pool(&pool.spec.name).is_some()
+    }
+
     fn pool_status(&self, pool: &Pool, now: Timestamp) -> PoolStatus {
         let mut phases: BTreeMap<String, u64> = [
             "booting",
@@ -264,6 +268,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             pools: self
                 .pools
                 .values()
+                .filter(|pool| self.is_configured(pool) || !pool.lives.is_empty())
                 .map(|pool| self.pool_status(pool, now))
                 .collect(),
             recent: self.shown.recent.iter().cloned().collect(),

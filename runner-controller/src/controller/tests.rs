@@ -1,7 +1,7 @@
 //! The loop over a fake world, with paused time.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -197,7 +197,9 @@ impl Machines for Fake {
     }
 
     async fn look(&self) -> Result<Vec<UnitSight>, Fault> {
-        Ok(config().slots().map(|slot| self.sight(&slot)).collect())
+        let mut slots: BTreeSet<SlotId> = config().slots().collect();
+        slots.extend(self.with(|inner| inner.machines.keys().cloned().collect::<Vec<_>>()));
+        Ok(slots.iter().map(|slot| self.sight(slot)).collect())
     }
 }
 
@@ -306,8 +308,8 @@ impl Records for Fake {
         Ok(())
     }
 
-    async fn recent(&self, _: usize) -> Result<Vec<VerdictRecord>, Fault> {
-        Ok(Vec::new())
+    async fn recent(&self, count: usize) -> Result<Vec<VerdictRecord>, Fault> {
+        Ok(self.with(|inner| inner.verdicts.iter().rev().take(count).cloned().collect()))
     }
 
     async fn setting(&self, key: &str) -> Result<Option<String>, Fault> {

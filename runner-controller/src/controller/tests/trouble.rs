@@ -1,6 +1,56 @@
-//! Records that fail.
+//! Lives that nobody saw begin or end, pools that are gone, and records that fail.
 
 use super::*;
+
+fn invocation(number: u64) -> Invocation {
+    Invocation::parse(&format!("{number:032x}")).unwrap()
+}
+
+fn end(number: u64, status: i32) -> LifeEnd {
+    LifeEnd {
+        invocation: invocation(number),
+        service_result: "exit-code".into(),
+        exit: Exit::Status(status),
+        memory_peak_bytes: None,
+        oom_kills: 0,
+        at: now(),
+    }
+}
+
+fn on_record(slot: &SlotId, number: u64) -> LifeRecord {
+    LifeRecord {
+        slot: slot.clone(),
+        boot_id: "boot".into(),
+        invocation: Some(invocation(number)),
+        phase: "idle".into(),
+        since: now(),
+        born: now(),
+        runner: None,
+        job: None,
+    }
+}
+
+fn shared(inner: Inner) -> Arc<Mutex<Inner>> {
+    Arc::new(Mutex::new(inner))
+}
+
+fn kept(daemon: &Daemon) -> Vec<(Option<String>, Option<String>)> {
+    let mut kept: Vec<_> = daemon.fake.with(|inner| {
+        let verdicts = inner.verdicts.iter();
+        verdicts
+            .map(|v| (v.invocation.clone(), v.exit.clone()))
+            .collect()
+    });
+    kept.sort();
+    kept
+}
+
+fn told(number: u64, exit: Option<&str>) -> (Option<String>, Option<String>) {
+    (
+        Some(invocation(number).to_string()),
+        exit.map(str::to_owned),
+    )
+}
 
 async fn a_write_that_failed_is_repeated_before_any_later_one() {
     let mut daemon = Daemon::start(shared(Inner {
@@ -23,6 +73,73 @@ async fn a_write_that_failed_is_repeated_before_any_later_one() {
     assert_eq!(phases, ["idle", "spare"]);
 }
 
-fn shared(inner: Inner) -> Arc<Mutex<Inner>> {
-    Arc::new(Mutex::new(inner))
+async fn a_life_that_only_root_knows_of_gets_one_verdict() {
+    let world = shared(Inner {
+        next: 1 << 20,
+        ends: [(slot("ci-3"), end(9, 2))].into(),
+        ..Inner::default()
+    });
+    // The second daemon finds the same end record, and the verdict on it.
+    for _ in 0..2 {
+        let mut daemon = Daemon::start(Arc::clone(&world)).await;
+        daemon.until("at rest", waits).await;
+        assert_eq!(kept(&daemon), [told(9, Some("status 2"))]);
+        daemon.stop().await;
+    }
+}
+
+async fn the_end_of_a_later_life_is_not_that_of_the_recorded_one() {
+    let mut daemon = Daemon::start(shared(Inner {
+        next: 1 << 20,
+        records: [(slot("ci-3"), on_record(&slot("ci-3"), 8))].into(),
+        ends: [(slot("ci-3"), end(9, 2))].into(),
+        ..Inner::default()
+    }))
+    .await;
+    daemon.until("at rest", waits).await;
+    assert_eq!(kept(&daemon), [told(8, None), told(9, Some("status 2"))]);
+}
+
+async fn a_pool_that_is_gone_ends_when_its_jobs_do() {
+    let machine = |number| Machine {
+        invocation: invocation(number),
+        born: now(),
+        active: true,
+        asking: false,
+    };
+    let (idle, busy) = (slot("old-1"), slot("old-2"));
+    let mut working = on_record(&busy, 2);
+    working.phase = "busy".into();
+    let registration = |id, busy, name: &str| Registration {
+        id: RunnerId(id),
+        name: name.to_owned(),
+        online: true,
+        busy,
+    };
+    let mut daemon = Daemon::start(shared(Inner {
+        next: 1 << 20,
+        machines: [(idle.clone(), machine(1)), (busy.clone(), machine(2))].into(),
+        records: [(idle.clone(), on_record(&idle, 1)), (busy.clone(), working)].into(),
+        github: [
+            (5, registration(5, false, "fuzz-old-1-0000dead")),
+            (6, registration(6, true, "fuzz-old-2-0000beef")),
+        ]
+        .into(),
+        ..Inner::default()
+    }))
+    .await;
+    let there = |s: &Status| -> Vec<String> {
+        let old = s.pools.iter().filter(|pool| pool.name == "old");
+        let runners = old.flat_map(|pool| pool.runners.iter());
+        runners.map(|runner| runner.machine.clone()).collect()
+    };
+    daemon
+        .until("without the idle one", |s| there(s) == ["old-2"])
+        .await;
+    tokio::time::sleep(Duration::from_mins(30)).await;
+    assert!(daemon.fake.with(|inner| inner.machines.contains_key(&busy)));
+    daemon.fake.ends(&busy, 0).await;
+    daemon
+        .until("gone", |s| s.pools.iter().all(|pool| pool.name == "ci"))
+        .await;
 }
