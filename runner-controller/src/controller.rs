@@ -33,6 +33,13 @@ const RECENT: usize = 20;
 /// one that is cut off leaves a registration that the next daemon has to find.
 const GRACE: Duration = Duration::from_secs(20);
 
+/// Configs that are minted in a minute, at most. GitHub takes 80 content-creating calls a minute
+/// ("Rate limits for the REST API").
+pub const MINTS_A_MINUTE: usize = 60;
+/// No more registrations while so many have no machine, or may exist without one.
+pub const UNOWNED_MAX: usize = 24;
+const MINUTE: Duration = Duration::from_mins(1);
+
 /// The outside, and the clock and dice that the core is not to have.
 pub struct Ports<M, R, H, D> {
     /// Units.
@@ -108,6 +115,8 @@ pub struct Controller<M, R, H, D> {
     unwritten: VecDeque<work::Write>,
     /// Nothing is written before this moment, after a write failed.
     write_at: Timestamp,
+    /// When configs were minted, in the last minute.
+    mints: VecDeque<Timestamp>,
 }
 
 /// What is only ever shown.
@@ -178,6 +187,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             recording: false,
             unwritten: VecDeque::new(),
             write_at: Timestamp::default(),
+            mints: VecDeque::new(),
         }
     }
 
@@ -249,7 +259,9 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             .filter_map(|pool| next_deadline(pool, now));
         let ledger = self.ledger.next_deadline().filter(|_| !self.deleting);
         let write = (!self.recording && !self.unwritten.is_empty()).then_some(self.write_at);
-        pools.chain(ledger).chain(write).min()
+        let mint = self.mints.front().map(|at| *at + MINUTE);
+        let mint = mint.filter(|_| self.mints.len() >= MINTS_A_MINUTE);
+        pools.chain(ledger).chain(write).chain(mint).min()
     }
 
     fn reconcile(&mut self) {
@@ -276,6 +288,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     /// Plans every pool until it has nothing to say, and starts what it asks for.
     fn act(&mut self) {
         let (now, gate) = ((self.ports.now)(), self.gate());
+        let mut allowed = self.may_register(now);
         let names: Vec<PoolName> = self.pools.keys().cloned().collect();
         for name in names {
             // Retiring is a step without work; what follows from it is said in the next round.
@@ -283,12 +296,17 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 let Some(pool) = self.pools.get_mut(&name) else {
                     break;
                 };
+                pool.may_register = allowed;
                 let steps = plan(pool, gate, now);
                 if steps.is_empty() {
                     break;
                 }
                 for step in &steps {
                     pool.begin(step, now);
+                    if matches!(step, Step::Register { .. }) {
+                        allowed = allowed.saturating_sub(1);
+                        self.mints.push_back(now);
+                    }
                 }
                 for step in steps {
                     self.carry_out(
@@ -303,6 +321,20 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         }
         self.delete_next(now);
         self.write_next();
+    }
+
+    /// How many registrations may be made now. The last net under every backoff: whatever goes
+    /// wrong, GitHub is not flooded, by calls or by registrations that nobody listens for.
+    fn may_register(&mut self, now: Timestamp) -> usize {
+        while self
+            .mints
+            .front()
+            .is_some_and(|at| now.since(*at) >= MINUTE)
+        {
+            self.mints.pop_front();
+        }
+        let unowned = UNOWNED_MAX.saturating_sub(self.ledger.len());
+        unowned.min(MINTS_A_MINUTE.saturating_sub(self.mints.len()))
     }
 
     /// Starts the next deletion. One at a time: many in a burst are what secondary limits are for.

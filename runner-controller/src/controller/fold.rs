@@ -166,6 +166,9 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 error,
             } => {
                 self.heard(error.as_ref());
+                if error.as_ref().is_some_and(RegistryError::is_ambiguous) {
+                    self.ledger.doubt(name.clone(), now);
+                }
                 let orphan = self
                     .pools
                     .get_mut(&slot.pool)

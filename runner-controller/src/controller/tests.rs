@@ -61,6 +61,7 @@ struct Inner {
     verdicts: Vec<VerdictRecord>,
     settings: BTreeMap<String, String>,
     calls: Vec<&'static str>,
+    minted_at: Vec<Timestamp>,
     next: u64,
     mint_fails: Option<RegistryErrorKind>,
     disk_full: bool,
@@ -207,6 +208,7 @@ impl Registry for Fake {
     async fn mint(&self, request: &MintRequest) -> Result<Minted, RegistryError> {
         self.with(|inner| {
             inner.calls.push("mint");
+            inner.minted_at.push(now());
             if let Some(kind) = inner.mint_fails {
                 return Err(RegistryError {
                     operation: "generate-jitconfig",

@@ -29,6 +29,8 @@ struct Entry {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ledger {
     entries: BTreeMap<RunnerId, Entry>,
+    /// Names that were sent to be registered, and no good answer came.
+    doubts: BTreeMap<RunnerName, Timestamp>,
 }
 
 impl Ledger {
@@ -46,6 +48,11 @@ impl Ledger {
         self.entries.insert(id, entry);
     }
 
+    /// Takes down a name that may be registered although its mint failed.
+    pub fn doubt(&mut self, name: RunnerName, now: Timestamp) {
+        self.doubts.insert(name, now);
+    }
+
     /// Folds in a whole list. `owned` tells whether a life, or a mint under way, has that name.
     pub fn listed(
         &mut self,
@@ -54,6 +61,11 @@ impl Ledger {
         owned: impl Fn(RunnerId, &RunnerName) -> bool,
         now: Timestamp,
     ) {
+        // A list that is as old as a stray must be would have it.
+        self.doubts.retain(|name, since| {
+            let listed = list.iter().any(|r| r.name == name.to_string());
+            !listed && now.since(*since) < STRAY_GRACE
+        });
         for registration in list {
             let Some(name) = RunnerName::parse(host, &registration.name) else {
                 continue;
@@ -156,16 +168,16 @@ impl Ledger {
         self.entries.iter().map(|(id, entry)| (*id, &entry.name))
     }
 
-    /// How many there are.
+    /// How many there are, or may be.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.entries.len() + self.doubts.len()
     }
 
     /// True if there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len() == 0
     }
 }
 
@@ -245,5 +257,23 @@ mod tests {
         assert_eq!(ledger.plan(at(60)), vec![RunnerId(1)]);
         ledger.deleted(RunnerId(1), true, None, at(60), 0);
         assert!(ledger.is_empty());
+    }
+
+    #[test]
+    fn a_name_that_may_be_registered_counts_until_a_list_would_show_it() {
+        let doubtful = |lists: &[(u64, &[Registration])]| {
+            let mut ledger = Ledger::default();
+            let host = "h".parse().unwrap();
+            ledger.doubt(RunnerName::parse(&host, "h-ci-1-00000001").unwrap(), at(5));
+            for (seconds, list) in lists {
+                ledger.listed(&host, list, |_, _| false, at(*seconds));
+            }
+            ledger.len()
+        };
+        let there = [registration(1, "h-ci-1-00000001", false)];
+        assert_eq!(doubtful(&[]), 1);
+        assert_eq!(doubtful(&[(60, &[])]), 1, "lists are late");
+        assert_eq!(doubtful(&[(60, &[]), (125, &[])]), 0);
+        assert_eq!(doubtful(&[(60, &there)]), 1, "a stray now, counted once");
     }
 }

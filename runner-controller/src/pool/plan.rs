@@ -258,7 +258,7 @@ impl Wanted<'_> {
             .iter()
             .filter(|life| life.phase == Phase::Spare && !life.pending && life.asked);
         ready
-            .take(lack)
+            .take(lack.min(self.pool.may_register))
             .map(|life| Step::Register { slot: life.slot })
             .collect()
     }

@@ -52,6 +52,8 @@ pub struct Pool {
     pub lives: BTreeMap<Slot, Life>,
     /// What keeps failing.
     pub backoffs: Backoffs,
+    /// How many registrations may be made now, whatever is wanted.
+    pub may_register: usize,
     /// The start that last ended in each slot: a late word of it is not about the next one.
     ended: BTreeMap<Slot, Invocation>,
     /// When a boot last failed in each slot, so that a broken slot does not starve a good one.
@@ -66,6 +68,7 @@ impl Pool {
             spec,
             lives: BTreeMap::new(),
             backoffs: Backoffs::default(),
+            may_register: usize::MAX,
             ended: BTreeMap::new(),
             boot_failed: BTreeMap::new(),
         }

@@ -1,4 +1,4 @@
-//! Lives that nobody saw begin or end, pools that are gone, and records that fail.
+//! Lives that nobody saw begin or end, pools that are gone, records that fail, and the caps.
 
 use super::*;
 
@@ -34,6 +34,7 @@ fn shared(inner: Inner) -> Arc<Mutex<Inner>> {
     Arc::new(Mutex::new(inner))
 }
 
+/// The verdicts that were kept: which life, and how it ended.
 fn kept(daemon: &Daemon) -> Vec<(Option<String>, Option<String>)> {
     let mut kept: Vec<_> = daemon.fake.with(|inner| {
         let verdicts = inner.verdicts.iter();
@@ -52,6 +53,7 @@ fn told(number: u64, exit: Option<&str>) -> (Option<String>, Option<String>) {
     )
 }
 
+#[tokio::test(start_paused = true)]
 async fn a_write_that_failed_is_repeated_before_any_later_one() {
     let mut daemon = Daemon::start(shared(Inner {
         disk_full: true,
@@ -73,6 +75,7 @@ async fn a_write_that_failed_is_repeated_before_any_later_one() {
     assert_eq!(phases, ["idle", "spare"]);
 }
 
+#[tokio::test(start_paused = true)]
 async fn a_life_that_only_root_knows_of_gets_one_verdict() {
     let world = shared(Inner {
         next: 1 << 20,
@@ -88,6 +91,7 @@ async fn a_life_that_only_root_knows_of_gets_one_verdict() {
     }
 }
 
+#[tokio::test(start_paused = true)]
 async fn the_end_of_a_later_life_is_not_that_of_the_recorded_one() {
     let mut daemon = Daemon::start(shared(Inner {
         next: 1 << 20,
@@ -100,6 +104,7 @@ async fn the_end_of_a_later_life_is_not_that_of_the_recorded_one() {
     assert_eq!(kept(&daemon), [told(8, None), told(9, Some("status 2"))]);
 }
 
+#[tokio::test(start_paused = true)]
 async fn a_pool_that_is_gone_ends_when_its_jobs_do() {
     let machine = |number| Machine {
         invocation: invocation(number),
@@ -141,5 +146,65 @@ async fn a_pool_that_is_gone_ends_when_its_jobs_do() {
     daemon.fake.ends(&busy, 0).await;
     daemon
         .until("gone", |s| s.pools.iter().all(|pool| pool.name == "ci"))
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_minute_has_so_many_mints_and_no_more() {
+    let mut daemon = daemon().await;
+    let fake = daemon.fake.clone();
+    // Jobs of no length: each runner that is registered ends at once, with its job done.
+    let storm = tokio::spawn(async move {
+        loop {
+            let listening = fake.with(|inner| {
+                let names: Vec<String> = inner.github.values().map(|r| r.name.clone()).collect();
+                let of = |slot: &SlotId| names.iter().any(|n| n.contains(&format!("-{slot}-")));
+                let slots = inner.machines.keys().filter(|slot| of(slot));
+                slots.cloned().collect::<Vec<_>>()
+            });
+            for slot in listening {
+                fake.job_starts(&slot).await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                fake.ends(&slot, 0).await;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    tokio::time::sleep(2 * MINUTE + MINUTE / 2).await;
+    storm.abort();
+    daemon.until("at rest", waits).await;
+    let mints = daemon.fake.with(|inner| inner.minted_at.clone());
+    assert!(mints.len() > 2 * MINTS_A_MINUTE, "{}", mints.len());
+    for (index, at) in mints.iter().enumerate() {
+        let minute = mints[index..]
+            .iter()
+            .take_while(|later| later.since(*at) < MINUTE);
+        assert!(minute.count() <= MINTS_A_MINUTE);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_registered_while_too_many_have_no_machine() {
+    let registration = |n: u64| Registration {
+        id: RunnerId(n),
+        name: format!("fuzz-ci-3-{n:08x}"),
+        online: false,
+        busy: false,
+    };
+    let unowned = UNOWNED_MAX as u64;
+    let mut daemon = Daemon::start(shared(Inner {
+        next: 1 << 20,
+        github: (1..=unowned).map(|n| (n, registration(n))).collect(),
+        ..Inner::default()
+    }))
+    .await;
+    daemon
+        .until("full", |s| s.strays.len() == UNOWNED_MAX)
+        .await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let status = daemon.until("spares", |s| count(s, "spare") == 2).await;
+    assert_eq!(count(&status, "idle") + count(&status, "registering"), 0);
+    daemon
+        .until("at rest", |s| waits(s) && s.strays.is_empty())
         .await;
 }
