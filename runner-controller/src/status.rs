@@ -96,7 +96,7 @@ pub struct Wanted {
 /// Something that keeps failing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackoffStatus {
-    /// `boot`, `mint` or `expired`.
+    /// `boot`, `mint`, `expired` or `version`.
     pub trouble: String,
     /// Failures in a row.
     pub failures: u32,

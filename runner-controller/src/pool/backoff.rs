@@ -22,6 +22,8 @@ pub enum Trouble {
     Mint,
     /// Runners that were registered and ended without a job.
     Expired,
+    /// Runners whose version GitHub refuses.
+    Version,
 }
 
 impl Trouble {
@@ -32,6 +34,7 @@ impl Trouble {
             Self::Boot => "boot",
             Self::Mint => "mint",
             Self::Expired => "expired",
+            Self::Version => "version",
         }
     }
 }

@@ -249,16 +249,30 @@ impl Wanted<'_> {
     /// Spares that are to be given a config.
     fn register(&self, now: Timestamp) -> Vec<Step> {
         let backoffs = &self.pool.backoffs;
-        if !backoffs.open(Trouble::Mint, now) || !backoffs.open(Trouble::Expired, now) {
+        let closed = |trouble| !backoffs.open(trouble, now);
+        if [Trouble::Mint, Trouble::Expired, Trouble::Version]
+            .into_iter()
+            .any(closed)
+        {
             return Vec::new();
         }
         let lack = usize::from(self.pool.spec.min_idle).saturating_sub(self.listeners.len());
+        // After a refused version one at a time shows whether the image is newer now.
+        let refused = backoffs
+            .iter()
+            .any(|(trouble, _)| trouble == Trouble::Version);
+        let trying = refused && self.listeners.iter().any(|life| life.phase != Phase::Idle);
+        let at_once = match (refused, trying) {
+            (false, _) => self.pool.may_register,
+            (true, false) => self.pool.may_register.min(1),
+            (true, true) => 0,
+        };
         let ready = self
             .spares
             .iter()
             .filter(|life| life.phase == Phase::Spare && !life.pending && life.asked);
         ready
-            .take(lack.min(self.pool.may_register))
+            .take(lack.min(at_once))
             .map(|life| Step::Register { slot: life.slot })
             .collect()
     }

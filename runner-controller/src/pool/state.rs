@@ -17,6 +17,9 @@ use super::time::Timestamp;
 /// is eventually consistent.
 const LIST_GRACE: Duration = Duration::from_secs(30);
 
+/// Who listens for this long was accepted by GitHub, its version included.
+const LISTENED_LONG: Duration = Duration::from_mins(2);
+
 /// A life that was not seen alive yet is missing from a look for less than this: systemd takes a
 /// start call and lists the unit as inactive until its turn comes.
 const START_GRACE: Duration = Duration::from_secs(5);
@@ -468,9 +471,14 @@ impl Pool {
                 let reason = format!(
                     "GitHub refuses this version of the runner; put a newer one into the image ({reason})"
                 );
-                self.backoffs.fail(Trouble::Mint, reason, wait, now, dice);
+                self.backoffs
+                    .fail(Trouble::Version, reason, wait, now, dice);
             }
             Verdict::IdleExpired | Verdict::RegistrationTimeout | Verdict::Ghost => {
+                // One that listened for a while shows that registering works.
+                if life.phase == Phase::Idle && now.since(life.since) >= LISTENED_LONG {
+                    self.backoffs.succeed(Trouble::Expired);
+                }
                 self.backoffs
                     .fail(Trouble::Expired, reason, None, now, dice);
             }
@@ -480,7 +488,10 @@ impl Pool {
                         .fail(Trouble::Expired, reason, None, now, dice);
                 }
             }
-            Verdict::JobDone => self.backoffs.succeed(Trouble::Expired),
+            Verdict::JobDone => {
+                self.backoffs.succeed(Trouble::Expired);
+                self.backoffs.succeed(Trouble::Version);
+            }
             Verdict::JobTimeout
             | Verdict::Drained
             | Verdict::SpareAged
@@ -510,6 +521,7 @@ impl Pool {
         asked: Timestamp,
         now: Timestamp,
     ) {
+        let mut accepted = false;
         for life in self.lives.values_mut() {
             // Only a list that was asked for after a change can speak of it.
             if life.pending || life.since >= asked {
@@ -540,6 +552,9 @@ impl Pool {
                 .runner
                 .as_ref()
                 .and_then(|runner| list.get(&runner.name.to_string()));
+            accepted |= life.phase == Phase::Idle
+                && seen.is_some_and(|seen| seen.online)
+                && asked.since(life.since) >= LISTENED_LONG;
             match (&life.phase, seen) {
                 (Phase::Registering | Phase::Idle, Some(seen)) if seen.busy => {
                     become_busy(life, None, now);
@@ -568,6 +583,9 @@ impl Pool {
                     _,
                 ) => {}
             }
+        }
+        if accepted {
+            self.backoffs.succeed(Trouble::Version);
         }
     }
 }

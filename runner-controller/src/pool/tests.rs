@@ -710,3 +710,76 @@ fn each_end_has_its_verdict() {
     let life = Life::new(slot(1), Phase::Busy, Timestamp::default());
     assert_eq!(life.judge(None), Verdict::Unexplained);
 }
+
+/// The runner in `slot` exits, and everything that follows is told.
+fn exits(world: &mut World, slot: Slot, status: i32) {
+    world.machine_ends(slot, status);
+    while let Some(message) = world.mail.pop_front() {
+        world.deliver(message);
+    }
+}
+
+fn registers(world: &World) -> usize {
+    let steps = plan(&world.pool, Gate::Open, world.now);
+    let registers = |step: &&Step| matches!(step, Step::Register { .. });
+    steps.iter().filter(registers).count()
+}
+
+#[test]
+fn after_a_refused_version_one_runner_at_a_time_tries_again() {
+    let mut world = World::new(spec(2, 2, 4));
+    for _ in 0..4 {
+        world.settle(Gate::Open);
+        while let Some(message) = world.mail.pop_front() {
+            world.deliver(message);
+        }
+    }
+    exits(&mut world, slot(1), 7);
+    exits(&mut world, slot(2), 7);
+    assert_eq!(registers(&world), 0, "nothing new would be accepted");
+    world.now = world.now + 9 * MINUTE;
+    assert_eq!(registers(&world), 0);
+    world.now = world.now + 21 * MINUTE;
+    assert_eq!(registers(&world), 1, "two are wanted, and one tries");
+    world.settle(Gate::Open);
+    while let Some(message) = world.mail.pop_front() {
+        world.deliver(message);
+    }
+    assert_eq!(registers(&world), 0, "its answer is awaited");
+    world.now = world.now + MINUTE;
+    world.list();
+    world.now = world.now + 3 * MINUTE;
+    world.list();
+    assert_eq!(world.pool.backoffs.iter().count(), 0, "it listens");
+    assert_eq!(registers(&world), 1);
+}
+
+#[test]
+fn runners_that_listened_for_a_while_and_lapse_do_not_slow_each_other() {
+    let mut world = rested();
+    for _ in 0..8 {
+        world.now = world.now + MINUTE;
+        world.list();
+        world.now = world.now + 30 * MINUTE;
+        let lives = world.pool.lives.values();
+        let idle: Vec<Slot> = lives
+            .filter(|life| life.phase == Phase::Idle)
+            .map(|life| life.slot)
+            .collect();
+        exits(&mut world, idle[0], 0);
+        let failures: Vec<u32> = world
+            .pool
+            .backoffs
+            .iter()
+            .map(|(_, b)| b.failures)
+            .collect();
+        assert_eq!(failures, [1], "each is the first");
+        world.now = world.now + MINUTE;
+        for _ in 0..4 {
+            world.settle(Gate::Open);
+            while let Some(message) = world.mail.pop_front() {
+                world.deliver(message);
+            }
+        }
+    }
+}
