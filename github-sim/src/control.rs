@@ -17,6 +17,11 @@ use crate::{
     view::{JobSpec, JobStatus, JobView, PlantedRunner, RunnerView, Standing},
 };
 
+/// Lines that a job can say of itself.
+const MOST_WITNESS: usize = 100;
+/// And how long one may be, in bytes.
+const LONGEST_WITNESS: usize = 200;
+
 /// The control API as methods. Cheap to clone; all clones steer the same server.
 #[derive(Clone)]
 pub struct Control {
@@ -79,6 +84,18 @@ impl Control {
         self.with_job(id, |state, _| {
             if let Some(job) = state.jobs.get_mut(&id) {
                 job.held = false;
+            }
+        })
+    }
+
+    /// Keeps what a job says of itself, at most [`MOST_WITNESS`] lines. `false` if there is no such
+    /// job.
+    pub fn witness(&self, id: u64, text: String) -> bool {
+        self.with_job(id, |state, _| {
+            if let Some(job) = state.jobs.get_mut(&id)
+                && job.witness.len() < MOST_WITNESS
+            {
+                job.witness.push(text);
             }
         })
     }
@@ -238,6 +255,14 @@ impl Control {
             ("GET", ["jobs", id]) => Ok(ok(&self.job(number(id)?).ok_or_else(missing)?)),
             ("POST", ["jobs", id, "cancel"]) => done(self.cancel_job(number(id)?)),
             ("POST", ["jobs", id, "release"]) => done(self.release_job(number(id)?)),
+            ("POST", ["jobs", id, "witness"]) => {
+                let body: Value = parse(call)?;
+                let text = body["text"]
+                    .as_str()
+                    .filter(|text| text.len() <= LONGEST_WITNESS);
+                let text = text.ok_or_else(|| refusal("text is a string, and not a long one"))?;
+                done(self.witness(number(id)?, text.to_owned()))
+            }
             ("GET", ["runners"]) => Ok(ok(&self.runners())),
             ("POST", ["runners"]) => {
                 let planted = one_or_many::<PlantedRunner>(call)?;
@@ -336,6 +361,7 @@ fn view_job(job: &Job) -> JobView {
         assignments: job.assignments.clone(),
         held: job.held,
         facts: job.facts.clone(),
+        witness: job.witness.clone(),
     }
 }
 

@@ -25,6 +25,7 @@ mod broker;
 mod control;
 mod faults;
 mod http;
+mod keep;
 mod limits;
 mod model;
 mod options;

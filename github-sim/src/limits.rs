@@ -35,6 +35,8 @@ pub(crate) struct Limits {
     pub(crate) in_flight: u64,
     /// A limit was announced that holds until then, unix milliseconds.
     pub(crate) announced_until: u64,
+    /// When that was.
+    pub(crate) announced_at: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -143,8 +145,16 @@ impl Limits {
     }
 
     /// Remembers that the client was told to stay away until `until`, unix milliseconds.
-    pub(crate) fn announce(&mut self, until: u64) {
+    pub(crate) fn announce(&mut self, now: u64, until: u64) {
+        if now >= self.announced_until {
+            self.announced_at = now;
+        }
         self.announced_until = self.announced_until.max(until);
+    }
+
+    /// How long a limit that holds has been announced, in milliseconds.
+    pub(crate) fn announced_for(&self, now: u64) -> Option<u64> {
+        (now < self.announced_until).then(|| now.saturating_sub(self.announced_at))
     }
 }
 

@@ -32,6 +32,9 @@ struct Args {
     /// Let idle listening runners vanish after this long [default: never].
     #[arg(long, value_name = "SECONDS")]
     idle_reap: Option<u64>,
+    /// Keep all that is known in this file, so that the next start goes on where this one ended
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -78,6 +81,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
             idle_reap_ms: args.idle_reap.map(|seconds| seconds * 1000),
             ..Settings::default()
         },
+        state: args.state,
     })
     .await?;
     tracing::info!(url = sim.url(), addresses = ?sim.addresses(), "serving");

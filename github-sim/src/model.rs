@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     scope::Scope,
     view::{Assignment, JobSpec, JobStatus},
@@ -10,7 +12,7 @@ use crate::{
 
 /// A registered runner, or what is left of one: records stay, so that a listener whose runner is
 /// gone hears `RunnerNotFound` instead of a bare 401.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Runner {
     pub(crate) id: u64,
     pub(crate) group_id: u64,
@@ -40,26 +42,27 @@ pub(crate) struct Runner {
 }
 
 /// Why a runner is no longer registered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Gone {
     pub(crate) at: u64,
     pub(crate) cause: crate::view::GoneCause,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Session {
     pub(crate) id: String,
     pub(crate) owner: String,
     pub(crate) messages: VecDeque<Message>,
     pub(crate) next_message_id: u64,
-    /// Polls in flight.
+    /// Polls in flight; they end with the program.
+    #[serde(skip)]
     pub(crate) polls: u32,
     pub(crate) last_poll: u64,
     /// Whether it has polled at all: only then can it be offered a job.
     pub(crate) has_polled: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Job {
     pub(crate) id: u64,
     pub(crate) spec: JobSpec,
@@ -75,13 +78,15 @@ pub(crate) struct Job {
     pub(crate) offer: Option<Offer>,
     pub(crate) cancelling: bool,
     pub(crate) facts: Facts,
+    /// What the job said of itself.
+    pub(crate) witness: Vec<String>,
     pub(crate) uuid: String,
     pub(crate) plan: String,
     pub(crate) token: String,
 }
 
 /// A job on its way to a runner, or with it.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Offer {
     pub(crate) runner: u64,
     pub(crate) request_id: String,
@@ -155,6 +160,7 @@ impl Job {
             offer: None,
             cancelling: false,
             facts: Facts::default(),
+            witness: vec![],
             uuid: crate::random::uuid(),
             plan: crate::random::uuid(),
             token: crate::random::secret("job"),

@@ -1,6 +1,9 @@
 //! How a server is started.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
 
 use crate::{scope::Scope, settings::Settings};
 
@@ -27,6 +30,9 @@ pub struct Options {
     pub scopes: Vec<Scope>,
     /// What is enforced at the start.
     pub settings: Settings,
+    /// A file in which the state outlives the program: read at the start, where it overrules tokens
+    /// and settings, and written with each change. In memory alone when absent.
+    pub state: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -43,6 +49,7 @@ impl Default for Options {
                 Scope::Organization("acme".into()),
             ],
             settings: Settings::default(),
+            state: None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Connections: from bytes to values and back, with faults in between.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::stream;
 use http_body_util::{BodyExt, Full, Limited, StreamBody, combinators::UnsyncBoxBody};
@@ -23,6 +23,7 @@ use crate::{
     control::Control,
     faults::Action,
     http::{Call, Reply},
+    keep::Keeper,
     options::Options,
     rest,
     route::{Endpoint, Route},
@@ -47,6 +48,15 @@ pub enum StartError {
         /// The address as configured.
         address: SocketAddr,
         /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The state's file cannot be read or written.
+    #[error("cannot keep the state in {}", path.display())]
+    State {
+        /// The file as configured.
+        path: PathBuf,
+        /// What the system or the parser said.
         #[source]
         source: io::Error,
     },
@@ -96,12 +106,16 @@ impl Server {
             .public_url
             .unwrap_or_else(|| format!("http://{first}"));
         let url = url.trim_end_matches('/').to_owned();
-        let state = State::new(
+        let mut state = State::new(
             options.settings,
             options.tokens,
             options.scopes,
             url.clone(),
         );
+        if let Some(path) = options.state {
+            let kept = Keeper::open(&path, &mut state);
+            state.keeper = Some(kept.map_err(|source| StartError::State { path, source })?);
+        }
         let hub = Arc::new(Hub::new(state));
         let (stop, stopped) = watch::channel(());
         let mut tasks = JoinSet::new();
@@ -209,7 +223,7 @@ async fn respond(
     }
     let request_id = crate::random::request_id();
     let at = unix_ms();
-    note_limited(&hub, &route);
+    let limited_ms = note_limited(&hub, &route);
     let dropped = matches!(fault, Some(Action::DropBefore | Action::DropAfter));
     let made_up = fault
         .as_ref()
@@ -234,6 +248,7 @@ async fn respond(
                 .map(|r| r.status.as_u16()),
             request_id,
             conditional: call.headers.contains_key("if-none-match"),
+            limited_ms,
         });
     });
     match (reply, fault) {
@@ -243,14 +258,14 @@ async fn respond(
     }
 }
 
-fn note_limited(hub: &Hub, route: &Route) {
-    if matches!(route, Route::Rest { .. }) && route.endpoint() != Endpoint::RateLimit {
-        hub.note(|state, now| {
-            if now < state.limits.announced_until {
-                state.stats.stats.while_limited += 1;
-            }
-        });
-    }
+/// Counts a call that comes although a limit was announced; says how long ago.
+fn note_limited(hub: &Hub, route: &Route) -> Option<u64> {
+    let counts = matches!(route, Route::Rest { .. }) && route.endpoint() != Endpoint::RateLimit;
+    hub.note(|state, now| {
+        let limited_ms = state.limits.announced_for(now).filter(|_| counts)?;
+        state.stats.stats.while_limited += 1;
+        Some(limited_ms)
+    })
 }
 
 async fn read(request: Request<Incoming>) -> Result<Call, Reply> {
@@ -339,13 +354,13 @@ fn made_up(
         Action::PrimaryLimit { reset_in_s } => {
             usage.used = usage.limit;
             usage.reset = (now / 1000) + reset_in_s;
-            state.limits.announce(usage.reset * 1000);
+            state.limits.announce(now, usage.reset * 1000);
             rest::errors::primary_limit()
         }
         Action::SecondaryLimit { retry_after_s } => {
             state
                 .limits
-                .announce(now + retry_after_s.unwrap_or(60) * 1000);
+                .announce(now, now + retry_after_s.unwrap_or(60) * 1000);
             rest::errors::secondary_limit(*retry_after_s)
         }
         Action::Forbidden { message } => {

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::{
     faults::FaultList,
+    keep::{Ground, Keeper},
     limits::Limits,
     model::{Gone, Job, Offer, Runner},
     scope::Scope,
@@ -43,6 +44,8 @@ pub(crate) struct State {
     pub(crate) limits: Limits,
     pub(crate) faults: FaultList,
     pub(crate) stats: Recorder,
+    /// If the state is to outlive the program.
+    pub(crate) keeper: Option<Keeper>,
     next_runner_id: u64,
     next_job_id: u64,
     next_label_id: u64,
@@ -72,6 +75,7 @@ impl Hub {
         state.advance(now);
         let result = act(&mut state, now);
         state.advance(now);
+        state.keep();
         drop(state);
         self.changed.send_modify(|version| *version += 1);
         result
@@ -83,6 +87,9 @@ impl Hub {
         let mut state = self.lock();
         let moved = state.advance(now);
         let result = read(&state, now);
+        if moved {
+            state.keep();
+        }
         drop(state);
         if moved {
             self.changed.send_modify(|version| *version += 1);
@@ -92,7 +99,10 @@ impl Hub {
 
     /// Like `change`, for bookkeeping that nobody waits for.
     pub(crate) fn note<T>(&self, act: impl FnOnce(&mut State, u64) -> T) -> T {
-        act(&mut self.lock(), unix_ms())
+        let mut state = self.lock();
+        let result = act(&mut state, unix_ms());
+        state.keep();
+        result
     }
 
     /// Lets time pass, and wakes those who wait if that changed anything.
@@ -128,9 +138,44 @@ impl State {
             limits: Limits::default(),
             faults: FaultList::default(),
             stats: Recorder::default(),
+            keeper: None,
             next_runner_id: LEAST_RUNNER_ID + u64::from(rand::random::<u32>()),
             next_job_id: FIRST_JOB_ID,
             next_label_id: 1,
+        }
+    }
+
+    /// What is kept beside runners and jobs.
+    pub(crate) fn ground(&self) -> Ground {
+        Ground {
+            settings: self.settings.clone(),
+            tokens: self.tokens.clone(),
+            rules: self.faults.rules.clone(),
+            announced: [self.limits.announced_at, self.limits.announced_until],
+            while_limited: self.stats.stats.while_limited,
+            calls: self.stats.stats.calls.clone(),
+            next_ids: [self.next_runner_id, self.next_job_id, self.next_label_id],
+        }
+    }
+
+    /// The inverse of [`ground`](Self::ground).
+    pub(crate) fn stand_on(&mut self, ground: Ground) {
+        self.settings = ground.settings;
+        self.tokens = ground.tokens;
+        self.faults.rules = ground.rules;
+        [self.limits.announced_at, self.limits.announced_until] = ground.announced;
+        self.stats.stats.while_limited = ground.while_limited;
+        self.stats.stats.calls = ground.calls;
+        [self.next_runner_id, self.next_job_id, self.next_label_id] = ground.next_ids;
+    }
+
+    /// Writes down what changed, if that is wanted.
+    fn keep(&mut self) {
+        if let Some(mut keeper) = self.keeper.take() {
+            if let Err(error) = keeper.write(self) {
+                tracing::error!(%error, "cannot write down the state");
+            }
+            self.keeper = Some(keeper);
         }
     }
 

@@ -35,6 +35,9 @@ pub struct RequestRecord {
     pub request_id: String,
     /// Whether it carried `If-None-Match`.
     pub conditional: bool,
+    /// If it came while a limit held: for how long that had been announced, in milliseconds. A few are
+    /// a call that was on its way.
+    pub limited_ms: Option<u64>,
 }
 
 impl Stats {

@@ -149,6 +149,8 @@ pub struct JobView {
     pub held: bool,
     /// What the listener told about the machine, and the end of the log.
     pub facts: Facts,
+    /// What the job said of itself, oldest first.
+    pub witness: Vec<String>,
 }
 
 /// A registration to plant, as if another program had made it.

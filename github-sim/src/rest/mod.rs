@@ -155,11 +155,11 @@ fn admit(
         let reset = limits
             .usage(token, bucket_of(endpoint), settings, now)
             .reset;
-        limits.announce(reset * 1000);
+        limits.announce(now, reset * 1000);
         return Err(errors::primary_limit());
     }
     if !limits.spend_points(endpoint.name(), points, settings, now) {
-        limits.announce(now + SECONDARY_RETRY_S * 1000);
+        limits.announce(now, now + SECONDARY_RETRY_S * 1000);
         return Err(errors::secondary_limit(Some(SECONDARY_RETRY_S)));
     }
     Ok(())

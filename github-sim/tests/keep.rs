@@ -1,0 +1,103 @@
+//! A server that is started with a state file goes on where the last one ended.
+
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
+
+use std::{fs, path::Path};
+
+use github_sim::{
+    Action, Endpoint, Handle, JobSpec, JobStatus, Options, PlantedRunner, Rule, Scope, Server,
+    Standing,
+};
+
+async fn start(state: &Path) -> Handle {
+    let options = Options {
+        state: Some(state.into()),
+        ..Options::default()
+    };
+    Server::start(options).await.unwrap()
+}
+
+fn planted(name: &str) -> PlantedRunner {
+    PlantedRunner {
+        scope: Scope::Organization("acme".into()),
+        name: name.into(),
+        status: "offline".into(),
+        busy: false,
+        labels: vec!["ci".into()],
+        runner_group_id: 1,
+    }
+}
+
+#[tokio::test]
+async fn what_was_known_is_known_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let (job, stays, goes) = {
+        let sim = start(&state).await;
+        let control = sim.control();
+        let stays = control.plant_runner(planted("stays"));
+        let goes = control.plant_runner(planted("goes"));
+        let job = control.add_job(JobSpec::new("build", &["ci"], "true"));
+        assert!(control.witness(job, "begun".into()));
+        assert!(control.delete_runner(goes));
+        control.change_settings(|settings| settings.lock_ms = 7);
+        control.add_faults([Rule::on(Endpoint::Mint, 3, Action::DropAfter)]);
+        (job, stays, goes)
+    };
+    let sim = start(&state).await;
+    let control = sim.control();
+    let kept = control.job(job).unwrap();
+    assert_eq!(
+        (kept.status, kept.witness),
+        (JobStatus::Queued, vec!["begun".to_owned()])
+    );
+    let standing = |id| {
+        let runners = control.runners();
+        runners
+            .iter()
+            .find(|runner| runner.id == id)
+            .unwrap()
+            .standing
+    };
+    assert_eq!(
+        (standing(stays), standing(goes)),
+        (Standing::Registered, Standing::Gone)
+    );
+    assert_eq!(control.settings().lock_ms, 7);
+    assert_eq!(control.faults().len(), 1);
+    let next = control.add_job(JobSpec::new("next", &["ci"], "true"));
+    assert!(next > job, "ids are given once");
+}
+
+#[tokio::test]
+async fn what_was_over_stays_over_and_half_a_line_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let job = {
+        let sim = start(&state).await;
+        let job = sim
+            .control()
+            .add_job(JobSpec::new("build", &["ci"], "true"));
+        assert!(sim.control().cancel_job(job));
+        job
+    };
+    let mut text = fs::read_to_string(&state).unwrap();
+    text.push_str(r#"["job",{"id":"#);
+    fs::write(&state, text).unwrap();
+    let sim = start(&state).await;
+    assert_eq!(sim.control().job(job).unwrap().status, JobStatus::Completed);
+    assert_eq!(sim.control().jobs().len(), 1);
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_state_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    fs::write(&state, "hello\n").unwrap();
+    let options = Options {
+        state: Some(state),
+        ..Options::default()
+    };
+    let error = Server::start(options).await.err().unwrap().to_string();
+    assert!(error.contains("state"), "{error}");
+}
