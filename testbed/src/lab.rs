@@ -30,9 +30,13 @@ pub const RUN_DIR: &str = "/run/runner-controller";
 /// Where the daemon's API really is: seen from outside, the absolute link to it leads astray.
 const API: &str = "/run/runner-controller/api/api.sock";
 /// What keeps jobs off the host and its networks.
-const FIREWALL: &str = "runner-controller-firewall.service";
+pub(crate) const FIREWALL: &str = "runner-controller-firewall.service";
+/// What changes the stand-in's unit while it is to remember.
+const SIM_DROP_IN: &str = "/etc/systemd/system/github-sim.service.d/remember.conf";
 /// The stand-in GitHub's unit.
 const SIM_UNIT: &str = "github-sim.service";
+/// Where the stand-in keeps its state, if a drop-in makes it.
+const SIM_STATE: &str = "/var/lib/github-sim/state";
 /// The stand-in's copy of the token: in memory, and on no command line.
 const SIM_TOKEN: &str = "/run/testbed/github-token";
 /// The token that the stand-in accepts.
@@ -78,6 +82,8 @@ impl Lab {
         if fresh {
             image::remove_old(&lab.host)?;
         }
+        // Of whoever was interrupted.
+        lab.host.run(&["rm", "--force", SIM_DROP_IN, SIM_STATE])?;
         lab.furnish()?;
         Ok(lab)
     }
@@ -131,6 +137,30 @@ impl Lab {
                 Err(error) => Seen::NotYet(format!("{error:#}")),
             })
         })
+    }
+
+    /// From now on what the stand-in knows outlives it, however it ends, until [`Lab::let_sim_forget`].
+    pub fn let_sim_remember(&self) -> Result<()> {
+        let drop_in = format!(
+            "[Service]\nStateDirectory=github-sim\nEnvironment=MORE_OPTIONS=--state={SIM_STATE}\n"
+        );
+        self.host.write(SIM_DROP_IN, drop_in.as_bytes(), 0o644)?;
+        self.host.run(&["systemctl", "daemon-reload"])?;
+        self.restart_sim()
+    }
+
+    /// From now on a restart makes it forget everything, as before.
+    pub fn let_sim_forget(&self) -> Result<()> {
+        self.host.run(&["rm", "--force", SIM_DROP_IN, SIM_STATE])?;
+        self.host.run(&["systemctl", "daemon-reload"])?;
+        self.restart_sim()
+    }
+
+    /// Kills the stand-in with SIGKILL.
+    pub fn kill_sim(&self) -> Result<()> {
+        self.host
+            .run(&["systemctl", "kill", "--signal=KILL", SIM_UNIT])
+            .map(drop)
     }
 
     /// Writes the configuration and the token, and lets our own command make and install all that
@@ -418,7 +448,7 @@ fn sim_unit() -> String {
          After=testbed-internet.service\n\n[Service]\nDynamicUser=yes\n\
          NetworkNamespacePath=/run/netns/{}\nLoadCredential=token:{SIM_TOKEN}\n\
          ExecStart=/usr/local/bin/{SIM} --listen {}:{PORT} --token-file %d/token \
-         --scope acme/widgets --scope acme\n",
+         --scope acme/widgets --scope acme $MORE_OPTIONS\n",
         net::INTERNET,
         net::GITHUB
     )

@@ -12,28 +12,28 @@ impl Lab {
     /// Everything of any slot that is left on the host or at GitHub, in words. Empty after all
     /// slots were given back.
     pub fn leftovers(&self) -> Result<Vec<String>> {
-        let mut found = Vec::new();
-        let mut add = |kind: &str, names: Vec<String>| {
-            found.extend(names.iter().map(|name| format!("{kind} {name}")));
-        };
-        add(
-            "unit",
-            self.containers()?
-                .into_iter()
-                .map(|container| container.unit)
-                .collect(),
-        );
-        add("machine", self.machines()?.into_iter().collect());
-        add("mount", self.mounts()?);
-        add("interface", self.interfaces()?);
-        add("directory", self.nspawn_dirs()?);
-        add("process", self.container_processes()?);
-        add("loop device", self.loop_devices()?);
-        add("layer", self.layers()?);
-        add("cgroup", self.cgroups()?);
-        add("garbage collector root", self.gc_roots());
-        add("registration", self.sim().registered()?);
-        Ok(found)
+        let words = self.leftovers_by_kind()?.into_iter();
+        Ok(words
+            .flat_map(|(kind, names)| names.into_iter().map(move |name| format!("{kind} {name}")))
+            .collect())
+    }
+
+    /// The same by kind; every kind is there.
+    pub fn leftovers_by_kind(&self) -> Result<Vec<(&'static str, Vec<String>)>> {
+        let units = self.containers()?.into_iter();
+        Ok(vec![
+            ("unit", units.map(|container| container.unit).collect()),
+            ("machine", self.machines()?.into_iter().collect()),
+            ("mount", self.mounts()?),
+            ("interface", self.interfaces()?),
+            ("directory", self.nspawn_dirs()?),
+            ("process", self.container_processes()?),
+            ("loop device", self.loop_devices()?),
+            ("layer", self.layers()?),
+            ("cgroup", self.cgroups()?),
+            ("garbage collector root", self.gc_roots()),
+            ("registration", self.sim().registered()?),
+        ])
     }
 
     /// Mounts of slots in the host's own mount namespace.

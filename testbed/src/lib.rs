@@ -15,13 +15,14 @@
 //! - [`lab`]: all that with our daemon on top, and the verbs that tests are written in;
 //!   [`leftovers`]: what must not be there afterwards;
 //! - [`settle`]: waits for pools that are full and rest;
-//! - [`verify`] with [`claims`], [`attack`], [`demo`], [`bench`]: the commands.
+//! - [`verify`] with [`claims`], [`attack`], [`chaos`], [`demo`], [`bench`]: the commands.
 
 pub mod api;
 pub mod attack;
 pub mod bed;
 pub mod bench;
 pub mod binaries;
+pub mod chaos;
 pub mod claims;
 pub mod config;
 pub mod demo;

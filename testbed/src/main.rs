@@ -13,7 +13,7 @@ use testbed::bench;
 use testbed::binaries::Profile;
 use testbed::host::{self, TestHost};
 use testbed::verify::{self, Part, Selection};
-use testbed::{attack, demo, inner, net, supervise};
+use testbed::{attack, chaos, demo, inner, net, supervise};
 
 #[derive(Debug, Parser)]
 #[command(version, about)]
@@ -100,6 +100,21 @@ enum Verb {
         /// Only attacks whose name contains this
         #[arg(default_value = "")]
         filter: String,
+    },
+    /// Let things go wrong all the time while jobs flow, by a seed
+    Chaos {
+        /// How long things go wrong
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1440))]
+        minutes: u64,
+        /// What goes wrong; the same seed is the same plan
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Leave the test host up
+        #[arg(long)]
+        keep: bool,
+        /// Test what is shipped, not what is quick to build
+        #[arg(long)]
+        release: bool,
     },
     /// What runs on the way into the test host
     #[command(hide = true)]
@@ -244,6 +259,20 @@ fn run(verb: Verb) -> Result<ExitCode> {
                 return attack::attack(&options).map(|_| ExitCode::SUCCESS);
             }
             supervised(keep, || attack::attack(&options))
+        }
+        Verb::Chaos {
+            minutes,
+            seed,
+            keep,
+            release,
+        } => {
+            let options = chaos::Options {
+                length: Duration::from_mins(minutes),
+                seed,
+                keep,
+                profile: profile(release),
+            };
+            supervised(keep, || chaos::chaos(options))
         }
         Verb::Inner { verb } => on_the_way_in(&verb).map(|()| ExitCode::SUCCESS),
     }

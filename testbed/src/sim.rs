@@ -35,6 +35,8 @@ pub struct Runner {
     pub gone: Option<String>,
     /// Whether it listens.
     pub online: bool,
+    /// The job it was offered or runs.
+    pub job: Option<u64>,
     /// Whether a test made it, not the daemon.
     pub planted: bool,
 }
@@ -59,6 +61,8 @@ pub struct Request {
     pub status: Option<u16>,
     /// Whether it carried `If-None-Match`.
     pub conditional: bool,
+    /// If it came while a limit held: for how long that had been announced, in milliseconds.
+    pub limited_ms: Option<u64>,
 }
 
 impl Stats {
@@ -167,8 +171,19 @@ pub struct Job {
     pub completed_at: Option<u64>,
     /// How often it was given to a runner.
     pub attempts: usize,
+    /// Each of these times.
+    pub assignments: Vec<Assignment>,
+    /// What it said of itself.
+    pub witness: Vec<String>,
     /// Where it ran and what it printed.
     pub facts: Facts,
+}
+
+/// One try to give a job to a runner.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Assignment {
+    /// What came of it: `acquired`, or why not.
+    pub outcome: String,
 }
 
 impl Job {

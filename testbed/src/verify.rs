@@ -12,6 +12,7 @@ use clap::ValueEnum;
 use crate::attack;
 use crate::bed::{Bed, last_lines, note};
 use crate::binaries::{Binaries, CONTROLLER, Profile, cargo};
+use crate::chaos;
 use crate::claims::{self, Claim, Scene};
 use crate::config::{Config, IMAGE};
 use crate::files;
@@ -31,6 +32,8 @@ pub enum Part {
     System,
     /// Hostile programs against the walls of real containers
     Attack,
+    /// Three minutes in which things go wrong all the time while jobs flow
+    Chaos,
 }
 
 /// What to run.
@@ -45,6 +48,12 @@ pub struct Selection {
     /// How our programs are built.
     pub profile: Profile,
 }
+
+/// What chaos claims.
+const CHAOS: &str = "no_job_is_lost_whatever_goes_wrong";
+/// The same faults every time, and every kind of them.
+const CHAOS_SEED: u64 = 1;
+const CHAOS_LENGTH: Duration = Duration::from_mins(3);
 
 #[derive(Debug, Default)]
 struct Tally {
@@ -75,7 +84,8 @@ pub fn verify(selection: &Selection) -> Result<bool> {
     if wants(Part::Tests) {
         tally.tests(&selection.filter);
     }
-    if wants(Part::Units) || wants(Part::System) || wants(Part::Attack) {
+    let on_host = [Part::Units, Part::System, Part::Attack, Part::Chaos];
+    if on_host.into_iter().any(wants) {
         let bed = Bed::open()?;
         let binaries = Binaries::build(selection.profile)?;
         let mut lab = Lab::up(&bed, binaries)?;
@@ -92,6 +102,9 @@ pub fn verify(selection: &Selection) -> Result<bool> {
         }
         if wants(Part::Attack) {
             tally.attacks(&mut lab, &selection.filter)?;
+        }
+        if wants(Part::Chaos) && CHAOS.contains(&selection.filter) {
+            tally.chaos(&mut lab);
         }
         if selection.keep {
             note("the test host stays up; `cargo run -p testbed -- host shell` enters it");
@@ -228,6 +241,19 @@ impl Tally {
             Err(error) => self.report("the attacks", start.elapsed(), &Err(error)),
         }
         Ok(())
+    }
+
+    /// Last of all: it is the longest, and leaves a host that has been through a lot.
+    fn chaos(&mut self, lab: &mut Lab) {
+        let start = Instant::now();
+        let outcome = chaos::visit(lab, CHAOS_SEED, CHAOS_LENGTH).and_then(|report| {
+            println!("{}", indented(&report.table()));
+            if report.holds() {
+                return Ok(());
+            }
+            bail!("{}", report.violations())
+        });
+        self.report(CHAOS, start.elapsed(), &outcome);
     }
 
     /// Counts every single test. `cargo nextest` where it is installed, else cargo's own runner.

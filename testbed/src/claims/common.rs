@@ -14,7 +14,7 @@ use crate::wait::{Seen, wait_until};
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 /// The slot of a runner's name: `ci-1` of `testhost-ci-1-0a1b2c3d`.
-pub(super) fn machine_of(runner: &str) -> &str {
+pub(crate) fn machine_of(runner: &str) -> &str {
     let slot = runner.strip_prefix("testhost-").unwrap_or(runner);
     slot.rsplit_once('-').map_or(slot, |(slot, _)| slot)
 }

@@ -33,7 +33,7 @@ mod troubles;
 mod trust;
 mod verdicts;
 
-pub(crate) use common::{SOON, await_busy, leader};
+pub(crate) use common::{SOON, await_busy, leader, machine_of};
 pub use scene::Scene;
 
 /// One claim.

@@ -152,6 +152,8 @@ mod tests {
             started_at: Some(started),
             completed_at: Some(ended),
             attempts: 1,
+            assignments: Vec::new(),
+            witness: Vec::new(),
             facts: Facts::default(),
         }
     }

@@ -244,6 +244,8 @@ mod tests {
             started_at: None,
             completed_at: None,
             attempts: 1,
+            assignments: Vec::new(),
+            witness: Vec::new(),
             facts: crate::sim::Facts::default(),
         };
         let ran = account::lives((0..20).map(job).collect(), &[], &[]);

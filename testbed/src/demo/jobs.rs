@@ -156,6 +156,8 @@ mod tests {
             started_at: None,
             completed_at: None,
             attempts: 1,
+            assignments: Vec::new(),
+            witness: Vec::new(),
             facts,
         }
     }
