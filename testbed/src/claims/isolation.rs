@@ -226,7 +226,7 @@ fn a_hook_ends_well_without_a_daemon_and_with_a_full_pipe(lab: &mut Lab) -> Resu
     lab.await_settled(SOON)?;
     let script = "set +e; until [ -e /tmp/go ]; do sleep 0.05; done\n\
          tell() { s=$(date +%s%N); \
-         bash /usr/lib/github-runner/job-started.sh; echo \"$1: ended with $? after $((($(date +%s%N) - s) / 1000000)) ms\"; }\n\
+         bash -e /usr/lib/github-runner/job-started.sh; echo \"$1: ended with $? after $((($(date +%s%N) - s) / 1000000)) ms\"; }\n\
          tell alone\n\
          timeout 2 bash -c 'cat /dev/zero >/run/runner/started'\n\
          tell full\n\
@@ -251,7 +251,7 @@ fn a_hook_ends_well_without_a_daemon_and_with_a_full_pipe(lab: &mut Lab) -> Resu
         })
         .collect();
     ensure!(
-        times.len() == 3 && times.iter().all(|ms| *ms < 1000),
+        times.len() == 3 && times[0] < 1000 && times.iter().all(|ms| *ms < 5000),
         "{times:?} ms: {said}"
     );
     // The same hook, before a job's first step, with nobody to hear it.
