@@ -106,6 +106,9 @@ pub enum Command {
         /// Let pools with nix = true use the image, which must have Nix in it.
         #[arg(long)]
         nix: bool,
+        /// Let the jobs of pools with docker = true use the image's Docker, which must be in it.
+        #[arg(long)]
+        docker: bool,
     },
     /// Write manual pages: of this program, its commands, and its other names.
     Man {

@@ -3,6 +3,7 @@
 //! Takes any systemd userland in a directory. May be repeated. The files are in `guest/`.
 
 mod accounts;
+mod docker;
 mod nix_daemon;
 mod tree;
 
@@ -45,6 +46,8 @@ pub struct Options {
     pub sudo: bool,
     /// Let pools with `nix = true` use the image: its jobs have a Nix daemon of their container's own.
     pub nix: bool,
+    /// Let the jobs of pools with `docker = true` use the image's Docker.
+    pub docker: bool,
 }
 
 /// Why an image was not prepared.
@@ -119,6 +122,13 @@ fn prepare(dir: &Path, options: Options, owners: Owners) -> Result<Vec<String>, 
             nix_daemon::DAEMONS.join(", ")
         )));
     }
+    if options.docker && docker::socket(&tree).is_none() {
+        return Err(refuse(format!(
+            "--docker takes an image with Docker in it; install Debian's docker.io or Docker's own \
+             docker-ce, so that docker.socket is there and one of these: {}",
+            docker::DAEMONS.join(", ")
+        )));
+    }
     install(&tree, options)
 }
 
@@ -188,6 +198,12 @@ fn install(tree: &Tree, options: Options) -> Result<Vec<String>, PrepareError> {
         nix_daemon::install(tree).map_err(step("set up its Nix daemon"))?;
         done.push("nix-daemon.socket is installed and enabled, for pools with nix = true".into());
     }
+    if options.docker
+        && let Some(socket) = docker::socket(tree)
+    {
+        docker::install(tree, &socket).map_err(step("set up its Docker"))?;
+        done.push("runner is in group docker, whose daemon starts with its first client".into());
+    }
     if options.sudo {
         if tree.exists("usr/bin/sudo") {
             tree.file("etc/sudoers.d/runner", 0o440, SUDOERS)
@@ -215,6 +231,7 @@ fn masked_units() -> impl Iterator<Item = &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::error::Error as _;
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
@@ -341,6 +358,52 @@ mod tests {
         assert!(read("etc/shadow").ends_with("nixbld32:!*:::::::\n"));
         let wants = "etc/systemd/system/sockets.target.wants/nix-daemon.socket";
         assert!(image.path().join(wants).symlink_metadata().is_ok());
+    }
+
+    #[test]
+    fn an_image_for_docker_pools_starts_its_daemon_for_a_client() {
+        let image = userland();
+        let options = Options {
+            docker: true,
+            ..Options::default()
+        };
+        let error = prepare(image.path(), options, Owners::Keep).unwrap_err();
+        assert!(error.to_string().contains("docker.io"), "{error}");
+        assert!(!image.path().join("usr/lib/github-runner").exists());
+
+        fs::create_dir_all(image.path().join("usr/sbin")).unwrap();
+        fs::create_dir_all(image.path().join("usr/lib/systemd/system")).unwrap();
+        fs::write(image.path().join("usr/sbin/dockerd"), "").unwrap();
+        let unit = "usr/lib/systemd/system/docker.socket";
+        fs::write(image.path().join(unit), "").unwrap();
+        let error = prepare(image.path(), options, Owners::Keep).unwrap_err();
+        assert_eq!(
+            error.source().unwrap().to_string(),
+            "etc/group has no group docker"
+        );
+
+        fs::write(image.path().join("etc/group"), "root:x:0:\ndocker:x:990:\n").unwrap();
+        let wants = image
+            .path()
+            .join("etc/systemd/system/multi-user.target.wants");
+        fs::remove_file(wants.join("docker.service")).ok();
+        symlink("/x/docker.service", wants.join("docker.service")).unwrap();
+        prepare(image.path(), options, Owners::Keep).unwrap();
+        let once = everything(image.path());
+        prepare(image.path(), options, Owners::Keep).unwrap();
+        assert_eq!(everything(image.path()), once);
+        let group = fs::read_to_string(image.path().join("etc/group")).unwrap();
+        assert!(group.contains("docker:x:990:runner\n"), "{group}");
+        let points = |path: &Path| fs::read_link(path).unwrap();
+        let socket = "etc/systemd/system/sockets.target.wants/docker.socket";
+        assert_eq!(
+            points(&image.path().join(socket)),
+            Path::new("/usr/lib/systemd/system/docker.socket")
+        );
+        assert_eq!(
+            points(&wants.join("docker.service")),
+            Path::new("/dev/null")
+        );
     }
 
     #[test]

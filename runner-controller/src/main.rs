@@ -65,8 +65,13 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
                 None => print!("{}", hostfiles::print(&files)),
             }
         }
-        Command::PrepareImage { dir, sudo, nix } => {
-            for done in guest::prepare_image(&dir, guest::Options { sudo, nix })? {
+        Command::PrepareImage {
+            dir,
+            sudo,
+            nix,
+            docker,
+        } => {
+            for done in guest::prepare_image(&dir, guest::Options { sudo, nix, docker })? {
                 println!("{done}");
             }
         }

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use crate::bed::{self, Lock, hash, note, remove_tree, write_whole};
 use crate::binaries::{Binaries, CONTROLLER, LISTENER};
 use crate::host::{TestHost, images_dir};
-use crate::rootfs::{self, GUEST, NIX};
+use crate::rootfs::{self, DOCKER, GUEST, NIX};
 
 /// The one system of the store.
 const SYSTEM: &str = "0123456789abcdfghijklmnpqrsvwxyz-nixos-system-testhost";
@@ -207,6 +207,34 @@ pub fn with_nix(host: &TestHost) -> Result<WithNix> {
         system,
         public_key: public_key.trim().to_owned(),
     })
+}
+
+/// Makes the image for pools with `docker = true`, if a program that shapes it has changed. Returns its
+/// path in the host. What containers of docker's are made from is busybox, as there is no registry.
+pub fn with_docker(host: &TestHost) -> Result<String> {
+    {
+        let _building = host.bed().lock(Lock::Build)?;
+        rootfs::build(host.bed(), &[&DOCKER])?;
+    }
+    let images = images_dir(host.bed());
+    let stamp = images.join("docker.stamp");
+    let base = fs::read_to_string(images.join("debian.stamp")).context("no image to begin with")?;
+    let wanted = format!("{} {base}", DOCKER.id());
+    let image = images.join("docker");
+    if !fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
+        note("preparing the image with Docker");
+        remove_tree(&image)?;
+        bed::run(
+            Command::new("cp")
+                .args(["--archive", "--reflink=auto"])
+                .arg(DOCKER.path(host.bed()))
+                .arg(&image),
+        )?;
+        host.run(&[CONTROLLER, "prepare-image", "--docker", &inside("docker")])?;
+        install_listener(&images.join("debian").join(LISTENER_PATH), &image)?;
+        write_whole(&stamp, wanted.as_bytes())?;
+    }
+    Ok(inside("docker"))
 }
 
 /// Fills the image's store with the image's own Nix: a store path that builds can use, its

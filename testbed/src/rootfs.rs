@@ -165,6 +165,31 @@ pub const NIX: Recipe = Recipe {
     excluded: DOCUMENTATION,
 };
 
+/// What an image for jobs with Docker is made from; built when somebody asks for it.
+pub const DOCKER: Recipe = Recipe {
+    name: "docker",
+    suite: SUITE,
+    packages: &[
+        "systemd",
+        "systemd-sysv",
+        "dbus",
+        "bash",
+        "busybox-static",
+        "coreutils",
+        "iproute2",
+        "netcat-openbsd",
+        "procps",
+        "docker.io",
+        "docker-cli",
+        "docker-buildx",
+    ],
+    sources: &[],
+    masks: &[],
+    files: &[],
+    links: &[],
+    excluded: DOCUMENTATION,
+};
+
 impl Recipe {
     /// Where it is, built or not.
     #[must_use]
@@ -280,7 +305,7 @@ pub fn build(bed: &Bed, recipes: &[&Recipe]) -> Result<bool> {
     // Whatever else is here was interrupted, or is of a description that nobody asks for now.
     for entry in fs::read_dir(&parent)? {
         let path = entry?.path();
-        if [&HOST, &GUEST, &NIX, &TOOLS]
+        if [&HOST, &GUEST, &NIX, &DOCKER, &TOOLS]
             .iter()
             .all(|known| path != known.path(bed))
         {

@@ -101,6 +101,42 @@ pub(super) fn ensure_build_users(tree: &Tree) -> io::Result<()> {
     )
 }
 
+/// Makes user `runner` a member of a group that the image has.
+pub(super) fn add_to_group(tree: &Tree, group: &str) -> io::Result<()> {
+    for (file, required) in [("etc/group", true), ("etc/gshadow", false)] {
+        let text = tree.read(file)?.unwrap_or_default();
+        let Some(whole) = with_member(&text, group) else {
+            if required {
+                return Err(io::Error::other(format!("{file} has no group {group}")));
+            }
+            continue;
+        };
+        if whole != text {
+            let (mode, uid, gid) = tree.attributes(file)?.unwrap_or((0o644, 0, 0));
+            tree.owned_file(file, mode, uid, gid, &whole)?;
+        }
+    }
+    Ok(())
+}
+
+/// The text with `runner` among the group's members, who are the line's last field.
+fn with_member(text: &str, group: &str) -> Option<String> {
+    let line = text.lines().find(|line| is_of(line, group))?;
+    let (_, members) = line.rsplit_once(':')?;
+    if members.split(',').any(|member| member == NAME) {
+        return Some(text.to_owned());
+    }
+    let comma = if members.is_empty() { "" } else { "," };
+    let lines = text.lines().map(|each| {
+        if each == line {
+            format!("{line}{comma}{NAME}\n")
+        } else {
+            format!("{each}\n")
+        }
+    });
+    Some(lines.collect())
+}
+
 /// Adds lines to a file that is there, but for names that it has.
 fn add_lines(tree: &Tree, file: &str, mode: u32, lines: &[String]) -> io::Result<()> {
     let Some(text) = tree.read(file)? else {
@@ -167,6 +203,19 @@ mod tests {
             })
         );
         assert_eq!(find("runners:x:1:1::/:/bin/sh\n").unwrap(), None);
+    }
+
+    #[test]
+    fn a_member_is_added_once() {
+        let text = "root:x:0:\ndocker:x:990:\ndockers:x:991:a";
+        let once = with_member(text, "docker").unwrap();
+        assert_eq!(once, "root:x:0:\ndocker:x:990:runner\ndockers:x:991:a\n");
+        assert_eq!(with_member(&once, "docker").unwrap(), once);
+        assert_eq!(
+            with_member(text, "dockers").unwrap(),
+            "root:x:0:\ndocker:x:990:\ndockers:x:991:a,runner\n"
+        );
+        assert_eq!(with_member(text, "nobody"), None);
     }
 
     #[test]

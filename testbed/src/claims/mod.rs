@@ -11,6 +11,7 @@ mod api;
 mod cage;
 mod cleanup;
 mod common;
+mod docker;
 mod egress;
 mod faces;
 mod firewall;
@@ -83,6 +84,7 @@ pub fn all() -> impl Iterator<Item = &'static Claim> {
         layers::CLAIMS,
         secrets::CLAIMS,
         nix::CLAIMS,
+        docker::CLAIMS,
         flood::CLAIMS,
         egress::CLAIMS,
         power::CLAIMS,

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::common::SOON;
-use super::{flood, layers, nix, troubles};
+use super::{docker, flood, layers, nix, troubles};
 use crate::config::{Config, Pool};
 use crate::lab::{Lab, TOKEN};
 
@@ -22,6 +22,8 @@ pub enum Scene {
     Layers,
     /// Pools whose jobs have Nix, and one whose jobs have not.
     Nix,
+    /// Pools whose jobs have Docker, and one whose jobs have not.
+    Docker,
     /// Four slots for many quick jobs.
     Four,
 }
@@ -52,7 +54,9 @@ impl Scene {
     fn await_ready(self, lab: &Lab) -> Result<()> {
         match self {
             Self::Empty => Ok(()),
-            Self::Small | Self::Layers | Self::Nix => lab.await_settled(SOON).map(drop),
+            Self::Small | Self::Layers | Self::Nix | Self::Docker => {
+                lab.await_settled(SOON).map(drop)
+            }
             Self::Four => flood::await_ready(lab),
             Self::Troubled => troubles::await_ready(lab),
         }
@@ -66,6 +70,7 @@ impl Scene {
             Self::Troubled => Some(troubles::config(lab)?),
             Self::Layers => Some(layers::config(lab)?),
             Self::Nix => Some(nix::config(lab)?),
+            Self::Docker => Some(docker::config(lab)?),
             Self::Four => Some(small(url).with("ci", |pool| {
                 pool.min_idle = 3;
                 pool.min_spare = 1;

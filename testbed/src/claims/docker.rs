@@ -1,0 +1,236 @@
+//! Jobs that use Docker in their own container, and what that does not lead to.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::Claim;
+use super::claims;
+use super::common::{
+    as_its_root, await_busy, await_verdict, ensure_says, finish_held, in_container,
+};
+use super::scene::one;
+use crate::config::{Config, Image};
+use crate::image;
+use crate::lab::Lab;
+use crate::net::{METADATA, NEIGHBOUR, UPLINK};
+use crate::sim::{Job, NewJob};
+
+pub(super) const CLAIMS: &[Claim] = claims![Docker:
+    a_docker_daemon_waits_for_its_first_client,
+    jobs_run_docker_containers_on_a_bridge,
+    jobs_build_docker_images_with_both_builders,
+    jobs_with_docker_container_steps_run,
+    what_docker_stores_is_of_the_layer_and_dies_with_it,
+    docker_opens_two_system_calls_and_four_capabilities,
+];
+
+/// The pools with Docker, by their layer.
+const POOLS: [&str; 2] = ["ci", "disk"];
+/// Of every layer.
+const LAYER_MIB: u64 = 256;
+/// Docker's daemon starts within a second or two; this is for a machine that is busy with other things.
+const SOON: Duration = Duration::from_mins(2);
+
+const BASE: &str = include_str!("docker/base.sh");
+const RUN: &str = include_str!("docker/run.sh");
+const BUILD: &str = include_str!("docker/build.sh");
+const STEP: &str = include_str!("docker/step.sh");
+const CALLS: &str = include_str!("docker/calls.c");
+
+/// Two pools with Docker; one that has what it opens, and a compiler in its place; and one without.
+pub(super) fn config(lab: &Lab) -> Result<Config> {
+    let image = Image::Directory(image::with_docker(lab.host())?);
+    let mut config = Config::small(lab.sim().api_url());
+    config.reconcile = "2s".into();
+    let mut pools: Vec<_> = ["ci", "disk", "opened", "plain"]
+        .iter()
+        .zip([0, 8, 16, 24])
+        .map(|(name, offset)| one(name, offset))
+        .collect();
+    for pool in &mut pools {
+        pool.docker = pool.name != "plain";
+        if POOLS.contains(&pool.name.as_str()) {
+            pool.image = image.clone();
+            pool.layer_size = format!("{LAYER_MIB} MiB");
+        }
+        if pool.name == "disk" {
+            pool.layer = "disk";
+        }
+    }
+    config.pools = pools;
+    Ok(config)
+}
+
+/// Runs one job to its good end and its life's, and returns it.
+fn run_in(lab: &Lab, pool: &str, script: &str) -> Result<Job> {
+    let id = lab.sim().queue(&NewJob::new(pool, pool, script))?;
+    let job = lab
+        .sim()
+        .await_success(id, SOON)
+        .with_context(|| pool.to_owned())?;
+    let runner = job.runner_name.as_deref().unwrap_or_default();
+    await_verdict(lab, runner, "job_done")?;
+    Ok(job)
+}
+
+/// Runs a job in every pool with Docker, and hands over what it said.
+fn in_each(lab: &Lab, script: &str, check: impl Fn(&str) -> Result<()>) -> Result<()> {
+    for pool in POOLS {
+        let job = run_in(lab, pool, &format!("{BASE}\n{script}"))?;
+        check(&job.facts.log_tail).with_context(|| pool.to_owned())?;
+    }
+    Ok(())
+}
+
+fn a_docker_daemon_waits_for_its_first_client(lab: &mut Lab) -> Result<()> {
+    lab.await_settled(SOON)?;
+    for pool in POOLS {
+        let look = "systemctl is-active docker.socket docker.service containerd.service; \
+                    systemctl is-system-running";
+        let said = as_its_root(lab, &format!("{pool}-1"), &format!("{look} || true"))?;
+        ensure!(said == "active\ninactive\ninactive\nrunning\n", "{said}");
+    }
+    Ok(())
+}
+
+fn jobs_run_docker_containers_on_a_bridge(lab: &mut Lab) -> Result<()> {
+    let closed = [METADATA, NEIGHBOUR, UPLINK];
+    let script = format!("CLOSED='{}'\n{RUN}", closed.join(" "));
+    in_each(lab, &script, |said| {
+        ensure_says(
+            said,
+            &[
+                "driver overlay2",
+                &format!("bridged you are {UPLINK}"),
+                "\nhello\n",
+            ],
+        )?;
+        for address in closed {
+            ensure_says(said, &[&format!("closed {address}")])?;
+        }
+        Ok(())
+    })
+}
+
+fn jobs_build_docker_images_with_both_builders(lab: &mut Lab) -> Result<()> {
+    in_each(lab, BUILD, |said| {
+        for kit in 0..2 {
+            let lines = [
+                format!("kit {kit}: FROM THE CONTEXT"),
+                format!("kit {kit}: you are {UPLINK}"),
+            ];
+            ensure_says(said, &lines.each_ref().map(String::as_str))?;
+        }
+        Ok(())
+    })
+}
+
+fn jobs_with_docker_container_steps_run(lab: &mut Lab) -> Result<()> {
+    in_each(lab, STEP, |said| {
+        ensure_says(
+            said,
+            &[
+                &format!("step in /__w with /github/home as 0: you are {UPLINK}"),
+                "service served",
+                "outside made",
+                "action sees made",
+            ],
+        )
+    })
+}
+
+/// Fills docker's storage with more than the layer has, and leaves a container, an image and a volume.
+const LEAVE: &str = "docker volume create left >/dev/null\n\
+     docker run --log-driver none -v left:/left base sh -c \
+     'dd if=/dev/zero of=/left/fill bs=1M count=1024; echo \"left $?\"; rm /left/fill' 2>&1\n\
+     docker run --detach --restart always base sleep 600 >/dev/null\n\
+     touch /tmp/left; until [ -e /tmp/go ]; do sleep 0.05; done";
+
+fn what_docker_stores_is_of_the_layer_and_dies_with_it(lab: &mut Lab) -> Result<()> {
+    for pool in POOLS {
+        let job = NewJob::new(pool, pool, &format!("{BASE}\n{LEAVE}"));
+        let id = lab.sim().queue(&job)?;
+        let busy = await_busy(lab, id)?;
+        let wait =
+            "until [ -e /tmp/left ]; do sleep 0.05; done; df --output=size -B 1M /var/lib/docker";
+        let said = in_container(lab, &busy.machine, &["timeout", "90", "sh", "-c", wait])?;
+        let mib: u64 = said
+            .lines()
+            .last()
+            .and_then(|line| line.trim().parse().ok())
+            .with_context(|| said.clone())?;
+        ensure!(mib <= LAYER_MIB, "{pool}: docker has {mib} MiB");
+        let job = finish_held(lab, id, &busy)?;
+        ensure_says(
+            &job.facts.log_tail,
+            &["No space left on device", "\nleft 1\n"],
+        )
+        .with_context(|| pool.to_owned())?;
+        await_verdict(
+            lab,
+            job.runner_name.as_deref().unwrap_or_default(),
+            "job_done",
+        )?;
+        let next = run_in(
+            lab,
+            pool,
+            "echo \"there is: $(docker ps -aq; docker images -q; docker volume ls -q)\"",
+        )?;
+        ensure_says(&next.facts.log_tail, &["there is: \n"]).with_context(|| pool.to_owned())?;
+    }
+    Ok(())
+}
+
+fn docker_opens_two_system_calls_and_four_capabilities(lab: &mut Lab) -> Result<()> {
+    let probe = format!(
+        "cat >calls.c <<'END'\n{CALLS}\nEND\ngcc -w -o /tmp/calls calls.c\n\
+         touch /tmp/made; until [ -e /tmp/go ]; do sleep 0.05; done"
+    );
+    let mut refused = Vec::new();
+    let mut bounding = Vec::new();
+    for pool in ["plain", "opened"] {
+        let id = lab.sim().queue(&NewJob::new(pool, pool, &probe))?;
+        let busy = await_busy(lab, id)?;
+        let said = as_its_root(
+            lab,
+            &busy.machine,
+            "until [ -e /tmp/made ]; do sleep 0.05; done; /tmp/calls; grep CapBnd /proc/self/status",
+        )?;
+        // x86-64 and the generic table of other machines differ; the compiler knows.
+        let numbers = said
+            .lines()
+            .find(|line| line.starts_with("add_key "))
+            .with_context(|| said.clone())?;
+        let wanted: BTreeSet<u32> = numbers
+            .split(' ')
+            .filter_map(|word| word.parse().ok())
+            .collect();
+        let calls: BTreeSet<u32> = said
+            .lines()
+            .filter_map(|line| line.strip_prefix("refused ")?.parse().ok())
+            .collect();
+        let bound = said
+            .lines()
+            .find_map(|line| line.strip_prefix("CapBnd:\t"))
+            .with_context(|| said.clone())?;
+        refused.push((calls, wanted));
+        bounding.push(u64::from_str_radix(bound, 16)?);
+        finish_held(lab, id, &busy)?;
+    }
+    let [(plain, wanted), (opened, _)] = &refused[..] else {
+        anyhow::bail!("two pools");
+    };
+    let more: BTreeSet<u32> = plain.symmetric_difference(opened).copied().collect();
+    ensure!(more == *wanted && plain.is_superset(&more), "{more:?}");
+    // MKNOD, NET_ADMIN, NET_RAW, AUDIT_WRITE of capabilities(7).
+    let four = [27, 12, 13, 29]
+        .iter()
+        .fold(0_u64, |set, bit| set | 1 << bit);
+    ensure!(
+        bounding[1] & !bounding[0] == four && bounding[0] & !bounding[1] == 0,
+        "{bounding:x?}"
+    );
+    Ok(())
+}

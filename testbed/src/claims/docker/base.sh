@@ -1,0 +1,13 @@
+# Every job of these claims begins so: an image from a tar, as there is no registry.
+set -eu
+image() {
+    local name
+    mkdir -p rootfs/bin rootfs/tmp
+    cp /usr/bin/busybox rootfs/bin/
+    for name in $(busybox --list); do
+        [ "$name" = busybox ] || ln -s busybox "rootfs/bin/$name"
+    done
+    tar -C rootfs -c . | docker import - base >/dev/null
+    rm -rf rootfs
+}
+image
