@@ -6,7 +6,7 @@
 }:
 let
   inherit (lib) mkOption types;
-  inherit (import ./types.nix { inherit lib; }) duration;
+  inherit (import ./types.nix { inherit lib; }) duration size;
   cfg = config.services.runner-controller;
 in
 {
@@ -168,6 +168,29 @@ in
         Where layers with `kind = "disk"` are. Jobs write there: give it a disk of its own if the
         system's is small or slow.
       '';
+    };
+
+    reserve = {
+      disk = mkOption {
+        type = types.nullOr size;
+        default = null;
+        example = "5 GiB";
+        description = ''
+          Room to keep free where the records and the layers on disk are. While there is less, no new
+          runner starts; where a pool has layers on disk, the largest of them must fit besides. By
+          default a twentieth of the file system, and at most 256 MiB.
+        '';
+      };
+
+      memory = mkOption {
+        type = types.nullOr size;
+        default = null;
+        example = "2 GiB";
+        description = ''
+          Memory to keep available. While there is less, no new runner starts; jobs run on. By default
+          a twentieth of the host's, and at most 1 GiB.
+        '';
+      };
     };
 
     operators = mkOption {

@@ -64,6 +64,7 @@ let
     inherit (cfg) host reconcile;
     layer_dir = cfg.layerDir;
     api_token_file = cfg.apiTokenFile;
+    reserve = if lib.any (size: size != null) (lib.attrValues cfg.reserve) then cfg.reserve else null;
     listen = lib.optional cfg.prometheus.enable cfg.prometheus.target;
     github = {
       inherit (cfg.github) url timeout;

@@ -19,7 +19,7 @@ use tracing::{error, info};
 
 use crate::config::Config;
 use crate::pool::{
-    Gate, Ledger, Pool, PoolName, RunnerName, SlotId, Spec, Step, Timestamp, Verdict,
+    Gate, Ledger, Pool, PoolName, RunnerName, Short, SlotId, Spec, Step, Timestamp, Verdict,
     next_deadline, plan,
 };
 use crate::status::{EndedStatus, Status};
@@ -128,6 +128,7 @@ struct Shown {
     listed: Option<u64>,
     systemd_error: Option<String>,
     firewall_error: Option<String>,
+    short: Short,
     records_error: Option<String>,
     verdicts: BTreeMap<PoolName, BTreeMap<Verdict, u64>>,
     recent: VecDeque<EndedStatus>,
@@ -281,6 +282,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             Mode::Clearing => Gate::Clearing,
             Mode::Running if self.shown.systemd_error.is_some() => Gate::Closed,
             Mode::Running if self.shown.firewall_error.is_some() => Gate::Closed,
+            Mode::Running if !self.shown.short.is_empty() => Gate::Closed,
             Mode::Running => Gate::Open,
         }
     }

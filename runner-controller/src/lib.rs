@@ -18,6 +18,7 @@ pub mod manual;
 #[cfg(any(test, fuzzing))]
 pub mod outside;
 pub mod pool;
+pub mod readings;
 pub mod status;
 pub mod store;
 pub mod telemetry;

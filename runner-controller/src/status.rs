@@ -36,6 +36,10 @@ pub struct Status {
     /// What is wrong with the firewall, if anything is known to be.
     #[serde(default)]
     pub firewall_error: Option<String>,
+    /// What the host runs short of, by name, each with its reason. While there is one, nothing new is
+    /// started or registered.
+    #[serde(default)]
+    pub short: BTreeMap<String, String>,
     /// Why records cannot be written, if so.
     pub records_error: Option<String>,
     /// Registrations that no container owns and that are being deleted, by name.

@@ -8,7 +8,7 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
-use crate::pool::{Job, Runner, RunnerName, SlotId, Timestamp};
+use crate::pool::{Job, Runner, RunnerName, Short, SlotId, Timestamp};
 
 pub use crate::pool::{
     Deleted, Exit, Invocation, JobNote, LifeEnd, LifeStart, Registration, RunnerId, UnitSight,
@@ -42,6 +42,11 @@ pub enum Sight {
         slot: SlotId,
         /// What the job said of itself.
         note: JobNote,
+    },
+    /// What the host runs short of, all of it.
+    Short {
+        /// Each with its reason; nothing new is started or registered while there is one.
+        short: Short,
     },
     /// Root checked the firewall, or has not for too long.
     Firewall {

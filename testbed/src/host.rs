@@ -202,6 +202,8 @@ impl TestHost {
         let bed = self.bed.clone();
         let _building = bed.lock(Lock::Build)?;
         self.kill()?;
+        // On a machine that has a systemd they are its own, and went with the unit.
+        clear_cgroups(&bed)?;
         *self = Self::boot(&bed)?;
         self.make_devices()
     }
@@ -722,16 +724,22 @@ fn nspawn_dirs(bed: &Bed) -> Vec<PathBuf> {
 
 /// Removes what a host left, one that was killed with this program in the middle included.
 fn clear(bed: &Bed) -> Result<()> {
-    for cgroup in own_cgroups(bed)?.iter().filter(|cgroup| cgroup.is_dir()) {
-        end_processes(cgroup)?;
-        remove_cgroup(cgroup)?;
-    }
+    clear_cgroups(bed)?;
     for dir in nspawn_dirs(bed) {
         if dir.is_dir() {
             fs::remove_dir(&dir).with_context(|| format!("remove {}", dir.display()))?;
         }
     }
     remove_tree(&run_dir(bed))
+}
+
+/// A killed host leaves the cgroups of its units, which the next one would take for its own.
+fn clear_cgroups(bed: &Bed) -> Result<()> {
+    for cgroup in own_cgroups(bed)?.iter().filter(|cgroup| cgroup.is_dir()) {
+        end_processes(cgroup)?;
+        remove_cgroup(cgroup)?;
+    }
+    Ok(())
 }
 
 /// A host whose state file was never written still has its processes in our cgroup.

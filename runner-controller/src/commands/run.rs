@@ -22,7 +22,7 @@ use crate::launch::Refusal;
 use crate::machine::Systemd;
 use crate::status::Status;
 use crate::store::Store;
-use crate::{clock, firewall, http, telemetry};
+use crate::{clock, firewall, http, readings, telemetry};
 
 /// Sights that may wait for the loop. Each slot has a few at a time, and a host some dozens of
 /// slots; a full channel delays the shells and loses nothing.
@@ -52,15 +52,18 @@ async fn serve(
     let (store, warning) = Store::open(&path, config.host.clone())
         .with_context(|| format!("open {}", path.display()))?;
     if let Some(warning) = warning {
-        warn!(warning, "records");
+        warn!("{warning}");
     }
     let token = Token::load(&config.github).context("the GitHub token")?;
     let github = Arc::new(GitHub::new(&config.github, token).context("a client for GitHub")?);
     let (sight, mut sights) = mpsc::channel(SIGHTS);
     // Before anything can be started.
     sight.try_send(firewall::sight(&config))?;
+    sight.try_send(readings::sight(&config))?;
     let watching = (Arc::clone(&config), sight.clone());
     std::thread::spawn(move || firewall::watch(&watching.0, &watching.1));
+    let watching = (Arc::clone(&config), sight.clone());
+    std::thread::spawn(move || readings::watch(&watching.0, &watching.1));
     let sockets = Arc::new(Sockets::open(Arc::clone(&config), sight.clone(), handed));
     let systemd = Systemd::connect(Arc::clone(&config), sight)
         .await

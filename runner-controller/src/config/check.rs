@@ -2,6 +2,7 @@
 
 mod egress;
 mod pool;
+mod reserve;
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -91,6 +92,7 @@ fn read(mut top: Section<'_>) -> Option<Config> {
     let api_token_file = api_token_file(&mut top, &listen);
     let github = github(top.section("github"));
     let network = network(top.section("network"));
+    let reserve = reserve::reserve(top.section("reserve"));
 
     let mut pools = Vec::new();
     let sections = top.sections("pools");
@@ -140,6 +142,7 @@ fn read(mut top: Section<'_>) -> Option<Config> {
         run_dir,
         layer_dir,
         reconcile,
+        reserve,
         listen,
         api_token_file,
     })

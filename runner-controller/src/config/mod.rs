@@ -81,11 +81,22 @@ pub struct Config {
     pub layer_dir: PathBuf,
     /// How often everything is compared in full, as a net under the signals.
     pub reconcile: Duration,
+    /// What of the host is kept free of runners.
+    pub reserve: Reserve,
     /// TCP addresses for `/health`, `/status` and `/metrics`, read-only; none by default.
     pub listen: Vec<std::net::SocketAddr>,
     /// Holds the token with which these addresses take commands too. The daemon's unit loads it as
     /// credential `api-token`.
     pub api_token_file: Option<PathBuf>,
+}
+
+/// The `[reserve]` table. What is absent follows from the host's size.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reserve {
+    /// Room on the filesystems of `state_dir` and `layer_dir`.
+    pub disk: Option<ByteSize>,
+    /// Memory that could be given to somebody (`MemAvailable`).
+    pub memory: Option<ByteSize>,
 }
 
 /// The `[github]` table.

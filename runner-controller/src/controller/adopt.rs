@@ -74,6 +74,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                     notes.insert(slot, note);
                 }
                 Sight::Firewall { wrong } => self.firewall(wrong),
+                Sight::Short { short } => self.short(short),
             }
         }
         let mut records: BTreeMap<SlotId, LifeRecord> = records

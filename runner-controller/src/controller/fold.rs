@@ -7,7 +7,7 @@ use tracing::{debug, info, warn};
 use super::work::{self, Done};
 use super::{Command, Controller, Mode, RECENT, adopt, job_url, show};
 use crate::pool::{
-    Closed, Phase, Pool, Registration, RunnerName, Slot, SlotId, Timestamp, Trouble,
+    Closed, Phase, Pool, Registration, RunnerName, Short, Slot, SlotId, Timestamp, Trouble,
 };
 use crate::world::{Handshake, Machines, Records, Registry, RegistryError, Sight};
 
@@ -21,6 +21,10 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             }
             Sight::Firewall { wrong } => {
                 self.firewall(wrong.clone());
+                return;
+            }
+            Sight::Short { short } => {
+                self.short(short.clone());
                 return;
             }
         };
@@ -47,7 +51,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 pool.job_started(id.slot, note, now);
                 None
             }
-            Sight::Firewall { .. } => None,
+            Sight::Firewall { .. } | Sight::Short { .. } => None,
         };
         let after = pool.lives.get(&id.slot).map(|life| life.phase.clone());
         match closed {
@@ -73,6 +77,24 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             (Some(_) | None, Some(_)) | (None, None) => {}
         }
         self.shown.firewall_error = wrong;
+    }
+
+    /// Remembers what the host runs short of, and says so once per change.
+    pub(super) fn short(&mut self, short: Short) {
+        let before = std::mem::replace(&mut self.shown.short, short);
+        for (resource, why) in &self.shown.short {
+            if !before.contains_key(resource) {
+                warn!(
+                    %resource,
+                    why, "the host runs short of {resource}, so nothing new is started or registered: {why}"
+                );
+            }
+        }
+        for resource in before.keys() {
+            if !self.shown.short.contains_key(resource) {
+                info!(%resource, "the host has enough of {resource} again");
+            }
+        }
     }
 
     /// A life is over: say so, write it down, and take over what it left at GitHub.
@@ -206,24 +228,24 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             }
             Done::Looked { began, result } => {
                 self.looking = false;
-                match result {
-                    Ok(sights) => {
-                        self.shown.systemd_error = None;
-                        self.looked(sights, began, now);
-                    }
-                    Err(reason) => {
-                        if self.shown.systemd_error.as_ref() != Some(&reason) {
-                            warn!(
-                                reason,
-                                "systemd cannot be looked at, so nothing new is started: {reason}"
-                            );
-                        }
-                        self.shown.systemd_error = Some(reason);
-                    }
-                }
+                let error = result.map(|sights| self.looked(sights, began, now)).err();
+                self.systemd(error);
             }
             Done::Written(result) => self.written(result),
         }
+    }
+
+    /// Remembers whether systemd can be looked at, and says so once per change.
+    fn systemd(&mut self, error: Option<String>) {
+        if let Some(reason) = &error
+            && self.shown.systemd_error.as_ref() != Some(reason)
+        {
+            warn!(
+                reason,
+                "systemd cannot be looked at, so nothing new is started: {reason}"
+            );
+        }
+        self.shown.systemd_error = error;
     }
 
     pub(super) fn change(&mut self, slot: &SlotId, change: impl FnOnce(&mut Pool)) {

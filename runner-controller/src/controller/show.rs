@@ -161,6 +161,9 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         if let Some(error) = &self.shown.firewall_error {
             reasons.push(format!("firewall: {error}"));
         }
+        for (resource, why) in &self.shown.short {
+            reasons.push(format!("{resource}: {why}"));
+        }
         reasons
     }
 
@@ -259,6 +262,12 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             },
             systemd_error: self.shown.systemd_error.clone(),
             firewall_error: self.shown.firewall_error.clone(),
+            short: self
+                .shown
+                .short
+                .iter()
+                .map(|(resource, why)| (resource.as_str().to_owned(), why.clone()))
+                .collect(),
             records_error: self.shown.records_error.clone(),
             strays: self
                 .ledger

@@ -13,7 +13,8 @@ mod trouble;
 
 use super::*;
 use crate::pool::{
-    Exit, Invocation, JobNote, LifeEnd, LifeStart, Registration, RunnerId, UnitSight, UnitState,
+    Exit, Invocation, JobNote, LifeEnd, LifeStart, Registration, Resource, RunnerId, UnitSight,
+    UnitState,
 };
 use crate::world::{
     Deleted, Failure, JitConfig, LifeRecord, MintRequest, Minted, RegistryError, RegistryErrorKind,
@@ -298,16 +299,24 @@ impl Records for Fake {
     }
 
     async fn remove(&self, slot: SlotId) -> Result<(), Fault> {
-        self.with(|inner| inner.records.remove(&slot));
-        Ok(())
+        self.with(|inner| {
+            if inner.disk_full {
+                return Err(Fault("disk full".into()));
+            }
+            inner.records.remove(&slot);
+            Ok(())
+        })
     }
 
     async fn close(&self, verdict: VerdictRecord) -> Result<(), Fault> {
         self.with(|inner| {
+            if inner.disk_full {
+                return Err(Fault("disk full".into()));
+            }
             inner.records.remove(&verdict.slot);
             inner.verdicts.push(verdict);
-        });
-        Ok(())
+            Ok(())
+        })
     }
 
     async fn recent(&self, count: usize) -> Result<Vec<VerdictRecord>, Fault> {
@@ -620,7 +629,7 @@ async fn clearing_ends_jobs_too_and_deregisters_them() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_disk_is_shown_and_stops_no_job() {
+async fn a_full_disk_is_shown_stops_no_job_and_loses_no_verdict() {
     let mut daemon = Daemon::start(Arc::new(Mutex::new(Inner {
         disk_full: true,
         ..Inner::default()
@@ -634,6 +643,27 @@ async fn a_full_disk_is_shown_and_stops_no_job() {
     daemon
         .until("judged", |s| verdict(s, "job_done") == 1 && waits(s))
         .await;
+    tokio::time::sleep(Duration::from_hours(1)).await;
+    assert_eq!(daemon.fake.with(|inner| inner.verdicts.len()), 0);
+    daemon.fake.with(|inner| inner.disk_full = false);
+    daemon.until("written", |s| s.records_error.is_none()).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    let status = daemon.until("at rest", waits).await;
+    daemon.fake.with(|inner| {
+        let verdicts: Vec<&str> = inner.verdicts.iter().map(|v| v.verdict.as_str()).collect();
+        assert_eq!(verdicts, ["job_done"]);
+        let kept: Vec<(String, String)> = inner
+            .records
+            .values()
+            .map(|record| (record.slot.to_string(), record.phase.clone()))
+            .collect();
+        let shown: Vec<(String, String)> = status.pools[0]
+            .runners
+            .iter()
+            .map(|runner| (runner.machine.clone(), runner.phase.clone()))
+            .collect();
+        assert_eq!(kept, shown);
+    });
 }
 
 #[tokio::test(start_paused = true)]
@@ -677,6 +707,42 @@ async fn a_bad_firewall_closes_admission_and_ends_nothing() {
     assert_eq!((count(&status, "spare"), count(&status, "idle")), (1, 0));
     assert_eq!(count(&status, "registering") + count(&status, "booting"), 0);
     sights.send(firewall(None)).await.unwrap();
+    daemon
+        .until("open again", |s| {
+            s.closed.is_empty() && count(s, "busy") == 1 && waits(s)
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_runs_short_takes_no_new_runner_until_it_has_enough() {
+    let mut daemon = daemon().await;
+    let sights = daemon.fake.sights.clone();
+    let short = |what: &[(Resource, &str)]| Sight::Short {
+        short: what
+            .iter()
+            .map(|(resource, why)| (*resource, (*why).to_owned()))
+            .collect(),
+    };
+    let both = [
+        (Resource::StateBytes, "1 MiB left"),
+        (Resource::Memory, "2 MiB left"),
+    ];
+    sights.send(short(&both)).await.unwrap();
+    daemon
+        .until("closed", |s| {
+            s.closed == ["state_bytes: 1 MiB left", "memory: 2 MiB left"]
+        })
+        .await;
+    daemon.fake.job_starts(&slot("ci-1")).await;
+    tokio::time::sleep(Duration::from_mins(10)).await;
+    // One of the two is not enough.
+    sights.send(short(&both[1..])).await.unwrap();
+    tokio::time::sleep(Duration::from_mins(10)).await;
+    let status = daemon.until("busy", |s| count(s, "busy") == 1).await;
+    assert_eq!(status.short.keys().collect::<Vec<_>>(), ["memory"]);
+    assert_eq!((count(&status, "spare"), count(&status, "idle")), (1, 0));
+    sights.send(short(&[])).await.unwrap();
     daemon
         .until("open again", |s| {
             s.closed.is_empty() && count(s, "busy") == 1 && waits(s)

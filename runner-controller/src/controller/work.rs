@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::Controller;
 use crate::pool::{
@@ -67,9 +67,21 @@ pub(super) enum Write {
     Setting(&'static str, Option<String>),
 }
 
+impl Write {
+    /// The slot whose record it changes.
+    fn slot(&self) -> Option<&SlotId> {
+        match self {
+            Self::Put(record) => Some(&record.slot),
+            Self::Remove(slot) => Some(slot),
+            Self::Close(verdict) => Some(&verdict.slot),
+            Self::Setting(..) => None,
+        }
+    }
+}
+
 /// How many writes may wait. Beyond it the oldest are dropped: a disk that does not write must not
-/// fill the memory, and what they say is superseded by what follows.
-const UNWRITTEN_MAX: usize = 1024;
+/// fill the memory. One life needs two of them, its verdict and what its slot holds now.
+const UNWRITTEN_MAX: usize = 4096;
 
 /// The wait after a write that failed.
 const WRITE_AGAIN: Duration = Duration::from_secs(2);
@@ -189,7 +201,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             .get(&id.pool)
             .and_then(|pool| pool.lives.get(&id.slot))
         else {
-            self.unwritten.push_back(Write::Remove(id.clone()));
+            self.queue(Write::Remove(id.clone()));
             return;
         };
         let record = LifeRecord {
@@ -202,12 +214,22 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             runner: life.runner.clone(),
             job: life.job.clone(),
         };
-        // Only the newest word on a slot counts, unless a verdict stands between the two.
-        let same = |write: &Write| matches!(write, Write::Put(old) if old.slot == *id);
-        if self.unwritten.back().is_some_and(same) {
-            self.unwritten.pop_back();
+        self.queue(Write::Put(Box::new(record)));
+    }
+
+    /// Only the newest word on a slot counts, unless a verdict stands between the two.
+    fn queue(&mut self, write: Write) {
+        let last = self
+            .unwritten
+            .iter()
+            .rposition(|old| old.slot() == write.slot());
+        match last.and_then(|at| Some((at, self.unwritten.get(at)?))) {
+            Some((at, Write::Put(_) | Write::Remove(_))) => {
+                self.unwritten.remove(at);
+            }
+            Some((_, Write::Close(_) | Write::Setting(..))) | None => {}
         }
-        self.unwritten.push_back(Write::Put(Box::new(record)));
+        self.unwritten.push_back(write);
     }
 
     /// Starts the next write, if none is under way: they keep their order.
@@ -242,15 +264,19 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     pub(super) fn written(&mut self, result: Result<(), Unwritten>) {
         self.recording = false;
         let Err(failed) = result else {
-            self.shown.records_error = None;
+            if self.shown.records_error.take().is_some() {
+                info!("records are written again");
+            }
             return;
         };
         let reason = failed.reason;
         if self.shown.records_error.as_ref() != Some(&reason) {
-            warn!(
-                reason,
-                "records cannot be written; history may be lost, no job is: {reason}"
-            );
+            let kept = if failed.again {
+                "they are kept in memory until they can be"
+            } else {
+                "some history is lost, no job is"
+            };
+            warn!(reason, "records cannot be written, and {kept}: {reason}");
         }
         self.shown.records_error = Some(reason);
         if failed.again {

@@ -7,7 +7,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::pool::Verdict;
+use crate::pool::{Resource, Verdict};
 use crate::status::Status;
 
 type Labels = Vec<(&'static str, String)>;
@@ -122,6 +122,11 @@ fn outside(registry: &mut Registry, status: &Status) {
         "admission_open",
         "1 if new runners are started and registered",
     );
+    let short = gauge(
+        registry,
+        "short",
+        "1 while the host has so little left of this that admission is closed",
+    );
     let errors = gauge(
         registry,
         "trouble",
@@ -142,6 +147,12 @@ fn outside(registry: &mut Registry, status: &Status) {
         .set(signed(status.strays.len() as u64));
     open.get_or_create(&vec![])
         .set(i64::from(status.closed.is_empty()));
+    for resource in Resource::ALL {
+        let name = resource.as_str();
+        short
+            .get_or_create(&vec![("resource", name.to_owned())])
+            .set(i64::from(status.short.contains_key(name)));
+    }
     let parts = [
         ("github", status.github.error.is_some()),
         ("systemd", status.systemd_error.is_some()),

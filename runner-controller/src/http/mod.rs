@@ -64,6 +64,12 @@ pub fn health(status: &Status) -> Health {
     );
     reasons.extend(
         status
+            .short
+            .iter()
+            .map(|(resource, why)| format!("{resource}: {why}")),
+    );
+    reasons.extend(
+        status
             .records_error
             .iter()
             .map(|error| format!("records: {error}")),

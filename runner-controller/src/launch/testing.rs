@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::config::{
-    ByteSize, Config, Cpu, Egress, GitHub, Image, Layer, Limits, Network, Pool, Scope, Timeouts,
-    Total,
+    ByteSize, Config, Cpu, Egress, GitHub, Image, Layer, Limits, Network, Pool, Reserve, Scope,
+    Timeouts, Total,
 };
 
 /// One pool `ci` of four slots.
@@ -28,6 +28,7 @@ pub(crate) fn config() -> Config {
         run_dir: "/run/runner-controller".into(),
         layer_dir: "/var/lib/runner-controller-layers".into(),
         reconcile: Duration::from_mins(1),
+        reserve: Reserve::default(),
         listen: Vec::new(),
         api_token_file: None,
     }

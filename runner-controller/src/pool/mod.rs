@@ -11,6 +11,7 @@
 //! [`Pool`] is what is known, [`plan`] says what to do, and the methods of [`Pool`] fold in what
 //! came of it. A registration that outlives its machine goes to the [`Ledger`].
 
+mod admission;
 mod adopt;
 mod backoff;
 mod ledger;
@@ -22,6 +23,7 @@ mod spec;
 mod state;
 mod time;
 
+pub use admission::{Filesystem, Readings, Reserve, Resource, Share, Short, judge};
 pub use adopt::Adopted;
 pub use backoff::{Backoff, Backoffs, Trouble};
 pub use ledger::Ledger;

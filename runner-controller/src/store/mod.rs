@@ -1,25 +1,26 @@
 //! What survives a restart, in one `SQLite` file: [`Records`].
 //!
 //! Truth is in systemd and at GitHub; this holds what neither knows. Losing the file loses
-//! history, never a job: a file that cannot be read is set aside and a new one begun. One thread
-//! owns the connection and does one call after the other.
+//! history, never a job: a file that cannot be read is set aside and a new one begun, and one whose
+//! disk is full or read-only is read from a copy and tried again. One thread owns the connection
+//! and does one call after the other.
 
+mod backing;
 mod rows;
 mod schema;
 
-use std::fs::{DirBuilder, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::coop::unconstrained;
 
 use crate::pool::{HostId, SlotId};
 use crate::world::{Failure, LifeRecord, Records, VerdictRecord};
+use backing::{Access, Backing};
 
 /// Calls that wait for the thread. A pool makes a few per life; beyond this callers wait.
 const QUEUE: usize = 64;
@@ -61,6 +62,14 @@ pub enum StoreError {
         #[source]
         source: rusqlite::Error,
     },
+    /// The file could not be opened when the daemon started, and not since.
+    #[error("cannot {operation} in the records: {why}")]
+    Away {
+        /// What was tried.
+        operation: &'static str,
+        /// Why it could not be opened.
+        why: String,
+    },
     /// The thread is gone. It never ends by itself while the store lives.
     #[error("cannot {operation}: the records are closed")]
     Closed {
@@ -81,15 +90,17 @@ impl Failure for StoreError {
                         | ErrorCode::ReadOnly
                         | ErrorCode::CannotOpen
                         | ErrorCode::SystemIoFailure
+                        | ErrorCode::PermissionDenied
                 )
             ),
+            Self::Away { .. } => true,
             Self::Open { .. } | Self::NewerSchema { .. } | Self::Closed { .. } => false,
         }
     }
 }
 
 /// A call, carried out on the store's thread.
-type Call = Box<dyn FnOnce(&mut Connection) + Send>;
+type Call = Box<dyn FnOnce(&mut Backing) + Send>;
 
 /// [`Records`] in a `SQLite` file. Clones share it; the file is closed when the last one is gone and
 /// what it was asked for is done.
@@ -105,32 +116,21 @@ impl Store {
     /// Opens the file, or makes it (mode 0600) and its directory (0700). Blocks; for the start of
     /// the daemon, before anything waits. `host` is whose runner names are read back.
     ///
-    /// The second value is a warning to show: the file was damaged and has been set aside.
+    /// The second value is a warning to show: the file was damaged and has been set aside, or it
+    /// cannot be opened now. Then what is in it is read from a copy, writes fail, and it is tried
+    /// again with them.
     ///
     /// # Errors
-    /// It cannot be made or opened, or a newer version made it.
+    /// A newer version made it.
     pub fn open(path: &Path, host: HostId) -> Result<(Self, Option<String>), StoreError> {
-        let (connection, warning) = match try_open(path) {
-            Err(error) if is_damage(&error) => {
-                let aside = set_aside(path)?;
-                let warning = format!(
-                    "the records {} were damaged ({}) and are now {}; history begins anew, running jobs are not affected",
-                    path.display(),
-                    reason(&error),
-                    aside.display()
-                );
-                tracing::error!("{warning}");
-                (try_open(path)?, Some(warning))
-            }
-            result => (result?, None),
-        };
+        let (backing, warning) = Backing::open(path)?;
         let (calls, mut queue) = mpsc::channel::<Call>(QUEUE);
-        let mut connection = connection;
+        let mut backing = backing;
         std::thread::Builder::new()
             .name("records".to_owned())
             .spawn(move || {
                 while let Some(call) = queue.blocking_recv() {
-                    call(&mut connection);
+                    call(&mut backing);
                 }
             })
             .map_err(|source| StoreError::Open {
@@ -142,22 +142,31 @@ impl Store {
     }
 
     /// Runs `work` on the thread, after every call that was begun before it.
-    async fn call<T, W>(&self, operation: &'static str, work: W) -> Result<T, StoreError>
+    async fn call<T, W>(
+        &self,
+        access: Access,
+        operation: &'static str,
+        work: W,
+    ) -> Result<T, StoreError>
     where
         T: Send + 'static,
         W: FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
-        let call: Call = Box::new(move |connection| {
+        let call: Call = Box::new(move |backing| {
+            let done = backing
+                .connection(access, operation)
+                .and_then(|connection| {
+                    work(connection).map_err(|source| StoreError::Sqlite { operation, source })
+                });
             // Nobody may wait for the answer any more; it is written all the same.
-            let _ = answer.send(work(connection));
+            let _ = answer.send(done);
         });
         let closed = || StoreError::Closed { operation };
         // Tokio would make a busy task's call wait before it has taken its place in the order.
         let queued = unconstrained(async { self.calls.lock().await.send(call).await });
         queued.await.map_err(|_| closed())?;
-        let result = answered.await.map_err(|_| closed())?;
-        result.map_err(|source| StoreError::Sqlite { operation, source })
+        answered.await.map_err(|_| closed())?
     }
 }
 
@@ -166,28 +175,28 @@ impl Records for Store {
 
     async fn load(&self) -> Result<Vec<LifeRecord>, StoreError> {
         let host = self.host.clone();
-        self.call("read the lives", move |connection| {
+        self.call(Access::Read, "read the lives", move |connection| {
             rows::lives(connection, &host)
         })
         .await
     }
 
     async fn put(&self, life: LifeRecord) -> Result<(), StoreError> {
-        self.call("keep a life", move |connection| {
+        self.call(Access::Write, "keep a life", move |connection| {
             rows::put(connection, &life)
         })
         .await
     }
 
     async fn remove(&self, slot: SlotId) -> Result<(), StoreError> {
-        self.call("drop a life", move |connection| {
+        self.call(Access::Write, "drop a life", move |connection| {
             rows::remove(connection, &slot)
         })
         .await
     }
 
     async fn close(&self, verdict: VerdictRecord) -> Result<(), StoreError> {
-        self.call("keep a verdict", move |connection| {
+        self.call(Access::Write, "keep a verdict", move |connection| {
             let transaction = connection.transaction()?;
             rows::remove(&transaction, &verdict.slot)?;
             rows::add_verdict(&transaction, &verdict)?;
@@ -198,7 +207,7 @@ impl Records for Store {
     }
 
     async fn recent(&self, count: usize) -> Result<Vec<VerdictRecord>, StoreError> {
-        self.call("read the verdicts", move |connection| {
+        self.call(Access::Read, "read the verdicts", move |connection| {
             rows::recent(connection, count)
         })
         .await
@@ -206,7 +215,7 @@ impl Records for Store {
 
     async fn setting(&self, key: &str) -> Result<Option<String>, StoreError> {
         let key = key.to_owned();
-        self.call("read a setting", move |connection| {
+        self.call(Access::Read, "read a setting", move |connection| {
             rows::setting(connection, &key)
         })
         .await
@@ -214,95 +223,11 @@ impl Records for Store {
 
     async fn set_setting(&self, key: &str, value: Option<String>) -> Result<(), StoreError> {
         let key = key.to_owned();
-        self.call("keep a setting", move |connection| {
+        self.call(Access::Write, "keep a setting", move |connection| {
             rows::set_setting(connection, &key, value.as_deref())
         })
         .await
     }
-}
-
-fn try_open(path: &Path) -> Result<Connection, StoreError> {
-    make_private(path).map_err(|source| StoreError::Open {
-        path: path.to_owned(),
-        source,
-    })?;
-    let connect = || -> rusqlite::Result<Connection> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(BUSY_TIMEOUT)?;
-        connection.pragma_update(None, "journal_mode", "wal")?;
-        // With WAL a crash of ours loses nothing and a power cut at most the last moments, which
-        // systemd and GitHub can tell again.
-        connection.pragma_update(None, "synchronous", "normal")?;
-        Ok(connection)
-    };
-    let mut connection = connect().map_err(|source| StoreError::Sqlite {
-        operation: "open a connection",
-        source,
-    })?;
-    schema::prepare(&mut connection, path)?;
-    Ok(connection)
-}
-
-/// Makes the file ours alone before `SQLite` writes to it; its `-wal` and `-shm` take over the mode.
-fn make_private(path: &Path) -> io::Result<()> {
-    if let Some(directory) = path.parent() {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)?;
-    }
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .mode(0o600)
-        .open(path)?;
-    file.set_permissions(std::fs::Permissions::from_mode(0o600))
-}
-
-/// True if the file itself is the trouble, and not the disk, the rights or another process.
-fn is_damage(error: &StoreError) -> bool {
-    match error {
-        StoreError::Sqlite { source, .. } => matches!(
-            source.sqlite_error_code(),
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
-        ),
-        StoreError::Open { .. } | StoreError::NewerSchema { .. } | StoreError::Closed { .. } => {
-            false
-        }
-    }
-}
-
-fn reason(error: &StoreError) -> String {
-    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
-}
-
-/// Renames the file, and what `SQLite` keeps beside it, to the first free `.corrupt-<n>`.
-fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
-    let beside = |path: &Path, suffix: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        PathBuf::from(name)
-    };
-    let aside = (1..=1_000)
-        .map(|n| beside(path, &format!(".corrupt-{n}")))
-        .find(|aside| !aside.exists())
-        .unwrap_or_else(|| beside(path, ".corrupt-last"));
-    // The file comes last: a log without its file is harmless, a new file beside an old log is not.
-    for suffix in ["-wal", "-shm", ""] {
-        match std::fs::rename(beside(path, suffix), beside(&aside, suffix)) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(StoreError::Open {
-                    path: path.to_owned(),
-                    source,
-                });
-            }
-            Ok(()) | Err(_) => {}
-        }
-    }
-    Ok(aside)
 }
 
 #[cfg(test)]

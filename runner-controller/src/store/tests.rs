@@ -1,9 +1,12 @@
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use futures_util::FutureExt;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
+use super::backing::{Copy, try_open};
 use super::*;
 use crate::pool::{Invocation, Job, JobNote, Runner, RunnerId, RunnerName, Timestamp};
 
@@ -202,7 +205,7 @@ async fn calls_take_effect_in_the_order_they_were_begun() {
             let _ = wait.recv();
             Ok(())
         };
-        first.call("wait", wait).await
+        first.call(Access::Write, "wait", wait).await
     });
     let fill: Vec<_> = begun
         .into_iter()
@@ -315,20 +318,45 @@ fn the_file_is_ours_alone() {
     }
 }
 
-#[test]
-fn a_place_that_cannot_be_written_is_an_error_with_its_path() {
-    let (dir, path) = file();
-    if nix::unistd::geteuid().is_root() {
-        // Root writes to read-only directories; not even root makes a directory in a file.
-        std::fs::write(path.parent().unwrap(), "").unwrap();
-    } else {
-        let read_only = std::fs::Permissions::from_mode(0o555);
-        std::fs::set_permissions(dir.path(), read_only).unwrap();
+/// Makes a place that not even root can write to: the file's directory is a file.
+fn in_the_way(path: &Path) {
+    std::fs::write(path.parent().unwrap(), "").unwrap();
+}
+
+#[tokio::test]
+async fn a_place_that_cannot_be_written_is_told_with_its_path_and_tried_again() {
+    let (_dir, path) = file();
+    in_the_way(&path);
+    let (store, warning) = Store::open(&path, host()).unwrap();
+    assert!(warning.unwrap().contains(path.to_str().unwrap()));
+    assert!(store.load().await.unwrap_err().is_transient());
+    let error = store.put(full_life("ci-1")).await.unwrap_err();
+    assert!(error.is_transient(), "{error:?}");
+    assert!(
+        error.to_string().contains(path.to_str().unwrap()),
+        "{error}"
+    );
+    std::fs::remove_file(path.parent().unwrap()).unwrap();
+    let patience = Instant::now() + Duration::from_secs(30);
+    while let Err(error) = store.put(full_life("ci-1")).await {
+        assert!(Instant::now() < patience, "{error}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    let error = Store::open(&path, host()).unwrap_err();
-    assert!(matches!(error, StoreError::Open { .. }), "{error:?}");
-    assert!(error.to_string().contains(path.to_str().unwrap()));
-    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(open(&path).load().await.unwrap(), [full_life("ci-1")]);
+}
+
+#[tokio::test]
+async fn a_copy_has_what_was_written_last() {
+    let (_dir, path) = file();
+    let store = open(&path);
+    store.put(full_life("ci-1")).await.unwrap();
+    store.put(full_life("ci-2")).await.unwrap();
+    // As after a kill: the log is there and was never folded into the file.
+    let copy = Copy::of(&path).unwrap();
+    let lives = rows::lives(&copy.connection, &host()).unwrap();
+    assert_eq!(lives, [full_life("ci-1"), full_life("ci-2")]);
+    drop(store);
+    assert!(Copy::of(&path.with_file_name("none")).is_err());
 }
 
 #[tokio::test]
@@ -336,7 +364,7 @@ async fn a_full_disk_is_an_error_that_passes() {
     let (_dir, path) = file();
     let store = open(&path);
     let limit = |pages: i64| {
-        store.call("limit pages", move |connection| {
+        store.call(Access::Write, "limit pages", move |connection| {
             connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
         })
     };
@@ -358,7 +386,7 @@ async fn a_file_that_turned_read_only_is_an_error_and_no_panic() {
     let (_dir, path) = file();
     let store = open(&path);
     store
-        .call("turn read-only", |connection| {
+        .call(Access::Write, "turn read-only", |connection| {
             connection.pragma_update(None, "query_only", true)
         })
         .await

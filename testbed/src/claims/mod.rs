@@ -28,6 +28,7 @@ mod operator;
 mod permissions;
 mod power;
 mod restart;
+mod scarce;
 mod scene;
 mod secrets;
 mod troubles;
@@ -79,6 +80,7 @@ pub fn all() -> impl Iterator<Item = &'static Claim> {
         operator::CLAIMS,
         cleanup::CLAIMS,
         troubles::CLAIMS,
+        scarce::CLAIMS,
         gc_roots::CLAIMS,
         nixos::CLAIMS,
         layers::CLAIMS,

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::common::SOON;
-use super::{docker, flood, layers, nix, troubles};
+use super::{docker, flood, layers, nix, scarce, troubles};
 use crate::config::{Config, Pool};
 use crate::lab::{Lab, TOKEN};
 
@@ -18,6 +18,8 @@ pub enum Scene {
     Small,
     /// Pools that cannot work, each for a reason of its own, beside one that does.
     Troubled,
+    /// One pool on disk layers, on a host whose disks are small and can be made smaller.
+    Scarce,
     /// Pools of every kind of image and layer, in an organisation.
     Layers,
     /// Pools whose jobs have Nix, and one whose jobs have not.
@@ -54,7 +56,7 @@ impl Scene {
     fn await_ready(self, lab: &Lab) -> Result<()> {
         match self {
             Self::Empty => Ok(()),
-            Self::Small | Self::Layers | Self::Nix | Self::Docker => {
+            Self::Small | Self::Scarce | Self::Layers | Self::Nix | Self::Docker => {
                 lab.await_settled(SOON).map(drop)
             }
             Self::Four => flood::await_ready(lab),
@@ -68,6 +70,7 @@ impl Scene {
             Self::Empty => None,
             Self::Small => Some(small(url)),
             Self::Troubled => Some(troubles::config(lab)?),
+            Self::Scarce => Some(scarce::config(lab)?),
             Self::Layers => Some(layers::config(lab)?),
             Self::Nix => Some(nix::config(lab)?),
             Self::Docker => Some(docker::config(lab)?),

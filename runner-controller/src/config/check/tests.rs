@@ -393,3 +393,18 @@ fn a_token_for_the_api_needs_somebody_who_asks_for_it() {
         "{told:?}"
     );
 }
+
+#[test]
+fn what_is_kept_free_is_a_size_or_follows_from_the_host() {
+    let reserve = |text: &str| {
+        let text = GOOD.replacen("[network]", &format!("{text}\n[network]"), 1);
+        parse(Path::new("config.toml"), &text).map(|config| config.reserve)
+    };
+    assert_eq!(reserve("").unwrap(), crate::config::Reserve::default());
+    let both = reserve("[reserve]\ndisk = \"5 GiB\"\nmemory = \"1 GiB\"").unwrap();
+    assert_eq!(both.disk, Some(ByteSize(5 << 30)));
+    assert_eq!(both.memory, Some(ByteSize(1 << 30)));
+    let wrong = reserve("[reserve]\ndisk = 5\nmemory = \"1073741824\"\npids = 7").unwrap_err();
+    let keys: Vec<String> = wrong.list.into_iter().map(|mistake| mistake.key).collect();
+    assert_eq!(keys, ["reserve.disk", "reserve.memory", "reserve.pids"]);
+}

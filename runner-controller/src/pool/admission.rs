@@ -1,0 +1,509 @@
+//! What a host must have left before anything new is begun. Pure.
+//!
+//! Jobs that run are left alone: their limits are theirs. What runs short closes admission, by name,
+//! and opens it again when there is a quarter more than what closed it, so that it does not flutter.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// One thing a host can run short of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Resource {
+    /// Room for the daemon's records.
+    StateBytes,
+    /// Files for the daemon's records.
+    StateFiles,
+    /// Room for the layers on disk.
+    LayerBytes,
+    /// Files for the layers on disk.
+    LayerFiles,
+    /// Room for sockets and life records.
+    RunBytes,
+    /// Files for sockets and life records.
+    RunFiles,
+    /// Memory that could be given to somebody.
+    Memory,
+    /// Time that is not lost to waiting for memory.
+    MemoryPressure,
+    /// Processes and threads.
+    Tasks,
+    /// Open files of the host.
+    OpenFiles,
+    /// Open files of the daemon.
+    OwnFiles,
+}
+
+impl Resource {
+    /// All of them, for metrics with a fixed set of labels.
+    pub const ALL: [Self; 11] = [
+        Self::StateBytes,
+        Self::StateFiles,
+        Self::LayerBytes,
+        Self::LayerFiles,
+        Self::RunBytes,
+        Self::RunFiles,
+        Self::Memory,
+        Self::MemoryPressure,
+        Self::Tasks,
+        Self::OpenFiles,
+        Self::OwnFiles,
+    ];
+
+    /// Its name in status, metrics and the journal.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::StateBytes => "state_bytes",
+            Self::StateFiles => "state_files",
+            Self::LayerBytes => "layer_bytes",
+            Self::LayerFiles => "layer_files",
+            Self::RunBytes => "run_bytes",
+            Self::RunFiles => "run_files",
+            Self::Memory => "memory",
+            Self::MemoryPressure => "memory_pressure",
+            Self::Tasks => "tasks",
+            Self::OpenFiles => "open_files",
+            Self::OwnFiles => "own_files",
+        }
+    }
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A filesystem as statvfs(3) shows it to who is not root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filesystem {
+    /// Where it was looked at, for the person who reads.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+    /// What of it is left.
+    pub bytes_left: u64,
+    /// How many files it can hold; 0 if it has no such bound.
+    pub files: u64,
+    /// How many more.
+    pub files_left: u64,
+}
+
+/// So much of something, and what of it is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// All of it.
+    pub whole: u64,
+    /// What is left.
+    pub left: u64,
+}
+
+/// What was read of the host. What could not be read says nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Readings {
+    /// Of the directory of the records.
+    pub state: Option<Filesystem>,
+    /// Of the directory of the layers, if a pool has them on disk.
+    pub layers: Option<Filesystem>,
+    /// Of the directory of sockets and life records.
+    pub run: Option<Filesystem>,
+    /// `MemTotal` and `MemAvailable`, in bytes.
+    pub memory: Option<Share>,
+    /// `full avg10` of pressure stall information, in percent rounded down.
+    pub memory_stalled_percent: Option<u64>,
+    /// Processes and threads.
+    pub tasks: Option<Share>,
+    /// Open files of the host.
+    pub open_files: Option<Share>,
+    /// Open files of the daemon.
+    pub own_files: Option<Share>,
+}
+
+/// What is to be kept free. What is absent has a default that follows from the host's size.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reserve {
+    /// On the disks of records and layers, in bytes.
+    pub disk_bytes: Option<u64>,
+    /// Of the memory, in bytes.
+    pub memory_bytes: Option<u64>,
+    /// The largest layer that a pool has on disk, in bytes. Its file begins empty and grows: one
+    /// that was begun must be able to become as large as was promised.
+    pub largest_layer_bytes: u64,
+}
+
+/// What is short, and why in words.
+pub type Short = BTreeMap<Resource, String>;
+
+/// How much must be left, and in which unit that is told.
+struct Gauge {
+    resource: Resource,
+    left: u64,
+    floor: u64,
+    told: fn(u64) -> String,
+    of: String,
+}
+
+/// Decides what is short, from what was short before. What cannot be read stays as it was.
+#[must_use]
+pub fn judge(readings: &Readings, reserve: &Reserve, before: &Short) -> Short {
+    let gauges = gauges(readings, reserve);
+    let mut short = before.clone();
+    for gauge in &gauges {
+        let again = gauge.floor.saturating_add(gauge.floor / 4);
+        let was = before.contains_key(&gauge.resource);
+        if gauge.left < gauge.floor || (was && gauge.left < again) {
+            short.insert(gauge.resource, gauge.say(again));
+        } else {
+            short.remove(&gauge.resource);
+        }
+    }
+    short
+}
+
+impl Gauge {
+    fn say(&self, again: u64) -> String {
+        let (left, floor, again) = (
+            (self.told)(self.left),
+            (self.told)(self.floor),
+            (self.told)(again),
+        );
+        format!(
+            "{left} left {}, less than {floor}; runners are started again from {again} on",
+            self.of
+        )
+    }
+}
+
+fn gauges(readings: &Readings, reserve: &Reserve) -> Vec<Gauge> {
+    let mut gauges = disks(readings, reserve);
+    let mut push = |resource, share: Share, floor: u64, told, of: String| {
+        gauges.push(Gauge {
+            resource,
+            left: share.left,
+            floor,
+            told,
+            of,
+        });
+    };
+    if let Some(memory) = readings.memory {
+        let floor = reserve.memory_bytes;
+        let floor = floor.unwrap_or_else(|| part(memory.whole, MIB, GIB));
+        let of = "of the host's memory".into();
+        push(Resource::Memory, memory, floor, bytes, of);
+    }
+    if let Some(stalled) = readings.memory_stalled_percent {
+        let worked = Share {
+            whole: 100,
+            left: 100_u64.saturating_sub(stalled),
+        };
+        let of = "of the last ten seconds, in which not all waited for memory".into();
+        let percent = |percent| format!("{percent} %");
+        push(Resource::MemoryPressure, worked, 75, percent, of);
+    }
+    let plain = |count: u64| count.to_string();
+    if let Some(tasks) = readings.tasks {
+        let of = format!("of the host's {} processes and threads", tasks.whole);
+        push(
+            Resource::Tasks,
+            tasks,
+            part(tasks.whole, 1, 4096),
+            plain,
+            of,
+        );
+    }
+    if let Some(open) = readings.open_files {
+        let of = format!("of the host's {} open files", open.whole);
+        let floor = part(open.whole, 1, 65_536);
+        push(Resource::OpenFiles, open, floor, plain, of);
+    }
+    if let Some(own) = readings.own_files {
+        let of = format!("of the daemon's {} open files", own.whole);
+        // A start, a mint and a look at once need a dozen.
+        let floor = (own.whole / 4).min(256);
+        push(Resource::OwnFiles, own, floor, plain, of);
+    }
+    gauges
+}
+
+fn disks(readings: &Readings, reserve: &Reserve) -> Vec<Gauge> {
+    let kept = |disk: &Filesystem| {
+        let own = reserve.disk_bytes;
+        own.unwrap_or_else(|| part(disk.bytes, MIB, 256 * MIB))
+    };
+    let mut gauges = Vec::new();
+    let mut push = |disk: &Filesystem, resources: [Resource; 2], floor: u64, most_files: u64| {
+        let shares = [
+            (disk.bytes_left, floor, bytes as fn(u64) -> String),
+            (disk.files_left, few(disk.files, most_files), files),
+        ];
+        for (resource, (left, floor, told)) in resources.into_iter().zip(shares) {
+            let of = format!("on {}", disk.path);
+            gauges.push(Gauge {
+                resource,
+                left,
+                floor,
+                told,
+                of,
+            });
+        }
+    };
+    if let Some(disk) = &readings.state {
+        let both = [Resource::StateBytes, Resource::StateFiles];
+        push(disk, both, kept(disk), 10_000);
+    }
+    if let Some(disk) = &readings.layers {
+        let both = [Resource::LayerBytes, Resource::LayerFiles];
+        let floor = kept(disk).saturating_add(reserve.largest_layer_bytes);
+        push(disk, both, floor, 1000);
+    }
+    if let Some(disk) = &readings.run {
+        let both = [Resource::RunBytes, Resource::RunFiles];
+        push(disk, both, part(disk.bytes, MIB, 16 * MIB), 1000);
+    }
+    gauges
+}
+
+/// A twentieth, within bounds.
+fn part(whole: u64, least: u64, most: u64) -> u64 {
+    (whole / 20).clamp(least, most)
+}
+
+/// The same for files, of which a file system may have no bound.
+fn few(whole: u64, most: u64) -> u64 {
+    if whole == 0 { 0 } else { part(whole, 10, most) }
+}
+
+fn bytes(count: u64) -> String {
+    match count {
+        ..MIB => format!("{} KiB", count >> 10),
+        MIB..GIB => format!("{} MiB", count / MIB),
+        GIB.. => format!("{}.{} GiB", count / GIB, count % GIB * 10 / GIB),
+    }
+}
+
+fn files(count: u64) -> String {
+    format!("{count} files")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn disk(bytes_left: u64) -> Filesystem {
+        Filesystem {
+            path: "/d".into(),
+            bytes: 100 * GIB,
+            bytes_left,
+            files: 0,
+            files_left: 0,
+        }
+    }
+
+    fn memory(left: u64) -> Readings {
+        Readings {
+            memory: Some(Share {
+                whole: 10 * GIB,
+                left,
+            }),
+            ..Readings::default()
+        }
+    }
+
+    fn names(short: &Short) -> Vec<&'static str> {
+        short.keys().map(|resource| resource.as_str()).collect()
+    }
+
+    #[test]
+    fn what_runs_short_closes_and_a_quarter_more_opens() {
+        let reserve = Reserve::default();
+        // A twentieth of 10 GiB is 512 MiB.
+        let mut short = Short::new();
+        for (left, closed) in [
+            (513, false),
+            (511, true),
+            (600, true),
+            (639, true),
+            (640, false),
+            (513, false),
+        ] {
+            short = judge(&memory(left * MIB), &reserve, &short);
+            assert_eq!(
+                short.contains_key(&Resource::Memory),
+                closed,
+                "{left} MiB: {short:?}"
+            );
+        }
+        let short = judge(&memory(300 * MIB), &reserve, &short);
+        assert_eq!(
+            short[&Resource::Memory],
+            "300 MiB left of the host's memory, less than 512 MiB; runners are started again from 640 MiB on"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_read_stays_as_it_was() {
+        let reserve = Reserve::default();
+        let short = judge(&memory(0), &reserve, &Short::new());
+        assert_eq!(judge(&Readings::default(), &reserve, &short), short);
+        assert_eq!(
+            judge(&Readings::default(), &reserve, &Short::new()),
+            Short::new()
+        );
+    }
+
+    #[test]
+    fn the_reserve_is_the_operators_and_small_disks_keep_less() {
+        let state = |filesystem: Filesystem, disk_bytes| {
+            let readings = Readings {
+                state: Some(filesystem),
+                ..Readings::default()
+            };
+            let reserve = Reserve {
+                disk_bytes,
+                ..Reserve::default()
+            };
+            names(&judge(&readings, &reserve, &Short::new()))
+        };
+        assert_eq!(state(disk(257 * MIB), None), [""; 0]);
+        assert_eq!(state(disk(255 * MIB), None), ["state_bytes"]);
+        assert_eq!(state(disk(255 * MIB), Some(0)), [""; 0]);
+        assert_eq!(state(disk(19 * GIB), Some(20 * GIB)), ["state_bytes"]);
+        let small = Filesystem {
+            bytes: 40 * MIB,
+            ..disk(3 * MIB)
+        };
+        assert_eq!(state(small.clone(), None), [""; 0]);
+        assert_eq!(
+            state(
+                Filesystem {
+                    bytes_left: MIB,
+                    ..small
+                },
+                None
+            ),
+            ["state_bytes"]
+        );
+    }
+
+    #[test]
+    fn a_layer_must_be_able_to_become_as_large_as_it_may() {
+        let reserve = Reserve {
+            largest_layer_bytes: 20 * GIB,
+            ..Reserve::default()
+        };
+        let layers = |left| {
+            let readings = Readings {
+                layers: Some(disk(left)),
+                ..Readings::default()
+            };
+            names(&judge(&readings, &reserve, &Short::new()))
+        };
+        assert_eq!(layers(20 * GIB), ["layer_bytes"]);
+        assert_eq!(layers(21 * GIB), [""; 0]);
+    }
+
+    #[test]
+    fn files_count_where_they_are_bounded() {
+        let bounded = Filesystem {
+            files: 1_000_000,
+            files_left: 12,
+            ..disk(90 * GIB)
+        };
+        let all = |filesystem: Filesystem| {
+            let readings = Readings {
+                state: Some(filesystem.clone()),
+                layers: Some(filesystem.clone()),
+                run: Some(filesystem),
+                ..Readings::default()
+            };
+            names(&judge(&readings, &Reserve::default(), &Short::new()))
+        };
+        assert_eq!(all(bounded), ["state_files", "layer_files", "run_files"]);
+        // btrfs has no bound, and says 0 of 0.
+        assert_eq!(all(disk(90 * GIB)), [""; 0]);
+    }
+
+    #[test]
+    fn stalls_tasks_and_open_files_close_too() {
+        let share = |whole, left| Some(Share { whole, left });
+        let readings = Readings {
+            memory_stalled_percent: Some(26),
+            tasks: share(32_768, 1000),
+            open_files: share(1000, 10),
+            own_files: share(64, 10),
+            ..Readings::default()
+        };
+        let short = judge(&readings, &Reserve::default(), &Short::new());
+        assert_eq!(
+            names(&short),
+            ["memory_pressure", "tasks", "open_files", "own_files"]
+        );
+        let better = Readings {
+            memory_stalled_percent: Some(10),
+            ..readings.clone()
+        };
+        let short = judge(&better, &Reserve::default(), &short);
+        assert!(short.contains_key(&Resource::MemoryPressure), "{short:?}");
+        let good = Readings {
+            memory_stalled_percent: Some(5),
+            ..readings
+        };
+        let short = judge(&good, &Reserve::default(), &short);
+        assert!(!short.contains_key(&Resource::MemoryPressure), "{short:?}");
+    }
+
+    fn any_readings() -> impl Strategy<Value = Readings> {
+        let share = || {
+            proptest::option::of(
+                (any::<u64>(), any::<u64>()).prop_map(|(whole, left)| Share { whole, left }),
+            )
+        };
+        let disk = || {
+            let numbers = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>());
+            proptest::option::of(numbers.prop_map(|(bytes, bytes_left, files, files_left)| {
+                Filesystem {
+                    path: "/d".into(),
+                    bytes,
+                    bytes_left,
+                    files,
+                    files_left,
+                }
+            }))
+        };
+        let disks = (disk(), disk(), disk());
+        let shares = (share(), share(), share(), share());
+        (disks, shares, proptest::option::of(any::<u64>())).prop_map(
+            |(
+                (state, layers, run),
+                (memory, tasks, open_files, own_files),
+                memory_stalled_percent,
+            )| Readings {
+                state,
+                layers,
+                run,
+                memory,
+                memory_stalled_percent,
+                tasks,
+                open_files,
+                own_files,
+            },
+        )
+    }
+
+    proptest! {
+        /// The same readings twice change nothing, whatever was before; and a host that has all of
+        /// everything is open.
+        #[test]
+        fn judging_settles(readings in any_readings(), earlier in any_readings()) {
+            let reserve = Reserve::default();
+            let before = judge(&earlier, &reserve, &Short::new());
+            let once = judge(&readings, &reserve, &before);
+            prop_assert_eq!(&judge(&readings, &reserve, &once), &once);
+        }
+    }
+}

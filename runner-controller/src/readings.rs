@@ -1,0 +1,239 @@
+//! How much the host has left, read every few seconds for [`crate::pool::judge`].
+//!
+//! All of it is in /proc or one call away, and none of it needs a privilege.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::resource::{Resource as Bound, getrlimit};
+use nix::sys::statvfs::statvfs;
+use tokio::sync::mpsc;
+
+use crate::config::{Config, Layer};
+use crate::pool::{Filesystem, Readings, Reserve, Share, Short, judge};
+use crate::world::Sight;
+
+/// How often the host is read. A container takes longer to fill anything that counts.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// What the configuration says is to be kept free.
+fn reserve(config: &Config) -> Reserve {
+    Reserve {
+        disk_bytes: config.reserve.disk.map(|size| size.0),
+        memory_bytes: config.reserve.memory.map(|size| size.0),
+        largest_layer_bytes: disk_layers(config).max().unwrap_or_default(),
+    }
+}
+
+fn disk_layers(config: &Config) -> impl Iterator<Item = u64> {
+    config.pools.iter().filter_map(|pool| match &pool.layer {
+        Layer::Disk { size } => Some(size.0),
+        Layer::Tmpfs { .. } => None,
+    })
+}
+
+/// How it stands now. Sent before anything else is seen, so that nothing is started by mistake.
+#[must_use]
+pub fn sight(config: &Config) -> Sight {
+    let short = judge(&read(config), &reserve(config), &Short::new());
+    Sight::Short { short }
+}
+
+/// Sends a sight after each change, until nobody listens. Blocks, so it has a thread of its own.
+pub fn watch(config: &Config, sights: &mpsc::Sender<Sight>) {
+    let reserve = reserve(config);
+    let mut told: Option<Short> = None;
+    while !sights.is_closed() {
+        let short = judge(
+            &read(config),
+            &reserve,
+            told.as_ref().unwrap_or(&Short::new()),
+        );
+        if told.as_ref() != Some(&short) {
+            told = Some(short.clone());
+            // That nobody listens any more is seen above.
+            let _ = sights.blocking_send(Sight::Short { short });
+        }
+        std::thread::sleep(EVERY);
+    }
+}
+
+fn read(config: &Config) -> Readings {
+    let text = |path: &str| fs::read_to_string(path).ok();
+    Readings {
+        state: filesystem(&config.state_dir),
+        layers: disk_layers(config)
+            .next()
+            .and_then(|_| filesystem(&config.layer_dir)),
+        run: filesystem(&config.run_dir),
+        memory: text("/proc/meminfo").as_deref().and_then(memory),
+        memory_stalled_percent: text("/proc/pressure/memory").as_deref().and_then(stalled),
+        tasks: tasks(
+            text("/proc/loadavg").as_deref(),
+            &["/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max"].map(text),
+        ),
+        open_files: text("/proc/sys/fs/file-nr").as_deref().and_then(open_files),
+        own_files: own_files(fs::read_dir("/proc/self/fd").map(Iterator::count)),
+    }
+}
+
+fn filesystem(path: &Path) -> Option<Filesystem> {
+    let seen = statvfs(path).ok()?;
+    let bytes = |blocks| seen.fragment_size().saturating_mul(blocks);
+    Some(Filesystem {
+        path: path.display().to_string(),
+        bytes: bytes(seen.blocks()),
+        bytes_left: bytes(seen.blocks_available()),
+        files: seen.files(),
+        files_left: seen.files_available(),
+    })
+}
+
+/// `proc_meminfo(5)`.
+fn memory(meminfo: &str) -> Option<Share> {
+    let field = |name: &str| {
+        let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
+        let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        kib.checked_mul(1024)
+    };
+    Some(Share {
+        whole: field("MemTotal:")?,
+        left: field("MemAvailable:")?,
+    })
+}
+
+/// "PSI - Pressure Stall Information" of the kernel's documentation: the share of time in which
+/// nobody got on for want of memory.
+fn stalled(pressure: &str) -> Option<u64> {
+    let full = pressure
+        .lines()
+        .find_map(|line| line.strip_prefix("full "))?;
+    let average = full
+        .split(' ')
+        .find_map(|field| field.strip_prefix("avg10="))?;
+    average.split('.').next()?.parse().ok()
+}
+
+/// `loadavg`'s fourth field is runnable and existing tasks; the lower of the bounds holds.
+fn tasks(loadavg: Option<&str>, bounds: &[Option<String>]) -> Option<Share> {
+    let existing = loadavg?.split(' ').nth(3)?.split('/').nth(1)?;
+    let existing: u64 = existing.parse().ok()?;
+    let number = |text: &String| text.trim().parse::<u64>().ok();
+    let whole = bounds.iter().flatten().filter_map(number).min()?;
+    Some(Share {
+        whole,
+        left: whole.saturating_sub(existing),
+    })
+}
+
+/// `file-nr`: allocated, unused (always 0), and the most there may be.
+fn open_files(file_nr: &str) -> Option<Share> {
+    let numbers: Vec<u64> = file_nr
+        .split_whitespace()
+        .map_while(|number| number.parse().ok())
+        .collect();
+    let [allocated, _, whole] = numbers[..] else {
+        return None;
+    };
+    Some(Share {
+        whole,
+        left: whole.saturating_sub(allocated),
+    })
+}
+
+/// Nothing is left if not even the look at them gets a descriptor.
+fn own_files(open: io::Result<usize>) -> Option<Share> {
+    let (whole, _) = getrlimit(Bound::RLIMIT_NOFILE).ok()?;
+    let open = match open {
+        // The look itself was one of them.
+        Ok(open) => u64::try_from(open).ok()?.saturating_sub(1),
+        Err(error) if error.raw_os_error() == Some(Errno::EMFILE as i32) => whole,
+        Err(_) => return None,
+    };
+    Some(Share {
+        whole,
+        left: whole.saturating_sub(open),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_files_are_read_as_documented() {
+        let meminfo =
+            "MemTotal:       24587652 kB\nMemFree:  123 kB\nMemAvailable:   20971520 kB\n";
+        let read = memory(meminfo).unwrap();
+        assert_eq!((read.whole, read.left), (24_587_652 << 10, 20 << 30));
+        let pressure = "some avg10=1.50 avg60=0.00 avg300=0.00 total=2\nfull avg10=27.99 avg60=3.00 avg300=0.00 total=1\n";
+        assert_eq!(stalled(pressure), Some(27));
+        let bounds = [Some("4194304\n".to_owned()), Some("191000\n".to_owned())];
+        let read = tasks(Some("0.20 0.18 0.12 1/1000 11206\n"), &bounds).unwrap();
+        assert_eq!((read.whole, read.left), (191_000, 190_000));
+        let read = open_files("1184\t0\t9223372036854775807\n").unwrap();
+        assert_eq!(read.left, 9_223_372_036_854_775_807 - 1184);
+    }
+
+    #[test]
+    fn what_is_not_as_documented_says_nothing() {
+        for text in [
+            "",
+            "MemTotal: 1 kB",
+            "MemTotal: x kB\nMemAvailable: 2 kB",
+            "full avg10=",
+            "1 2",
+        ] {
+            assert_eq!(memory(text), None, "{text}");
+            assert_eq!(stalled(text), None, "{text}");
+            assert_eq!(open_files(text), None, "{text}");
+            assert_eq!(tasks(Some(text), &[Some("5".into())]), None, "{text}");
+        }
+        assert_eq!(tasks(Some("0 0 0 1/5 1"), &[None, None]), None);
+        assert_eq!(filesystem(Path::new("/no/such/directory")), None);
+    }
+
+    #[test]
+    fn this_machine_can_be_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let seen = filesystem(dir.path()).unwrap();
+        assert!(seen.bytes >= seen.bytes_left && seen.bytes > 0, "{seen:?}");
+        let mut config = crate::launch::testing::config();
+        config.state_dir = dir.path().to_owned();
+        let seen = read(&config);
+        assert!(seen.memory.is_some() && seen.tasks.is_some(), "{seen:?}");
+        assert!(
+            seen.own_files.is_some_and(|own| own.left < own.whole),
+            "{seen:?}"
+        );
+    }
+
+    #[test]
+    fn a_daemon_without_descriptors_has_none_left() {
+        let none = io::Error::from_raw_os_error(Errno::EMFILE as i32);
+        assert_eq!(own_files(Err(none)).map(|own| own.left), Some(0));
+        assert_eq!(own_files(Err(io::ErrorKind::NotFound.into())), None);
+    }
+
+    #[test]
+    fn each_change_is_told_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = crate::launch::testing::config();
+        config.state_dir = dir.path().to_owned();
+        config.reserve.memory = Some(crate::config::ByteSize(u64::MAX));
+        let (sender, mut sights) = mpsc::channel(8);
+        let watching = std::thread::spawn(move || watch(&config, &sender));
+        let Sight::Short { short } = sights.blocking_recv().unwrap() else {
+            panic!("a sight of something else")
+        };
+        assert!(
+            short.contains_key(&crate::pool::Resource::Memory),
+            "{short:?}"
+        );
+        drop(sights);
+        watching.join().unwrap();
+    }
+}
