@@ -11,7 +11,7 @@ fifo=/run/runner/started
 # Moves what runs the job to the group that the start script made for it, where it is also the first
 # to be killed when memory runs out. It is our oldest ancestor but one: the oldest is the listener.
 move() {
-    local line group pid=$PPID worker= stat name
+    local line group pid=$PPID worker='' stat name
     while read -r line; do
         case $line in 0::*/listener) group=/sys/fs/cgroup${line#0::} ;; esac
     done </proc/self/cgroup
