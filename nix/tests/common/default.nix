@@ -109,11 +109,12 @@ in
   # Words of the scenarios, in Python.
   script = ''
     import json
+    import shlex
 
     SIM = "${api}/_sim"
 
     def sim(path, body=None):
-        data = f"-d '{json.dumps(body)}'" if body is not None else ""
+        data = f"-d {shlex.quote(json.dumps(body))}" if body is not None else ""
         return json.loads(github.succeed(f"curl -sSf {data} {SIM}{path}"))
 
     def give(name, run, hold=False):
@@ -127,11 +128,15 @@ in
         github.succeed(f"curl -sSf -X POST {SIM}/jobs/{number}/release")
 
     def until(what, limit=180):
-        """Waits for a state, and shows the host's if it never comes."""
+        """Waits for a state, and shows the host's if it never comes. A daemon that restarts does not answer."""
         def look(last):
-            seen = bool(what())
+            try:
+                seen, wrong = bool(what()), None
+            except Exception as error:
+                seen, wrong = False, error
             if last and not seen:
                 print(host.execute("runner-status")[1])
+                print(f"last: {wrong}")
             return seen
         retry(look, timeout_seconds=limit)
 
