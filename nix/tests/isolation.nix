@@ -42,7 +42,7 @@
         passes("neighbours", " && ".join("! " + connects(f"10.200.0.{4 * n + 2}", 22) for n in range(2)))
 
     with subtest("root in the container is nobody on the host"):
-        number = give("root", "sudo id -u && sudo sleep 60", hold=True)
+        number = give("root", "sudo id -u && sudo sleep 60")
         until(lambda: running(number))
         host.wait_until_succeeds("pgrep -f '^sleep 60'")
         owner = int(host.succeed("stat -c %u /proc/$(pgrep -f '^sleep 60' | head -n1)"))
