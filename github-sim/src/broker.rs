@@ -47,6 +47,8 @@ pub(crate) async fn answer(
         | Endpoint::RateLimit
         | Endpoint::Meta
         | Endpoint::Message
+        | Endpoint::Installation
+        | Endpoint::AccessToken
         | Endpoint::Unknown => Err(Reply::empty(StatusCode::NOT_FOUND)),
     })
     .unwrap_or_else(|refusal| refusal)

@@ -43,7 +43,8 @@ pub mod wire;
 
 pub use control::{Control, SettingsError};
 pub use faults::{Action, Match, Rule};
-pub use options::{DEFAULT_TOKEN, Options};
+pub use options::{APP_KEY, DEFAULT_TOKEN, Options};
+pub use rest::app::{App, AppKeyError};
 pub use route::Endpoint;
 pub use scope::{Scope, ScopeError};
 pub use server::{Handle, Server, StartError};

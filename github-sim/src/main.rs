@@ -4,7 +4,7 @@ use std::{fs, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::Parser;
-use github_sim::{Options, Scope, Server, Settings};
+use github_sim::{App, Options, Scope, Server, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A strict stand-in for the part of GitHub that a self-hosted runner meets.
@@ -20,6 +20,12 @@ struct Args {
     /// An accepted token.
     #[arg(skip = std::env::var("GITHUB_SIM_TOKEN").ok())]
     token: Option<String>,
+    /// File that holds the private key of a GitHub App, installed in every account.
+    #[arg(long, value_name = "FILE", requires = "app_id")]
+    app_key_file: Option<PathBuf>,
+    /// Its id.
+    #[arg(long, value_name = "NUMBER")]
+    app_id: Option<u64>,
     /// Organisation (acme) or repository (acme/widgets) that exists; may be repeated.
     #[arg(long, value_name = "SCOPE", required = true)]
     scope: Vec<Scope>,
@@ -71,10 +77,19 @@ async fn run(args: Args) -> anyhow::Result<()> {
         !tokens.is_empty(),
         "give --token-file or set GITHUB_SIM_TOKEN"
     );
+    let app = match (&args.app_key_file, args.app_id) {
+        (Some(file), Some(id)) => {
+            let key = fs::read_to_string(file)
+                .with_context(|| format!("cannot read App key file {}", file.display()))?;
+            Some(App::new(id, &format!("Iv23li{id:014}"), &key)?)
+        }
+        _ => None,
+    };
     let sim = Server::start(Options {
         listen: args.listen,
         public_url: args.public_url,
         tokens,
+        app,
         scopes: args.scope,
         settings: Settings {
             rate_limit: args.rate_limit,

@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
 };
 
-use crate::{scope::Scope, settings::Settings};
+use crate::{rest::app::App, scope::Scope, settings::Settings};
 
 /// As long as the installation tokens of 2026, so that nobody counts on 40 characters.
 pub const DEFAULT_TOKEN: &str = concat!(
@@ -15,6 +15,9 @@ pub const DEFAULT_TOKEN: &str = concat!(
     "c3RhbmQtaW4gdG9rZW4gb2Ygbm8gdmFsdWUgc3RhbmQtaW4gdG9rZW4gb2Ygbm8gdmFsdWUgc3RhbmQtaW4gdG9rZW4gb2Ygbm8gdmFsdWUg",
     "c3RhbmQtaW4gdG9rZW4gb2Ygbm8gdmFsdWUgc3RhbmQtaW4gdG9rZW4gb2Ygbm8gdmFsdWUgc3RhbmQtaW4gdG9rZW4gb2Ygbm8gdmFsdWUg.sig",
 );
+
+/// The private key of [`App::example`](crate::App::example), made for it alone: it opens nothing.
+pub const APP_KEY: &str = include_str!("app-key.pem");
 
 /// How a server is started. The default suits tests: an ephemeral port on loopback,
 /// [`DEFAULT_TOKEN`], scopes `acme/widgets` and `acme`.
@@ -26,6 +29,8 @@ pub struct Options {
     pub public_url: Option<String>,
     /// Tokens that may do everything in every scope.
     pub tokens: Vec<String>,
+    /// A GitHub App that is installed in every account; its tokens are accepted, too.
+    pub app: Option<App>,
     /// What exists. Anything else is 404.
     pub scopes: Vec<Scope>,
     /// What is enforced at the start.
@@ -41,6 +46,7 @@ impl Default for Options {
             listen: vec![(Ipv4Addr::LOCALHOST, 0).into()],
             public_url: None,
             tokens: vec![DEFAULT_TOKEN.into()],
+            app: None,
             scopes: vec![
                 Scope::Repository {
                     owner: "acme".into(),

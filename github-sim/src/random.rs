@@ -27,6 +27,13 @@ pub(crate) fn secret(purpose: &str) -> String {
     format!("{purpose}_{}", URL_SAFE_NO_PAD.encode(key()))
 }
 
+/// Random text that begins no word; four characters for three bytes.
+pub(crate) fn text<const BYTES: usize>() -> String {
+    let mut bytes = [0; BYTES];
+    rand::fill(&mut bytes[..]);
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
 /// A value for `X-GitHub-Request-Id`.
 pub(crate) fn request_id() -> String {
     let bits = rand::random::<u128>();

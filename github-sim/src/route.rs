@@ -18,6 +18,10 @@ pub enum Endpoint {
     Delete,
     /// `GET /orgs/{org}/actions/runner-groups`
     Groups,
+    /// `GET …/installation`, of an App
+    Installation,
+    /// `POST /app/installations/{id}/access_tokens`
+    AccessToken,
     /// `GET /rate_limit`
     RateLimit,
     /// `GET /meta`
@@ -52,8 +56,8 @@ pub(crate) enum Route {
         endpoint: Endpoint,
         template: &'static str,
         scope: Option<Scope>,
-        /// The runner id as written.
-        runner: Option<String>,
+        /// The id of the runner, or of the App's installation, as written.
+        id: Option<String>,
     },
     /// What listeners call; the second part is the request id of a job.
     Broker(Endpoint, String),
@@ -72,6 +76,8 @@ impl Endpoint {
             Self::Get => "get",
             Self::Delete => "delete",
             Self::Groups => "groups",
+            Self::Installation => "installation",
+            Self::AccessToken => "access_token",
             Self::RateLimit => "rate_limit",
             Self::Meta => "meta",
             Self::Token => "token",
@@ -119,6 +125,27 @@ impl Route {
                 _ => Self::Unknown,
             },
             ("GET", ["rate_limit"]) => Self::rest(Endpoint::RateLimit, "/rate_limit"),
+            ("POST", ["app", "installations", id, "access_tokens"]) => Self::Rest {
+                endpoint: Endpoint::AccessToken,
+                template: "/app/installations/{installation_id}/access_tokens",
+                scope: None,
+                id: Some((*id).to_owned()),
+            },
+            ("GET", ["orgs", org, "installation"]) => Self::Rest {
+                endpoint: Endpoint::Installation,
+                template: "/orgs/{org}/installation",
+                scope: Some(Scope::Organization((*org).into())),
+                id: None,
+            },
+            ("GET", ["repos", owner, name, "installation"]) => Self::Rest {
+                endpoint: Endpoint::Installation,
+                template: "/repos/{owner}/{repo}/installation",
+                scope: Some(Scope::Repository {
+                    owner: (*owner).into(),
+                    name: (*name).into(),
+                }),
+                id: None,
+            },
             ("GET", ["meta"]) => Self::rest(Endpoint::Meta, "/meta"),
             (method, ["orgs", org, "actions", rest @ ..]) => {
                 let scope = Scope::Organization((*org).into());
@@ -147,14 +174,14 @@ impl Route {
             endpoint,
             template,
             scope: None,
-            runner: None,
+            id: None,
         }
     }
 
     fn scoped(method: &str, scope: Scope, rest: &[&str]) -> Self {
         let in_org = matches!(scope, Scope::Organization(_));
         let pick = |org, repo| if in_org { org } else { repo };
-        let (endpoint, template, runner) = match (method, rest) {
+        let (endpoint, template, id) = match (method, rest) {
             ("POST", ["runners", "generate-jitconfig"]) => (
                 Endpoint::Mint,
                 pick(
@@ -192,7 +219,7 @@ impl Route {
             endpoint,
             template,
             scope: Some(scope),
-            runner,
+            id,
         }
     }
 }

@@ -109,6 +109,7 @@ impl Server {
         let mut state = State::new(
             options.settings,
             options.tokens,
+            options.app,
             options.scopes,
             url.clone(),
         );

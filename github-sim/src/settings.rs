@@ -1,5 +1,7 @@
 //! The knobs that can be turned while the server runs.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// What the server enforces and how it times things. Durations are milliseconds.
@@ -47,6 +49,12 @@ pub struct Settings {
     pub assigned_runner_deletable: bool,
     /// Runners that one group of one scope can hold.
     pub group_capacity: usize,
+    /// How long an installation token works (GitHub: an hour).
+    pub app_token_ms: u64,
+    /// Whether the App's installations are suspended.
+    pub app_suspended: bool,
+    /// What the App may do where it is installed, as GitHub names it.
+    pub app_permissions: BTreeMap<String, String>,
     /// The organisation's runner groups.
     pub groups: Vec<Group>,
 }
@@ -125,6 +133,15 @@ impl Default for Settings {
             minimum_version: None,
             assigned_runner_deletable: false,
             group_capacity: 10_000,
+            app_token_ms: 3_600_000,
+            app_suspended: false,
+            app_permissions: [
+                ("administration", "write"),
+                ("metadata", "read"),
+                ("organization_self_hosted_runners", "write"),
+            ]
+            .map(|(name, level)| (name.to_owned(), level.to_owned()))
+            .into(),
             groups: vec![
                 Group::plain(1, "Default"),
                 Group {

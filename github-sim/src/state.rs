@@ -13,6 +13,7 @@ use crate::{
     keep::{Ground, Keeper},
     limits::Limits,
     model::{Gone, Job, Offer, Runner},
+    rest::app::{App, Issued},
     scope::Scope,
     settings::Settings,
     stats::Recorder,
@@ -36,6 +37,9 @@ pub(crate) struct Hub {
 pub(crate) struct State {
     pub(crate) settings: Settings,
     pub(crate) tokens: Vec<String>,
+    pub(crate) app: Option<App>,
+    /// Tokens of the App's installations.
+    pub(crate) issued: Vec<Issued>,
     pub(crate) scopes: Vec<Scope>,
     /// Where listeners reach this server; no slash at the end.
     pub(crate) public_url: String,
@@ -125,12 +129,15 @@ impl State {
     pub(crate) fn new(
         settings: Settings,
         tokens: Vec<String>,
+        app: Option<App>,
         scopes: Vec<Scope>,
         public_url: String,
     ) -> Self {
         Self {
             settings,
             tokens,
+            app,
+            issued: vec![],
             scopes,
             public_url,
             runners: BTreeMap::new(),

@@ -1,5 +1,6 @@
 //! The REST API: what every call must bring, what every answer carries, and who answers.
 
+pub(crate) mod app;
 pub(crate) mod errors;
 mod paging;
 mod runners;
@@ -23,10 +24,11 @@ const SECONDARY_RETRY_S: u64 = 60;
 /// Answers one REST call, with all its headers.
 pub(crate) fn answer(state: &mut State, now: u64, call: &Call, route: &Route) -> Reply {
     let endpoint = route.endpoint();
-    let token = known_token(state, call);
+    let caller = caller(state, now, call, endpoint);
+    let token = caller.as_ref().ok().map(Caller::account);
     let bucket = bucket_of(endpoint);
-    let mut reply = admit(state, now, call, route, token.as_deref())
-        .and_then(|()| handle(state, now, call, route))
+    let mut reply = admit(state, now, call, route, caller)
+        .and_then(|caller| handle(state, now, call, route, &caller))
         .unwrap_or_else(|refusal| refusal);
 
     if let Route::Rest { template, .. } = route {
@@ -73,8 +75,9 @@ pub(crate) fn usage_of(
     endpoint: Endpoint,
 ) -> (Bucket, Usage) {
     let bucket = bucket_of(endpoint);
-    let token = known_token(state, call).unwrap_or_default();
-    let usage = state.limits.usage(&token, bucket, &state.settings, now);
+    let account =
+        caller(state, now, call, endpoint).map_or_else(|_| String::new(), |c| c.account());
+    let usage = state.limits.usage(&account, bucket, &state.settings, now);
     (bucket, usage)
 }
 
@@ -108,8 +111,8 @@ fn admit(
     now: u64,
     call: &Call,
     route: &Route,
-    token: Option<&str>,
-) -> Result<(), Reply> {
+    caller: Result<Caller, Reply>,
+) -> Result<Caller, Reply> {
     if call
         .header("user-agent")
         .is_none_or(|agent| agent.trim().is_empty())
@@ -132,18 +135,12 @@ fn admit(
             "Unsupported 'Accept' header. Must accept 'application/json'.",
         ));
     }
-    let Some(token) = token else {
-        let message = if call.header("authorization").is_some() {
-            "Bad credentials"
-        } else {
-            "Requires authentication"
-        };
-        return Err(errors::plain(StatusCode::UNAUTHORIZED, message));
-    };
+    let caller = caller?;
     let endpoint = route.endpoint();
     if endpoint == Endpoint::RateLimit {
-        return Ok(());
+        return Ok(caller);
     }
+    let token = &caller.account();
     let points = if call.method == "GET" { 1 } else { 5 };
     let State {
         limits, settings, ..
@@ -162,29 +159,41 @@ fn admit(
         limits.announce(now, now + SECONDARY_RETRY_S * 1000);
         return Err(errors::secondary_limit(Some(SECONDARY_RETRY_S)));
     }
-    Ok(())
+    Ok(caller)
 }
 
-fn handle(state: &mut State, now: u64, call: &Call, route: &Route) -> Result<Reply, Reply> {
+fn handle(
+    state: &mut State,
+    now: u64,
+    call: &Call,
+    route: &Route,
+    caller: &Caller,
+) -> Result<Reply, Reply> {
     let Route::Rest {
         endpoint,
         template,
         scope,
-        runner,
+        id,
     } = route
     else {
         return Err(errors::not_found());
     };
-    if let Some(scope) = scope
-        && !may_use(state, scope)
-    {
-        return Err(errors::not_found());
+    if let Some(scope) = scope {
+        may_use(state, scope, caller)?;
     }
     for (name, value) in &call.query {
         schema::check_param(template, &call.method, "query", name, value)
             .map_err(|problem| errors::invalid(&problem))?;
     }
-    let id = match runner {
+    if *endpoint == Endpoint::AccessToken {
+        let body = if call.body.is_empty() {
+            Value::Null
+        } else {
+            json_body(call, template)?
+        };
+        return app::access_token(state, now, id.as_deref().unwrap_or(""), &body);
+    }
+    let id = match id {
         None => 0,
         // GitHub's router knows only digits here.
         Some(text) => {
@@ -201,7 +210,8 @@ fn handle(state: &mut State, now: u64, call: &Call, route: &Route) -> Result<Rep
         (Endpoint::Get, Some(scope)) => runners::get(state, now, scope, id),
         (Endpoint::Delete, Some(scope)) => runners::delete(state, now, scope, id),
         (Endpoint::Groups, Some(scope)) => Ok(runners::groups(state, scope, call)),
-        (Endpoint::RateLimit, _) => Ok(rate_limit(state, now, call)),
+        (Endpoint::Installation, Some(scope)) => app::installation(state, scope),
+        (Endpoint::RateLimit, _) => Ok(rate_limit(state, now, caller)),
         (Endpoint::Meta, _) => Ok(Reply::json(
             StatusCode::OK,
             &json!({"verifiable_password_authentication": false, "hooks": [], "api": [], "actions": []}),
@@ -225,8 +235,8 @@ fn json_body(call: &Call, template: &str) -> Result<Value, Reply> {
     Ok(body)
 }
 
-fn rate_limit(state: &State, now: u64, call: &Call) -> Reply {
-    let token = known_token(state, call).unwrap_or_default();
+fn rate_limit(state: &State, now: u64, caller: &Caller) -> Reply {
+    let token = caller.account();
     let show = |bucket| {
         let usage = state.limits.usage(&token, bucket, &state.settings, now);
         json!({"limit": usage.limit, "used": usage.used, "remaining": usage.remaining(), "reset": usage.reset})
@@ -253,18 +263,61 @@ fn bucket_of(endpoint: Endpoint) -> Bucket {
     }
 }
 
-/// The caller's token, if it is one of ours.
-fn known_token(state: &State, call: &Call) -> Option<String> {
-    let given = call.bearer()?;
-    state
-        .tokens
-        .iter()
-        .find(|known| bool::from(known.as_bytes().ct_eq(given.as_bytes())))
-        .cloned()
+/// Who calls.
+enum Caller {
+    /// A token that was configured.
+    User(String),
+    /// A token of an App's installation.
+    Installation(app::Issued),
+    /// An App itself, by a JWT.
+    App,
 }
 
-fn may_use(state: &State, scope: &Scope) -> bool {
-    state.scopes.contains(scope)
+impl Caller {
+    /// Whose limits are spent.
+    fn account(&self) -> String {
+        match self {
+            Self::User(token) => token.clone(),
+            Self::Installation(issued) => issued.account(),
+            Self::App => "app".into(),
+        }
+    }
+}
+
+/// Who shows what the endpoint wants to see.
+fn caller(state: &State, now: u64, call: &Call, endpoint: Endpoint) -> Result<Caller, Reply> {
+    if matches!(endpoint, Endpoint::Installation | Endpoint::AccessToken) {
+        return app::check_jwt(state, call, now).map(|()| Caller::App);
+    }
+    let given = call.bearer().unwrap_or_default();
+    let is = |known: &str| bool::from(known.as_bytes().ct_eq(given.as_bytes()));
+    let user = state.tokens.iter().find(|known| is(known));
+    let issued = state
+        .issued
+        .iter()
+        .find(|issued| issued.is_valid(now) && is(&issued.token));
+    match (user, issued) {
+        (Some(token), _) => Ok(Caller::User(token.clone())),
+        (None, Some(issued)) => Ok(Caller::Installation(issued.clone())),
+        (None, None) => Err(errors::plain(
+            StatusCode::UNAUTHORIZED,
+            if call.header("authorization").is_some() {
+                "Bad credentials"
+            } else {
+                "Requires authentication"
+            },
+        )),
+    }
+}
+
+fn may_use(state: &State, scope: &Scope, caller: &Caller) -> Result<(), Reply> {
+    if !state.scopes.contains(scope) {
+        return Err(errors::not_found());
+    }
+    match caller {
+        Caller::User(_) | Caller::App => Ok(()),
+        Caller::Installation(issued) => issued.may_use(state, scope),
+    }
 }
 
 fn accepts_json(call: &Call) -> bool {

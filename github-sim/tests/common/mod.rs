@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use github_sim::{Control, Handle, JobStatus, JobView, Options, RunnerView, Server, Settings};
+use github_sim::{App, Control, Handle, JobStatus, JobView, Options, RunnerView, Server, Settings};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use ureq::http::Method;
@@ -56,6 +56,7 @@ impl Sim {
             .unwrap();
         let options = Options {
             settings,
+            app: Some(App::example()),
             ..Options::default()
         };
         let handle = runtime.block_on(Server::start(options)).unwrap();

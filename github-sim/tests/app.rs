@@ -1,0 +1,187 @@
+//! GitHub Apps: what a JWT must be, what an installation gives, and what its token opens.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+mod common;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use common::{Answer, Sim};
+use github_sim::{APP_KEY, Settings};
+use ring::rand::SystemRandom;
+use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
+use serde_json::{Value, json};
+
+const REPO: &str = "/repos/acme/widgets";
+const ORG: &str = "/orgs/acme";
+
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+}
+
+fn jwt_of(header: &Value, claims: &Value) -> String {
+    let der = BASE64_STANDARD
+        .decode(
+            APP_KEY
+                .lines()
+                .filter(|line| !line.starts_with('-'))
+                .collect::<String>(),
+        )
+        .unwrap();
+    let pair = RsaKeyPair::from_der(&der).unwrap();
+    let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+    let signed = format!("{}.{}", part(header), part(claims));
+    let mut signature = vec![0; pair.public().modulus_len()];
+    pair.sign(
+        &RSA_PKCS1_SHA256,
+        &SystemRandom::new(),
+        signed.as_bytes(),
+        &mut signature,
+    )
+    .unwrap();
+    format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
+}
+
+fn jwt() -> String {
+    let claims = json!({"iss": "123456", "iat": now() - 60, "exp": now() + 540});
+    jwt_of(&json!({"alg": "RS256", "typ": "JWT"}), &claims)
+}
+
+fn with(sim: &Sim, bearer: &str, method: &str, path: &str, body: Option<&Value>) -> Answer {
+    let bearer = format!("Bearer {bearer}");
+    let text = body.map(ToString::to_string);
+    sim.call_with(method, path, &[("authorization", &bearer)], text.as_deref())
+        .unwrap()
+}
+
+fn token(sim: &Sim, body: Option<&Value>) -> Answer {
+    let found = with(sim, &jwt(), "GET", &format!("{ORG}/installation"), None);
+    assert_eq!(found.status, 200, "{found:?}");
+    let path = format!("/app/installations/{}/access_tokens", found.json()["id"]);
+    with(sim, &jwt(), "POST", &path, body)
+}
+
+fn list(sim: &Sim, bearer: &str, scope: &str) -> Answer {
+    with(
+        sim,
+        bearer,
+        "GET",
+        &format!("{scope}/actions/runners"),
+        None,
+    )
+}
+
+#[test]
+fn an_installation_gives_a_token_that_works_in_its_account() {
+    let sim = Sim::start();
+    let given = token(&sim, None);
+    assert_eq!(given.status, 201, "{given:?}");
+    let text = given.json()["token"].as_str().unwrap().to_owned();
+    assert!(text.starts_with("ghs_123456_") && text.len() > 400);
+    for scope in [REPO, ORG] {
+        assert_eq!(list(&sim, &text, scope).status, 200);
+    }
+    // A token is no JWT, and a JWT no token.
+    let path = format!("{REPO}/installation");
+    assert_eq!(with(&sim, &text, "GET", &path, None).status, 401);
+    assert_eq!(list(&sim, &jwt(), REPO).status, 401);
+}
+
+#[test]
+fn a_jwt_is_of_this_app_and_of_now() {
+    let sim = Sim::start();
+    let (header, good) = (
+        json!({"alg": "RS256", "typ": "JWT"}),
+        json!({"iss": "Iv23liSTANDIN", "iat": now() - 60, "exp": now() + 540}),
+    );
+    let path = format!("{REPO}/installation");
+    let ask = |jwt: &str| with(&sim, jwt, "GET", &path, None);
+    assert_eq!(ask(&jwt_of(&header, &good)).status, 200);
+    for (key, value, said) in [
+        ("iss", json!(7), "Issuer"),
+        ("iat", json!(now() + 300), "Issued at"),
+        ("iat", json!(null), "Issued at"),
+        ("exp", json!(now() - 1), "Expiration time"),
+        ("exp", json!(now() + 900), "too far"),
+    ] {
+        let mut bad = good.clone();
+        bad[key] = value;
+        let refused = ask(&jwt_of(&header, &bad));
+        assert_eq!(refused.status, 401, "{bad}");
+        assert!(refused.text.contains(said), "{refused:?}");
+    }
+    assert_eq!(ask(&jwt_of(&json!({"alg": "none"}), &good)).status, 401);
+    let mut forged = jwt_of(&header, &good);
+    forged.truncate(forged.len() - 8);
+    assert_eq!(ask(&format!("{forged}AAAAAAAA")).status, 401);
+    assert_eq!(ask("a.b").status, 401);
+}
+
+#[test]
+fn a_narrowed_token_opens_what_it_is_for() {
+    let sim = Sim::start();
+    let narrow = json!({"repositories": ["widgets"], "permissions": {"administration": "write"}});
+    let text = token(&sim, Some(&narrow)).json()["token"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert_eq!(list(&sim, &text, REPO).status, 200);
+    let refused = list(&sim, &text, ORG);
+    assert_eq!(refused.status, 403, "{refused:?}");
+    assert!(refused.text.contains("not accessible by integration"));
+    for bad in [
+        json!({"repositories": ["nothing"]}),
+        json!({"permissions": {"contents": "write"}}),
+        json!({"permission": {}}),
+    ] {
+        assert_eq!(token(&sim, Some(&bad)).status, 422, "{bad}");
+    }
+    let elsewhere = "/app/installations/7/access_tokens";
+    assert_eq!(with(&sim, &jwt(), "POST", elsewhere, None).status, 404);
+}
+
+#[test]
+fn a_token_ends_and_an_installation_may_be_suspended() {
+    let sim = Sim::with(Settings {
+        app_token_ms: 0,
+        ..Settings::default()
+    });
+    let text = token(&sim, None).json()["token"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert_eq!(list(&sim, &text, REPO).status, 401);
+
+    sim.control()
+        .change_settings(|settings| settings.app_token_ms = 60_000);
+    let text = token(&sim, None).json()["token"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert_eq!(list(&sim, &text, REPO).status, 200);
+    sim.control()
+        .change_settings(|settings| settings.app_suspended = true);
+    assert_eq!(list(&sim, &text, REPO).status, 403);
+    assert_eq!(token(&sim, None).status, 403);
+}
+
+#[test]
+fn limits_are_the_installations() {
+    let sim = Sim::start();
+    let one = token(&sim, None).json()["token"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let two = token(&sim, None).json()["token"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    list(&sim, &one, REPO);
+    let used = list(&sim, &two, REPO);
+    assert_eq!(used.header("x-ratelimit-used"), "2");
+}
