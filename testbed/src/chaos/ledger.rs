@@ -130,9 +130,11 @@ impl Ledger {
 
     /// Looks what became of the jobs.
     pub(super) fn reckon(&self, lab: &Lab) -> Result<Reckoning> {
+        // First: a job that is sent meanwhile is in none of both.
+        let sent = self.entries().sent.clone();
         let jobs = lab.sim().jobs()?;
         let mut entries = self.entries();
-        let book = reckon(&entries.sent, &jobs, &entries.cuts);
+        let book = reckon(&sent, &jobs, &entries.cuts);
         entries.open = book.open.len();
         Ok(book)
     }

@@ -19,8 +19,8 @@ use super::ledger::Ledger;
 /// How long the pools may take to be whole again after the last fault is mended: the longest backoff
 /// that the faults can have led to, a job's lock that lapses, a stray that must be two minutes old.
 const SETTLE: Duration = Duration::from_mins(6);
-/// A lock lapses this long after its last renewal; no job runs as long.
-const LOCK_MS: u64 = 60_000;
+/// A lock lapses this long after its last renewal, which comes every minute.
+const LOCK_MS: u64 = 90_000;
 /// Runners of somebody else, so that a list has more than one page of a hundred.
 const STRANGERS: usize = 120;
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::binaries::CONTROLLER;
 use crate::lab::{DAEMON, FIREWALL, Lab};
 use crate::net::INTERNET;
+use crate::sim::Runner;
 use crate::wait::{Seen, wait_until};
 
 use super::book::Whom;
@@ -19,6 +20,8 @@ use super::prey::{self, Step};
 
 /// How long mending may take, on a machine that is busy and half broken.
 const MEND: Duration = Duration::from_mins(1);
+/// How long to wait for something to hit.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The calls that are GitHub's REST.
 const REST: &[&str] = &["mint", "list", "get", "delete", "groups"];
 
@@ -308,20 +311,30 @@ impl Blow<'_> {
     /// A runner that has no job when it is looked at. It may get one in between, and then that is
     /// the person's doing.
     fn delete_by_hand(&self) -> Result<Hit> {
-        let idle = |runner: &crate::sim::Runner| {
-            runner.standing == "registered"
-                && runner.online
-                && !runner.planted
-                && runner.job.is_none()
-        };
-        let runners = self.lab.sim().runners()?.into_iter().filter(idle).collect();
-        let Some(runner) = self.choose(runners) else {
+        let Some(runner) = self.idle_runner()? else {
             return Ok(None);
         };
         let from = Ledger::now_ms();
         self.lab.sim().delete_runner(runner.id)?;
         self.ledger.cut(from, Whom::Runner(runner.name.clone()));
         Ok(Some(runner.name))
+    }
+
+    /// After another fault there may be none for a while.
+    fn idle_runner(&self) -> Result<Option<Runner>> {
+        let idle = |runner: &Runner| {
+            let listens = runner.standing == "registered" && runner.online;
+            listens && !runner.planted && runner.job.is_none()
+        };
+        let start = Instant::now();
+        loop {
+            let runners = self.lab.sim().runners()?.into_iter();
+            let found = self.choose(runners.filter(idle).collect());
+            if found.is_some() || start.elapsed() > PATIENCE {
+                return Ok(found);
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     fn fill(&self, disk: Disk) -> Result<Hit> {
