@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 
 use crate::attack;
@@ -246,12 +246,10 @@ impl Tally {
     /// Last of all: it is the longest, and leaves a host that has been through a lot.
     fn chaos(&mut self, lab: &mut Lab) {
         let start = Instant::now();
-        let outcome = chaos::visit(lab, CHAOS_SEED, CHAOS_LENGTH).and_then(|report| {
+        let outcome = chaos::run(lab, CHAOS_SEED, CHAOS_LENGTH).and_then(|report| {
             println!("{}", indented(&report.table()));
-            if report.holds() {
-                return Ok(());
-            }
-            bail!("{}", report.violations())
+            ensure!(report.holds(), "{}", report.violations());
+            chaos::clear(lab)
         });
         self.report(CHAOS, start.elapsed(), &outcome);
     }

@@ -35,6 +35,7 @@ use jobs::Stream;
 use ledger::Ledger;
 use plan::{Kind, Strike};
 pub use report::Report;
+pub use scene::clear;
 
 /// What the caller may choose.
 #[derive(Debug, Clone, Copy)]
@@ -58,19 +59,13 @@ pub fn chaos(options: Options) -> Result<bool> {
     if options.keep {
         note("the test host stays up; `cargo run -p testbed -- host shell` enters it");
     } else if report.holds() {
-        scene::clear(&lab)?;
+        clear(&lab)?;
     }
     Ok(report.holds())
 }
 
-/// Runs it and leaves an empty host, as others find it.
-pub fn visit(lab: &mut Lab, seed: u64, length: Duration) -> Result<Report> {
-    let report = run(lab, seed, length)?;
-    scene::clear(lab)?;
-    Ok(report)
-}
-
-fn run(lab: &mut Lab, seed: u64, length: Duration) -> Result<Report> {
+/// Sets the scene and runs it.
+pub fn run(lab: &mut Lab, seed: u64, length: Duration) -> Result<Report> {
     let config = scene::config(lab)?;
     scene::set(lab, &config)?;
     let strikes = plan::plan(seed, length);

@@ -81,12 +81,12 @@ fn settings() -> Value {
     })
 }
 
-/// Leaves a host as it was before.
-pub(super) fn clear(lab: &Lab) -> Result<()> {
-    lab.sim().clear_faults()?;
+/// Leaves an empty host, as others find it.
+pub fn clear(lab: &Lab) -> Result<()> {
+    // First: nothing is left at a GitHub that forgets.
+    lab.let_sim_forget()?;
     lab.reset()?;
-    disks::remove(lab)?;
-    lab.let_sim_forget()
+    disks::remove(lab)
 }
 
 /// Waits until all jobs are over and the pools are whole, which is what no fault may prevent.
