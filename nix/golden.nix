@@ -68,6 +68,10 @@ in
     apiTokenFile = "/run/agenix/runner-controller-api";
     github.apiUrl = "https://github.example.com/api/v3";
     prometheus.enable = true;
+    reserve = {
+      disk = "5 GiB";
+      memory = "1 GiB";
+    };
     pools.ci = {
       limits.cpu = 2;
       total = {
