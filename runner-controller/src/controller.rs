@@ -239,6 +239,9 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             under_way = self.running.len(),
             "stopping; containers run on"
         );
+        // The last words are tried at once, although the disk was full a moment ago.
+        self.write_at = Timestamp::default();
+        self.write_next();
         let end = Instant::now() + GRACE;
         while let Ok(Some(done)) = tokio::time::timeout_at(end, self.running.join_next()).await {
             while let Ok(sight) = sights.try_recv() {

@@ -328,11 +328,16 @@ impl Records for Fake {
     }
 
     async fn set_setting(&self, key: &str, value: Option<String>) -> Result<(), Fault> {
-        self.with(|inner| match value {
-            Some(value) => inner.settings.insert(key.to_owned(), value),
-            None => inner.settings.remove(key),
-        });
-        Ok(())
+        self.with(|inner| {
+            if inner.disk_full {
+                return Err(Fault("disk full".into()));
+            }
+            match value {
+                Some(value) => inner.settings.insert(key.to_owned(), value),
+                None => inner.settings.remove(key),
+            };
+            Ok(())
+        })
     }
 }
 

@@ -208,3 +208,23 @@ async fn nothing_is_registered_while_too_many_have_no_machine() {
         .until("at rest", |s| waits(s) && s.strays.is_empty())
         .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_last_words_are_written_although_the_disk_was_full() {
+    let mut daemon = Daemon::start(shared(Inner {
+        disk_full: true,
+        ..Inner::default()
+    }))
+    .await;
+    daemon
+        .until("at rest", |s| waits(s) && s.records_error.is_some())
+        .await;
+    daemon.ask(Command::Drain).await;
+    daemon.fake.with(|inner| inner.disk_full = false);
+    let world = daemon.stop().await;
+    let settings = world.lock().unwrap().settings.clone();
+    assert_eq!(
+        settings.get("mode").map(String::as_str),
+        Some("boot draining")
+    );
+}
