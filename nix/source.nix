@@ -10,6 +10,7 @@ let
     (root + "/clippy.toml")
     (root + "/runner-controller")
     (root + "/github-sim")
+    (root + "/simulate")
     (root + "/testbed")
   ];
 in

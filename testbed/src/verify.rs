@@ -26,6 +26,8 @@ pub enum Part {
     Static,
     /// Unit and documentation tests
     Tests,
+    /// The controller over a simulated host and GitHub, 900 histories of it
+    Simulation,
     /// `systemd-analyze verify` of every unit we print or install into an image
     Units,
     /// Claims about the daemon on a real test host
@@ -83,6 +85,12 @@ pub fn verify(selection: &Selection) -> Result<bool> {
     }
     if wants(Part::Tests) {
         tally.tests(&selection.filter);
+    }
+    if wants(Part::Simulation) {
+        tally.command(
+            "900 simulated histories",
+            cargo().args(["simulate", "--histories", "900", "--events", "500"]),
+        );
     }
     let on_host = [Part::Units, Part::System, Part::Attack, Part::Chaos];
     if on_host.into_iter().any(wants) {

@@ -1,0 +1,56 @@
+//! Configurations that a history may have.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::Result;
+use runner_controller::config::{self, Config};
+
+use crate::rng::Rng;
+
+/// A random configuration: small pools, short times. Everything about time stays the same within a
+/// history; numbers, images and the pools themselves may change.
+pub fn config(rng: &mut Rng) -> Result<Config> {
+    let mut text = r#"
+host = "sim"
+reconcile = "60s"
+[github]
+url = "https://github.com/acme/widgets"
+token_file = "/t"
+timeout = "10s"
+[network]
+block = "10.200.0.0/24"
+resolvers = ["9.9.9.9"]
+"#
+    .to_owned();
+    let pools = if rng.chance(350) { 2 } else { 1 };
+    for (number, name) in ["ci", "big"].into_iter().take(pools).enumerate() {
+        let max = rng.between(1, 6);
+        let idle = rng.between(1, max.min(3));
+        let spare = rng.below(3).min(max - idle);
+        let memory = if rng.chance(300) { "2GiB" } else { "4GiB" };
+        let offset = number * 20;
+        write!(
+            text,
+            r#"
+[pools.{name}]
+labels = ["{name}"]
+offset = {offset}
+min_idle = {idle}
+min_spare = {spare}
+max_runners = {max}
+image = {{ kind = "directory", path = "/i" }}
+[pools.{name}.limits]
+memory = "{memory}"
+[pools.{name}.timeouts]
+boot = "60s"
+registration = "150s"
+spare_age = "15m"
+idle_age = "10m"
+job = "20m"
+stop = "30s"
+"#
+        )?;
+    }
+    Ok(config::parse(Path::new("simulated"), &text)?)
+}
