@@ -33,6 +33,9 @@ const RECENT: usize = 20;
 /// one that is cut off leaves a registration that the next daemon has to find.
 const GRACE: Duration = Duration::from_secs(20);
 
+/// So long a daemon that has nothing else to wait for repeats a write that fails.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
 /// Configs that are minted in a minute, at most. GitHub takes 80 content-creating calls a minute
 /// ("Rate limits for the REST API").
 pub const MINTS_A_MINUTE: usize = 60;
@@ -241,16 +244,31 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         );
         // The last words are tried at once, although the disk was full a moment ago.
         self.write_at = Timestamp::default();
-        self.write_next();
-        let end = Instant::now() + GRACE;
-        while let Ok(Some(done)) = tokio::time::timeout_at(end, self.running.join_next()).await {
-            while let Ok(sight) = sights.try_recv() {
-                self.see(sight);
-            }
-            if let Ok(done) = done {
-                self.fold(done);
-            }
+        let began = Instant::now();
+        loop {
             self.write_next();
+            let patience = if self.running.is_empty() {
+                LAST_WORDS
+            } else {
+                GRACE
+            };
+            let write = (!self.recording && !self.unwritten.is_empty()).then_some(self.write_at);
+            if self.running.is_empty() && write.is_none() {
+                return;
+            }
+            tokio::select! {
+                biased;
+                Some(done) = self.running.join_next() => {
+                    while let Ok(sight) = sights.try_recv() {
+                        self.see(sight);
+                    }
+                    if let Ok(done) = done {
+                        self.fold(done);
+                    }
+                }
+                () = sleep_until(write, self.ports.now) => {}
+                () = tokio::time::sleep_until(began + patience) => return,
+            }
         }
     }
 

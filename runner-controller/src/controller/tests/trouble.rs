@@ -228,3 +228,27 @@ async fn the_last_words_are_written_although_the_disk_was_full() {
         Some("boot draining")
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_last_words_are_repeated_for_a_while_and_not_for_ever() {
+    for (full_for, written) in [(Duration::from_secs(3), true), (MINUTE, false)] {
+        let mut daemon = Daemon::start(shared(Inner {
+            disk_full: true,
+            ..Inner::default()
+        }))
+        .await;
+        daemon
+            .until("at rest", |s| waits(s) && s.records_error.is_some())
+            .await;
+        daemon.ask(Command::Drain).await;
+        let fake = daemon.fake.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(full_for).await;
+            fake.with(|inner| inner.disk_full = false);
+        });
+        let began = Instant::now();
+        let world = daemon.stop().await;
+        assert!(began.elapsed() < 2 * LAST_WORDS);
+        assert_eq!(world.lock().unwrap().settings.contains_key("mode"), written);
+    }
+}
