@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use runner_controller::controller::Request;
+use runner_controller::controller::{Command, Request};
 use runner_controller::status::Status;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -15,7 +15,7 @@ use crate::plan;
 use crate::rng::Rng;
 use crate::rule::Rule;
 use crate::weather::Ill;
-use crate::world::{Order, World};
+use crate::world::{Inner, Order, World};
 
 /// Everything must be as it should this many milliseconds after the last fault: the longest wait
 /// that GitHub can ask for, and a job that never ends.
@@ -125,6 +125,16 @@ async fn run(script: &Script) -> anyhow::Result<Outcome> {
     })
 }
 
+/// The same word once more.
+fn same(command: &Command) -> Command {
+    match command {
+        Command::Drain => Command::Drain,
+        Command::Undrain => Command::Undrain,
+        Command::Clear => Command::Clear,
+        Command::Ping => Command::Ping,
+    }
+}
+
 impl Play {
     fn is_over(&self) -> bool {
         self.world.lock().books.violation.is_some()
@@ -193,8 +203,18 @@ impl Play {
                 }
                 Order::Command(command) => {
                     if let Some(daemon) = &self.daemon {
-                        let (reply, _) = oneshot::channel();
+                        let (reply, answered) = oneshot::channel();
+                        let same = same(&command);
                         let _ = daemon.requests.try_send((command, reply));
+                        let world = self.world.clone();
+                        tokio::spawn(async move {
+                            // The daemon ended before it heard: who typed it tries again.
+                            if answered.await.is_err() {
+                                let again =
+                                    move |w: &mut Inner| w.orders.push(Order::Command(same));
+                                world.lock().after(1_000, again);
+                            }
+                        });
                     } else {
                         // Who types it tries again until the daemon is up.
                         let mut w = self.world.lock();
