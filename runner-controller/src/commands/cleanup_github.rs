@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 
 use super::{block_on, confirm, load};
 use crate::config::Config;
-use crate::github::{GitHub, Token, cleanup_candidates};
+use crate::github::{GitHub, Login, cleanup_candidates};
 use crate::http::client;
 use crate::pool::{Deleted, Registration};
 use crate::world::Registry;
@@ -34,8 +34,8 @@ fn candidates(
 pub fn cleanup_github_runners(config_path: &Path, yes: bool) -> anyhow::Result<()> {
     let config = load(config_path)?;
     block_on(async {
-        let token = Token::load(&config.github).context("the GitHub token")?;
-        let github = GitHub::new(&config.github, token).context("a client for GitHub")?;
+        let login = Login::load(&config.github).context("GitHub")?;
+        let github = GitHub::new(&config.github, login).context("a client for GitHub")?;
         let owned = match client::status(&config.api_socket()).await {
             Ok(status) => {
                 let runners = status.pools.into_iter().flat_map(|pool| pool.runners);
@@ -113,8 +113,8 @@ async fn delete(github: &GitHub, stale: &[Registration]) -> anyhow::Result<()> {
 
 /// Deletes every registration of this host that has no job, for when no container of it is left.
 pub(super) async fn delete_all(config: &Config) -> anyhow::Result<()> {
-    let token = Token::load(&config.github).context("the GitHub token")?;
-    let github = GitHub::new(&config.github, token).context("a client for GitHub")?;
+    let login = Login::load(&config.github).context("GitHub")?;
+    let github = GitHub::new(&config.github, login).context("a client for GitHub")?;
     let list = github.list().await?;
     let nobody = BTreeSet::new();
     delete(&github, &candidates(config, &list, Some(&nobody))).await

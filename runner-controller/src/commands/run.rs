@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 use super::block_on;
 use crate::config::{self, Config};
 use crate::controller::{Command, Controller, Ports, Request};
-use crate::github::{GitHub, Token};
+use crate::github::{GitHub, Login};
 use crate::handshake::{Sockets, fdstore};
 use crate::http::{ApiToken, Limits};
 use crate::launch::Refusal;
@@ -54,8 +54,8 @@ async fn serve(
     if let Some(warning) = warning {
         warn!("{warning}");
     }
-    let token = Token::load(&config.github).context("the GitHub token")?;
-    let github = Arc::new(GitHub::new(&config.github, token).context("a client for GitHub")?);
+    let login = Login::load(&config.github).context("GitHub")?;
+    let github = Arc::new(GitHub::new(&config.github, login).context("a client for GitHub")?);
     let (sight, mut sights) = mpsc::channel(SIGHTS);
     // Before anything can be started.
     sight.try_send(firewall::sight(&config))?;

@@ -1,6 +1,7 @@
 //! From the file as written to a [`Config`], collecting every mistake on the way.
 
 mod egress;
+mod login;
 mod pool;
 mod reserve;
 
@@ -228,24 +229,14 @@ fn github(mut section: Section<'_>) -> Option<GitHub> {
             "api_version = \"2022-11-28\"",
         );
     }
-    let token_file = section.required("token_file", "\"/run/agenix/github-runner\"", Section::path);
-    if token_file
-        .as_ref()
-        .is_some_and(|path| path.starts_with("/nix/store"))
-    {
-        section.wrong(
-            "token_file",
-            "everything in /nix/store can be read by everybody on the host",
-            "a path outside it, such as \"/run/agenix/github-runner\"",
-        );
-    }
+    let login = login::read(&mut section);
     let timeout = section.duration("timeout", 15 * SECOND, SECOND..=2 * MINUTE);
     section.finish();
     Some(GitHub {
         scope: scope?.0,
         api_url: api_url?,
         api_version,
-        token_file: token_file?,
+        login: login?,
         timeout,
     })
 }
@@ -423,29 +414,11 @@ fn check_places(top: &Section<'_>, network: &Network, pools: &[Pool]) {
 /// What pulls the runner's unit into an image's boot.
 const ENABLED: &str = "etc/systemd/system/multi-user.target.wants/github-runner.service";
 
-/// Checks what only the host can tell: the token's file and the images.
+/// Checks what only the host can tell: the secret's file and the images.
 #[must_use]
 pub fn check_host(config: &Config) -> Vec<super::Mistake> {
     let report = Report::default();
-    let token = &config.github.token_file;
-    match std::fs::read_to_string(token) {
-        Err(why) => report.add(
-            "github.token_file",
-            format!("{} cannot be read: {why}", token.display()),
-            "a file that holds the token alone",
-        ),
-        Ok(text) if text.trim().is_empty() => report.add(
-            "github.token_file",
-            format!("{} is empty", token.display()),
-            "a file that holds the token alone",
-        ),
-        Ok(text) if text.trim().lines().count() > 1 => report.add(
-            "github.token_file",
-            format!("{} has more than one line", token.display()),
-            "a file that holds the token alone",
-        ),
-        Ok(_) => {}
-    }
+    login::check_host(&config.github.login, &report);
     for pool in &config.pools {
         let key = format!("pools.{}.image", pool.name);
         match &pool.image {

@@ -108,10 +108,56 @@ pub struct GitHub {
     pub api_url: Url,
     /// `X-GitHub-Api-Version`.
     pub api_version: String,
-    /// The token's file. The daemon's unit loads it as credential `github-token`.
-    pub token_file: PathBuf,
+    /// What lets us in.
+    pub login: Login,
     /// How long one request may take.
     pub timeout: Duration,
+}
+
+/// What lets us in at GitHub.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Login {
+    /// A token of a person's.
+    Token {
+        /// Holds it alone.
+        file: PathBuf,
+    },
+    /// A GitHub App, installed where the runners are registered.
+    App {
+        /// Its client id or its number.
+        id: String,
+        /// Holds a private key of it, in PEM.
+        key_file: PathBuf,
+    },
+}
+
+impl Login {
+    /// The file with the secret.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        match self {
+            Self::Token { file } => file,
+            Self::App { key_file, .. } => key_file,
+        }
+    }
+
+    /// Its key in the configuration.
+    #[must_use]
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::Token { .. } => "github.token_file",
+            Self::App { .. } => "github.app.key_file",
+        }
+    }
+
+    /// Under which name the daemon's unit loads the file as a credential of systemd's.
+    #[must_use]
+    pub fn credential(&self) -> &'static str {
+        match self {
+            Self::Token { .. } => "github-token",
+            Self::App { .. } => "github-app-key",
+        }
+    }
 }
 
 /// Where runners are registered.

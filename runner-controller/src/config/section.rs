@@ -82,6 +82,10 @@ impl<'r> Section<'r> {
         read(self, key, example)
     }
 
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
     fn take(&mut self, key: &'static str) -> Option<Value> {
         self.known.push(key);
         self.table.remove(key)
@@ -102,6 +106,17 @@ impl<'r> Section<'r> {
             self.mistyped(key, &value, example);
         }
         text
+    }
+
+    /// A word that people write as a number where it is one.
+    pub(super) fn text_or_number(&mut self, key: &'static str, example: &str) -> Option<String> {
+        match self.table.get(key).and_then(Value::as_integer) {
+            Some(number) => {
+                self.take(key);
+                Some(number.to_string())
+            }
+            None => self.text(key, example),
+        }
     }
 
     pub(super) fn texts(&mut self, key: &'static str, example: &str) -> Option<Vec<String>> {

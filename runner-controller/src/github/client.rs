@@ -19,11 +19,13 @@ use octocrab::{AuthState, OctoBody, Octocrab, OctocrabBuilder};
 use tower::Service;
 use url::Url;
 
+use super::authority::Authority;
 use super::budget::{Budget, Limit, LimitHeaders, Quota, Withheld};
 use super::link::{self, Astray};
 use super::operation::{Operation, Tally, outcome_of};
 use super::refusal::{self, Context};
-use super::{SetupError, Token};
+use super::secrets::Secrets;
+use super::{Login, SetupError, Token};
 use crate::config;
 use crate::world::{RegistryError, RegistryErrorKind};
 
@@ -63,8 +65,9 @@ pub(super) struct Answer {
 pub(super) struct Client {
     octocrab: Octocrab,
     headers: HeaderMap,
+    pub(super) authority: Authority,
     timeout: Duration,
-    context: Context,
+    pub(super) context: Context,
     books: Mutex<Books>,
 }
 
@@ -75,30 +78,36 @@ struct Books {
 }
 
 impl Client {
-    pub(super) fn new(config: &config::GitHub, token: Token) -> Result<Self, SetupError> {
-        Self::over(connect(config)?, config, token)
+    pub(super) fn new(config: &config::GitHub, login: Login) -> Result<Self, SetupError> {
+        Self::over(connect(config)?, config, login)
     }
 
     pub(super) fn over(
         octocrab: Octocrab,
         config: &config::GitHub,
-        token: Token,
+        login: Login,
     ) -> Result<Self, SetupError> {
+        let secrets = Secrets::default();
+        if let Login::Token(token) = &login {
+            secrets.keep(token.clone());
+        }
         Ok(Self {
             octocrab,
-            headers: common_headers(config, &token)?,
+            headers: common_headers(config)?,
+            authority: Authority::new(login, config),
             timeout: config.timeout,
             context: Context {
-                token_file: config.token_file.display().to_string(),
+                login: config.login.clone(),
                 scope: config.scope.to_string(),
-                token,
+                secrets,
             },
             books: Mutex::default(),
         })
     }
 
     /// Sends it, unless a limit forbids that now. Never sends it twice, but follows redirects
-    /// within the origin, which GitHub answers before doing anything. Takes at most the configured
+    /// within the origin, and shows an App's next token where one was refused: GitHub answers both
+    /// before doing anything. Takes at most the configured
     /// timeout, body included. Cancelling drops the connection; GitHub may carry it out all the same.
     pub(super) async fn send(&self, request: Request) -> Result<Answer, RegistryError> {
         let operation = request.operation;
@@ -148,17 +157,36 @@ impl Client {
     }
 
     async fn exchange(&self, request: Request) -> Result<Answer, RegistryError> {
+        let token = self.token(request.operation).await?;
+        let result = self.exchange_as(&request, &token).await;
+        match (&self.authority, &result) {
+            // GitHub answers that before it does anything, so the request may go once more.
+            (Authority::App(app), Err(error)) if error.kind == RegistryErrorKind::Unauthorized => {
+                app.drop_token(&token).await;
+                let token = self.token(request.operation).await?;
+                self.exchange_as(&request, &token).await
+            }
+            _ => result,
+        }
+    }
+
+    /// One request as whoever this token belongs to, redirects followed.
+    pub(super) async fn exchange_as(
+        &self,
+        request: &Request,
+        token: &Token,
+    ) -> Result<Answer, RegistryError> {
         let mut url = request.url.clone();
         for _ in 0..MAX_REDIRECTS {
-            let answer = self.once(&request, &url).await?;
+            let answer = self.once(request, &url, token).await?;
             let Some(target) = redirect_target(&answer) else {
-                return self.settle(&request, answer);
+                return self.settle(request, answer);
             };
             match link::resolve(&url, &target) {
                 Ok(next) => url = next,
                 // Its refusal says where it leads.
                 Err(Astray::OtherOrigin(_) | Astray::Unreadable) => {
-                    return self.settle(&request, answer);
+                    return self.settle(request, answer);
                 }
             }
             self.books().tally.count(request.operation, "redirected");
@@ -168,9 +196,14 @@ impl Client {
     }
 
     /// One request and its whole answer, whatever its status.
-    async fn once(&self, request: &Request, url: &Url) -> Result<Answer, RegistryError> {
+    async fn once(
+        &self,
+        request: &Request,
+        url: &Url,
+        token: &Token,
+    ) -> Result<Answer, RegistryError> {
         let operation = request.operation;
-        let http = self.build(request, url).map_err(|error| {
+        let http = self.build(request, url, token).map_err(|error| {
             self.error(operation, RegistryErrorKind::Invalid, &error.to_string())
         })?;
         // The last look before it leaves: another call may have met a limit since this one began.
@@ -217,7 +250,14 @@ impl Client {
         }
     }
 
-    fn build(&self, request: &Request, url: &Url) -> Result<http::Request<OctoBody>, http::Error> {
+    fn build(
+        &self,
+        request: &Request,
+        url: &Url,
+        token: &Token,
+    ) -> Result<http::Request<OctoBody>, http::Error> {
+        let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.expose()))?;
+        bearer.set_sensitive(true);
         let body = request.body.clone();
         let is_json = body.is_some();
         let body = body.map_or_else(OctoBody::empty, OctoBody::from);
@@ -227,6 +267,7 @@ impl Client {
             .body(body)?;
         let headers = http.headers_mut();
         headers.extend(self.headers.clone());
+        headers.insert(AUTHORIZATION, bearer);
         if is_json {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
@@ -246,6 +287,10 @@ impl Client {
     ) -> Option<Duration> {
         let limits = LimitHeaders::read(headers, SystemTime::now());
         let limit = refusal::limit_of(status, &limits, body);
+        if operation.is_of_app() && matches!(limit, Limit::None) {
+            // Its windows are not those of the installation, which has our budget.
+            return None;
+        }
         // Only a call that was carried out shows that we are not too fast any more.
         let books = &mut *self.books();
         match limit {
@@ -406,10 +451,7 @@ where
     }
 }
 
-fn common_headers(config: &config::GitHub, token: &Token) -> Result<HeaderMap, SetupError> {
-    let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
-        .map_err(|_| SetupError::Header("Authorization"))?;
-    bearer.set_sensitive(true);
+fn common_headers(config: &config::GitHub) -> Result<HeaderMap, SetupError> {
     let version = HeaderValue::from_str(&config.api_version)
         .map_err(|_| SetupError::Header("X-GitHub-Api-Version"))?;
     let agent = concat!("runner-controller/", env!("CARGO_PKG_VERSION"));
@@ -418,7 +460,6 @@ fn common_headers(config: &config::GitHub, token: &Token) -> Result<HeaderMap, S
             ACCEPT,
             HeaderValue::from_static("application/vnd.github+json"),
         ),
-        (AUTHORIZATION, bearer),
         (USER_AGENT, HeaderValue::from_static(agent)),
         (HeaderName::from_static("x-github-api-version"), version),
     ]))

@@ -4,6 +4,8 @@
 //! request per page. Every failure is put into words for the person who must act on it, and while
 //! GitHub limits us nothing leaves. Tokens and JIT configs never reach a log or an error.
 
+mod app;
+mod authority;
 mod budget;
 mod cleanup;
 mod client;
@@ -15,6 +17,7 @@ mod operation;
 #[cfg(any(test, fuzzing))]
 mod outside;
 mod refusal;
+mod secrets;
 mod token;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,11 +39,12 @@ use crate::world::{
 
 pub use octocrab::OctoBody;
 
+pub use app::AppKey;
 pub use budget::Quota;
 pub use cleanup::cleanup_candidates;
 #[cfg(any(test, fuzzing))]
 pub(crate) use outside::{try_answer, try_refusal};
-pub use token::{Token, TokenError};
+pub use token::{Login, Token, TokenError};
 
 use client::{Answer, Client, Request};
 use groups::Groups;
@@ -96,8 +100,11 @@ impl GitHub {
     /// # Errors
     /// This host has no certificate authorities and `api_url` is `https`, or the configured API
     /// version does not fit a header.
-    pub fn new(config: &config::GitHub, token: Token) -> Result<Self, SetupError> {
-        Ok(Self::with_client(config, Client::new(config, token)?))
+    pub fn new(config: &config::GitHub, login: impl Into<Login>) -> Result<Self, SetupError> {
+        Ok(Self::with_client(
+            config,
+            Client::new(config, login.into())?,
+        ))
     }
 
     /// The same over any HTTP service in place of the network, for tests that are to see what is
@@ -105,7 +112,11 @@ impl GitHub {
     ///
     /// # Errors
     /// As [`GitHub::new`], without the certificates.
-    pub fn over<S, B>(config: &config::GitHub, token: Token, service: S) -> Result<Self, SetupError>
+    pub fn over<S, B>(
+        config: &config::GitHub,
+        login: impl Into<Login>,
+        service: S,
+    ) -> Result<Self, SetupError>
     where
         S: Service<http::Request<OctoBody>, Response = http::Response<B>> + Send + 'static,
         S::Future: Send + 'static,
@@ -116,7 +127,7 @@ impl GitHub {
         let octocrab = client::octocrab_over_service(service);
         Ok(Self::with_client(
             config,
-            Client::over(octocrab, config, token)?,
+            Client::over(octocrab, config, login.into())?,
         ))
     }
 

@@ -11,6 +11,8 @@ pub(super) enum Operation {
     List,
     Delete,
     Groups,
+    Installation,
+    AccessToken,
 }
 
 impl Operation {
@@ -21,6 +23,8 @@ impl Operation {
             Self::List => "list runners",
             Self::Delete => "delete runner",
             Self::Groups => "list runner groups",
+            Self::Installation => "get installation",
+            Self::AccessToken => "create installation token",
         }
     }
 
@@ -28,8 +32,18 @@ impl Operation {
     pub(super) fn is_background(self) -> bool {
         match self {
             Self::List => true,
-            // Groups are asked for only because a mint needs one.
-            Self::Mint | Self::Delete | Self::Groups => false,
+            // Groups are asked for only because a mint needs one, and nothing goes without a token.
+            Self::Mint | Self::Delete | Self::Groups | Self::Installation | Self::AccessToken => {
+                false
+            }
+        }
+    }
+
+    /// Asked as an App, which has limits of its own beside those of its installation.
+    pub(super) fn is_of_app(self) -> bool {
+        match self {
+            Self::Installation | Self::AccessToken => true,
+            Self::Mint | Self::List | Self::Delete | Self::Groups => false,
         }
     }
 }

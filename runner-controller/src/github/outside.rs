@@ -10,6 +10,7 @@ use super::budget::{Budget, LimitHeaders};
 use super::jit::{self, Content};
 use super::operation::Operation;
 use super::refusal::{self, Context};
+use super::secrets::Secrets;
 use super::{Made, Token, groups, link, listing};
 use crate::pool::{HostId, RunnerName};
 use crate::world::Registration;
@@ -57,9 +58,11 @@ pub(crate) fn try_refusal(bytes: &[u8]) {
     let limits = LimitHeaders::read(&headers, SystemTime::UNIX_EPOCH);
     let limit = refusal::limit_of(status, &limits, body);
     let context = Context {
-        token_file: "/run/token".into(),
+        login: crate::config::Login::Token {
+            file: "/run/token".into(),
+        },
         scope: "acme/widgets".into(),
-        token: Token::new(TOKEN).expect("a token"),
+        secrets: Secrets::of(Token::new(TOKEN).expect("a token")),
     };
     let now = Instant::now();
     let mut budget = Budget::default();

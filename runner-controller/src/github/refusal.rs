@@ -5,13 +5,12 @@ use serde::Deserialize;
 
 use super::budget::{Limit, LimitHeaders};
 use super::operation::Operation;
+use super::secrets::Secrets;
+use crate::config::Login;
 use crate::world::{RegistryError, RegistryErrorKind};
 
 /// Longest message that is kept, in characters.
 const MAX_MESSAGE: usize = 300;
-
-/// GitHub's tokens have 40 bytes and more.
-const MIN_SECRET: usize = 8;
 
 /// Messages that a 403, 404 or 422 is recognised by, and what to do about each.
 const KNOWN: &[(&str, &str)] = &[
@@ -38,6 +37,10 @@ const KNOWN: &[(&str, &str)] = &[
     (
         "saml",
         "authorise the token for the organisation's single sign-on, or use an app's token",
+    ),
+    (
+        "installation has been suspended",
+        "the App's installation is suspended: unsuspend it in the settings of the organisation or owner, under GitHub Apps",
     ),
     (
         "account was suspended",
@@ -68,24 +71,18 @@ struct Body {
 /// Words that advice is made of.
 #[derive(Debug, Clone)]
 pub(super) struct Context {
-    /// The file to write a new token to.
-    pub(super) token_file: String,
+    /// What lets us in.
+    pub(super) login: Login,
     /// `owner/repo` or the organisation.
     pub(super) scope: String,
-    /// The token, which must not come back out in a message.
-    pub(super) token: super::Token,
+    /// What must not come back out in a message.
+    pub(super) secrets: Secrets,
 }
 
 impl Context {
-    /// A bounded single line without control characters and without the token.
+    /// A bounded single line without control characters and without a secret.
     pub(super) fn clean(&self, text: &str) -> String {
-        let token = self.token.expose();
-        // A shorter one is no secret, and would be found in every other word.
-        let text = if token.len() >= MIN_SECRET {
-            text.replace(token, "[token]")
-        } else {
-            text.to_owned()
-        };
+        let text = self.secrets.hide(text);
         let mut clean = String::new();
         for word in text.split(|c: char| c.is_whitespace() || c.is_control()) {
             if !word.is_empty() {
@@ -178,7 +175,11 @@ fn kind_of(operation: Operation, status: StatusCode, lower: &str) -> RegistryErr
         409 => match operation {
             Operation::Mint => RegistryErrorKind::NameTaken,
             // Not documented; a conflict with something that is going on passes.
-            Operation::List | Operation::Delete | Operation::Groups => RegistryErrorKind::Server,
+            Operation::List
+            | Operation::Delete
+            | Operation::Groups
+            | Operation::Installation
+            | Operation::AccessToken => RegistryErrorKind::Server,
         },
         422 if operation == Operation::Mint && lower.contains("already exists") => {
             RegistryErrorKind::NameTaken
@@ -202,10 +203,16 @@ fn advice(
     let known = KNOWN.iter().find(|(phrase, _)| lower.contains(phrase));
     let scope = &context.scope;
     match kind {
-        RegistryErrorKind::Unauthorized => Some(format!(
-            "the token is wrong, expired or revoked: write a valid one to {} and restart runner-controller, which reads it only at its start",
-            context.token_file
-        )),
+        RegistryErrorKind::Unauthorized => Some(match &context.login {
+            Login::Token { file } => format!(
+                "the token is wrong, expired or revoked: write a valid one to {} and restart runner-controller, which reads it only at its start",
+                file.display()
+            ),
+            Login::App { id, key_file } => format!(
+                "GitHub does not take what App {id} shows: github.app.id and the key in {} must be of one App that still exists, and this host's clock must be right; restart runner-controller after changing the key",
+                key_file.display()
+            ),
+        }),
         RegistryErrorKind::Forbidden | RegistryErrorKind::NotFound | RegistryErrorKind::Invalid
             if let Some((_, what)) = known =>
         {
@@ -218,6 +225,9 @@ fn advice(
                 needed_permissions(headers, context)
             ),
             Operation::Delete => "there is no such runner any more".to_owned(),
+            Operation::Installation | Operation::AccessToken => format!(
+                "the App is not installed where {scope} is: install it there, with access to it; check github.url"
+            ),
         }),
         RegistryErrorKind::NameTaken => {
             Some("nothing to do: the next attempt uses a new name".to_owned())
@@ -233,7 +243,10 @@ fn advice(
             Operation::Mint => {
                 Some("check the pool's labels, runner_group and work_folder".to_owned())
             }
-            Operation::List | Operation::Delete | Operation::Groups => {
+            Operation::AccessToken => Some(format!(
+                "the App's installation lacks a permission or the repository {scope}: {PERMISSIONS}; new permissions of an App must be accepted where it is installed"
+            )),
+            Operation::List | Operation::Delete | Operation::Groups | Operation::Installation => {
                 Some("check github.api_url and github.api_version".to_owned())
             }
         },

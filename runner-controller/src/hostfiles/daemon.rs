@@ -24,7 +24,8 @@ fn service(config: &Config, program: Program<'_>) -> String {
     let sweep = program.call("sweep-unowned");
     let run = program.call("run");
     let (firewall, check) = (firewall::UNIT, firewall::CHECK_TIMER);
-    let token = config.github.token_file.display();
+    let login = &config.github.login;
+    let (secret, file) = (login.credential(), login.file().display());
     let api_token = config
         .api_token_file
         .as_ref()
@@ -63,7 +64,7 @@ WatchdogSec=30s
 # The slots' sockets and the containers that wait on them survive the daemon here.
 FileDescriptorStoreMax={kept}
 FileDescriptorStorePreserve=yes
-LoadCredential=github-token:{token}
+LoadCredential={secret}:{file}
 {api_token}
 User={DAEMON_USER}
 Group={DAEMON_USER}

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::config::{
-    ByteSize, Config, Cpu, Egress, GitHub, Image, Layer, Limits, Network, Pool, Reserve, Scope,
-    Timeouts, Total,
+    ByteSize, Config, Cpu, Egress, GitHub, Image, Layer, Limits, Login, Network, Pool, Reserve,
+    Scope, Timeouts, Total,
 };
 
 /// One pool `ci` of four slots.
@@ -15,7 +15,9 @@ pub(crate) fn config() -> Config {
             scope: Scope::Organization { org: "acme".into() },
             api_url: "https://api.github.com".parse().unwrap(),
             api_version: "2022-11-28".into(),
-            token_file: "/etc/runner-controller/token".into(),
+            login: Login::Token {
+                file: "/etc/runner-controller/token".into(),
+            },
             timeout: Duration::from_secs(30),
         },
         network: Network {

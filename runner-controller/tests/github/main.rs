@@ -6,6 +6,7 @@
     reason = "a test that unwraps fails with the line it stands on; clippy.toml knows only #[test] functions"
 )]
 
+mod app;
 mod scripted;
 mod standin;
 
@@ -13,7 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use runner_controller::config::{self, Scope};
-use runner_controller::github::{GitHub, Token};
+use runner_controller::github::{AppKey, GitHub, Login, Token};
 use runner_controller::pool::{HostId, RunnerName};
 use runner_controller::world::MintRequest;
 
@@ -32,14 +33,37 @@ fn organization() -> Scope {
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn connect(api_url: &str, token: &str, scope: Scope, timeout: Duration) -> GitHub {
+    let login = config::Login::Token {
+        file: PathBuf::from("/etc/runner-controller/token"),
+    };
+    let token = Token::new(token).unwrap();
+    connect_as(api_url, login, token.into(), scope, timeout)
+}
+
+fn connect_app(api_url: &str, id: &str, scope: Scope) -> GitHub {
+    let login = config::Login::App {
+        id: id.into(),
+        key_file: PathBuf::from("/etc/runner-controller/app.pem"),
+    };
+    let key = AppKey::new(id, github_sim::APP_KEY).unwrap();
+    connect_as(api_url, login, Login::App(Box::new(key)), scope, PATIENCE)
+}
+
+fn connect_as(
+    api_url: &str,
+    configured: config::Login,
+    login: Login,
+    scope: Scope,
+    timeout: Duration,
+) -> GitHub {
     let config = config::GitHub {
         scope,
         api_url: api_url.parse().unwrap(),
         api_version: "2022-11-28".into(),
-        token_file: PathBuf::from("/etc/runner-controller/token"),
+        login: configured,
         timeout,
     };
-    GitHub::new(&config, Token::new(token).unwrap()).unwrap()
+    GitHub::new(&config, login).unwrap()
 }
 
 fn host() -> HostId {

@@ -4,9 +4,11 @@ use super::*;
 
 fn context() -> Context {
     Context {
-        token_file: "/etc/token".into(),
+        login: crate::config::Login::Token {
+            file: "/etc/token".into(),
+        },
         scope: "acme/widgets".into(),
-        token: super::super::Token::new("ghp_secret").unwrap(),
+        secrets: Secrets::of(super::super::Token::new("ghp_secret").unwrap()),
     }
 }
 

@@ -1,0 +1,221 @@
+//! A GitHub App: its key signs a JWT, the JWT gets a token of its installation, and that is narrowed
+//! to what runners need. GitHub: "Authenticating as a GitHub App installation".
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use ring::rand::SystemRandom;
+use ring::rsa::KeyPair;
+use ring::signature::RSA_PKCS1_SHA256;
+use rustls_pki_types::PrivateKeyDer;
+use rustls_pki_types::pem::PemObject;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::Token;
+use crate::config::Scope;
+
+/// GitHub takes a JWT for ten minutes at most; a clock of a minute's difference is allowed for.
+const JWT_BACKDATED: Duration = Duration::from_mins(1);
+const JWT_LASTS: Duration = Duration::from_mins(9);
+
+/// A token is renewed this long before its end. Between this and half of its life, whatever is
+/// shorter, a renewal that fails harms nobody.
+const RENEW_BEFORE: Duration = Duration::from_mins(5);
+/// And some of this earlier, so that hosts of a fleet do not all come at once.
+const RENEW_SPREAD: Duration = Duration::from_mins(1);
+/// After a renewal that failed, while the token is still good.
+const RENEW_AGAIN: Duration = Duration::from_secs(30);
+
+/// An App's private key.
+pub struct AppKey {
+    id: String,
+    pair: KeyPair,
+}
+
+impl fmt::Debug for AppKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AppKey({})", self.id)
+    }
+}
+
+impl AppKey {
+    /// The key of App `id`, from PEM as GitHub gives it (PKCS #1) or as others write it (PKCS #8).
+    ///
+    /// # Errors
+    /// The rule that the text breaks. The text itself is not in the error.
+    pub fn new(id: &str, pem: &str) -> Result<Self, &'static str> {
+        const RULE: &str =
+            "it is no private RSA key in PEM; use the .pem file that GitHub gave for the App";
+        let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| RULE)?;
+        let pair = match &key {
+            PrivateKeyDer::Pkcs1(der) => KeyPair::from_der(der.secret_pkcs1_der()),
+            PrivateKeyDer::Pkcs8(der) => KeyPair::from_pkcs8(der.secret_pkcs8_der()),
+            // Elliptic curves, and what is not known yet.
+            PrivateKeyDer::Sec1(_) | _ => return Err(RULE),
+        };
+        Ok(Self {
+            id: id.to_owned(),
+            pair: pair.map_err(|_| RULE)?,
+        })
+    }
+
+    /// A JWT of the App for the next minutes.
+    ///
+    /// # Errors
+    /// The system has no randomness.
+    pub(super) fn jwt(&self, now: SystemTime) -> Result<Token, &'static str> {
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = now.saturating_sub(JWT_BACKDATED);
+        // GitHub knows an App by its number, or by its client id.
+        let by = self
+            .id
+            .parse::<u64>()
+            .map_or_else(|_| json!(self.id), Value::from);
+        let claims = json!({
+            "iss": by,
+            "iat": since.as_secs(),
+            "exp": (since + JWT_LASTS).as_secs(),
+        });
+        let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+        let header = json!({"alg": "RS256", "typ": "JWT"});
+        let signed = format!("{}.{}", part(&header), part(&claims));
+        let mut signature = vec![0; self.pair.public().modulus_len()];
+        self.pair
+            .sign(
+                &RSA_PKCS1_SHA256,
+                &SystemRandom::new(),
+                signed.as_bytes(),
+                &mut signature,
+            )
+            .map_err(|_| "the App's key cannot sign: the system has no randomness")?;
+        Token::new(&format!(
+            "{signed}.{}",
+            BASE64_URL_SAFE_NO_PAD.encode(signature)
+        ))
+    }
+}
+
+/// What a token is asked for with: no more than runners need.
+pub(super) fn narrowed(scope: &Scope) -> Value {
+    match scope {
+        Scope::Repository { repo, .. } => json!({
+            "repositories": [repo],
+            "permissions": {"administration": "write"},
+        }),
+        Scope::Organization { .. } => json!({
+            "permissions": {"organization_self_hosted_runners": "write"},
+        }),
+    }
+}
+
+/// The answer to `GET …/installation`, as far as it is used.
+#[derive(Deserialize)]
+pub(super) struct Installation {
+    pub(super) id: u64,
+}
+
+/// The answer to `POST /app/installations/{id}/access_tokens`, as far as it is used.
+#[derive(Deserialize)]
+pub(super) struct Issued {
+    pub(super) token: String,
+    /// RFC 3339.
+    expires_at: String,
+}
+
+impl Issued {
+    /// How long it lasts, by GitHub's own clock.
+    pub(super) fn lasts(&self, answered_at: SystemTime) -> Option<Duration> {
+        let end = humantime::parse_rfc3339_weak(&self.expires_at).ok()?;
+        end.duration_since(answered_at).ok()
+    }
+}
+
+/// What is known of the installation.
+#[derive(Debug, Default)]
+pub(super) struct Pass {
+    pub(super) installation: Option<u64>,
+    pub(super) held: Option<Held>,
+}
+
+/// A token of the installation's.
+#[derive(Debug, Clone)]
+pub(super) struct Held {
+    pub(super) token: Token,
+    renew_at: Instant,
+    ends_at: Instant,
+}
+
+impl Held {
+    /// `dice` spreads the renewals of a fleet.
+    pub(super) fn new(token: Token, lasts: Duration, now: Instant, dice: f64) -> Self {
+        let early = RENEW_BEFORE + RENEW_SPREAD.mul_f64(dice.clamp(0.0, 1.0));
+        Self {
+            token,
+            renew_at: now + lasts.saturating_sub(early).max(lasts / 2),
+            ends_at: now + lasts,
+        }
+    }
+
+    pub(super) fn is_fresh(&self, now: Instant) -> bool {
+        now < self.renew_at
+    }
+
+    /// Goes on with it for a while, if it has not ended.
+    pub(super) fn hold_on(&mut self, now: Instant) -> bool {
+        self.renew_at = (now + RENEW_AGAIN).min(self.ends_at);
+        now < self.ends_at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_jwt_says_whose_it_is_and_when() {
+        let key = AppKey::new("123456", github_sim::APP_KEY).unwrap();
+        let jwt = key
+            .jwt(UNIX_EPOCH + Duration::from_secs(1_000_000))
+            .unwrap();
+        let claims = jwt.expose().split('.').nth(1).unwrap();
+        let claims = BASE64_URL_SAFE_NO_PAD.decode(claims).unwrap();
+        let claims: Value = serde_json::from_slice(&claims).unwrap();
+        assert_eq!(
+            claims,
+            json!({"iss": 123_456, "iat": 999_940, "exp": 1_000_480})
+        );
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused_and_not_shown() {
+        for text in [
+            "",
+            "secret",
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----",
+        ] {
+            let error = AppKey::new("1", text).unwrap_err();
+            assert!(error.contains("PEM") && !error.contains("secret"));
+        }
+        let shown = format!("{:?}", AppKey::new("7", github_sim::APP_KEY).unwrap());
+        assert_eq!(shown, "AppKey(7)");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_is_renewed_in_time_and_held_to_its_end() {
+        let now = Instant::now();
+        let token = Token::new("ghs_one").unwrap();
+        let mut held = Held::new(token.clone(), Duration::from_hours(1), now, 0.5);
+        let minute = Duration::from_mins(1);
+        assert!(held.is_fresh(now + 54 * minute) && !held.is_fresh(now + 55 * minute));
+        assert!(held.hold_on(now + 55 * minute));
+        assert!(held.is_fresh(now + 55 * minute + Duration::from_secs(29)));
+        assert!(!held.hold_on(now + 60 * minute));
+        // One that lasts only minutes is not asked for all the time.
+        let short = Held::new(token, 4 * minute, now, 1.0);
+        assert!(short.is_fresh(now + minute) && !short.is_fresh(now + 2 * minute));
+    }
+}
