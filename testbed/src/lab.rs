@@ -99,6 +99,12 @@ impl Lab {
         self.binaries.path(name)
     }
 
+    /// The programs that are tested.
+    #[must_use]
+    pub fn binaries(&self) -> &Binaries {
+        &self.binaries
+    }
+
     /// The stand-in GitHub.
     #[must_use]
     pub fn sim(&self) -> &Sim {

@@ -34,6 +34,7 @@ pub mod journal;
 pub mod lab;
 pub mod leftovers;
 pub mod net;
+pub mod qemu;
 pub mod rootfs;
 pub mod settle;
 pub mod sim;
