@@ -13,6 +13,9 @@ use crate::status::Status;
 /// How often progress is asked for.
 const EVERY: Duration = Duration::from_millis(250);
 
+/// How long a daemon may be away that is restarted meanwhile: the drain outlives it.
+const AWAY: Duration = Duration::from_mins(2);
+
 /// What a drain still waits for, one line a container.
 fn waits_for(status: &Status) -> Vec<String> {
     let runners = status.pools.iter().flat_map(|pool| &pool.runners);
@@ -27,6 +30,27 @@ fn waits_for(status: &Status) -> Vec<String> {
     runners.map(line).chain(strays).collect()
 }
 
+/// How a drain stands, from one status.
+#[derive(Debug, PartialEq, Eq)]
+enum Progress {
+    /// Nothing is left.
+    Done,
+    /// For these.
+    Waits(Vec<String>),
+    /// Somebody lets runners start again, so it never ends.
+    Undone,
+}
+
+fn progress(status: &Status) -> Progress {
+    let waits = waits_for(status);
+    match status.state.as_str() {
+        "running" => Progress::Undone,
+        "draining" => Progress::Waits(waits),
+        _ if waits.is_empty() => Progress::Done,
+        _ => Progress::Waits(waits),
+    }
+}
+
 /// The exit status of a drain that was not done in time.
 const NOT_IN_TIME: u8 = 3;
 
@@ -39,18 +63,29 @@ pub fn drain(config: &Path, wait: bool, timeout: Option<Duration>) -> anyhow::Re
             println!("draining; jobs that run are left to finish");
             return Ok(ExitCode::SUCCESS);
         }
-        let end = timeout.map(|timeout| Instant::now() + timeout);
-        let mut said = Vec::new();
+        let began = Instant::now();
+        let end = timeout.map(|timeout| began + timeout);
+        let (mut said, mut heard) = (Vec::new(), began);
         loop {
-            let status = client::status(&socket).await?;
-            let waits = waits_for(&status);
-            if waits.is_empty() && status.state != "draining" {
-                println!("{}", status.state);
-                return Ok(ExitCode::SUCCESS);
-            }
-            if waits != said {
-                println!("waiting: {}", waits.join(", "));
-                said = waits;
+            match client::status(&socket).await {
+                Ok(status) => {
+                    heard = Instant::now();
+                    let waits = match progress(&status) {
+                        Progress::Done => {
+                            println!("{}", status.state);
+                            return Ok(ExitCode::SUCCESS);
+                        }
+                        Progress::Undone => anyhow::bail!("the drain was ended by an undrain"),
+                        Progress::Waits(waits) => waits,
+                    };
+                    if waits != said {
+                        println!("waiting: {}", waits.join(", "));
+                        said = waits;
+                    }
+                }
+                // It is restarted perhaps, and goes on draining then.
+                Err(error) if heard.elapsed() >= AWAY => return Err(error.into()),
+                Err(_) => {}
             }
             if end.is_some_and(|end| Instant::now() >= end) {
                 eprintln!("not drained in time; waiting for {}", said.join(", "));
@@ -67,4 +102,51 @@ pub fn undrain(config: &Path) -> anyhow::Result<()> {
     block_on(client::command(&socket, "undrain"))??;
     println!("running");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::{JobStatus, PoolStatus, RunnerStatus};
+
+    #[test]
+    fn a_drain_waits_for_containers_and_registrations_and_tells_which() {
+        let job = JobStatus {
+            repository: "acme/widgets".into(),
+            job: "build".into(),
+            ..JobStatus::default()
+        };
+        let runner = |machine: &str, phase: &str, job: Option<JobStatus>| RunnerStatus {
+            machine: machine.into(),
+            phase: phase.into(),
+            job,
+            ..RunnerStatus::default()
+        };
+        let mut status = Status {
+            state: "draining".into(),
+            strays: vec!["box-ci-3-0000dead".into()],
+            pools: vec![PoolStatus {
+                runners: vec![
+                    runner("ci-1", "busy", Some(job)),
+                    runner("ci-2", "retiring", None),
+                ],
+                ..PoolStatus::default()
+            }],
+            ..Status::default()
+        };
+        let waits = [
+            "ci-1 runs build of acme/widgets",
+            "ci-2 is retiring",
+            "GitHub still has box-ci-3-0000dead",
+        ];
+        let waits = Progress::Waits(waits.map(str::to_owned).to_vec());
+        assert_eq!(progress(&status), waits);
+        status.state = "drained".into();
+        assert_eq!(progress(&status), waits);
+        status.pools.clear();
+        status.strays.clear();
+        assert_eq!(progress(&status), Progress::Done);
+        status.state = "running".into();
+        assert_eq!(progress(&status), Progress::Undone);
+    }
 }

@@ -27,6 +27,9 @@ pub use units::{ByteSize, Cpu, Ipv4Block};
 /// Where the configuration is unless a command is told otherwise.
 pub const DEFAULT_PATH: &str = "/etc/runner-controller/config.toml";
 
+/// How long the daemon or GitHub may be away before the last net counts it.
+const ABSENCE: Duration = Duration::from_hours(24);
+
 /// One thing to change in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistake {
@@ -429,12 +432,15 @@ impl Pool {
         format!("{number:016x}")
     }
 
-    /// The longest a unit of this pool may live: every stage's bound in a row. The template's
-    /// `RuntimeMaxSec`, a last net that can never cut a job short.
+    /// The longest a unit of this pool may live: every stage's bound in a row, and a day in which
+    /// nobody enforces them. The template's `RuntimeMaxSec`, a last net that cuts no job short.
+    ///
+    /// While the daemon is away, or GitHub does not say whether an idle runner may be ended, that
+    /// runner waits beyond its age, and the job that it is given then has all of its time.
     #[must_use]
     pub fn longest_life(&self) -> Duration {
         let t = &self.timeouts;
-        t.boot + t.spare_age + t.registration + t.idle_age + t.job + t.stop
+        t.boot + t.spare_age + t.registration + t.idle_age + t.job + t.stop + ABSENCE
     }
 }
 

@@ -107,7 +107,8 @@ ExecStopPost={sweep}
 Restart=no
 TimeoutStartSec={start}
 TimeoutStopSec={stop}
-# The longest life the configuration allows: every bound in a row. Never cuts a job short.
+# The longest life the configuration allows: every bound in a row, and a day in which the daemon or
+# GitHub is away and nobody enforces them. Cuts no job short.
 RuntimeMaxSec={longest}
 # systemd-nspawn gets SIGTERM and stops the container in order; the rest is killed with it.
 KillMode=mixed

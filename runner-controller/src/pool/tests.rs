@@ -711,6 +711,75 @@ fn each_end_has_its_verdict() {
     assert_eq!(life.judge(None), Verdict::Unexplained);
 }
 
+#[test]
+fn each_bound_ends_its_phase_and_not_a_moment_earlier() {
+    let born = Timestamp::from_millis(1_000_000);
+    let spec = spec(1, 1, 3);
+    let t = &spec.timeouts;
+    let table = [
+        (Phase::Booting, t.boot, Cause::BootTimeout),
+        (Phase::Spare, t.spare_age, Cause::SpareAged),
+        (
+            Phase::Registering,
+            t.registration,
+            Cause::RegistrationTimeout,
+        ),
+        (Phase::Idle, t.idle_age, Cause::IdleAged),
+        (Phase::Busy, t.job, Cause::JobTimeout),
+    ];
+    for (phase, bound, cause) in table {
+        let mut pool = Pool::new(spec.clone());
+        let mut life = Life::new(slot(1), phase.clone(), born);
+        // GitHub's word on a runner that registers; it counts from the bound on.
+        life.offline_seen = Some(born + bound);
+        pool.lives.insert(slot(1), life);
+        // Admission may be closed: bounds hold all the same.
+        if phase != Phase::Registering {
+            let before = Timestamp::from_millis((born + bound).millis() - 1);
+            assert_eq!(plan(&pool, Gate::Closed, before), [], "{phase:?}");
+            assert_eq!(
+                next_deadline(&pool, before),
+                Some(born + bound),
+                "{phase:?}"
+            );
+        }
+        let retire = Step::Retire {
+            slot: slot(1),
+            cause,
+        };
+        assert_eq!(
+            plan(&pool, Gate::Closed, born + bound),
+            [retire],
+            "{phase:?}"
+        );
+    }
+}
+
+#[test]
+fn a_stop_that_takes_too_long_is_a_kill() {
+    let born = Timestamp::from_millis(1_000_000);
+    let mut pool = Pool::new(spec(1, 1, 3));
+    let stop = pool.spec.timeouts.stop;
+    let mut life = Life::new(slot(1), Phase::Busy, born);
+    life.job = Some(Job {
+        note: JobNote::default(),
+        since: born,
+    });
+    pool.lives.insert(slot(1), life);
+    let end = |how| [Step::End { slot: slot(1), how }];
+    let late = born + pool.spec.timeouts.job;
+    for step in plan(&pool, Gate::Open, late) {
+        pool.begin(&step, late);
+    }
+    let asked = plan(&pool, Gate::Closed, late);
+    assert_eq!(asked, end(Ending::Stop));
+    pool.begin(&asked[0], late);
+    pool.end_asked(slot(1), Ok(()), late, 0);
+    let before = Timestamp::from_millis((late + stop).millis() - 1);
+    assert_eq!(plan(&pool, Gate::Closed, before), []);
+    assert_eq!(plan(&pool, Gate::Closed, late + stop), end(Ending::Kill));
+}
+
 /// The runner in `slot` exits, and everything that follows is told.
 fn exits(world: &mut World, slot: Slot, status: i32) {
     world.machine_ends(slot, status);
