@@ -67,6 +67,8 @@ struct Inner {
     mint_fails: Option<RegistryErrorKind>,
     disk_full: bool,
     never_asks: bool,
+    /// The waiting connection goes away in the moment it would be answered.
+    hangs_up: bool,
 }
 
 #[derive(Clone)]
@@ -272,6 +274,10 @@ impl Handshake for Fake {
 
     async fn answer(&self, slot: &SlotId, _: JitConfig) -> Result<(), Fault> {
         self.with(|inner| match inner.machines.get_mut(slot) {
+            Some(machine) if machine.asking && inner.hangs_up => {
+                machine.asking = false;
+                Err(Fault("the connection is gone".into()))
+            }
             Some(machine) if machine.asking => {
                 machine.asking = false;
                 Ok(())

@@ -252,3 +252,29 @@ async fn the_last_words_are_repeated_for_a_while_and_not_for_ever() {
         assert_eq!(world.lock().unwrap().settings.contains_key("mode"), written);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_config_that_nobody_took_is_deleted_and_its_container_replaced() {
+    let mut daemon = Daemon::start(shared(Inner {
+        next: 1 << 20,
+        hangs_up: true,
+        ..Inner::default()
+    }))
+    .await;
+    daemon
+        .until("lost", |s| {
+            !s.pools.is_empty() && verdict(s, "spare_lost") >= 1
+        })
+        .await;
+    daemon.fake.with(|inner| inner.hangs_up = false);
+    daemon.until("at rest", waits).await;
+    daemon.until("given back", |s| s.strays.is_empty()).await;
+    // One registration is left, and a container has it.
+    let status = daemon.until("at rest", waits).await;
+    let runners = &status.pools[0].runners;
+    let ours: Vec<u64> = runners.iter().filter_map(|r| r.runner_id).collect();
+    let theirs: Vec<u64> = daemon
+        .fake
+        .with(|inner| inner.github.keys().copied().collect());
+    assert_eq!(theirs, ours);
+}
