@@ -353,13 +353,9 @@ impl Inner {
         if jobs > 0 {
             return Some(format!("{jobs} jobs wait"));
         }
+        // A life of a pool that is configured no more ends with its job, or when its unit's time is up:
+        // polkit lets nobody end it sooner.
         let pools = &self.books.config.pools;
-        let extra = self.host.slots.iter().find(|(slot, place)| {
-            place.lives() && !pools.iter().any(|pool| pool.name == slot.pool)
-        });
-        if let Some((slot, _)) = extra {
-            return Some(format!("{slot} lives, and has no pool"));
-        }
         let pools = pools
             .iter()
             .find_map(|pool| self.unsettled_pool(&pool.name));

@@ -186,13 +186,15 @@ impl Inner {
         self.signal(slot);
         self.life_began(slot, &invocation);
         self.boot(slot, &invocation);
-        let longest = self
-            .books
-            .config
-            .pool(&slot.pool)
-            .map(runner_controller::config::Pool::longest_life);
         let short = self.breaks(Mutation::ShortLives);
-        let longest = longest.map(|longest| if short { longest / 8 } else { longest });
+        let longest = self.books.config.pool(&slot.pool).map(|pool| {
+            let t = &pool.timeouts;
+            if short {
+                t.boot + t.registration + t.stop
+            } else {
+                pool.longest_life()
+            }
+        });
         let longest = longest.map_or(0, |longest| u64::try_from(longest.as_millis()).unwrap_or(0));
         // `RuntimeMaxSec=` of the template.
         self.later(longest, slot, &invocation, |w, slot, invocation| {

@@ -398,6 +398,10 @@ impl Pool {
 
     fn alive(&mut self, sight: UnitSight, now: Timestamp) {
         let slot = sight.slot.slot;
+        if sight.invocation.is_some() && self.ended.get(&slot) == sight.invocation.as_ref() {
+            // A look from before its end, told after it. No invocation comes back.
+            return;
+        }
         let known =
             self.lives
                 .get(&slot)

@@ -780,6 +780,16 @@ fn a_stop_that_takes_too_long_is_a_kill() {
     assert_eq!(plan(&pool, Gate::Closed, late + stop), end(Ending::Kill));
 }
 
+#[test]
+fn a_look_from_before_an_end_is_no_new_life() {
+    let mut world = rested();
+    let ended = world.sight(slot(1), UnitState::Active, None);
+    exits(&mut world, slot(1), 0);
+    assert!(!world.pool.lives.contains_key(&slot(1)));
+    world.pool.unit(ended, world.now, 0);
+    assert!(!world.pool.lives.contains_key(&slot(1)));
+}
+
 /// The runner in `slot` exits, and everything that follows is told.
 fn exits(world: &mut World, slot: Slot, status: i32) {
     world.machine_ends(slot, status);

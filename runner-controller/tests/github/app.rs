@@ -1,5 +1,7 @@
 //! As a GitHub App, against the stand-in.
 
+use std::collections::BTreeMap;
+
 use futures_util::future::join_all;
 use github_sim::{Action, App, Endpoint, Handle, Options, Rule, Server, Settings};
 use runner_controller::world::{Registry, RegistryErrorKind as Kind};
@@ -60,7 +62,7 @@ async fn a_refused_token_is_replaced_once() {
         let unauthorized = Action::Status {
             code: 401,
             body: None,
-            headers: Default::default(),
+            headers: BTreeMap::default(),
         };
         Rule::on(Endpoint::Mint, times, unauthorized)
     };
