@@ -113,7 +113,18 @@ fn what_is_missing(status: &Status) -> Vec<String> {
     if status.github.last_ok_unix_ms.is_none() {
         missing.push("GitHub has not answered yet".into());
     }
+    if missing.is_empty() {
+        missing.extend(status.pools.iter().filter_map(nobody_waits));
+    }
     missing
+}
+
+/// Says so if a job would find nobody, though there is room: whoever is there is on the way.
+fn nobody_waits(pool: &PoolStatus) -> Option<String> {
+    let count = |phase| pool.phases.get(phase).copied().unwrap_or(0);
+    let taken = count("busy") >= u64::from(pool.wanted.max);
+    let waited = pool.wanted.idle == 0 || count("idle") > 0 || taken;
+    (!waited).then(|| format!("pool {}: no runner is idle yet", pool.name))
 }
 
 /// A duration with its two largest units.
@@ -273,6 +284,27 @@ mod tests {
             ..well.clone()
         };
         assert_eq!(what_is_missing(&full), ["the disk is full"]);
+        let pool = |phases: &[(&str, u64)]| Status {
+            pools: vec![PoolStatus {
+                name: "ci".into(),
+                wanted: Wanted {
+                    idle: 1,
+                    spare: 0,
+                    max: 2,
+                },
+                phases: phases
+                    .iter()
+                    .map(|(phase, n)| ((*phase).to_owned(), *n))
+                    .collect(),
+                ..PoolStatus::default()
+            }],
+            ..well.clone()
+        };
+        // As many as there may be, and all of them boot.
+        let said = what_is_missing(&pool(&[("booting", 2)]));
+        assert_eq!(said, ["pool ci: no runner is idle yet"]);
+        assert!(what_is_missing(&pool(&[("idle", 1), ("busy", 1)])).is_empty());
+        assert!(what_is_missing(&pool(&[("busy", 2)])).is_empty());
         let mut refused = well;
         refused.github.last_ok_unix_ms = None;
         refused.github.error = Some("401".into());
