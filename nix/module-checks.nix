@@ -90,6 +90,11 @@ let
       maxRunners = 2;
     };
     escape-hatch.settings.pools.ci.limits.open_files = 131072;
+    app.github = {
+      tokenFile = lib.mkForce null;
+      app.id = "Iv23liExample";
+      app.keyFile = "/run/secrets/app.pem";
+    };
     metrics = {
       prometheus.enable = true;
       prometheus.address = "10.0.0.5";
@@ -123,7 +128,7 @@ let
     "pools: add a pool" = {
       pools = lib.mkForce { };
     };
-    "github.tokenFile: set it" = {
+    "github: set exactly one of tokenFile" = {
       github.tokenFile = null;
     };
     "GitHub refuses version 2.334.0 of its runner" = {
@@ -131,11 +136,17 @@ let
         version = "2.334.0";
       };
     };
-    "github.app: remove it and set tokenFile" = {
-      github.tokenFile = null;
+    "and app, to the id and the key's file of a GitHub App" = {
       github.app = {
         id = 12345;
         keyFile = "/run/secrets/app.pem";
+      };
+    };
+    "github.app.keyFile: write it as a string that names a file outside the Nix store" = {
+      github.tokenFile = lib.mkForce null;
+      github.app = {
+        id = "Iv23liExample";
+        keyFile = "/nix/store/00000000000000000000000000000000-key";
       };
     };
     "github.tokenFile: write it as a string that names a file outside the Nix store" = {

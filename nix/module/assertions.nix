@@ -63,13 +63,10 @@ in
         message = "${at}.pools: add a pool, such as pools.ci = { labels = [ \"self-hosted\" \"ci\" ]; maxRunners = 4; };";
       }
       {
-        assertion = cfg.github.app == null;
-        message = "${at}.github.app: remove it and set tokenFile; a GitHub App's key cannot be used. A fine-grained token, for these runners alone, does the same with a date on which it ends.";
+        assertion = (cfg.github.tokenFile != null) != (cfg.github.app != null);
+        message = "${at}.github: set exactly one of tokenFile, to a file with a GitHub token such as config.age.secrets.github-runner.path, and app, to the id and the key's file of a GitHub App.";
       }
-      {
-        assertion = cfg.github.tokenFile != null || cfg.github.app != null;
-        message = "${at}.github.tokenFile: set it to a file with a GitHub token, such as config.age.secrets.github-runner.path.";
-      }
+      (outsideTheStore "github.app.keyFile" (cfg.github.app.keyFile or null))
       (outsideTheStore "github.tokenFile" cfg.github.tokenFile)
       (outsideTheStore "apiTokenFile" cfg.apiTokenFile)
       {

@@ -99,6 +99,7 @@ let
   # agenix restarts nothing when a secret is new.
   tokens = [
     cfg.github.tokenFile
+    (cfg.github.app.keyFile or null)
     cfg.apiTokenFile
   ];
   secrets = lib.optionals (options ? age) (

@@ -61,11 +61,38 @@ in
         '';
       };
 
-      # Not there yet: who writes it is told so in the words of this module.
       app = mkOption {
-        type = types.nullOr types.raw;
+        type = types.nullOr (
+          types.submodule {
+            options = {
+              id = mkOption {
+                type = types.either types.ints.positive (types.strMatching "[A-Za-z0-9.]{1,64}");
+                example = "Iv23liExample";
+                description = "The App's client id or its number, from its settings page.";
+              };
+              keyFile = mkOption {
+                type = types.path;
+                example = lib.literalExpression "config.age.secrets.github-app.path";
+                description = ''
+                  A file that holds a private key of the App, in PEM as GitHub gave it, readable by root; never
+                  in the Nix store.
+                '';
+              };
+            };
+          }
+        );
         default = null;
-        visible = false;
+        example = lib.literalExpression ''
+          {
+            id = "Iv23liExample";
+            keyFile = config.age.secrets.github-app.path;
+          }
+        '';
+        description = ''
+          A GitHub App in place of `tokenFile`: installed where the runners are, with *Self-hosted
+          runners: write* (organisation) or *Administration: write* (repository). The daemon asks for
+          tokens that last an hour and open nothing but these runners. It costs two calls an hour.
+        '';
       };
 
       apiUrl = mkOption {

@@ -69,6 +69,14 @@ let
     github = {
       inherit (cfg.github) url timeout;
       token_file = cfg.github.tokenFile;
+      app =
+        if cfg.github.app == null then
+          null
+        else
+          {
+            inherit (cfg.github.app) id;
+            key_file = cfg.github.app.keyFile;
+          };
       api_url = cfg.github.apiUrl;
       api_version = cfg.github.apiVersion;
     };

@@ -18,7 +18,7 @@ let
     mkIf = condition: value: if condition then value else { };
     mkDefault = value: value;
     optional = condition: value: if condition then [ value ] else [ ];
-    inherit (builtins) mapAttrs;
+    inherit (builtins) any attrValues mapAttrs;
     # Only ever asked for mkDefault.
     mapAttrsRecursive = _: set: set;
     filterAttrsRecursive =
