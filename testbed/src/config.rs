@@ -20,6 +20,8 @@ pub struct Config {
     pub layer_dir: String,
     /// Lines at the top of the file, such as `listen`.
     pub top: String,
+    /// The line that says what lets us in at GitHub.
+    pub login: String,
     /// The pools.
     pub pools: Vec<Pool>,
 }
@@ -110,6 +112,7 @@ impl Config {
             reconcile: "60s".into(),
             layer_dir: String::new(),
             top: String::new(),
+            login: "token_file = \"/etc/runner-controller/token\"".into(),
             pools: vec![Pool::new("ci", 0)],
         }
     }
@@ -132,6 +135,7 @@ impl Config {
             reconcile,
             layer_dir,
             top,
+            login,
             pools,
         } = self;
         let layer_dir = if layer_dir.is_empty() {
@@ -147,7 +151,7 @@ reconcile = "{reconcile}"
 url = "{url}"
 api_url = "{api_url}"
 allow_plain_http = true
-token_file = "/etc/runner-controller/token"
+{login}
 
 [network]
 block = "10.200.0.0/16"

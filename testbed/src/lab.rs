@@ -39,6 +39,11 @@ const SIM_UNIT: &str = "github-sim.service";
 const SIM_STATE: &str = "/var/lib/github-sim/state";
 /// The stand-in's copy of the token: in memory, and on no command line.
 const SIM_TOKEN: &str = "/run/testbed/github-token";
+const SIM_APP_KEY: &str = "/run/testbed/github-app";
+/// The App that the stand-in knows, and its private key, made for it alone.
+pub const APP_ID: u64 = 123_456;
+/// See [`APP_ID`].
+pub const APP_KEY: &str = include_str!("../../github-sim/src/app-key.pem");
 /// The token that the stand-in accepts.
 pub const TOKEN: &str = "github_pat_testbed_5d1c64cbe2f04a7f8f1d";
 /// Patterns of every unit that belongs to a slot.
@@ -128,6 +133,7 @@ impl Lab {
             0o644,
         )?;
         host.write(SIM_TOKEN, TOKEN.as_bytes(), 0o600)?;
+        host.write(SIM_APP_KEY, APP_KEY.as_bytes(), 0o600)?;
         host.run(&["systemctl", "daemon-reload"])?;
         self.restart_sim()?;
         image::refresh(host, &self.binaries)
@@ -452,8 +458,9 @@ fn sim_unit() -> String {
     format!(
         "[Unit]\nDescription=A stand-in for GitHub\nRequires=testbed-internet.service\n\
          After=testbed-internet.service\n\n[Service]\nDynamicUser=yes\n\
-         NetworkNamespacePath=/run/netns/{}\nLoadCredential=token:{SIM_TOKEN}\n\
+         NetworkNamespacePath=/run/netns/{}\nLoadCredential=token:{SIM_TOKEN}\nLoadCredential=app:{SIM_APP_KEY}\n\
          ExecStart=/usr/local/bin/{SIM} --listen {}:{PORT} --token-file %d/token \
+         --app-id {APP_ID} --app-key-file %d/app \
          --scope acme/widgets --scope acme $MORE_OPTIONS\n",
         net::INTERNET,
         net::GITHUB

@@ -83,6 +83,8 @@ impl Stats {
             "get",
             "delete",
             "groups",
+            "installation",
+            "access_token",
             "rate_limit",
             "meta",
         ]

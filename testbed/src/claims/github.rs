@@ -11,7 +11,8 @@ use super::common::{
     SOON, await_calls, await_no_strangers, daemon_pid, ensure_says, finish_held, idle, run, spare,
     start_held,
 };
-use crate::lab::{DAEMON, Lab, TOKEN};
+use super::scene::small;
+use crate::lab::{APP_ID, APP_KEY, DAEMON, Lab, TOKEN};
 use crate::sim::NewJob;
 use crate::status::Runner;
 
@@ -20,6 +21,7 @@ pub(super) const CLAIMS: &[Claim] = claims![Small:
     an_unprocessable_mint_is_named_and_spares_wait,
     a_taken_name_is_never_sent_again,
     a_bad_token_is_named_and_a_good_one_mends_it,
+    an_app_takes_the_tokens_place_while_a_job_runs,
     nothing_is_sent_while_the_primary_limit_holds,
     nothing_is_sent_while_a_secondary_limit_holds,
     an_outage_is_waited_out,
@@ -164,6 +166,33 @@ fn a_bad_token_is_named_and_a_good_one_mends_it(lab: &mut Lab) -> Result<()> {
     lab.await_settled(SOON)?;
     lab.write_token(TOKEN)?;
     lab.sim().rotate_token(TOKEN)?;
+    lab.host().run(&["systemctl", "restart", DAEMON])?;
+    lab.await_settled(SOON).map(drop)
+}
+
+fn an_app_takes_the_tokens_place_while_a_job_runs(lab: &mut Lab) -> Result<()> {
+    const KEY: &str = "/etc/runner-controller/app.pem";
+    let (id, busy) = start_held(lab, "before the App")?;
+    lab.host().write(KEY, APP_KEY.as_bytes(), 0o600)?;
+    let mut config = small(lab.sim().api_url());
+    config.login = format!("app = {{ id = {APP_ID}, key_file = {KEY:?} }}");
+    lab.install(&config)?;
+    // What the token could do, the App does.
+    lab.sim().rotate_token("ghp_of_nobody_any_more")?;
+    lab.host().run(&["systemctl", "restart", DAEMON])?;
+    finish_held(lab, id, &busy)?;
+    run(lab, "true")?;
+    lab.await_settled(SOON)?;
+    let stats = lab.sim().stats()?;
+    let (asked, minted) = (stats.of("access_token"), stats.of("mint"));
+    ensure!(
+        asked == 1 && minted > 1,
+        "{asked} tokens for {minted} mints"
+    );
+
+    lab.sim().rotate_token(TOKEN)?;
+    lab.install(&small(lab.sim().api_url()))?;
+    lab.host().run(&["rm", KEY])?;
     lab.host().run(&["systemctl", "restart", DAEMON])?;
     lab.await_settled(SOON).map(drop)
 }
