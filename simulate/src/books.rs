@@ -7,6 +7,7 @@ use runner_controller::config::Config;
 use runner_controller::pool::{Invocation, PoolName, SlotId};
 
 use crate::guest::At;
+use crate::host::Place;
 use crate::rule::Rule;
 use crate::world::{Inner, short};
 
@@ -75,6 +76,8 @@ pub struct Books {
     lives: BTreeMap<Invocation, LifeBook>,
     /// Daemons that ended, and whether their records could be written then.
     deaths: Vec<(u64, bool)>,
+    /// When a daemon last began without its records.
+    blind: Option<u64>,
     /// Since when records can be written.
     disk_good_since: Option<u64>,
     /// Lives that a power cut left no trace of.
@@ -99,6 +102,7 @@ impl Books {
             calls: [0; 4],
             lives: BTreeMap::new(),
             deaths: Vec::new(),
+            blind: None,
             disk_good_since: Some(0),
             untold: BTreeSet::new(),
         }
@@ -316,6 +320,13 @@ impl Inner {
         self.books.quiet_until = 0;
     }
 
+    /// A daemon could not read its records at its start. Whoever ended before that is known to nobody
+    /// once another life has begun in the slot.
+    pub fn started_blind(&mut self) {
+        let now = self.now();
+        self.books.blind = Some(now);
+    }
+
     /// The power goes, and with it the last words on a life.
     pub fn untold(&mut self, invocation: Option<Invocation>) {
         self.books.untold.extend(invocation);
@@ -347,23 +358,39 @@ impl Inner {
         if self.daemon.is_none() {
             return Some("the daemon is down".to_owned());
         }
-        let pools = self.books.config.pools.iter();
-        let pools: Vec<String> = pools.map(|pool| pool.name.to_string()).collect();
-        let jobs = self.github.jobs_waiting(&pools);
-        if jobs > 0 {
-            return Some(format!("{jobs} jobs wait"));
-        }
-        // A life of a pool that is configured no more ends with its job, or when its unit's time is up:
-        // polkit lets nobody end it sooner.
-        let pools = &self.books.config.pools;
-        let pools = pools
-            .iter()
-            .find_map(|pool| self.unsettled_pool(&pool.name));
+        // Who lives where no slot is configured any more, and was never given a config or has a job,
+        // stays until its job ends or its unit's time is up: polkit lets nobody end it sooner.
+        let beyond =
+            |slot: &SlotId, place: &Place| place.lives() && self.books.config.place(slot).is_none();
+        let left = |(slot, place): &(&SlotId, &Place)| beyond(slot, place);
+        let mut left = self.host.slots.iter().filter(left).peekable();
+        let pools = if left.peek().is_none() {
+            self.unsettled_pools()
+        } else {
+            let listens = |place: &Place| {
+                let guest = place.guest.as_ref();
+                guest.is_some_and(|guest| matches!(guest.at, At::Listening))
+            };
+            left.find(|(_, place)| listens(place))
+                .map(|(slot, _)| format!("{slot} listens, and is not configured"))
+        };
         let stray = self.github.runners.iter().find(|(_, runner)| {
             runner.ours.is_some() && runner.busy.is_none() && !self.owned(runner.given_to.as_ref())
         });
         let stray = stray.map(|(id, runner)| format!("stray {} ({id})", runner.name));
         pools.or(stray).or_else(|| self.unsettled_records())
+    }
+
+    fn unsettled_pools(&self) -> Option<String> {
+        let pools = &self.books.config.pools;
+        let names: Vec<String> = pools.iter().map(|pool| pool.name.to_string()).collect();
+        let jobs = self.github.jobs_waiting(&names);
+        if jobs > 0 {
+            return Some(format!("{jobs} jobs wait"));
+        }
+        pools
+            .iter()
+            .find_map(|pool| self.unsettled_pool(&pool.name))
     }
 
     fn unsettled_pool(&self, name: &PoolName) -> Option<String> {
@@ -421,7 +448,7 @@ impl Inner {
     pub fn check_verdicts(&mut self) {
         // A daemon that dies while nothing can be written takes what it knows with it.
         let bad = self.books.deaths.iter().filter(|(_, good)| !good);
-        let excused = bad.map(|(at, _)| *at).max();
+        let excused = bad.map(|(at, _)| *at).chain(self.books.blind).max();
         let mut missing: BTreeMap<&SlotId, Vec<&Invocation>> = BTreeMap::new();
         let mut known: BTreeMap<&str, u64> = BTreeMap::new();
         let mut nameless: BTreeMap<&SlotId, usize> = BTreeMap::new();

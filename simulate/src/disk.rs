@@ -190,8 +190,13 @@ impl Records for File {
     type Error = Trouble;
 
     async fn load(&self) -> Result<Vec<LifeRecord>, Trouble> {
-        self.call(false, |w| w.disk.lives.values().cloned().collect())
-            .await
+        let read = self
+            .call(false, |w| w.disk.lives.values().cloned().collect())
+            .await;
+        if read.is_err() {
+            self.world.lock().started_blind();
+        }
+        read
     }
 
     async fn put(&self, life: LifeRecord) -> Result<(), Trouble> {

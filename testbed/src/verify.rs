@@ -27,7 +27,7 @@ pub enum Part {
     Static,
     /// Unit and documentation tests
     Tests,
-    /// The controller over a simulated host and GitHub, 900 histories of it
+    /// The controller over a simulated host and GitHub, 2,000 histories of it
     Simulation,
     /// `systemd-analyze verify` of every unit we print or install into an image
     Units,
@@ -91,8 +91,8 @@ pub fn verify(selection: &Selection) -> Result<bool> {
     }
     if wants(Part::Simulation) {
         tally.command(
-            "900 simulated histories",
-            cargo().args(["simulate", "--histories", "900", "--events", "500"]),
+            "2,000 simulated histories",
+            cargo().args(["simulate", "--histories", "2000", "--events", "500"]),
         );
     }
     // Minutes without /dev/kvm, and many on a busy machine: not part of everything.
