@@ -223,6 +223,15 @@ impl Pool {
                 "nix = true\nsubstituters = [{substituter:?}]\ntrusted_public_keys = [{public_key:?}]\n"
             )
         });
+        // Only what is not the default: an older program, which does not know the key, is compared with.
+        let reach: String = [
+            (*egress != "internet", format!("egress = {egress:?}\n")),
+            (!allow.is_empty(), format!("allow = {allow:?}\n")),
+            (*docker, "docker = true\n".to_owned()),
+        ]
+        .into_iter()
+        .filter_map(|(said, line)| said.then_some(line))
+        .collect();
         let labels = self.labels().map(|label| format!("{label:?}")).join(", ");
         let mut text = format!(
             r#"
@@ -234,10 +243,7 @@ min_idle = {min_idle}
 min_spare = {min_spare}
 max_runners = {max_runners}
 layer = {{ kind = "{layer}", size = "{layer_size}" }}
-egress = "{egress}"
-allow = {allow:?}
-docker = {docker}
-{nix}
+{reach}{nix}
 [pools.{name}.limits]
 memory = "{memory}"
 tasks = 2048

@@ -141,6 +141,13 @@ impl Side {
     /// Puts this side's program, units and firewall on the host.
     fn install(&self, lab: &Lab) -> Result<()> {
         self.install_program(lab)?;
+        // The firewall of each side is started at each turn, which systemd would take for a fault.
+        // The first time there is none to forgive.
+        lab.host().output(&[
+            "systemctl",
+            "reset-failed",
+            "runner-controller-firewall.service",
+        ])?;
         lab.install(&self.config)
     }
 

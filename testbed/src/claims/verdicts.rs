@@ -114,7 +114,7 @@ fn a_refused_version_waits_for_a_newer_image(lab: &mut Lab) -> Result<()> {
     })?;
     ensure_says(&refused.exit.unwrap_or_default(), &["status 7"])?;
     let waiting = lab.await_status("a mint that waits", SOON, |status| {
-        status.backoff("mint").cloned()
+        status.backoff("version").cloned()
     })?;
     ensure_says(&waiting.reason, &["newer", "image"])?;
     ensure!(
