@@ -1,9 +1,8 @@
 // tries: to set the clock of the machine
 // as: root
-// wall: capabilities
+// wall: user namespace and capabilities
 // expect: Operation not permitted
-// given: nspawn --private-users=no
-// without: capability CAP_SYS_TIME
+// without: service --property=Type=exec
 
 #define _GNU_SOURCE
 #include <errno.h>

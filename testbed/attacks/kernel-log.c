@@ -1,9 +1,8 @@
 // tries: what the kernel tells of the host and of others
 // as: root
-// wall: capabilities
+// wall: user namespace and capabilities
 // expect: Operation not permitted
-// given: nspawn --private-users=no
-// without: capability CAP_SYSLOG
+// without: service --property=Type=exec
 
 #define _GNU_SOURCE
 #include <errno.h>
