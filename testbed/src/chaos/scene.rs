@@ -118,7 +118,9 @@ fn unsettled(lab: &Lab, ledger: &Ledger) -> Result<Option<String>> {
         )));
     }
     let status = lab.look()?;
-    let troubled = status.pools.iter().any(|pool| !pool.backoffs.is_empty());
+    // One whose next try is due holds nothing back; a full pool has nothing to try.
+    let mut backoffs = status.pools.iter().flat_map(|pool| &pool.backoffs);
+    let troubled = backoffs.any(|trouble| trouble.retry_in_ms > 0);
     if !status.is_settled()
         || troubled
         || !status.closed.is_empty()
