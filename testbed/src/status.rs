@@ -13,6 +13,8 @@ pub struct Status {
     pub state: String,
     /// Why no new runner is started or registered.
     pub closed: Vec<String>,
+    /// When this was told, by the daemon's clock, in milliseconds since 1970.
+    pub at_unix_ms: u64,
     /// How things stand with GitHub.
     pub github: GitHub,
     /// Registrations that no container owns.
@@ -59,7 +61,7 @@ pub struct Wanted {
 /// Something that keeps failing.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct Backoff {
-    /// `boot`, `mint` or `expired`.
+    /// `boot`, `mint`, `expired` or `version`.
     pub trouble: String,
     /// Failures in a row.
     pub failures: u32,
@@ -110,6 +112,8 @@ pub struct Ended {
     pub verdict: String,
     /// Its name at GitHub.
     pub runner: Option<String>,
+    /// When, by the daemon's clock, in milliseconds since 1970.
+    pub ended_unix_ms: u64,
     /// How its container exited, in words.
     pub exit: Option<String>,
     /// Milliseconds its job ran.
