@@ -30,8 +30,10 @@ fn polkit(config: &Config) -> String {
         .collect();
     let pools = pools.join(",\n");
     format!(
-        r#"// What the runner controller's daemon may ask of systemd: start, stop, kill and reset its own
-// runners' units, named one by one. Everything else is refused, whatever other rules say of it.
+        r#"// What the runner controller's daemon may ask of systemd: start and reset the units of its slots,
+// named one by one, and stop and kill those and the ones of slots and pools that were configured
+// before: they end when the daemon says that they have no job. Everything else is refused, whatever
+// other rules say of it.
 
 var runnerSlots = {{
 {pools}
@@ -44,16 +46,17 @@ polkit.addRule(function (action, subject) {{
     if (action.id != "org.freedesktop.systemd1.manage-units") {{
         return polkit.Result.NO;
     }}
-    var verbs = ["start", "stop", "kill", "reset-failed"];
-    if (verbs.indexOf(action.lookup("verb")) < 0) {{
-        return polkit.Result.NO;
-    }}
+    var verb = action.lookup("verb");
     // One spelling for each slot: no leading zeros, nothing before or after.
     var unit = /^runner-([a-z][a-z0-9]{{0,7}})@([1-9][0-9]{{0,2}})\.service$/.exec(action.lookup("unit"));
-    if (unit === null || !runnerSlots.hasOwnProperty(unit[1])) {{
+    if (unit === null) {{
         return polkit.Result.NO;
     }}
-    return Number(unit[2]) <= runnerSlots[unit[1]] ? polkit.Result.YES : polkit.Result.NO;
+    if (verb == "stop" || verb == "kill") {{
+        return polkit.Result.YES;
+    }}
+    var configured = runnerSlots.hasOwnProperty(unit[1]) && Number(unit[2]) <= runnerSlots[unit[1]];
+    return configured && (verb == "start" || verb == "reset-failed") ? polkit.Result.YES : polkit.Result.NO;
 }});
 "#
     )

@@ -101,13 +101,19 @@ const FORBIDDEN_VERBS: &[&str] = &[
     "busctl call org.freedesktop.systemd1 /org/freedesktop/systemd1 org.freedesktop.systemd1.Manager RefUnit s UNIT",
 ];
 
+/// Units of slots that may have been configured before: not the daemon's to start and reset, but to
+/// stop and kill.
+const FORMER_UNITS: &[&str] = &[
+    "runner-ci@5.service",
+    "runner-ci@99.service",
+    "runner-x@1.service",
+];
+
 /// Units that are not the daemon's to start, stop, kill and reset, however like ours they look.
 const FORBIDDEN_UNITS: &[&str] = &[
     "runner-ci@0.service",
     "runner-ci@007.service",
     "runner-ci@01.service",
-    "runner-ci@5.service",
-    "runner-ci@99.service",
     "runner-ci@1000.service",
     "runner-ci@99999999999999999999.service",
     "runner-ci@-1.service",
@@ -122,7 +128,6 @@ const FORBIDDEN_UNITS: &[&str] = &[
     "Runner-ci@1.service",
     "runner-CI@1.service",
     "runner-ci-x@1.service",
-    "runner-x@1.service",
     "runner-toString@1.service",
     "runner-constructor@1.service",
     "runner-__proto__@1.service",
@@ -249,12 +254,17 @@ fn polkit_refuses_every_other_verb_and_unit(lab: &mut Lab) -> Result<()> {
     let killed = |names: &[&'static str]| -> Vec<_> {
         names.iter().copied().flat_map(kill_and_reset).collect()
     };
+    let begun = FORMER_UNITS.iter().copied().flat_map(|unit| {
+        let ([start, _], [_, reset]) = (start_and_stop(unit), kill_and_reset(unit));
+        [start, reset]
+    });
     // All of them are tried before any is complained of.
-    let tables: [(Vec<Command<'_>>, Ways<'_>); 6] = [
+    let tables: [(Vec<Command<'_>>, Ways<'_>); 7] = [
         (commands(FORBIDDEN_VERBS), &[BY_POLKIT]),
         (commands(FORBIDDEN), &[BY_POLKIT, OTHERWISE]),
         (started(FORBIDDEN_UNITS), &[BY_POLKIT]),
         (killed(FORBIDDEN_UNITS), &[BY_POLKIT, NOT_LOADED]),
+        (begun.collect(), &[BY_POLKIT, NOT_LOADED]),
         (started(NO_UNITS), &[NO_NAME]),
         (killed(NO_UNITS), &[NO_NAME]),
     ];
@@ -269,11 +279,12 @@ fn polkit_refuses_every_other_verb_and_unit(lab: &mut Lab) -> Result<()> {
     );
     ensure!(lives(lab)? == before, "something changed all the same");
     // Else silence would prove nothing: what is granted is granted to this very user, by these very
-    // calls. None of them changes anything: one unit runs, the other does not.
+    // calls. None of them changes anything: one unit runs, the others do not.
     let [start, _] = start_and_stop(&unit);
     let [_, stop] = start_and_stop(vacant);
+    let [_, stop_former] = start_and_stop(FORMER_UNITS[0]);
     let [kill, reset] = kill_and_reset(&unit);
-    for call in [start, stop, kill, reset] {
+    for call in [start, stop, stop_former, kill, reset] {
         let output = as_user(lab, USER, &call)?;
         ensure!(
             output.status.success(),

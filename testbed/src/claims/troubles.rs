@@ -11,7 +11,7 @@ use super::common::{SOON, await_verdict, ensure_says, machine_of};
 use super::scene::one;
 use crate::config::{Config, Image, Pool};
 use crate::image;
-use crate::lab::Lab;
+use crate::lab::{DAEMON, Lab};
 use crate::sim::NewJob;
 use crate::status::Status;
 
@@ -23,6 +23,7 @@ pub(super) const CLAIMS: &[Claim] = claims![Troubled:
     a_job_past_its_time_is_cancelled_at_github,
     a_runner_that_never_comes_online_is_replaced,
     a_pool_that_is_mended_works_again,
+    a_pool_that_is_gone_ends_a_container_that_hangs,
 ];
 
 /// Where the runner's unit is pulled into an image's boot.
@@ -204,4 +205,40 @@ fn a_pool_that_is_mended_works_again(lab: &mut Lab) -> Result<()> {
     lab.await_status("no more trouble with it", SOON, |status| {
         status.pool("gone")?.backoffs.is_empty().then_some(())
     })
+}
+
+fn a_pool_that_is_gone_ends_a_container_that_hangs(lab: &mut Lab) -> Result<()> {
+    let all = config(lab)?;
+    let patient = all.clone().with("mute", |pool| {
+        pool.timeouts = vec![("boot", "1h".into())];
+    });
+    reconfigure(lab, &patient)?;
+    let mute = lab.await_status("a container that hangs", SOON, |status| {
+        let runner = status.machine("mute-1")?;
+        (runner.phase == "booting" && runner.invocation.is_some()).then(|| runner.clone())
+    })?;
+    let mut fewer = patient;
+    fewer.pools.retain(|pool| pool.name != "mute");
+    reconfigure(lab, &fewer)?;
+    // It may have been answered in the moment the last daemon ended: GitHub's list is asked twice
+    // whether it is registered, and a list is believed half a minute late.
+    let ended = lab.await_status("its end", 3 * SOON, |status| {
+        let mut recent = status.recent.iter();
+        let ended = recent.find(|ended| ended.machine == mute.machine)?;
+        (ended.verdict == "scaled_down").then(|| ended.clone())
+    })?;
+    ensure!(ended.runner.is_none(), "{ended:?}");
+    ensure!(
+        lab.show(&mute.unit, "ActiveState")? != "active",
+        "{} runs on",
+        mute.unit
+    );
+    reconfigure(lab, &all)?;
+    await_ready(lab)
+}
+
+/// Installs a configuration and has the daemon take it up.
+fn reconfigure(lab: &Lab, config: &Config) -> Result<()> {
+    lab.install(config)?;
+    lab.host().run(&["systemctl", "reload", DAEMON]).map(drop)
 }
