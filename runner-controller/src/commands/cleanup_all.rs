@@ -34,6 +34,7 @@ pub fn cleanup_all_containers(
         println!("Nothing was destroyed.");
         return Ok(());
     }
+    let before = launch::leftovers(&config).context("look for what is there")?;
     block_on(async {
         let socket = config.api_socket();
         match client::command(&socket, "clear").await {
@@ -45,6 +46,9 @@ pub fn cleanup_all_containers(
             Err(error) => return Err(error.into()),
         }
         check(&config)?;
+        if !before.is_empty() {
+            println!("Removed: {}.", launch::count(&before));
+        }
         if stay_down {
             println!("Nothing is started until `runner-controller undrain`.");
             return Ok(());

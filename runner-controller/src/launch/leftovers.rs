@@ -1,6 +1,6 @@
 //! Looks for anything of ours on the host, to show that nothing remains.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -42,20 +42,41 @@ pub enum LeftoverKind {
     GcRoot,
 }
 
+impl LeftoverKind {
+    /// One of them, and several.
+    fn words(self) -> [&'static str; 2] {
+        match self {
+            Self::Unit => ["unit", "units"],
+            Self::Machine => ["machine", "machines"],
+            Self::Mount => ["mount", "mounts"],
+            Self::Veth => ["link", "links"],
+            Self::Directory => ["directory", "directories"],
+            Self::Layer => ["layer file", "layer files"],
+            Self::Loop => ["loop device", "loop devices"],
+            Self::GcRoot => ["garbage collector root", "garbage collector roots"],
+        }
+    }
+}
+
 impl fmt::Display for Leftover {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind {
-            LeftoverKind::Unit => "unit",
-            LeftoverKind::Machine => "machine",
-            LeftoverKind::Mount => "mount",
-            LeftoverKind::Veth => "link",
-            LeftoverKind::Directory => "directory",
-            LeftoverKind::Layer => "layer file",
-            LeftoverKind::Loop => "loop device",
-            LeftoverKind::GcRoot => "garbage collector root",
-        };
-        write!(f, "{kind} {}", self.what)
+        let [one, _] = self.kind.words();
+        write!(f, "{one} {}", self.what)
     }
+}
+
+/// How many of each kind, in words; empty if there are none.
+#[must_use]
+pub fn count(found: &[Leftover]) -> String {
+    let mut kinds: BTreeMap<LeftoverKind, usize> = BTreeMap::new();
+    for leftover in found {
+        *kinds.entry(leftover.kind).or_default() += 1;
+    }
+    let counts = kinds.into_iter().map(|(kind, count)| {
+        let [one, several] = kind.words();
+        format!("{count} {}", if count == 1 { one } else { several })
+    });
+    counts.collect::<Vec<_>>().join(", ")
 }
 
 /// Everything of ours that the host has now. Takes root.
@@ -286,6 +307,21 @@ mod tests {
         assert_eq!(units.len(), 2);
         assert!(units[0].is_alive());
         assert!(!units[1].is_alive());
+    }
+
+    #[test]
+    fn what_was_found_is_counted_by_kind() {
+        let leftover = |kind, what: &str| Leftover {
+            kind,
+            what: what.into(),
+        };
+        let found = [
+            leftover(LeftoverKind::Veth, "rc-ci-1"),
+            leftover(LeftoverKind::Unit, "runner-ci@1.service (active)"),
+            leftover(LeftoverKind::Veth, "rc-ci-2"),
+        ];
+        assert_eq!(count(&found), "1 unit, 2 links");
+        assert_eq!(count(&[]), "");
     }
 
     #[test]

@@ -38,7 +38,7 @@ use crate::{clock, lives};
 
 pub use error::{LaunchError, Refusal};
 pub use firewall::check_firewall;
-pub use leftovers::{Leftover, LeftoverKind, end_units, leftovers};
+pub use leftovers::{Leftover, LeftoverKind, count, end_units, leftovers};
 pub use link::connect;
 pub use sweep::{sweep, sweep_all, sweep_unowned};
 pub use trust::read_config;

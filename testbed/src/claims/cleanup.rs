@@ -92,7 +92,10 @@ fn clean(lab: &Lab, arguments: &[&str]) -> Result<String> {
     command.extend(arguments);
     let (done, said) = output(lab, &command)?;
     ensure!(done.status.success(), "{}: {said}", done.status);
-    ensure_says(&said, &["Nothing is left"])?;
+    ensure_says(
+        &said,
+        &["Nothing is left", "Removed: ", " units, ", " links"],
+    )?;
     Ok(said)
 }
 
