@@ -316,6 +316,7 @@ impl Inner {
             .disk_good_since
             .is_some_and(|since| now - since > 3_000);
         self.books.deaths.push((now, good));
+        self.verdict_cut_off();
         self.books.empty.clear();
         self.books.quiet_until = 0;
     }

@@ -32,6 +32,8 @@ pub struct Disk {
     settings: BTreeMap<String, String>,
     fresh: VecDeque<(u64, Undo)>,
     last_call: u64,
+    /// The verdict that is being written.
+    closing: Option<VerdictRecord>,
 }
 
 impl Inner {
@@ -93,6 +95,21 @@ impl Inner {
             self.disk.verdicts.push(verdict);
         }
         self.keep(Undo::Verdict(slot, old, new));
+    }
+
+    /// A daemon is killed in the middle of writing a verdict. If the one before it was, before it
+    /// could write down what systemd calls this life, the next life in the slot passes for it.
+    pub fn verdict_cut_off(&mut self) {
+        let Some(verdict) = self.disk.closing.take() else {
+            return;
+        };
+        let named = |record: &LifeRecord| {
+            record.invocation.as_ref().map(Invocation::as_str) == verdict.invocation.as_deref()
+        };
+        if !self.disk.lives.get(&verdict.slot).is_some_and(named) {
+            let name = verdict.invocation.as_deref();
+            self.untold(name.and_then(Invocation::parse));
+        }
     }
 
     fn set(&mut self, key: String, value: Option<String>) {
@@ -208,7 +225,10 @@ impl Records for File {
     }
 
     async fn close(&self, verdict: VerdictRecord) -> Result<(), Trouble> {
-        self.call(true, |w| w.close_life(verdict)).await
+        self.world.lock().disk.closing = Some(verdict.clone());
+        let closed = self.call(true, |w| w.close_life(verdict)).await;
+        self.world.lock().disk.closing = None;
+        closed
     }
 
     async fn recent(&self, count: usize) -> Result<Vec<VerdictRecord>, Trouble> {

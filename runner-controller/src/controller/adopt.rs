@@ -6,7 +6,9 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::{Controller, Mode, RECENT, show};
-use crate::pool::{Adopted, Job, JobNote, Pool, SlotId, Timestamp, UnitSight, UnitState};
+use crate::pool::{
+    Adopted, Job, JobNote, Pool, RunnerName, SlotId, Timestamp, UnitSight, UnitState,
+};
 use crate::world::{
     Handshake, LifeRecord, Machines, Records, Registry, Sight, VerdictRecord, chain,
 };
@@ -56,6 +58,12 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         let history = self.ports.records.recent(HISTORY).await.ok();
         let shown = history.iter().flatten().take(RECENT);
         self.shown.recent = shown.map(show::ended).collect();
+        let over = history
+            .iter()
+            .flatten()
+            .filter_map(|verdict| RunnerName::parse(&self.config.host, verdict.runner.as_ref()?));
+        let began = (self.ports.now)();
+        over.for_each(|name| self.ledger.over(name, began));
         self.restore_mode().await;
         let units = self.ports.machines.look().await?;
         let mut asked = BTreeSet::new();
@@ -238,16 +246,22 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         }
     }
 
-    /// Folds in a full look that began at `began`.
+    /// Folds in a full look that began at `began`. It says nothing of a slot of which something was
+    /// heard since: it may have been answered before that, and be folded in only now.
     pub(super) fn looked(&mut self, sights: Vec<UnitSight>, began: Timestamp, now: Timestamp) {
+        let news = |slot: &SlotId| {
+            let pool = self.pools.get(&slot.pool);
+            pool.is_none_or(|pool| !pool.knows_better(slot.slot, began))
+        };
         let mut seen = BTreeMap::new();
-        for sight in sights {
+        for sight in sights.into_iter().filter(|sight| news(&sight.slot)) {
             seen.insert(sight.slot.clone(), sight);
         }
         let known: Vec<SlotId> = self
             .pools
             .values()
             .flat_map(|pool| pool.lives.keys().map(|slot| pool.slot_id(*slot)))
+            .filter(news)
             .collect();
         for slot in known {
             let end = match seen.get(&slot) {
@@ -259,7 +273,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             let closed = self
                 .pools
                 .get_mut(&slot.pool)
-                .and_then(|pool| pool.absent(slot.slot, end, began, now, dice));
+                .and_then(|pool| pool.absent(slot.slot, end, now, dice));
             if let Some(closed) = closed {
                 warn!(slot = %slot, "{slot}: the end was found by the full look and not by a signal");
                 self.close(&slot, closed);

@@ -54,15 +54,16 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             Sight::Firewall { .. } | Sight::Short { .. } => None,
         };
         let after = pool.lives.get(&id.slot).map(|life| life.phase.clone());
-        match closed {
-            Some(closed) => self.close(&id, closed),
-            None if before != after => {
-                if after == Some(Phase::Spare) {
-                    info!(pool = %id.pool, slot = %id, "{id}: a spare is ready");
-                }
-                self.record(&id);
+        let was_closed = closed.is_some();
+        if let Some(closed) = closed {
+            self.close(&id, closed);
+        }
+        // A verdict takes the record of its life with it; another life may be there already.
+        if after.is_some() && (was_closed || before != after) {
+            if after == Some(Phase::Spare) {
+                info!(pool = %id.pool, slot = %id, "{id}: a spare is ready");
             }
-            None => {}
+            self.record(&id);
         }
     }
 
@@ -129,6 +130,9 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             && let Some(pool) = self.pools.get_mut(&id.pool)
         {
             pool.backoffs.explain(Trouble::Boot, why);
+        }
+        if let Some(runner) = &closed.life.runner {
+            self.ledger.over(runner.name.clone(), now);
         }
         if let Some(runner) = &closed.orphan
             && let Some(runner_id) = runner.id
@@ -278,7 +282,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 .iter()
                 .filter_map(|r| Some((RunnerName::parse(&self.config.host, &r.name)?, r.id)));
             let by_slot: BTreeMap<Slot, _> = ours
-                .filter(|(runner, _)| runner.slot.pool == *name)
+                .filter(|(runner, _)| runner.slot.pool == *name && !self.ledger.is_over(runner))
                 .map(|(runner, id)| (runner.slot.slot, (runner, id)))
                 .collect();
             pool.listed(&by_name, &by_slot, asked, now);

@@ -39,7 +39,6 @@ impl Pool {
         let mut life = Life::new(slot, Phase::Booting, now);
         life.invocation.clone_from(&sight.invocation);
         life.active = sight.state == UnitState::Active;
-        life.asked = asked;
         if let Some(start) = &sight.start {
             life.generation = Some(start.generation.clone());
             life.born = start.at.min(now);
@@ -71,6 +70,11 @@ impl Pool {
             if life.job.is_some() {
                 life.phase = Phase::Busy;
             }
+        }
+        if asked {
+            self.waiting.insert(slot);
+        } else {
+            self.waiting.remove(&slot);
         }
         self.lives.insert(slot, life);
     }
@@ -106,7 +110,7 @@ impl Pool {
                     .is_none_or(|known| *known == end.invocation)
             })
         });
-        let mut closed = self.close(slot, UnitSight { end: own, ..sight }, now, dice)?;
+        let mut closed = self.close(slot, own, now, dice)?;
         if rebooted {
             closed.verdict = Verdict::HostRestart;
             closed.orphan.clone_from(&closed.life.runner);

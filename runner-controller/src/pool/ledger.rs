@@ -1,6 +1,6 @@
 //! Registrations of this host that no life owns, and when it is safe to delete them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::backoff;
@@ -31,6 +31,9 @@ pub struct Ledger {
     entries: BTreeMap<RunnerId, Entry>,
     /// Names that were sent to be registered, and no good answer came.
     doubts: BTreeMap<RunnerName, Timestamp>,
+    /// Names of lives that are over. GitHub may show one for a while, as busy even, when another
+    /// life is in its slot.
+    over: BTreeMap<RunnerName, Timestamp>,
 }
 
 impl Ledger {
@@ -53,6 +56,17 @@ impl Ledger {
         self.doubts.insert(name, now);
     }
 
+    /// Takes down the name of a life that is over.
+    pub fn over(&mut self, name: RunnerName, now: Timestamp) {
+        self.over.insert(name, now);
+    }
+
+    /// True if this registration is of a life that is over, so of no life that is in its slot now.
+    #[must_use]
+    pub fn is_over(&self, name: &RunnerName) -> bool {
+        self.over.contains_key(name)
+    }
+
     /// Folds in a whole list. `owned` tells whether a life, or a mint under way, has that name.
     pub fn listed(
         &mut self,
@@ -61,11 +75,13 @@ impl Ledger {
         owned: impl Fn(RunnerId, &RunnerName) -> bool,
         now: Timestamp,
     ) {
+        let names: BTreeSet<&str> = list.iter().map(|r| r.name.as_str()).collect();
+        let listed = |name: &RunnerName| names.contains(name.to_string().as_str());
         // A list that is as old as a stray must be would have it.
-        self.doubts.retain(|name, since| {
-            let listed = list.iter().any(|r| r.name == name.to_string());
-            !listed && now.since(*since) < STRAY_GRACE
-        });
+        self.doubts
+            .retain(|name, since| !listed(name) && now.since(*since) < STRAY_GRACE);
+        self.over
+            .retain(|name, since| listed(name) || now.since(*since) < STRAY_GRACE);
         for registration in list {
             let Some(name) = RunnerName::parse(host, &registration.name) else {
                 continue;
@@ -257,6 +273,22 @@ mod tests {
         assert_eq!(ledger.plan(at(60)), vec![RunnerId(1)]);
         ledger.deleted(RunnerId(1), true, None, at(60), 0);
         assert!(ledger.is_empty());
+    }
+
+    #[test]
+    fn a_name_of_a_life_that_is_over_is_known_while_a_list_may_have_it() {
+        let host = "h".parse().unwrap();
+        let name = RunnerName::parse(&host, "h-ci-1-00000001").unwrap();
+        let mut ledger = Ledger::default();
+        ledger.over(name.clone(), at(0));
+        let listed = [registration(1, "h-ci-1-00000001", true)];
+        ledger.listed(&host, &[], |_, _| false, at(60));
+        ledger.listed(&host, &listed, |_, _| false, at(500));
+        assert!(ledger.is_over(&name), "lists are late");
+        ledger.listed(&host, &listed, |_, _| false, at(1000));
+        assert!(ledger.is_over(&name), "still listed");
+        ledger.listed(&host, &[], |_, _| false, at(1060));
+        assert!(!ledger.is_over(&name));
     }
 
     #[test]

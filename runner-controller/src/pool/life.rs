@@ -277,8 +277,6 @@ pub struct Life {
     pub generation: Option<String>,
     /// Its unit is active: booted, network set.
     pub active: bool,
-    /// Its root waits for the config.
-    pub asked: bool,
     /// Its registration, if one was made for it.
     pub runner: Option<Runner>,
     /// Its job, once one started.
@@ -305,7 +303,6 @@ impl Life {
             invocation: None,
             generation: None,
             active: false,
-            asked: false,
             runner: None,
             job: None,
             pending: false,

@@ -18,6 +18,7 @@ mod ledger;
 mod life;
 mod names;
 mod plan;
+mod registration;
 mod sight;
 mod spec;
 mod state;
@@ -30,12 +31,13 @@ pub use ledger::Ledger;
 pub use life::{Cause, Closed, Job, Life, Phase, Runner, Verdict};
 pub use names::{HostId, InvalidName, PoolName, RunnerName, Slot, SlotId};
 pub use plan::{Ending, Gate, Step, next_deadline, plan};
+pub use registration::MintOutcome;
 pub use sight::{
     Deleted, Exit, Invocation, JobNote, LifeEnd, LifeStart, Registration, RunnerId, UnitSight,
     UnitState,
 };
 pub use spec::{Spec, Timeouts};
-pub use state::{MintOutcome, Pool};
+pub use state::Pool;
 pub use time::Timestamp;
 
 #[cfg(test)]

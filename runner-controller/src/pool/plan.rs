@@ -267,10 +267,9 @@ impl Wanted<'_> {
             (true, false) => self.pool.may_register.min(1),
             (true, true) => 0,
         };
-        let ready = self
-            .spares
-            .iter()
-            .filter(|life| life.phase == Phase::Spare && !life.pending && life.asked);
+        let ready = self.spares.iter().filter(|life| {
+            life.phase == Phase::Spare && !life.pending && self.pool.waiting.contains(&life.slot)
+        });
         ready
             .take(lack.min(at_once))
             .map(|life| Step::Register { slot: life.slot })

@@ -1,50 +1,18 @@
 //! What is known of one pool, and how each thing that is seen or done changes it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::backoff::{Backoffs, Trouble};
-use super::life::{Cause, Closed, Job, Life, Phase, Runner, Verdict};
-use super::names::{RunnerName, Slot, SlotId};
+use super::life::{Cause, Closed, Job, Life, Phase, Verdict};
+use super::names::{Slot, SlotId};
 use super::plan::{Ending, Step};
-use super::sight::{
-    Deleted, Exit, Invocation, JobNote, Registration, RunnerId, UnitSight, UnitState,
-};
+use super::sight::{Exit, Invocation, JobNote, LifeEnd, UnitSight, UnitState};
 use super::spec::Spec;
 use super::time::Timestamp;
 
-/// A registered runner that is missing from a list for less than this is not missed: GitHub's list
-/// is eventually consistent.
-const LIST_GRACE: Duration = Duration::from_secs(30);
-
 /// Who listens for this long was accepted by GitHub, its version included.
-const LISTENED_LONG: Duration = Duration::from_mins(2);
-
-/// A life that was not seen alive yet is missing from a look for less than this: systemd takes a
-/// start call and lists the unit as inactive until its turn comes.
-const START_GRACE: Duration = Duration::from_secs(5);
-
-/// How handing a config to a spare went.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MintOutcome {
-    /// Minted and delivered.
-    Delivered {
-        /// GitHub's id.
-        id: RunnerId,
-    },
-    /// Minted, but the container did not take it.
-    Undelivered {
-        /// GitHub's id.
-        id: RunnerId,
-    },
-    /// Not minted, as far as is known.
-    Failed {
-        /// For the person who asks why.
-        reason: String,
-        /// GitHub asked for this wait.
-        retry_after: Option<Duration>,
-    },
-}
+pub(super) const LISTENED_LONG: Duration = Duration::from_mins(2);
 
 /// What is known of one pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +25,11 @@ pub struct Pool {
     pub backoffs: Backoffs,
     /// How many registrations may be made now, whatever is wanted.
     pub may_register: usize,
+    /// Slots in which root of a container waits for its config. Kept apart from the lives: the
+    /// question stands, whatever becomes of what is known of who asks it.
+    pub(super) waiting: BTreeSet<Slot>,
+    /// When each slot's unit was last called, heard of or over: a look from before knows less.
+    heard: BTreeMap<Slot, Timestamp>,
     /// The start that last ended in each slot: a late word of it is not about the next one.
     ended: BTreeMap<Slot, Invocation>,
     /// When a boot last failed in each slot, so that a broken slot does not starve a good one.
@@ -72,6 +45,8 @@ impl Pool {
             lives: BTreeMap::new(),
             backoffs: Backoffs::default(),
             may_register: usize::MAX,
+            waiting: BTreeSet::new(),
+            heard: BTreeMap::new(),
             ended: BTreeMap::new(),
             boot_failed: BTreeMap::new(),
         }
@@ -99,6 +74,9 @@ impl Pool {
             life.generation = Some(self.spec.generation.clone());
             life.pending = true;
             self.lives.insert(*slot, life);
+            // Its sockets are made anew for it.
+            self.waiting.remove(slot);
+            self.heard.insert(*slot, now);
             return;
         }
         let Some(life) = self.lives.get_mut(&step.slot()) else {
@@ -123,6 +101,8 @@ impl Pool {
 
     /// A start call was answered.
     pub fn started(&mut self, slot: Slot, result: Result<(), String>, now: Timestamp, dice: u32) {
+        // Only a look from now on must show the unit, or the job that will start it.
+        self.heard.insert(slot, now);
         let Some(life) = self.lives.get_mut(&slot) else {
             return;
         };
@@ -135,133 +115,6 @@ impl Pool {
             }
             self.boot_failed.insert(slot, now);
             self.backoffs.fail(Trouble::Boot, reason, None, now, dice);
-        }
-    }
-
-    /// Takes down the name that is about to be sent, so that a list that has it is understood.
-    pub fn minting(&mut self, slot: Slot, name: RunnerName) {
-        if let Some(life) = self.lives.get_mut(&slot) {
-            life.runner = Some(Runner { id: None, name });
-        }
-    }
-
-    /// A mint and its delivery ended. Gives back a registration that has no machine.
-    pub fn minted(
-        &mut self,
-        slot: Slot,
-        name: &RunnerName,
-        outcome: MintOutcome,
-        now: Timestamp,
-        dice: u32,
-    ) -> Option<(RunnerId, RunnerName)> {
-        match &outcome {
-            MintOutcome::Delivered { .. } | MintOutcome::Undelivered { .. } => {
-                self.backoffs.succeed(Trouble::Mint);
-            }
-            MintOutcome::Failed {
-                reason,
-                retry_after,
-            } => {
-                self.backoffs
-                    .fail(Trouble::Mint, reason.clone(), *retry_after, now, dice);
-            }
-        }
-        // The life may have ended meanwhile, and another may be in its place.
-        let life = self.lives.get_mut(&slot).filter(|life| {
-            life.runner
-                .as_ref()
-                .is_some_and(|runner| runner.name == *name)
-        });
-        let Some(life) = life else {
-            return match outcome {
-                MintOutcome::Delivered { id } | MintOutcome::Undelivered { id } => {
-                    Some((id, name.clone()))
-                }
-                MintOutcome::Failed { .. } => None,
-            };
-        };
-        life.pending = false;
-        let minting = life.phase == Phase::Minting;
-        match outcome {
-            MintOutcome::Delivered { id } => {
-                life.runner = Some(Runner {
-                    id: Some(id),
-                    name: name.clone(),
-                });
-                life.asked = false;
-                if minting {
-                    let next = if life.job.is_some() {
-                        Phase::Busy
-                    } else {
-                        Phase::Registering
-                    };
-                    life.enter(next, now);
-                } else if let Phase::Retiring {
-                    deregister_first,
-                    end_asked: None,
-                    cause,
-                } = &mut life.phase
-                {
-                    // It was decided to end it before it was known to be registered.
-                    *deregister_first = !cause.may_end_a_job();
-                }
-                None
-            }
-            MintOutcome::Undelivered { id } => {
-                life.runner = None;
-                if minting {
-                    retire(life, Cause::SpareLost, now);
-                }
-                Some((id, name.clone()))
-            }
-            MintOutcome::Failed { .. } => {
-                life.runner = None;
-                if minting {
-                    // It still waits: the container is none the worse for it.
-                    life.enter(Phase::Spare, now);
-                }
-                None
-            }
-        }
-    }
-
-    /// A DELETE before an end was answered.
-    pub fn deregistered(
-        &mut self,
-        slot: Slot,
-        id: RunnerId,
-        result: Result<Deleted, Option<Duration>>,
-        now: Timestamp,
-        dice: u32,
-    ) {
-        let ours = |life: &&mut Life| {
-            life.runner
-                .as_ref()
-                .is_some_and(|runner| runner.id == Some(id))
-        };
-        let Some(life) = self.lives.get_mut(&slot).filter(ours) else {
-            return;
-        };
-        life.pending = false;
-        let Phase::Retiring {
-            deregister_first, ..
-        } = &mut life.phase
-        else {
-            return;
-        };
-        match result {
-            Ok(Deleted::Gone) => {
-                *deregister_first = false;
-                // Its name stays, for its verdict, and for a list that is older than the answer.
-                if let Some(runner) = &mut life.runner {
-                    runner.id = None;
-                }
-                life.attempts = 0;
-                life.retry_at = None;
-            }
-            // It just got a job: GitHub arbitrates, and the job wins.
-            Ok(Deleted::Busy) => become_busy(life, None, now),
-            Err(retry_after) => wait(life, retry_after, now, dice),
         }
     }
 
@@ -281,8 +134,8 @@ impl Pool {
 
     /// Root of the slot's container waits for its config.
     pub fn asked(&mut self, slot: Slot, now: Timestamp) {
+        self.waiting.insert(slot);
         if let Some(life) = self.lives.get_mut(&slot) {
-            life.asked = true;
             // Adopted as if it had been answered, and here it asks: it was not.
             let unanswered = life
                 .runner
@@ -298,10 +151,10 @@ impl Pool {
 
     /// The waiting connection went away.
     pub fn hung_up(&mut self, slot: Slot, now: Timestamp) {
+        self.waiting.remove(&slot);
         let Some(life) = self.lives.get_mut(&slot) else {
             return;
         };
-        life.asked = false;
         // While a config is minted, the delivery itself will tell.
         if life.phase == Phase::Spare {
             retire(life, Cause::SpareLost, now);
@@ -333,11 +186,9 @@ impl Pool {
     /// Folds in a unit's state. Returns the life if it is over.
     pub fn unit(&mut self, sight: UnitSight, now: Timestamp, dice: u32) -> Option<Closed> {
         let slot = sight.slot.slot;
+        self.heard.insert(slot, now);
         match sight.state {
-            UnitState::Activating | UnitState::Active => {
-                self.alive(sight, now);
-                None
-            }
+            UnitState::Activating | UnitState::Active => self.alive(sight, now, dice),
             UnitState::Deactivating => None,
             UnitState::Inactive | UnitState::Failed => {
                 let life = self.lives.get(&slot)?;
@@ -358,49 +209,44 @@ impl Pool {
                 if stale {
                     None
                 } else {
-                    self.close(slot, sight, now, dice)
+                    self.close(slot, sight.end, now, dice)
                 }
             }
         }
     }
 
-    /// A whole look began at `began` and found no unit for these slots.
+    /// True if a look that began at `began` may be older than what is known of a slot's unit.
+    #[must_use]
+    pub fn knows_better(&self, slot: Slot, began: Timestamp) -> bool {
+        self.heard.get(&slot).is_some_and(|heard| *heard >= began)
+    }
+
+    /// A whole look found no unit for this slot, nor one that is about to start.
     pub fn absent(
         &mut self,
         slot: Slot,
-        end: Option<super::sight::LifeEnd>,
-        began: Timestamp,
+        end: Option<LifeEnd>,
         now: Timestamp,
         dice: u32,
     ) -> Option<Closed> {
         let life = self.lives.get(&slot)?;
-        if life.pending || life.born >= began {
+        if life.pending {
             return None;
         }
-        let own = |end: &super::sight::LifeEnd| match &life.invocation {
+        let own = |end: &LifeEnd| match &life.invocation {
             Some(known) => *known == end.invocation,
             None => end.at >= life.born && self.ended.get(&slot) != Some(&end.invocation),
         };
         let end = end.filter(own);
-        let unseen = life.invocation.is_none() && end.is_none();
-        if unseen && began.since(life.born) < START_GRACE {
-            return None;
-        }
-        let sight = UnitSight {
-            slot: self.slot_id(slot),
-            state: UnitState::Inactive,
-            invocation: None,
-            start: None,
-            end,
-        };
-        self.close(slot, sight, now, dice)
+        self.heard.insert(slot, now);
+        self.close(slot, end, now, dice)
     }
 
-    fn alive(&mut self, sight: UnitSight, now: Timestamp) {
+    fn alive(&mut self, sight: UnitSight, now: Timestamp, dice: u32) -> Option<Closed> {
         let slot = sight.slot.slot;
         if sight.invocation.is_some() && self.ended.get(&slot) == sight.invocation.as_ref() {
-            // A look from before its end, told after it. No invocation comes back.
-            return;
+            // No invocation comes back.
+            return None;
         }
         let known =
             self.lives
@@ -409,15 +255,15 @@ impl Pool {
                     (Some(known), Some(seen)) => known == seen,
                     (None, _) | (_, None) => true,
                 });
-        if !known || !self.lives.contains_key(&slot) {
-            // A unit that we did not start, or that somebody started again.
-            let mut life = Life::new(slot, Phase::Booting, now);
-            life.asked = self.lives.get(&slot).is_some_and(|old| old.asked);
-            self.lives.insert(slot, life);
+        if !known {
+            // A unit that we did not start, or that somebody started again. What was here before is
+            // over, and may have had a job as this one may: it is taken in as a new daemon would.
+            let closed = self.close(slot, None, now, dice);
+            let asked = self.waiting.contains(&slot);
+            self.adopt(sight, None, asked, now);
+            return closed;
         }
-        let Some(life) = self.lives.get_mut(&slot) else {
-            return;
-        };
+        let life = self.lives.get_mut(&slot)?;
         life.invocation = sight.invocation.or(life.invocation.take());
         if let Some(start) = sight.start {
             life.generation = Some(start.generation);
@@ -425,13 +271,14 @@ impl Pool {
         }
         life.active = sight.state == UnitState::Active;
         self.settle_boot(slot, now);
+        None
     }
 
     fn settle_boot(&mut self, slot: Slot, now: Timestamp) {
         if let Some(life) = self.lives.get_mut(&slot)
             && life.phase == Phase::Booting
             && life.active
-            && life.asked
+            && self.waiting.contains(&slot)
         {
             life.enter(Phase::Spare, now);
             self.backoffs.succeed(Trouble::Boot);
@@ -442,7 +289,7 @@ impl Pool {
     pub(super) fn close(
         &mut self,
         slot: Slot,
-        sight: UnitSight,
+        end: Option<LifeEnd>,
         now: Timestamp,
         dice: u32,
     ) -> Option<Closed> {
@@ -450,12 +297,12 @@ impl Pool {
         if let Some(invocation) = life
             .invocation
             .as_ref()
-            .or(sight.end.as_ref().map(|end| &end.invocation))
+            .or(end.as_ref().map(|end| &end.invocation))
         {
             self.ended.insert(slot, invocation.clone());
         }
-        let verdict = life.judge(sight.end.as_ref());
-        let told = sight.end.as_ref().map_or_else(
+        let verdict = life.judge(end.as_ref());
+        let told = end.as_ref().map_or_else(
             || "no record of its end".to_owned(),
             |end| match &end.exit {
                 Exit::Status(status) => format!("it exited with status {status}"),
@@ -512,90 +359,14 @@ impl Pool {
         Some(Closed {
             life,
             verdict,
-            end: sight.end,
+            end,
             orphan,
         })
-    }
-
-    /// Folds in GitHub's whole list, asked for at `asked`. Returns the slots it changed.
-    pub fn listed(
-        &mut self,
-        list: &BTreeMap<String, Registration>,
-        by_slot: &BTreeMap<Slot, (RunnerName, RunnerId)>,
-        asked: Timestamp,
-        now: Timestamp,
-    ) {
-        let mut accepted = false;
-        for life in self.lives.values_mut() {
-            // Only a list that was asked for after a change can speak of it.
-            if life.pending || life.since >= asked {
-                continue;
-            }
-            let nameless = life
-                .runner
-                .as_ref()
-                .is_none_or(|runner| runner.id.is_none());
-            let may_listen = match &life.phase {
-                Phase::Registering => true,
-                Phase::Retiring {
-                    deregister_first, ..
-                } => *deregister_first,
-                Phase::Booting | Phase::Spare | Phase::Minting | Phase::Idle | Phase::Busy => false,
-            };
-            // Adopted while its mint was under way: the name tells the slot.
-            if nameless
-                && may_listen
-                && let Some((name, id)) = by_slot.get(&life.slot)
-            {
-                life.runner = Some(Runner {
-                    id: Some(*id),
-                    name: name.clone(),
-                });
-            }
-            let seen = life
-                .runner
-                .as_ref()
-                .and_then(|runner| list.get(&runner.name.to_string()));
-            accepted |= life.phase == Phase::Idle
-                && seen.is_some_and(|seen| seen.online)
-                && asked.since(life.since) >= LISTENED_LONG;
-            match (&life.phase, seen) {
-                (Phase::Registering | Phase::Idle, Some(seen)) if seen.busy => {
-                    become_busy(life, None, now);
-                }
-                (Phase::Registering, Some(seen)) if seen.online => {
-                    life.missed = 0;
-                    life.enter(Phase::Idle, now);
-                }
-                (Phase::Registering | Phase::Idle, Some(seen)) => {
-                    life.missed = 0;
-                    life.offline_seen = (!seen.online).then_some(asked);
-                }
-                (Phase::Registering | Phase::Idle | Phase::Retiring { .. }, None)
-                    if asked.since(life.since) >= LIST_GRACE =>
-                {
-                    life.missed = life.missed.saturating_add(1);
-                }
-                (
-                    Phase::Booting
-                    | Phase::Spare
-                    | Phase::Minting
-                    | Phase::Registering
-                    | Phase::Idle
-                    | Phase::Busy
-                    | Phase::Retiring { .. },
-                    _,
-                ) => {}
-            }
-        }
-        if accepted {
-            self.backoffs.succeed(Trouble::Version);
-        }
     }
 }
 
 /// What a step of the plan asks for when it ends a life; used by the plan and by `begin`.
-fn retire(life: &mut Life, cause: Cause, now: Timestamp) {
+pub(super) fn retire(life: &mut Life, cause: Cause, now: Timestamp) {
     let registered =
         life.may_be_registered() || matches!(life.phase, Phase::Registering | Phase::Idle);
     let deregister_first = registered && !cause.may_end_a_job();
@@ -609,7 +380,7 @@ fn retire(life: &mut Life, cause: Cause, now: Timestamp) {
     );
 }
 
-fn become_busy(life: &mut Life, note: Option<JobNote>, now: Timestamp) {
+pub(super) fn become_busy(life: &mut Life, note: Option<JobNote>, now: Timestamp) {
     let job = life.job.get_or_insert_with(|| Job {
         note: JobNote::default(),
         since: now,
@@ -621,7 +392,7 @@ fn become_busy(life: &mut Life, note: Option<JobNote>, now: Timestamp) {
     life.enter(Phase::Busy, since);
 }
 
-fn wait(life: &mut Life, asked: Option<Duration>, now: Timestamp, dice: u32) {
+pub(super) fn wait(life: &mut Life, asked: Option<Duration>, now: Timestamp, dice: u32) {
     life.attempts = life.attempts.saturating_add(1);
     life.retry_at =
         Some(now + super::backoff::delay(life.attempts, dice).max(asked.unwrap_or_default()));

@@ -8,8 +8,8 @@ use serde_json::json;
 use super::Claim;
 use super::claims;
 use super::common::{
-    SOON, await_no_strangers, await_verdict, daemon_pid, finish_held, idle, lives, machine_of,
-    release, run, spare, start_held,
+    SOON, await_no_strangers, await_verdict, daemon_pid, ensure_says, finish_held, idle, lives,
+    machine_of, release, run, spare, start_held,
 };
 use crate::lab::{DAEMON, Lab};
 use crate::sim::NewJob;
@@ -25,6 +25,7 @@ pub(super) const CLAIMS: &[Claim] = claims![Small:
     a_restarted_daemon_takes_everything_over,
     a_reexecuted_systemd_is_still_heard,
     a_restarted_machined_costs_nothing,
+    a_restarted_journald_costs_nothing,
 ];
 
 /// Holds every boot of the pool before its launcher runs, until [`let_boot`].
@@ -324,4 +325,14 @@ fn a_restarted_machined_costs_nothing(lab: &mut Lab) -> Result<()> {
         "machined knows {machines:?}"
     );
     ensure_heard(lab, &before, &pid)
+}
+
+fn a_restarted_journald_costs_nothing(lab: &mut Lab) -> Result<()> {
+    lab.await_settled(SOON)?;
+    let (before, pid) = (lives(lab)?, daemon_pid(lab)?);
+    lab.host()
+        .run(&["systemctl", "restart", "systemd-journald.service"])?;
+    ensure_heard(lab, &before, &pid)?;
+    // What was said since is not lost either.
+    ensure_says(&lab.journal(DAEMON, 8), &["ended, job_done"])
 }
