@@ -100,7 +100,8 @@ pub struct Wanted {
 /// Something that keeps failing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackoffStatus {
-    /// `boot`, `mint`, `expired` or `version`.
+    /// What it is: `boot`, of mints `unauthorized`, `forbidden`, `not_found`, `invalid`, `limited` or
+    /// for any other reason `mint`, of runners `expired` or `version`.
     pub trouble: String,
     /// Failures in a row.
     pub failures: u32,

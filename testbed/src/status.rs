@@ -61,7 +61,8 @@ pub struct Wanted {
 /// Something that keeps failing.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct Backoff {
-    /// `boot`, `mint`, `expired` or `version`.
+    /// `boot`, `mint`, `unauthorized`, `forbidden`, `not_found`, `invalid`, `limited`, `expired` or
+    /// `version`.
     pub trouble: String,
     /// Failures in a row.
     pub failures: u32,

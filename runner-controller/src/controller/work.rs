@@ -7,11 +7,12 @@ use tracing::{debug, info, warn};
 
 use super::Controller;
 use crate::pool::{
-    Deleted, Ending, MintOutcome, Registration, RunnerId, RunnerName, SlotId, Timestamp, UnitSight,
+    Deleted, Ending, MintOutcome, Registration, RunnerId, RunnerName, SlotId, Timestamp, Trouble,
+    UnitSight,
 };
 use crate::world::{
     Failure, Handshake, LifeRecord, Machines, MintRequest, Records, Registry, RegistryError,
-    VerdictRecord, chain,
+    RegistryErrorKind, VerdictRecord, chain,
 };
 
 /// What came of a step.
@@ -83,6 +84,20 @@ impl Write {
 /// fill the memory. One life needs two of them, its verdict and what its slot holds now.
 const UNWRITTEN_MAX: usize = 4096;
 
+/// Each cause has a breaker of its own: what mends one does not mend another.
+fn trouble(kind: RegistryErrorKind) -> Trouble {
+    match kind {
+        RegistryErrorKind::Unauthorized => Trouble::Unauthorized,
+        RegistryErrorKind::Forbidden => Trouble::Forbidden,
+        RegistryErrorKind::NotFound => Trouble::NotFound,
+        RegistryErrorKind::Invalid => Trouble::Invalid,
+        RegistryErrorKind::Limited => Trouble::Limited,
+        RegistryErrorKind::NameTaken
+        | RegistryErrorKind::Server
+        | RegistryErrorKind::Unreachable => Trouble::Mint,
+    }
+}
+
 /// The wait after a write that failed.
 const WRITE_AGAIN: Duration = Duration::from_secs(2);
 
@@ -121,7 +136,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             let minted = match registry.mint(&request).await {
                 Ok(minted) => minted,
                 Err(error) => {
-                    let outcome = MintOutcome::Failed { reason: error.to_string(), retry_after: error.retry_after };
+                    let outcome = MintOutcome::Failed { trouble: trouble(error.kind), reason: error.to_string(), retry_after: error.retry_after };
                     return Done::Minted { slot, name, outcome, error: Some(error) };
                 }
             };

@@ -18,8 +18,18 @@ const LONGEST_ASKED: Duration = Duration::from_mins(65);
 pub enum Trouble {
     /// Containers that do not become spares.
     Boot,
-    /// Configs that GitHub does not give.
+    /// Configs that GitHub does not give for a reason of its own, or that of the way to it.
     Mint,
+    /// Configs that it does not give because of the token: 401.
+    Unauthorized,
+    /// Because of a permission or a policy: 403 that is no limit.
+    Forbidden,
+    /// Because it shows us no such repository, organisation or runner group: 404.
+    NotFound,
+    /// Because of what is asked for: 422.
+    Invalid,
+    /// Because of a rate limit.
+    Limited,
     /// Runners that were registered and ended without a job.
     Expired,
     /// Runners whose version GitHub refuses.
@@ -27,12 +37,27 @@ pub enum Trouble {
 }
 
 impl Trouble {
+    /// The ones that a mint has, and that the next good mint ends.
+    pub const MINTING: [Self; 6] = [
+        Self::Mint,
+        Self::Unauthorized,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::Invalid,
+        Self::Limited,
+    ];
+
     /// Its name in status and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Boot => "boot",
             Self::Mint => "mint",
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
+            Self::NotFound => "not_found",
+            Self::Invalid => "invalid",
+            Self::Limited => "limited",
             Self::Expired => "expired",
             Self::Version => "version",
         }
@@ -104,6 +129,13 @@ impl Backoffs {
     #[must_use]
     pub fn open(&self, trouble: Trouble, now: Timestamp) -> bool {
         self.0.get(&trouble).is_none_or(|b| now >= b.until)
+    }
+
+    /// True if nothing keeps runners from being registered now.
+    #[must_use]
+    pub fn may_register(&self, now: Timestamp) -> bool {
+        self.iter()
+            .all(|(trouble, backoff)| trouble == Trouble::Boot || now >= backoff.until)
     }
 
     /// Every kind that failed last time.

@@ -249,11 +249,7 @@ impl Wanted<'_> {
     /// Spares that are to be given a config.
     fn register(&self, now: Timestamp) -> Vec<Step> {
         let backoffs = &self.pool.backoffs;
-        let closed = |trouble| !backoffs.open(trouble, now);
-        if [Trouble::Mint, Trouble::Expired, Trouble::Version]
-            .into_iter()
-            .any(closed)
-        {
+        if !backoffs.may_register(now) {
             return Vec::new();
         }
         let lack = usize::from(self.pool.spec.min_idle).saturating_sub(self.listeners.len());

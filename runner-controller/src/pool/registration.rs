@@ -29,6 +29,8 @@ pub enum MintOutcome {
     },
     /// Not minted, as far as is known.
     Failed {
+        /// What kind of failure it was, one of [`Trouble::MINTING`].
+        trouble: Trouble,
         /// For the person who asks why.
         reason: String,
         /// GitHub asked for this wait.
@@ -55,14 +57,17 @@ impl Pool {
     ) -> Option<(RunnerId, RunnerName)> {
         match &outcome {
             MintOutcome::Delivered { .. } | MintOutcome::Undelivered { .. } => {
-                self.backoffs.succeed(Trouble::Mint);
+                for trouble in Trouble::MINTING {
+                    self.backoffs.succeed(trouble);
+                }
             }
             MintOutcome::Failed {
+                trouble,
                 reason,
                 retry_after,
             } => {
                 self.backoffs
-                    .fail(Trouble::Mint, reason.clone(), *retry_after, now, dice);
+                    .fail(*trouble, reason.clone(), *retry_after, now, dice);
             }
         }
         // The life may have ended meanwhile, and another may be in its place.

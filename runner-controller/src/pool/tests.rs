@@ -162,6 +162,7 @@ impl World {
                 self.pool.minting(*slot, name.clone());
                 let outcome = if !ok {
                     MintOutcome::Failed {
+                        trouble: Trouble::Mint,
                         reason: "broken".into(),
                         retry_after: None,
                     }

@@ -70,11 +70,11 @@ fn while_mints_fail(
     run(lab, "true").map(drop)
 }
 
-/// Waits until status shows an error of GitHub that says all of this, and a mint that waits.
-fn await_error(lab: &Lab, words: &[&str]) -> Result<()> {
+/// Waits until status shows an error of GitHub that says all of this, and that it holds mints back.
+fn await_error(lab: &Lab, trouble: &str, words: &[&str]) -> Result<()> {
     let (error, backoff) = lab.await_status("an error of GitHub's", SOON, |status| {
         let error = status.github.error.clone()?;
-        Some((error, status.backoff("mint")?.clone()))
+        Some((error, status.backoff(trouble)?.clone()))
     })?;
     ensure_says(&error, words)?;
     ensure_says(&backoff.reason, words)?;
@@ -87,7 +87,11 @@ fn a_missing_permission_is_named_and_spares_wait(lab: &mut Lab) -> Result<()> {
     let message = "Resource not accessible by personal access token";
     let fault = json!({ "forbidden": { "message": message } });
     while_mints_fail(lab, &fault, None, |lab, _| {
-        await_error(lab, &[message, "dministration", "GitHub request"])
+        await_error(
+            lab,
+            "forbidden",
+            &[message, "dministration", "GitHub request"],
+        )
     })
 }
 
@@ -95,7 +99,7 @@ fn an_unprocessable_mint_is_named_and_spares_wait(lab: &mut Lab) -> Result<()> {
     let fault =
         json!({ "status": { "code": 422, "body": { "message": "Validation Failed: labels" } } });
     while_mints_fail(lab, &fault, None, |lab, _| {
-        await_error(lab, &["Validation Failed", "GitHub request"])
+        await_error(lab, "invalid", &["Validation Failed", "GitHub request"])
     })
 }
 
@@ -139,7 +143,7 @@ fn a_bad_token_is_named_and_a_good_one_mends_it(lab: &mut Lab) -> Result<()> {
     lab.sim().rotate_token(next)?;
     let (id, busy) = start_held(lab, "meanwhile")?;
     ensure!(busy.invocation == idle.invocation, "{busy:?} is busy");
-    await_error(lab, &["Bad credentials", "token"])?;
+    await_error(lab, "unauthorized", &["Bad credentials", "token"])?;
     let status = lab.look()?;
     ensure!(
         daemon_pid(lab)? == pid,
@@ -204,7 +208,7 @@ fn while_limited(lab: &Lab, fault: &Value) -> Result<()> {
     lab.sim().fault("mint", Some(1), fault)?;
     let (id, busy) = start_held(lab, "meanwhile")?;
     let limited = lab.await_status("a mint that waits for the limit's end", SOON, |status| {
-        status.backoff("mint").cloned()
+        status.backoff("limited").cloned()
     })?;
     ensure!(
         limited.retry_in_ms > 1000,
