@@ -10,13 +10,21 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
+
+mod boot;
+mod cgroups;
+mod process;
+
+use boot::{await_boot, load_modules, start, stop_unit};
+use cgroups::{cgroup_of, clear_cgroups, make_cgroups, own_cgroups};
+use process::{Process, parent_of};
 
 use crate::bed::{self, Bed, Lock, last_lines, note, remove_tree, tail, write_whole};
 use crate::inner::Boot;
@@ -27,8 +35,6 @@ use crate::wait::{Seen, wait_until};
 const LOOP_NODES: u64 = 64;
 /// Where disk layers lie in the host: on a disk, not on its overlay.
 const LAYERS: &str = "/var/lib/runner-layers";
-/// How long a boot may take on a machine that is busy.
-const BOOT_LIMIT: Duration = Duration::from_secs(90);
 /// Files that only this boot has; everything below is gone after `down`.
 const RUN: &str = "host";
 
@@ -48,14 +54,6 @@ struct State {
     init: Process,
     /// The cgroup that commands join.
     cgroup: PathBuf,
-}
-
-/// A process that cannot be confused with a later one of the same number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Process {
-    pid: i32,
-    /// Clock ticks after the machine's boot.
-    started: u64,
 }
 
 impl TestHost {
@@ -452,263 +450,12 @@ pub fn images_dir(bed: &Bed) -> PathBuf {
     bed.path("images")
 }
 
-impl Process {
-    fn find(pid: i32) -> Result<Self> {
-        let stat = Stat::read(pid)?;
-        Ok(Self {
-            pid,
-            started: stat.started,
-        })
-    }
-
-    fn lives(self) -> bool {
-        Stat::read(self.pid).is_ok_and(|stat| stat.started == self.started && stat.state != "Z")
-    }
-}
-
-/// The fields of `/proc/<pid>/stat` that we want.
-struct Stat {
-    state: String,
-    parent: i32,
-    started: u64,
-}
-
-impl Stat {
-    fn read(pid: i32) -> Result<Self> {
-        let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        Self::parse(&text).with_context(|| format!("/proc/{pid}/stat is not what proc(5) says"))
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        // The command's name comes second, in parentheses, and may hold anything.
-        let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
-        Some(Self {
-            state: (*fields.first()?).to_owned(),
-            parent: fields.get(1)?.parse().ok()?,
-            started: fields.get(19)?.parse().ok()?,
-        })
-    }
-}
-
-fn parent_of(pid: i32) -> Result<i32> {
-    Stat::read(pid).map(|stat| stat.parent)
-}
-
 fn run_dir(bed: &Bed) -> PathBuf {
     bed.path(RUN)
 }
 
 fn state_file(bed: &Bed) -> PathBuf {
     run_dir(bed).join("state.json")
-}
-
-fn unit(bed: &Bed) -> String {
-    format!("{}.service", bed.machine_name())
-}
-
-/// Starts the boot helper: by systemd where it runs the machine, so that the host's cgroup is
-/// delegated to it properly, else as our own child in cgroups of ours.
-fn start(
-    bed: &Bed,
-    program: &Path,
-    spec: &Path,
-    console: &Path,
-    systemd: bool,
-) -> Result<Option<Child>> {
-    fs::write(console, "")?;
-    if systemd {
-        let append = format!("append:{}", console.display());
-        bed::run(
-            Command::new("systemd-run")
-                .args(["--quiet", "--collect"])
-                .arg(format!("--unit={}", unit(bed)))
-                .args([
-                    "-p",
-                    "Delegate=yes",
-                    "-p",
-                    "KillMode=mixed",
-                    "-p",
-                    "TasksMax=infinity",
-                ])
-                .args([
-                    "-p",
-                    &format!("StandardOutput={append}"),
-                    "-p",
-                    &format!("StandardError={append}"),
-                ])
-                .arg(program)
-                .args(["inner", "boot"])
-                .arg(spec),
-        )?;
-        return Ok(None);
-    }
-    let log = fs::OpenOptions::new().append(true).open(console)?;
-    let child = Command::new(program)
-        .args(["inner", "boot"])
-        .arg(spec)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .spawn()
-        .context("start the boot helper")?;
-    Ok(Some(child))
-}
-
-fn stop_unit(bed: &Bed) {
-    if Path::new("/run/systemd/system").is_dir() {
-        Command::new("systemctl")
-            .args(["kill", "--signal=KILL", &unit(bed)])
-            .stderr(Stdio::null())
-            .status()
-            .ok();
-    }
-}
-
-/// Waits for nspawn's word that the host's process 1 has booted, which includes its number.
-fn await_boot(
-    notifications: &UnixDatagram,
-    mut child: Option<&mut Child>,
-    bed: &Bed,
-) -> Result<Process> {
-    let start = Instant::now();
-    let mut leader = None;
-    let mut status = String::from("nothing");
-    let mut buffer = [0; 4096];
-    loop {
-        match notifications.recv(&mut buffer) {
-            Ok(length) => {
-                let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
-                for line in text.lines() {
-                    if let Some(pid) = line.strip_prefix("X_NSPAWN_LEADER_PID=") {
-                        leader = Some(Process::find(pid.parse()?)?);
-                    }
-                    if let Some(said) = line.strip_prefix("STATUS=") {
-                        said.clone_into(&mut status);
-                    }
-                }
-                if text.lines().any(|line| line == "READY=1") {
-                    return leader.context(
-                        "systemd-nspawn reported readiness before it named the host's process 1",
-                    );
-                }
-            }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-            Err(error) => return Err(error).context("wait for the host's readiness"),
-        }
-        let ended = match child.as_mut() {
-            Some(child) => child.try_wait()?.map(|status| status.to_string()),
-            None => unit_ended(bed),
-        };
-        if let Some(how) = ended {
-            bail!("systemd-nspawn ended early: {how}");
-        }
-        if start.elapsed() > BOOT_LIMIT {
-            if let Some(leader) = leader {
-                kill(Pid::from_raw(leader.pid), Signal::SIGKILL).ok();
-            }
-            bail!(
-                "no readiness after {}; last status: {status}",
-                humantime::format_duration(BOOT_LIMIT)
-            );
-        }
-    }
-}
-
-fn unit_ended(bed: &Bed) -> Option<String> {
-    let state = bed::run(Command::new("systemctl").args([
-        "show",
-        "--property=ActiveState",
-        "--value",
-        &unit(bed),
-    ]));
-    let state = state.ok()?.trim().to_owned();
-    matches!(state.as_str(), "inactive" | "failed").then_some(state)
-}
-
-/// Kernel modules that containers use and cannot load. Best effort: many kernels have them built in.
-fn load_modules() {
-    Command::new("modprobe")
-        .args([
-            "--quiet",
-            "--all",
-            "overlay",
-            "loop",
-            "fuse",
-            "tun",
-            "veth",
-            "nf_tables",
-            "nft_masq",
-            "nft_fib_inet",
-        ])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .ok();
-}
-
-/// Where the version 2 hierarchy is, and systemd's own version 1 hierarchy if there is one.
-fn cgroup_mounts() -> Result<Vec<(PathBuf, bool)>> {
-    let mounts = fs::read_to_string("/proc/self/mounts")?;
-    Ok(mounts
-        .lines()
-        .filter_map(|line| {
-            let fields: Vec<&str> = line.split(' ').collect();
-            match fields.as_slice() {
-                [_, path, "cgroup2", ..] => Some((PathBuf::from(path), true)),
-                [_, path, "cgroup", options, ..] if options.contains("name=systemd") => {
-                    Some((PathBuf::from(path), false))
-                }
-                _ => None,
-            }
-        })
-        .collect())
-}
-
-fn own_cgroups(bed: &Bed) -> Result<Vec<PathBuf>> {
-    Ok(cgroup_mounts()?
-        .into_iter()
-        .map(|(mount, _)| mount.join(bed.machine_name()))
-        .collect())
-}
-
-/// Two hosts that start from one cgroup would share its children, and stop each other's services.
-fn make_cgroups(bed: &Bed) -> Result<Vec<PathBuf>> {
-    let mounts = cgroup_mounts()?;
-    ensure!(
-        mounts.iter().any(|(_, unified)| *unified),
-        "no cgroup2 filesystem is mounted; `mount -t cgroup2 cgroup2 /sys/fs/cgroup` makes one"
-    );
-    let mut made = Vec::new();
-    for (mount, unified) in mounts {
-        if unified {
-            // So that limits bite in the host too. Refused where the controllers are in use by the
-            // version 1 hierarchies, or the hierarchy is not ours to arrange.
-            for controller in ["cpu", "io", "memory", "pids"] {
-                fs::write(
-                    mount.join("cgroup.subtree_control"),
-                    format!("+{controller}"),
-                )
-                .ok();
-            }
-        }
-        let cgroup = mount.join(bed.machine_name());
-        fs::create_dir_all(&cgroup).with_context(|| format!("make cgroup {}", cgroup.display()))?;
-        made.push(cgroup);
-    }
-    Ok(made)
-}
-
-fn cgroup_of(pid: i32) -> Result<PathBuf> {
-    let text = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
-    let path = text
-        .lines()
-        .find_map(|line| line.strip_prefix("0::/"))
-        .context("the host has no cgroup2")?;
-    let (mount, _) = cgroup_mounts()?
-        .into_iter()
-        .find(|(_, unified)| *unified)
-        .context("no cgroup2 is mounted")?;
-    Ok(mount.join(path))
 }
 
 fn nspawn_dirs(bed: &Bed) -> Vec<PathBuf> {
@@ -733,73 +480,6 @@ fn clear(bed: &Bed) -> Result<()> {
     remove_tree(&run_dir(bed))
 }
 
-/// A killed host leaves the cgroups of its units, which the next one would take for its own.
-fn clear_cgroups(bed: &Bed) -> Result<()> {
-    for cgroup in own_cgroups(bed)?.iter().filter(|cgroup| cgroup.is_dir()) {
-        end_processes(cgroup)?;
-        remove_cgroup(cgroup)?;
-    }
-    Ok(())
-}
-
-/// A host whose state file was never written still has its processes in our cgroup.
-fn end_processes(cgroup: &Path) -> Result<()> {
-    wait_until(
-        "the last processes of the host to end",
-        Duration::from_secs(10),
-        || {
-            let pids = processes_below(cgroup)?;
-            for pid in &pids {
-                kill(Pid::from_raw(*pid), Signal::SIGKILL).ok();
-            }
-            Ok(if pids.is_empty() {
-                Seen::Done(())
-            } else {
-                Seen::NotYet(format!("{pids:?}"))
-            })
-        },
-    )
-}
-
-fn processes_below(cgroup: &Path) -> Result<Vec<i32>> {
-    let text = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
-    let mut pids: Vec<i32> = text
-        .lines()
-        .filter_map(|line| line.parse().ok())
-        .filter(|pid| *pid != 0)
-        .collect();
-    for entry in fs::read_dir(cgroup)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            pids.extend(processes_below(&entry.path()).unwrap_or_default());
-        }
-    }
-    Ok(pids)
-}
-
-fn remove_cgroup(cgroup: &Path) -> Result<()> {
-    for entry in fs::read_dir(cgroup)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            remove_cgroup(&entry.path())?;
-        }
-    }
-    remove_when_free(cgroup)
-}
-
-/// A cgroup whose last process has just died is busy for a moment longer.
-fn remove_when_free(cgroup: &Path) -> Result<()> {
-    wait_until(
-        "a cgroup to be free",
-        Duration::from_secs(5),
-        || match fs::remove_dir(cgroup) {
-            Ok(()) => Ok(Seen::Done(())),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Seen::Done(())),
-            Err(error) => Ok(Seen::NotYet(format!("{}: {error}", cgroup.display()))),
-        },
-    )
-}
-
 fn line<S: AsRef<OsStr>>(argv: &[S]) -> String {
     argv.iter()
         .map(|word| word.as_ref().to_string_lossy())
@@ -816,33 +496,4 @@ pub fn announce(host: &TestHost, took: Duration) -> Result<()> {
         took.as_secs_f64()
     ));
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_process_is_told_from_a_later_one_of_its_number() {
-        let me = i32::try_from(std::process::id()).unwrap();
-        let process = Process::find(me).unwrap();
-        assert!(process.lives());
-        assert!(
-            !Process {
-                started: process.started + 1,
-                ..process
-            }
-            .lives()
-        );
-    }
-
-    #[test]
-    fn a_command_name_with_parentheses_does_not_confuse() {
-        let text = "7 (a) b (c) S 42 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 9999 0 0";
-        let stat = Stat::parse(text).unwrap();
-        assert_eq!(
-            (stat.state.as_str(), stat.parent, stat.started),
-            ("S", 42, 9999)
-        );
-    }
 }
