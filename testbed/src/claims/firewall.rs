@@ -124,10 +124,10 @@ fn each_change_is_refused(lab: &Lab) -> Result<()> {
 
 /// The daemon wants a container, and learns from its launcher what is wrong.
 fn a_wanted_start_is_refused(lab: &Lab) -> Result<()> {
-    let spare = spare(&lab.look()?)?;
-    let pid = leader(lab, &spare.machine)?;
+    let before = lab.look()?;
+    let pid = leader(lab, &spare(&before)?.machine)?;
     lab.host().run(&["kill", "-KILL", &pid])?;
-    ensure_refused(lab, |ended| ended.verdict == "boot_failed")
+    ensure_refused(lab, &before, |ended| ended.verdict == "boot_failed")
 }
 
 /// Somebody else starts one, when the check has already told the daemon.
@@ -143,20 +143,20 @@ fn a_start_by_hand_is_refused(lab: &Lab) -> Result<()> {
     let started = lab.host().output(&["systemctl", "start", &unit])?;
     ensure!(!started.status.success(), "{unit} started");
     let machine = format!("ci-{vacant}");
-    // An earlier change may have ended a container in this very slot.
-    ensure_refused(lab, |ended| {
-        ended.machine == machine && ended.ended_unix_ms >= status.at_unix_ms
-    })
+    ensure_refused(lab, &status, |ended| ended.machine == machine)
 }
 
-/// All faces say what is wrong.
-fn ensure_refused(lab: &Lab, is_it: impl Fn(&Ended) -> bool) -> Result<()> {
+/// All faces say what is wrong. The end that tells is newer than `before`: other ends of that kind, and
+/// in that slot, are shown beside it.
+fn ensure_refused(lab: &Lab, before: &Status, is_it: impl Fn(&Ended) -> bool) -> Result<()> {
     // The launcher said so; nobody waited for the timer.
     let reason = lab.await_status("admission to close", SOON, closed)?;
     ensure_says(&reason, &["inet runner_controller", FIREWALL])?;
     let ended = lab.await_status("the refusal's verdict", SOON, |status| {
         let mut recent = status.recent.iter();
-        recent.find(|ended| is_it(ended)).cloned()
+        recent
+            .find(|ended| is_it(ended) && ended.ended_unix_ms > before.at_unix_ms)
+            .cloned()
     })?;
     ensure!(ended.verdict == "boot_failed", "{ended:?}");
     ensure_says(
