@@ -120,6 +120,8 @@ pub struct Controller<M, R, H, D> {
     write_at: Timestamp,
     /// When configs were minted, in the last minute.
     mints: VecDeque<Timestamp>,
+    /// Until when GitHub wants to be left alone, as the next daemon will know it.
+    limited_until: Timestamp,
 }
 
 /// What is only ever shown.
@@ -191,6 +193,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             recording: false,
             unwritten: VecDeque::new(),
             write_at: Timestamp::default(),
+            limited_until: Timestamp::default(),
             mints: VecDeque::new(),
         }
     }

@@ -226,6 +226,9 @@ pub trait Registry: Send + Sync + 'static {
     /// Eventually consistent: a runner may be missing for seconds after it was minted.
     fn list(&self) -> impl Future<Output = Result<Vec<Registration>, RegistryError>> + Send;
 
+    /// Sends nothing for this long: a limit that an earlier daemon was told of holds for this one.
+    fn hold(&self, wait: Duration);
+
     /// Removes a registration. Safe to repeat.
     fn delete(&self, id: RunnerId) -> impl Future<Output = Result<Deleted, RegistryError>> + Send;
 }

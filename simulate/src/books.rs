@@ -21,6 +21,8 @@ const DELETES_A_MINUTE: usize = 62;
 const MINUTE: u64 = 60_000;
 /// How long a life may be without a lasting word in the records.
 const UNTOLD_AGE: u64 = 5_000;
+/// A call arrives within this, whatever became of who made it.
+const CALL_ARRIVES: u64 = 500;
 /// `reconcile` of every history.
 const COMPARE: u64 = 60_000;
 
@@ -80,6 +82,8 @@ pub struct Books {
     blind: Option<u64>,
     /// Since when records can be written.
     disk_good_since: Option<u64>,
+    /// What the last daemon was configured with, and when it ended.
+    pub former: Option<(u64, Arc<Config>)>,
     /// Lives that a power cut left no trace of.
     untold: BTreeSet<Invocation>,
 }
@@ -104,6 +108,7 @@ impl Books {
             deaths: Vec::new(),
             blind: None,
             disk_good_since: Some(0),
+            former: None,
             untold: BTreeSet::new(),
         }
     }
@@ -136,7 +141,11 @@ impl Inner {
         self.books.lives.insert(invocation.clone(), book);
         let max = |config: &Config| config.pool(&slot.pool).map_or(0, |pool| pool.max_runners);
         let known = self.daemon.as_ref().map_or(0, |link| max(&link.config));
-        let max = usize::from(max(&self.books.config).max(known));
+        // The last word of a daemon that has just ended may still be on its way to systemd.
+        let former = self.books.former.as_ref();
+        let former = former.filter(|(ended, _)| began < ended + CALL_ARRIVES);
+        let former = former.map_or(0, |(_, config)| max(config));
+        let max = usize::from(max(&self.books.config).max(known).max(former));
         let there = self.host.slots.iter();
         let there = there
             .filter(|(id, place)| id.pool == slot.pool && place.lives())
@@ -318,7 +327,11 @@ impl Inner {
         self.books.deaths.push((now, good));
         self.verdict_cut_off();
         self.books.empty.clear();
-        self.books.quiet_until = 0;
+        // The next daemon knows what the last one could write down, behind all that waited before it.
+        let could_write = |since| now > since + 10_000 && now > self.books.quiet_since + 3_000;
+        if !self.books.disk_good_since.is_some_and(could_write) {
+            self.books.quiet_until = 0;
+        }
     }
 
     /// A daemon could not read its records at its start. Whoever ended before that is known to nobody
@@ -326,6 +339,7 @@ impl Inner {
     pub fn started_blind(&mut self) {
         let now = self.now();
         self.books.blind = Some(now);
+        self.books.quiet_until = 0;
     }
 
     /// The power goes, and with it the last words on a life.
@@ -336,6 +350,8 @@ impl Inner {
     /// The power goes: of a life that has just begun there may be no word yet.
     pub fn lights_out(&mut self) {
         let now = self.now();
+        // Nor is there a clock that goes on through it and that nobody sets.
+        self.books.quiet_until = 0;
         let fresh = |book: &LifeBook| now - book.began < UNTOLD_AGE;
         let lives = self.books.lives.iter().filter(|(_, book)| fresh(book));
         let fresh: Vec<Invocation> = lives.map(|(invocation, _)| invocation.clone()).collect();
@@ -359,8 +375,7 @@ impl Inner {
         if self.daemon.is_none() {
             return Some("the daemon is down".to_owned());
         }
-        // Who lives where no slot is configured any more, and was never given a config or has a job,
-        // stays until its job ends or its unit's time is up: polkit lets nobody end it sooner.
+        // Who lives where no slot is configured any more stays until its job ends.
         let beyond =
             |slot: &SlotId, place: &Place| place.lives() && self.books.config.place(slot).is_none();
         let left = |(slot, place): &(&SlotId, &Place)| beyond(slot, place);
@@ -368,12 +383,12 @@ impl Inner {
         let pools = if left.peek().is_none() {
             self.unsettled_pools()
         } else {
-            let listens = |place: &Place| {
+            let works = |place: &Place| {
                 let guest = place.guest.as_ref();
-                guest.is_some_and(|guest| matches!(guest.at, At::Listening))
+                guest.is_none_or(|guest| matches!(guest.at, At::Working { .. } | At::Ending))
             };
-            left.find(|(_, place)| listens(place))
-                .map(|(slot, _)| format!("{slot} listens, and is not configured"))
+            left.find(|(_, place)| !works(place))
+                .map(|(slot, _)| format!("{slot} has no job, and is not configured"))
         };
         let stray = self.github.runners.iter().find(|(_, runner)| {
             runner.ours.is_some() && runner.busy.is_none() && !self.owned(runner.given_to.as_ref())

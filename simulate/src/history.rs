@@ -23,6 +23,10 @@ const SETTLES_WITHIN: u64 = 100 * 60_000;
 /// How often that is looked at.
 const LOOK_EVERY: u64 = 1_000;
 
+/// A verdict may be written this long after its life has ended and all else is well: a write that
+/// failed is repeated after two seconds.
+const LAST_WRITES: u64 = 5_000;
+
 /// What to run.
 #[derive(Debug, Clone)]
 pub struct Script {
@@ -273,7 +277,8 @@ impl Play {
             w.violate(Rule::NoPanic, &format!("{ended:?}"));
         }
         w.note(|| format!("daemon {} is gone", self.daemons));
-        w.daemon = None;
+        let now = w.now();
+        w.books.former = w.daemon.take().map(|link| (now, link.config));
         w.daemon_died();
         w.sockets_after_death();
     }
@@ -292,6 +297,7 @@ impl Play {
             w.now()
         };
         let mut look_at = began + LOOK_EVERY;
+        let mut good_since = None;
         while !self.is_over() {
             self.step().await;
             let mut w = self.world.lock();
@@ -301,9 +307,13 @@ impl Play {
             }
             look_at = now + LOOK_EVERY;
             let Some(why) = w.unsettled() else {
+                if now - *good_since.get_or_insert(now) < LAST_WRITES {
+                    continue;
+                }
                 w.check_verdicts();
                 return now - began;
             };
+            good_since = None;
             if now - began > SETTLES_WITHIN {
                 w.violate(Rule::Settles, &why);
             }

@@ -1,6 +1,7 @@
 //! Taking over what was there before: at start, and in every full look.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tracing::{info, warn};
@@ -15,6 +16,10 @@ use crate::world::{
 
 /// Where the mode is kept: this boot's id and the mode's name.
 pub(super) const MODE_KEY: &str = "mode";
+
+/// Until when GitHub wants to be left alone: this boot's id, milliseconds after this boot, and
+/// milliseconds since 1970.
+pub(super) const LIMIT_KEY: &str = "limited";
 
 /// Verdicts that are looked through for lives that ended unseen: many times the slots of a host.
 const HISTORY: usize = 2_000;
@@ -65,6 +70,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         let began = (self.ports.now)();
         over.for_each(|name| self.ledger.over(name, began));
         self.restore_mode().await;
+        self.restore_limit().await;
         let units = self.ports.machines.look().await?;
         let mut asked = BTreeSet::new();
         let mut notes = BTreeMap::new();
@@ -159,6 +165,33 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 _ => Mode::Running,
             };
             info!(mode = self.mode.as_str(), "as it was before the restart");
+        }
+    }
+
+    async fn restore_limit(&mut self) {
+        let kept = self.ports.records.setting(LIMIT_KEY).await.ok().flatten();
+        let kept = kept.unwrap_or_default();
+        let mut words = kept.split(' ');
+        let boot = words.next();
+        let mut millis = || words.next()?.parse::<u64>().ok();
+        let (Some(in_boot), Some(unix_ms)) = (millis(), millis()) else {
+            return;
+        };
+        // Only within one boot is there a clock that nobody sets.
+        let wait = if boot == Some(self.ports.boot_id.as_str()) {
+            in_boot.saturating_sub((self.ports.now)().millis())
+        } else {
+            unix_ms.saturating_sub((self.ports.unix_ms)())
+        };
+        if wait > 0 {
+            let wait = Duration::from_millis(wait);
+            info!(
+                wait_s = wait.as_secs(),
+                "GitHub asked the daemon before to be left alone; nothing is sent for {} s",
+                wait.as_secs()
+            );
+            self.limited_until = (self.ports.now)() + wait;
+            self.ports.registry.hold(wait);
         }
     }
 

@@ -9,7 +9,9 @@ use super::{Command, Controller, Mode, RECENT, adopt, job_url, show};
 use crate::pool::{
     Closed, Phase, Pool, Registration, RunnerName, Short, Slot, SlotId, Timestamp, Trouble,
 };
-use crate::world::{Handshake, Machines, Records, Registry, RegistryError, Sight};
+use crate::world::{
+    Handshake, Machines, Records, Registry, RegistryError, RegistryErrorKind, Sight,
+};
 
 impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> {
     pub(super) fn see(&mut self, sight: Sight) {
@@ -269,8 +271,28 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             self.shown.github_ok_unix_ms = Some(at);
             return;
         };
+        self.limited(error);
         warn!(operation = error.operation, status = error.status, request_id = error.request_id, %error, "GitHub did not do what was asked: {error}");
         self.shown.github_error = Some((error.to_string(), at));
+    }
+
+    /// Writes down until when GitHub wants to be left alone: the next daemon keeps to it too.
+    fn limited(&mut self, error: &RegistryError) {
+        // Without a status nothing was sent, because of what is known already.
+        let told = error.kind == RegistryErrorKind::Limited && error.status.is_some();
+        let Some(wait) = error.retry_after.filter(|_| told) else {
+            return;
+        };
+        let (now, unix_ms) = ((self.ports.now)(), (self.ports.unix_ms)());
+        // Answers may come out of order: the longer wait holds.
+        if now + wait <= self.limited_until {
+            return;
+        }
+        self.limited_until = now + wait;
+        let unix_ms = unix_ms + u64::try_from(wait.as_millis()).unwrap_or_default();
+        let until = format!("{} {} {unix_ms}", self.ports.boot_id, (now + wait).millis());
+        self.unwritten
+            .push_back(work::Write::Setting(adopt::LIMIT_KEY, Some(until)));
     }
 
     pub(super) fn listed(&mut self, list: &[Registration], asked: Timestamp, now: Timestamp) {

@@ -22,6 +22,9 @@ use crate::world::{
     VerdictRecord,
 };
 
+/// How long GitHub wants to be left alone, when it limits.
+const LIMIT: Duration = Duration::from_mins(10);
+
 thread_local! {
     static BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
 }
@@ -66,6 +69,7 @@ struct Inner {
     minted_at: Vec<Timestamp>,
     next: u64,
     mint_fails: Option<RegistryErrorKind>,
+    held: Option<Duration>,
     disk_full: bool,
     never_asks: bool,
     /// The waiting connection goes away in the moment it would be answered.
@@ -221,7 +225,7 @@ impl Registry for Fake {
                     message: "Resource not accessible".into(),
                     advice: None,
                     request_id: Some("AB12".into()),
-                    retry_after: None,
+                    retry_after: (kind == RegistryErrorKind::Limited).then_some(LIMIT),
                 });
             }
             inner.next += 1;
@@ -248,6 +252,10 @@ impl Registry for Fake {
             inner.calls.push("list");
             inner.github.values().cloned().collect()
         }))
+    }
+
+    fn hold(&self, wait: Duration) {
+        self.with(|inner| inner.held = Some(wait));
     }
 
     async fn delete(&self, id: RunnerId) -> Result<Deleted, RegistryError> {

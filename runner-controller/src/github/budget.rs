@@ -158,6 +158,12 @@ impl Budget {
         Ok(())
     }
 
+    /// Nothing leaves for this long: an earlier daemon was told so.
+    pub(super) fn hold(&mut self, wait: Duration, now: Instant) {
+        let until = now + bounded(wait);
+        self.held = Some((until, "GitHub asked the daemon before to be left alone"));
+    }
+
     /// Takes in an answer. Returns how long not to call, if it announced a limit.
     pub(super) fn observe(
         &mut self,
@@ -286,6 +292,18 @@ mod tests {
     }
 
     const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn what_an_earlier_daemon_was_told_holds() {
+        let now = Instant::now();
+        let mut budget = Budget::default();
+        budget.hold(Duration::from_secs(30), now);
+        let withheld = budget.admit(Operation::Mint, now).unwrap_err();
+        assert_eq!(withheld.wait, Duration::from_secs(30));
+        assert_eq!(budget.admit(Operation::Mint, now + withheld.wait), Ok(()));
+        budget.hold(Duration::MAX, now);
+        assert_eq!(budget.admit(Operation::Mint, now + LONGEST_WAIT), Ok(()));
+    }
 
     #[test]
     fn a_reset_is_read_by_the_servers_clock() {

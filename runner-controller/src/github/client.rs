@@ -277,6 +277,11 @@ impl Client {
         Ok(http)
     }
 
+    /// Sends nothing for this long.
+    pub(super) fn hold(&self, wait: Duration) {
+        self.books().budget.hold(wait, now());
+    }
+
     /// Puts an answer's limits into the books. Returns how long not to call, if it was a limit.
     fn observe(
         &self,

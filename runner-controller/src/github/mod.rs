@@ -295,6 +295,10 @@ impl Registry for GitHub {
         self.pages.lock().await.fetch(&self.client, first).await
     }
 
+    fn hold(&self, wait: Duration) {
+        self.client.hold(wait);
+    }
+
     async fn delete(&self, id: RunnerId) -> Result<Deleted, RegistryError> {
         let mut last = self.mutation.lock().await;
         if let Some(last) = *last {

@@ -201,7 +201,8 @@ fn an_app_takes_the_tokens_place_while_a_job_runs(lab: &mut Lab) -> Result<()> {
     lab.await_settled(SOON).map(drop)
 }
 
-/// Both limits end by themselves, and the wait is GitHub's word and not our guess.
+/// Both limits end by themselves, the wait is GitHub's word and not our guess, and it holds for a
+/// daemon that starts meanwhile.
 fn while_limited(lab: &Lab, fault: &Value) -> Result<()> {
     let waiting = spare(&lab.await_settled(SOON)?)?;
     lab.sim().forget_calls()?;
@@ -216,6 +217,8 @@ fn while_limited(lab: &Lab, fault: &Value) -> Result<()> {
         limited.retry_in_ms
     );
     ensure_says(&limited.reason, &["limit"])?;
+    lab.kill()?;
+    lab.start()?;
     lab.await_status("the spare to be registered", SOON, |status| {
         status
             .machine(&waiting.machine)
@@ -234,11 +237,11 @@ fn while_limited(lab: &Lab, fault: &Value) -> Result<()> {
 }
 
 fn nothing_is_sent_while_the_primary_limit_holds(lab: &mut Lab) -> Result<()> {
-    while_limited(lab, &json!({ "primary_limit": { "reset_in_s": 5 } }))
+    while_limited(lab, &json!({ "primary_limit": { "reset_in_s": 8 } }))
 }
 
 fn nothing_is_sent_while_a_secondary_limit_holds(lab: &mut Lab) -> Result<()> {
-    while_limited(lab, &json!({ "secondary_limit": { "retry_after_s": 5 } }))
+    while_limited(lab, &json!({ "secondary_limit": { "retry_after_s": 8 } }))
 }
 
 fn an_outage_is_waited_out(lab: &mut Lab) -> Result<()> {

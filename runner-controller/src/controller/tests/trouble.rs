@@ -278,3 +278,25 @@ async fn a_config_that_nobody_took_is_deleted_and_its_container_replaced() {
         .with(|inner| inner.github.keys().copied().collect());
     assert_eq!(theirs, ours);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_holds_for_the_next_daemon_too() {
+    let mut first = daemon().await;
+    first
+        .fake
+        .with(|inner| inner.mint_fails = Some(RegistryErrorKind::Limited));
+    first.fake.job_starts(&slot("ci-1")).await;
+    let limited = |s: &Status| s.pools[0].backoffs.iter().any(|b| b.trouble == "limited");
+    first.until("limited", limited).await;
+    tokio::time::sleep(LIMIT / 2).await;
+    let world = first.stop().await;
+    assert_eq!(world.lock().unwrap().held, None);
+    let second = Daemon::start(world).await;
+    let held = second.fake.with(|inner| inner.held).unwrap();
+    assert!(held <= LIMIT / 2 && held > LIMIT / 3, "{held:?}");
+    let world = second.stop().await;
+    tokio::time::sleep(LIMIT).await;
+    world.lock().unwrap().held = None;
+    let third = Daemon::start(world).await;
+    assert_eq!(third.fake.with(|inner| inner.held), None);
+}
