@@ -7,13 +7,14 @@ use serde_json::json;
 
 use super::Claim;
 use super::claims;
-use super::common::{SOON, await_verdict, ensure_says, machine_of};
+use super::common::{SOON, await_verdict, daemon_pid, ensure_says, machine_of};
 use super::scene::one;
 use crate::config::{Config, Image, Pool};
 use crate::image;
 use crate::lab::{DAEMON, Lab};
 use crate::sim::NewJob;
 use crate::status::Status;
+use crate::wait::{Seen, wait_until};
 
 pub(super) const CLAIMS: &[Claim] = claims![Troubled:
     a_refusing_launcher_is_a_boot_failure_with_its_reason,
@@ -215,7 +216,9 @@ fn a_pool_that_is_gone_ends_a_container_that_hangs(lab: &mut Lab) -> Result<()> 
     reconfigure(lab, &patient)?;
     let mute = lab.await_status("a container that hangs", SOON, |status| {
         let runner = status.machine("mute-1")?;
-        (runner.phase == "booting" && runner.invocation.is_some()).then(|| runner.clone())
+        // A daemon that takes it over cannot know that it was never answered.
+        let hangs = ["booting", "registering"].contains(&runner.phase.as_str());
+        (hangs && runner.invocation.is_some()).then(|| runner.clone())
     })?;
     let mut fewer = patient;
     fewer.pools.retain(|pool| pool.name != "mute");
@@ -237,8 +240,20 @@ fn a_pool_that_is_gone_ends_a_container_that_hangs(lab: &mut Lab) -> Result<()> 
     await_ready(lab)
 }
 
-/// Installs a configuration and has the daemon take it up.
+/// Installs a configuration and has the daemon take it up: another daemon, with the same lives.
 fn reconfigure(lab: &Lab, config: &Config) -> Result<()> {
+    let before = daemon_pid(lab)?;
     lab.install(config)?;
-    lab.host().run(&["systemctl", "reload", DAEMON]).map(drop)
+    lab.host().run(&["systemctl", "reload", DAEMON])?;
+    wait_until("a daemon with the new configuration", SOON, || {
+        let (state, pid) = (
+            lab.show(DAEMON, "ActiveState")?,
+            lab.show(DAEMON, "MainPID")?,
+        );
+        Ok(if state == "active" && pid != before {
+            Seen::Done(())
+        } else {
+            Seen::NotYet(format!("{state}, {pid}"))
+        })
+    })
 }
