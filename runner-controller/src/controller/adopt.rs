@@ -6,7 +6,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
+use super::work::Write;
 use super::{Controller, Mode, RECENT, show};
+use crate::config::{GitHub, Login};
 use crate::pool::{
     Adopted, Job, JobNote, Pool, RunnerName, SlotId, Timestamp, UnitSight, UnitState,
 };
@@ -17,9 +19,12 @@ use crate::world::{
 /// Where the mode is kept: this boot's id and the mode's name.
 pub(super) const MODE_KEY: &str = "mode";
 
-/// Until when GitHub wants to be left alone: this boot's id, milliseconds after this boot, and
-/// milliseconds since 1970.
+/// Until when GitHub wants to be left alone: this boot's id, milliseconds after this boot,
+/// milliseconds since 1970, and whom it told that.
 pub(super) const LIMIT_KEY: &str = "limited";
+
+/// No limit is written down for longer; see `github::budget`.
+const LONGEST_LIMIT: Duration = Duration::from_mins(66);
 
 /// Verdicts that are looked through for lives that ended unseen: many times the slots of a host.
 const HISTORY: usize = 2_000;
@@ -168,23 +173,45 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         }
     }
 
+    /// Whom a limit is about. Another token of the same account shares it; another App does not.
+    pub(super) fn limited_party(&self) -> String {
+        let GitHub {
+            api_url,
+            scope,
+            login,
+            ..
+        } = &self.config.github;
+        let login = match login {
+            Login::Token { .. } => "token".to_owned(),
+            Login::App { id, .. } => format!("app {id}"),
+        };
+        format!("{api_url} {scope} {login}")
+    }
+
     async fn restore_limit(&mut self) {
         let kept = self.ports.records.setting(LIMIT_KEY).await.ok().flatten();
         let kept = kept.unwrap_or_default();
-        let mut words = kept.split(' ');
+        let mut words = kept.splitn(4, ' ');
         let boot = words.next();
         let mut millis = || words.next()?.parse::<u64>().ok();
         let (Some(in_boot), Some(unix_ms)) = (millis(), millis()) else {
             return;
         };
+        if words.next() != Some(self.limited_party().as_str()) {
+            return;
+        }
         // Only within one boot is there a clock that nobody sets.
         let wait = if boot == Some(self.ports.boot_id.as_str()) {
             in_boot.saturating_sub((self.ports.now)().millis())
         } else {
             unix_ms.saturating_sub((self.ports.unix_ms)())
         };
-        if wait > 0 {
-            let wait = Duration::from_millis(wait);
+        let wait = Duration::from_millis(wait);
+        if wait > LONGEST_LIMIT {
+            // The wall clock was wrong when it was written, or is now. Another daemon is not to
+            // find it again.
+            self.unwritten.push_back(Write::Setting(LIMIT_KEY, None));
+        } else if !wait.is_zero() {
             info!(
                 wait_s = wait.as_secs(),
                 "GitHub asked the daemon before to be left alone; nothing is sent for {} s",

@@ -290,7 +290,9 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         }
         self.limited_until = now + wait;
         let unix_ms = unix_ms + u64::try_from(wait.as_millis()).unwrap_or_default();
-        let until = format!("{} {} {unix_ms}", self.ports.boot_id, (now + wait).millis());
+        let in_boot = (now + wait).millis();
+        let (boot, party) = (&self.ports.boot_id, self.limited_party());
+        let until = format!("{boot} {in_boot} {unix_ms} {party}");
         self.unwritten
             .push_back(work::Write::Setting(adopt::LIMIT_KEY, Some(until)));
     }
@@ -299,8 +301,11 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         self.shown.listed = Some(list.len() as u64);
         let by_name: BTreeMap<String, Registration> =
             list.iter().map(|r| (r.name.clone(), r.clone())).collect();
+        // A slot's name may be listed more than once; the last of these is who most likely lives.
+        let mut likely: Vec<&Registration> = list.iter().collect();
+        likely.sort_by_key(|r| (r.busy, r.online, r.id));
         for (name, pool) in &mut self.pools {
-            let ours = list
+            let ours = likely
                 .iter()
                 .filter_map(|r| Some((RunnerName::parse(&self.config.host, &r.name)?, r.id)));
             let by_slot: BTreeMap<Slot, _> = ours

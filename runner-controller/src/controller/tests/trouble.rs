@@ -300,3 +300,51 @@ async fn a_limit_holds_for_the_next_daemon_too() {
     let third = Daemon::start(world).await;
     assert_eq!(third.fake.with(|inner| inner.held), None);
 }
+
+/// What a daemon of this boot keeps to, of a limit that is written down so.
+async fn held_by(written: impl FnOnce(&str) -> String) -> (Option<Duration>, bool) {
+    let mut first = daemon().await;
+    first
+        .fake
+        .with(|inner| inner.mint_fails = Some(RegistryErrorKind::Limited));
+    first.fake.job_starts(&slot("ci-1")).await;
+    let limited = |s: &Status| s.pools[0].backoffs.iter().any(|b| b.trouble == "limited");
+    first.until("limited", limited).await;
+    let world = first.stop().await;
+    let party = world.lock().unwrap().settings["limited"]
+        .splitn(4, ' ')
+        .nth(3)
+        .unwrap()
+        .to_owned();
+    let written = written(&party);
+    {
+        let mut world = world.lock().unwrap();
+        world.settings.insert("limited".into(), written);
+        world.mint_fails = None;
+    }
+    let second = Daemon::start(world).await;
+    let held = second.fake.with(|inner| inner.held);
+    let world = second.stop().await;
+    let kept = world.lock().unwrap().settings.contains_key("limited");
+    (held, kept)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_of_another_boot_is_believed_by_the_wall_clock_and_not_for_ever() {
+    let minutes = |n: u64| n * 60_000;
+    // The fake wall clock stands at zero.
+    let held = held_by(|party| format!("before 7 {} {party}", minutes(20))).await;
+    assert_eq!(held, (Some(Duration::from_mins(20)), true));
+    let held = held_by(|party| format!("before 7 {} {party}", minutes(30_000))).await;
+    assert_eq!(held, (None, false), "a wrong clock silences every daemon");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_of_somebody_else_or_no_limit_at_all_holds_nothing() {
+    let (held, _) = held_by(|party| format!("before 7 60000 {party}x")).await;
+    assert_eq!(held, None);
+    for nonsense in ["", "before", "before x y z", "before 7", "before 7 -1 z"] {
+        let (held, _) = held_by(|_| nonsense.to_owned()).await;
+        assert_eq!(held, None, "{nonsense}");
+    }
+}
