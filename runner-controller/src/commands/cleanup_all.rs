@@ -34,7 +34,8 @@ pub fn cleanup_all_containers(
         println!("Nothing was destroyed.");
         return Ok(());
     }
-    let before = launch::leftovers(&config).context("look for what is there")?;
+    // Only to say afterwards how much it was.
+    let before = launch::leftovers(&config).unwrap_or_default();
     block_on(async {
         let socket = config.api_socket();
         match client::command(&socket, "clear").await {

@@ -31,9 +31,9 @@ fn polkit(config: &Config) -> String {
     let pools = pools.join(",\n");
     format!(
         r#"// What the runner controller's daemon may ask of systemd: start and reset the units of its slots,
-// named one by one, and stop and kill those and the ones of slots and pools that were configured
-// before: they end when the daemon says that they have no job. Everything else is refused, whatever
-// other rules say of it.
+// named one by one, and stop and kill whatever has the name of a slot's unit: slots and pools that
+// were configured before end when the daemon says that they have no job. Everything else is refused,
+// whatever other rules say of it.
 
 var runnerSlots = {{
 {pools}
