@@ -30,8 +30,9 @@ pub(super) fn unconfigured(name: &PoolName) -> Spec {
             registration: day,
             spare_age: day,
             idle_age: day,
-            job: day,
-            stop: day,
+            // What its own bound was is not known any more: GitHub's, which is no job's loss.
+            job: 5 * day,
+            stop: Duration::from_secs(100),
         },
     }
 }

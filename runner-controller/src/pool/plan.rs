@@ -295,6 +295,7 @@ impl Wanted<'_> {
         };
         let mut vacant: Vec<Slot> = Slot::first(spec.max_runners)
             .filter(|slot| !self.pool.lives.contains_key(slot))
+            .filter(|slot| !self.pool.minting.contains(slot))
             .collect();
         vacant.sort_by_key(|slot| (self.pool.boot_failed.get(slot).copied(), *slot));
         let count = lack.min(room).min(at_once.saturating_sub(booting));

@@ -55,8 +55,11 @@ impl Pool {
         now: Timestamp,
         dice: u32,
     ) -> Option<(RunnerId, RunnerName)> {
+        self.minting.remove(&slot);
         match &outcome {
             MintOutcome::Delivered { .. } | MintOutcome::Undelivered { .. } => {
+                // The connection is used up either way, whoever's it was.
+                self.waiting.remove(&slot);
                 for trouble in Trouble::MINTING {
                     self.backoffs.succeed(trouble);
                 }
@@ -92,7 +95,6 @@ impl Pool {
                     id: Some(id),
                     name: name.clone(),
                 });
-                self.waiting.remove(&slot);
                 if minting {
                     let next = if life.job.is_some() {
                         Phase::Busy
@@ -120,9 +122,12 @@ impl Pool {
             }
             MintOutcome::Failed { .. } => {
                 life.runner = None;
-                if minting {
-                    // It still waits: the container is none the worse for it.
+                if minting && self.waiting.contains(&slot) {
+                    // The container is none the worse for it.
                     life.enter(Phase::Spare, now);
+                } else if minting {
+                    // It hung up meanwhile, and can never be answered.
+                    retire(life, Cause::SpareLost, now);
                 }
                 None
             }
@@ -169,7 +174,7 @@ impl Pool {
         }
     }
 
-    /// Folds in GitHub's whole list, asked for at `asked`. Returns the slots it changed.
+    /// Folds in GitHub's whole list, asked for at `asked`.
     pub fn listed(
         &mut self,
         list: &BTreeMap<String, Registration>,

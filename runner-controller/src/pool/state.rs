@@ -28,6 +28,9 @@ pub struct Pool {
     /// Slots in which root of a container waits for its config. Kept apart from the lives: the
     /// question stands, whatever becomes of what is known of who asks it.
     pub(super) waiting: BTreeSet<Slot>,
+    /// Slots for which a config is being minted. It goes to whoever waits in the slot when it comes,
+    /// so nobody else is started there before.
+    pub(super) minting: BTreeSet<Slot>,
     /// When each slot's unit was last called, heard of or over: a look from before knows less.
     heard: BTreeMap<Slot, Timestamp>,
     /// The start that last ended in each slot: a late word of it is not about the next one.
@@ -46,6 +49,7 @@ impl Pool {
             backoffs: Backoffs::default(),
             may_register: usize::MAX,
             waiting: BTreeSet::new(),
+            minting: BTreeSet::new(),
             heard: BTreeMap::new(),
             ended: BTreeMap::new(),
             boot_failed: BTreeMap::new(),
@@ -87,6 +91,7 @@ impl Pool {
             Step::Register { .. } => {
                 life.enter(Phase::Minting, now);
                 life.pending = true;
+                self.minting.insert(step.slot());
             }
             Step::Retire { cause, .. } => retire(life, *cause, now),
             Step::Deregister { .. } => life.pending = true,

@@ -418,8 +418,76 @@ fn a_unit_that_nobody_started_may_have_a_job_and_is_not_timed_as_a_boot() {
     let late = world.now + 2 * world.pool.spec.timeouts.boot;
     let life = &world.pool.lives[&slot(1)];
     assert_eq!(life.phase, Phase::Registering);
-    let ends = |step: &Step| step.slot() == slot(1) && matches!(step, Step::End { .. });
+    let about = |step: &Step| step.slot() == slot(1);
+    assert!(!plan(&world.pool, Gate::Open, late).iter().any(about));
+    // Whatever ends it asks GitHub first.
+    let drained = Step::Retire {
+        slot: slot(1),
+        cause: Cause::Drained,
+    };
+    assert!(plan(&world.pool, Gate::Draining, late).contains(&drained));
+    world.pool.begin(&drained, late);
+    let ends = |step: &Step| about(step) && matches!(step, Step::End { .. });
     assert!(!plan(&world.pool, Gate::Draining, late).iter().any(ends));
+}
+
+#[test]
+fn nobody_is_started_where_a_config_is_on_its_way() {
+    let mut world = rested();
+    let spare = world
+        .pool
+        .lives
+        .values()
+        .find(|life| life.phase == Phase::Spare)
+        .unwrap()
+        .slot;
+    let other = world.pool.lives.keys().copied().find(|slot| *slot != spare);
+    exits(&mut world, other.unwrap(), 0);
+    let now = world.now + MINUTE;
+    let name = RunnerName::parse(&"h".parse().unwrap(), &format!("h-ci-{spare}-00000009")).unwrap();
+    world.pool.begin(&Step::Register { slot: spare }, now);
+    world.pool.minting(spare, name.clone());
+    // It dies before the answer comes.
+    exits(&mut world, spare, 1);
+    world.pool.backoffs.reset();
+    let started = |pool: &Pool| plan(pool, Gate::Open, now).contains(&Step::Start { slot: spare });
+    world.pool.lives.clear();
+    assert!(!started(&world.pool));
+    let id = RunnerId(77);
+    let orphan = world
+        .pool
+        .minted(spare, &name, MintOutcome::Delivered { id }, now, 0);
+    assert_eq!(orphan, Some((id, name)));
+    let begun: Vec<Step> = plan(&world.pool, Gate::Open, now);
+    assert!(begun.contains(&Step::Start { slot: spare }), "{begun:?}");
+}
+
+#[test]
+fn a_spare_that_hung_up_before_its_mint_failed_is_no_spare() {
+    let mut world = rested();
+    let spare = world
+        .pool
+        .lives
+        .values()
+        .find(|life| life.phase == Phase::Spare)
+        .unwrap()
+        .slot;
+    let name = RunnerName::parse(&"h".parse().unwrap(), &format!("h-ci-{spare}-00000009")).unwrap();
+    world.pool.begin(&Step::Register { slot: spare }, world.now);
+    world.pool.minting(spare, name.clone());
+    world.pool.hung_up(spare, world.now);
+    let failed = MintOutcome::Failed {
+        trouble: Trouble::Mint,
+        reason: "502".into(),
+        retry_after: None,
+    };
+    world.pool.minted(spare, &name, failed, world.now, 0);
+    let phase = &world.pool.lives[&spare].phase;
+    let cause = Cause::SpareLost;
+    assert!(
+        matches!(phase, Phase::Retiring { cause: why, .. } if *why == cause),
+        "{phase:?}"
+    );
 }
 
 #[test]
