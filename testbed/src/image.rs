@@ -311,7 +311,7 @@ fn link_tree(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// Where an image is in the host.
-fn inside(name: &str) -> String {
+pub(crate) fn inside(name: &str) -> String {
     format!("/var/lib/runner-images/{name}")
 }
 

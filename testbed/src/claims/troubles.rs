@@ -34,32 +34,37 @@ const INIT: &str = "usr/lib/systemd/systemd";
 /// Makes the images, and a pool for each. `late` is the one that works.
 pub(super) fn config(lab: &Lab) -> Result<Config> {
     let host = lab.host();
-    let gone = image::variant(host, "gone", |root| {
+    image::variant(host, "gone", |root| {
         std::fs::remove_file(root.join(INIT)).context("take its init away")
     })?;
-    let dead = image::variant(host, "dead", |root| {
+    image::variant(host, "dead", |root| {
         let init = root.join(INIT);
         std::fs::remove_file(&init)?;
         std::fs::write(&init, "#!/bin/sh\nexit 9\n")?;
         std::fs::set_permissions(&init, std::fs::Permissions::from_mode(0o755))?;
         Ok(())
     })?;
-    let mute = image::variant(host, "mute", |root| {
+    image::variant(host, "mute", |root| {
         std::fs::remove_file(root.join(WANTS)).context("take its runner's unit away")
     })?;
-    let pool = |name: &str, offset: u16, image: String| Pool {
-        image: Image::Directory(image),
+    Ok(pools(lab))
+}
+
+/// The pools, with their images as they are.
+fn pools(lab: &Lab) -> Config {
+    let pool = |name: &str, offset: u16| Pool {
+        image: Image::Directory(image::inside(name)),
         ..one(name, offset)
     };
-    let mut mute = pool("mute", 2, mute);
+    let mut mute = pool("mute", 2);
     mute.timeouts = vec![("boot", "3s".into())];
     let mut late = one("late", 3);
     late.timeouts
         .extend([("job", "2s".into()), ("registration", "4s".into())]);
     let mut config = Config::small(lab.sim().api_url());
     config.reconcile = "2s".into();
-    config.pools = vec![pool("gone", 0, gone), pool("dead", 1, dead), mute, late];
-    Ok(config)
+    config.pools = vec![pool("gone", 0), pool("dead", 1), mute, late];
+    config
 }
 
 /// The others never are.
@@ -209,16 +214,23 @@ fn a_pool_that_is_mended_works_again(lab: &mut Lab) -> Result<()> {
 }
 
 fn a_pool_that_is_gone_ends_a_container_that_hangs(lab: &mut Lab) -> Result<()> {
-    let all = config(lab)?;
+    let all = pools(lab);
     let patient = all.clone().with("mute", |pool| {
         pool.timeouts = vec![("boot", "1h".into())];
     });
     reconfigure(lab, &patient)?;
-    let mute = lab.await_status("a container that hangs", SOON, |status| {
-        let runner = status.machine("mute-1")?;
-        // A daemon that takes it over cannot know that it was never answered.
+    let mute = wait_until("a container that hangs", SOON, || {
+        let status = lab.look()?;
+        let runner = status.machine("mute-1").cloned().unwrap_or_default();
+        // A daemon that takes it over cannot know that it was never answered. The one before may have
+        // ended it in its last moment.
         let hangs = ["booting", "registering"].contains(&runner.phase.as_str());
-        (hangs && runner.invocation.is_some()).then(|| runner.clone())
+        let up = lab.show("runner-mute@1.service", "ActiveState")? == "active";
+        Ok(if hangs && up && runner.invocation.is_some() {
+            Seen::Done(runner)
+        } else {
+            Seen::NotYet(format!("{runner:?}, up: {up}"))
+        })
     })?;
     let mut fewer = patient;
     fewer.pools.retain(|pool| pool.name != "mute");
