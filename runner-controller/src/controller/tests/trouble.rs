@@ -279,15 +279,21 @@ async fn a_config_that_nobody_took_is_deleted_and_its_container_replaced() {
     assert_eq!(theirs, ours);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_limit_holds_for_the_next_daemon_too() {
-    let mut first = daemon().await;
-    first
+/// A daemon that GitHub has just told to leave it alone for [`LIMIT`].
+async fn limited() -> Daemon {
+    let mut daemon = daemon().await;
+    daemon
         .fake
         .with(|inner| inner.mint_fails = Some(RegistryErrorKind::Limited));
-    first.fake.job_starts(&slot("ci-1")).await;
+    daemon.fake.job_starts(&slot("ci-1")).await;
     let limited = |s: &Status| s.pools[0].backoffs.iter().any(|b| b.trouble == "limited");
-    first.until("limited", limited).await;
+    daemon.until("limited", limited).await;
+    daemon
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_holds_for_the_next_daemon_too() {
+    let first = limited().await;
     tokio::time::sleep(LIMIT / 2).await;
     let world = first.stop().await;
     assert_eq!(world.lock().unwrap().held, None);
@@ -303,13 +309,7 @@ async fn a_limit_holds_for_the_next_daemon_too() {
 
 /// What a daemon of this boot keeps to, of a limit that is written down so.
 async fn held_by(written: impl FnOnce(&str) -> String) -> (Option<Duration>, bool) {
-    let mut first = daemon().await;
-    first
-        .fake
-        .with(|inner| inner.mint_fails = Some(RegistryErrorKind::Limited));
-    first.fake.job_starts(&slot("ci-1")).await;
-    let limited = |s: &Status| s.pools[0].backoffs.iter().any(|b| b.trouble == "limited");
-    first.until("limited", limited).await;
+    let first = limited().await;
     let world = first.stop().await;
     let party = world.lock().unwrap().settings["limited"]
         .splitn(4, ' ')

@@ -20,6 +20,11 @@ fn slot(number: u16) -> Slot {
     Slot::new(number).unwrap()
 }
 
+fn spare(world: &World) -> Slot {
+    let mut lives = world.pool.lives.values();
+    lives.find(|life| life.phase == Phase::Spare).unwrap().slot
+}
+
 fn phases(world: &World) -> Vec<&'static str> {
     world
         .pool
@@ -434,13 +439,7 @@ fn a_unit_that_nobody_started_may_have_a_job_and_is_not_timed_as_a_boot() {
 #[test]
 fn nobody_is_started_where_a_config_is_on_its_way() {
     let mut world = rested();
-    let spare = world
-        .pool
-        .lives
-        .values()
-        .find(|life| life.phase == Phase::Spare)
-        .unwrap()
-        .slot;
+    let spare = spare(&world);
     let other = world.pool.lives.keys().copied().find(|slot| *slot != spare);
     exits(&mut world, other.unwrap(), 0);
     let now = world.now + MINUTE;
@@ -451,7 +450,6 @@ fn nobody_is_started_where_a_config_is_on_its_way() {
     exits(&mut world, spare, 1);
     world.pool.backoffs.reset();
     let started = |pool: &Pool| plan(pool, Gate::Open, now).contains(&Step::Start { slot: spare });
-    world.pool.lives.clear();
     assert!(!started(&world.pool));
     let id = RunnerId(77);
     let orphan = world
@@ -465,13 +463,7 @@ fn nobody_is_started_where_a_config_is_on_its_way() {
 #[test]
 fn a_spare_that_hung_up_before_its_mint_failed_is_no_spare() {
     let mut world = rested();
-    let spare = world
-        .pool
-        .lives
-        .values()
-        .find(|life| life.phase == Phase::Spare)
-        .unwrap()
-        .slot;
+    let spare = spare(&world);
     let name = RunnerName::parse(&"h".parse().unwrap(), &format!("h-ci-{spare}-00000009")).unwrap();
     world.pool.begin(&Step::Register { slot: spare }, world.now);
     world.pool.minting(spare, name.clone());
@@ -493,12 +485,7 @@ fn a_spare_that_hung_up_before_its_mint_failed_is_no_spare() {
 #[test]
 fn a_question_outlives_what_is_known_of_who_asks() {
     let mut world = rested();
-    let spare = world
-        .pool
-        .lives
-        .values()
-        .find(|life| life.phase == Phase::Spare);
-    let spare = spare.unwrap().slot;
+    let spare = spare(&world);
     let sight = world.sight(spare, UnitState::Active, None);
     world.pool.lives.remove(&spare);
     world.pool.unit(sight, world.now, 0);
