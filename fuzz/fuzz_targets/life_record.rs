@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| runner_controller::outside::life_record(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| runner_controller::outside::runner_record(bytes));

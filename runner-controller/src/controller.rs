@@ -19,11 +19,11 @@ use tracing::{error, info};
 
 use crate::config::Config;
 use crate::pool::{
-    Gate, Ledger, Pool, PoolName, RunnerName, Short, SlotId, Spec, Step, Timestamp, Verdict,
+    Admission, Ledger, Pool, PoolName, RunnerName, Short, SlotId, Spec, Step, Timestamp, Verdict,
     next_deadline, plan,
 };
 use crate::status::{EndedStatus, Status};
-use crate::world::{Handshake, Machines, Records, Registry, Sight};
+use crate::world::{Event, Handshake, Machines, Records, Registry};
 
 use work::Done;
 
@@ -43,7 +43,7 @@ pub const MINTS_A_MINUTE: usize = 60;
 pub const UNOWNED_MAX: usize = 24;
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// The outside, and the clock and dice that the core is not to have.
+/// The outside, and the clock and randomness that the core is not to have.
 pub struct Ports<M, R, H, D> {
     /// Units.
     pub machines: Arc<M>,
@@ -58,7 +58,7 @@ pub struct Ports<M, R, H, D> {
     /// Milliseconds since 1970, by a clock that may jump; only ever shown and kept for people.
     pub unix_ms: fn() -> u64,
     /// Any number, for names that were never used and for waits that do not fall in step.
-    pub dice: fn() -> u32,
+    pub random: fn() -> u32,
     /// This boot's id.
     pub boot_id: String,
     /// Calls to GitHub so far, by operation and outcome.
@@ -112,7 +112,7 @@ pub struct Controller<M, R, H, D> {
     status: watch::Sender<Status>,
     shown: Shown,
     listing: bool,
-    looking: bool,
+    reconciling: bool,
     deleting: bool,
     recording: bool,
     unwritten: VecDeque<work::Write>,
@@ -188,7 +188,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 ..Shown::default()
             },
             listing: false,
-            looking: false,
+            reconciling: false,
             deleting: false,
             recording: false,
             unwritten: VecDeque::new(),
@@ -202,7 +202,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     /// daemon takes them over.
     pub async fn run(
         mut self,
-        mut sights: mpsc::Receiver<Sight>,
+        mut events: mpsc::Receiver<Event>,
         requests: &mut mpsc::Receiver<Request>,
         stop: impl Future<Output = ()>,
     ) {
@@ -216,12 +216,12 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             tokio::select! {
                 biased;
                 () = &mut stop => break,
-                Some(sight) = sights.recv() => self.see(sight),
+                Some(event) = events.recv() => self.see(event),
                 Some(done) = self.running.join_next() => match done {
                     Ok(done) => {
                         // A look answers behind what was signalled before it, so fold that first.
-                        while let Ok(sight) = sights.try_recv() {
-                            self.see(sight);
+                        while let Ok(event) = events.try_recv() {
+                            self.see(event);
                         }
                         self.fold(done);
                     }
@@ -236,11 +236,11 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 () = sleep_until(deadline, self.ports.now) => {}
             }
         }
-        self.finish(&mut sights).await;
+        self.finish(&mut events).await;
     }
 
     /// Lets what is under way end, so that no minted config is lost, and writes down where it is.
-    async fn finish(&mut self, sights: &mut mpsc::Receiver<Sight>) {
+    async fn finish(&mut self, events: &mut mpsc::Receiver<Event>) {
         info!(
             under_way = self.running.len(),
             "stopping; containers run on"
@@ -262,8 +262,8 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             tokio::select! {
                 biased;
                 Some(done) = self.running.join_next() => {
-                    while let Ok(sight) = sights.try_recv() {
-                        self.see(sight);
+                    while let Ok(event) = events.try_recv() {
+                        self.see(event);
                     }
                     if let Ok(done) = done {
                         self.fold(done);
@@ -290,9 +290,9 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     }
 
     fn reconcile(&mut self) {
-        if !self.looking {
-            self.looking = true;
-            self.spawn_look();
+        if !self.reconciling {
+            self.reconciling = true;
+            self.spawn_reconcile();
         }
         if !self.listing {
             self.listing = true;
@@ -300,20 +300,20 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         }
     }
 
-    fn gate(&self) -> Gate {
+    fn admission(&self) -> Admission {
         match self.mode {
-            Mode::Draining => Gate::Draining,
-            Mode::Clearing => Gate::Clearing,
-            Mode::Running if self.shown.systemd_error.is_some() => Gate::Closed,
-            Mode::Running if self.shown.firewall_error.is_some() => Gate::Closed,
-            Mode::Running if !self.shown.short.is_empty() => Gate::Closed,
-            Mode::Running => Gate::Open,
+            Mode::Draining => Admission::Draining,
+            Mode::Clearing => Admission::Clearing,
+            Mode::Running if self.shown.systemd_error.is_some() => Admission::Closed,
+            Mode::Running if self.shown.firewall_error.is_some() => Admission::Closed,
+            Mode::Running if !self.shown.short.is_empty() => Admission::Closed,
+            Mode::Running => Admission::Open,
         }
     }
 
     /// Plans every pool until it has nothing to say, and starts what it asks for.
     fn act(&mut self) {
-        let (now, gate) = ((self.ports.now)(), self.gate());
+        let (now, admission) = ((self.ports.now)(), self.admission());
         let mut allowed = self.may_register(now);
         let names: Vec<PoolName> = self.pools.keys().cloned().collect();
         for name in names {
@@ -323,7 +323,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                     break;
                 };
                 pool.may_register = allowed;
-                let steps = plan(pool, gate, now);
+                let steps = plan(pool, admission, now);
                 if steps.is_empty() {
                     break;
                 }
@@ -369,8 +369,8 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             return;
         }
         for id in self.ledger.plan(now) {
-            let lives = self.pools.values().flat_map(|pool| pool.lives.values());
-            let mut owners = lives.filter_map(|life| life.runner.as_ref()?.id);
+            let runners = self.pools.values().flat_map(|pool| pool.runners.values());
+            let mut owners = runners.filter_map(|runner| runner.registration.as_ref()?.id);
             if owners.any(|owner| owner == id) {
                 // GitHub gives no id twice. Should it ever seem so, the living one is right.
                 error!(runner_id = %id, "a living container has the id of a registration to delete; it is kept");
@@ -392,7 +392,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             }
             Step::Register { slot } => {
                 let name =
-                    RunnerName::new(self.config.host.clone(), id.clone(), (self.ports.dice)());
+                    RunnerName::new(self.config.host.clone(), id.clone(), (self.ports.random)());
                 if let Some(pool) = self.pools.get_mut(&id.pool) {
                     pool.minting(slot, name.clone());
                 }

@@ -19,9 +19,9 @@ use tokio::sync::mpsc;
 
 use crate::clock;
 use crate::config::Config;
-use crate::lives::write_whole;
 use crate::pool::Timestamp;
-use crate::world::Sight;
+use crate::slot_records::write_whole;
+use crate::world::Event;
 
 /// How often the timer asks root to check.
 pub const EVERY: Duration = Duration::from_secs(15);
@@ -90,13 +90,13 @@ fn judge(report: io::Result<Report>, now: Timestamp) -> (Option<String>, Duratio
 
 /// How it stands now. Sent before anything else is seen, so that nothing is started by mistake.
 #[must_use]
-pub fn sight(config: &Config) -> Sight {
+pub fn event(config: &Config) -> Event {
     let (wrong, _) = judge(Report::read(&config.firewall_dir()), clock::now());
-    Sight::Firewall { wrong }
+    Event::Firewall { wrong }
 }
 
 /// Sends a sight after each change, until nobody listens. Blocks, so it has a thread of its own.
-pub fn watch(config: &Config, sights: &mpsc::Sender<Sight>) {
+pub fn watch(config: &Config, events: &mpsc::Sender<Event>) {
     let dir = config.firewall_dir();
     let mut told = None;
     loop {
@@ -105,7 +105,7 @@ pub fn watch(config: &Config, sights: &mpsc::Sender<Sight>) {
         let (wrong, holds) = judge(Report::read(&dir), clock::now());
         if told.as_ref() != Some(&wrong) {
             told = Some(wrong.clone());
-            if sights.blocking_send(Sight::Firewall { wrong }).is_err() {
+            if events.blocking_send(Event::Firewall { wrong }).is_err() {
                 return;
             }
         }
@@ -178,10 +178,10 @@ mod tests {
         config.run_dir = run.path().to_owned();
         let dir = config.firewall_dir();
         std::fs::create_dir(&dir).unwrap();
-        let (sender, mut sights) = mpsc::channel(8);
+        let (sender, mut events) = mpsc::channel(8);
         let watching = std::thread::spawn(move || watch(&config, &sender));
         let mut next = || {
-            let Sight::Firewall { wrong } = sights.blocking_recv().unwrap() else {
+            let Event::Firewall { wrong } = events.blocking_recv().unwrap() else {
                 panic!("a sight of something else")
             };
             wrong
@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(next().as_deref(), Some("gone"));
         say(None);
         assert_eq!(next(), None);
-        drop(sights);
+        drop(events);
         say(Some("gone"));
         watching.join().unwrap();
     }

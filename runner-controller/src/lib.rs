@@ -12,13 +12,13 @@ pub mod handshake;
 pub mod hostfiles;
 pub mod http;
 pub mod launch;
-pub mod lives;
 pub mod machine;
 pub mod manual;
 #[cfg(any(test, fuzzing))]
 pub mod outside;
 pub mod pool;
 pub mod readings;
+pub mod slot_records;
 pub mod status;
 pub mod store;
 pub mod telemetry;

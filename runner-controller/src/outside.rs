@@ -29,7 +29,7 @@ pub const PARSERS: [(&str, Parser); 9] = [
     ("github_refusal", github_refusal),
     ("handshake", handshake),
     ("host_listing", host_listing),
-    ("life_record", life_record),
+    ("life_record", runner_record),
     ("names", names),
     ("status_text", status_text),
 ];
@@ -82,8 +82,8 @@ pub fn host_listing(bytes: &[u8]) {
 }
 
 /// The records of a slot's lives.
-pub fn life_record(bytes: &[u8]) {
-    crate::lives::try_record(bytes);
+pub fn runner_record(bytes: &[u8]) {
+    crate::slot_records::try_record(bytes);
 }
 
 /// Names, numbers and the token: what is accepted is written as it was read.

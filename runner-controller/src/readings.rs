@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::config::{Config, Layer};
 use crate::pool::{Filesystem, Readings, Reserve, Share, Short, judge};
-use crate::world::Sight;
+use crate::world::Event;
 
 /// How often the host is read. A container takes longer to fill anything that counts.
 const EVERY: Duration = Duration::from_secs(2);
@@ -37,16 +37,16 @@ fn disk_layers(config: &Config) -> impl Iterator<Item = u64> {
 
 /// How it stands now. Sent before anything else is seen, so that nothing is started by mistake.
 #[must_use]
-pub fn sight(config: &Config) -> Sight {
+pub fn event(config: &Config) -> Event {
     let short = judge(&read(config), &reserve(config), &Short::new());
-    Sight::Short { short }
+    Event::Short { short }
 }
 
 /// Sends a sight after each change, until nobody listens. Blocks, so it has a thread of its own.
-pub fn watch(config: &Config, sights: &mpsc::Sender<Sight>) {
+pub fn watch(config: &Config, events: &mpsc::Sender<Event>) {
     let reserve = reserve(config);
     let mut told: Option<Short> = None;
-    while !sights.is_closed() {
+    while !events.is_closed() {
         let short = judge(
             &read(config),
             &reserve,
@@ -55,7 +55,7 @@ pub fn watch(config: &Config, sights: &mpsc::Sender<Sight>) {
         if told.as_ref() != Some(&short) {
             told = Some(short.clone());
             // That nobody listens any more is seen above.
-            let _ = sights.blocking_send(Sight::Short { short });
+            let _ = events.blocking_send(Event::Short { short });
         }
         std::thread::sleep(EVERY);
     }
@@ -224,16 +224,16 @@ mod tests {
         let mut config = crate::launch::testing::config();
         config.state_dir = dir.path().to_owned();
         config.reserve.memory = Some(crate::config::ByteSize(u64::MAX));
-        let (sender, mut sights) = mpsc::channel(8);
+        let (sender, mut events) = mpsc::channel(8);
         let watching = std::thread::spawn(move || watch(&config, &sender));
-        let Sight::Short { short } = sights.blocking_recv().unwrap() else {
+        let Event::Short { short } = events.blocking_recv().unwrap() else {
             panic!("a sight of something else")
         };
         assert!(
             short.contains_key(&crate::pool::Resource::Memory),
             "{short:?}"
         );
-        drop(sights);
+        drop(events);
         watching.join().unwrap();
     }
 }

@@ -102,7 +102,7 @@ pub struct Wanted {
 pub struct BackoffStatus {
     /// What it is: `boot`, of mints `unauthorized`, `forbidden`, `not_found`, `invalid`, `limited` or
     /// for any other reason `mint`, of runners `expired` or `version`.
-    pub trouble: String,
+    pub failure: String,
     /// Failures in a row.
     pub failures: u32,
     /// Milliseconds until the next try.

@@ -1,18 +1,18 @@
 //! What the controller asks of the outside, and what the outside tells it.
 //!
 //! A trait has the verbs its caller needs, and says what a retry means. What happens by itself
-//! arrives as a [`Sight`]: the state of one thing as it is *now*, never a delta, so that a signal,
+//! arrives as a [`Event`]: the state of one thing as it is *now*, never a delta, so that a signal,
 //! a slow full look and a look after a restart are the same message.
 
 use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
-use crate::pool::{Job, Runner, RunnerName, Short, SlotId, Timestamp};
+use crate::pool::{Job, Registration, RunnerName, Short, SlotId, Timestamp};
 
 pub use crate::pool::{
-    Deleted, Exit, Invocation, JobNote, LifeEnd, LifeStart, Registration, RunnerId, UnitSight,
-    UnitState,
+    Deleted, EndRecord, Exit, Invocation, JobNote, ListedRunner, RunnerId, StartRecord,
+    UnitObservation, UnitState,
 };
 
 /// An error the controller can weigh.
@@ -23,9 +23,9 @@ pub trait Failure: std::error::Error + Send + Sync + 'static {
 
 /// What arrives without being asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Sight {
+pub enum Event {
     /// A unit changed, or was looked at.
-    Unit(UnitSight),
+    Unit(UnitObservation),
     /// Root of this slot's container is connected and waits for its config.
     Asked {
         /// The slot.
@@ -70,7 +70,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Units of ours, by slot. Nothing here waits for a unit to change: that arrives as a [`Sight`].
+/// Units of ours, by slot. Nothing here waits for a unit to change: that arrives as a [`Event`].
 pub trait Machines: Send + Sync + 'static {
     /// Why a call failed.
     type Error: Failure;
@@ -90,7 +90,7 @@ pub trait Machines: Send + Sync + 'static {
     /// Looks at every unit of ours that systemd has loaded, pools that the configuration no longer
     /// has included, and at every configured slot: one without a unit is inactive, and comes with
     /// the newest records of its lives.
-    fn look(&self) -> impl Future<Output = Result<Vec<UnitSight>, Self::Error>> + Send;
+    fn observe(&self) -> impl Future<Output = Result<Vec<UnitObservation>, Self::Error>> + Send;
 }
 
 /// The encoded JIT config: a bearer secret until its runner is gone. Never printed.
@@ -224,7 +224,7 @@ pub trait Registry: Send + Sync + 'static {
     /// Every runner of the scope, all pages; a conditional request, free when nothing changed.
     ///
     /// Eventually consistent: a runner may be missing for seconds after it was minted.
-    fn list(&self) -> impl Future<Output = Result<Vec<Registration>, RegistryError>> + Send;
+    fn list(&self) -> impl Future<Output = Result<Vec<ListedRunner>, RegistryError>> + Send;
 
     /// Sends nothing for this long: a limit that an earlier daemon was told of holds for this one.
     fn hold(&self, wait: Duration);
@@ -253,10 +253,10 @@ pub trait Handshake: Send + Sync + 'static {
 
 /// What is kept of a life while it lasts, for the daemon that comes after this one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LifeRecord {
+pub struct RunnerRecord {
     /// The slot; one record each.
     pub slot: SlotId,
-    /// The boot that `since`, `born` and the job's `since` are counted in. Under another boot id
+    /// The boot that `since`, `started_at` and the job's `since` are counted in. Under another boot id
     /// the life ended with its host.
     pub boot_id: String,
     /// systemd's name for the start, once seen.
@@ -266,9 +266,9 @@ pub struct LifeRecord {
     /// Since when it is in that phase.
     pub since: Timestamp,
     /// When it was started.
-    pub born: Timestamp,
+    pub started_at: Timestamp,
     /// Its registration.
-    pub runner: Option<Runner>,
+    pub registration: Option<Registration>,
     /// Its job.
     pub job: Option<Job>,
 }
@@ -287,7 +287,7 @@ pub struct VerdictRecord {
     /// What its job said of itself.
     pub job: Option<JobNote>,
     /// When it was started, in milliseconds since 1970.
-    pub born_unix_ms: u64,
+    pub started_unix_ms: u64,
     /// When it ended, in milliseconds since 1970.
     pub ended_unix_ms: u64,
     /// How long its job ran, in milliseconds.
@@ -312,10 +312,10 @@ pub trait Records: Send + Sync + 'static {
 
     /// Every life on record, by slot. Records that cannot be read are left out, with a warning in
     /// the journal.
-    fn load(&self) -> impl Future<Output = Result<Vec<LifeRecord>, Self::Error>> + Send;
+    fn load(&self) -> impl Future<Output = Result<Vec<RunnerRecord>, Self::Error>> + Send;
 
     /// Keeps a life's record, in place of the one its slot had.
-    fn put(&self, life: LifeRecord) -> impl Future<Output = Result<(), Self::Error>> + Send;
+    fn put(&self, runner: RunnerRecord) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
     /// Drops the record of a slot. None there counts as done.
     fn remove(&self, slot: SlotId) -> impl Future<Output = Result<(), Self::Error>> + Send;

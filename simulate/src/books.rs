@@ -75,7 +75,7 @@ pub struct Books {
     sent: VecDeque<(u64, Call)>,
     /// All calls.
     pub calls: [u64; 4],
-    lives: BTreeMap<Invocation, LifeBook>,
+    runners: BTreeMap<Invocation, LifeBook>,
     /// Daemons that ended, and whether their records could be written then.
     deaths: Vec<(u64, bool)>,
     /// When a daemon last began without its records.
@@ -104,7 +104,7 @@ impl Books {
             daemons: 0,
             sent: VecDeque::new(),
             calls: [0; 4],
-            lives: BTreeMap::new(),
+            runners: BTreeMap::new(),
             deaths: Vec::new(),
             blind: None,
             disk_good_since: Some(0),
@@ -115,8 +115,8 @@ impl Books {
 
     /// How many lives there were.
     #[must_use]
-    pub fn lives(&self) -> usize {
-        self.lives.len()
+    pub fn runners(&self) -> usize {
+        self.runners.len()
     }
 }
 
@@ -131,14 +131,14 @@ impl Inner {
     }
 
     /// A unit starts.
-    pub fn life_began(&mut self, slot: &SlotId, invocation: &Invocation) {
+    pub fn runner_began(&mut self, slot: &SlotId, invocation: &Invocation) {
         let began = self.now();
         let book = LifeBook {
             slot: slot.clone(),
             began,
             ended: None,
         };
-        self.books.lives.insert(invocation.clone(), book);
+        self.books.runners.insert(invocation.clone(), book);
         let max = |config: &Config| config.pool(&slot.pool).map_or(0, |pool| pool.max_runners);
         let known = self.daemon.as_ref().map_or(0, |link| max(&link.config));
         // The last word of a daemon that has just ended may still be on its way to systemd.
@@ -148,7 +148,7 @@ impl Inner {
         let max = usize::from(max(&self.books.config).max(known).max(former));
         let there = self.host.slots.iter();
         let there = there
-            .filter(|(id, place)| id.pool == slot.pool && place.lives())
+            .filter(|(id, place)| id.pool == slot.pool && place.runners())
             .count();
         if there > max {
             self.violate(
@@ -159,9 +159,9 @@ impl Inner {
     }
 
     /// A unit is down again.
-    pub fn life_ended(&mut self, _slot: &SlotId, invocation: &Invocation) {
+    pub fn runner_ended(&mut self, _slot: &SlotId, invocation: &Invocation) {
         let now = self.now();
-        if let Some(book) = self.books.lives.get_mut(invocation) {
+        if let Some(book) = self.books.runners.get_mut(invocation) {
             book.ended = Some(now);
         }
     }
@@ -211,9 +211,9 @@ impl Inner {
         let Some(id) = self.books.configs.get(config).copied() else {
             return self.violate(Rule::ConfigFromGitHub, &slot.to_string());
         };
-        let life = (slot.clone(), invocation.clone());
+        let recipient = (slot.clone(), invocation.clone());
         if let Some(runner) = self.github.runners.get_mut(&id)
-            && runner.given_to.replace(life).is_some()
+            && runner.given_to.replace(recipient).is_some()
         {
             return self.violate(Rule::ConfigGivenOnce, &slot.to_string());
         }
@@ -293,8 +293,8 @@ impl Inner {
             .count()
     }
 
-    fn owned(&self, life: Option<&(SlotId, Invocation)>) -> bool {
-        life.is_some_and(|(slot, invocation)| {
+    fn owned(&self, runner: Option<&(SlotId, Invocation)>) -> bool {
+        runner.is_some_and(|(slot, invocation)| {
             let guest = self
                 .host
                 .slots
@@ -353,8 +353,8 @@ impl Inner {
         // Nor is there a clock that goes on through it and that nobody sets.
         self.books.quiet_until = 0;
         let fresh = |book: &LifeBook| now - book.began < UNTOLD_AGE;
-        let lives = self.books.lives.iter().filter(|(_, book)| fresh(book));
-        let fresh: Vec<Invocation> = lives.map(|(invocation, _)| invocation.clone()).collect();
+        let runners = self.books.runners.iter().filter(|(_, book)| fresh(book));
+        let fresh: Vec<Invocation> = runners.map(|(invocation, _)| invocation.clone()).collect();
         self.books.untold.extend(fresh);
     }
 
@@ -376,8 +376,9 @@ impl Inner {
             return Some("the daemon is down".to_owned());
         }
         // Who lives where no slot is configured any more stays until its job ends.
-        let beyond =
-            |slot: &SlotId, place: &Place| place.lives() && self.books.config.place(slot).is_none();
+        let beyond = |slot: &SlotId, place: &Place| {
+            place.runners() && self.books.config.place(slot).is_none()
+        };
         let left = |(slot, place): &(&SlotId, &Place)| beyond(slot, place);
         let mut left = self.host.slots.iter().filter(left).peekable();
         let pools = if left.peek().is_none() {
@@ -411,14 +412,14 @@ impl Inner {
 
     fn unsettled_pool(&self, name: &PoolName) -> Option<String> {
         let pool = self.books.config.pool(name)?;
-        let (mut idle, mut spare, mut busy, mut lives) = (0, 0, 0, 0);
+        let (mut idle, mut spare, mut busy, mut runners) = (0, 0, 0, 0);
         for (_, place) in self
             .host
             .slots
             .iter()
             .filter(|(slot, _)| slot.pool == *name)
         {
-            lives += u16::from(place.lives());
+            runners += u16::from(place.runners());
             let Some(guest) = place.guest.as_ref().filter(|_| place.is_up()) else {
                 continue;
             };
@@ -434,29 +435,29 @@ impl Inner {
             .min(pool.max_runners - busy.min(pool.max_runners));
         let room = pool.max_runners.saturating_sub(busy + want_idle);
         let want_spare = pool.min_spare.min(room);
-        let good = idle == want_idle && spare == want_spare && lives == idle + spare + busy;
-        let is = format!("{name}: {idle} idle, {spare} spare, {busy} busy, {lives} lives");
+        let good = idle == want_idle && spare == want_spare && runners == idle + spare + busy;
+        let is = format!("{name}: {idle} idle, {spare} spare, {busy} busy, {runners} lives");
         (!good).then(|| format!("{is}; wanted {want_idle} idle, {want_spare} spare"))
     }
 
     fn unsettled_records(&self) -> Option<String> {
-        for (slot, place) in self.host.slots.iter().filter(|(_, place)| place.lives()) {
+        for (slot, place) in self.host.slots.iter().filter(|(_, place)| place.runners()) {
             let known = self
                 .disk
-                .lives
+                .runners
                 .get(slot)
                 .and_then(|record| record.invocation.as_ref());
             if known != place.invocation.as_ref() {
                 return Some(format!("{slot} is on record as {known:?}"));
             }
         }
-        let lives = |slot: &SlotId| {
+        let runners = |slot: &SlotId| {
             self.host
                 .slots
                 .get(slot)
-                .is_some_and(super::host::Place::lives)
+                .is_some_and(super::host::Place::runners)
         };
-        let left = self.disk.lives.keys().find(|slot| !lives(slot));
+        let left = self.disk.runners.keys().find(|slot| !runners(slot));
         left.map(|slot| format!("{slot} is on record and does not live"))
     }
 
@@ -476,7 +477,7 @@ impl Inner {
         }
         let ended = self
             .books
-            .lives
+            .runners
             .iter()
             .filter(|(_, book)| book.ended.is_some());
         for (invocation, book) in ended {
@@ -496,8 +497,8 @@ impl Inner {
             }
         }
         let alive = |invocation: &str| {
-            let life = Invocation::parse(invocation).and_then(|i| self.books.lives.get(&i));
-            life.is_none_or(|book| book.ended.is_none())
+            let runner = Invocation::parse(invocation).and_then(|i| self.books.runners.get(&i));
+            runner.is_none_or(|book| book.ended.is_none())
         };
         if let Some((invocation, _)) = known.iter().find(|(invocation, _)| alive(invocation)) {
             found = Some((Rule::JudgedAfterEnd, short(invocation)));

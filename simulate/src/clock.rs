@@ -17,7 +17,7 @@ struct Clocks {
     booted_ms: u64,
     /// How wrong the wall clock is.
     wall_ms: i64,
-    dice: Rng,
+    random: Rng,
 }
 
 thread_local! {
@@ -30,7 +30,7 @@ pub fn begin(seed: u64) {
         began: Instant::now(),
         booted_ms: 0,
         wall_ms: 0,
-        dice: Rng::new(seed ^ 0xd1ce),
+        random: Rng::new(seed ^ 0xd1ce),
     }));
 }
 
@@ -72,11 +72,11 @@ pub fn true_unix_ms() -> u64 {
     EPOCH_MS + elapsed()
 }
 
-/// The daemon's dice.
+/// The daemon's randomness.
 #[must_use]
-pub fn dice() -> u32 {
+pub fn random() -> u32 {
     read(0, |clocks| {
-        u32::try_from(clocks.dice.any() >> 32).unwrap_or(u32::MAX)
+        u32::try_from(clocks.random.any() >> 32).unwrap_or(u32::MAX)
     })
 }
 

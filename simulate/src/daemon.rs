@@ -8,7 +8,7 @@ use runner_controller::config::Config;
 use runner_controller::controller::{Controller, Ports, Request};
 use runner_controller::github::{GitHub, Token};
 use runner_controller::status::Status;
-use runner_controller::world::Sight;
+use runner_controller::world::Event;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock;
@@ -19,7 +19,7 @@ use crate::wire::Wire;
 use crate::world::{Link, World};
 
 /// As in `run`.
-const SIGHTS: usize = 1024;
+const EVENTS: usize = 1024;
 
 /// A daemon that is to be started.
 pub struct Start {
@@ -47,7 +47,7 @@ pub async fn run(start: Start) {
         stop,
         status,
     } = start;
-    let (sight, mut sights) = mpsc::channel::<Sight>(SIGHTS);
+    let (event, mut events) = mpsc::channel::<Event>(EVENTS);
     let Ok(github) = Token::new("ghp_simulated").map(|token| {
         let wire = Wire {
             world: world.clone(),
@@ -62,7 +62,7 @@ pub async fn run(start: Start) {
         let mut w = world.lock();
         w.daemon = Some(Link {
             incarnation,
-            sights: sight,
+            events: event,
             config: Arc::clone(&config),
         });
         w.forget_signals();
@@ -83,19 +83,19 @@ pub async fn run(start: Start) {
         records: Arc::new(File { world, incarnation }),
         now: clock::now,
         unix_ms: clock::unix_ms,
-        dice: clock::dice,
+        random: clock::random,
         boot_id,
         calls: Box::new(BTreeMap::new),
         explain_exit: |_| None,
     };
     let mut controller = Controller::new(config, ports, 2, status);
-    if controller.adopt(&mut sights).await.is_err() {
+    if controller.adopt(&mut events).await.is_err() {
         return;
     }
     let stopped = async {
         let _ = stop.await;
     };
-    controller.run(sights, &mut requests, stopped).await;
+    controller.run(events, &mut requests, stopped).await;
     // What it opened last is on its way to systemd.
     tokio::time::sleep(Duration::from_millis(3)).await;
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use runner_controller::pool::{Invocation, SlotId};
-use runner_controller::world::{LifeRecord, Records, VerdictRecord};
+use runner_controller::world::{Records, RunnerRecord, VerdictRecord};
 
 use crate::host::Trouble;
 use crate::mutation::Mutation;
@@ -13,8 +13,8 @@ use crate::world::{Inner, World};
 const UNSYNCED: u64 = 2_000;
 
 enum Undo {
-    Life(SlotId, Option<LifeRecord>),
-    Verdict(SlotId, Option<LifeRecord>, bool),
+    Runner(SlotId, Option<RunnerRecord>),
+    Verdict(SlotId, Option<RunnerRecord>, bool),
     Setting(String, Option<String>),
 }
 
@@ -26,7 +26,7 @@ pub struct Disk {
     /// Nothing can be read either.
     pub broken: bool,
     /// Lives on record.
-    pub lives: BTreeMap<SlotId, LifeRecord>,
+    pub runners: BTreeMap<SlotId, RunnerRecord>,
     /// Every verdict.
     pub verdicts: Vec<VerdictRecord>,
     settings: BTreeMap<String, String>,
@@ -46,16 +46,16 @@ impl Inner {
         }
     }
 
-    fn put_life(&mut self, record: LifeRecord) {
+    fn put_runner(&mut self, record: RunnerRecord) {
         let slot = record.slot.clone();
         if self.breaks(Mutation::JudgesEarly) {
             self.judge_early(&record);
         }
-        let old = self.disk.lives.insert(slot.clone(), record);
-        self.keep(Undo::Life(slot, old));
+        let old = self.disk.runners.insert(slot.clone(), record);
+        self.keep(Undo::Runner(slot, old));
     }
 
-    fn judge_early(&mut self, record: &LifeRecord) {
+    fn judge_early(&mut self, record: &RunnerRecord) {
         let invocation = record.invocation.as_ref().map(ToString::to_string);
         let known = |verdict: &VerdictRecord| verdict.invocation == invocation;
         if invocation.is_some() && !self.disk.verdicts.iter().any(known) {
@@ -65,7 +65,7 @@ impl Inner {
                 runner: None,
                 runner_id: None,
                 job: None,
-                born_unix_ms: 0,
+                started_unix_ms: 0,
                 ended_unix_ms: 0,
                 job_ms: None,
                 exit: None,
@@ -76,14 +76,14 @@ impl Inner {
         }
     }
 
-    fn remove_life(&mut self, slot: SlotId) {
-        let old = self.disk.lives.remove(&slot);
-        self.keep(Undo::Life(slot, old));
+    fn remove_runner(&mut self, slot: SlotId) {
+        let old = self.disk.runners.remove(&slot);
+        self.keep(Undo::Runner(slot, old));
     }
 
-    fn close_life(&mut self, verdict: VerdictRecord) {
+    fn close_runner(&mut self, verdict: VerdictRecord) {
         let slot = verdict.slot.clone();
-        let old = self.disk.lives.remove(&slot);
+        let old = self.disk.runners.remove(&slot);
         let same = |known: &VerdictRecord| known.invocation == verdict.invocation;
         let new = verdict.invocation.is_none() || !self.disk.verdicts.iter().any(same);
         self.note(|| format!("verdict on {slot}: {} {:?}", verdict.verdict, verdict.exit));
@@ -103,10 +103,10 @@ impl Inner {
         let Some(verdict) = self.disk.closing.take() else {
             return;
         };
-        let named = |record: &LifeRecord| {
+        let named = |record: &RunnerRecord| {
             record.invocation.as_ref().map(Invocation::as_str) == verdict.invocation.as_deref()
         };
-        if !self.disk.lives.get(&verdict.slot).is_some_and(named) {
+        if !self.disk.runners.get(&verdict.slot).is_some_and(named) {
             let name = verdict.invocation.as_deref();
             self.untold(name.and_then(Invocation::parse));
         }
@@ -132,7 +132,7 @@ impl Inner {
             .is_some_and(|(at, _)| at + lost > now)
         {
             match self.disk.fresh.pop_back() {
-                Some((_, Undo::Life(slot, old))) => self.restore(slot, old),
+                Some((_, Undo::Runner(slot, old))) => self.restore(slot, old),
                 Some((_, Undo::Verdict(slot, old, new))) => {
                     let lost = if new { self.disk.verdicts.pop() } else { None };
                     if old.is_none() {
@@ -152,11 +152,11 @@ impl Inner {
         }
     }
 
-    fn restore(&mut self, slot: SlotId, old: Option<LifeRecord>) {
+    fn restore(&mut self, slot: SlotId, old: Option<RunnerRecord>) {
         let kept = old.as_ref().and_then(|old| old.invocation.clone());
         let lost = match old {
-            Some(old) => self.disk.lives.insert(slot, old),
-            None => self.disk.lives.remove(&slot),
+            Some(old) => self.disk.runners.insert(slot, old),
+            None => self.disk.runners.remove(&slot),
         };
         let lost = lost.and_then(|record| record.invocation);
         self.untold(lost.filter(|lost| kept.as_ref() != Some(lost)));
@@ -206,9 +206,9 @@ impl File {
 impl Records for File {
     type Error = Trouble;
 
-    async fn load(&self) -> Result<Vec<LifeRecord>, Trouble> {
+    async fn load(&self) -> Result<Vec<RunnerRecord>, Trouble> {
         let read = self
-            .call(false, |w| w.disk.lives.values().cloned().collect())
+            .call(false, |w| w.disk.runners.values().cloned().collect())
             .await;
         if read.is_err() {
             self.world.lock().started_blind();
@@ -216,17 +216,17 @@ impl Records for File {
         read
     }
 
-    async fn put(&self, life: LifeRecord) -> Result<(), Trouble> {
-        self.call(true, |w| w.put_life(life)).await
+    async fn put(&self, runner: RunnerRecord) -> Result<(), Trouble> {
+        self.call(true, |w| w.put_runner(runner)).await
     }
 
     async fn remove(&self, slot: SlotId) -> Result<(), Trouble> {
-        self.call(true, |w| w.remove_life(slot)).await
+        self.call(true, |w| w.remove_runner(slot)).await
     }
 
     async fn close(&self, verdict: VerdictRecord) -> Result<(), Trouble> {
         self.world.lock().disk.closing = Some(verdict.clone());
-        let closed = self.call(true, |w| w.close_life(verdict)).await;
+        let closed = self.call(true, |w| w.close_runner(verdict)).await;
         self.world.lock().disk.closing = None;
         closed
     }

@@ -52,7 +52,7 @@ pub struct Outcome {
     /// What happened, calm included.
     pub events: u64,
     /// Containers started.
-    pub lives: u64,
+    pub runners: u64,
     /// Jobs sent to runners.
     pub jobs: u64,
     /// Daemons that ran.
@@ -116,7 +116,7 @@ async fn run(script: &Script) -> anyhow::Result<Outcome> {
         violation: w.books.violation.clone(),
         trace: w.trace(),
         events: w.done,
-        lives: w.books.lives() as u64,
+        runners: w.books.runners() as u64,
         jobs: w
             .github
             .jobs

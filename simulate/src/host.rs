@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use runner_controller::pool::{
-    Exit, Invocation, LifeEnd, LifeStart, Slot, SlotId, UnitSight, UnitState,
+    EndRecord, Exit, Invocation, Slot, SlotId, StartRecord, UnitObservation, UnitState,
 };
-use runner_controller::world::{Failure, Machines, Sight};
+use runner_controller::world::{Event, Failure, Machines};
 use tokio::sync::oneshot;
 
 use crate::clock;
@@ -57,8 +57,8 @@ pub struct Place {
     start_queued: bool,
     /// What runs in it.
     pub guest: Option<Guest>,
-    starts: Vec<LifeStart>,
-    ends: Vec<LifeEnd>,
+    starts: Vec<StartRecord>,
+    ends: Vec<EndRecord>,
     signalled: Option<Seen>,
     told: Option<Seen>,
     /// Its sockets and what the daemon holds of them.
@@ -74,7 +74,7 @@ impl Place {
 
     /// True while something of a life is there.
     #[must_use]
-    pub fn lives(&self) -> bool {
+    pub fn runners(&self) -> bool {
         match self.state() {
             UnitState::Activating | UnitState::Active | UnitState::Deactivating => true,
             UnitState::Inactive | UnitState::Failed => false,
@@ -90,9 +90,14 @@ impl Place {
         }
     }
 
-    fn sight(&self, slot: &SlotId, state: UnitState, invocation: Option<Invocation>) -> UnitSight {
+    fn event(
+        &self,
+        slot: &SlotId,
+        state: UnitState,
+        invocation: Option<Invocation>,
+    ) -> UnitObservation {
         let of = |name: &Invocation| invocation.as_ref().is_none_or(|known| known == name);
-        UnitSight {
+        UnitObservation {
             slot: slot.clone(),
             state,
             start: self.starts.iter().rfind(|s| of(&s.invocation)).cloned(),
@@ -111,7 +116,7 @@ pub struct Host {
     pub sick: Sickness,
     /// How often it booted.
     pub boot: u64,
-    lives: u64,
+    runners: u64,
     last_call: u64,
 }
 
@@ -157,17 +162,17 @@ impl Inner {
             pool: slot.pool.clone(),
             slot: slot_number,
         });
-        if let Some(extra) = extra.filter(|extra| !self.place(extra).lives()) {
+        if let Some(extra) = extra.filter(|extra| !self.place(extra).runners()) {
             self.activate(&extra);
         }
     }
 
     fn activate(&mut self, slot: &SlotId) {
-        self.host.lives += 1;
-        let invocation = Invocation::parse(&format!("{:032x}", self.host.lives));
+        self.host.runners += 1;
+        let invocation = Invocation::parse(&format!("{:032x}", self.host.runners));
         let Some(invocation) = invocation else { return };
         self.note(|| format!("{slot} {} starts", short(invocation.as_str())));
-        let born = clock::now();
+        let started_at = clock::now();
         let generation = self
             .books
             .config
@@ -178,13 +183,13 @@ impl Inner {
         place.state = Some(UnitState::Activating);
         place.invocation = Some(invocation.clone());
         place.guest = Some(Guest::new(invocation.clone()));
-        place.starts.push(LifeStart {
+        place.starts.push(StartRecord {
             invocation: invocation.clone(),
             generation: generation.unwrap_or_default(),
-            at: born,
+            at: started_at,
         });
         self.signal(slot);
-        self.life_began(slot, &invocation);
+        self.runner_began(slot, &invocation);
         self.boot(slot, &invocation);
         let short = self.breaks(Mutation::ShortLives);
         let longest = self.books.config.pool(&slot.pool).map(|pool| {
@@ -192,7 +197,7 @@ impl Inner {
             if short {
                 t.boot + t.registration + t.stop
             } else {
-                pool.longest_life()
+                pool.longest_lifetime()
             }
         });
         let longest = longest.map_or(0, |longest| u64::try_from(longest.as_millis()).unwrap_or(0));
@@ -236,7 +241,7 @@ impl Inner {
         }
         let good = exit == Exit::Status(0);
         if !unrecorded {
-            place.ends.push(LifeEnd {
+            place.ends.push(EndRecord {
                 invocation: invocation.clone(),
                 service_result: if good { "success" } else { "exit-code" }.to_owned(),
                 exit,
@@ -252,7 +257,7 @@ impl Inner {
         });
         let again = place.start_queued;
         self.signal(slot);
-        self.life_ended(slot, invocation);
+        self.runner_ended(slot, invocation);
         if again {
             self.activate(slot);
         }
@@ -262,13 +267,13 @@ impl Inner {
     pub fn power_cut(&mut self) {
         let slots: Vec<SlotId> = self.host.slots.keys().cloned().collect();
         for slot in &slots {
-            let (lives, invocation) = (
-                self.place(slot).lives(),
+            let (runners, invocation) = (
+                self.place(slot).runners(),
                 self.place(slot).invocation.clone(),
             );
             self.guest_gone(slot);
-            if let (true, Some(invocation)) = (lives, invocation) {
-                self.life_ended(slot, &invocation);
+            if let (true, Some(invocation)) = (runners, invocation) {
+                self.runner_ended(slot, &invocation);
             }
         }
         self.host.slots.clear();
@@ -304,8 +309,8 @@ impl Inner {
         };
         place.told = Some(seen.clone());
         if !silent || anew {
-            let sight = place.sight(slot, seen.0, seen.1);
-            self.tell(Sight::Unit(sight));
+            let event = place.event(slot, seen.0, seen.1);
+            self.tell(Event::Unit(event));
         }
     }
 
@@ -315,7 +320,7 @@ impl Inner {
         let slots: Vec<SlotId> = self.host.slots.keys().cloned().collect();
         for slot in slots {
             let place = self.place(&slot);
-            let known = place.lives() || place.state() == UnitState::Failed;
+            let known = place.runners() || place.state() == UnitState::Failed;
             let invocation = place.invocation.clone().filter(|_| known);
             place.signalled = Some((place.state(), invocation));
             self.pass_on(&slot, true);
@@ -392,7 +397,7 @@ impl Inner {
     }
 
     /// The states are of one moment, what belongs to them is read a little later.
-    fn look_later(&mut self, answer: oneshot::Sender<Result<Vec<UnitSight>, Trouble>>) {
+    fn look_later(&mut self, answer: oneshot::Sender<Result<Vec<UnitObservation>, Trouble>>) {
         let states: BTreeMap<SlotId, UnitState> = self
             .host
             .slots
@@ -405,18 +410,18 @@ impl Inner {
         };
         let wait = self.rng.wait(0, 6, 500);
         self.after(wait, move |w| {
-            let mut sights = Vec::new();
+            let mut events = Vec::new();
             for (slot, state) in &states {
                 let place = w.place(slot);
                 let loaded = place.state() != UnitState::Inactive;
                 let invocation = place.invocation.clone().filter(|_| loaded);
-                sights.push(place.sight(slot, *state, invocation));
+                events.push(place.event(slot, *state, invocation));
             }
             for slot in config.slots().filter(|slot| !states.contains_key(slot)) {
-                sights.push(w.place(&slot).sight(&slot, UnitState::Inactive, None));
+                events.push(w.place(&slot).event(&slot, UnitState::Inactive, None));
             }
             let wait = w.rng.wait(0, 6, 500);
-            w.answer(wait, answer, Ok(sights));
+            w.answer(wait, answer, Ok(events));
         });
     }
 }
@@ -466,18 +471,18 @@ impl Machines for Systemd {
         .await
     }
 
-    async fn look(&self) -> Result<Vec<UnitSight>, Trouble> {
+    async fn observe(&self) -> Result<Vec<UnitObservation>, Trouble> {
         let at = self.world.lock().call_arrives();
         if self.world.lock().breaks(Mutation::Panics) {
             std::panic::panic_any("a mutation");
         }
-        let looked = self.world.call(at, |w, answer| {
+        let reconcile = self.world.call(at, |w, answer| {
             if w.host.sick.no_bus {
                 w.answer(1, answer, Err(Trouble("not connected to systemd")));
             } else {
                 w.look_later(answer);
             }
         });
-        looked.await.unwrap_or(Err(Trouble("the bus is gone")))
+        reconcile.await.unwrap_or(Err(Trouble("the bus is gone")))
     }
 }

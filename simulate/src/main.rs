@@ -117,7 +117,7 @@ fn shrink(script: &Script, outcome: &Outcome) -> Result<Outcome> {
 struct Sum {
     histories: u64,
     events: u64,
-    lives: u64,
+    runners: u64,
     jobs: u64,
     daemons: u64,
     calls: u64,
@@ -129,7 +129,7 @@ impl Sum {
     fn add(&mut self, seed: u64, outcome: &Outcome) {
         self.histories += 1;
         self.events += outcome.events;
-        self.lives += outcome.lives;
+        self.runners += outcome.runners;
         self.jobs += outcome.jobs;
         self.daemons += outcome.daemons;
         self.calls += outcome.calls;
@@ -156,7 +156,7 @@ fn many(first: u64, histories: u64, arguments: &Arguments) -> ExitCode {
         "{} histories, {} events, {} lives, {} jobs, {} daemons, {} calls to GitHub; settled within {} s; {:.1} s",
         sum.histories,
         sum.events,
-        sum.lives,
+        sum.runners,
         sum.jobs,
         sum.daemons,
         sum.calls,

@@ -1,4 +1,4 @@
-//! The dice of a history. Our own few lines and not a library's, so that a seed means the same
+//! The randomness of a history. Our own few lines and not a library's, so that a seed means the same
 //! history for ever.
 
 /// Steele, Lea, Flood: "Fast splittable pseudorandom number generators" (`SplitMix64`).

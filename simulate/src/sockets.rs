@@ -1,7 +1,7 @@
 //! The slots' sockets, what systemd keeps of them, and the daemon's side of [`Handshake`].
 
 use runner_controller::pool::{Invocation, JobNote, SlotId};
-use runner_controller::world::{Handshake, JitConfig, Sight};
+use runner_controller::world::{Event, Handshake, JitConfig};
 
 use crate::host::Trouble;
 use crate::mutation::Mutation;
@@ -80,7 +80,7 @@ impl Inner {
                 waiting.stored |= up && waiting.invocation == invocation;
             }
         });
-        self.tell(Sight::Asked { slot: slot.clone() });
+        self.tell(Event::Asked { slot: slot.clone() });
     }
 
     /// The container's end of the connection is gone.
@@ -98,7 +98,7 @@ impl Inner {
             if self.serves(slot) {
                 let wait = self.rng.wait(0, 4, 100);
                 let slot = slot.clone();
-                self.after(wait, move |w| w.tell(Sight::HungUp { slot }));
+                self.after(wait, move |w| w.tell(Event::HungUp { slot }));
             }
         }
     }
@@ -125,7 +125,7 @@ impl Inner {
                 return;
             };
             socket.line = Some(note.clone());
-            w.tell(Sight::JobStarted { slot: id, note });
+            w.tell(Event::JobStarted { slot: id, note });
         });
     }
 
@@ -176,7 +176,7 @@ impl Inner {
             let waiting = socket.waiting.take_if(|_| !due);
             let asks = socket.waiting.is_some();
             if let Some(note) = line {
-                self.tell(Sight::JobStarted {
+                self.tell(Event::JobStarted {
                     slot: slot.clone(),
                     note,
                 });
@@ -185,7 +185,7 @@ impl Inner {
                 self.unanswered(&slot, &waiting.invocation);
             }
             if asks {
-                self.tell(Sight::Asked { slot: slot.clone() });
+                self.tell(Event::Asked { slot: slot.clone() });
             }
             self.accept_soon(&slot);
             self.read_soon(&slot);

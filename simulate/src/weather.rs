@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use runner_controller::controller::Command;
 use runner_controller::pool::{Exit, Resource, RunnerName, SlotId};
-use runner_controller::world::Sight;
+use runner_controller::world::Event;
 
 use crate::clock;
 use crate::github::JobState;
@@ -251,14 +251,14 @@ impl Inner {
     }
 
     fn somebody_dies(&mut self) {
-        let lives: Vec<SlotId> = self
+        let runners: Vec<SlotId> = self
             .host
             .slots
             .iter()
             .filter(|(_, place)| place.is_up())
             .map(|(slot, _)| slot.clone())
             .collect();
-        let Some(slot) = self.rng.pick(&lives).cloned() else {
+        let Some(slot) = self.rng.pick(&runners).cloned() else {
             return;
         };
         let Some(invocation) = self.place(&slot).invocation.clone() else {
@@ -326,7 +326,7 @@ impl Inner {
             .sick
             .bad_firewall
             .then(|| "a rule is gone".to_owned());
-        self.tell(Sight::Firewall { wrong });
+        self.tell(Event::Firewall { wrong });
     }
 
     fn short(&mut self, is_short: bool) {
@@ -339,7 +339,7 @@ impl Inner {
         let reason = "64 MiB are left".to_owned();
         let memory = self.host.sick.short.then_some((Resource::Memory, reason));
         let short = memory.into_iter().collect();
-        self.tell(Sight::Short { short });
+        self.tell(Event::Short { short });
     }
 
     fn stray(&mut self) {

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use runner_controller::config::Config;
 use runner_controller::controller::Command;
-use runner_controller::world::Sight;
+use runner_controller::world::Event;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::books::Books;
@@ -52,7 +52,7 @@ pub struct Link {
     /// Counts the daemons of a history.
     pub incarnation: u64,
     /// Where it hears what happens.
-    pub sights: mpsc::Sender<Sight>,
+    pub events: mpsc::Sender<Event>,
     /// Its configuration.
     pub config: Arc<Config>,
 }
@@ -79,7 +79,7 @@ pub enum Order {
 
 /// Everything, behind one lock that nobody ever waits for.
 pub struct Inner {
-    /// The world's dice.
+    /// The world's randomness.
     pub rng: Rng,
     queue: BinaryHeap<Reverse<Entry>>,
     sooner: Arc<Notify>,
@@ -241,12 +241,12 @@ impl Inner {
     }
 
     /// Tells the daemon something, if it is up.
-    pub fn tell(&mut self, sight: Sight) {
-        self.note(|| format!("  told: {}", in_words(&sight)));
+    pub fn tell(&mut self, event: Event) {
+        self.note(|| format!("  told: {}", in_words(&event)));
         if let Some(link) = &self.daemon {
-            let full = link.sights.try_send(sight);
-            if let Err(mpsc::error::TrySendError::Full(sight)) = full {
-                self.after(5, move |w| w.tell(sight));
+            let full = link.events.try_send(event);
+            if let Err(mpsc::error::TrySendError::Full(event)) = full {
+                self.after(5, move |w| w.tell(event));
             }
         }
     }
@@ -260,9 +260,9 @@ impl Inner {
     }
 }
 
-fn in_words(sight: &Sight) -> String {
-    match sight {
-        Sight::Unit(unit) => {
+fn in_words(event: &Event) -> String {
+    match event {
+        Event::Unit(unit) => {
             let invocation = unit.invocation.as_ref().map(|i| short(i.as_str()));
             let end = unit.end.as_ref().map(|end| format!("{:?}", end.exit));
             format!(
@@ -273,11 +273,11 @@ fn in_words(sight: &Sight) -> String {
                 end.unwrap_or_default()
             )
         }
-        Sight::Asked { slot } => format!("{slot} asks"),
-        Sight::HungUp { slot } => format!("{slot} hung up"),
-        Sight::Short { short } => format!("what runs short: {short:?}"),
-        Sight::Firewall { wrong } => format!("the firewall: {wrong:?}"),
-        Sight::JobStarted { slot, .. } => format!("{slot} says that a job started"),
+        Event::Asked { slot } => format!("{slot} asks"),
+        Event::HungUp { slot } => format!("{slot} hung up"),
+        Event::Short { short } => format!("what runs short: {short:?}"),
+        Event::Firewall { wrong } => format!("the firewall: {wrong:?}"),
+        Event::JobStarted { slot, .. } => format!("{slot} says that a job started"),
     }
 }
 

@@ -63,7 +63,7 @@ pub struct Wanted {
 pub struct Backoff {
     /// `boot`, `mint`, `unauthorized`, `forbidden`, `not_found`, `invalid`, `limited`, `expired` or
     /// `version`.
-    pub trouble: String,
+    pub failure: String,
     /// Failures in a row.
     pub failures: u32,
     /// Milliseconds until the next try.
@@ -164,11 +164,11 @@ impl Status {
 
     /// What keeps failing, in any pool.
     #[must_use]
-    pub fn backoff(&self, trouble: &str) -> Option<&Backoff> {
+    pub fn backoff(&self, failure: &str) -> Option<&Backoff> {
         self.pools
             .iter()
             .flat_map(|pool| &pool.backoffs)
-            .find(|backoff| backoff.trouble == trouble)
+            .find(|backoff| backoff.failure == failure)
     }
 
     /// True if every pool has what is wanted of it and nothing else is under way.
@@ -194,7 +194,7 @@ impl Status {
         for pool in &self.pools {
             for backoff in &pool.backoffs {
                 let Backoff {
-                    trouble,
+                    failure,
                     failures,
                     retry_in_ms,
                     reason,
@@ -202,7 +202,7 @@ impl Status {
                 let name = &pool.name;
                 write!(
                     text,
-                    "; {name}: {trouble} failed {failures} times, again in {retry_in_ms} ms: {reason}"
+                    "; {name}: {failure} failed {failures} times, again in {retry_in_ms} ms: {reason}"
                 )
                 .ok();
             }

@@ -10,7 +10,7 @@ use super::{block_on, confirm, load};
 use crate::config::Config;
 use crate::github::{GitHub, Login, cleanup_candidates};
 use crate::http::client;
-use crate::pool::{Deleted, Registration};
+use crate::pool::{Deleted, ListedRunner};
 use crate::world::Registry;
 
 /// GitHub asks for a second between changes in bulk (its best practices for the REST API).
@@ -20,11 +20,11 @@ const BETWEEN: Duration = Duration::from_secs(1);
 /// is online may be alive and is left alone.
 fn candidates(
     config: &Config,
-    list: &[Registration],
+    list: &[ListedRunner],
     owned: Option<&BTreeSet<String>>,
-) -> Vec<Registration> {
+) -> Vec<ListedRunner> {
     let Some(owned) = owned else {
-        let offline: Vec<Registration> = list.iter().filter(|r| !r.online).cloned().collect();
+        let offline: Vec<ListedRunner> = list.iter().filter(|r| !r.online).cloned().collect();
         return cleanup_candidates(&config.host, &offline, &BTreeSet::new());
     };
     cleanup_candidates(&config.host, list, owned)
@@ -87,7 +87,7 @@ pub fn cleanup_github_runners(config_path: &Path, yes: bool) -> anyhow::Result<(
     })?
 }
 
-async fn delete(github: &GitHub, stale: &[Registration]) -> anyhow::Result<()> {
+async fn delete(github: &GitHub, stale: &[ListedRunner]) -> anyhow::Result<()> {
     let mut failed = 0;
     for (index, runner) in stale.iter().enumerate() {
         if index > 0 {
@@ -142,8 +142,8 @@ image = { kind = "directory", path = "/i" }
         crate::config::parse(Path::new("test"), text).unwrap()
     }
 
-    fn runner(id: u64, name: &str, online: bool, busy: bool) -> Registration {
-        Registration {
+    fn runner(id: u64, name: &str, online: bool, busy: bool) -> ListedRunner {
+        ListedRunner {
             id: RunnerId(id),
             name: name.into(),
             online,

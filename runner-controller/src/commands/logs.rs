@@ -46,12 +46,12 @@ pub struct Reading {
 pub fn logs(config: &Path, whose: Option<&Whose>, reading: Reading) -> anyhow::Result<()> {
     // A bad configuration is no reason to hide what its runners said.
     let slots = config::load(config).map_or_else(|_| Vec::new(), |good| good.slots().collect());
-    let lives = |id: &SlotId| {
+    let is_alive = |id: &SlotId| {
         Path::new("/run/systemd/machines")
             .join(id.to_string())
             .exists()
     };
-    let arguments = arguments(whose, reading, &slots, lives);
+    let arguments = arguments(whose, reading, &slots, is_alive);
     let failed = Command::new("journalctl").args(arguments).exec();
     Err(failed).context("become journalctl")
 }
@@ -62,10 +62,10 @@ fn arguments(
     whose: Option<&Whose>,
     reading: Reading,
     slots: &[SlotId],
-    lives: impl Fn(&SlotId) -> bool,
+    is_alive: impl Fn(&SlotId) -> bool,
 ) -> Vec<String> {
     let mut arguments = match whose {
-        Some(Whose::Slot(id)) if lives(id) && !reading.host => {
+        Some(Whose::Slot(id)) if is_alive(id) && !reading.host => {
             vec![format!("--machine={id}"), "--unit=github-runner".into()]
         }
         Some(Whose::Slot(id)) => vec![format!("--unit={}", id.unit())],
@@ -104,8 +104,8 @@ mod tests {
         let slots: Vec<SlotId> = ["ci-1", "ci-2", "fuzz-1"]
             .map(|id| id.parse().unwrap())
             .into();
-        let lives = |id: &SlotId| alive.contains(&id.to_string().as_str());
-        arguments(whose.as_ref(), reading, &slots, lives).join(" ")
+        let is_alive = |id: &SlotId| alive.contains(&id.to_string().as_str());
+        arguments(whose.as_ref(), reading, &slots, is_alive).join(" ")
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::{clock, firewall, http, readings, telemetry};
 
 /// Sights that may wait for the loop. Each slot has a few at a time, and a host some dozens of
 /// slots; a full channel delays the shells and loses nothing.
-const SIGHTS: usize = 1024;
+const EVENTS: usize = 1024;
 /// Operators' requests that may wait. Each is taken at once.
 const REQUESTS: usize = 16;
 
@@ -56,16 +56,16 @@ async fn serve(
     }
     let login = Login::load(&config.github).context("GitHub")?;
     let github = Arc::new(GitHub::new(&config.github, login).context("a client for GitHub")?);
-    let (sight, mut sights) = mpsc::channel(SIGHTS);
+    let (event, mut events) = mpsc::channel(EVENTS);
     // Before anything can be started.
-    sight.try_send(firewall::sight(&config))?;
-    sight.try_send(readings::sight(&config))?;
-    let watching = (Arc::clone(&config), sight.clone());
+    event.try_send(firewall::event(&config))?;
+    event.try_send(readings::event(&config))?;
+    let watching = (Arc::clone(&config), event.clone());
     std::thread::spawn(move || firewall::watch(&watching.0, &watching.1));
-    let watching = (Arc::clone(&config), sight.clone());
+    let watching = (Arc::clone(&config), event.clone());
     std::thread::spawn(move || readings::watch(&watching.0, &watching.1));
-    let sockets = Arc::new(Sockets::open(Arc::clone(&config), sight.clone(), handed));
-    let systemd = Systemd::connect(Arc::clone(&config), sight)
+    let sockets = Arc::new(Sockets::open(Arc::clone(&config), event.clone(), handed));
+    let systemd = Systemd::connect(Arc::clone(&config), event)
         .await
         .context("connect to systemd")?;
 
@@ -79,7 +79,7 @@ async fn serve(
         records: Arc::new(store),
         now: clock::now,
         unix_ms: clock::unix_ms,
-        dice: rand::random,
+        random: rand::random,
         boot_id: clock::boot_id(),
         calls: Box::new(move || counted(&calls)),
         explain_exit,
@@ -93,7 +93,7 @@ async fn serve(
         show,
     );
     controller
-        .adopt(&mut sights)
+        .adopt(&mut events)
         .await
         .context("take over what runs")?;
     listen(&config, &status, &requests).await?;
@@ -102,7 +102,7 @@ async fn serve(
     tokio::spawn(telemetry::watchdog(async move || turns(&requests).await));
 
     controller
-        .run(sights, &mut asked, told_to_stop(config_path))
+        .run(events, &mut asked, told_to_stop(config_path))
         .await;
     telemetry::stopping();
     sockets.flush().await;

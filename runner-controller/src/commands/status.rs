@@ -178,7 +178,7 @@ fn pool_text(pool: &PoolStatus) -> String {
         let _ = writeln!(
             text,
             "  ! {} failed {} times, next try in {}: {}",
-            backoff.trouble,
+            backoff.failure,
             backoff.failures,
             span(backoff.retry_in_ms),
             backoff.reason

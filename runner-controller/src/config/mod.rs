@@ -393,7 +393,7 @@ impl Config {
 
     /// Root-owned parent of all life records.
     #[must_use]
-    pub fn lives_dir(&self) -> PathBuf {
+    pub fn records_dir(&self) -> PathBuf {
         self.run_dir.join("lives")
     }
 
@@ -438,7 +438,7 @@ impl Pool {
     /// While the daemon is away, or GitHub does not say whether an idle runner may be ended, that
     /// runner waits beyond its age, and the job that it is given then has all of its time.
     #[must_use]
-    pub fn longest_life(&self) -> Duration {
+    pub fn longest_lifetime(&self) -> Duration {
         let t = &self.timeouts;
         t.boot + t.spare_age + t.registration + t.idle_age + t.job + t.stop + ABSENCE
     }

@@ -84,7 +84,7 @@ impl<'a> Place<'a> {
 
     /// The directory with its life records, owned by root.
     #[must_use]
-    pub fn lives_dir(&self) -> PathBuf {
-        self.config.lives_dir().join(self.id().to_string())
+    pub fn records_dir(&self) -> PathBuf {
+        self.config.records_dir().join(self.id().to_string())
     }
 }

@@ -10,10 +10,10 @@ use super::work::Write;
 use super::{Controller, Mode, RECENT, show};
 use crate::config::{GitHub, Login};
 use crate::pool::{
-    Adopted, Job, JobNote, Pool, RunnerName, SlotId, Timestamp, UnitSight, UnitState,
+    Adopted, Job, JobNote, Pool, RunnerName, SlotId, Timestamp, UnitObservation, UnitState,
 };
 use crate::world::{
-    Handshake, LifeRecord, Machines, Records, Registry, Sight, VerdictRecord, chain,
+    Event, Handshake, Machines, Records, Registry, RunnerRecord, VerdictRecord, chain,
 };
 
 /// Where the mode is kept: this boot's id and the mode's name.
@@ -29,19 +29,19 @@ const LONGEST_LIMIT: Duration = Duration::from_mins(66);
 /// Verdicts that are looked through for lives that ended unseen: many times the slots of a host.
 const HISTORY: usize = 2_000;
 
-fn adopted(record: LifeRecord) -> Adopted {
+fn adopted(record: RunnerRecord) -> Adopted {
     Adopted {
         invocation: record.invocation,
         phase: record.phase,
         since: record.since,
-        born: record.born,
-        runner: record.runner,
+        started_at: record.started_at,
+        registration: record.registration,
         job: record.job,
     }
 }
 
-fn is_alive(sight: &UnitSight) -> bool {
-    match sight.state {
+fn is_alive(observation: &UnitObservation) -> bool {
+    match observation.state {
         UnitState::Activating | UnitState::Active | UnitState::Deactivating => true,
         UnitState::Inactive | UnitState::Failed => false,
     }
@@ -53,7 +53,10 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     ///
     /// # Errors
     /// If systemd cannot be looked at: without that, nothing may be decided.
-    pub async fn adopt(&mut self, sights: &mut mpsc::Receiver<Sight>) -> Result<(), M::Error> {
+    pub async fn adopt(
+        &mut self,
+        observations: &mut mpsc::Receiver<Event>,
+    ) -> Result<(), M::Error> {
         let records = match self.ports.records.load().await {
             Ok(records) => records,
             Err(error) => {
@@ -76,38 +79,39 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         over.for_each(|name| self.ledger.over(name, began));
         self.restore_mode().await;
         self.restore_limit().await;
-        let units = self.ports.machines.look().await?;
+        let units = self.ports.machines.observe().await?;
         let mut asked = BTreeSet::new();
         let mut notes = BTreeMap::new();
-        while let Ok(sight) = sights.try_recv() {
-            match sight {
-                Sight::Asked { slot } => {
+        while let Ok(observation) = observations.try_recv() {
+            match observation {
+                Event::Asked { slot } => {
                     asked.insert(slot);
                 }
-                Sight::HungUp { slot } => {
+                Event::HungUp { slot } => {
                     asked.remove(&slot);
                 }
                 // The look is newer than any signal that came before it.
-                Sight::Unit(_) => {}
-                Sight::JobStarted { slot, note } => {
+                Event::Unit(_) => {}
+                Event::JobStarted { slot, note } => {
                     notes.insert(slot, note);
                 }
-                Sight::Firewall { wrong } => self.firewall(wrong),
-                Sight::Short { short } => self.short(short),
+                Event::Firewall { wrong } => self.firewall(wrong),
+                Event::Short { short } => self.short(short),
             }
         }
-        let mut records: BTreeMap<SlotId, LifeRecord> = records
+        let mut records: BTreeMap<SlotId, RunnerRecord> = records
             .into_iter()
             .map(|record| (record.slot.clone(), record))
             .collect();
         let now = (self.ports.now)();
-        let (alive, gone): (Vec<UnitSight>, Vec<UnitSight>) = units.into_iter().partition(is_alive);
-        for sight in alive {
-            let slot = sight.slot.clone();
+        let (alive, gone): (Vec<UnitObservation>, Vec<UnitObservation>) =
+            units.into_iter().partition(is_alive);
+        for observation in alive {
+            let slot = observation.slot.clone();
             let record = records.remove(&slot);
-            let same_boot = |record: &LifeRecord| record.boot_id == self.ports.boot_id;
-            let own = |record: &LifeRecord| {
-                record.invocation.is_none() || record.invocation == sight.invocation
+            let same_boot = |record: &RunnerRecord| record.boot_id == self.ports.boot_id;
+            let own = |record: &RunnerRecord| {
+                record.invocation.is_none() || record.invocation == observation.invocation
             };
             let keep = record
                 .as_ref()
@@ -116,14 +120,14 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 // Another life was here before this one.
                 self.bury(record, None, now);
             } else if let Some(record) = record {
-                self.adopt_one(sight, Some(adopted(record)), &asked, now);
+                self.adopt_one(observation, Some(adopted(record)), &asked, now);
                 continue;
             }
-            self.adopt_one(sight, None, &asked, now);
+            self.adopt_one(observation, None, &asked, now);
         }
-        let mut ends: BTreeMap<SlotId, UnitSight> = gone
+        let mut ends: BTreeMap<SlotId, UnitObservation> = gone
             .into_iter()
-            .map(|sight| (sight.slot.clone(), sight))
+            .map(|observation| (observation.slot.clone(), observation))
             .collect();
         for (slot, mut record) in records {
             // Started and ended while nobody looked. A slot's line is of its newest life: the one
@@ -134,18 +138,18 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 record.job = Some(Job { note, since: now });
             }
             // The newest end may be of a later life than the record.
-            let own = |sight: &UnitSight| {
-                let end = sight.end.as_ref().map(|end| &end.invocation);
+            let own = |observation: &UnitObservation| {
+                let end = observation.end.as_ref().map(|end| &end.invocation);
                 record.invocation.is_none() || end.is_none() || end == record.invocation.as_ref()
             };
-            let sight = ends.get(&slot).is_some_and(own).then(|| ends.remove(&slot));
-            self.bury(record, sight.flatten(), now);
+            let observation = ends.get(&slot).is_some_and(own).then(|| ends.remove(&slot));
+            self.bury(record, observation.flatten(), now);
         }
         if let Some(history) = history {
             self.bury_unrecorded(ends.into_values(), &history, &mut notes, now);
         }
         for (slot, note) in notes {
-            self.see(Sight::JobStarted { slot, note });
+            self.see(Event::JobStarted { slot, note });
         }
         Ok(())
     }
@@ -224,21 +228,21 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
 
     fn adopt_one(
         &mut self,
-        sight: UnitSight,
+        observation: UnitObservation,
         record: Option<Adopted>,
         asked: &BTreeSet<SlotId>,
         now: Timestamp,
     ) {
-        let slot = sight.slot.clone();
+        let slot = observation.slot.clone();
         let pool = self.pools.entry(slot.pool.clone()).or_insert_with(|| {
             warn!(pool = %slot.pool, "{slot}: a container of a pool that is not configured; it ends when it has no job");
             Pool::new(show::unconfigured(&slot.pool))
         });
-        pool.adopt(sight, record, asked.contains(&slot), now);
+        pool.adopt(observation, record, asked.contains(&slot), now);
         let phase = pool
-            .lives
+            .runners
             .get(&slot.slot)
-            .map_or("", |life| life.phase.as_str());
+            .map_or("", |runner| runner.phase.as_str());
         info!(pool = %slot.pool, slot = %slot, phase, "{slot}: adopted, {phase}");
         self.record(&slot);
     }
@@ -247,52 +251,57 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     /// could not write down that they began.
     fn bury_unrecorded(
         &mut self,
-        ends: impl Iterator<Item = UnitSight>,
+        ends: impl Iterator<Item = UnitObservation>,
         history: &[VerdictRecord],
         notes: &mut BTreeMap<SlotId, JobNote>,
         now: Timestamp,
     ) {
-        for sight in ends {
-            let Some(end) = &sight.end else { continue };
+        for observation in ends {
+            let Some(end) = &observation.end else {
+                continue;
+            };
             let known = |verdict: &VerdictRecord| {
                 verdict.invocation.as_deref() == Some(end.invocation.as_str())
             };
             if history.iter().any(known) {
                 continue;
             }
-            let start = sight.start.as_ref();
+            let start = observation.start.as_ref();
             let start = start.filter(|start| start.invocation == end.invocation);
-            let born = start.map_or(end.at, |start| start.at);
-            let job = notes.remove(&sight.slot);
-            let record = LifeRecord {
-                slot: sight.slot.clone(),
+            let started_at = start.map_or(end.at, |start| start.at);
+            let job = notes.remove(&observation.slot);
+            let record = RunnerRecord {
+                slot: observation.slot.clone(),
                 boot_id: self.ports.boot_id.clone(),
                 invocation: Some(end.invocation.clone()),
                 phase: String::new(),
-                since: born,
-                born,
-                runner: None,
-                job: job.map(|note| Job { note, since: born }),
+                since: started_at,
+                started_at,
+                registration: None,
+                job: job.map(|note| Job {
+                    note,
+                    since: started_at,
+                }),
             };
-            self.bury(record, Some(sight), now);
+            self.bury(record, Some(observation), now);
         }
     }
 
-    fn bury(&mut self, record: LifeRecord, sight: Option<UnitSight>, now: Timestamp) {
+    fn bury(&mut self, record: RunnerRecord, observation: Option<UnitObservation>, now: Timestamp) {
         let slot = record.slot.clone();
         let rebooted = record.boot_id != self.ports.boot_id;
-        let gone = UnitSight {
+        let gone = UnitObservation {
             slot: slot.clone(),
             state: UnitState::Inactive,
             invocation: None,
             start: None,
             end: None,
         };
-        let sight = sight.unwrap_or(gone);
+        let observation = observation.unwrap_or(gone);
         let mut record = adopted(record);
         if rebooted {
             // Timestamps of another boot mean nothing in this one.
-            (record.since, record.born) = (now, now);
+            (record.since, record.started_at) = (now, now);
         }
         // A pool that is gone from the configuration still gets its verdict.
         let mut scratch = None;
@@ -300,47 +309,55 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             Some(pool) => pool,
             None => scratch.insert(Pool::new(show::unconfigured(&slot.pool))),
         };
-        let dice = (self.ports.dice)();
-        if let Some(closed) = pool.bury(slot.slot, record, sight, rebooted, now, dice) {
+        let random = (self.ports.random)();
+        if let Some(closed) = pool.bury(slot.slot, record, observation, rebooted, now, random) {
             self.close(&slot, closed);
         }
     }
 
     /// Folds in a full look that began at `began`. It says nothing of a slot of which something was
     /// heard since: it may have been answered before that, and be folded in only now.
-    pub(super) fn looked(&mut self, sights: Vec<UnitSight>, began: Timestamp, now: Timestamp) {
+    pub(super) fn observed(
+        &mut self,
+        observations: Vec<UnitObservation>,
+        began: Timestamp,
+        now: Timestamp,
+    ) {
         let news = |slot: &SlotId| {
             let pool = self.pools.get(&slot.pool);
             pool.is_none_or(|pool| !pool.knows_better(slot.slot, began))
         };
         let mut seen = BTreeMap::new();
-        for sight in sights.into_iter().filter(|sight| news(&sight.slot)) {
-            seen.insert(sight.slot.clone(), sight);
+        for observation in observations
+            .into_iter()
+            .filter(|observation| news(&observation.slot))
+        {
+            seen.insert(observation.slot.clone(), observation);
         }
         let known: Vec<SlotId> = self
             .pools
             .values()
-            .flat_map(|pool| pool.lives.keys().map(|slot| pool.slot_id(*slot)))
+            .flat_map(|pool| pool.runners.keys().map(|slot| pool.slot_id(*slot)))
             .filter(news)
             .collect();
         for slot in known {
             let end = match seen.get(&slot) {
-                Some(sight) if is_alive(sight) => continue,
-                Some(sight) => sight.end.clone(),
+                Some(observation) if is_alive(observation) => continue,
+                Some(observation) => observation.end.clone(),
                 None => None,
             };
-            let dice = (self.ports.dice)();
+            let random = (self.ports.random)();
             let closed = self
                 .pools
                 .get_mut(&slot.pool)
-                .and_then(|pool| pool.absent(slot.slot, end, now, dice));
+                .and_then(|pool| pool.absent(slot.slot, end, now, random));
             if let Some(closed) = closed {
                 warn!(slot = %slot, "{slot}: the end was found by the full look and not by a signal");
                 self.close(&slot, closed);
             }
         }
-        for sight in seen.into_values().filter(is_alive) {
-            self.see(Sight::Unit(sight));
+        for observation in seen.into_values().filter(is_alive) {
+            self.see(Event::Unit(observation));
         }
     }
 }

@@ -7,25 +7,25 @@ use tracing::{debug, info, warn};
 use super::work::{self, Done};
 use super::{Command, Controller, Mode, RECENT, adopt, job_url, show};
 use crate::pool::{
-    Closed, Phase, Pool, Registration, RunnerName, Short, Slot, SlotId, Timestamp, Trouble,
+    Closed, FailureKind, ListedRunner, Phase, Pool, RunnerName, Short, Slot, SlotId, Timestamp,
 };
 use crate::world::{
-    Handshake, Machines, Records, Registry, RegistryError, RegistryErrorKind, Sight,
+    Event, Handshake, Machines, Records, Registry, RegistryError, RegistryErrorKind,
 };
 
 impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> {
-    pub(super) fn see(&mut self, sight: Sight) {
-        let (now, dice) = ((self.ports.now)(), (self.ports.dice)());
-        let id = match &sight {
-            Sight::Unit(unit) => unit.slot.clone(),
-            Sight::Asked { slot } | Sight::HungUp { slot } | Sight::JobStarted { slot, .. } => {
+    pub(super) fn see(&mut self, event: Event) {
+        let (now, random) = ((self.ports.now)(), (self.ports.random)());
+        let id = match &event {
+            Event::Unit(unit) => unit.slot.clone(),
+            Event::Asked { slot } | Event::HungUp { slot } | Event::JobStarted { slot, .. } => {
                 slot.clone()
             }
-            Sight::Firewall { wrong } => {
+            Event::Firewall { wrong } => {
                 self.firewall(wrong.clone());
                 return;
             }
-            Sight::Short { short } => {
+            Event::Short { short } => {
                 self.short(short.clone());
                 return;
             }
@@ -34,18 +34,21 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             debug!(slot = %id, "a sight of a pool that is not configured");
             return;
         };
-        let before = pool.lives.get(&id.slot).map(|life| life.phase.clone());
-        let closed = match sight {
-            Sight::Unit(unit) => pool.unit(unit, now, dice),
-            Sight::Asked { .. } => {
+        let before = pool
+            .runners
+            .get(&id.slot)
+            .map(|runner| runner.phase.clone());
+        let closed = match event {
+            Event::Unit(unit) => pool.unit(unit, now, random),
+            Event::Asked { .. } => {
                 pool.asked(id.slot, now);
                 None
             }
-            Sight::HungUp { .. } => {
+            Event::HungUp { .. } => {
                 pool.hung_up(id.slot, now);
                 None
             }
-            Sight::JobStarted { note, .. } => {
+            Event::JobStarted { note, .. } => {
                 info!(
                     pool = %id.pool, slot = %id, job = %note.job, workflow = %note.workflow,
                     job_url = %job_url(&note.repository, &note.run_id), "{id}: a job says that it started"
@@ -53,9 +56,12 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 pool.job_started(id.slot, note, now);
                 None
             }
-            Sight::Firewall { .. } | Sight::Short { .. } => None,
+            Event::Firewall { .. } | Event::Short { .. } => None,
         };
-        let after = pool.lives.get(&id.slot).map(|life| life.phase.clone());
+        let after = pool
+            .runners
+            .get(&id.slot)
+            .map(|runner| runner.phase.clone());
         let was_closed = closed.is_some();
         if let Some(closed) = closed {
             self.close(&id, closed);
@@ -107,7 +113,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         let runner = ended.runner.clone().unwrap_or_default();
         let exit = ended.exit.clone().unwrap_or_default();
         let job_url = closed
-            .life
+            .runner
             .job
             .as_ref()
             .map(|job| job_url(&job.note.repository, &job.note.run_id))
@@ -131,15 +137,16 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         if let Some(why) = self.launcher_reason(&closed)
             && let Some(pool) = self.pools.get_mut(&id.pool)
         {
-            pool.backoffs.explain(Trouble::Boot, why);
+            pool.backoffs.explain(FailureKind::Boot, why);
         }
-        if let Some(runner) = &closed.life.runner {
-            self.ledger.over(runner.name.clone(), now);
+        if let Some(registration) = &closed.runner.registration {
+            self.ledger.over(registration.name.clone(), now);
         }
-        if let Some(runner) = &closed.orphan
-            && let Some(runner_id) = runner.id
+        if let Some(registration) = &closed.orphan
+            && let Some(runner_id) = registration.id
         {
-            self.ledger.orphan(runner_id, runner.name.clone(), now);
+            self.ledger
+                .orphan(runner_id, registration.name.clone(), now);
         }
         self.unwritten
             .push_back(work::Write::Close(Box::new(show::verdict_record(
@@ -166,8 +173,8 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         if matches!(mode, Mode::Running | Mode::Clearing) {
             for pool in self.pools.values_mut() {
                 pool.backoffs.reset();
-                for life in pool.lives.values_mut() {
-                    life.retry_at = None;
+                for runner in pool.runners.values_mut() {
+                    runner.retry_at = None;
                 }
             }
             self.ledger.reset_backoff(now);
@@ -179,13 +186,13 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     }
 
     pub(super) fn fold(&mut self, done: Done) {
-        let (now, dice) = ((self.ports.now)(), (self.ports.dice)());
+        let (now, random) = ((self.ports.now)(), (self.ports.random)());
         match done {
             Done::Started { slot, result } => {
                 if let Err(reason) = &result {
                     warn!(pool = %slot.pool, slot = %slot, reason, "{slot}: the container could not be started: {reason}");
                 }
-                self.change(&slot, |pool| pool.started(slot.slot, result, now, dice));
+                self.change(&slot, |pool| pool.started(slot.slot, result, now, random));
             }
             Done::Minted {
                 slot,
@@ -200,7 +207,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 let orphan = self
                     .pools
                     .get_mut(&slot.pool)
-                    .and_then(|pool| pool.minted(slot.slot, &name, outcome, now, dice));
+                    .and_then(|pool| pool.minted(slot.slot, &name, outcome, now, random));
                 if let Some((id, name)) = orphan {
                     self.ledger.orphan(id, name, now);
                 }
@@ -210,20 +217,20 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 self.heard(result.as_ref().err());
                 let result = result.map_err(|error| error.retry_after);
                 self.change(&slot, |pool| {
-                    pool.deregistered(slot.slot, id, result, now, dice);
+                    pool.deregistered(slot.slot, id, result, now, random);
                 });
             }
             Done::EndAsked { slot, result } => {
                 if let Err(reason) = &result {
                     warn!(pool = %slot.pool, slot = %slot, reason, "{slot}: the container could not be ended: {reason}");
                 }
-                self.change(&slot, |pool| pool.end_asked(slot.slot, result, now, dice));
+                self.change(&slot, |pool| pool.end_asked(slot.slot, result, now, random));
             }
             Done::Deleted { id, result } => {
                 self.deleting = false;
                 self.heard(result.as_ref().err());
                 let asked = result.as_ref().err().and_then(|error| error.retry_after);
-                self.ledger.deleted(id, result.is_ok(), asked, now, dice);
+                self.ledger.deleted(id, result.is_ok(), asked, now, random);
             }
             Done::Listed { asked, result } => {
                 self.listing = false;
@@ -232,9 +239,9 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                     self.listed(&list, asked, now);
                 }
             }
-            Done::Looked { began, result } => {
-                self.looking = false;
-                let error = result.map(|sights| self.looked(sights, began, now)).err();
+            Done::Observed { began, result } => {
+                self.reconciling = false;
+                let error = result.map(|events| self.observed(events, began, now)).err();
                 self.systemd(error);
             }
             Done::Written(result) => self.written(result),
@@ -297,12 +304,12 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             .push_back(work::Write::Setting(adopt::LIMIT_KEY, Some(until)));
     }
 
-    pub(super) fn listed(&mut self, list: &[Registration], asked: Timestamp, now: Timestamp) {
+    pub(super) fn listed(&mut self, list: &[ListedRunner], asked: Timestamp, now: Timestamp) {
         self.shown.listed = Some(list.len() as u64);
-        let by_name: BTreeMap<String, Registration> =
+        let by_name: BTreeMap<String, ListedRunner> =
             list.iter().map(|r| (r.name.clone(), r.clone())).collect();
         // A slot's name may be listed more than once; the last of these is who most likely lives.
-        let mut likely: Vec<&Registration> = list.iter().collect();
+        let mut likely: Vec<&ListedRunner> = list.iter().collect();
         likely.sort_by_key(|r| (r.busy, r.online, r.id));
         for (name, pool) in &mut self.pools {
             let ours = likely
@@ -317,8 +324,13 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         let owners: Vec<&RunnerName> = self
             .pools
             .values()
-            .flat_map(|pool| pool.lives.values())
-            .filter_map(|life| life.runner.as_ref().map(|runner| &runner.name))
+            .flat_map(|pool| pool.runners.values())
+            .filter_map(|runner| {
+                runner
+                    .registration
+                    .as_ref()
+                    .map(|registration| &registration.name)
+            })
             .collect();
         self.ledger.listed(
             &self.config.host,
@@ -329,7 +341,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         let slots: Vec<SlotId> = self
             .pools
             .values()
-            .flat_map(|pool| pool.lives.keys().map(|slot| pool.slot_id(*slot)))
+            .flat_map(|pool| pool.runners.keys().map(|slot| pool.slot_id(*slot)))
             .collect();
         for slot in slots {
             self.record(&slot);

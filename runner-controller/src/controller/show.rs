@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Controller, Mode};
-use crate::pool::{Closed, Exit, Life, Phase, Pool, PoolName, SlotId, Spec, Timeouts, Timestamp};
+use crate::pool::{Closed, Exit, Phase, Pool, PoolName, Runner, SlotId, Spec, Timeouts, Timestamp};
 use crate::status::{
     BackoffStatus, EndedStatus, GitHubStatus, JobStatus, PoolStatus, RunnerStatus, Status, VERSION,
     Wanted,
@@ -42,15 +42,19 @@ pub(super) fn verdict_record(id: &SlotId, closed: &Closed, ended: &EndedStatus) 
         slot: id.clone(),
         verdict: closed.verdict.as_str().to_owned(),
         runner: ended.runner.clone(),
-        runner_id: closed.life.runner.as_ref().and_then(|runner| runner.id),
-        job: closed.life.job.as_ref().map(|job| job.note.clone()),
-        born_unix_ms: ended.ended_unix_ms.saturating_sub(ended.lived_ms),
+        runner_id: closed
+            .runner
+            .registration
+            .as_ref()
+            .and_then(|runner| runner.id),
+        job: closed.runner.job.as_ref().map(|job| job.note.clone()),
+        started_unix_ms: ended.ended_unix_ms.saturating_sub(ended.lived_ms),
         ended_unix_ms: ended.ended_unix_ms,
         job_ms: ended.job_ms,
         exit: ended.exit.clone(),
         memory_peak_bytes: ended.memory_peak_bytes,
         oom_kills: ended.oom_kills,
-        invocation: closed.life.invocation.as_ref().map(ToString::to_string),
+        invocation: closed.runner.invocation.as_ref().map(ToString::to_string),
     }
 }
 
@@ -61,7 +65,7 @@ pub(super) fn ended(record: &VerdictRecord) -> EndedStatus {
         verdict: record.verdict.clone(),
         runner: record.runner.clone(),
         ended_unix_ms: record.ended_unix_ms,
-        lived_ms: record.ended_unix_ms.saturating_sub(record.born_unix_ms),
+        lived_ms: record.ended_unix_ms.saturating_sub(record.started_unix_ms),
         job_ms: record.job_ms,
         exit: record.exit.clone(),
         memory_peak_bytes: record.memory_peak_bytes,
@@ -69,9 +73,9 @@ pub(super) fn ended(record: &VerdictRecord) -> EndedStatus {
     }
 }
 
-fn runner(pool: &Pool, life: &Life, now: Timestamp) -> RunnerStatus {
-    let id = pool.slot_id(life.slot);
-    let job = life.job.as_ref().map(|job| JobStatus {
+fn runner_status(pool: &Pool, runner: &Runner, now: Timestamp) -> RunnerStatus {
+    let id = pool.slot_id(runner.slot);
+    let job = runner.job.as_ref().map(|job| JobStatus {
         repository: job.note.repository.clone(),
         workflow: job.note.workflow.clone(),
         job: job.note.job.clone(),
@@ -81,8 +85,8 @@ fn runner(pool: &Pool, life: &Life, now: Timestamp) -> RunnerStatus {
     RunnerStatus {
         machine: id.to_string(),
         unit: id.unit(),
-        phase: life.phase.as_str().to_owned(),
-        cause: match &life.phase {
+        phase: runner.phase.as_str().to_owned(),
+        cause: match &runner.phase {
             Phase::Retiring { cause, .. } => Some(cause.to_string()),
             Phase::Booting
             | Phase::Spare
@@ -91,15 +95,18 @@ fn runner(pool: &Pool, life: &Life, now: Timestamp) -> RunnerStatus {
             | Phase::Idle
             | Phase::Busy => None,
         },
-        age_ms: millis(now.since(life.born)),
-        phase_ms: millis(now.since(life.since)),
-        runner: life.runner.as_ref().map(|runner| runner.name.to_string()),
-        runner_id: life
-            .runner
+        age_ms: millis(now.since(runner.started_at)),
+        phase_ms: millis(now.since(runner.since)),
+        runner: runner
+            .registration
             .as_ref()
-            .and_then(|runner| runner.id)
+            .map(|registration| registration.name.to_string()),
+        runner_id: runner
+            .registration
+            .as_ref()
+            .and_then(|registration| registration.id)
             .map(|id| id.0),
-        invocation: life.invocation.as_ref().map(ToString::to_string),
+        invocation: runner.invocation.as_ref().map(ToString::to_string),
         job,
     }
 }
@@ -109,7 +116,9 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     /// place and may be any number, so only a life that never was up is asked.
     pub(super) fn launcher_reason(&self, closed: &Closed) -> Option<&'static str> {
         match closed.end.as_ref().map(|end| &end.exit) {
-            Some(Exit::Status(status)) if !closed.life.active => (self.ports.explain_exit)(*status),
+            Some(Exit::Status(status)) if !closed.runner.active => {
+                (self.ports.explain_exit)(*status)
+            }
             Some(Exit::Status(_) | Exit::Signal(_) | Exit::Unknown) | None => None,
         }
     }
@@ -129,14 +138,14 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             machine: id.to_string(),
             verdict: closed.verdict.as_str().to_owned(),
             runner: closed
-                .life
                 .runner
+                .registration
                 .as_ref()
-                .map(|runner| runner.name.to_string()),
+                .map(|registration| registration.name.to_string()),
             ended_unix_ms: (self.ports.unix_ms)(),
-            lived_ms: millis(over.since(closed.life.born)),
+            lived_ms: millis(over.since(closed.runner.started_at)),
             job_ms: closed
-                .life
+                .runner
                 .job
                 .as_ref()
                 .map(|job| millis(over.since(job.since))),
@@ -169,7 +178,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     }
 
     fn state(&self) -> &'static str {
-        let empty = self.pools.values().all(|pool| pool.lives.is_empty());
+        let empty = self.pools.values().all(|pool| pool.runners.is_empty());
         match self.mode {
             Mode::Running => "running",
             Mode::Draining if empty => "drained",
@@ -195,15 +204,15 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         ]
         .map(|name| (name.to_owned(), 0))
         .into();
-        for life in pool.lives.values() {
-            *phases.entry(life.phase.as_str().to_owned()).or_default() += 1;
+        for runner in pool.runners.values() {
+            *phases.entry(runner.phase.as_str().to_owned()).or_default() += 1;
         }
         let verdicts = self.shown.verdicts.get(&pool.spec.name);
         let backoffs = pool
             .backoffs
             .iter()
-            .map(|(trouble, backoff)| BackoffStatus {
-                trouble: trouble.as_str().to_owned(),
+            .map(|(failure, backoff)| BackoffStatus {
+                failure: failure.as_str().to_owned(),
                 failures: backoff.failures,
                 retry_in_ms: millis(backoff.until.since(now)),
                 reason: backoff.reason.clone(),
@@ -234,9 +243,9 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 .sum(),
             backoffs: backoffs.collect(),
             runners: pool
-                .lives
+                .runners
                 .values()
-                .map(|life| runner(pool, life, now))
+                .map(|runner| runner_status(pool, runner, now))
                 .collect(),
         }
     }
@@ -278,7 +287,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             pools: self
                 .pools
                 .values()
-                .filter(|pool| self.is_configured(pool) || !pool.lives.is_empty())
+                .filter(|pool| self.is_configured(pool) || !pool.runners.is_empty())
                 .map(|pool| self.pool_status(pool, now))
                 .collect(),
             recent: self.shown.recent.iter().cloned().collect(),

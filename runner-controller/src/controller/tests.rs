@@ -10,16 +10,16 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 mod course;
-mod trouble;
+mod failures;
 
 use super::*;
 use crate::pool::{
-    Exit, Invocation, JobNote, LifeEnd, LifeStart, Registration, Resource, RunnerId, UnitSight,
-    UnitState,
+    EndRecord, Exit, Invocation, JobNote, ListedRunner, Resource, RunnerId, StartRecord,
+    UnitObservation, UnitState,
 };
 use crate::world::{
-    Deleted, Failure, JitConfig, LifeRecord, MintRequest, Minted, RegistryError, RegistryErrorKind,
-    VerdictRecord,
+    Deleted, Failure, JitConfig, MintRequest, Minted, RegistryError, RegistryErrorKind,
+    RunnerRecord, VerdictRecord,
 };
 
 /// How long GitHub wants to be left alone, when it limits.
@@ -51,7 +51,7 @@ impl Failure for Fault {
 #[derive(Debug, Clone)]
 struct Machine {
     invocation: Invocation,
-    born: Timestamp,
+    started_at: Timestamp,
     active: bool,
     asking: bool,
 }
@@ -60,9 +60,9 @@ struct Machine {
 #[derive(Default)]
 struct Inner {
     machines: BTreeMap<SlotId, Machine>,
-    ends: BTreeMap<SlotId, LifeEnd>,
-    github: BTreeMap<u64, Registration>,
-    records: BTreeMap<SlotId, LifeRecord>,
+    ends: BTreeMap<SlotId, EndRecord>,
+    github: BTreeMap<u64, ListedRunner>,
+    records: BTreeMap<SlotId, RunnerRecord>,
     verdicts: Vec<VerdictRecord>,
     settings: BTreeMap<String, String>,
     calls: Vec<&'static str>,
@@ -79,7 +79,7 @@ struct Inner {
 #[derive(Clone)]
 struct Fake {
     inner: Arc<Mutex<Inner>>,
-    sights: mpsc::Sender<Sight>,
+    events: mpsc::Sender<Event>,
 }
 
 impl Fake {
@@ -87,10 +87,10 @@ impl Fake {
         change(&mut self.inner.lock().unwrap())
     }
 
-    fn sight(&self, slot: &SlotId) -> UnitSight {
+    fn event(&self, slot: &SlotId) -> UnitObservation {
         self.with(|inner| {
             let machine = inner.machines.get(slot);
-            UnitSight {
+            UnitObservation {
                 slot: slot.clone(),
                 state: match machine {
                     Some(machine) if machine.active => UnitState::Active,
@@ -98,10 +98,10 @@ impl Fake {
                     None => UnitState::Inactive,
                 },
                 invocation: machine.map(|machine| machine.invocation.clone()),
-                start: machine.map(|machine| LifeStart {
+                start: machine.map(|machine| StartRecord {
                     invocation: machine.invocation.clone(),
                     generation: config().pools[0].generation(),
-                    at: machine.born,
+                    at: machine.started_at,
                 }),
                 end: inner.ends.get(slot).cloned().filter(|_| machine.is_none()),
             }
@@ -109,13 +109,13 @@ impl Fake {
     }
 
     async fn tell(&self, slot: &SlotId) {
-        let _ = self.sights.send(Sight::Unit(self.sight(slot))).await;
+        let _ = self.events.send(Event::Unit(self.event(slot))).await;
     }
 
     async fn ends(&self, slot: &SlotId, status: i32) {
         let ended = self.with(|inner| {
             let machine = inner.machines.remove(slot)?;
-            let end = LifeEnd {
+            let end = EndRecord {
                 invocation: machine.invocation,
                 service_result: "exit-code".into(),
                 exit: Exit::Status(status),
@@ -136,8 +136,8 @@ impl Fake {
 
     async fn job_starts(&self, slot: &SlotId) {
         self.with(|inner| {
-            for registration in inner.github.values_mut() {
-                registration.busy |= registration.name.contains(&format!("-{slot}-"));
+            for listed_runner in inner.github.values_mut() {
+                listed_runner.busy |= listed_runner.name.contains(&format!("-{slot}-"));
             }
         });
         let note = JobNote {
@@ -146,8 +146,8 @@ impl Fake {
             ..JobNote::default()
         };
         let _ = self
-            .sights
-            .send(Sight::JobStarted {
+            .events
+            .send(Event::JobStarted {
                 slot: slot.clone(),
                 note,
             })
@@ -164,7 +164,7 @@ impl Machines for Fake {
             let invocation = Invocation::parse(&format!("{:032x}", inner.next)).unwrap();
             let machine = Machine {
                 invocation,
-                born: now(),
+                started_at: now(),
                 active: false,
                 asking: false,
             };
@@ -186,7 +186,7 @@ impl Machines for Fake {
                 asks
             });
             if asks {
-                let _ = fake.sights.send(Sight::Asked { slot: slot.clone() }).await;
+                let _ = fake.events.send(Event::Asked { slot: slot.clone() }).await;
             }
             fake.tell(&slot).await;
         });
@@ -205,10 +205,10 @@ impl Machines for Fake {
         Ok(())
     }
 
-    async fn look(&self) -> Result<Vec<UnitSight>, Fault> {
+    async fn observe(&self) -> Result<Vec<UnitObservation>, Fault> {
         let mut slots: BTreeSet<SlotId> = config().slots().collect();
         slots.extend(self.with(|inner| inner.machines.keys().cloned().collect::<Vec<_>>()));
-        Ok(slots.iter().map(|slot| self.sight(slot)).collect())
+        Ok(slots.iter().map(|slot| self.event(slot)).collect())
     }
 }
 
@@ -233,7 +233,7 @@ impl Registry for Fake {
             let name = request.name.to_string();
             inner.github.insert(
                 id.0,
-                Registration {
+                ListedRunner {
                     id,
                     name,
                     online: true,
@@ -247,7 +247,7 @@ impl Registry for Fake {
         })
     }
 
-    async fn list(&self) -> Result<Vec<Registration>, RegistryError> {
+    async fn list(&self) -> Result<Vec<ListedRunner>, RegistryError> {
         Ok(self.with(|inner| {
             inner.calls.push("list");
             inner.github.values().cloned().collect()
@@ -264,7 +264,7 @@ impl Registry for Fake {
             if inner
                 .github
                 .get(&id.0)
-                .is_some_and(|registration| registration.busy)
+                .is_some_and(|listed_runner| listed_runner.busy)
             {
                 return Deleted::Busy;
             }
@@ -299,11 +299,11 @@ impl Handshake for Fake {
 impl Records for Fake {
     type Error = Fault;
 
-    async fn load(&self) -> Result<Vec<LifeRecord>, Fault> {
+    async fn load(&self) -> Result<Vec<RunnerRecord>, Fault> {
         Ok(self.with(|inner| inner.records.values().cloned().collect()))
     }
 
-    async fn put(&self, record: LifeRecord) -> Result<(), Fault> {
+    async fn put(&self, record: RunnerRecord) -> Result<(), Fault> {
         self.with(|inner| {
             if inner.disk_full {
                 return Err(Fault("disk full".into()));
@@ -384,8 +384,8 @@ struct Daemon {
 
 impl Daemon {
     async fn start(inner: Arc<Mutex<Inner>>) -> Self {
-        let (sights, mut seen) = mpsc::channel(64);
-        let fake = Fake { inner, sights };
+        let (events, mut seen) = mpsc::channel(64);
+        let fake = Fake { inner, events };
         let waiting = fake.with(|inner| {
             inner
                 .machines
@@ -395,7 +395,7 @@ impl Daemon {
                 .collect::<Vec<_>>()
         });
         for slot in waiting {
-            fake.sights.send(Sight::Asked { slot }).await.unwrap();
+            fake.events.send(Event::Asked { slot }).await.unwrap();
         }
         let ports = Ports {
             machines: Arc::new(fake.clone()),
@@ -404,7 +404,7 @@ impl Daemon {
             records: Arc::new(fake.clone()),
             now,
             unix_ms: || 0,
-            dice: rand::random,
+            random: rand::random,
             boot_id: "boot".into(),
             calls: Box::new(BTreeMap::new),
             explain_exit: |_| None,

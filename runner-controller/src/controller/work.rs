@@ -7,12 +7,12 @@ use tracing::{debug, info, warn};
 
 use super::Controller;
 use crate::pool::{
-    Deleted, Ending, MintOutcome, Registration, RunnerId, RunnerName, SlotId, Timestamp, Trouble,
-    UnitSight,
+    Deleted, Ending, FailureKind, ListedRunner, MintOutcome, RunnerId, RunnerName, SlotId,
+    Timestamp, UnitObservation,
 };
 use crate::world::{
-    Failure, Handshake, LifeRecord, Machines, MintRequest, Records, Registry, RegistryError,
-    RegistryErrorKind, VerdictRecord, chain,
+    Failure, Handshake, Machines, MintRequest, Records, Registry, RegistryError, RegistryErrorKind,
+    RunnerRecord, VerdictRecord, chain,
 };
 
 /// What came of a step.
@@ -42,11 +42,11 @@ pub(super) enum Done {
     },
     Listed {
         asked: Timestamp,
-        result: Result<Vec<Registration>, RegistryError>,
+        result: Result<Vec<ListedRunner>, RegistryError>,
     },
-    Looked {
+    Observed {
         began: Timestamp,
-        result: Result<Vec<UnitSight>, String>,
+        result: Result<Vec<UnitObservation>, String>,
     },
     Written(Result<(), Unwritten>),
 }
@@ -62,7 +62,7 @@ pub(super) struct Unwritten {
 /// Something to write down, in order.
 #[derive(Clone)]
 pub(super) enum Write {
-    Put(Box<LifeRecord>),
+    Put(Box<RunnerRecord>),
     Remove(SlotId),
     Close(Box<VerdictRecord>),
     Setting(&'static str, Option<String>),
@@ -85,16 +85,16 @@ impl Write {
 const UNWRITTEN_MAX: usize = 4096;
 
 /// Each cause has a breaker of its own: what mends one does not mend another.
-fn trouble(kind: RegistryErrorKind) -> Trouble {
+fn failure(kind: RegistryErrorKind) -> FailureKind {
     match kind {
-        RegistryErrorKind::Unauthorized => Trouble::Unauthorized,
-        RegistryErrorKind::Forbidden => Trouble::Forbidden,
-        RegistryErrorKind::NotFound => Trouble::NotFound,
-        RegistryErrorKind::Invalid => Trouble::Invalid,
-        RegistryErrorKind::Limited => Trouble::Limited,
+        RegistryErrorKind::Unauthorized => FailureKind::Unauthorized,
+        RegistryErrorKind::Forbidden => FailureKind::Forbidden,
+        RegistryErrorKind::NotFound => FailureKind::NotFound,
+        RegistryErrorKind::Invalid => FailureKind::Invalid,
+        RegistryErrorKind::Limited => FailureKind::Limited,
         RegistryErrorKind::NameTaken
         | RegistryErrorKind::Server
-        | RegistryErrorKind::Unreachable => Trouble::Mint,
+        | RegistryErrorKind::Unreachable => FailureKind::Mint,
     }
 }
 
@@ -136,7 +136,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             let minted = match registry.mint(&request).await {
                 Ok(minted) => minted,
                 Err(error) => {
-                    let outcome = MintOutcome::Failed { trouble: trouble(error.kind), reason: error.to_string(), retry_after: error.retry_after };
+                    let outcome = MintOutcome::Failed { failure: failure(error.kind), reason: error.to_string(), retry_after: error.retry_after };
                     return Done::Minted { slot, name, outcome, error: Some(error) };
                 }
             };
@@ -199,35 +199,35 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         });
     }
 
-    pub(super) fn spawn_look(&mut self) {
+    pub(super) fn spawn_reconcile(&mut self) {
         let (machines, began) = (Arc::clone(&self.ports.machines), (self.ports.now)());
         self.running.spawn(async move {
-            Done::Looked {
+            Done::Observed {
                 began,
-                result: machines.look().await.map_err(|error| chain(&error)),
+                result: machines.observe().await.map_err(|error| chain(&error)),
             }
         });
     }
 
     /// Queues what is known of a slot to be written down.
     pub(super) fn record(&mut self, id: &SlotId) {
-        let Some(life) = self
+        let Some(runner) = self
             .pools
             .get(&id.pool)
-            .and_then(|pool| pool.lives.get(&id.slot))
+            .and_then(|pool| pool.runners.get(&id.slot))
         else {
             self.queue(Write::Remove(id.clone()));
             return;
         };
-        let record = LifeRecord {
+        let record = RunnerRecord {
             slot: id.clone(),
             boot_id: self.ports.boot_id.clone(),
-            invocation: life.invocation.clone(),
-            phase: life.phase.as_str().to_owned(),
-            since: life.since,
-            born: life.born,
-            runner: life.runner.clone(),
-            job: life.job.clone(),
+            invocation: runner.invocation.clone(),
+            phase: runner.phase.as_str().to_owned(),
+            since: runner.since,
+            started_at: runner.started_at,
+            registration: runner.registration.clone(),
+            job: runner.job.clone(),
         };
         self.queue(Write::Put(Box::new(record)));
     }

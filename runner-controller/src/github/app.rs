@@ -150,9 +150,9 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// `dice` spreads the renewals of a fleet.
-    pub(super) fn new(token: Token, lasts: Duration, now: Instant, dice: f64) -> Self {
-        let early = RENEW_BEFORE + RENEW_SPREAD.mul_f64(dice.clamp(0.0, 1.0));
+    /// `random` spreads the renewals of a fleet.
+    pub(super) fn new(token: Token, lasts: Duration, now: Instant, random: f64) -> Self {
+        let early = RENEW_BEFORE + RENEW_SPREAD.mul_f64(random.clamp(0.0, 1.0));
         Self {
             token,
             renew_at: now + lasts.saturating_sub(early).max(lasts / 2),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::pool::{HostId, Registration, RunnerName};
+use crate::pool::{HostId, ListedRunner, RunnerName};
 
 /// The registrations that a clean-up may delete, in the order of the list.
 ///
@@ -14,9 +14,9 @@ use crate::pool::{HostId, Registration, RunnerName};
 #[must_use]
 pub fn cleanup_candidates(
     host: &HostId,
-    list: &[Registration],
+    list: &[ListedRunner],
     owned: &BTreeSet<String>,
-) -> Vec<Registration> {
+) -> Vec<ListedRunner> {
     list.iter()
         .filter(|runner| RunnerName::parse(host, &runner.name).is_some())
         .filter(|runner| !runner.busy && !owned.contains(&runner.name))
@@ -31,7 +31,7 @@ mod tests {
 
     #[test]
     fn only_our_own_free_and_unowned_ones_go() {
-        let runner = |id, name: &str, online, busy| Registration {
+        let runner = |id, name: &str, online, busy| ListedRunner {
             id: RunnerId(id),
             name: name.to_owned(),
             online,

@@ -10,7 +10,7 @@ use url::Url;
 use super::client::{Answer, Client, Request};
 use super::operation::Operation;
 use super::{link, parse};
-use crate::world::{Registration, RegistryError, RegistryErrorKind, RunnerId};
+use crate::world::{ListedRunner, RegistryError, RegistryErrorKind, RunnerId};
 
 /// Pages of 100: twice what a runner group holds. A list that is longer is refused and not cut,
 /// since a runner that is missing from a list is taken for gone.
@@ -22,7 +22,7 @@ pub(super) struct Pages(BTreeMap<Url, Page>);
 
 struct Page {
     etag: Option<HeaderValue>,
-    runners: Vec<Registration>,
+    runners: Vec<ListedRunner>,
     next: Option<Url>,
 }
 
@@ -46,7 +46,7 @@ impl Pages {
         &mut self,
         client: &Client,
         first: Url,
-    ) -> Result<Vec<Registration>, RegistryError> {
+    ) -> Result<Vec<ListedRunner>, RegistryError> {
         let mut visited: Vec<Url> = Vec::new();
         let mut next = Some(first);
         while let Some(url) = next {
@@ -124,7 +124,7 @@ fn next_of(client: &Client, url: &Url, answer: &Answer) -> Result<Option<Url>, R
     })
 }
 
-impl From<Runner> for Registration {
+impl From<Runner> for ListedRunner {
     fn from(runner: Runner) -> Self {
         Self {
             id: RunnerId(runner.id),

@@ -33,7 +33,7 @@ use url::Url;
 
 use crate::config::{self, Scope};
 use crate::world::{
-    Deleted, JitConfig, MintRequest, Minted, Registration, Registry, RegistryError,
+    Deleted, JitConfig, ListedRunner, MintRequest, Minted, Registry, RegistryError,
     RegistryErrorKind, RunnerId,
 };
 
@@ -289,7 +289,7 @@ impl Registry for GitHub {
         }
     }
 
-    async fn list(&self) -> Result<Vec<Registration>, RegistryError> {
+    async fn list(&self) -> Result<Vec<ListedRunner>, RegistryError> {
         let mut first = self.url(&["runners"]);
         first.set_query(Some("per_page=100"));
         self.pages.lock().await.fetch(&self.client, first).await

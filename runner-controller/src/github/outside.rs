@@ -13,7 +13,7 @@ use super::refusal::{self, Context};
 use super::secrets::Secrets;
 use super::{Made, Token, groups, link, listing};
 use crate::pool::{HostId, RunnerName};
-use crate::world::Registration;
+use crate::world::ListedRunner;
 
 /// Long enough to be looked for in messages.
 const TOKEN: &str = "ghp_outside_of_everything";
@@ -23,7 +23,7 @@ const TOKEN: &str = "ghp_outside_of_everything";
 pub(crate) fn try_answer(body: &[u8]) {
     let host: HostId = "h".parse().expect("a host");
     if let Ok(list) = serde_json::from_slice::<listing::Body>(body) {
-        for runner in list.runners.into_iter().map(Registration::from) {
+        for runner in list.runners.into_iter().map(ListedRunner::from) {
             if let Some(name) = RunnerName::parse(&host, &runner.name) {
                 assert_eq!(name.to_string(), runner.name);
             }

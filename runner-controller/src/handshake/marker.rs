@@ -34,7 +34,7 @@ pub(super) enum Answer {
 
 /// What is known of a life.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Life {
+pub(super) struct Runner {
     pub(super) answer: Answer,
     /// The listener's path when it was bound.
     pub(super) listener: Option<Inode>,
@@ -42,7 +42,7 @@ pub(super) struct Life {
     pub(super) line: Option<Vec<u8>>,
 }
 
-impl Life {
+impl Runner {
     /// The safe thing to believe when nothing is known.
     pub(super) const UNKNOWN: Self = Self {
         answer: Answer::Given,
@@ -104,7 +104,7 @@ impl Life {
     }
 }
 
-/// The file that holds a [`Life`].
+/// The file that holds a [`Runner`].
 #[derive(Debug)]
 pub(super) struct Marker(File);
 
@@ -116,15 +116,18 @@ impl Marker {
     }
 
     /// One that systemd kept.
-    pub(super) fn restored(fd: OwnedFd) -> io::Result<(Self, Life)> {
+    pub(super) fn restored(fd: OwnedFd) -> io::Result<(Self, Runner)> {
         let file = File::from(fd);
         let mut bytes = [0; SIZE];
         file.read_exact_at(&mut bytes, 0)?;
-        Ok((Self(file), Life::decode(&bytes).unwrap_or(Life::UNKNOWN)))
+        Ok((
+            Self(file),
+            Runner::decode(&bytes).unwrap_or(Runner::UNKNOWN),
+        ))
     }
 
-    pub(super) fn write(&self, life: &Life) -> io::Result<()> {
-        self.0.write_all_at(&life.encode(), 0)
+    pub(super) fn write(&self, runner: &Runner) -> io::Result<()> {
+        self.0.write_all_at(&runner.encode(), 0)
     }
 }
 
@@ -137,8 +140,8 @@ impl AsFd for Marker {
 /// What is read is read again as it is written.
 #[cfg(any(test, fuzzing))]
 pub(super) fn try_bytes(bytes: &[u8]) {
-    if let Some(life) = Life::decode(bytes) {
-        assert_eq!(Life::decode(&life.encode()), Some(life));
+    if let Some(runner) = Runner::decode(bytes) {
+        assert_eq!(Runner::decode(&runner.encode()), Some(runner));
     }
 }
 
@@ -155,15 +158,15 @@ mod tests {
     #[test]
     fn a_life_is_read_back_as_it_was_written() {
         let marker = Marker::create().unwrap();
-        let mut life = Life::new(LISTENER);
-        life.line = Some(vec![b'x'; MAX_LINE]);
-        marker.write(&life).unwrap();
-        life.answer = Answer::Given;
-        life.line = Some(b"v1\tshorter".to_vec());
-        marker.write(&life).unwrap();
+        let mut runner = Runner::new(LISTENER);
+        runner.line = Some(vec![b'x'; MAX_LINE]);
+        marker.write(&runner).unwrap();
+        runner.answer = Answer::Given;
+        runner.line = Some(b"v1\tshorter".to_vec());
+        marker.write(&runner).unwrap();
 
         let copy = marker.as_fd().try_clone_to_owned().unwrap();
-        assert_eq!(Marker::restored(copy).unwrap().1, life);
+        assert_eq!(Marker::restored(copy).unwrap().1, runner);
     }
 
     #[test]

@@ -26,7 +26,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Config;
 use crate::pool::SlotId;
-use crate::world::{Failure, Handshake, JitConfig, Sight};
+use crate::world::{Event, Failure, Handshake, JitConfig};
 
 use fdstore::Keeper;
 use marker::Marker;
@@ -130,7 +130,7 @@ impl Counts {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn look(&self) -> Counted {
+    fn observe(&self) -> Counted {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Counted {
             answered: read(&self.answered),
@@ -146,7 +146,7 @@ impl Counts {
 #[derive(Debug)]
 pub struct Sockets {
     config: Arc<Config>,
-    sights: mpsc::Sender<Sight>,
+    events: mpsc::Sender<Event>,
     slots: Mutex<HashMap<SlotId, mpsc::Sender<Command>>>,
     keeper: Keeper,
     counts: Arc<Counts>,
@@ -156,14 +156,14 @@ impl Sockets {
     /// Opens the sockets that systemd kept; the others are made by [`Handshake::prepare`].
     ///
     /// `restored` is what [`fdstore::take`] gave, less what belongs to others. A waiting
-    /// connection is told again as [`Sight::Asked`], a job's line as [`Sight::JobStarted`], and
+    /// connection is told again as [`Event::Asked`], a job's line as [`Event::JobStarted`], and
     /// both are in the channel when this returns, if it has the room. What is unknown, broken or
     /// not where the configuration says is closed here and in the store.
     /// Must be called inside a tokio runtime.
     #[must_use]
     pub fn open(
         config: Arc<Config>,
-        sights: mpsc::Sender<Sight>,
+        events: mpsc::Sender<Event>,
         restored: Vec<(String, OwnedFd)>,
     ) -> Self {
         let keeper = Keeper::start();
@@ -179,7 +179,7 @@ impl Sockets {
         }
         let sockets = Self {
             config,
-            sights,
+            events,
             slots: Mutex::default(),
             keeper,
             counts: Arc::default(),
@@ -199,7 +199,7 @@ impl Sockets {
     /// What was counted since the daemon started.
     #[must_use]
     pub fn counted(&self) -> Counted {
-        self.counts.look()
+        self.counts.observe()
     }
 
     /// Waits until systemd holds a copy of everything, at most some seconds. To be called before
@@ -226,9 +226,9 @@ impl Sockets {
             dir,
             source,
         })?;
-        slot.tell(&self.sights);
+        slot.tell(&self.events);
         let (commands, waiting) = mpsc::channel(WAITING_COMMANDS);
-        tokio::spawn(slot.run(waiting, self.sights.clone()));
+        tokio::spawn(slot.run(waiting, self.events.clone()));
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         slots.insert(id.clone(), commands.clone());
         Ok(commands)
@@ -304,7 +304,7 @@ fn check(
             files::is_connection_of(&fd, place.uid_first()),
             entry.waiting.is_some(),
         ),
-        Stored::Life => (true, entry.life.is_some()),
+        Stored::Runner => (true, entry.runner.is_some()),
     };
     if !good {
         return Err("not what its name says, or not where it was");
@@ -317,8 +317,8 @@ fn check(
         Stored::Listener => entry.listener = Some(fd),
         Stored::Fifo => entry.fifo = Some(fd),
         Stored::Waiting => entry.waiting = Some(fd),
-        Stored::Life => {
-            entry.life = Some(Marker::restored(fd).map_err(|_| "not a life's marker")?);
+        Stored::Runner => {
+            entry.runner = Some(Marker::restored(fd).map_err(|_| "not a life's marker")?);
         }
     }
     Ok(())
@@ -329,7 +329,7 @@ fn distrust_moved_listener(config: &Config, slot: &SlotId, kept: &mut Kept, keep
     let Some(place) = config.place(slot) else {
         return;
     };
-    let bound = kept.life.as_ref().and_then(|(_, life)| life.listener);
+    let bound = kept.runner.as_ref().and_then(|(_, runner)| runner.listener);
     let there = files::socket_inode(&files::socket(&place.socket_dir()));
     if kept.listener.is_some() && (bound.is_none() || bound != there) {
         tracing::warn!(%slot, "the socket of this slot was moved away; made anew at its next start");

@@ -20,11 +20,11 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::fdstore::Keeper;
 use super::files;
-use super::marker::{Answer, Life, Marker};
+use super::marker::{Answer, Marker, Runner};
 use super::note::{self, MAX_LINE};
 use super::{Counts, HandshakeError};
 use crate::pool::SlotId;
-use crate::world::{JitConfig, JobNote, Sight};
+use crate::world::{Event, JitConfig, JobNote};
 
 /// The pause after a connection that is not wanted, and after one that hung up.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -47,7 +47,7 @@ pub(super) struct Kept {
     pub(super) listener: Option<OwnedFd>,
     pub(super) fifo: Option<OwnedFd>,
     pub(super) waiting: Option<OwnedFd>,
-    pub(super) life: Option<(Marker, Life)>,
+    pub(super) runner: Option<(Marker, Runner)>,
 }
 
 /// The names that a slot's descriptors have in systemd's store.
@@ -55,18 +55,18 @@ pub(super) enum Stored {
     Listener,
     Fifo,
     Waiting,
-    Life,
+    Runner,
 }
 
 impl Stored {
-    pub(super) const ALL: [Self; 4] = [Self::Listener, Self::Fifo, Self::Waiting, Self::Life];
+    pub(super) const ALL: [Self; 4] = [Self::Listener, Self::Fifo, Self::Waiting, Self::Runner];
 
     pub(super) fn prefix(&self) -> &'static str {
         match self {
             Self::Listener => "jit",
             Self::Fifo => "started",
             Self::Waiting => "ask",
-            Self::Life => "life",
+            Self::Runner => "life",
         }
     }
 
@@ -84,9 +84,9 @@ pub(super) struct Slot {
     listener: Option<UnixListener>,
     fifo: Option<pipe::Receiver>,
     waiting: Option<UnixStream>,
-    life: Life,
+    runner: Runner,
     marker: Option<Marker>,
-    outbox: VecDeque<Sight>,
+    outbox: VecDeque<Event>,
     pause_until: Instant,
     unwanted_logged: Option<Instant>,
     keeper: Keeper,
@@ -104,11 +104,11 @@ impl Slot {
         keeper: Keeper,
         counts: Arc<Counts>,
     ) -> io::Result<Self> {
-        let (marker, life) = match kept.life {
-            Some((marker, life)) => (Some(marker), life),
-            None => (None, Life::UNKNOWN),
+        let (marker, runner) = match kept.runner {
+            Some((marker, runner)) => (Some(marker), runner),
+            None => (None, Runner::UNKNOWN),
         };
-        let fifo = match (&life.line, kept.fifo) {
+        let fifo = match (&runner.line, kept.fifo) {
             // What comes after the first line is not read.
             (Some(_), _) => None,
             (None, Some(fd)) => Some(files::receiver(fd)?),
@@ -131,19 +131,19 @@ impl Slot {
             id,
             dir,
             root_uid,
-            life,
+            runner,
             marker,
             keeper,
             counts,
         };
-        if let Some(line) = &slot.life.line {
+        if let Some(line) = &slot.runner.line {
             let note = slot.read_note(line);
             slot.tell_started(note);
         }
         match kept.waiting {
-            Some(fd) if slot.life.answer == Answer::Due => {
+            Some(fd) if slot.runner.answer == Answer::Due => {
                 slot.waiting = Some(files::stream(fd)?);
-                slot.outbox.push_back(Sight::Asked {
+                slot.outbox.push_back(Event::Asked {
                     slot: slot.id.clone(),
                 });
             }
@@ -158,10 +158,10 @@ impl Slot {
     }
 
     /// Tells at once what there is to tell, as far as there is room for it.
-    pub(super) fn tell(&mut self, sights: &mpsc::Sender<Sight>) {
-        while let Some(sight) = self.outbox.pop_front() {
-            if let Err(TrySendError::Full(sight)) = sights.try_send(sight) {
-                self.outbox.push_front(sight);
+    pub(super) fn tell(&mut self, events: &mpsc::Sender<Event>) {
+        while let Some(event) = self.outbox.pop_front() {
+            if let Err(TrySendError::Full(event)) = events.try_send(event) {
+                self.outbox.push_front(event);
                 return;
             }
         }
@@ -171,7 +171,7 @@ impl Slot {
     pub(super) async fn run(
         mut self,
         mut commands: mpsc::Receiver<Command>,
-        sights: mpsc::Sender<Sight>,
+        events: mpsc::Sender<Event>,
     ) {
         loop {
             tokio::select! {
@@ -186,11 +186,11 @@ impl Slot {
                         let _ = done.send(self.answer(&config).await);
                     }
                 },
-                permit = sights.reserve(), if !self.outbox.is_empty() => match permit {
+                permit = events.reserve(), if !self.outbox.is_empty() => match permit {
                     Err(_) => return,
                     Ok(permit) => {
-                        if let Some(sight) = self.outbox.pop_front() {
-                            permit.send(sight);
+                        if let Some(event) = self.outbox.pop_front() {
+                            permit.send(event);
                         }
                     }
                 },
@@ -213,7 +213,7 @@ impl Slot {
         self.unwanted_logged = None;
         self.prepare_files().map_err(|source| {
             // Half-made is not ready: without its files the slot answers nobody.
-            self.life = Life::UNKNOWN;
+            self.runner = Runner::UNKNOWN;
             HandshakeError::Prepare {
                 slot: self.id.clone(),
                 dir: self.dir.clone(),
@@ -224,7 +224,7 @@ impl Slot {
 
     fn prepare_files(&mut self) -> io::Result<()> {
         let path = files::socket(&self.dir);
-        let bound = match (&self.listener, self.life.listener) {
+        let bound = match (&self.listener, self.runner.listener) {
             (Some(listener), Some(bound)) if files::socket_inode(&path) == Some(bound) => {
                 // Only dead processes of the last life can be queued here.
                 files::drop_queued(listener)?;
@@ -251,31 +251,31 @@ impl Slot {
             self.fifo = Some(fifo);
         }
 
-        let life = Life::new(bound);
+        let runner = Runner::new(bound);
         if let Some(marker) = &self.marker {
-            marker.write(&life)?;
+            marker.write(&runner)?;
         } else {
             let marker = Marker::create()?;
-            marker.write(&life)?;
-            self.keeper.put(self.name(&Stored::Life), &marker);
+            marker.write(&runner)?;
+            self.keeper.put(self.name(&Stored::Runner), &marker);
             self.marker = Some(marker);
         }
-        self.life = life;
+        self.runner = runner;
         Ok(())
     }
 
     async fn answer(&mut self, config: &JitConfig) -> Result<(), HandshakeError> {
         let slot = || self.id.clone();
-        match self.life.answer {
+        match self.runner.answer {
             Answer::Due => {}
             Answer::Given => return Err(HandshakeError::AlreadyAnswered { slot: slot() }),
         }
         let Some(waiting) = self.waiting.take() else {
             return Err(HandshakeError::NobodyWaits { slot: slot() });
         };
-        self.life.answer = Answer::Given;
+        self.runner.answer = Answer::Given;
         if let Some(marker) = &self.marker
-            && let Err(source) = marker.write(&self.life)
+            && let Err(source) = marker.write(&self.runner)
         {
             // Not remembered is not given: nothing was sent, and the next life starts afresh.
             self.forget(&Stored::Waiting);
@@ -319,11 +319,11 @@ impl Slot {
             Counts::add(&self.counts.foreign);
             return self.refuse(&format!("uid {uid} is not root of this container"));
         }
-        match self.life.answer {
+        match self.runner.answer {
             Answer::Due if self.waiting.is_none() => {
                 self.keeper.put(self.name(&Stored::Waiting), &peer);
                 self.waiting = Some(peer);
-                self.outbox.push_back(Sight::Asked {
+                self.outbox.push_back(Event::Asked {
                     slot: self.id.clone(),
                 });
             }
@@ -342,7 +342,7 @@ impl Slot {
         self.waiting = None;
         self.forget(&Stored::Waiting);
         self.pause_until = Instant::now() + PAUSE;
-        self.outbox.push_back(Sight::HungUp {
+        self.outbox.push_back(Event::HungUp {
             slot: self.id.clone(),
         });
     }
@@ -358,9 +358,9 @@ impl Slot {
             }
         };
         let note = self.read_note(&line);
-        self.life.line = Some(line);
+        self.runner.line = Some(line);
         if let Some(marker) = &self.marker
-            && let Err(error) = marker.write(&self.life)
+            && let Err(error) = marker.write(&self.runner)
         {
             tracing::warn!(slot = %self.id, %error, "a restart would forget that this job started");
         }
@@ -377,7 +377,7 @@ impl Slot {
     }
 
     fn tell_started(&mut self, note: JobNote) {
-        self.outbox.push_back(Sight::JobStarted {
+        self.outbox.push_back(Event::JobStarted {
             slot: self.id.clone(),
             note,
         });

@@ -28,8 +28,8 @@ image = { kind = "directory", path = "/images/ci" }
 /// A slot `ci-1` whose container's root is the user who runs the test.
 struct Bench {
     config: Arc<Config>,
-    sights: mpsc::Receiver<Sight>,
-    sender: mpsc::Sender<Sight>,
+    events: mpsc::Receiver<Event>,
+    sender: mpsc::Sender<Event>,
     dir: TempDir,
 }
 
@@ -52,10 +52,10 @@ impl Bench {
         config.run_dir = dir.path().to_owned();
         config.network.uid_base = uid;
         std::fs::create_dir_all(config.slots_dir().join("ci-1")).unwrap();
-        let (sender, sights) = mpsc::channel(1);
+        let (sender, events) = mpsc::channel(1);
         Self {
             config: Arc::new(config),
-            sights,
+            events,
             sender,
             dir,
         }
@@ -90,8 +90,8 @@ impl Bench {
         fifo.write_all(line).unwrap();
     }
 
-    async fn sight(&mut self) -> Sight {
-        timeout(Duration::from_secs(5), self.sights.recv())
+    async fn event(&mut self) -> Event {
+        timeout(Duration::from_secs(5), self.events.recv())
             .await
             .expect("no sight in time")
             .unwrap()
@@ -99,13 +99,13 @@ impl Bench {
 
     /// Nothing arrives, for as long as a few pauses.
     async fn silence(&mut self) {
-        let sight = timeout(Duration::from_millis(300), self.sights.recv()).await;
-        assert!(sight.is_err(), "{sight:?}");
+        let event = timeout(Duration::from_millis(300), self.events.recv()).await;
+        assert!(event.is_err(), "{event:?}");
     }
 }
 
-fn asked() -> Sight {
-    Sight::Asked { slot: slot() }
+fn asked() -> Event {
+    Event::Asked { slot: slot() }
 }
 
 async fn received(mut stream: UnixStream) -> String {
@@ -123,7 +123,7 @@ async fn a_runner_asks_and_is_answered_once() {
     let mut bench = Bench::new();
     let sockets = bench.prepared().await;
     let runner = bench.connect();
-    assert_eq!(bench.sight().await, asked());
+    assert_eq!(bench.event().await, asked());
 
     sockets.answer(&slot(), jit("secret")).await.unwrap();
     assert_eq!(received(runner).await, "secret");
@@ -144,7 +144,7 @@ async fn a_runner_asks_and_is_answered_once() {
     // The next life starts afresh, on the same socket.
     sockets.prepare(&slot()).await.unwrap();
     let runner = bench.connect();
-    assert_eq!(bench.sight().await, asked());
+    assert_eq!(bench.event().await, asked());
     sockets.answer(&slot(), jit("third")).await.unwrap();
     assert_eq!(received(runner).await, "third");
 }
@@ -165,12 +165,12 @@ async fn a_hang_up_is_told_and_the_next_connection_is_taken() {
     let mut bench = Bench::new();
     let sockets = bench.prepared().await;
     let runner = bench.connect();
-    assert_eq!(bench.sight().await, asked());
+    assert_eq!(bench.event().await, asked());
     drop(runner);
-    assert_eq!(bench.sight().await, Sight::HungUp { slot: slot() });
+    assert_eq!(bench.event().await, Event::HungUp { slot: slot() });
 
     let runner = bench.connect();
-    assert_eq!(bench.sight().await, asked());
+    assert_eq!(bench.event().await, asked());
     sockets.answer(&slot(), jit("secret")).await.unwrap();
     assert_eq!(received(runner).await, "secret");
 }
@@ -180,7 +180,7 @@ async fn a_second_connection_is_closed_while_one_waits() {
     let mut bench = Bench::new();
     let sockets = bench.prepared().await;
     let first = bench.connect();
-    assert_eq!(bench.sight().await, asked());
+    assert_eq!(bench.event().await, asked());
     let second = bench.connect();
     assert_eq!(received(second).await, "");
     sockets.answer(&slot(), jit("secret")).await.unwrap();
@@ -203,7 +203,7 @@ async fn a_flood_of_connections_is_paced() {
     let mut bench = Bench::new();
     let sockets = bench.prepared().await;
     let _first = bench.connect();
-    assert_eq!(bench.sight().await, asked());
+    assert_eq!(bench.event().await, asked());
     let flood: Vec<UnixStream> = (0..50).map(|_| bench.connect()).collect();
     bench.silence().await;
     let surplus = sockets.counted().surplus;
@@ -222,17 +222,17 @@ async fn a_job_is_told_once_per_life() {
         job: "build".into(),
         workflow: "CI".into(),
     };
-    let started = Sight::JobStarted { slot: slot(), note };
-    assert_eq!(bench.sight().await, started);
+    let started = Event::JobStarted { slot: slot(), note };
+    assert_eq!(bench.event().await, started);
     bench.silence().await;
 
     sockets.prepare(&slot()).await.unwrap();
     bench.say(b"\xff\xfenonsense");
-    let started = Sight::JobStarted {
+    let started = Event::JobStarted {
         slot: slot(),
         note: JobNote::default(),
     };
-    assert_eq!(bench.sight().await, started, "any byte means a job");
+    assert_eq!(bench.event().await, started, "any byte means a job");
     assert_eq!(
         (sockets.counted().job_lines, sockets.counted().garbled),
         (2, 1)
@@ -244,11 +244,11 @@ async fn what_the_last_life_left_behind_is_not_the_next_ones() {
     let mut bench = Bench::new();
     let sockets = bench.prepared().await;
     bench.say(b"v1\ta/b\t1\tx\ty\n");
-    let Sight::JobStarted { .. } = bench.sight().await else {
+    let Event::JobStarted { .. } = bench.event().await else {
         panic!("no job");
     };
     let _left = bench.connect();
-    assert_eq!(bench.sight().await, asked());
+    assert_eq!(bench.event().await, asked());
 
     sockets.prepare(&slot()).await.unwrap();
     bench.silence().await;
@@ -265,13 +265,13 @@ async fn sights_of_a_life_that_is_over_are_not_delivered() {
     let sockets = bench.prepared().await;
     // The channel holds one sight, so the second waits in the slot.
     let runner = bench.connect();
-    while bench.sights.is_empty() {
+    while bench.events.is_empty() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     drop(runner);
     tokio::time::sleep(Duration::from_millis(50)).await;
     sockets.prepare(&slot()).await.unwrap();
-    assert_eq!(bench.sight().await, asked());
+    assert_eq!(bench.event().await, asked());
     bench.silence().await;
 }
 
@@ -315,7 +315,7 @@ struct Store {
 }
 
 impl Store {
-    fn new(bench: &Bench, life: &marker::Life) -> Self {
+    fn new(bench: &Bench, runner: &marker::Runner) -> Self {
         let listener = std::os::unix::net::UnixListener::bind(bench.path("jit.sock")).unwrap();
         let fifo = bench.path("started");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -325,11 +325,11 @@ impl Store {
             .open(fifo)
             .unwrap();
         let marker = Marker::create().unwrap();
-        let life = marker::Life {
+        let runner = marker::Runner {
             listener: files::socket_inode(&bench.path("jit.sock")),
-            ..life.clone()
+            ..runner.clone()
         };
-        marker.write(&life).unwrap();
+        marker.write(&runner).unwrap();
         Self {
             listener,
             fifo,
@@ -354,7 +354,7 @@ impl Store {
     }
 }
 
-const DUE: marker::Life = marker::Life {
+const DUE: marker::Runner = marker::Runner {
     answer: marker::Answer::Due,
     listener: None,
     line: None,
@@ -369,7 +369,7 @@ async fn a_restarted_daemon_answers_the_spare_that_waits() {
 
     let sockets = bench.open(store.with_waiting(&waiting));
     drop(waiting);
-    assert_eq!(bench.sights.try_recv().unwrap(), asked());
+    assert_eq!(bench.events.try_recv().unwrap(), asked());
     sockets.answer(&slot(), jit("secret")).await.unwrap();
     assert_eq!(received(runner).await, "secret");
 
@@ -386,7 +386,7 @@ async fn a_restarted_daemon_answers_the_spare_that_waits() {
 #[tokio::test]
 async fn a_daemon_killed_while_it_answered_does_not_answer_again() {
     let mut bench = Bench::new();
-    let given = marker::Life {
+    let given = marker::Runner {
         answer: marker::Answer::Given,
         ..DUE
     };
@@ -416,14 +416,14 @@ async fn without_a_marker_a_life_counts_as_answered() {
 #[tokio::test]
 async fn a_job_that_was_told_is_told_again_after_a_restart() {
     let mut bench = Bench::new();
-    let told = marker::Life {
+    let told = marker::Runner {
         line: Some(b"v1\ta/b\t7\tj\tw\n".to_vec()),
         ..DUE
     };
     let store = Store::new(&bench, &told);
     bench.say(b"v1\tz/z\t8\tk\tx\n");
     let _sockets = bench.open(store.passed());
-    let Sight::JobStarted { note, .. } = bench.sight().await else {
+    let Event::JobStarted { note, .. } = bench.event().await else {
         panic!("no job");
     };
     assert_eq!(note.repository, "a/b");
@@ -436,7 +436,7 @@ async fn a_line_that_was_written_while_nobody_read_is_not_lost() {
     let store = Store::new(&bench, &DUE);
     bench.say(b"v1\ta/b\t7\tj\tw\n");
     let _sockets = bench.open(store.passed());
-    assert!(matches!(bench.sight().await, Sight::JobStarted { .. }));
+    assert!(matches!(bench.event().await, Event::JobStarted { .. }));
 }
 
 #[tokio::test]
@@ -461,7 +461,7 @@ async fn descriptors_that_are_not_what_they_are_called_are_closed() {
     // And the slot is usable.
     sockets.prepare(&slot()).await.unwrap();
     let _runner = bench.connect();
-    assert_eq!(bench.sight().await, asked());
+    assert_eq!(bench.event().await, asked());
 }
 
 #[tokio::test]
@@ -474,5 +474,5 @@ async fn a_listener_whose_socket_was_replaced_is_not_trusted() {
     drop(other);
     sockets.prepare(&slot()).await.unwrap();
     let _runner = bench.connect();
-    assert_eq!(bench.sight().await, asked());
+    assert_eq!(bench.event().await, asked());
 }

@@ -65,7 +65,7 @@ polkit.addRule(function (action, subject) {{
 fn tmpfiles(config: &Config) -> String {
     let run = config.run_dir.display();
     let slots = config.slots_dir();
-    let lives = config.lives_dir();
+    let records = config.records_dir();
     let api = config.api_dir();
     let layers = config.layer_dir.display();
     let mut text = format!(
@@ -73,7 +73,7 @@ fn tmpfiles(config: &Config) -> String {
 # Parents are root's, so that nobody can put another directory in a slot's place.
 d {run} 0755 root root -
 d {slots} 0750 root {DAEMON_USER} -
-d {lives} 0750 root {DAEMON_USER} -
+d {records} 0750 root {DAEMON_USER} -
 # The API's socket. Not made by a socket unit: asking a stopped daemon how it is must not start it.
 d {api} 0750 {DAEMON_USER} {DAEMON_USER} -
 L+ {run}/api.sock - - - - {api}/api.sock
@@ -85,7 +85,7 @@ d {mnt} 0700 root root -
 d {layers} 0700 root root -
 ",
         slots = slots.display(),
-        lives = lives.display(),
+        records = records.display(),
         api = api.display(),
         firewall = config.firewall_dir().display(),
         mnt = mount_dir(config).display(),
@@ -97,9 +97,9 @@ d {layers} 0700 root root -
     text += "\n# For each slot: the daemon's sockets, and what root tells of its lives.\n";
     for slot in config.slots() {
         let slots = slots.display();
-        let lives = lives.display();
+        let records = records.display();
         let _ = writeln!(text, "d {slots}/{slot} 0755 {DAEMON_USER} {DAEMON_USER} -");
-        let _ = writeln!(text, "d {lives}/{slot} 0750 root {DAEMON_USER} -");
+        let _ = writeln!(text, "d {records}/{slot} 0750 root {DAEMON_USER} -");
     }
     text
 }

@@ -65,7 +65,7 @@ fn template(pool: &Pool, program: Program<'_>) -> String {
     let firewall = firewall::UNIT;
     let start = span(timeouts.boot + BOOT_MARGIN);
     let stop = span(timeouts.stop);
-    let longest = span(pool.longest_life());
+    let longest = span(pool.longest_lifetime());
     let memory = limits.memory.0;
     let cpu = limits
         .cpu

@@ -86,7 +86,7 @@ pub(super) fn render(status: &Status) -> Result<String, std::fmt::Error> {
                 .inc_by(count);
         }
         for backoff in &pool.backoffs {
-            let labels = vec![name(), label("trouble", &backoff.trouble)];
+            let labels = vec![name(), label("trouble", &backoff.failure)];
             failures
                 .get_or_create(&labels)
                 .set(i64::from(backoff.failures));

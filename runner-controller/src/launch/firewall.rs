@@ -21,7 +21,7 @@ use super::{LaunchError, Refusal};
 use crate::config::Config;
 use crate::firewall::Report;
 use crate::hostfiles::firewall::{self, TABLE, UNIT};
-use crate::lives::write_whole;
+use crate::slot_records::write_whole;
 use crate::world::chain;
 
 /// Fingerprint and digest of the listing that was last found right.

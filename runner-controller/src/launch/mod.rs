@@ -33,8 +33,8 @@ use std::process::Command;
 
 use crate::config::{Config, Place};
 use crate::pool::SlotId;
-use crate::world::{Invocation, LifeStart};
-use crate::{clock, lives};
+use crate::world::{Invocation, StartRecord};
+use crate::{clock, slot_records};
 
 pub use error::{LaunchError, Refusal};
 pub use firewall::check_firewall;
@@ -49,7 +49,7 @@ use error::OrRefuse;
 pub const DAEMON_USER: &str = "runner-controller";
 
 /// How many lives of a slot keep their records.
-const LIVES_KEPT: usize = 8;
+const RECORDS_KEPT: usize = 8;
 
 /// Where every launcher mounts, each in its own mount namespace: on the host it stays empty.
 #[must_use]
@@ -117,15 +117,15 @@ fn try_launch(place: Place<'_>) -> Result<Infallible, LaunchError> {
 }
 
 fn record_start(place: Place<'_>, invocation: Invocation) -> Result<(), LaunchError> {
-    let dir = place.lives_dir();
-    let start = LifeStart {
+    let dir = place.records_dir();
+    let start = StartRecord {
         invocation,
         generation: place.pool.generation(),
         at: clock::now(),
     };
-    lives::write_start(&dir, &start).or_refuse(Refusal::Records, || {
+    slot_records::write_start(&dir, &start).or_refuse(Refusal::Records, || {
         format!("write the start record to {}", dir.display())
     })?;
-    lives::prune(&dir, LIVES_KEPT)
+    slot_records::prune(&dir, RECORDS_KEPT)
         .or_refuse(Refusal::Records, || format!("prune {}", dir.display()))
 }

@@ -16,8 +16,8 @@ use super::leftovers::loaded_units;
 use super::{LaunchError, Refusal, gc_root, link, trust};
 use crate::config::{Config, Place};
 use crate::pool::SlotId;
-use crate::world::{Exit, LifeEnd};
-use crate::{clock, lives};
+use crate::world::{EndRecord, Exit};
+use crate::{clock, slot_records};
 
 /// nspawn's directories on the host for a machine. It refuses to start while the first is mounted.
 const NSPAWN_DIRS: [&str; 2] = [
@@ -36,7 +36,7 @@ pub fn sweep(place: Place<'_>) -> Vec<LaunchError> {
     let memory = trust::own_cgroup()
         .ok()
         .and_then(|cgroup| unit_cgroup(&cgroup, &place.id()));
-    let dir = place.lives_dir();
+    let dir = place.records_dir();
     // What takes the whole of root comes before the rest of it is given up. A sweep that cannot do
     // that goes on: without the record, the daemon would not know how the life ended.
     let mut failed = remove_mount_points(&place.id());
@@ -48,7 +48,7 @@ pub fn sweep(place: Place<'_>) -> Vec<LaunchError> {
     }
     failed.extend(cage.enter().err());
     let variable = |name| std::env::var(name).unwrap_or_default();
-    let end = LifeEnd {
+    let end = EndRecord {
         invocation,
         service_result: variable("SERVICE_RESULT"),
         exit: exit(&variable("EXIT_CODE"), &variable("EXIT_STATUS")),
@@ -57,7 +57,7 @@ pub fn sweep(place: Place<'_>) -> Vec<LaunchError> {
         at: clock::now(),
     };
     // The record first: it is what the daemon waits for, and the sweep may take its time.
-    let recorded = lives::write_end(&dir, &end).or_refuse(Refusal::Records, || {
+    let recorded = slot_records::write_end(&dir, &end).or_refuse(Refusal::Records, || {
         format!("write the end record to {}", dir.display())
     });
     failed.extend(recorded.err());
@@ -80,26 +80,26 @@ pub fn sweep_unowned(config: &Config) -> Vec<LaunchError> {
         Ok(units) => units,
         Err(why) => return vec![why],
     };
-    let lives = |id: &SlotId| {
+    let runners = |id: &SlotId| {
         running
             .iter()
             .any(|unit| unit.slot == *id && unit.is_alive())
     };
     // One that lives finishes on its own, and the next start of the daemon sweeps it.
-    let unowned: Vec<SlotId> = unowned.into_iter().filter(|id| !lives(id)).collect();
+    let unowned: Vec<SlotId> = unowned.into_iter().filter(|id| !runners(id)).collect();
     let mut failed: Vec<LaunchError> = unowned.iter().flat_map(remove_mount_points).collect();
     // The socket directories are the daemon's user's.
     let cage = Cage::with(&[Cap::DAC_OVERRIDE, Cap::NET_ADMIN])
-        .removes(config.lives_dir())
+        .removes(config.records_dir())
         .removes(config.slots_dir())
         .removes(gc_root::ROOTS);
     failed.extend(cage.enter().err());
-    for id in held.iter().filter(|id| !lives(id)) {
+    for id in held.iter().filter(|id| !runners(id)) {
         failed.extend(let_go(id).err());
     }
     for id in unowned {
         failed.extend(remove(&id));
-        for parent in [config.lives_dir(), config.slots_dir()] {
+        for parent in [config.records_dir(), config.slots_dir()] {
             let dir = parent.join(id.to_string());
             // Follows no symlink, whatever the daemon's user made in there.
             let removed = absent_is_fine(fs::remove_dir_all(&dir));
@@ -178,7 +178,7 @@ pub(super) fn known_slots(config: &Config) -> BTreeSet<SlotId> {
 
 /// Slots whose directories or roots are there: the marks by which we know a slot to be ours.
 fn seen_slots(config: &Config) -> BTreeSet<SlotId> {
-    [config.lives_dir(), config.slots_dir()]
+    [config.records_dir(), config.slots_dir()]
         .iter()
         .filter_map(|dir| fs::read_dir(dir).ok())
         .flatten()

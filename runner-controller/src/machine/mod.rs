@@ -1,7 +1,7 @@
 //! [`Machines`] over systemd's D-Bus interface: start, stop, kill, look, and sights of changes.
 //!
 //! Nothing here polls. One task keeps a connection to the system bus, folds systemd's signals into
-//! "this slot changed", and sends a [`Sight`] of what it is now, with the life records that root
+//! "this slot changed", and sends a [`Event`] of what it is now, with the life records that root
 //! wrote ([`crate::lives`]). When the bus goes away it reconnects with a backoff, and whatever
 //! happened meanwhile arrives as one full look.
 
@@ -18,7 +18,7 @@ use zbus::{Connection, fdo};
 
 use crate::config::Config;
 use crate::pool::SlotId;
-use crate::world::{Failure, Machines, Sight, UnitSight};
+use crate::world::{Event, Failure, Machines, UnitObservation};
 
 use bus::ManagerProxy;
 
@@ -183,13 +183,13 @@ impl Systemd {
     /// repaired in the background and shown by [`Systemd::health`].
     pub async fn connect(
         config: Arc<Config>,
-        sights: mpsc::Sender<Sight>,
+        observations: mpsc::Sender<Event>,
     ) -> Result<Self, MachineError> {
         let session = watch::Session::open()
             .await
             .map_err(MachineError::Connect)?;
         let (link, connection, health) = watch::Link::new(session.connection());
-        let task = tokio::spawn(watch::run(session, Arc::clone(&config), sights, link));
+        let task = tokio::spawn(watch::run(session, Arc::clone(&config), observations, link));
         Ok(Self {
             config,
             connection,
@@ -275,17 +275,19 @@ impl Machines for Systemd {
         gone_is_done(verb, &unit, killed)
     }
 
-    async fn look(&self) -> Result<Vec<UnitSight>, MachineError> {
+    async fn observe(&self) -> Result<Vec<UnitObservation>, MachineError> {
         let (verb, unit) = ("list", "units");
         let manager = self.manager(verb, unit).await?;
-        let looking = watch::look(&self.config, &manager, watch::EVERY_UNIT);
-        match tokio::time::timeout(LOOK_TIMEOUT, looking).await {
-            Ok(Ok(mut sights)) => {
-                let loaded: BTreeSet<SlotId> =
-                    sights.iter().map(|sight| sight.slot.clone()).collect();
+        let reconciling = watch::observe(&self.config, &manager, watch::EVERY_UNIT);
+        match tokio::time::timeout(LOOK_TIMEOUT, reconciling).await {
+            Ok(Ok(mut observations)) => {
+                let loaded: BTreeSet<SlotId> = observations
+                    .iter()
+                    .map(|observation| observation.slot.clone())
+                    .collect();
                 let vacant = self.config.slots().filter(|slot| !loaded.contains(slot));
-                sights.extend(vacant.map(|slot| watch::absent(&self.config, slot)));
-                Ok(sights)
+                observations.extend(vacant.map(|slot| watch::absent(&self.config, slot)));
+                Ok(observations)
             }
             Ok(Err(source)) => Err(MachineError::of(verb, unit, source)),
             Err(_) => Err(MachineError::TimedOut {

@@ -16,9 +16,9 @@ use zbus::{Connection, MessageStream};
 use super::Health;
 use super::bus::{self, ManagerProxy, Signal, Told};
 use crate::config::Config;
-use crate::lives;
 use crate::pool::SlotId;
-use crate::world::{Invocation, Sight, UnitSight, UnitState};
+use crate::slot_records;
+use crate::world::{Event, Invocation, UnitObservation, UnitState};
 
 /// Matches the units of every pool, of pools that are configured no longer, and little else.
 pub(super) const EVERY_UNIT: &str = "runner-*@*.service";
@@ -83,7 +83,7 @@ impl Link {
 pub(super) async fn run(
     session: Session,
     config: Arc<Config>,
-    sights: mpsc::Sender<Sight>,
+    observations: mpsc::Sender<Event>,
     link: Link,
 ) {
     let mut session = session;
@@ -97,7 +97,7 @@ pub(super) async fn run(
         let worker = Worker {
             config: &config,
             manager: &session.manager,
-            sights: &sights,
+            observations: &observations,
             last: HashMap::new(),
         };
         let why = tokio::select! {
@@ -239,7 +239,7 @@ struct ReceiverGone;
 struct Worker<'a> {
     config: &'a Config,
     manager: &'a ManagerProxy<'static>,
-    sights: &'a mpsc::Sender<Sight>,
+    observations: &'a mpsc::Sender<Event>,
     /// What was told last: systemd repeats itself two or three times per change.
     last: HashMap<SlotId, (UnitState, Option<Invocation>)>,
 }
@@ -283,7 +283,7 @@ impl Worker<'_> {
             return self.pass_on_everything(changes.anew).await;
         }
         for (slot, mark) in &changes.slots {
-            let sight = match &mark.seen {
+            let observation = match &mark.seen {
                 Some((state, invocation)) => {
                     records(self.config, slot.clone(), *state, invocation.clone())
                 }
@@ -293,47 +293,47 @@ impl Worker<'_> {
                 {
                     continue;
                 }
-                None => match look(self.config, self.manager, &slot.unit()).await {
+                None => match observe(self.config, self.manager, &slot.unit()).await {
                     Ok(mut found) => found
                         .pop()
                         .unwrap_or_else(|| absent(self.config, slot.clone())),
                     Err(error) => return Ok(Err(error)),
                 },
             };
-            let now = (sight.state, sight.invocation.clone());
+            let now = (observation.state, observation.invocation.clone());
             let before = self.last.insert(slot.clone(), now.clone());
             if mark.anew || is_news(before.as_ref(), &now) {
-                self.send(sight).await?;
+                self.send(observation).await?;
             }
         }
         Ok(Ok(()))
     }
 
     async fn pass_on_everything(&mut self, anew: bool) -> Result<zbus::Result<()>, ReceiverGone> {
-        let found = match look(self.config, self.manager, EVERY_UNIT).await {
+        let found = match observe(self.config, self.manager, EVERY_UNIT).await {
             Ok(found) => found,
             Err(error) => return Ok(Err(error)),
         };
         let mut unseen: BTreeSet<SlotId> = self.config.slots().collect();
         unseen.extend(self.last.keys().cloned());
-        for sight in &found {
-            unseen.remove(&sight.slot);
+        for observation in &found {
+            unseen.remove(&observation.slot);
         }
         let gone = unseen.into_iter().map(|slot| absent(self.config, slot));
-        for sight in found.into_iter().chain(gone) {
-            let now = (sight.state, sight.invocation.clone());
-            let before = self.last.insert(sight.slot.clone(), now.clone());
+        for observation in found.into_iter().chain(gone) {
+            let now = (observation.state, observation.invocation.clone());
+            let before = self.last.insert(observation.slot.clone(), now.clone());
             if anew || is_news(before.as_ref(), &now) {
-                self.send(sight).await?;
+                self.send(observation).await?;
             }
         }
         Ok(Ok(()))
     }
 
-    async fn send(&self, sight: UnitSight) -> Result<(), ReceiverGone> {
-        tracing::debug!(slot = %sight.slot, state = ?sight.state, ended = sight.end.is_some(), "unit changed");
-        self.sights
-            .send(Sight::Unit(sight))
+    async fn send(&self, observation: UnitObservation) -> Result<(), ReceiverGone> {
+        tracing::debug!(slot = %observation.slot, state = ?observation.state, ended = observation.end.is_some(), "unit changed");
+        self.observations
+            .send(Event::Unit(observation))
             .await
             .map_err(|_| ReceiverGone)
     }
@@ -343,20 +343,20 @@ impl Worker<'_> {
 ///
 /// Listing by pattern loads nothing. `GetUnit` or reading a property of an unloaded unit does, and
 /// its unloading a moment later would be the next signal to look into.
-pub(super) async fn look(
+pub(super) async fn observe(
     config: &Config,
     manager: &ManagerProxy<'static>,
     pattern: &str,
-) -> zbus::Result<Vec<UnitSight>> {
-    let mut sights = Vec::new();
+) -> zbus::Result<Vec<UnitObservation>> {
+    let mut observations = Vec::new();
     for unit in manager.list_units_by_patterns(&[], &[pattern]).await? {
         let Some(slot) = SlotId::from_unit(&unit.name) else {
             continue;
         };
         let starting = unit.job_type == "start";
-        sights.push(match bus::state_of(&unit.active_state, starting) {
+        observations.push(match bus::state_of(&unit.active_state, starting) {
             None => continue,
-            Some(Told::Between) => UnitSight {
+            Some(Told::Between) => UnitObservation {
                 slot,
                 state: UnitState::Activating,
                 invocation: None,
@@ -376,11 +376,11 @@ pub(super) async fn look(
             }
         });
     }
-    Ok(sights)
+    Ok(observations)
 }
 
 /// A slot that systemd has no unit for.
-pub(super) fn absent(config: &Config, slot: SlotId) -> UnitSight {
+pub(super) fn absent(config: &Config, slot: SlotId) -> UnitObservation {
     records(config, slot, UnitState::Inactive, None)
 }
 
@@ -391,15 +391,15 @@ fn records(
     slot: SlotId,
     state: UnitState,
     invocation: Option<Invocation>,
-) -> UnitSight {
-    let dir = config.lives_dir().join(slot.to_string());
-    let life = lives::read(&dir, invocation.as_ref());
-    UnitSight {
+) -> UnitObservation {
+    let dir = config.records_dir().join(slot.to_string());
+    let records = slot_records::read(&dir, invocation.as_ref());
+    UnitObservation {
         slot,
         state,
         invocation,
-        start: life.start,
-        end: life.end,
+        start: records.start,
+        end: records.end,
     }
 }
 

@@ -1,8 +1,8 @@
 //! Taking in what was there before this daemon: lives that go on, and lives that ended unseen.
 
-use super::life::{Closed, Job, Life, Phase, Runner, Verdict};
 use super::names::Slot;
-use super::sight::{Invocation, UnitSight, UnitState};
+use super::observation::{Invocation, UnitObservation, UnitState};
+use super::runner::{Closed, Job, Phase, Registration, Runner, Verdict};
 use super::state::Pool;
 use super::time::Timestamp;
 
@@ -16,9 +16,9 @@ pub struct Adopted {
     /// Since when.
     pub since: Timestamp,
     /// When it was started.
-    pub born: Timestamp,
+    pub started_at: Timestamp,
     /// Its registration.
-    pub runner: Option<Runner>,
+    pub registration: Option<Registration>,
     /// Its job.
     pub job: Option<Job>,
 }
@@ -28,47 +28,48 @@ impl Pool {
     /// whether its root waits for an answer now. Evidence that contradicts the record wins.
     pub fn adopt(
         &mut self,
-        sight: UnitSight,
+        observation: UnitObservation,
         record: Option<Adopted>,
         asked: bool,
         now: Timestamp,
     ) {
-        let slot = sight.slot.slot;
-        let record = record
-            .filter(|record| record.invocation.is_none() || record.invocation == sight.invocation);
-        let mut life = Life::new(slot, Phase::Booting, now);
-        life.invocation.clone_from(&sight.invocation);
-        life.active = sight.state == UnitState::Active;
-        if let Some(start) = &sight.start {
-            life.generation = Some(start.generation.clone());
-            life.born = start.at.min(now);
+        let slot = observation.slot.slot;
+        let record = record.filter(|record| {
+            record.invocation.is_none() || record.invocation == observation.invocation
+        });
+        let mut runner = Runner::new(slot, Phase::Booting, now);
+        runner.invocation.clone_from(&observation.invocation);
+        runner.active = observation.state == UnitState::Active;
+        if let Some(start) = &observation.start {
+            runner.generation = Some(start.generation.clone());
+            runner.started_at = start.at.min(now);
         }
         let recorded = record
             .as_ref()
             .map(|record| (record.phase.as_str(), record.since.min(now)));
-        let since = recorded.map_or(life.born, |(_, since)| since);
+        let since = recorded.map_or(runner.started_at, |(_, since)| since);
         if let Some(record) = &record {
-            life.born = life.born.min(record.born);
+            runner.started_at = runner.started_at.min(record.started_at);
         }
-        life.phase = match recorded {
-            _ if asked && life.active => Phase::Spare,
+        runner.phase = match recorded {
+            _ if asked && runner.active => Phase::Spare,
             Some(("busy", _)) => Phase::Busy,
             Some(("idle", _)) => Phase::Idle,
             Some(("registering" | "retiring", _)) => Phase::Registering,
             // It may have been answered in the moment the last daemon ended.
             Some(("spare" | "minting", _)) => Phase::Registering,
             // It may still ask; if it does not, it was answered.
-            Some(_) | None if life.active => Phase::Registering,
+            Some(_) | None if runner.active => Phase::Registering,
             Some(_) | None => Phase::Booting,
         };
-        life.since = since;
+        runner.since = since;
         if let Some(record) = record
-            && life.phase != Phase::Spare
+            && runner.phase != Phase::Spare
         {
-            life.runner = record.runner;
-            life.job = record.job;
-            if life.job.is_some() {
-                life.phase = Phase::Busy;
+            runner.registration = record.registration;
+            runner.job = record.job;
+            if runner.job.is_some() {
+                runner.phase = Phase::Busy;
             }
         }
         if asked {
@@ -76,7 +77,7 @@ impl Pool {
         } else {
             self.waiting.remove(&slot);
         }
-        self.lives.insert(slot, life);
+        self.runners.insert(slot, runner);
     }
 
     /// A life that a record tells of, and whose unit is gone: judged by what root wrote.
@@ -84,13 +85,13 @@ impl Pool {
         &mut self,
         slot: Slot,
         record: Adopted,
-        sight: UnitSight,
+        observation: UnitObservation,
         rebooted: bool,
         now: Timestamp,
-        dice: u32,
+        random: u32,
     ) -> Option<Closed> {
-        let mut life = Life::new(slot, Phase::Registering, record.since);
-        life.phase = match record.phase.as_str() {
+        let mut runner = Runner::new(slot, Phase::Registering, record.since);
+        runner.phase = match record.phase.as_str() {
             "booting" => Phase::Booting,
             "spare" => Phase::Spare,
             "minting" => Phase::Minting,
@@ -98,22 +99,23 @@ impl Pool {
             "busy" => Phase::Busy,
             _ => Phase::Registering,
         };
-        life.born = record.born;
-        life.invocation = record.invocation;
-        life.runner = record.runner;
-        life.job = record.job;
-        self.lives.insert(slot, life);
-        let own = sight.end.filter(|end| {
-            self.lives.get(&slot).is_some_and(|life| {
-                life.invocation
+        runner.started_at = record.started_at;
+        runner.invocation = record.invocation;
+        runner.registration = record.registration;
+        runner.job = record.job;
+        self.runners.insert(slot, runner);
+        let own = observation.end.filter(|end| {
+            self.runners.get(&slot).is_some_and(|runner| {
+                runner
+                    .invocation
                     .as_ref()
                     .is_none_or(|known| *known == end.invocation)
             })
         });
-        let mut closed = self.close(slot, own, now, dice)?;
+        let mut closed = self.close(slot, own, now, random)?;
         if rebooted {
             closed.verdict = Verdict::HostRestart;
-            closed.orphan.clone_from(&closed.life.runner);
+            closed.orphan.clone_from(&closed.runner.registration);
         }
         Some(closed)
     }

@@ -15,7 +15,7 @@ const LONGEST_ASKED: Duration = Duration::from_mins(65);
 
 /// What keeps failing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Trouble {
+pub enum FailureKind {
     /// Containers that do not become spares.
     Boot,
     /// Configs that GitHub does not give for a reason of its own, or that of the way to it.
@@ -36,7 +36,7 @@ pub enum Trouble {
     Version,
 }
 
-impl Trouble {
+impl FailureKind {
     /// The ones that a mint has, and that the next good mint ends.
     pub const MINTING: [Self; 6] = [
         Self::Mint,
@@ -77,29 +77,29 @@ pub struct Backoff {
 
 /// The failures of one pool, by kind. A kind that works is absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Backoffs(BTreeMap<Trouble, Backoff>);
+pub struct Backoffs(BTreeMap<FailureKind, Backoff>);
 
 impl Backoffs {
     /// Counts a failure and sets the wait: doubling from one second to five minutes, cut by up to
-    /// half by `dice` so that pools and hosts do not retry in step, and at least `asked`.
+    /// half by `random` so that pools and hosts do not retry in step, and at least `asked`.
     pub fn fail(
         &mut self,
-        trouble: Trouble,
+        failure: FailureKind,
         reason: String,
         asked: Option<Duration>,
         now: Timestamp,
-        dice: u32,
+        random: u32,
     ) {
         let failures = self
             .0
-            .get(&trouble)
+            .get(&failure)
             .map_or(0, |b| b.failures)
             .saturating_add(1);
-        let own = delay(failures, dice);
+        let own = delay(failures, random);
         let wait = own.max(asked.unwrap_or_default().min(LONGEST_ASKED));
         let until = now + wait;
         self.0.insert(
-            trouble,
+            failure,
             Backoff {
                 failures,
                 until,
@@ -109,15 +109,15 @@ impl Backoffs {
     }
 
     /// Adds to the reason of the last failure of a kind what somebody else knows of it.
-    pub fn explain(&mut self, trouble: Trouble, why: &str) {
-        if let Some(backoff) = self.0.get_mut(&trouble) {
+    pub fn explain(&mut self, failure: FailureKind, why: &str) {
+        if let Some(backoff) = self.0.get_mut(&failure) {
             backoff.reason = format!("{}: {why}", backoff.reason);
         }
     }
 
     /// Forgets the failures of a kind: it worked.
-    pub fn succeed(&mut self, trouble: Trouble) {
-        self.0.remove(&trouble);
+    pub fn succeed(&mut self, failure: FailureKind) {
+        self.0.remove(&failure);
     }
 
     /// Forgets everything: somebody says that it is mended.
@@ -127,29 +127,29 @@ impl Backoffs {
 
     /// True if this kind may be tried now.
     #[must_use]
-    pub fn open(&self, trouble: Trouble, now: Timestamp) -> bool {
-        self.0.get(&trouble).is_none_or(|b| now >= b.until)
+    pub fn open(&self, failure: FailureKind, now: Timestamp) -> bool {
+        self.0.get(&failure).is_none_or(|b| now >= b.until)
     }
 
     /// True if nothing keeps runners from being registered now.
     #[must_use]
     pub fn may_register(&self, now: Timestamp) -> bool {
         self.iter()
-            .all(|(trouble, backoff)| trouble == Trouble::Boot || now >= backoff.until)
+            .all(|(failure, backoff)| failure == FailureKind::Boot || now >= backoff.until)
     }
 
     /// Every kind that failed last time.
-    pub fn iter(&self) -> impl Iterator<Item = (Trouble, &Backoff)> {
-        self.0.iter().map(|(trouble, backoff)| (*trouble, backoff))
+    pub fn iter(&self) -> impl Iterator<Item = (FailureKind, &Backoff)> {
+        self.0.iter().map(|(failure, backoff)| (*failure, backoff))
     }
 }
 
 /// The wait after this many failures in a row.
-pub(super) fn delay(failures: u32, dice: u32) -> Duration {
+pub(super) fn delay(failures: u32, random: u32) -> Duration {
     let doubled = FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16));
     let full = doubled.min(LONGEST);
     // From half to the whole of it.
-    full / 2 + (full / 2).mul_f64(f64::from(dice) / f64::from(u32::MAX))
+    full / 2 + (full / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
 
 #[cfg(test)]
@@ -171,14 +171,14 @@ mod tests {
     fn nobody_can_make_us_wait_for_ever() {
         let mut backoffs = Backoffs::default();
         backoffs.fail(
-            Trouble::Mint,
+            FailureKind::Mint,
             "limited".into(),
             Some(Duration::MAX),
             Timestamp::default(),
             7,
         );
-        assert!(!backoffs.open(Trouble::Mint, Timestamp::default() + LONGEST));
-        assert!(backoffs.open(Trouble::Mint, Timestamp::default() + LONGEST_ASKED));
-        assert!(backoffs.open(Trouble::Boot, Timestamp::default()));
+        assert!(!backoffs.open(FailureKind::Mint, Timestamp::default() + LONGEST));
+        assert!(backoffs.open(FailureKind::Mint, Timestamp::default() + LONGEST_ASKED));
+        assert!(backoffs.open(FailureKind::Boot, Timestamp::default()));
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::backoff;
 use super::names::{HostId, RunnerName};
-use super::sight::{Registration, RunnerId};
+use super::observation::{ListedRunner, RunnerId};
 use super::time::Timestamp;
 
 /// A stray must be this old, and seen twice, before it is deleted: GitHub's list is eventually
@@ -71,7 +71,7 @@ impl Ledger {
     pub fn listed(
         &mut self,
         host: &HostId,
-        list: &[Registration],
+        list: &[ListedRunner],
         owned: impl Fn(RunnerId, &RunnerName) -> bool,
         now: Timestamp,
     ) {
@@ -82,24 +82,24 @@ impl Ledger {
             .retain(|name, since| !listed(name) && now.since(*since) < STRAY_GRACE);
         self.over
             .retain(|name, since| listed(name) || now.since(*since) < STRAY_GRACE);
-        for registration in list {
-            let Some(name) = RunnerName::parse(host, &registration.name) else {
+        for listed_runner in list {
+            let Some(name) = RunnerName::parse(host, &listed_runner.name) else {
                 continue;
             };
             // A busy one runs a job somewhere, whoever lost track of it.
-            if registration.busy || owned(registration.id, &name) {
+            if listed_runner.busy || owned(listed_runner.id, &name) {
                 if self
                     .entries
-                    .get(&registration.id)
+                    .get(&listed_runner.id)
                     .is_some_and(|e| !e.pending && !e.orphan)
                 {
-                    self.entries.remove(&registration.id);
+                    self.entries.remove(&listed_runner.id);
                 }
                 continue;
             }
             let entry = self
                 .entries
-                .entry(registration.id)
+                .entry(listed_runner.id)
                 .or_insert_with(|| Entry {
                     name,
                     orphan: false,
@@ -160,7 +160,7 @@ impl Ledger {
         done: bool,
         asked: Option<Duration>,
         now: Timestamp,
-        dice: u32,
+        random: u32,
     ) {
         if done {
             self.entries.remove(&id);
@@ -168,7 +168,7 @@ impl Ledger {
             entry.pending = false;
             entry.failures = entry.failures.saturating_add(1);
             entry.retry_at =
-                now + backoff::delay(entry.failures, dice).max(asked.unwrap_or_default());
+                now + backoff::delay(entry.failures, random).max(asked.unwrap_or_default());
         }
     }
 
@@ -205,8 +205,8 @@ mod tests {
         Timestamp::from_millis(seconds * 1000)
     }
 
-    fn registration(id: u64, name: &str, busy: bool) -> Registration {
-        Registration {
+    fn listed_runner(id: u64, name: &str, busy: bool) -> ListedRunner {
+        ListedRunner {
             id: RunnerId(id),
             name: name.into(),
             online: false,
@@ -214,7 +214,7 @@ mod tests {
         }
     }
 
-    fn ledger(lists: &[(u64, &[Registration])]) -> Ledger {
+    fn ledger(lists: &[(u64, &[ListedRunner])]) -> Ledger {
         let mut ledger = Ledger::default();
         for (seconds, list) in lists {
             ledger.listed(
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_stray_is_deleted_when_seen_twice_and_old_enough() {
-        let list = [registration(1, "fuzz-ci-1-00000001", false)];
+        let list = [listed_runner(1, "fuzz-ci-1-00000001", false)];
         assert_eq!(ledger(&[(0, &list)]).plan(at(1000)), vec![]);
         let twice = ledger(&[(0, &list), (60, &list)]);
         assert_eq!(twice.plan(at(119)), vec![]);
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn two_sightings_are_two_in_a_row() {
-        let list = [registration(1, "fuzz-ci-1-00000001", false)];
+        let list = [listed_runner(1, "fuzz-ci-1-00000001", false)];
         assert_eq!(
             ledger(&[(0, &list), (60, &[]), (120, &list)]).plan(at(1000)),
             vec![]
@@ -249,10 +249,10 @@ mod tests {
     #[test]
     fn busy_owned_and_foreign_ones_are_left_alone() {
         let list = [
-            registration(1, "fuzz-ci-1-00000001", true),
-            registration(7, "fuzz-ci-2-00000002", false),
-            registration(3, "fuzz-a-ci-1-00000003", false),
-            registration(4, "somebody", false),
+            listed_runner(1, "fuzz-ci-1-00000001", true),
+            listed_runner(7, "fuzz-ci-2-00000002", false),
+            listed_runner(3, "fuzz-a-ci-1-00000003", false),
+            listed_runner(4, "somebody", false),
         ];
         assert!(ledger(&[(0, &list), (60, &list), (120, &list)]).is_empty());
     }
@@ -281,7 +281,7 @@ mod tests {
         let name = RunnerName::parse(&host, "h-ci-1-00000001").unwrap();
         let mut ledger = Ledger::default();
         ledger.over(name.clone(), at(0));
-        let listed = [registration(1, "h-ci-1-00000001", true)];
+        let listed = [listed_runner(1, "h-ci-1-00000001", true)];
         ledger.listed(&host, &[], |_, _| false, at(60));
         ledger.listed(&host, &listed, |_, _| false, at(500));
         assert!(ledger.is_over(&name), "lists are late");
@@ -293,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_name_that_may_be_registered_counts_until_a_list_would_show_it() {
-        let doubtful = |lists: &[(u64, &[Registration])]| {
+        let doubtful = |lists: &[(u64, &[ListedRunner])]| {
             let mut ledger = Ledger::default();
             let host = "h".parse().unwrap();
             ledger.doubt(RunnerName::parse(&host, "h-ci-1-00000001").unwrap(), at(5));
@@ -302,7 +302,7 @@ mod tests {
             }
             ledger.len()
         };
-        let there = [registration(1, "h-ci-1-00000001", false)];
+        let there = [listed_runner(1, "h-ci-1-00000001", false)];
         assert_eq!(doubtful(&[]), 1);
         assert_eq!(doubtful(&[(60, &[])]), 1, "lists are late");
         assert_eq!(doubtful(&[(60, &[]), (125, &[])]), 0);

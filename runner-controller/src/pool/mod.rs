@@ -1,6 +1,6 @@
 //! The core: what a pool is, where each of its runners is in its life, and what to do next.
 //!
-//! Std only. No clock, no randomness, no I/O, no `await`: `now` and dice are arguments, and nothing
+//! Std only. No clock, no randomness, no I/O, no `await`: `now` and randomness are arguments, and nothing
 //! here knows D-Bus, HTTP or files. That is what makes every decision testable by the thousand.
 //!
 //! ```text
@@ -15,27 +15,27 @@ mod admission;
 mod adopt;
 mod backoff;
 mod ledger;
-mod life;
 mod names;
+mod observation;
 mod plan;
 mod registration;
-mod sight;
+mod runner;
 mod spec;
 mod state;
 mod time;
 
 pub use admission::{Filesystem, Readings, Reserve, Resource, Share, Short, judge};
 pub use adopt::Adopted;
-pub use backoff::{Backoff, Backoffs, Trouble};
+pub use backoff::{Backoff, Backoffs, FailureKind};
 pub use ledger::Ledger;
-pub use life::{Cause, Closed, Job, Life, Phase, Runner, Verdict};
 pub use names::{HostId, InvalidName, PoolName, RunnerName, Slot, SlotId};
-pub use plan::{Ending, Gate, Step, next_deadline, plan};
-pub use registration::MintOutcome;
-pub use sight::{
-    Deleted, Exit, Invocation, JobNote, LifeEnd, LifeStart, Registration, RunnerId, UnitSight,
-    UnitState,
+pub use observation::{
+    Deleted, EndRecord, Exit, Invocation, JobNote, ListedRunner, RunnerId, StartRecord,
+    UnitObservation, UnitState,
 };
+pub use plan::{Admission, Ending, Step, next_deadline, plan};
+pub use registration::MintOutcome;
+pub use runner::{Cause, Closed, Job, Phase, Registration, Runner, Verdict};
 pub use spec::{Spec, Timeouts};
 pub use state::Pool;
 pub use time::Timestamp;

@@ -231,13 +231,13 @@ impl RunnerName {
     /// Length of the random part: 32 bits as hexadecimal.
     pub const RANDOM_LEN: usize = 8;
 
-    /// The name for one mint; `dice` is 32 bits that no earlier mint of this slot used.
+    /// The name for one mint; `random` is 32 bits that no earlier mint of this slot used.
     #[must_use]
-    pub fn new(host: HostId, slot: SlotId, dice: u32) -> Self {
+    pub fn new(host: HostId, slot: SlotId, random: u32) -> Self {
         Self {
             host,
             slot,
-            random: format!("{dice:08x}"),
+            random: format!("{random:08x}"),
         }
     }
 

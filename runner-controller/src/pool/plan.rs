@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::backoff::Trouble;
-use super::life::{Cause, Life, Phase};
+use super::backoff::FailureKind;
 use super::names::Slot;
-use super::sight::RunnerId;
+use super::observation::RunnerId;
+use super::runner::{Cause, Phase, Runner};
 use super::state::Pool;
 use super::time::Timestamp;
 
@@ -73,7 +73,7 @@ pub enum Ending {
 
 /// Whether new lives and registrations are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Gate {
+pub enum Admission {
     /// Yes.
     Open,
     /// Not now; what lives goes on.
@@ -89,12 +89,12 @@ pub enum Gate {
 /// Settles: once the steps have been begun, planning again at the same time says nothing, and once
 /// they have come true, it says nothing until something is seen or [`next_deadline`] passes.
 #[must_use]
-pub fn plan(pool: &Pool, gate: Gate, now: Timestamp) -> Vec<Step> {
+pub fn plan(pool: &Pool, admission: Admission, now: Timestamp) -> Vec<Step> {
     let mut steps = Vec::new();
-    for life in pool.lives.values() {
-        steps.extend(end_of(pool, life, gate, now));
+    for runner in pool.runners.values() {
+        steps.extend(end_of(pool, runner, admission, now));
     }
-    if gate == Gate::Open {
+    if admission == Admission::Open {
         steps.extend(replace_old(pool, &steps));
         let wanted = wanted(pool, &steps);
         steps.extend(wanted.register(now));
@@ -105,14 +105,14 @@ pub fn plan(pool: &Pool, gate: Gate, now: Timestamp) -> Vec<Step> {
 }
 
 /// The next step towards the end of one life, if it is to end.
-fn end_of(pool: &Pool, life: &Life, gate: Gate, now: Timestamp) -> Option<Step> {
-    let slot = life.slot;
+fn end_of(pool: &Pool, runner: &Runner, admission: Admission, now: Timestamp) -> Option<Step> {
+    let slot = runner.slot;
     let t = &pool.spec.timeouts;
-    let age = now.since(life.since);
+    let age = now.since(runner.since);
     let retire = |cause| Some(Step::Retire { slot, cause });
-    if gate == Gate::Clearing
+    if admission == Admission::Clearing
         && !matches!(
-            life.phase,
+            runner.phase,
             Phase::Retiring {
                 cause: Cause::Removed,
                 ..
@@ -122,10 +122,10 @@ fn end_of(pool: &Pool, life: &Life, gate: Gate, now: Timestamp) -> Option<Step> 
         return retire(Cause::Removed);
     }
     let unconfigured = slot.number() > pool.spec.max_runners;
-    let leave = match &life.phase {
+    let leave = match &runner.phase {
         Phase::Busy | Phase::Minting | Phase::Retiring { .. } => None,
         Phase::Booting | Phase::Spare | Phase::Registering | Phase::Idle
-            if gate == Gate::Draining =>
+            if admission == Admission::Draining =>
         {
             Some(Cause::Drained)
         }
@@ -134,18 +134,18 @@ fn end_of(pool: &Pool, life: &Life, gate: Gate, now: Timestamp) -> Option<Step> 
         }
         Phase::Booting | Phase::Spare | Phase::Registering | Phase::Idle => None,
     };
-    if let (Some(cause), false) = (leave, life.pending) {
+    if let (Some(cause), false) = (leave, runner.pending) {
         return retire(cause);
     }
-    match &life.phase {
-        Phase::Booting if age >= t.boot && !life.pending => retire(Cause::BootTimeout),
+    match &runner.phase {
+        Phase::Booting if age >= t.boot && !runner.pending => retire(Cause::BootTimeout),
         Phase::Spare if age >= t.spare_age => retire(Cause::SpareAged),
         Phase::Idle if age >= t.idle_age => retire(Cause::IdleAged),
-        Phase::Idle if life.missed >= MISSED_LISTS => retire(Cause::Ghost),
-        Phase::Registering if overdue_at_github(life, t.registration) => {
+        Phase::Idle if runner.missed >= MISSED_LISTS => retire(Cause::Ghost),
+        Phase::Registering if overdue_at_github(runner, t.registration) => {
             retire(Cause::RegistrationTimeout)
         }
-        Phase::Registering if life.missed >= MISSED_LISTS && age >= t.registration => {
+        Phase::Registering if runner.missed >= MISSED_LISTS && age >= t.registration => {
             retire(Cause::RegistrationTimeout)
         }
         Phase::Busy if age >= t.job => retire(Cause::JobTimeout),
@@ -154,19 +154,22 @@ fn end_of(pool: &Pool, life: &Life, gate: Gate, now: Timestamp) -> Option<Step> 
             end_asked,
             ..
         } => {
-            if life.pending || life.retry_at.is_some_and(|at| now < at) {
+            if runner.pending || runner.retry_at.is_some_and(|at| now < at) {
                 return None;
             }
-            let id = life.runner.as_ref().and_then(|runner| runner.id);
+            let id = runner
+                .registration
+                .as_ref()
+                .and_then(|registration| registration.id);
             match (deregister_first, id) {
                 (true, Some(id)) => Some(Step::Deregister { slot, id }),
                 // Given a config whose id nobody knows: lists tell the id, or that there is none.
-                (true, None) if life.missed < MISSED_LISTS => None,
+                (true, None) if runner.missed < MISSED_LISTS => None,
                 (true, None) | (false, _) => {
                     let again = end_asked.is_none_or(|asked| now.since(asked) >= t.stop);
                     again.then(|| Step::End {
                         slot,
-                        how: life.ending(now, t.stop),
+                        how: runner.ending(now, t.stop),
                     })
                 }
             }
@@ -182,34 +185,35 @@ fn end_of(pool: &Pool, life: &Life, gate: Gate, now: Timestamp) -> Option<Step> 
 
 /// Long registered, and GitHub said after that time that it is offline. A list that did not come
 /// decides nothing.
-fn overdue_at_github(life: &Life, registration: Duration) -> bool {
-    life.offline_seen
-        .is_some_and(|seen| seen.since(life.since) >= registration)
+fn overdue_at_github(runner: &Runner, registration: Duration) -> bool {
+    runner
+        .offline_seen
+        .is_some_and(|seen| seen.since(runner.since) >= registration)
 }
 
 /// A life of an old generation, one at a time, so that the pool is never replaced all at once.
 fn replace_old(pool: &Pool, steps: &[Step]) -> Option<Step> {
-    let rolling = |life: &Life| {
+    let rolling = |runner: &Runner| {
         matches!(
-            life.phase,
+            runner.phase,
             Phase::Retiring {
                 cause: Cause::Rolled,
                 ..
             }
         )
     };
-    if pool.lives.values().any(rolling) {
+    if pool.runners.values().any(rolling) {
         return None;
     }
-    let old = |life: &&Life| {
-        let free = matches!(life.phase, Phase::Spare | Phase::Idle) && !life.pending;
-        let other = life
+    let old = |runner: &&Runner| {
+        let free = matches!(runner.phase, Phase::Spare | Phase::Idle) && !runner.pending;
+        let other = runner
             .generation
             .as_ref()
             .is_some_and(|generation| *generation != pool.spec.generation);
-        free && other && steps.iter().all(|step| step.slot() != life.slot)
+        free && other && steps.iter().all(|step| step.slot() != runner.slot)
     };
-    let slot = pool.lives.values().find(old)?.slot;
+    let slot = pool.runners.values().find(old)?.slot;
     Some(Step::Retire {
         slot,
         cause: Cause::Rolled,
@@ -220,24 +224,24 @@ fn replace_old(pool: &Pool, steps: &[Step]) -> Option<Step> {
 struct Wanted<'a> {
     pool: &'a Pool,
     /// Booting and spare, oldest first.
-    spares: Vec<&'a Life>,
+    spares: Vec<&'a Runner>,
     /// Minting, registering and idle.
-    listeners: Vec<&'a Life>,
+    listeners: Vec<&'a Runner>,
 }
 
 fn wanted<'a>(pool: &'a Pool, steps: &[Step]) -> Wanted<'a> {
-    let leaving = |life: &&Life| steps.iter().any(|step| step.slot() == life.slot);
-    let staying = pool.lives.values().filter(|life| !leaving(life));
+    let leaving = |runner: &&Runner| steps.iter().any(|step| step.slot() == runner.slot);
+    let staying = pool.runners.values().filter(|runner| !leaving(runner));
     let mut spares = Vec::new();
     let mut listeners = Vec::new();
-    for life in staying {
-        match &life.phase {
-            Phase::Booting | Phase::Spare => spares.push(life),
-            Phase::Minting | Phase::Registering | Phase::Idle => listeners.push(life),
+    for runner in staying {
+        match &runner.phase {
+            Phase::Booting | Phase::Spare => spares.push(runner),
+            Phase::Minting | Phase::Registering | Phase::Idle => listeners.push(runner),
             Phase::Busy | Phase::Retiring { .. } => {}
         }
     }
-    spares.sort_by_key(|life| (life.born, life.slot));
+    spares.sort_by_key(|runner| (runner.started_at, runner.slot));
     Wanted {
         pool,
         spares,
@@ -256,45 +260,51 @@ impl Wanted<'_> {
         // After a refused version one at a time shows whether the image is newer now.
         let refused = backoffs
             .iter()
-            .any(|(trouble, _)| trouble == Trouble::Version);
-        let trying = refused && self.listeners.iter().any(|life| life.phase != Phase::Idle);
+            .any(|(failure, _)| failure == FailureKind::Version);
+        let trying = refused
+            && self
+                .listeners
+                .iter()
+                .any(|runner| runner.phase != Phase::Idle);
         let at_once = match (refused, trying) {
             (false, _) => self.pool.may_register,
             (true, false) => self.pool.may_register.min(1),
             (true, true) => 0,
         };
-        let ready = self.spares.iter().filter(|life| {
-            life.phase == Phase::Spare && !life.pending && self.pool.waiting.contains(&life.slot)
+        let ready = self.spares.iter().filter(|runner| {
+            runner.phase == Phase::Spare
+                && !runner.pending
+                && self.pool.waiting.contains(&runner.slot)
         });
         ready
             .take(lack.min(at_once))
-            .map(|life| Step::Register { slot: life.slot })
+            .map(|runner| Step::Register { slot: runner.slot })
             .collect()
     }
 
     /// Vacant slots that are to be started.
     fn start(&self, now: Timestamp) -> Vec<Step> {
         let spec = &self.pool.spec;
-        if !self.pool.backoffs.open(Trouble::Boot, now) {
+        if !self.pool.backoffs.open(FailureKind::Boot, now) {
             return Vec::new();
         }
         let enough = usize::from(spec.min_idle) + usize::from(spec.min_spare);
         let lack = enough.saturating_sub(self.spares.len() + self.listeners.len());
-        let room = usize::from(spec.max_runners).saturating_sub(self.pool.lives.len());
+        let room = usize::from(spec.max_runners).saturating_sub(self.pool.runners.len());
         let booting = self.pool.count(|phase| *phase == Phase::Booting);
         // After a failed boot one try at a time shows whether it is mended.
         let failing = self
             .pool
             .backoffs
             .iter()
-            .any(|(trouble, _)| trouble == Trouble::Boot);
+            .any(|(failure, _)| failure == FailureKind::Boot);
         let at_once = if failing {
             1
         } else {
             usize::from(spec.boots_at_once)
         };
         let mut vacant: Vec<Slot> = Slot::first(spec.max_runners)
-            .filter(|slot| !self.pool.lives.contains_key(slot))
+            .filter(|slot| !self.pool.runners.contains_key(slot))
             .filter(|slot| !self.pool.minting.contains(slot))
             .collect();
         vacant.sort_by_key(|slot| (self.pool.boot_failed.get(slot).copied(), *slot));
@@ -317,11 +327,11 @@ impl Wanted<'_> {
             .spares
             .iter()
             .rev()
-            .filter(|life| !life.pending)
+            .filter(|runner| !runner.pending)
             .take(excess);
         let spares: Vec<Step> = spares
-            .map(|life| Step::Retire {
-                slot: life.slot,
+            .map(|runner| Step::Retire {
+                slot: runner.slot,
                 cause: Cause::ScaledDown,
             })
             .collect();
@@ -333,9 +343,9 @@ impl Wanted<'_> {
         let idle = self
             .listeners
             .iter()
-            .filter(|life| life.phase == Phase::Idle && !life.pending);
-        let idle = idle.take(idle_excess).map(|life| Step::Retire {
-            slot: life.slot,
+            .filter(|runner| runner.phase == Phase::Idle && !runner.pending);
+        let idle = idle.take(idle_excess).map(|runner| Step::Retire {
+            slot: runner.slot,
             cause: Cause::ScaledDown,
         });
         spares.into_iter().chain(idle).collect()
@@ -346,21 +356,21 @@ impl Wanted<'_> {
 #[must_use]
 pub fn next_deadline(pool: &Pool, now: Timestamp) -> Option<Timestamp> {
     let t = &pool.spec.timeouts;
-    let of_life = |life: &Life| {
-        let due = match &life.phase {
-            Phase::Booting => Some(life.since + t.boot),
-            Phase::Spare => Some(life.since + t.spare_age),
-            Phase::Idle => Some(life.since + t.idle_age),
-            Phase::Busy => Some(life.since + t.job),
-            Phase::Registering => Some(life.since + t.registration),
+    let of_runner = |runner: &Runner| {
+        let due = match &runner.phase {
+            Phase::Booting => Some(runner.since + t.boot),
+            Phase::Spare => Some(runner.since + t.spare_age),
+            Phase::Idle => Some(runner.since + t.idle_age),
+            Phase::Busy => Some(runner.since + t.job),
+            Phase::Registering => Some(runner.since + t.registration),
             Phase::Minting => None,
             Phase::Retiring { end_asked, .. } => {
-                life.retry_at.or(end_asked.map(|asked| asked + t.stop))
+                runner.retry_at.or(end_asked.map(|asked| asked + t.stop))
             }
         };
-        [due, life.retry_at]
+        [due, runner.retry_at]
     };
-    let lives = pool.lives.values().flat_map(of_life).flatten();
+    let runners = pool.runners.values().flat_map(of_runner).flatten();
     let backoffs = pool.backoffs.iter().map(|(_, backoff)| backoff.until);
-    lives.chain(backoffs).filter(|at| *at > now).min()
+    runners.chain(backoffs).filter(|at| *at > now).min()
 }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::backoff::Trouble;
-use super::life::{Cause, Life, Phase, Runner};
+use super::backoff::FailureKind;
 use super::names::{RunnerName, Slot};
-use super::sight::{Deleted, Registration, RunnerId};
+use super::observation::{Deleted, ListedRunner, RunnerId};
+use super::runner::{Cause, Phase, Registration, Runner};
 use super::state::{LISTENED_LONG, Pool, become_busy, retire, wait};
 use super::time::Timestamp;
 
@@ -30,7 +30,7 @@ pub enum MintOutcome {
     /// Not minted, as far as is known.
     Failed {
         /// What kind of failure it was, one of [`Trouble::MINTING`].
-        trouble: Trouble,
+        failure: FailureKind,
         /// For the person who asks why.
         reason: String,
         /// GitHub asked for this wait.
@@ -41,8 +41,8 @@ pub enum MintOutcome {
 impl Pool {
     /// Takes down the name that is about to be sent, so that a list that has it is understood.
     pub fn minting(&mut self, slot: Slot, name: RunnerName) {
-        if let Some(life) = self.lives.get_mut(&slot) {
-            life.runner = Some(Runner { id: None, name });
+        if let Some(runner) = self.runners.get_mut(&slot) {
+            runner.registration = Some(Registration { id: None, name });
         }
     }
 
@@ -53,33 +53,34 @@ impl Pool {
         name: &RunnerName,
         outcome: MintOutcome,
         now: Timestamp,
-        dice: u32,
+        random: u32,
     ) -> Option<(RunnerId, RunnerName)> {
         self.minting.remove(&slot);
         match &outcome {
             MintOutcome::Delivered { .. } | MintOutcome::Undelivered { .. } => {
                 // The connection is used up either way, whoever's it was.
                 self.waiting.remove(&slot);
-                for trouble in Trouble::MINTING {
-                    self.backoffs.succeed(trouble);
+                for failure in FailureKind::MINTING {
+                    self.backoffs.succeed(failure);
                 }
             }
             MintOutcome::Failed {
-                trouble,
+                failure,
                 reason,
                 retry_after,
             } => {
                 self.backoffs
-                    .fail(*trouble, reason.clone(), *retry_after, now, dice);
+                    .fail(*failure, reason.clone(), *retry_after, now, random);
             }
         }
         // The life may have ended meanwhile, and another may be in its place.
-        let life = self.lives.get_mut(&slot).filter(|life| {
-            life.runner
+        let runner = self.runners.get_mut(&slot).filter(|runner| {
+            runner
+                .registration
                 .as_ref()
-                .is_some_and(|runner| runner.name == *name)
+                .is_some_and(|registration| registration.name == *name)
         });
-        let Some(life) = life else {
+        let Some(runner) = runner else {
             return match outcome {
                 MintOutcome::Delivered { id } | MintOutcome::Undelivered { id } => {
                     Some((id, name.clone()))
@@ -87,26 +88,26 @@ impl Pool {
                 MintOutcome::Failed { .. } => None,
             };
         };
-        life.pending = false;
-        let minting = life.phase == Phase::Minting;
+        runner.pending = false;
+        let minting = runner.phase == Phase::Minting;
         match outcome {
             MintOutcome::Delivered { id } => {
-                life.runner = Some(Runner {
+                runner.registration = Some(Registration {
                     id: Some(id),
                     name: name.clone(),
                 });
                 if minting {
-                    let next = if life.job.is_some() {
+                    let next = if runner.job.is_some() {
                         Phase::Busy
                     } else {
                         Phase::Registering
                     };
-                    life.enter(next, now);
+                    runner.enter(next, now);
                 } else if let Phase::Retiring {
                     deregister_first,
                     end_asked: None,
                     cause,
-                } = &mut life.phase
+                } = &mut runner.phase
                 {
                     // It was decided to end it before it was known to be registered.
                     *deregister_first = !cause.may_end_a_job();
@@ -114,20 +115,20 @@ impl Pool {
                 None
             }
             MintOutcome::Undelivered { id } => {
-                life.runner = None;
+                runner.registration = None;
                 if minting {
-                    retire(life, Cause::SpareLost, now);
+                    retire(runner, Cause::SpareLost, now);
                 }
                 Some((id, name.clone()))
             }
             MintOutcome::Failed { .. } => {
-                life.runner = None;
+                runner.registration = None;
                 if minting && self.waiting.contains(&slot) {
                     // The container is none the worse for it.
-                    life.enter(Phase::Spare, now);
+                    runner.enter(Phase::Spare, now);
                 } else if minting {
                     // It hung up meanwhile, and can never be answered.
-                    retire(life, Cause::SpareLost, now);
+                    retire(runner, Cause::SpareLost, now);
                 }
                 None
             }
@@ -141,20 +142,21 @@ impl Pool {
         id: RunnerId,
         result: Result<Deleted, Option<Duration>>,
         now: Timestamp,
-        dice: u32,
+        random: u32,
     ) {
-        let ours = |life: &&mut Life| {
-            life.runner
+        let ours = |runner: &&mut Runner| {
+            runner
+                .registration
                 .as_ref()
-                .is_some_and(|runner| runner.id == Some(id))
+                .is_some_and(|registration| registration.id == Some(id))
         };
-        let Some(life) = self.lives.get_mut(&slot).filter(ours) else {
+        let Some(runner) = self.runners.get_mut(&slot).filter(ours) else {
             return;
         };
-        life.pending = false;
+        runner.pending = false;
         let Phase::Retiring {
             deregister_first, ..
-        } = &mut life.phase
+        } = &mut runner.phase
         else {
             return;
         };
@@ -162,37 +164,37 @@ impl Pool {
             Ok(Deleted::Gone) => {
                 *deregister_first = false;
                 // Its name stays, for its verdict, and for a list that is older than the answer.
-                if let Some(runner) = &mut life.runner {
-                    runner.id = None;
+                if let Some(registration) = &mut runner.registration {
+                    registration.id = None;
                 }
-                life.attempts = 0;
-                life.retry_at = None;
+                runner.attempts = 0;
+                runner.retry_at = None;
             }
             // It just got a job: GitHub arbitrates, and the job wins.
-            Ok(Deleted::Busy) => become_busy(life, None, now),
-            Err(retry_after) => wait(life, retry_after, now, dice),
+            Ok(Deleted::Busy) => become_busy(runner, None, now),
+            Err(retry_after) => wait(runner, retry_after, now, random),
         }
     }
 
     /// Folds in GitHub's whole list, asked for at `asked`.
     pub fn listed(
         &mut self,
-        list: &BTreeMap<String, Registration>,
+        list: &BTreeMap<String, ListedRunner>,
         by_slot: &BTreeMap<Slot, (RunnerName, RunnerId)>,
         asked: Timestamp,
         now: Timestamp,
     ) {
         let mut accepted = false;
-        for life in self.lives.values_mut() {
+        for runner in self.runners.values_mut() {
             // Only a list that was asked for after a change can speak of it.
-            if life.pending || life.since >= asked {
+            if runner.pending || runner.since >= asked {
                 continue;
             }
-            let nameless = life
-                .runner
+            let nameless = runner
+                .registration
                 .as_ref()
-                .is_none_or(|runner| runner.id.is_none());
-            let may_listen = match &life.phase {
+                .is_none_or(|registration| registration.id.is_none());
+            let may_listen = match &runner.phase {
                 Phase::Registering => true,
                 Phase::Retiring {
                     deregister_first, ..
@@ -202,36 +204,36 @@ impl Pool {
             // Adopted while its mint was under way: the name tells the slot.
             if nameless
                 && may_listen
-                && let Some((name, id)) = by_slot.get(&life.slot)
+                && let Some((name, id)) = by_slot.get(&runner.slot)
             {
-                life.runner = Some(Runner {
+                runner.registration = Some(Registration {
                     id: Some(*id),
                     name: name.clone(),
                 });
             }
-            let seen = life
-                .runner
+            let seen = runner
+                .registration
                 .as_ref()
-                .and_then(|runner| list.get(&runner.name.to_string()));
-            accepted |= life.phase == Phase::Idle
+                .and_then(|registration| list.get(&registration.name.to_string()));
+            accepted |= runner.phase == Phase::Idle
                 && seen.is_some_and(|seen| seen.online)
-                && asked.since(life.since) >= LISTENED_LONG;
-            match (&life.phase, seen) {
+                && asked.since(runner.since) >= LISTENED_LONG;
+            match (&runner.phase, seen) {
                 (Phase::Registering | Phase::Idle, Some(seen)) if seen.busy => {
-                    become_busy(life, None, now);
+                    become_busy(runner, None, now);
                 }
                 (Phase::Registering, Some(seen)) if seen.online => {
-                    life.missed = 0;
-                    life.enter(Phase::Idle, now);
+                    runner.missed = 0;
+                    runner.enter(Phase::Idle, now);
                 }
                 (Phase::Registering | Phase::Idle, Some(seen)) => {
-                    life.missed = 0;
-                    life.offline_seen = (!seen.online).then_some(asked);
+                    runner.missed = 0;
+                    runner.offline_seen = (!seen.online).then_some(asked);
                 }
                 (Phase::Registering | Phase::Idle | Phase::Retiring { .. }, None)
-                    if asked.since(life.since) >= LIST_GRACE =>
+                    if asked.since(runner.since) >= LIST_GRACE =>
                 {
-                    life.missed = life.missed.saturating_add(1);
+                    runner.missed = runner.missed.saturating_add(1);
                 }
                 (
                     Phase::Booting
@@ -246,7 +248,7 @@ impl Pool {
             }
         }
         if accepted {
-            self.backoffs.succeed(Trouble::Version);
+            self.backoffs.succeed(FailureKind::Version);
         }
     }
 }

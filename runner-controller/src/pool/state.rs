@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::backoff::{Backoffs, Trouble};
-use super::life::{Cause, Closed, Job, Life, Phase, Verdict};
+use super::backoff::{Backoffs, FailureKind};
 use super::names::{Slot, SlotId};
+use super::observation::{EndRecord, Exit, Invocation, JobNote, UnitObservation, UnitState};
 use super::plan::{Ending, Step};
-use super::sight::{Exit, Invocation, JobNote, LifeEnd, UnitSight, UnitState};
+use super::runner::{Cause, Closed, Job, Phase, Runner, Verdict};
 use super::spec::Spec;
 use super::time::Timestamp;
 
@@ -20,7 +20,7 @@ pub struct Pool {
     /// What it is wanted to be.
     pub spec: Spec,
     /// Who is in which slot. A slot that is absent is vacant.
-    pub lives: BTreeMap<Slot, Life>,
+    pub runners: BTreeMap<Slot, Runner>,
     /// What keeps failing.
     pub backoffs: Backoffs,
     /// How many registrations may be made now, whatever is wanted.
@@ -45,7 +45,7 @@ impl Pool {
     pub fn new(spec: Spec) -> Self {
         Self {
             spec,
-            lives: BTreeMap::new(),
+            runners: BTreeMap::new(),
             backoffs: Backoffs::default(),
             may_register: usize::MAX,
             waiting: BTreeSet::new(),
@@ -68,36 +68,39 @@ impl Pool {
     /// Lives in a phase.
     #[must_use]
     pub fn count(&self, is: impl Fn(&Phase) -> bool) -> usize {
-        self.lives.values().filter(|life| is(&life.phase)).count()
+        self.runners
+            .values()
+            .filter(|runner| is(&runner.phase))
+            .count()
     }
 
     /// Marks a step as under way. [`Step::Retire`] is done by this alone.
     pub fn begin(&mut self, step: &Step, now: Timestamp) {
         if let Step::Start { slot } = step {
-            let mut life = Life::new(*slot, Phase::Booting, now);
-            life.generation = Some(self.spec.generation.clone());
-            life.pending = true;
-            self.lives.insert(*slot, life);
+            let mut runner = Runner::new(*slot, Phase::Booting, now);
+            runner.generation = Some(self.spec.generation.clone());
+            runner.pending = true;
+            self.runners.insert(*slot, runner);
             // Its sockets are made anew for it.
             self.waiting.remove(slot);
             self.heard.insert(*slot, now);
             return;
         }
-        let Some(life) = self.lives.get_mut(&step.slot()) else {
+        let Some(runner) = self.runners.get_mut(&step.slot()) else {
             return;
         };
         match step {
             Step::Start { .. } => {}
             Step::Register { .. } => {
-                life.enter(Phase::Minting, now);
-                life.pending = true;
+                runner.enter(Phase::Minting, now);
+                runner.pending = true;
                 self.minting.insert(step.slot());
             }
-            Step::Retire { cause, .. } => retire(life, *cause, now),
-            Step::Deregister { .. } => life.pending = true,
+            Step::Retire { cause, .. } => retire(runner, *cause, now),
+            Step::Deregister { .. } => runner.pending = true,
             Step::End { .. } => {
-                life.pending = true;
-                if let Phase::Retiring { end_asked, .. } = &mut life.phase {
+                runner.pending = true;
+                if let Phase::Retiring { end_asked, .. } = &mut runner.phase {
                     *end_asked = Some(now);
                 }
             }
@@ -105,33 +108,40 @@ impl Pool {
     }
 
     /// A start call was answered.
-    pub fn started(&mut self, slot: Slot, result: Result<(), String>, now: Timestamp, dice: u32) {
+    pub fn started(&mut self, slot: Slot, result: Result<(), String>, now: Timestamp, random: u32) {
         // Only a look from now on must show the unit, or the job that will start it.
         self.heard.insert(slot, now);
-        let Some(life) = self.lives.get_mut(&slot) else {
+        let Some(runner) = self.runners.get_mut(&slot) else {
             return;
         };
-        life.pending = false;
+        runner.pending = false;
         if let Err(reason) = result {
             // The unit may run all the same, if only the answer was lost: then its sight brings
             // the life back.
-            if life.invocation.is_none() {
-                self.lives.remove(&slot);
+            if runner.invocation.is_none() {
+                self.runners.remove(&slot);
             }
             self.boot_failed.insert(slot, now);
-            self.backoffs.fail(Trouble::Boot, reason, None, now, dice);
+            self.backoffs
+                .fail(FailureKind::Boot, reason, None, now, random);
         }
     }
 
     /// A stop or kill call was answered. That the unit is gone arrives as a sight.
-    pub fn end_asked(&mut self, slot: Slot, result: Result<(), String>, now: Timestamp, dice: u32) {
-        let Some(life) = self.lives.get_mut(&slot) else {
+    pub fn end_asked(
+        &mut self,
+        slot: Slot,
+        result: Result<(), String>,
+        now: Timestamp,
+        random: u32,
+    ) {
+        let Some(runner) = self.runners.get_mut(&slot) else {
             return;
         };
-        life.pending = false;
+        runner.pending = false;
         if result.is_err() {
-            wait(life, None, now, dice);
-            if let Phase::Retiring { end_asked, .. } = &mut life.phase {
+            wait(runner, None, now, random);
+            if let Phase::Retiring { end_asked, .. } = &mut runner.phase {
                 *end_asked = None;
             }
         }
@@ -140,15 +150,15 @@ impl Pool {
     /// Root of the slot's container waits for its config.
     pub fn asked(&mut self, slot: Slot, now: Timestamp) {
         self.waiting.insert(slot);
-        if let Some(life) = self.lives.get_mut(&slot) {
+        if let Some(runner) = self.runners.get_mut(&slot) {
             // Adopted as if it had been answered, and here it asks: it was not.
-            let unanswered = life
-                .runner
+            let unanswered = runner
+                .registration
                 .as_ref()
-                .is_none_or(|runner| runner.id.is_none());
-            if life.phase == Phase::Registering && unanswered {
-                life.runner = None;
-                life.enter(Phase::Booting, now);
+                .is_none_or(|registration| registration.id.is_none());
+            if runner.phase == Phase::Registering && unanswered {
+                runner.registration = None;
+                runner.enter(Phase::Booting, now);
             }
             self.settle_boot(slot, now);
         }
@@ -157,55 +167,63 @@ impl Pool {
     /// The waiting connection went away.
     pub fn hung_up(&mut self, slot: Slot, now: Timestamp) {
         self.waiting.remove(&slot);
-        let Some(life) = self.lives.get_mut(&slot) else {
+        let Some(runner) = self.runners.get_mut(&slot) else {
             return;
         };
         // While a config is minted, the delivery itself will tell.
-        if life.phase == Phase::Spare {
-            retire(life, Cause::SpareLost, now);
+        if runner.phase == Phase::Spare {
+            retire(runner, Cause::SpareLost, now);
         }
     }
 
     /// The slot's job says that it started.
     pub fn job_started(&mut self, slot: Slot, note: JobNote, now: Timestamp) {
-        let Some(life) = self.lives.get_mut(&slot) else {
+        let Some(runner) = self.runners.get_mut(&slot) else {
             return;
         };
-        match &life.phase {
+        match &runner.phase {
             // No config, no job: whatever said so lies.
             Phase::Booting | Phase::Spare => {}
             // The answer is out, and its own report is still on its way.
-            Phase::Minting => life.job = Some(Job { note, since: now }),
-            Phase::Registering | Phase::Idle => become_busy(life, Some(note), now),
+            Phase::Minting => runner.job = Some(Job { note, since: now }),
+            Phase::Registering | Phase::Idle => become_busy(runner, Some(note), now),
             Phase::Busy => {
-                if let Some(job) = &mut life.job {
+                if let Some(job) = &mut runner.job {
                     job.note = note;
                 }
             }
             Phase::Retiring { .. } => {
-                life.job.get_or_insert(Job { note, since: now });
+                runner.job.get_or_insert(Job { note, since: now });
             }
         }
     }
 
     /// Folds in a unit's state. Returns the life if it is over.
-    pub fn unit(&mut self, sight: UnitSight, now: Timestamp, dice: u32) -> Option<Closed> {
-        let slot = sight.slot.slot;
+    pub fn unit(
+        &mut self,
+        observation: UnitObservation,
+        now: Timestamp,
+        random: u32,
+    ) -> Option<Closed> {
+        let slot = observation.slot.slot;
         self.heard.insert(slot, now);
-        match sight.state {
-            UnitState::Activating | UnitState::Active => self.alive(sight, now, dice),
+        match observation.state {
+            UnitState::Activating | UnitState::Active => self.alive(observation, now, random),
             UnitState::Deactivating => None,
             UnitState::Inactive | UnitState::Failed => {
-                let life = self.lives.get(&slot)?;
-                let about = sight
+                let runner = self.runners.get(&slot)?;
+                let about = observation
                     .invocation
                     .as_ref()
-                    .or(sight.end.as_ref().map(|end| &end.invocation));
-                let stale = match (&life.invocation, about) {
+                    .or(observation.end.as_ref().map(|end| &end.invocation));
+                let stale = match (&runner.invocation, about) {
                     (Some(known), Some(about)) => known != about,
                     // Not seen alive yet: only an end that is newer than its start can be its own.
                     (None, Some(about)) => {
-                        let before = sight.end.as_ref().is_some_and(|end| end.at < life.born);
+                        let before = observation
+                            .end
+                            .as_ref()
+                            .is_some_and(|end| end.at < runner.started_at);
                         before || self.ended.get(&slot) == Some(about)
                     }
                     // No unit and no record. Of a life that was never seen alive it says nothing.
@@ -214,7 +232,7 @@ impl Pool {
                 if stale {
                     None
                 } else {
-                    self.close(slot, sight.end, now, dice)
+                    self.close(slot, observation.end, now, random)
                 }
             }
         }
@@ -230,63 +248,69 @@ impl Pool {
     pub fn absent(
         &mut self,
         slot: Slot,
-        end: Option<LifeEnd>,
+        end: Option<EndRecord>,
         now: Timestamp,
-        dice: u32,
+        random: u32,
     ) -> Option<Closed> {
-        let life = self.lives.get(&slot)?;
-        if life.pending {
+        let runner = self.runners.get(&slot)?;
+        if runner.pending {
             return None;
         }
-        let own = |end: &LifeEnd| match &life.invocation {
+        let own = |end: &EndRecord| match &runner.invocation {
             Some(known) => *known == end.invocation,
-            None => end.at >= life.born && self.ended.get(&slot) != Some(&end.invocation),
+            None => end.at >= runner.started_at && self.ended.get(&slot) != Some(&end.invocation),
         };
         let end = end.filter(own);
         self.heard.insert(slot, now);
-        self.close(slot, end, now, dice)
+        self.close(slot, end, now, random)
     }
 
-    fn alive(&mut self, sight: UnitSight, now: Timestamp, dice: u32) -> Option<Closed> {
-        let slot = sight.slot.slot;
-        if sight.invocation.is_some() && self.ended.get(&slot) == sight.invocation.as_ref() {
+    fn alive(
+        &mut self,
+        observation: UnitObservation,
+        now: Timestamp,
+        random: u32,
+    ) -> Option<Closed> {
+        let slot = observation.slot.slot;
+        if observation.invocation.is_some()
+            && self.ended.get(&slot) == observation.invocation.as_ref()
+        {
             // No invocation comes back.
             return None;
         }
-        let known =
-            self.lives
-                .get(&slot)
-                .is_some_and(|life| match (&life.invocation, &sight.invocation) {
-                    (Some(known), Some(seen)) => known == seen,
-                    (None, _) | (_, None) => true,
-                });
+        let known = self.runners.get(&slot).is_some_and(|runner| {
+            match (&runner.invocation, &observation.invocation) {
+                (Some(known), Some(seen)) => known == seen,
+                (None, _) | (_, None) => true,
+            }
+        });
         if !known {
             // A unit that we did not start, or that somebody started again. What was here before is
             // over, and may have had a job as this one may: it is taken in as a new daemon would.
-            let closed = self.close(slot, None, now, dice);
+            let closed = self.close(slot, None, now, random);
             let asked = self.waiting.contains(&slot);
-            self.adopt(sight, None, asked, now);
+            self.adopt(observation, None, asked, now);
             return closed;
         }
-        let life = self.lives.get_mut(&slot)?;
-        life.invocation = sight.invocation.or(life.invocation.take());
-        if let Some(start) = sight.start {
-            life.generation = Some(start.generation);
-            life.born = life.born.min(start.at);
+        let runner = self.runners.get_mut(&slot)?;
+        runner.invocation = observation.invocation.or(runner.invocation.take());
+        if let Some(start) = observation.start {
+            runner.generation = Some(start.generation);
+            runner.started_at = runner.started_at.min(start.at);
         }
-        life.active = sight.state == UnitState::Active;
+        runner.active = observation.state == UnitState::Active;
         self.settle_boot(slot, now);
         None
     }
 
     fn settle_boot(&mut self, slot: Slot, now: Timestamp) {
-        if let Some(life) = self.lives.get_mut(&slot)
-            && life.phase == Phase::Booting
-            && life.active
+        if let Some(runner) = self.runners.get_mut(&slot)
+            && runner.phase == Phase::Booting
+            && runner.active
             && self.waiting.contains(&slot)
         {
-            life.enter(Phase::Spare, now);
-            self.backoffs.succeed(Trouble::Boot);
+            runner.enter(Phase::Spare, now);
+            self.backoffs.succeed(FailureKind::Boot);
             self.boot_failed.remove(&slot);
         }
     }
@@ -294,19 +318,19 @@ impl Pool {
     pub(super) fn close(
         &mut self,
         slot: Slot,
-        end: Option<LifeEnd>,
+        end: Option<EndRecord>,
         now: Timestamp,
-        dice: u32,
+        random: u32,
     ) -> Option<Closed> {
-        let life = self.lives.remove(&slot)?;
-        if let Some(invocation) = life
+        let runner = self.runners.remove(&slot)?;
+        if let Some(invocation) = runner
             .invocation
             .as_ref()
             .or(end.as_ref().map(|end| &end.invocation))
         {
             self.ended.insert(slot, invocation.clone());
         }
-        let verdict = life.judge(end.as_ref());
+        let verdict = runner.judge(end.as_ref());
         let told = end.as_ref().map_or_else(
             || "no record of its end".to_owned(),
             |end| match &end.exit {
@@ -319,7 +343,8 @@ impl Pool {
         match verdict {
             Verdict::BootFailed | Verdict::BootTimeout | Verdict::SpareLost => {
                 self.boot_failed.insert(slot, now);
-                self.backoffs.fail(Trouble::Boot, reason, None, now, dice);
+                self.backoffs
+                    .fail(FailureKind::Boot, reason, None, now, random);
             }
             // Nothing will be accepted before the runner in the image is newer.
             Verdict::VersionRefused => {
@@ -328,25 +353,25 @@ impl Pool {
                     "GitHub refuses this version of the runner; put a newer one into the image ({reason})"
                 );
                 self.backoffs
-                    .fail(Trouble::Version, reason, wait, now, dice);
+                    .fail(FailureKind::Version, reason, wait, now, random);
             }
             Verdict::IdleExpired | Verdict::RegistrationTimeout | Verdict::Ghost => {
                 // One that listened for a while shows that registering works.
-                if life.phase == Phase::Idle && now.since(life.since) >= LISTENED_LONG {
-                    self.backoffs.succeed(Trouble::Expired);
+                if runner.phase == Phase::Idle && now.since(runner.since) >= LISTENED_LONG {
+                    self.backoffs.succeed(FailureKind::Expired);
                 }
                 self.backoffs
-                    .fail(Trouble::Expired, reason, None, now, dice);
+                    .fail(FailureKind::Expired, reason, None, now, random);
             }
             Verdict::Crashed | Verdict::Unexplained | Verdict::Oom => {
-                if life.may_be_registered() {
+                if runner.may_be_registered() {
                     self.backoffs
-                        .fail(Trouble::Expired, reason, None, now, dice);
+                        .fail(FailureKind::Expired, reason, None, now, random);
                 }
             }
             Verdict::JobDone => {
-                self.backoffs.succeed(Trouble::Expired);
-                self.backoffs.succeed(Trouble::Version);
+                self.backoffs.succeed(FailureKind::Expired);
+                self.backoffs.succeed(FailureKind::Version);
             }
             Verdict::JobTimeout
             | Verdict::Drained
@@ -359,10 +384,10 @@ impl Pool {
         }
         // A runner that ran its job is removed by GitHub. Whether one that we cut short was, is not
         // known.
-        let ran = life.job.is_some() && verdict == Verdict::JobDone;
-        let orphan = life.runner.clone().filter(|_| !ran);
+        let ran = runner.job.is_some() && verdict == Verdict::JobDone;
+        let orphan = runner.registration.clone().filter(|_| !ran);
         Some(Closed {
-            life,
+            runner,
             verdict,
             end,
             orphan,
@@ -371,11 +396,11 @@ impl Pool {
 }
 
 /// What a step of the plan asks for when it ends a life; used by the plan and by `begin`.
-pub(super) fn retire(life: &mut Life, cause: Cause, now: Timestamp) {
+pub(super) fn retire(runner: &mut Runner, cause: Cause, now: Timestamp) {
     let registered =
-        life.may_be_registered() || matches!(life.phase, Phase::Registering | Phase::Idle);
+        runner.may_be_registered() || matches!(runner.phase, Phase::Registering | Phase::Idle);
     let deregister_first = registered && !cause.may_end_a_job();
-    life.enter(
+    runner.enter(
         Phase::Retiring {
             cause,
             deregister_first,
@@ -385,8 +410,8 @@ pub(super) fn retire(life: &mut Life, cause: Cause, now: Timestamp) {
     );
 }
 
-pub(super) fn become_busy(life: &mut Life, note: Option<JobNote>, now: Timestamp) {
-    let job = life.job.get_or_insert_with(|| Job {
+pub(super) fn become_busy(runner: &mut Runner, note: Option<JobNote>, now: Timestamp) {
+    let job = runner.job.get_or_insert_with(|| Job {
         note: JobNote::default(),
         since: now,
     });
@@ -394,16 +419,16 @@ pub(super) fn become_busy(life: &mut Life, note: Option<JobNote>, now: Timestamp
         job.note = note;
     }
     let since = job.since;
-    life.enter(Phase::Busy, since);
+    runner.enter(Phase::Busy, since);
 }
 
-pub(super) fn wait(life: &mut Life, asked: Option<Duration>, now: Timestamp, dice: u32) {
-    life.attempts = life.attempts.saturating_add(1);
-    life.retry_at =
-        Some(now + super::backoff::delay(life.attempts, dice).max(asked.unwrap_or_default()));
+pub(super) fn wait(runner: &mut Runner, asked: Option<Duration>, now: Timestamp, random: u32) {
+    runner.attempts = runner.attempts.saturating_add(1);
+    runner.retry_at =
+        Some(now + super::backoff::delay(runner.attempts, random).max(asked.unwrap_or_default()));
 }
 
-impl Life {
+impl Runner {
     /// How its unit is to be ended: a job is told, so that GitHub hears "cancelled" at once.
     #[must_use]
     pub fn ending(&self, now: Timestamp, stop: Duration) -> Ending {

@@ -41,7 +41,7 @@ struct Machine {
 /// Something on its way to the pool.
 #[derive(Debug, Clone)]
 enum Message {
-    Unit(UnitSight),
+    Unit(UnitObservation),
     Asked(Slot),
     JobStarted(Slot),
     Started(Slot, bool),
@@ -63,7 +63,7 @@ struct World {
     /// Calls fail while this is set.
     broken: bool,
     closed: Vec<Closed>,
-    born: usize,
+    started_at: usize,
 }
 
 impl World {
@@ -78,7 +78,7 @@ impl World {
             next: 1 << 33,
             broken: false,
             closed: Vec::new(),
-            born: 0,
+            started_at: 0,
         }
     }
 
@@ -87,12 +87,12 @@ impl World {
         self.next
     }
 
-    fn sight(&self, slot: Slot, state: UnitState, end: Option<LifeEnd>) -> UnitSight {
+    fn observation(&self, slot: Slot, state: UnitState, end: Option<EndRecord>) -> UnitObservation {
         let invocation = self
             .machines
             .get(&slot)
             .map(|machine| machine.invocation.clone());
-        UnitSight {
+        UnitObservation {
             slot: self.pool.slot_id(slot),
             state,
             invocation,
@@ -106,7 +106,7 @@ impl World {
         let Some(machine) = self.machines.get(&slot).cloned() else {
             return;
         };
-        let end = LifeEnd {
+        let end = EndRecord {
             invocation: machine.invocation,
             service_result: "exit-code".into(),
             exit: Exit::Status(status),
@@ -114,8 +114,8 @@ impl World {
             oom_kills: 0,
             at: self.now,
         };
-        let sight = self.sight(slot, UnitState::Failed, Some(end));
-        self.mail.push_back(Message::Unit(sight));
+        let observation = self.observation(slot, UnitState::Failed, Some(end));
+        self.mail.push_back(Message::Unit(observation));
         if machine.job
             && let Some(id) = machine.answered
         {
@@ -137,7 +137,7 @@ impl World {
                 );
                 self.mail.push_back(Message::Started(*slot, ok));
                 if ok {
-                    self.born += 1;
+                    self.started_at += 1;
                     let invocation = Invocation::parse(&format!("{:032x}", self.fresh())).unwrap();
                     self.machines.insert(
                         *slot,
@@ -147,11 +147,11 @@ impl World {
                             job: false,
                         },
                     );
-                    let sight = self.sight(*slot, UnitState::Activating, None);
-                    self.mail.push_back(Message::Unit(sight));
+                    let observation = self.observation(*slot, UnitState::Activating, None);
+                    self.mail.push_back(Message::Unit(observation));
                     self.mail.push_back(Message::Asked(*slot));
-                    let sight = self.sight(*slot, UnitState::Active, None);
-                    self.mail.push_back(Message::Unit(sight));
+                    let observation = self.observation(*slot, UnitState::Active, None);
+                    self.mail.push_back(Message::Unit(observation));
                 }
             }
             Step::Register { slot } => {
@@ -162,7 +162,7 @@ impl World {
                 self.pool.minting(*slot, name.clone());
                 let outcome = if !ok {
                     MintOutcome::Failed {
-                        trouble: Trouble::Mint,
+                        failure: FailureKind::Mint,
                         reason: "broken".into(),
                         retry_after: None,
                     }
@@ -190,8 +190,8 @@ impl World {
             }
             Step::End { slot, .. } => {
                 let busy = self.machines.get(slot).is_some_and(|machine| machine.job);
-                let Phase::Retiring { cause, .. } = self.pool.lives[slot].phase else {
-                    panic!("ended in {:?}", self.pool.lives[slot].phase);
+                let Phase::Retiring { cause, .. } = self.pool.runners[slot].phase else {
+                    panic!("ended in {:?}", self.pool.runners[slot].phase);
                 };
                 assert!(
                     !busy || cause.may_end_a_job(),
@@ -208,7 +208,7 @@ impl World {
     fn deliver(&mut self, message: Message) {
         let now = self.now;
         let closed = match message {
-            Message::Unit(sight) => self.pool.unit(sight, now, 7),
+            Message::Unit(observation) => self.pool.unit(observation, now, 7),
             Message::Asked(slot) => {
                 if self.machines.contains_key(&slot) {
                     self.pool.asked(slot, now);
@@ -247,7 +247,7 @@ impl World {
             }
         };
         if let Some(closed) = closed {
-            if let Some(Runner { id: Some(id), name }) = &closed.orphan {
+            if let Some(Registration { id: Some(id), name }) = &closed.orphan {
                 self.ledger.orphan(*id, name.clone(), now);
             }
             self.closed.push(closed);
@@ -255,10 +255,10 @@ impl World {
     }
 
     /// Plans and begins until there is nothing to say; it must not go on for ever.
-    fn settle(&mut self, gate: Gate) {
+    fn settle(&mut self, admission: Admission) {
         for round in 0.. {
             assert!(round < 10, "planning does not settle: {:?}", self.pool);
-            let steps = plan(&self.pool, gate, self.now);
+            let steps = plan(&self.pool, admission, self.now);
             if steps.is_empty() {
                 break;
             }
@@ -266,7 +266,7 @@ impl World {
                 self.carry_out(step);
             }
             assert!(
-                self.pool.lives.len() <= usize::from(self.pool.spec.max_runners),
+                self.pool.runners.len() <= usize::from(self.pool.spec.max_runners),
                 "more than max_runners"
             );
         }
@@ -281,10 +281,10 @@ impl World {
     }
 
     fn list(&mut self) {
-        let list: Vec<Registration> = self
+        let list: Vec<ListedRunner> = self
             .github
             .iter()
-            .map(|(id, (name, busy))| Registration {
+            .map(|(id, (name, busy))| ListedRunner {
                 id: *id,
                 name: name.to_string(),
                 online: true,
@@ -299,10 +299,11 @@ impl World {
             .collect();
         self.pool.listed(&by_name, &by_slot, self.now, self.now);
         let owned = |_: RunnerId, name: &RunnerName| {
-            self.pool.lives.values().any(|life| {
-                life.runner
+            self.pool.runners.values().any(|runner| {
+                runner
+                    .registration
                     .as_ref()
-                    .is_some_and(|runner| runner.name == *name)
+                    .is_some_and(|registration| registration.name == *name)
             })
         };
         self.ledger
@@ -310,7 +311,7 @@ impl World {
     }
 
     /// A look's answer comes behind what was signalled before it.
-    fn look(&mut self) {
+    fn reconcile(&mut self) {
         for slot in Slot::first(self.pool.spec.max_runners) {
             if !self.machines.contains_key(&slot) {
                 self.mail.push_back(Message::Absent(slot, self.now));
@@ -343,9 +344,9 @@ impl World {
                     }
                 }
             }
-            Act::Plan => self.settle(Gate::Open),
-            Act::Drain => self.settle(Gate::Draining),
-            Act::Clear => self.settle(Gate::Clearing),
+            Act::Plan => self.settle(Admission::Open),
+            Act::Drain => self.settle(Admission::Draining),
+            Act::Clear => self.settle(Admission::Clearing),
             Act::JobStarts(n) => {
                 let ready: Vec<Slot> = self
                     .machines
@@ -374,7 +375,7 @@ impl World {
             }
             Act::Passes(duration) => self.now = self.now + duration,
             Act::List => self.list(),
-            Act::Look => self.look(),
+            Act::Reconcile => self.reconcile(),
             Act::Break(broken) => self.broken = broken,
         }
     }
@@ -382,7 +383,7 @@ impl World {
 
 fn slot_of(message: &Message) -> Option<Slot> {
     match message {
-        Message::Unit(sight) => Some(sight.slot.slot),
+        Message::Unit(observation) => Some(observation.slot.slot),
         Message::Asked(slot)
         | Message::JobStarted(slot)
         | Message::Started(slot, _)
@@ -404,7 +405,7 @@ enum Act {
     Ends(usize, i32),
     Passes(Duration),
     List,
-    Look,
+    Reconcile,
     Break(bool),
 }
 
@@ -418,7 +419,7 @@ fn any_act() -> impl Strategy<Value = Act> {
         3 => (any::<usize>(), prop_oneof![Just(0), Just(1), Just(7), Just(102), Just(243)]).prop_map(|(n, s)| Act::Ends(n, s)),
         3 => (1u64..4_000).prop_map(|s| Act::Passes(Duration::from_secs(s))),
         2 => Just(Act::List),
-        1 => Just(Act::Look),
+        1 => Just(Act::Reconcile),
         1 => any::<bool>().prop_map(Act::Break),
     ]
 }
@@ -446,21 +447,21 @@ proptest! {
                 world.deliver(message);
             }
             world.now = world.now + MINUTE;
-            world.look();
+            world.reconcile();
             while let Some(message) = world.mail.pop_front() {
                 world.deliver(message);
             }
             world.list();
-            world.settle(Gate::Open);
+            world.settle(Admission::Open);
         }
         let idle = world.pool.count(|p| matches!(p, Phase::Registering | Phase::Idle | Phase::Minting));
         let spare = world.pool.count(|p| matches!(p, Phase::Spare | Phase::Booting));
         prop_assert_eq!((idle, spare), (usize::from(min_idle), usize::from(min_spare)), "{:#?}", world.pool);
         prop_assert!(world.ledger.is_empty(), "{:?}", world.ledger);
         prop_assert_eq!(world.github.len(), idle);
-        prop_assert_eq!(world.machines.len(), world.pool.lives.len());
+        prop_assert_eq!(world.machines.len(), world.pool.runners.len());
         // Every life that ended has exactly one verdict.
-        prop_assert_eq!(world.closed.len() + world.pool.lives.len(), world.born);
+        prop_assert_eq!(world.closed.len() + world.pool.runners.len(), world.started_at);
     }
 
     /// Between two deadlines nothing becomes due by itself, so the loop may sleep.
@@ -472,10 +473,10 @@ proptest! {
         for act in acts {
             world.act(act);
         }
-        world.settle(Gate::Open);
+        world.settle(Admission::Open);
         let horizon = world.now + Duration::from_secs(100_000);
         let next = next_deadline(&world.pool, world.now).unwrap_or(horizon);
         let between = world.now.millis() + (next.millis() - world.now.millis()) * early / 100;
-        prop_assert_eq!(plan(&world.pool, Gate::Open, Timestamp::from_millis(between)), vec![]);
+        prop_assert_eq!(plan(&world.pool, Admission::Open, Timestamp::from_millis(between)), vec![]);
     }
 }

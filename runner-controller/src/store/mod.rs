@@ -19,7 +19,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::coop::unconstrained;
 
 use crate::pool::{HostId, SlotId};
-use crate::world::{Failure, LifeRecord, Records, VerdictRecord};
+use crate::world::{Failure, Records, RunnerRecord, VerdictRecord};
 use backing::{Access, Backing};
 
 /// Calls that wait for the thread. A pool makes a few per life; beyond this callers wait.
@@ -173,17 +173,17 @@ impl Store {
 impl Records for Store {
     type Error = StoreError;
 
-    async fn load(&self) -> Result<Vec<LifeRecord>, StoreError> {
+    async fn load(&self) -> Result<Vec<RunnerRecord>, StoreError> {
         let host = self.host.clone();
         self.call(Access::Read, "read the lives", move |connection| {
-            rows::lives(connection, &host)
+            rows::runners(connection, &host)
         })
         .await
     }
 
-    async fn put(&self, life: LifeRecord) -> Result<(), StoreError> {
+    async fn put(&self, runner: RunnerRecord) -> Result<(), StoreError> {
         self.call(Access::Write, "keep a life", move |connection| {
-            rows::put(connection, &life)
+            rows::put(connection, &runner)
         })
         .await
     }

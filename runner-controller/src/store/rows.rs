@@ -3,9 +3,9 @@
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 use crate::pool::{
-    HostId, Invocation, Job, JobNote, Runner, RunnerId, RunnerName, SlotId, Timestamp,
+    HostId, Invocation, Job, JobNote, Registration, RunnerId, RunnerName, SlotId, Timestamp,
 };
-use crate::world::{LifeRecord, VerdictRecord};
+use crate::world::{RunnerRecord, VerdictRecord};
 
 /// `SQLite`'s integers are signed. The bits are kept, so that every id comes back as it went in.
 fn signed(number: u64) -> i64 {
@@ -21,39 +21,42 @@ fn maybe_number(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<u64>> {
     Ok(number.map(i64::cast_unsigned))
 }
 
-pub(super) fn put(connection: &Connection, life: &LifeRecord) -> rusqlite::Result<()> {
-    let note = life.job.as_ref().map(|job| &job.note);
+pub(super) fn put(connection: &Connection, runner: &RunnerRecord) -> rusqlite::Result<()> {
+    let note = runner.job.as_ref().map(|job| &job.note);
     let mut insert = connection.prepare_cached(
         "INSERT OR REPLACE INTO lives VALUES (
             :slot, :boot_id, :invocation, :phase, :since, :born, :runner_name, :runner_id,
             :repository, :run_id, :job, :workflow, :job_since)",
     )?;
     insert.execute(named_params! {
-        ":slot": life.slot.to_string(),
-        ":boot_id": life.boot_id,
-        ":invocation": life.invocation.as_ref().map(Invocation::as_str),
-        ":phase": life.phase,
-        ":since": signed(life.since.millis()),
-        ":born": signed(life.born.millis()),
-        ":runner_name": life.runner.as_ref().map(|runner| runner.name.to_string()),
-        ":runner_id": life.runner.as_ref().and_then(|runner| runner.id).map(|id| signed(id.0)),
+        ":slot": runner.slot.to_string(),
+        ":boot_id": runner.boot_id,
+        ":invocation": runner.invocation.as_ref().map(Invocation::as_str),
+        ":phase": runner.phase,
+        ":since": signed(runner.since.millis()),
+        ":born": signed(runner.started_at.millis()),
+        ":runner_name": runner.registration.as_ref().map(|runner| runner.name.to_string()),
+        ":runner_id": runner.registration.as_ref().and_then(|runner| runner.id).map(|id| signed(id.0)),
         ":repository": note.map(|note| &note.repository),
         ":run_id": note.map(|note| &note.run_id),
         ":job": note.map(|note| &note.job),
         ":workflow": note.map(|note| &note.workflow),
-        ":job_since": life.job.as_ref().map(|job| signed(job.since.millis())),
+        ":job_since": runner.job.as_ref().map(|job| signed(job.since.millis())),
     })?;
     Ok(())
 }
 
-pub(super) fn lives(connection: &Connection, host: &HostId) -> rusqlite::Result<Vec<LifeRecord>> {
+pub(super) fn runners(
+    connection: &Connection,
+    host: &HostId,
+) -> rusqlite::Result<Vec<RunnerRecord>> {
     let mut select = connection.prepare_cached("SELECT * FROM lives ORDER BY slot")?;
     let mut rows = select.query([])?;
-    let mut lives = Vec::new();
+    let mut runners = Vec::new();
     while let Some(row) = rows.next()? {
         let slot: String = row.get("slot")?;
-        match life(row, &slot, host)? {
-            Ok(life) => lives.push(life),
+        match runner(row, &slot, host)? {
+            Ok(runner) => runners.push(runner),
             Err(what) => tracing::warn!(
                 slot,
                 what,
@@ -61,15 +64,15 @@ pub(super) fn lives(connection: &Connection, host: &HostId) -> rusqlite::Result<
             ),
         }
     }
-    Ok(lives)
+    Ok(runners)
 }
 
 /// A life, or what of it is not ours any more: the host may have been renamed since.
-fn life(
+fn runner(
     row: &Row<'_>,
     slot: &str,
     host: &HostId,
-) -> rusqlite::Result<Result<LifeRecord, &'static str>> {
+) -> rusqlite::Result<Result<RunnerRecord, &'static str>> {
     let Ok(slot) = slot.parse::<SlotId>() else {
         return Ok(Err("slot"));
     };
@@ -82,10 +85,10 @@ fn life(
         },
     };
     let name: Option<String> = row.get("runner_name")?;
-    let runner = match name {
+    let registration = match name {
         None => None,
         Some(text) => match RunnerName::parse(host, &text) {
-            Some(name) => Some(Runner {
+            Some(name) => Some(Registration {
                 id: maybe_number(row, "runner_id")?.map(RunnerId),
                 name,
             }),
@@ -99,14 +102,14 @@ fn life(
         }),
         (None, _) | (_, None) => None,
     };
-    Ok(Ok(LifeRecord {
+    Ok(Ok(RunnerRecord {
         slot,
         boot_id: row.get("boot_id")?,
         invocation,
         phase: row.get("phase")?,
         since: Timestamp::from_millis(number(row, "since_ms")?),
-        born: Timestamp::from_millis(number(row, "born_ms")?),
-        runner,
+        started_at: Timestamp::from_millis(number(row, "born_ms")?),
+        registration,
         job,
     }))
 }
@@ -153,7 +156,7 @@ pub(super) fn add_verdict(
         ":run_id": note.map(|note| &note.run_id),
         ":job": note.map(|note| &note.job),
         ":workflow": note.map(|note| &note.workflow),
-        ":born": signed(verdict.born_unix_ms),
+        ":born": signed(verdict.started_unix_ms),
         ":ended": signed(verdict.ended_unix_ms),
         ":job_ms": verdict.job_ms.map(signed),
         ":exit": verdict.exit,
@@ -194,7 +197,7 @@ pub(super) fn recent(
             runner: row.get("runner")?,
             runner_id: maybe_number(row, "runner_id")?.map(RunnerId),
             job: note(row)?,
-            born_unix_ms: number(row, "born_unix_ms")?,
+            started_unix_ms: number(row, "born_unix_ms")?,
             ended_unix_ms: number(row, "ended_unix_ms")?,
             job_ms: maybe_number(row, "job_ms")?,
             exit: row.get("exit")?,

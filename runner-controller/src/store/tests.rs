@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::backing::{Copy, try_open};
 use super::*;
-use crate::pool::{Invocation, Job, JobNote, Runner, RunnerId, RunnerName, Timestamp};
+use crate::pool::{Invocation, Job, JobNote, Registration, RunnerId, RunnerName, Timestamp};
 
 fn host() -> HostId {
     "fuzz-a".parse().unwrap()
@@ -30,15 +30,15 @@ fn slot(text: &str) -> SlotId {
     text.parse().unwrap()
 }
 
-fn full_life(text: &str) -> LifeRecord {
-    LifeRecord {
+fn full_runner(text: &str) -> RunnerRecord {
+    RunnerRecord {
         slot: slot(text),
         boot_id: "8f5c".into(),
         invocation: Invocation::parse(&"a1".repeat(16)),
         phase: "busy".into(),
         since: Timestamp::from_millis(7_000),
-        born: Timestamp::from_millis(1_000),
-        runner: Some(Runner {
+        started_at: Timestamp::from_millis(1_000),
+        registration: Some(Registration {
             // Beyond 32 bits, and beyond what a signed column would hold as a number.
             id: Some(RunnerId(u64::MAX)),
             name: RunnerName::new(host(), slot(text), 0xbeef),
@@ -55,12 +55,12 @@ fn full_life(text: &str) -> LifeRecord {
     }
 }
 
-fn bare_life(text: &str) -> LifeRecord {
-    LifeRecord {
+fn bare_runner(text: &str) -> RunnerRecord {
+    RunnerRecord {
         invocation: None,
-        runner: None,
+        registration: None,
         job: None,
-        ..full_life(text)
+        ..full_runner(text)
     }
 }
 
@@ -70,8 +70,8 @@ fn verdict(text: &str, invocation: Option<&str>, ended: u64) -> VerdictRecord {
         verdict: "job_done".into(),
         runner: Some(format!("fuzz-a-{text}-0000beef")),
         runner_id: Some(RunnerId(1 << 40)),
-        job: Some(full_life(text).job.unwrap().note),
-        born_unix_ms: 1,
+        job: Some(full_runner(text).job.unwrap().note),
+        started_unix_ms: 1,
         ended_unix_ms: ended,
         job_ms: Some(3),
         exit: Some("exit 0".into()),
@@ -85,28 +85,35 @@ fn verdict(text: &str, invocation: Option<&str>, ended: u64) -> VerdictRecord {
 async fn lives_come_back_as_they_were_put() {
     let (_dir, path) = file();
     let store = open(&path);
-    let nameless_id = LifeRecord {
-        runner: Some(Runner {
+    let nameless_id = RunnerRecord {
+        registration: Some(Registration {
             id: None,
             name: RunnerName::new(host(), slot("ci-3"), 1),
         }),
-        ..bare_life("ci-3")
+        ..bare_runner("ci-3")
     };
-    for life in [full_life("ci-2"), bare_life("ci-1"), nameless_id.clone()] {
-        store.put(life).await.unwrap();
+    for runner in [
+        full_runner("ci-2"),
+        bare_runner("ci-1"),
+        nameless_id.clone(),
+    ] {
+        store.put(runner).await.unwrap();
     }
     drop(store);
-    let lives = open(&path).load().await.unwrap();
-    assert_eq!(lives, [bare_life("ci-1"), full_life("ci-2"), nameless_id]);
+    let runners = open(&path).load().await.unwrap();
+    assert_eq!(
+        runners,
+        [bare_runner("ci-1"), full_runner("ci-2"), nameless_id]
+    );
 }
 
 #[tokio::test]
 async fn a_slot_has_one_record() {
     let (_dir, path) = file();
     let store = open(&path);
-    store.put(full_life("ci-1")).await.unwrap();
-    store.put(bare_life("ci-1")).await.unwrap();
-    assert_eq!(store.load().await.unwrap(), [bare_life("ci-1")]);
+    store.put(full_runner("ci-1")).await.unwrap();
+    store.put(bare_runner("ci-1")).await.unwrap();
+    assert_eq!(store.load().await.unwrap(), [bare_runner("ci-1")]);
     store.remove(slot("ci-1")).await.unwrap();
     store.remove(slot("ci-1")).await.unwrap();
     assert_eq!(store.load().await.unwrap(), []);
@@ -116,11 +123,11 @@ async fn a_slot_has_one_record() {
 async fn closing_a_life_trades_its_record_for_a_verdict() {
     let (_dir, path) = file();
     let store = open(&path);
-    store.put(full_life("ci-1")).await.unwrap();
-    store.put(full_life("ci-2")).await.unwrap();
+    store.put(full_runner("ci-1")).await.unwrap();
+    store.put(full_runner("ci-2")).await.unwrap();
     let given = verdict("ci-1", Some("a"), 9);
     store.close(given.clone()).await.unwrap();
-    assert_eq!(store.load().await.unwrap(), [full_life("ci-2")]);
+    assert_eq!(store.load().await.unwrap(), [full_runner("ci-2")]);
     assert_eq!(
         store.recent(10).await.unwrap(),
         std::slice::from_ref(&given)
@@ -244,11 +251,11 @@ async fn a_cancelled_write_is_written() {
 async fn records_of_another_host_or_spelling_are_left_out() {
     let (_dir, path) = file();
     let store = open(&path);
-    store.put(full_life("ci-1")).await.unwrap();
-    store.put(bare_life("ci-2")).await.unwrap();
+    store.put(full_runner("ci-1")).await.unwrap();
+    store.put(bare_runner("ci-2")).await.unwrap();
     drop(store);
     let (renamed, _) = Store::open(&path, "fuzz".parse().unwrap()).unwrap();
-    assert_eq!(renamed.load().await.unwrap(), [bare_life("ci-2")]);
+    assert_eq!(renamed.load().await.unwrap(), [bare_runner("ci-2")]);
     let other = Connection::open(&path).unwrap();
     other
         .execute("UPDATE lives SET slot = 'ci-007' WHERE slot = 'ci-2'", [])
@@ -268,7 +275,7 @@ async fn a_damaged_file_is_set_aside_and_a_new_one_begun() {
     assert!(warning.unwrap().contains(aside(2).to_str().unwrap()));
     let kept = |n| std::fs::read_to_string(aside(n)).unwrap();
     assert!(kept(1).starts_with("from") && kept(2).starts_with("this"));
-    store.put(full_life("ci-1")).await.unwrap();
+    store.put(full_runner("ci-1")).await.unwrap();
     assert_eq!(store.load().await.unwrap().len(), 1);
 }
 
@@ -330,7 +337,7 @@ async fn a_place_that_cannot_be_written_is_told_with_its_path_and_tried_again() 
     let (store, warning) = Store::open(&path, host()).unwrap();
     assert!(warning.unwrap().contains(path.to_str().unwrap()));
     assert!(store.load().await.unwrap_err().is_transient());
-    let error = store.put(full_life("ci-1")).await.unwrap_err();
+    let error = store.put(full_runner("ci-1")).await.unwrap_err();
     assert!(error.is_transient(), "{error:?}");
     assert!(
         error.to_string().contains(path.to_str().unwrap()),
@@ -338,23 +345,23 @@ async fn a_place_that_cannot_be_written_is_told_with_its_path_and_tried_again() 
     );
     std::fs::remove_file(path.parent().unwrap()).unwrap();
     let patience = Instant::now() + Duration::from_secs(30);
-    while let Err(error) = store.put(full_life("ci-1")).await {
+    while let Err(error) = store.put(full_runner("ci-1")).await {
         assert!(Instant::now() < patience, "{error}");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    assert_eq!(open(&path).load().await.unwrap(), [full_life("ci-1")]);
+    assert_eq!(open(&path).load().await.unwrap(), [full_runner("ci-1")]);
 }
 
 #[tokio::test]
 async fn a_copy_has_what_was_written_last() {
     let (_dir, path) = file();
     let store = open(&path);
-    store.put(full_life("ci-1")).await.unwrap();
-    store.put(full_life("ci-2")).await.unwrap();
+    store.put(full_runner("ci-1")).await.unwrap();
+    store.put(full_runner("ci-2")).await.unwrap();
     // As after a kill: the log is there and was never folded into the file.
     let copy = Copy::of(&path).unwrap();
-    let lives = rows::lives(&copy.connection, &host()).unwrap();
-    assert_eq!(lives, [full_life("ci-1"), full_life("ci-2")]);
+    let runners = rows::runners(&copy.connection, &host()).unwrap();
+    assert_eq!(runners, [full_runner("ci-1"), full_runner("ci-2")]);
     drop(store);
     assert!(Copy::of(&path.with_file_name("none")).is_err());
 }

@@ -70,10 +70,10 @@ fn host() -> HostId {
     "fuzz".parse().unwrap()
 }
 
-/// A request under a name that only this `dice` gives.
-fn request(dice: u32) -> MintRequest {
+/// A request under a name that only this `random` gives.
+fn request(random: u32) -> MintRequest {
     MintRequest {
-        name: RunnerName::new(host(), "ci-1".parse().unwrap(), dice),
+        name: RunnerName::new(host(), "ci-1".parse().unwrap(), random),
         labels: vec!["self-hosted".into(), "ci".into()],
         runner_group: "default".into(),
         work_folder: "/var/lib/github-runner/_work".into(),

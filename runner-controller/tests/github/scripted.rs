@@ -364,8 +364,8 @@ async fn the_log_tells_calls_and_no_secret() {
     .await;
     let github = github(&server);
     let calls = async {
-        for dice in 1..=3 {
-            github.mint(&request(dice)).await.unwrap();
+        for random in 1..=3 {
+            github.mint(&request(random)).await.unwrap();
         }
         github.list().await.unwrap_err()
     };

@@ -40,8 +40,8 @@ fn plant(sim: &Handle, name: &str, status: &str, busy: bool) -> RunnerId {
     }))
 }
 
-async fn failed_mint(github: &GitHub, dice: u32) -> RegistryError {
-    github.mint(&request(dice)).await.unwrap_err()
+async fn failed_mint(github: &GitHub, random: u32) -> RegistryError {
+    github.mint(&request(random)).await.unwrap_err()
 }
 
 #[tokio::test]
@@ -74,8 +74,8 @@ async fn a_runner_is_minted_listed_and_deleted_in_both_scopes() {
 async fn a_group_is_looked_up_once() {
     let sim = sim().await;
     let github = github(&sim, organization());
-    for dice in 0..5 {
-        github.mint(&request(dice)).await.unwrap();
+    for random in 0..5 {
+        github.mint(&request(random)).await.unwrap();
     }
     assert_eq!(sim.control().stats().calls_of("groups"), 1);
 }
@@ -293,8 +293,8 @@ async fn four_mints_are_under_way_and_no_more() {
         sim.control()
             .add_faults([Rule::on(Endpoint::Mint, None, delay)]);
         let github = github(&sim, repository());
-        let mints = (0..20).map(|dice| {
-            let (github, request) = (&github, request(dice));
+        let mints = (0..20).map(|random| {
+            let (github, request) = (&github, request(random));
             async move { github.mint(&request).await }
         });
         let minted = join_all(mints).await;
@@ -332,9 +332,9 @@ async fn a_wrong_token_and_a_wrong_scope_say_what_to_change() {
 async fn a_group_that_is_missing_hosted_or_full_says_what_to_change() {
     let sim = sim_with(|settings| settings.group_capacity = 1).await;
     let github = github(&sim, organization());
-    let in_group = |group: &str, dice| runner_controller::world::MintRequest {
+    let in_group = |group: &str, random| runner_controller::world::MintRequest {
         runner_group: group.into(),
-        ..request(dice)
+        ..request(random)
     };
 
     let error = github.mint(&in_group("gone", 1)).await.unwrap_err();
@@ -413,11 +413,11 @@ async fn an_old_servers_500_means_busy_only_when_it_says_so() {
 async fn a_redirect_is_repeated_as_it_was() {
     let sim = sim().await;
     let github = github(&sim, repository());
-    for (dice, code) in (0_u32..).zip([301, 302, 307, 308]) {
+    for (random, code) in (0_u32..).zip([301, 302, 307, 308]) {
         let to = "/repos/acme/widgets/actions/runners/generate-jitconfig".to_owned();
         sim.control()
             .add_faults([Rule::on(Endpoint::Mint, 1, Action::Redirect { to, code })]);
-        github.mint(&request(dice)).await.unwrap();
+        github.mint(&request(random)).await.unwrap();
     }
     let to = "/repos/acme/widgets/actions/runners".to_owned();
     let round = Action::Redirect { to, code: 307 };

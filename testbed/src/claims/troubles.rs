@@ -88,7 +88,7 @@ fn await_failures(lab: &Lab, pool: &str, verdict: &str, exit: &str, reason: &str
     };
     let (backoff, ended) = lab.await_status(&format!("two failed boots of {pool}"), SOON, find)?;
     ensure!(
-        backoff.trouble == "boot" && ended.verdict == verdict,
+        backoff.failure == "boot" && ended.verdict == verdict,
         "{backoff:?}; {ended:?}"
     );
     ensure_says(&ended.exit.unwrap_or_default(), &[exit, reason])?;

@@ -64,7 +64,7 @@ async fn a_container_that_never_asks_is_replaced_after_its_time() {
         status.pools[0]
             .backoffs
             .iter()
-            .any(|backoff| backoff.trouble == "boot")
+            .any(|backoff| backoff.failure == "boot")
     );
     daemon.fake.with(|inner| inner.never_asks = false);
     daemon.until("mended", waits).await;
@@ -82,7 +82,7 @@ async fn a_restart_keeps_every_life() {
     let world = first.stop().await;
     let mut second = Daemon::start(world).await;
     let after = second.until("adopted", |s| !s.pools.is_empty()).await;
-    let lives = |status: &Status| -> Vec<_> {
+    let runners = |status: &Status| -> Vec<_> {
         let runners = status.pools[0].runners.iter();
         runners
             .map(|r| {
@@ -95,7 +95,7 @@ async fn a_restart_keeps_every_life() {
             })
             .collect()
     };
-    assert_eq!(lives(&before), lives(&after));
+    assert_eq!(runners(&before), runners(&after));
     second.fake.ends(&slot("ci-1"), 0).await;
     second
         .until("judged", |s| verdict(s, "job_done") == 1 && waits(s))
@@ -210,7 +210,7 @@ async fn a_stray_of_a_lost_mint_is_deleted() {
         let name = "fuzz-ci-3-0000dead".to_owned();
         inner.github.insert(
             5,
-            Registration {
+            ListedRunner {
                 id: RunnerId(5),
                 name,
                 online: false,
@@ -228,11 +228,11 @@ async fn a_stray_of_a_lost_mint_is_deleted() {
 #[tokio::test(start_paused = true)]
 async fn a_bad_firewall_closes_admission_and_ends_nothing() {
     let mut daemon = daemon().await;
-    let firewall = |wrong: Option<&str>| Sight::Firewall {
+    let firewall = |wrong: Option<&str>| Event::Firewall {
         wrong: wrong.map(str::to_owned),
     };
-    let sights = daemon.fake.sights.clone();
-    sights.send(firewall(Some("a rule is gone"))).await.unwrap();
+    let events = daemon.fake.events.clone();
+    events.send(firewall(Some("a rule is gone"))).await.unwrap();
     daemon
         .until("closed", |s| s.closed == ["firewall: a rule is gone"])
         .await;
@@ -243,7 +243,7 @@ async fn a_bad_firewall_closes_admission_and_ends_nothing() {
     assert_eq!(status.firewall_error.as_deref(), Some("a rule is gone"));
     assert_eq!((count(&status, "spare"), count(&status, "idle")), (1, 0));
     assert_eq!(count(&status, "registering") + count(&status, "booting"), 0);
-    sights.send(firewall(None)).await.unwrap();
+    events.send(firewall(None)).await.unwrap();
     daemon
         .until("open again", |s| {
             s.closed.is_empty() && count(s, "busy") == 1 && waits(s)
@@ -254,8 +254,8 @@ async fn a_bad_firewall_closes_admission_and_ends_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_host_that_runs_short_takes_no_new_runner_until_it_has_enough() {
     let mut daemon = daemon().await;
-    let sights = daemon.fake.sights.clone();
-    let short = |what: &[(Resource, &str)]| Sight::Short {
+    let events = daemon.fake.events.clone();
+    let short = |what: &[(Resource, &str)]| Event::Short {
         short: what
             .iter()
             .map(|(resource, why)| (*resource, (*why).to_owned()))
@@ -265,7 +265,7 @@ async fn a_host_that_runs_short_takes_no_new_runner_until_it_has_enough() {
         (Resource::StateBytes, "1 MiB left"),
         (Resource::Memory, "2 MiB left"),
     ];
-    sights.send(short(&both)).await.unwrap();
+    events.send(short(&both)).await.unwrap();
     daemon
         .until("closed", |s| {
             s.closed == ["state_bytes: 1 MiB left", "memory: 2 MiB left"]
@@ -274,12 +274,12 @@ async fn a_host_that_runs_short_takes_no_new_runner_until_it_has_enough() {
     daemon.fake.job_starts(&slot("ci-1")).await;
     tokio::time::sleep(Duration::from_mins(10)).await;
     // One of the two is not enough.
-    sights.send(short(&both[1..])).await.unwrap();
+    events.send(short(&both[1..])).await.unwrap();
     tokio::time::sleep(Duration::from_mins(10)).await;
     let status = daemon.until("busy", |s| count(s, "busy") == 1).await;
     assert_eq!(status.short.keys().collect::<Vec<_>>(), ["memory"]);
     assert_eq!((count(&status, "spare"), count(&status, "idle")), (1, 0));
-    sights.send(short(&[])).await.unwrap();
+    events.send(short(&[])).await.unwrap();
     daemon
         .until("open again", |s| {
             s.closed.is_empty() && count(s, "busy") == 1 && waits(s)

@@ -6,7 +6,7 @@ use super::*;
 fn rested() -> World {
     let mut world = World::new(spec(1, 1, 3));
     for _ in 0..6 {
-        world.settle(Gate::Open);
+        world.settle(Admission::Open);
         while let Some(message) = world.mail.pop_front() {
             world.deliver(message);
         }
@@ -21,16 +21,19 @@ fn slot(number: u16) -> Slot {
 }
 
 fn spare(world: &World) -> Slot {
-    let mut lives = world.pool.lives.values();
-    lives.find(|life| life.phase == Phase::Spare).unwrap().slot
+    let mut runners = world.pool.runners.values();
+    runners
+        .find(|runner| runner.phase == Phase::Spare)
+        .unwrap()
+        .slot
 }
 
 fn phases(world: &World) -> Vec<&'static str> {
     world
         .pool
-        .lives
+        .runners
         .values()
-        .map(|life| life.phase.as_str())
+        .map(|runner| runner.phase.as_str())
         .collect()
 }
 
@@ -38,7 +41,7 @@ fn phases(world: &World) -> Vec<&'static str> {
 fn a_pool_at_rest_has_what_was_asked_for() {
     let world = rested();
     assert_eq!(phases(&world), ["idle", "spare"]);
-    assert_eq!(plan(&world.pool, Gate::Open, world.now), vec![]);
+    assert_eq!(plan(&world.pool, Admission::Open, world.now), vec![]);
 }
 
 #[test]
@@ -47,7 +50,7 @@ fn a_busy_runner_promotes_the_spare_and_boots_its_replacement() {
     world
         .pool
         .job_started(slot(1), JobNote::default(), world.now);
-    let steps = plan(&world.pool, Gate::Open, world.now);
+    let steps = plan(&world.pool, Admission::Open, world.now);
     assert_eq!(
         steps,
         [
@@ -60,14 +63,14 @@ fn a_busy_runner_promotes_the_spare_and_boots_its_replacement() {
 #[test]
 fn a_drain_asks_github_before_it_ends_an_idle_runner() {
     let mut world = rested();
-    let id = world.pool.lives[&slot(1)]
-        .runner
+    let id = world.pool.runners[&slot(1)]
+        .registration
         .as_ref()
         .unwrap()
         .id
         .unwrap();
     world.github.get_mut(&id).unwrap().1 = true;
-    world.settle(Gate::Draining);
+    world.settle(Admission::Draining);
     while let Some(message) = world.mail.pop_front() {
         world.deliver(message);
     }
@@ -76,7 +79,7 @@ fn a_drain_asks_github_before_it_ends_an_idle_runner() {
         ["busy"],
         "422 makes it busy, and the spare is gone"
     );
-    world.settle(Gate::Draining);
+    world.settle(Admission::Draining);
     assert!(world.mail.is_empty());
 }
 
@@ -87,25 +90,25 @@ fn a_failed_mint_leaves_the_spare_and_waits() {
     world
         .pool
         .job_started(slot(1), JobNote::default(), world.now);
-    world.settle(Gate::Open);
+    world.settle(Admission::Open);
     while let Some(message) = world.mail.pop_front() {
         world.deliver(message);
     }
-    assert_eq!(world.pool.lives[&slot(2)].phase, Phase::Spare);
+    assert_eq!(world.pool.runners[&slot(2)].phase, Phase::Spare);
     let due = next_deadline(&world.pool, world.now).unwrap();
     assert!(due > world.now && due <= world.now + Duration::from_secs(1));
-    assert!(plan(&world.pool, Gate::Open, due).contains(&Step::Register { slot: slot(2) }));
+    assert!(plan(&world.pool, Admission::Open, due).contains(&Step::Register { slot: slot(2) }));
 }
 
 #[test]
 fn a_list_that_does_not_come_destroys_nothing() {
     let mut world = rested();
     world.now = world.now + 200 * MINUTE;
-    assert_eq!(plan(&world.pool, Gate::Open, world.now), vec![]);
+    assert_eq!(plan(&world.pool, Admission::Open, world.now), vec![]);
     world.github.clear();
     world.list();
     assert_eq!(
-        plan(&world.pool, Gate::Open, world.now),
+        plan(&world.pool, Admission::Open, world.now),
         vec![],
         "one list is not enough"
     );
@@ -116,7 +119,7 @@ fn a_list_that_does_not_come_destroys_nothing() {
         cause: Cause::Ghost,
     };
     assert_eq!(
-        plan(&world.pool, Gate::Open, world.now),
+        plan(&world.pool, Admission::Open, world.now),
         [
             ghost,
             Step::Register { slot: slot(2) },
@@ -132,7 +135,7 @@ fn an_old_image_is_replaced_one_at_a_time_and_never_under_a_job() {
         .pool
         .job_started(slot(1), JobNote::default(), world.now);
     world.pool.spec.generation = "g2".into();
-    let steps = plan(&world.pool, Gate::Open, world.now);
+    let steps = plan(&world.pool, Admission::Open, world.now);
     assert_eq!(
         steps[0],
         Step::Retire {
@@ -150,7 +153,7 @@ fn a_late_word_of_an_earlier_life_does_not_end_the_next() {
     let first = Step::Start { slot: slot(1) };
     world.pool.begin(&first, world.now);
     world.pool.started(slot(1), Ok(()), world.now, 7);
-    let end = |at| LifeEnd {
+    let end = |at| EndRecord {
         invocation: Invocation::parse(&"a".repeat(32)).unwrap(),
         service_result: "success".into(),
         exit: Exit::Status(0),
@@ -160,17 +163,17 @@ fn a_late_word_of_an_earlier_life_does_not_end_the_next() {
     };
     let before = Timestamp::from_millis(world.now.millis() - 1);
     for old in [None, Some(end(before))] {
-        let sight = world.sight(slot(1), UnitState::Inactive, old);
-        assert_eq!(world.pool.unit(sight, world.now, 7), None);
+        let observation = world.observation(slot(1), UnitState::Inactive, old);
+        assert_eq!(world.pool.unit(observation, world.now, 7), None);
     }
-    let own = world.sight(slot(1), UnitState::Inactive, Some(end(world.now)));
+    let own = world.observation(slot(1), UnitState::Inactive, Some(end(world.now)));
     let closed = world.pool.unit(own, world.now, 7).unwrap();
     assert_eq!(closed.verdict, Verdict::BootFailed);
 }
 
 #[test]
 fn each_end_has_its_verdict() {
-    let end = |exit: Exit, oom_kills: u64, result: &str| LifeEnd {
+    let end = |exit: Exit, oom_kills: u64, result: &str| EndRecord {
         invocation: Invocation::parse(&"a".repeat(32)).unwrap(),
         service_result: result.into(),
         exit,
@@ -230,21 +233,21 @@ fn each_end_has_its_verdict() {
         ),
     ];
     for (phase, has_job, exit, oom, verdict) in table {
-        let mut life = Life::new(slot(1), phase.clone(), Timestamp::default());
-        life.job = job.clone().filter(|_| has_job);
+        let mut runner = Runner::new(slot(1), phase.clone(), Timestamp::default());
+        runner.job = job.clone().filter(|_| has_job);
         assert_eq!(
-            life.judge(Some(&end(exit, oom, "exit-code"))),
+            runner.judge(Some(&end(exit, oom, "exit-code"))),
             verdict,
             "{phase:?}"
         );
     }
-    let life = Life::new(slot(1), Phase::Busy, Timestamp::default());
-    assert_eq!(life.judge(None), Verdict::Unexplained);
+    let runner = Runner::new(slot(1), Phase::Busy, Timestamp::default());
+    assert_eq!(runner.judge(None), Verdict::Unexplained);
 }
 
 #[test]
 fn each_bound_ends_its_phase_and_not_a_moment_earlier() {
-    let born = Timestamp::from_millis(1_000_000);
+    let started_at = Timestamp::from_millis(1_000_000);
     let spec = spec(1, 1, 3);
     let t = &spec.timeouts;
     let table = [
@@ -260,17 +263,17 @@ fn each_bound_ends_its_phase_and_not_a_moment_earlier() {
     ];
     for (phase, bound, cause) in table {
         let mut pool = Pool::new(spec.clone());
-        let mut life = Life::new(slot(1), phase.clone(), born);
+        let mut runner = Runner::new(slot(1), phase.clone(), started_at);
         // GitHub's word on a runner that registers; it counts from the bound on.
-        life.offline_seen = Some(born + bound);
-        pool.lives.insert(slot(1), life);
+        runner.offline_seen = Some(started_at + bound);
+        pool.runners.insert(slot(1), runner);
         // Admission may be closed: bounds hold all the same.
         if phase != Phase::Registering {
-            let before = Timestamp::from_millis((born + bound).millis() - 1);
-            assert_eq!(plan(&pool, Gate::Closed, before), [], "{phase:?}");
+            let before = Timestamp::from_millis((started_at + bound).millis() - 1);
+            assert_eq!(plan(&pool, Admission::Closed, before), [], "{phase:?}");
             assert_eq!(
                 next_deadline(&pool, before),
-                Some(born + bound),
+                Some(started_at + bound),
                 "{phase:?}"
             );
         }
@@ -279,7 +282,7 @@ fn each_bound_ends_its_phase_and_not_a_moment_earlier() {
             cause,
         };
         assert_eq!(
-            plan(&pool, Gate::Closed, born + bound),
+            plan(&pool, Admission::Closed, started_at + bound),
             [retire],
             "{phase:?}"
         );
@@ -288,37 +291,40 @@ fn each_bound_ends_its_phase_and_not_a_moment_earlier() {
 
 #[test]
 fn a_stop_that_takes_too_long_is_a_kill() {
-    let born = Timestamp::from_millis(1_000_000);
+    let started_at = Timestamp::from_millis(1_000_000);
     let mut pool = Pool::new(spec(1, 1, 3));
     let stop = pool.spec.timeouts.stop;
-    let mut life = Life::new(slot(1), Phase::Busy, born);
-    life.job = Some(Job {
+    let mut runner = Runner::new(slot(1), Phase::Busy, started_at);
+    runner.job = Some(Job {
         note: JobNote::default(),
-        since: born,
+        since: started_at,
     });
-    pool.lives.insert(slot(1), life);
+    pool.runners.insert(slot(1), runner);
     let end = |how| [Step::End { slot: slot(1), how }];
-    let late = born + pool.spec.timeouts.job;
-    for step in plan(&pool, Gate::Open, late) {
+    let late = started_at + pool.spec.timeouts.job;
+    for step in plan(&pool, Admission::Open, late) {
         pool.begin(&step, late);
     }
-    let asked = plan(&pool, Gate::Closed, late);
+    let asked = plan(&pool, Admission::Closed, late);
     assert_eq!(asked, end(Ending::Stop));
     pool.begin(&asked[0], late);
     pool.end_asked(slot(1), Ok(()), late, 0);
     let before = Timestamp::from_millis((late + stop).millis() - 1);
-    assert_eq!(plan(&pool, Gate::Closed, before), []);
-    assert_eq!(plan(&pool, Gate::Closed, late + stop), end(Ending::Kill));
+    assert_eq!(plan(&pool, Admission::Closed, before), []);
+    assert_eq!(
+        plan(&pool, Admission::Closed, late + stop),
+        end(Ending::Kill)
+    );
 }
 
 #[test]
 fn a_look_from_before_an_end_is_no_new_life() {
     let mut world = rested();
-    let ended = world.sight(slot(1), UnitState::Active, None);
+    let ended = world.observation(slot(1), UnitState::Active, None);
     exits(&mut world, slot(1), 0);
-    assert!(!world.pool.lives.contains_key(&slot(1)));
+    assert!(!world.pool.runners.contains_key(&slot(1)));
     world.pool.unit(ended, world.now, 0);
-    assert!(!world.pool.lives.contains_key(&slot(1)));
+    assert!(!world.pool.runners.contains_key(&slot(1)));
 }
 
 /// The runner in `slot` exits, and everything that follows is told.
@@ -330,7 +336,7 @@ fn exits(world: &mut World, slot: Slot, status: i32) {
 }
 
 fn registers(world: &World) -> usize {
-    let steps = plan(&world.pool, Gate::Open, world.now);
+    let steps = plan(&world.pool, Admission::Open, world.now);
     let registers = |step: &&Step| matches!(step, Step::Register { .. });
     steps.iter().filter(registers).count()
 }
@@ -339,7 +345,7 @@ fn registers(world: &World) -> usize {
 fn after_a_refused_version_one_runner_at_a_time_tries_again() {
     let mut world = World::new(spec(2, 2, 4));
     for _ in 0..4 {
-        world.settle(Gate::Open);
+        world.settle(Admission::Open);
         while let Some(message) = world.mail.pop_front() {
             world.deliver(message);
         }
@@ -351,7 +357,7 @@ fn after_a_refused_version_one_runner_at_a_time_tries_again() {
     assert_eq!(registers(&world), 0);
     world.now = world.now + 21 * MINUTE;
     assert_eq!(registers(&world), 1, "two are wanted, and one tries");
-    world.settle(Gate::Open);
+    world.settle(Admission::Open);
     while let Some(message) = world.mail.pop_front() {
         world.deliver(message);
     }
@@ -371,10 +377,10 @@ fn runners_that_listened_for_a_while_and_lapse_do_not_slow_each_other() {
         world.now = world.now + MINUTE;
         world.list();
         world.now = world.now + 30 * MINUTE;
-        let lives = world.pool.lives.values();
-        let idle: Vec<Slot> = lives
-            .filter(|life| life.phase == Phase::Idle)
-            .map(|life| life.slot)
+        let runners = world.pool.runners.values();
+        let idle: Vec<Slot> = runners
+            .filter(|runner| runner.phase == Phase::Idle)
+            .map(|runner| runner.slot)
             .collect();
         exits(&mut world, idle[0], 0);
         let failures: Vec<u32> = world
@@ -386,7 +392,7 @@ fn runners_that_listened_for_a_while_and_lapse_do_not_slow_each_other() {
         assert_eq!(failures, [1], "each is the first");
         world.now = world.now + MINUTE;
         for _ in 0..4 {
-            world.settle(Gate::Open);
+            world.settle(Admission::Open);
             while let Some(message) = world.mail.pop_front() {
                 world.deliver(message);
             }
@@ -417,30 +423,39 @@ fn a_look_that_may_be_older_than_a_start_says_nothing_of_it() {
 #[test]
 fn a_unit_that_nobody_started_may_have_a_job_and_is_not_timed_as_a_boot() {
     let mut world = rested();
-    let sight = world.sight(slot(1), UnitState::Active, None);
-    world.pool.lives.remove(&slot(1));
-    world.pool.unit(sight, world.now, 0);
+    let observation = world.observation(slot(1), UnitState::Active, None);
+    world.pool.runners.remove(&slot(1));
+    world.pool.unit(observation, world.now, 0);
     let late = world.now + 2 * world.pool.spec.timeouts.boot;
-    let life = &world.pool.lives[&slot(1)];
-    assert_eq!(life.phase, Phase::Registering);
+    let runner = &world.pool.runners[&slot(1)];
+    assert_eq!(runner.phase, Phase::Registering);
     let about = |step: &Step| step.slot() == slot(1);
-    assert!(!plan(&world.pool, Gate::Open, late).iter().any(about));
+    assert!(!plan(&world.pool, Admission::Open, late).iter().any(about));
     // Whatever ends it asks GitHub first.
     let drained = Step::Retire {
         slot: slot(1),
         cause: Cause::Drained,
     };
-    assert!(plan(&world.pool, Gate::Draining, late).contains(&drained));
+    assert!(plan(&world.pool, Admission::Draining, late).contains(&drained));
     world.pool.begin(&drained, late);
     let ends = |step: &Step| about(step) && matches!(step, Step::End { .. });
-    assert!(!plan(&world.pool, Gate::Draining, late).iter().any(ends));
+    assert!(
+        !plan(&world.pool, Admission::Draining, late)
+            .iter()
+            .any(ends)
+    );
 }
 
 #[test]
 fn nobody_is_started_where_a_config_is_on_its_way() {
     let mut world = rested();
     let spare = spare(&world);
-    let other = world.pool.lives.keys().copied().find(|slot| *slot != spare);
+    let other = world
+        .pool
+        .runners
+        .keys()
+        .copied()
+        .find(|slot| *slot != spare);
     exits(&mut world, other.unwrap(), 0);
     let now = world.now + MINUTE;
     let name = RunnerName::parse(&"h".parse().unwrap(), &format!("h-ci-{spare}-00000009")).unwrap();
@@ -449,14 +464,15 @@ fn nobody_is_started_where_a_config_is_on_its_way() {
     // It dies before the answer comes.
     exits(&mut world, spare, 1);
     world.pool.backoffs.reset();
-    let started = |pool: &Pool| plan(pool, Gate::Open, now).contains(&Step::Start { slot: spare });
+    let started =
+        |pool: &Pool| plan(pool, Admission::Open, now).contains(&Step::Start { slot: spare });
     assert!(!started(&world.pool));
     let id = RunnerId(77);
     let orphan = world
         .pool
         .minted(spare, &name, MintOutcome::Delivered { id }, now, 0);
     assert_eq!(orphan, Some((id, name)));
-    let begun: Vec<Step> = plan(&world.pool, Gate::Open, now);
+    let begun: Vec<Step> = plan(&world.pool, Admission::Open, now);
     assert!(begun.contains(&Step::Start { slot: spare }), "{begun:?}");
 }
 
@@ -469,12 +485,12 @@ fn a_spare_that_hung_up_before_its_mint_failed_is_no_spare() {
     world.pool.minting(spare, name.clone());
     world.pool.hung_up(spare, world.now);
     let failed = MintOutcome::Failed {
-        trouble: Trouble::Mint,
+        failure: FailureKind::Mint,
         reason: "502".into(),
         retry_after: None,
     };
     world.pool.minted(spare, &name, failed, world.now, 0);
-    let phase = &world.pool.lives[&spare].phase;
+    let phase = &world.pool.runners[&spare].phase;
     let cause = Cause::SpareLost;
     assert!(
         matches!(phase, Phase::Retiring { cause: why, .. } if *why == cause),
@@ -486,19 +502,22 @@ fn a_spare_that_hung_up_before_its_mint_failed_is_no_spare() {
 fn a_question_outlives_what_is_known_of_who_asks() {
     let mut world = rested();
     let spare = spare(&world);
-    let sight = world.sight(spare, UnitState::Active, None);
-    world.pool.lives.remove(&spare);
-    world.pool.unit(sight, world.now, 0);
-    assert_eq!(world.pool.lives[&spare].phase, Phase::Spare);
+    let observation = world.observation(spare, UnitState::Active, None);
+    world.pool.runners.remove(&spare);
+    world.pool.unit(observation, world.now, 0);
+    assert_eq!(world.pool.runners[&spare].phase, Phase::Spare);
 }
 
 #[test]
 fn a_unit_that_somebody_started_again_ends_the_life_before() {
     let mut world = rested();
-    let mut sight = world.sight(slot(1), UnitState::Active, None);
-    sight.invocation = Invocation::parse(&"f".repeat(32));
-    let closed = world.pool.unit(sight.clone(), world.now, 0).unwrap();
+    let mut observation = world.observation(slot(1), UnitState::Active, None);
+    observation.invocation = Invocation::parse(&"f".repeat(32));
+    let closed = world.pool.unit(observation.clone(), world.now, 0).unwrap();
     assert_eq!(closed.verdict, Verdict::Unexplained);
     assert!(closed.orphan.is_some(), "its registration is forgotten");
-    assert_eq!(world.pool.lives[&slot(1)].invocation, sight.invocation);
+    assert_eq!(
+        world.pool.runners[&slot(1)].invocation,
+        observation.invocation
+    );
 }

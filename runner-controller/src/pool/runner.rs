@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::names::{RunnerName, Slot};
-use super::sight::{Exit, Invocation, JobNote, LifeEnd, RunnerId};
+use super::observation::{EndRecord, Exit, Invocation, JobNote, RunnerId};
 use super::time::Timestamp;
 
 /// Where a runner is in its life. `Idle` and `Busy` mean what GitHub means by them.
@@ -244,7 +244,7 @@ impl fmt::Display for Verdict {
 
 /// Who it is at GitHub.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Runner {
+pub struct Registration {
     /// GitHub's id; unknown for a life that was adopted while its mint was under way.
     pub id: Option<RunnerId>,
     /// Its name.
@@ -262,7 +262,7 @@ pub struct Job {
 
 /// One runner in one slot, from the start call until its unit is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Life {
+pub struct Runner {
     /// Its slot.
     pub slot: Slot,
     /// Where it is.
@@ -270,7 +270,7 @@ pub struct Life {
     /// Since when.
     pub since: Timestamp,
     /// When it was started.
-    pub born: Timestamp,
+    pub started_at: Timestamp,
     /// systemd's name for this start, once seen.
     pub invocation: Option<Invocation>,
     /// What it was started from; unknown for a life whose record is gone.
@@ -278,7 +278,7 @@ pub struct Life {
     /// Its unit is active: booted, network set.
     pub active: bool,
     /// Its registration, if one was made for it.
-    pub runner: Option<Runner>,
+    pub registration: Option<Registration>,
     /// Its job, once one started.
     pub job: Option<Job>,
     /// A step for it is under way.
@@ -293,17 +293,17 @@ pub struct Life {
     pub offline_seen: Option<Timestamp>,
 }
 
-impl Life {
+impl Runner {
     pub(super) fn new(slot: Slot, phase: Phase, now: Timestamp) -> Self {
         Self {
             slot,
             phase,
             since: now,
-            born: now,
+            started_at: now,
             invocation: None,
             generation: None,
             active: false,
-            runner: None,
+            registration: None,
             job: None,
             pending: false,
             retry_at: None,
@@ -322,12 +322,12 @@ impl Life {
 
     /// A life that was given a config and is not known to have had a job.
     pub(super) fn may_be_registered(&self) -> bool {
-        self.runner.is_some() && self.job.is_none()
+        self.registration.is_some() && self.job.is_none()
     }
 
     /// Judges this life by what is known of it and by the record of its end.
     #[must_use]
-    pub fn judge(&self, end: Option<&LifeEnd>) -> Verdict {
+    pub fn judge(&self, end: Option<&EndRecord>) -> Verdict {
         if let Phase::Retiring { cause, .. } = self.phase {
             return cause.verdict();
         }
@@ -339,7 +339,7 @@ impl Life {
         }
         match (&self.phase, &end.exit) {
             (Phase::Booting, _) => Verdict::BootFailed,
-            (Phase::Spare | Phase::Minting, Exit::Status(0)) if self.runner.is_none() => {
+            (Phase::Spare | Phase::Minting, Exit::Status(0)) if self.registration.is_none() => {
                 Verdict::SpareLost
             }
             // Constants.Runner.ReturnCode in actions/runner: 7 is RunnerVersionDeprecated.
@@ -357,11 +357,11 @@ impl Life {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Closed {
     /// The life as it was last known.
-    pub life: Life,
+    pub runner: Runner,
     /// Its verdict.
     pub verdict: Verdict,
     /// The record of its end.
-    pub end: Option<LifeEnd>,
+    pub end: Option<EndRecord>,
     /// Its registration, if that may have outlived it.
-    pub orphan: Option<Runner>,
+    pub orphan: Option<Registration>,
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::pool::Timestamp;
-use crate::world::{Exit, Invocation, LifeEnd, LifeStart};
+use crate::world::{EndRecord, Exit, Invocation, StartRecord};
 
 const START: &str = ".start.json";
 const END: &str = ".end.json";
@@ -20,11 +20,11 @@ const RECORD_MAX: u64 = 16 * 1024;
 
 /// What a slot's directory says.
 #[derive(Debug, Default)]
-pub struct Lives {
+pub struct SlotRecords {
     /// How the life began.
-    pub start: Option<LifeStart>,
+    pub start: Option<StartRecord>,
     /// How it ended.
-    pub end: Option<LifeEnd>,
+    pub end: Option<EndRecord>,
     /// Files that are no records although their names say so. To be logged, not to die of.
     pub garbled: Vec<Garbled>,
 }
@@ -64,37 +64,37 @@ enum ExitFile {
 
 /// The newest start and the newest end of a slot, which may be of different lives. A directory that
 /// does not exist has neither.
-pub fn newest(dir: &Path) -> io::Result<Lives> {
-    let mut lives = Lives::default();
+pub fn newest(dir: &Path) -> io::Result<SlotRecords> {
+    let mut runners = SlotRecords::default();
     for entry in entries(dir)? {
         let Some((invocation, kind)) = read_name(&entry) else {
             continue;
         };
         match kind {
             Kind::Start => {
-                if let Some(start) = read_start(dir, invocation, &mut lives.garbled)
-                    && lives.start.as_ref().is_none_or(|old| old.at <= start.at)
+                if let Some(start) = read_start(dir, invocation, &mut runners.garbled)
+                    && runners.start.as_ref().is_none_or(|old| old.at <= start.at)
                 {
-                    lives.start = Some(start);
+                    runners.start = Some(start);
                 }
             }
             Kind::End => {
-                if let Some(end) = read_end(dir, invocation, &mut lives.garbled)
-                    && lives.end.as_ref().is_none_or(|old| old.at <= end.at)
+                if let Some(end) = read_end(dir, invocation, &mut runners.garbled)
+                    && runners.end.as_ref().is_none_or(|old| old.at <= end.at)
                 {
-                    lives.end = Some(end);
+                    runners.end = Some(end);
                 }
             }
         }
     }
-    Ok(lives)
+    Ok(runners)
 }
 
 /// Start and end of one life.
 #[must_use]
-pub fn of(dir: &Path, invocation: &Invocation) -> Lives {
+pub fn of(dir: &Path, invocation: &Invocation) -> SlotRecords {
     let mut garbled = Vec::new();
-    Lives {
+    SlotRecords {
         start: read_start(dir, invocation.clone(), &mut garbled),
         end: read_end(dir, invocation.clone(), &mut garbled),
         garbled,
@@ -105,23 +105,23 @@ pub fn of(dir: &Path, invocation: &Invocation) -> Lives {
 /// fails: what cannot be read or understood is logged and counts as missing, since it says less
 /// than we hoped and stops nothing.
 #[must_use]
-pub fn read(dir: &Path, invocation: Option<&Invocation>) -> Lives {
-    let lives = match invocation {
+pub fn read(dir: &Path, invocation: Option<&Invocation>) -> SlotRecords {
+    let runners = match invocation {
         Some(invocation) => of(dir, invocation),
         None => newest(dir).unwrap_or_else(|error| {
             tracing::warn!(dir = %dir.display(), %error, "cannot list life records");
-            Lives::default()
+            SlotRecords::default()
         }),
     };
-    for garbled in &lives.garbled {
+    for garbled in &runners.garbled {
         tracing::warn!(file = %garbled.file.display(), why = garbled.why, "not a life record");
     }
-    lives
+    runners
 }
 
 impl StartFile {
-    fn into_start(self, invocation: Invocation) -> LifeStart {
-        LifeStart {
+    fn into_start(self, invocation: Invocation) -> StartRecord {
+        StartRecord {
             invocation,
             generation: self.generation,
             at: Timestamp::from_millis(self.at_ms),
@@ -130,8 +130,8 @@ impl StartFile {
 }
 
 impl EndFile {
-    fn into_end(self, invocation: Invocation) -> LifeEnd {
-        LifeEnd {
+    fn into_end(self, invocation: Invocation) -> EndRecord {
+        EndRecord {
             invocation,
             service_result: self.service_result,
             exit: match self.exit {
@@ -146,14 +146,14 @@ impl EndFile {
     }
 }
 
-fn start_bytes(start: &LifeStart) -> serde_json::Result<Vec<u8>> {
+fn start_bytes(start: &StartRecord) -> serde_json::Result<Vec<u8>> {
     serde_json::to_vec(&StartFile {
         generation: start.generation.clone(),
         at_ms: start.at.millis(),
     })
 }
 
-fn end_bytes(end: &LifeEnd) -> serde_json::Result<Vec<u8>> {
+fn end_bytes(end: &EndRecord) -> serde_json::Result<Vec<u8>> {
     serde_json::to_vec(&EndFile {
         service_result: end.service_result.clone(),
         exit: match &end.exit {
@@ -167,11 +167,11 @@ fn end_bytes(end: &LifeEnd) -> serde_json::Result<Vec<u8>> {
     })
 }
 
-pub(crate) fn write_start(dir: &Path, start: &LifeStart) -> io::Result<()> {
+pub(crate) fn write_start(dir: &Path, start: &StartRecord) -> io::Result<()> {
     write(dir, &start.invocation, START, &start_bytes(start)?)
 }
 
-pub(crate) fn write_end(dir: &Path, end: &LifeEnd) -> io::Result<()> {
+pub(crate) fn write_end(dir: &Path, end: &EndRecord) -> io::Result<()> {
     write(dir, &end.invocation, END, &end_bytes(end)?)
 }
 
@@ -231,12 +231,16 @@ fn entries(dir: &Path) -> io::Result<Vec<String>> {
     }
 }
 
-fn read_start(dir: &Path, invocation: Invocation, garbled: &mut Vec<Garbled>) -> Option<LifeStart> {
+fn read_start(
+    dir: &Path,
+    invocation: Invocation,
+    garbled: &mut Vec<Garbled>,
+) -> Option<StartRecord> {
     let file: StartFile = parse(&dir.join(format!("{invocation}{START}")), garbled)?;
     Some(file.into_start(invocation))
 }
 
-fn read_end(dir: &Path, invocation: Invocation, garbled: &mut Vec<Garbled>) -> Option<LifeEnd> {
+fn read_end(dir: &Path, invocation: Invocation, garbled: &mut Vec<Garbled>) -> Option<EndRecord> {
     let file: EndFile = parse(&dir.join(format!("{invocation}{END}")), garbled)?;
     Some(file.into_end(invocation))
 }
@@ -310,16 +314,16 @@ mod tests {
         Invocation::parse(&String::from(digit).repeat(32)).unwrap()
     }
 
-    fn start(digit: char, at: u64) -> LifeStart {
-        LifeStart {
+    fn start(digit: char, at: u64) -> StartRecord {
+        StartRecord {
             invocation: invocation(digit),
             generation: "0011".into(),
             at: Timestamp::from_millis(at),
         }
     }
 
-    fn end(digit: char, at: u64, exit: Exit) -> LifeEnd {
-        LifeEnd {
+    fn end(digit: char, at: u64, exit: Exit) -> EndRecord {
+        EndRecord {
             invocation: invocation(digit),
             service_result: "exit-code".into(),
             exit,
@@ -335,10 +339,10 @@ mod tests {
         for exit in [Exit::Status(7), Exit::Signal("KILL".into()), Exit::Unknown] {
             write_start(dir.path(), &start('a', 5)).unwrap();
             write_end(dir.path(), &end('a', 9, exit.clone())).unwrap();
-            let lives = of(dir.path(), &invocation('a'));
-            assert_eq!(lives.start, Some(start('a', 5)));
-            assert_eq!(lives.end, Some(end('a', 9, exit)));
-            assert!(lives.garbled.is_empty());
+            let runners = of(dir.path(), &invocation('a'));
+            assert_eq!(runners.start, Some(start('a', 5)));
+            assert_eq!(runners.end, Some(end('a', 9, exit)));
+            assert!(runners.garbled.is_empty());
         }
     }
 
@@ -348,9 +352,9 @@ mod tests {
         write_start(dir.path(), &start('b', 10)).unwrap();
         write_end(dir.path(), &end('b', 11, Exit::Status(0))).unwrap();
         write_start(dir.path(), &start('a', 20)).unwrap();
-        let lives = newest(dir.path()).unwrap();
-        assert_eq!(lives.start.unwrap().invocation, invocation('a'));
-        assert_eq!(lives.end.unwrap().invocation, invocation('b'));
+        let runners = newest(dir.path()).unwrap();
+        assert_eq!(runners.start.unwrap().invocation, invocation('a'));
+        assert_eq!(runners.end.unwrap().invocation, invocation('b'));
     }
 
     #[test]
@@ -360,17 +364,17 @@ mod tests {
         let bad = dir.path().join(format!("{}{START}", invocation('b')));
         fs::write(&bad, "{\"generation\":").unwrap();
         fs::write(dir.path().join("notes.txt"), "").unwrap();
-        let lives = newest(dir.path()).unwrap();
-        assert_eq!(lives.start, Some(start('a', 5)));
-        assert_eq!(lives.garbled.len(), 1);
-        assert_eq!(lives.garbled[0].file, bad);
+        let runners = newest(dir.path()).unwrap();
+        assert_eq!(runners.start, Some(start('a', 5)));
+        assert_eq!(runners.garbled.len(), 1);
+        assert_eq!(runners.garbled[0].file, bad);
     }
 
     #[test]
     fn a_slot_that_never_lived_has_no_records() {
         let dir = tempfile::tempdir().unwrap();
-        let lives = newest(&dir.path().join("nowhere")).unwrap();
-        assert!(lives.start.is_none() && lives.end.is_none());
+        let runners = newest(&dir.path().join("nowhere")).unwrap();
+        assert!(runners.start.is_none() && runners.end.is_none());
     }
 
     #[test]

@@ -6,8 +6,8 @@ fn invocation(number: u64) -> Invocation {
     Invocation::parse(&format!("{number:032x}")).unwrap()
 }
 
-fn end(number: u64, status: i32) -> LifeEnd {
-    LifeEnd {
+fn end(number: u64, status: i32) -> EndRecord {
+    EndRecord {
         invocation: invocation(number),
         service_result: "exit-code".into(),
         exit: Exit::Status(status),
@@ -17,15 +17,15 @@ fn end(number: u64, status: i32) -> LifeEnd {
     }
 }
 
-fn on_record(slot: &SlotId, number: u64) -> LifeRecord {
-    LifeRecord {
+fn on_record(slot: &SlotId, number: u64) -> RunnerRecord {
+    RunnerRecord {
         slot: slot.clone(),
         boot_id: "boot".into(),
         invocation: Some(invocation(number)),
         phase: "idle".into(),
         since: now(),
-        born: now(),
-        runner: None,
+        started_at: now(),
+        registration: None,
         job: None,
     }
 }
@@ -108,14 +108,14 @@ async fn the_end_of_a_later_life_is_not_that_of_the_recorded_one() {
 async fn a_pool_that_is_gone_ends_when_its_jobs_do() {
     let machine = |number| Machine {
         invocation: invocation(number),
-        born: now(),
+        started_at: now(),
         active: true,
         asking: false,
     };
     let (idle, busy) = (slot("old-1"), slot("old-2"));
     let mut working = on_record(&busy, 2);
     working.phase = "busy".into();
-    let registration = |id, busy, name: &str| Registration {
+    let listed_runner = |id, busy, name: &str| ListedRunner {
         id: RunnerId(id),
         name: name.to_owned(),
         online: true,
@@ -126,8 +126,8 @@ async fn a_pool_that_is_gone_ends_when_its_jobs_do() {
         machines: [(idle.clone(), machine(1)), (busy.clone(), machine(2))].into(),
         records: [(idle.clone(), on_record(&idle, 1)), (busy.clone(), working)].into(),
         github: [
-            (5, registration(5, false, "fuzz-old-1-0000dead")),
-            (6, registration(6, true, "fuzz-old-2-0000beef")),
+            (5, listed_runner(5, false, "fuzz-old-1-0000dead")),
+            (6, listed_runner(6, true, "fuzz-old-2-0000beef")),
         ]
         .into(),
         ..Inner::default()
@@ -185,7 +185,7 @@ async fn a_minute_has_so_many_mints_and_no_more() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_registered_while_too_many_have_no_machine() {
-    let registration = |n: u64| Registration {
+    let listed_runner = |n: u64| ListedRunner {
         id: RunnerId(n),
         name: format!("fuzz-ci-3-{n:08x}"),
         online: false,
@@ -194,7 +194,7 @@ async fn nothing_is_registered_while_too_many_have_no_machine() {
     let unowned = UNOWNED_MAX as u64;
     let mut daemon = Daemon::start(shared(Inner {
         next: 1 << 20,
-        github: (1..=unowned).map(|n| (n, registration(n))).collect(),
+        github: (1..=unowned).map(|n| (n, listed_runner(n))).collect(),
         ..Inner::default()
     }))
     .await;
@@ -286,7 +286,7 @@ async fn limited() -> Daemon {
         .fake
         .with(|inner| inner.mint_fails = Some(RegistryErrorKind::Limited));
     daemon.fake.job_starts(&slot("ci-1")).await;
-    let limited = |s: &Status| s.pools[0].backoffs.iter().any(|b| b.trouble == "limited");
+    let limited = |s: &Status| s.pools[0].backoffs.iter().any(|b| b.failure == "limited");
     daemon.until("limited", limited).await;
     daemon
 }

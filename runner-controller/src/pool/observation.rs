@@ -50,7 +50,7 @@ pub enum UnitState {
 
 /// What the launcher wrote when it started a life (`lives/<slot>/<invocation>.start.json`).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LifeStart {
+pub struct StartRecord {
     /// The start it belongs to.
     pub invocation: Invocation,
     /// Which image, layer and limits it was started with; see `Pool::generation` in `config`.
@@ -61,7 +61,7 @@ pub struct LifeStart {
 
 /// What root wrote when a life ended (`lives/<slot>/<invocation>.end.json`).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LifeEnd {
+pub struct EndRecord {
     /// The start it belongs to.
     pub invocation: Invocation,
     /// systemd's `$SERVICE_RESULT`: `success`, `exit-code`, `signal`, `timeout`, `oom-kill`, …
@@ -89,7 +89,7 @@ pub enum Exit {
 
 /// One slot's unit as it is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnitSight {
+pub struct UnitObservation {
     /// The slot.
     pub slot: SlotId,
     /// Its state.
@@ -97,9 +97,9 @@ pub struct UnitSight {
     /// The start this state belongs to; `None` when the unit is not loaded.
     pub invocation: Option<Invocation>,
     /// The newest start record of the slot (of `invocation`, if that is known).
-    pub start: Option<LifeStart>,
+    pub start: Option<StartRecord>,
     /// The newest end record of the slot (of `invocation`, if that is known and it has ended).
-    pub end: Option<LifeEnd>,
+    pub end: Option<EndRecord>,
 }
 
 /// What a job-started hook said. Shown, never acted on beyond "a job has started here".
@@ -127,7 +127,7 @@ impl fmt::Display for RunnerId {
 
 /// A runner as GitHub's list shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Registration {
+pub struct ListedRunner {
     /// GitHub's id.
     pub id: RunnerId,
     /// Its name, ours or anybody's.
