@@ -13,7 +13,7 @@ use crate::attack;
 use crate::bed::{Bed, last_lines, note};
 use crate::binaries::{Binaries, CONTROLLER, Profile, cargo};
 use crate::chaos;
-use crate::claims::{self, Claim, Scene};
+use crate::claims::{Claim, Fixture, SUITES};
 use crate::config::{Config, IMAGE};
 use crate::files;
 use crate::lab::{CONFIG, DAEMON, Lab};
@@ -112,8 +112,12 @@ pub fn verify(selection: &Selection) -> Result<bool> {
         }
         if wants(Part::System) {
             let mut stage = Stage::default();
-            for claim in claims::all().filter(|claim| claim.name.contains(&selection.filter)) {
-                tally.claim(claim, &mut lab, &mut stage);
+            for suite in SUITES {
+                for claim in suite.claims {
+                    if claim.name.contains(&selection.filter) {
+                        tally.claim(suite.fixture, claim, &mut lab, &mut stage);
+                    }
+                }
             }
         }
         if wants(Part::Attack) {
@@ -130,24 +134,24 @@ pub fn verify(selection: &Selection) -> Result<bool> {
     Ok(tally.failed == 0)
 }
 
-/// The scene that the host is in, as far as it can be built upon.
+/// The fixture that the host is in, unless the last claim failed.
 #[derive(Debug, Default)]
-struct Stage(Option<Scene>);
+struct Stage(Option<Fixture>);
 
 impl Stage {
-    fn set(&mut self, scene: Scene, lab: &Lab) -> Result<()> {
-        let begun = self.0.take() == Some(scene) && scene != Scene::Empty;
-        let resumed = begun.then(|| scene.resume(lab));
-        if let Some(Err(error)) = &resumed {
-            note(&format!("begun anew: {error:#}"));
+    fn set(&mut self, fixture: Fixture, lab: &Lab) -> Result<()> {
+        let same = self.0.take().is_some_and(|last| last.name == fixture.name);
+        let restored = (same && !fixture.is_empty()).then(|| fixture.restore(lab));
+        if let Some(Err(error)) = &restored {
+            note(&format!("setting the fixture up again: {error:#}"));
         }
-        if !matches!(resumed, Some(Ok(()))) {
+        if !matches!(restored, Some(Ok(()))) {
             lab.reset().context("empty the host")?;
-            scene
-                .set(lab)
-                .with_context(|| format!("set the scene {scene:?}"))?;
+            fixture
+                .set_up(lab)
+                .with_context(|| format!("set up the fixture {}", fixture.name))?;
         }
-        self.0 = Some(scene);
+        self.0 = Some(fixture);
         Ok(())
     }
 
@@ -241,12 +245,10 @@ impl Tally {
         check("secrets are secret", files::secrets_are_secret);
     }
 
-    /// A claim begins with its scene, and a failed one shows what the host said meanwhile.
-    fn claim(&mut self, claim: &Claim, lab: &mut Lab, stage: &mut Stage) {
+    /// Checks a claim in its fixture. A failed one shows the host's journal of that time.
+    fn claim(&mut self, fixture: Fixture, claim: &Claim, lab: &mut Lab, stage: &mut Stage) {
         let start = Instant::now();
-        let outcome = stage
-            .set(claim.scene, lab)
-            .and_then(|()| (claim.check)(lab));
+        let outcome = stage.set(fixture, lab).and_then(|()| (claim.check)(lab));
         self.report(claim.name, start.elapsed(), &outcome);
         stage.after(&outcome);
         if outcome.is_err() {

@@ -2,13 +2,12 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::Claim;
-use super::claims;
 use super::common::{SOON, ensure_says};
-use super::scene::small;
+use super::fixture::{SMALL, small};
+use super::{Suite, suite};
 use crate::lab::{DAEMON, Lab};
 
-pub(super) const CLAIMS: &[Claim] = claims![Small:
+pub(super) const SUITE: Suite = suite![SMALL;
     only_root_and_the_group_ask_for_a_change,
     a_change_over_tcp_takes_the_token,
 ];

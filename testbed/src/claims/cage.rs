@@ -2,14 +2,14 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::Claim;
-use super::claims;
 use super::common::{SOON, ensure_says, run, spare, stop_all};
+use super::fixture::SMALL;
+use super::{Suite, suite};
 use crate::bed::note;
 use crate::lab::{DAEMON, Lab, RUN_DIR};
 use crate::wait::{Seen, wait_until};
 
-pub(super) const CLAIMS: &[Claim] = claims![Small:
+pub(super) const SUITE: Suite = suite![SMALL;
     connect_and_sweep_keep_little_of_root,
     a_sweep_of_what_nobody_owns_keeps_little_of_root,
     nothing_of_a_cage_reaches_a_job,

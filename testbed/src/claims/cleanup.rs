@@ -5,13 +5,13 @@ use std::process::Output;
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use super::Claim;
-use super::claims;
 use super::common::{SOON, await_no_strangers, ensure_says, run, start_held};
+use super::fixture::SMALL;
+use super::{Suite, suite};
 use crate::lab::Lab;
 use crate::wait::{Seen, wait_until};
 
-pub(super) const CLAIMS: &[Claim] = claims![Small:
+pub(super) const SUITE: Suite = suite![SMALL;
     cleanup_of_github_touches_nothing_but_its_own_dead,
     cleanup_of_containers_leaves_nothing_and_refills,
     cleanup_of_containers_can_stay_down,

@@ -134,7 +134,7 @@ pub(super) fn await_verdict(lab: &Lab, runner: &str, verdict: &str) -> Result<En
     Ok(ended)
 }
 
-/// The idle runner that the scene begins with.
+/// The idle runner of the fixture.
 pub(super) fn idle(status: &Status) -> Result<Runner> {
     let idle = status.in_phase("idle");
     idle.first()
@@ -142,7 +142,7 @@ pub(super) fn idle(status: &Status) -> Result<Runner> {
         .context("no runner is idle")
 }
 
-/// The spare that the scene begins with.
+/// The spare of the fixture.
 pub(super) fn spare(status: &Status) -> Result<Runner> {
     let spares = status.in_phase("spare");
     spares

@@ -5,19 +5,25 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::Claim;
-use super::claims;
 use super::common::{
     as_its_root, await_busy, await_verdict, ensure_says, finish_held, in_container,
 };
-use super::scene::one;
+use super::fixture::{Fixture, one};
+use super::{Suite, suite};
 use crate::config::{Config, Image};
 use crate::image;
 use crate::lab::Lab;
 use crate::net::{METADATA, NEIGHBOUR, UPLINK};
 use crate::sim::{Job, NewJob};
 
-pub(super) const CLAIMS: &[Claim] = claims![Docker:
+/// Pools whose jobs have Docker, and one whose jobs do not.
+pub(super) const FIXTURE: Fixture = Fixture {
+    name: "docker",
+    config: |lab| config(lab).map(Some),
+    await_ready: super::fixture::await_settled,
+};
+
+pub(super) const SUITE: Suite = suite![FIXTURE;
     a_docker_daemon_waits_for_its_first_client,
     jobs_run_docker_containers_on_a_bridge,
     jobs_build_docker_images_with_both_builders,
@@ -40,7 +46,7 @@ const STEP: &str = include_str!("docker/step.sh");
 const CALLS: &str = include_str!("docker/calls.c");
 
 /// Two pools with Docker; one that has what it opens, and a compiler in its place; and one without.
-pub(super) fn config(lab: &Lab) -> Result<Config> {
+fn config(lab: &Lab) -> Result<Config> {
     let image = Image::Directory(image::with_docker(lab.host())?);
     let mut config = Config::small(lab.sim().api_url());
     config.reconcile = "2s".into();

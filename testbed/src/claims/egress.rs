@@ -4,17 +4,16 @@ use std::fmt::Write as _;
 
 use anyhow::{Context, Result, ensure};
 
-use super::Claim;
-use super::claims;
 use super::common::{SOON, ensure_says};
+use super::fixture::{EMPTY, one};
 use super::isolation::{probe, with_host_answers};
-use super::scene::one;
+use super::{Suite, suite};
 use crate::config::{Config, Pool};
 use crate::lab::Lab;
 use crate::net::{GITHUB, METADATA, NEIGHBOUR, RESOLVER};
 use crate::sim::{NewJob, PORT};
 
-pub(super) const CLAIMS: &[Claim] = claims![Empty:
+pub(super) const SUITE: Suite = suite![EMPTY;
     each_pool_reaches_what_it_is_given_and_no_more,
 ];
 

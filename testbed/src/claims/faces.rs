@@ -5,16 +5,16 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::Claim;
-use super::claims;
 use super::common::{
     SOON, await_no_strangers, daemon_pid, ensure_says, finish_held, idle, lives, run, start_held,
 };
+use super::fixture::SMALL;
+use super::{Suite, suite};
 use crate::lab::{CONFIG, DAEMON, Lab};
 use crate::sim::NewJob;
 use crate::wait::{Seen, wait_until};
 
-pub(super) const CLAIMS: &[Claim] = claims![Small:
+pub(super) const SUITE: Suite = suite![SMALL;
     check_config_prints_every_mistake_at_once,
     a_drain_waits_for_jobs_and_leaves_nothing,
     a_drain_outlives_the_daemon,
@@ -327,7 +327,7 @@ fn a_new_configuration_rolls_idle_runners_and_no_job(lab: &mut Lab) -> Result<()
         (status.in_phase("idle").len() == 1 && status.in_phase("spare").len() == 1).then_some(())
     })?;
     let before = lives(lab)?;
-    let config = super::scene::small(lab.sim().api_url());
+    let config = super::fixture::small(lab.sim().api_url());
     lab.install(
         &config
             .clone()

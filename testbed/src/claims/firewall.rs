@@ -6,14 +6,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::Claim;
-use super::claims;
 use super::common::{SOON, ensure_says, finish_held, leader, run, spare, start_held};
+use super::fixture::SMALL;
+use super::{Suite, suite};
 use crate::lab::{DAEMON, Lab};
 use crate::sim::NewJob;
 use crate::status::{Ended, Status};
 
-pub(super) const CLAIMS: &[Claim] = claims![Small:
+pub(super) const SUITE: Suite = suite![SMALL;
     no_container_starts_behind_a_table_that_was_changed,
     a_wall_that_falls_closes_admission_and_kills_no_job,
     a_check_that_does_not_come_closes_admission,

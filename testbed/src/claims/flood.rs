@@ -7,15 +7,27 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use super::Claim;
-use super::claims;
 use super::common::{SOON, await_no_strangers, daemon_pid, finish_held, run, start_held};
+use super::fixture::{Fixture, small};
+use super::{Suite, suite};
 use crate::bed::note;
 use crate::lab::{DAEMON, Lab};
 use crate::sim::{Job, NewJob};
 use crate::wait::{Seen, wait_until};
 
-pub(super) const CLAIMS: &[Claim] = claims![Four:
+/// One pool of four slots for many quick jobs.
+pub(super) const FIXTURE: Fixture = Fixture {
+    name: "four slots",
+    config: |lab| {
+        Ok(Some(small(lab.sim().api_url()).with("ci", |pool| {
+            pool.min_idle = 3;
+            pool.min_spare = 1;
+        })))
+    },
+    await_ready,
+};
+
+pub(super) const SUITE: Suite = suite![FIXTURE;
     a_runner_that_lost_its_job_to_another_holds_nothing_up,
     two_hundred_jobs_leak_nothing,
     a_registration_without_a_container_is_deleted,
@@ -34,7 +46,7 @@ const PATIENCE: Duration = Duration::from_mins(3);
 const STRAY: &str = "testhost-ci-4-0badcafe";
 
 /// A ghost is one of the idle, and a stray takes its time to go.
-pub(super) fn await_ready(lab: &Lab) -> Result<()> {
+fn await_ready(lab: &Lab) -> Result<()> {
     lab.await_status("the pool to be as it is wanted", SOON, |status| {
         status.is_staffed().then_some(())
     })

@@ -5,17 +5,16 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 
-use super::Claim;
-use super::claims;
 use super::common::{SOON, await_busy, finish_held};
-use super::scene::one;
+use super::fixture::{EMPTY, one};
+use super::{Suite, suite};
 use crate::config::{Config, Image};
 use crate::image;
 use crate::lab::{DAEMON, Lab};
 use crate::sim::NewJob;
 use crate::wait::{Seen, wait_until};
 
-pub(super) const CLAIMS: &[Claim] = claims![Empty:
+pub(super) const SUITE: Suite = suite![EMPTY;
     a_life_keeps_its_system_from_the_collector_and_no_longer,
 ];
 

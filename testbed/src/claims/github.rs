@@ -5,18 +5,17 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::Claim;
-use super::claims;
 use super::common::{
     SOON, await_calls, await_no_strangers, daemon_pid, ensure_says, finish_held, idle, run, spare,
     start_held,
 };
-use super::scene::small;
+use super::fixture::{SMALL, small};
+use super::{Suite, suite};
 use crate::lab::{APP_ID, APP_KEY, DAEMON, Lab, TOKEN};
 use crate::sim::NewJob;
 use crate::status::Runner;
 
-pub(super) const CLAIMS: &[Claim] = claims![Small:
+pub(super) const SUITE: Suite = suite![SMALL;
     a_missing_permission_is_named_and_spares_wait,
     an_unprocessable_mint_is_named_and_spares_wait,
     a_taken_name_is_never_sent_again,

@@ -4,17 +4,17 @@ use std::fmt::Write as _;
 
 use anyhow::{Context, Result, ensure};
 
-use super::Claim;
-use super::claims;
 use super::common::{
     SOON, daemon_pid, ensure_says, finish_held, in_container, machine_of, run, spare, start_held,
 };
+use super::fixture::SMALL;
+use super::{Suite, suite};
 use crate::config::IMAGE;
 use crate::lab::Lab;
 use crate::net::{GITHUB, INTERNET, METADATA, NEIGHBOUR, RESOLVER, UPLINK};
 use crate::sim::NewJob;
 
-pub(super) const CLAIMS: &[Claim] = claims![Small:
+pub(super) const SUITE: Suite = suite![SMALL;
     a_job_reaches_the_internet_and_nothing_else,
     a_spoofed_source_is_dropped,
     a_job_that_asks_for_a_config_gets_nothing,

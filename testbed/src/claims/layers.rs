@@ -2,19 +2,25 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::Claim;
-use super::claims;
 use super::common::{
     SOON, await_busy, await_no_strangers, await_verdict, ensure_says, finish_held, in_container,
 };
-use super::scene::one;
+use super::fixture::{Fixture, one};
+use super::{Suite, suite};
 use crate::config::{Config, Image, Pool};
 use crate::image;
 use crate::lab::Lab;
 use crate::sim::NewJob;
 use crate::status::Runner;
 
-pub(super) const CLAIMS: &[Claim] = claims![Layers:
+/// Pools of every kind of image and layer, in an organisation.
+pub(super) const FIXTURE: Fixture = Fixture {
+    name: "images and layers",
+    config: |lab| config(lab).map(Some),
+    await_ready: super::fixture::await_settled,
+};
+
+pub(super) const SUITE: Suite = suite![FIXTURE;
     every_kind_of_image_and_layer_runs_jobs,
     a_store_is_read_only_and_of_the_containers_ids,
     a_layer_is_as_large_as_configured_and_no_larger,
@@ -30,7 +36,7 @@ const ON_DISK: [&str; 2] = ["disk", "nixdisk"];
 const LAYER_MIB: u64 = 96;
 
 /// One pool of each kind.
-pub(super) fn config(lab: &Lab) -> Result<Config> {
+fn config(lab: &Lab) -> Result<Config> {
     let (system, store) = image::store(lab.host())?;
     let nixos = Image::Nixos { system, store };
     let mut config = Config::small(lab.sim().api_url());

@@ -5,16 +5,16 @@ use std::collections::BTreeSet;
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use super::Claim;
-use super::claims;
 use super::common::{
     SOON, await_busy, await_no_strangers, await_verdict, finish_held, held, idle, machine_of,
     run_jobs, spare,
 };
+use super::fixture::SMALL;
+use super::{Suite, suite};
 use crate::lab::Lab;
 use crate::sim::NewJob;
 
-pub(super) const CLAIMS: &[Claim] = claims![Small:
+pub(super) const SUITE: Suite = suite![SMALL;
     a_spare_waits_unregistered,
     a_job_passes_through_every_phase,
     a_job_runs_as_an_ordinary_user,

@@ -4,16 +4,16 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::Claim;
-use super::claims;
 use super::common::{
     SOON, as_its_root, ensure_says, finish_held, in_container, run, spare, start_held,
 };
+use super::fixture::SMALL;
+use super::{Suite, suite};
 use crate::bed::note;
 use crate::lab::{Lab, RUN_DIR};
 use crate::net::GITHUB;
 
-pub(super) const CLAIMS: &[Claim] = claims![Small:
+pub(super) const SUITE: Suite = suite![SMALL;
     limits_are_properties_of_the_unit,
     root_in_a_container_has_the_listed_capabilities_and_no_other,
     a_job_pings_finds_leaks_and_gets_no_keyring,
@@ -177,7 +177,7 @@ fn open_files_are_as_configured(lab: &mut Lab) -> Result<()> {
     ensure_says(&said, &[&format!("{files}\n{files}\n"), "ot permitted"])
 }
 
-/// What a job of the scene's pool may fill: mount point, MiB, files.
+/// What a job of the fixture's pool may fill: mount point, MiB, files.
 const BOUNDS: [(&str, u64, u64); 4] = [
     // The layer.
     ("/", 256, 256 << 8),

@@ -1,7 +1,7 @@
-//! The system tests: what must hold of the daemon on a real host. A claim's name says what.
+//! The system tests: claims about the daemon on a real host. The name of each function is its claim.
 //!
-//! A claim names the [`Scene`] it begins with. Claims of one scene follow each other and share its
-//! daemon, so that most of the time is spent on what is claimed and not on setting it up.
+//! A [`Suite`] names the [`Fixture`] in which its claims begin. Claims of one fixture follow each other and
+//! share its daemon, so that little time is spent on setting it up.
 
 use anyhow::Result;
 
@@ -15,6 +15,7 @@ mod docker;
 mod egress;
 mod faces;
 mod firewall;
+mod fixture;
 mod flood;
 mod gc_roots;
 mod github;
@@ -29,71 +30,75 @@ mod permissions;
 mod power;
 mod restart;
 mod scarce;
-mod scene;
 mod secrets;
 mod troubles;
 mod trust;
 mod verdicts;
 
 pub(crate) use common::{SOON, await_busy, leader, machine_of};
-pub use scene::Scene;
+pub use fixture::Fixture;
 
 /// One claim.
 #[derive(Debug, Clone, Copy)]
 pub struct Claim {
-    /// What is claimed, `like_this`.
+    /// The claim in words, `like_this`.
     pub name: &'static str,
-    /// What it begins with.
-    pub scene: Scene,
-    /// Fails if it does not hold.
+    /// Returns an error if the claim does not hold.
     pub check: fn(&mut Lab) -> Result<()>,
 }
 
-/// Claims of one scene; each is named as its function is.
-macro_rules! claims {
-    ($scene:ident: $($check:ident),+ $(,)?) => {
-        &[$($crate::claims::Claim {
-            name: stringify!($check),
-            scene: $crate::claims::Scene::$scene,
-            check: $check,
-        }),+]
+/// Claims that begin in the same fixture.
+#[derive(Debug, Clone, Copy)]
+pub struct Suite {
+    /// State of the host in which each of them begins.
+    pub fixture: Fixture,
+    /// The claims, in the order in which they run.
+    pub claims: &'static [Claim],
+}
+
+/// Declares a suite. Each claim has the name of its function.
+macro_rules! suite {
+    ($fixture:expr; $($check:ident),+ $(,)?) => {
+        $crate::claims::Suite {
+            fixture: $fixture,
+            claims: &[$($crate::claims::Claim {
+                name: stringify!($check),
+                check: $check,
+            }),+],
+        }
     };
 }
-use claims;
+use suite;
 
-/// Every claim, in the order they run: what all others rest on comes first, and what shares a scene
-/// stands together.
-pub fn all() -> impl Iterator<Item = &'static Claim> {
-    [
-        life::CLAIMS,
-        verdicts::CLAIMS,
-        github::CLAIMS,
-        restart::CLAIMS,
-        isolation::CLAIMS,
-        permissions::CLAIMS,
-        cage::CLAIMS,
-        trust::CLAIMS,
-        limits::CLAIMS,
-        firewall::CLAIMS,
-        faces::CLAIMS,
-        api::CLAIMS,
-        operator::CLAIMS,
-        cleanup::CLAIMS,
-        troubles::CLAIMS,
-        scarce::CLAIMS,
-        gc_roots::CLAIMS,
-        nixos::CLAIMS,
-        layers::CLAIMS,
-        secrets::CLAIMS,
-        nix::CLAIMS,
-        docker::CLAIMS,
-        flood::CLAIMS,
-        egress::CLAIMS,
-        power::CLAIMS,
-    ]
-    .into_iter()
-    .flatten()
-}
+/// Every suite, in the order in which they run: the claims that all others rest on come first, and
+/// suites that share a fixture stand together.
+pub const SUITES: &[Suite] = &[
+    life::SUITE,
+    verdicts::SUITE,
+    github::SUITE,
+    restart::SUITE,
+    isolation::SUITE,
+    permissions::SUITE,
+    cage::SUITE,
+    trust::SUITE,
+    limits::SUITE,
+    firewall::SUITE,
+    faces::SUITE,
+    api::SUITE,
+    operator::SUITE,
+    cleanup::SUITE,
+    troubles::SUITE,
+    scarce::SUITE,
+    gc_roots::SUITE,
+    nixos::SUITE,
+    layers::SUITE,
+    secrets::SUITE,
+    nix::SUITE,
+    docker::SUITE,
+    flood::SUITE,
+    egress::SUITE,
+    power::SUITE,
+];
 
 #[cfg(test)]
 mod tests {
@@ -102,17 +107,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_two_claims_have_one_name() {
-        let names: BTreeSet<&str> = all().map(|claim| claim.name).collect();
-        assert_eq!(names.len(), all().count());
+    fn claims_have_distinct_names() {
+        let claims = SUITES.iter().flat_map(|suite| suite.claims);
+        let names: Vec<&str> = claims.map(|claim| claim.name).collect();
+        let distinct: BTreeSet<&str> = names.iter().copied().collect();
+        assert_eq!(names.len(), distinct.len());
     }
 
     #[test]
-    fn a_scene_is_set_once() {
-        let mut scenes: Vec<Scene> = all().map(|claim| claim.scene).collect();
-        scenes.retain(|scene| *scene != Scene::Empty);
-        scenes.dedup();
-        let distinct: BTreeSet<Scene> = scenes.iter().copied().collect();
-        assert_eq!(scenes.len(), distinct.len(), "{scenes:?}");
+    fn a_fixture_is_set_up_once() {
+        let fixtures = SUITES.iter().map(|suite| suite.fixture);
+        let mut names: Vec<&str> = fixtures
+            .filter(|fixture| !fixture.is_empty())
+            .map(|fixture| fixture.name)
+            .collect();
+        names.dedup();
+        let distinct: BTreeSet<&str> = names.iter().copied().collect();
+        assert_eq!(names.len(), distinct.len(), "{names:?}");
     }
 }

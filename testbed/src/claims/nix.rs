@@ -4,17 +4,23 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::Claim;
-use super::claims;
 use super::common::{await_busy, await_verdict, ensure_says, finish_held, in_container};
-use super::scene::one;
+use super::fixture::{Fixture, one};
+use super::{Suite, suite};
 use crate::config::{Config, Image, Nix};
 use crate::image::{self, WithNix};
 use crate::lab::Lab;
 use crate::net::{GITHUB, INTERNET, METADATA, NEIGHBOUR, UPLINK};
 use crate::sim::{Job, NewJob};
 
-pub(super) const CLAIMS: &[Claim] = claims![Nix:
+/// Pools whose jobs have Nix, and one whose jobs do not.
+pub(super) const FIXTURE: Fixture = Fixture {
+    name: "nix",
+    config: |lab| config(lab).map(Some),
+    await_ready: super::fixture::await_settled,
+};
+
+pub(super) const SUITE: Suite = suite![FIXTURE;
     jobs_build_in_a_store_that_dies_with_their_life,
     a_pool_without_nix_has_no_daemon,
     lives_side_by_side_do_not_see_each_others_paths,
@@ -33,7 +39,7 @@ const LAYER_MIB: u64 = 128;
 /// Nix compiles, builds and downloads; this is for a machine that is busy with other things.
 const SOON: Duration = Duration::from_secs(90);
 
-/// Where the scene's cache is on the internet.
+/// Where the fixture's cache is on the internet.
 const CACHE_PORT: u16 = 8081;
 const CACHE: &str = "testbed-nix-cache.service";
 
@@ -51,7 +57,7 @@ build() {
 "#;
 
 /// Three pools with Nix and one without.
-pub(super) fn config(lab: &Lab) -> Result<Config> {
+fn config(lab: &Lab) -> Result<Config> {
     let made = image::with_nix(lab.host())?;
     serve_cache(lab, &made)?;
     let nix = |registration: &str| {
@@ -361,7 +367,7 @@ fn a_job_is_no_trusted_user_of_its_store(lab: &mut Lab) -> Result<()> {
     ensure_says(&said, &["forged from the cache"])
 }
 
-/// A path of the scene's cache.
+/// A path of the fixture's cache.
 fn cached(lab: &Lab, name: &str) -> Result<String> {
     let path = lab
         .host()

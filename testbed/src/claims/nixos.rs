@@ -12,16 +12,16 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::Claim;
-use super::claims;
 use super::common::{SOON, await_no_strangers, await_verdict, ensure_says, run_jobs};
+use super::fixture::EMPTY;
+use super::{Suite, suite};
 use crate::binaries::LISTENER;
 use crate::image;
 use crate::lab::{DAEMON, Lab, TOKEN};
 use crate::sim::NewJob;
 use crate::tools::project;
 
-pub(super) const CLAIMS: &[Claim] = claims![Empty:
+pub(super) const SUITE: Suite = suite![EMPTY;
     what_a_nixos_host_evaluates_to_is_accepted,
     the_runners_unit_of_a_nixos_container_serves_jobs,
 ];

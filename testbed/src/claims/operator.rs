@@ -2,16 +2,16 @@
 
 use anyhow::{Result, ensure};
 
-use super::Claim;
-use super::claims;
 use super::common::{
     SOON, await_verdict, ensure_says, finish_held, idle, in_container, machine_of, spare,
     start_held,
 };
+use super::fixture::SMALL;
+use super::{Suite, suite};
 use crate::lab::{DAEMON, Lab, TOKEN};
 use crate::wait::{Seen, wait_until};
 
-pub(super) const CLAIMS: &[Claim] = claims![Small:
+pub(super) const SUITE: Suite = suite![SMALL;
     the_program_answers_to_every_name,
     a_host_is_waited_for_until_it_takes_jobs,
     a_runners_log_is_read_while_it_lives_and_after,

@@ -4,12 +4,12 @@ use std::process::Output;
 
 use anyhow::{Context, Result, ensure};
 
-use super::Claim;
-use super::claims;
 use super::common::{SOON, daemon_pid, ensure_says, lives};
+use super::fixture::SMALL;
+use super::{Suite, suite};
 use crate::lab::{Lab, RUN_DIR};
 
-pub(super) const CLAIMS: &[Claim] = claims![Small:
+pub(super) const SUITE: Suite = suite![SMALL;
     the_daemon_has_no_privilege,
     polkit_refuses_every_other_verb_and_unit,
     what_root_reads_is_not_the_daemons_to_write,

@@ -2,13 +2,12 @@
 
 use anyhow::{Result, ensure};
 
-use super::Claim;
-use super::claims;
 use super::common::{SOON, await_no_strangers, run, start_held};
-use super::scene::small;
+use super::fixture::{EMPTY, small};
+use super::{Suite, suite};
 use crate::lab::Lab;
 
-pub(super) const CLAIMS: &[Claim] = claims![Empty: a_host_that_lost_power_begins_anew];
+pub(super) const SUITE: Suite = suite![EMPTY; a_host_that_lost_power_begins_anew];
 
 fn a_host_that_lost_power_begins_anew(lab: &mut Lab) -> Result<()> {
     lab.install(&small(lab.sim().api_url()))?;

@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use super::Claim;
-use super::claims;
 use super::common::{
     SOON, await_no_strangers, await_verdict, daemon_pid, ensure_says, finish_held, idle, lives,
     machine_of, release, run, spare, start_held,
 };
+use super::fixture::SMALL;
+use super::{Suite, suite};
 use crate::lab::{DAEMON, Lab};
 use crate::sim::NewJob;
 use crate::wait::{Seen, wait_until};
 
-pub(super) const CLAIMS: &[Claim] = claims![Small:
+pub(super) const SUITE: Suite = suite![SMALL;
     a_daemon_killed_beside_a_spare_and_an_idle_runner_keeps_both,
     a_daemon_killed_while_a_job_runs_keeps_it,
     a_job_that_ends_without_a_daemon_is_done,

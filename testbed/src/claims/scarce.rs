@@ -5,19 +5,25 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 
-use super::Claim;
-use super::claims;
 use super::common::{
     SOON, await_no_strangers, await_verdict, daemon_pid, ensure_says, finish_held, lives, run,
     start_held,
 };
-use super::scene::small;
+use super::fixture::{Fixture, small};
+use super::{Suite, suite};
 use crate::config::Config;
 use crate::lab::{DAEMON, Lab};
 use crate::status::Runner;
 use crate::wait::{Seen, wait_until};
 
-pub(super) const CLAIMS: &[Claim] = claims![Scarce:
+/// One pool on disk layers, on a host whose disks are small and can be made smaller.
+pub(super) const FIXTURE: Fixture = Fixture {
+    name: "scarce host",
+    config: |lab| config(lab).map(Some),
+    await_ready: super::fixture::await_settled,
+};
+
+pub(super) const SUITE: Suite = suite![FIXTURE;
     a_full_state_disk_closes_admission_and_loses_nothing,
     a_daemon_starts_without_inodes_for_its_records,
     a_daemon_works_on_a_read_only_state_disk,
@@ -37,7 +43,7 @@ fn layers(lab: &Lab) -> String {
 }
 
 /// Makes the disks, and a configuration that uses them.
-pub(super) fn config(lab: &Lab) -> Result<Config> {
+fn config(lab: &Lab) -> Result<Config> {
     for (dir, options) in [(STATE, STATE_MOUNT), (&layers(lab), "size=1G")] {
         lab.host().sh(&format!(
             "mkdir -p {dir}; umount -q {dir} || true; mount -t tmpfs -o {options} scarce {dir}"

@@ -9,15 +9,15 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::Claim;
-use super::claims;
 use super::common::{SOON, await_busy, await_no_strangers, finish_held, in_container, leader};
+use super::layers::FIXTURE as LAYERS;
 use super::layers::POOLS;
+use super::{Suite, suite};
 use crate::lab::{Lab, TOKEN};
 use crate::sim::NewJob;
 use crate::status::Runner;
 
-pub(super) const CLAIMS: &[Claim] = claims![Layers: secrets_are_nowhere_but_where_they_must_be];
+pub(super) const SUITE: Suite = suite![LAYERS; secrets_are_nowhere_but_where_they_must_be];
 
 /// What to look for, one a line; readable by root alone, and in memory.
 const PATTERNS: &str = "/run/testbed/patterns";

@@ -5,10 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use super::Claim;
-use super::claims;
 use super::common::{SOON, await_verdict, daemon_pid, ensure_says, machine_of};
-use super::scene::one;
+use super::fixture::{Fixture, one};
+use super::{Suite, suite};
 use crate::config::{Config, Image, Pool};
 use crate::image;
 use crate::lab::{DAEMON, Lab};
@@ -16,7 +15,14 @@ use crate::sim::NewJob;
 use crate::status::Status;
 use crate::wait::{Seen, wait_until};
 
-pub(super) const CLAIMS: &[Claim] = claims![Troubled:
+/// Pools that cannot work, each for another reason, beside one that works.
+pub(super) const FIXTURE: Fixture = Fixture {
+    name: "broken pools",
+    config: |lab| config(lab).map(Some),
+    await_ready,
+};
+
+pub(super) const SUITE: Suite = suite![FIXTURE;
     a_refusing_launcher_is_a_boot_failure_with_its_reason,
     an_init_that_dies_is_a_boot_failure,
     an_image_that_never_asks_is_a_boot_timeout,
@@ -32,7 +38,7 @@ const WANTS: &str = "etc/systemd/system/multi-user.target.wants/github-runner.se
 const INIT: &str = "usr/lib/systemd/systemd";
 
 /// Makes the images, and a pool for each. `late` is the one that works.
-pub(super) fn config(lab: &Lab) -> Result<Config> {
+fn config(lab: &Lab) -> Result<Config> {
     let host = lab.host();
     image::variant(host, "gone", |root| {
         std::fs::remove_file(root.join(INIT)).context("take its init away")
@@ -68,7 +74,7 @@ fn pools(lab: &Lab) -> Config {
 }
 
 /// The others never are.
-pub(super) fn await_ready(lab: &Lab) -> Result<()> {
+fn await_ready(lab: &Lab) -> Result<()> {
     lab.await_status("an idle runner of the pool that works", SOON, |status| {
         let pool = status.pool("late")?;
         (pool.phases.get("idle") == Some(&1)).then_some(())

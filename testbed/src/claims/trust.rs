@@ -3,12 +3,12 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::Claim;
-use super::claims;
 use super::common::{SOON, ensure_says, stop_all};
+use super::fixture::SMALL;
+use super::{Suite, suite};
 use crate::lab::{CONFIG, Lab, RUN_DIR};
 
-pub(super) const CLAIMS: &[Claim] = claims![Small:
+pub(super) const SUITE: Suite = suite![SMALL;
     a_slot_is_not_started_from_what_others_may_change,
     what_is_no_slot_is_not_started,
 ];

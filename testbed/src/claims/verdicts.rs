@@ -3,16 +3,16 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use super::Claim;
-use super::claims;
 use super::common::{
     SOON, await_no_strangers, await_verdict, ensure_says, idle, leader, run, start_held,
 };
+use super::fixture::SMALL;
+use super::{Suite, suite};
 use crate::lab::Lab;
 use crate::sim::NewJob;
 use crate::wait::{Seen, wait_until};
 
-pub(super) const CLAIMS: &[Claim] = claims![Small:
+pub(super) const SUITE: Suite = suite![SMALL;
     a_crashed_listener_is_a_crash_with_its_code,
     a_container_that_dies_idle_is_deregistered,
     a_container_that_dies_with_its_job_is_a_crash,
