@@ -11,6 +11,7 @@ let
     (root + "/runner-controller")
     (root + "/github-sim")
     (root + "/simulate")
+    (root + "/stdio")
     (root + "/testbed")
   ];
 in

@@ -1,5 +1,8 @@
 //! Keeps a warm pool of ephemeral systemd-nspawn containers that each run one GitHub Actions job.
 
+// A closed pipe must not end a program of ours in a panic; see the crate `stdio`.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod cli;
 pub mod clock;
 pub mod commands;

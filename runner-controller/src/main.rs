@@ -1,5 +1,7 @@
 //! The program: parse, load, run, say what failed.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 use std::process::ExitCode;
 
 use runner_controller::cli::{Cli, Command, NAMES, SlotArgs};
@@ -12,7 +14,10 @@ fn main() -> ExitCode {
     match dispatch(cli) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("runner-controller: {error:#}");
+            if let Some(stdio::PrintError::ReaderGone) = error.downcast_ref() {
+                return ExitCode::from(stdio::READER_GONE);
+            }
+            stdio::error(format_args!("runner-controller: {error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -62,7 +67,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
                     let links = hostfiles::link_names(&names, &program, &root)?;
                     tell(hostfiles::install(&files, &root)?.into_iter().chain(links));
                 }
-                None => print!("{}", hostfiles::print(&files)),
+                None => stdio::print(hostfiles::print(&files))?,
             }
         }
         Command::PrepareImage {
@@ -72,7 +77,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             docker,
         } => {
             for done in guest::prepare_image(&dir, guest::Options { sudo, nix, docker })? {
-                println!("{done}");
+                stdio::progress(done);
             }
         }
         Command::Man { dir } => tell(manual::write_pages(&dir)?),
@@ -104,7 +109,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
 /// Names the files that were written.
 fn tell(paths: impl IntoIterator<Item = std::path::PathBuf>) {
     for path in paths {
-        println!("{}", path.display());
+        stdio::progress(path.display());
     }
 }
 
@@ -129,7 +134,7 @@ fn for_slot(
 
 fn report(failed: &[launch::LaunchError]) -> ExitCode {
     for error in failed {
-        eprintln!("runner-controller: {}", chain(error));
+        stdio::error(format_args!("runner-controller: {}", chain(error)));
     }
     failed.first().map_or(ExitCode::SUCCESS, |error| {
         ExitCode::from(error.refusal.code())

@@ -28,7 +28,9 @@ pub fn init() {
                 return;
             }
             Err(error) => {
-                eprintln!("journald does not take fields, so these are plain lines: {error}");
+                stdio::error(format_args!(
+                    "journald does not take fields, so these are plain lines: {error}"
+                ));
             }
         }
     }

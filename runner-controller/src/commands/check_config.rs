@@ -17,14 +17,14 @@ pub fn check_config(path: &Path, host: bool) -> anyhow::Result<()> {
             .into());
         }
     }
-    println!("{}: good", path.display());
-    println!(
+    stdio::print_line(format_args!("{}: good", path.display()))?;
+    stdio::print_line(format_args!(
         "host {} registers at {} ({})",
         config.host, config.github.scope, config.github.api_url
-    );
+    ))?;
     for pool in &config.pools {
         let last = pool.offset + u32::from(pool.max_runners) - 1;
-        println!(
+        stdio::print_line(format_args!(
             "pool {}: {} idle, {} spare, at most {} runners, places {} to {last}, labels {}",
             pool.name,
             pool.min_idle,
@@ -32,11 +32,15 @@ pub fn check_config(path: &Path, host: bool) -> anyhow::Result<()> {
             pool.max_runners,
             pool.offset,
             pool.labels.join(" ")
-        );
-        println!("pool {}: jobs reach {}", pool.name, reach(pool));
+        ))?;
+        stdio::print_line(format_args!(
+            "pool {}: jobs reach {}",
+            pool.name,
+            reach(pool)
+        ))?;
     }
     for note in config.notes() {
-        println!("note: {note}");
+        stdio::print_line(format_args!("note: {note}"))?;
     }
     Ok(())
 }

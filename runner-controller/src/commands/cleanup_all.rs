@@ -31,7 +31,7 @@ pub fn cleanup_all_containers(
         config.host
     );
     if !confirm(&question, yes)? {
-        println!("Nothing was destroyed.");
+        stdio::progress("Nothing was destroyed.");
         return Ok(());
     }
     // Only to say afterwards how much it was.
@@ -48,16 +48,16 @@ pub fn cleanup_all_containers(
         }
         check(&config)?;
         if !before.is_empty() {
-            println!("Removed: {}.", launch::count(&before));
+            stdio::progress(format_args!("Removed: {}.", launch::count(&before)));
         }
         if stay_down {
-            println!("Nothing is started until `runner-controller undrain`.");
+            stdio::progress("Nothing is started until `runner-controller undrain`.");
             return Ok(());
         }
         match client::command(&socket, "undrain").await {
-            Ok(()) => println!("The pool refills."),
+            Ok(()) => stdio::progress("The pool refills."),
             Err(error) if error.is_absent() => {
-                println!("The daemon is not running, so nothing is started.");
+                stdio::progress("The daemon is not running, so nothing is started.");
             }
             Err(error) => return Err(error).context("let the pool refill"),
         }
@@ -91,7 +91,7 @@ async fn by_the_daemon(config: &Config) -> anyhow::Result<()> {
             .collect();
         let line = left.join(", ");
         if line != said {
-            println!("still there: {line}");
+            stdio::progress(format_args!("still there: {line}"));
             said = line;
         }
         if Instant::now() >= end {
@@ -109,17 +109,17 @@ async fn by_the_daemon(config: &Config) -> anyhow::Result<()> {
 }
 
 async fn without_a_daemon(config: &Config) -> anyhow::Result<()> {
-    println!("The daemon is not running; ending its containers without it.");
+    stdio::progress("The daemon is not running; ending its containers without it.");
     let mut failed = launch::end_units(config);
     failed.extend(launch::sweep_all(config));
     for why in &failed {
-        eprintln!("{}", chain(why));
+        stdio::error(format_args!("{}", chain(why)));
     }
     // Without GitHub the host is clean all the same, and the next daemon deletes what is left there.
     if let Err(error) = cleanup_github::delete_all(config).await {
-        eprintln!(
+        stdio::error(format_args!(
             "registrations may be left at GitHub; `cleanup-github-runners` deletes them: {error:#}"
-        );
+        ));
     }
     Ok(())
 }
@@ -127,8 +127,8 @@ async fn without_a_daemon(config: &Config) -> anyhow::Result<()> {
 fn check(config: &Config) -> anyhow::Result<()> {
     let left = launch::leftovers(config).context("look for what is left")?;
     if left.is_empty() {
-        println!(
-            "Nothing is left: no units, machines, mounts, links, directories, layers or loop devices."
+        stdio::progress(
+            "Nothing is left: no units, machines, mounts, links, directories, layers or loop devices.",
         );
         return Ok(());
     }

@@ -46,7 +46,9 @@ pub fn cleanup_github_runners(config_path: &Path, yes: bool) -> anyhow::Result<(
                 )
             }
             Err(error) if error.is_absent() => {
-                println!("The daemon is not running, so runners that are online are left alone.");
+                stdio::progress(
+                    "The daemon is not running, so runners that are online are left alone.",
+                );
                 None
             }
             Err(error) => {
@@ -56,21 +58,21 @@ pub fn cleanup_github_runners(config_path: &Path, yes: bool) -> anyhow::Result<(
         let list = github.list().await?;
         let stale = candidates(&config, &list, owned.as_ref());
         if stale.is_empty() {
-            println!(
+            stdio::progress(format_args!(
                 "{}: nothing of host {} to delete among {} runners",
                 config.github.scope,
                 config.host,
                 list.len()
-            );
+            ));
             return Ok(());
         }
         for runner in &stale {
-            println!(
+            stdio::progress(format_args!(
                 "{:>12}  {:<7}  {}",
                 runner.id,
                 if runner.online { "online" } else { "offline" },
                 runner.name
-            );
+            ));
         }
         if !confirm(
             &format!(
@@ -80,7 +82,7 @@ pub fn cleanup_github_runners(config_path: &Path, yes: bool) -> anyhow::Result<(
             ),
             yes,
         )? {
-            println!("Nothing was deleted.");
+            stdio::progress("Nothing was deleted.");
             return Ok(());
         }
         delete(&github, &stale).await
@@ -94,10 +96,12 @@ async fn delete(github: &GitHub, stale: &[ListedRunner]) -> anyhow::Result<()> {
             tokio::time::sleep(BETWEEN).await;
         }
         match github.delete(runner.id).await {
-            Ok(Deleted::Gone) => println!("deleted {}", runner.name),
-            Ok(Deleted::Busy) => println!("kept {}: it just got a job", runner.name),
+            Ok(Deleted::Gone) => stdio::progress(format_args!("deleted {}", runner.name)),
+            Ok(Deleted::Busy) => {
+                stdio::progress(format_args!("kept {}: it just got a job", runner.name));
+            }
             Err(error) => {
-                eprintln!("could not delete {}: {error}", runner.name);
+                stdio::error(format_args!("could not delete {}: {error}", runner.name));
                 failed += 1;
             }
         }

@@ -60,7 +60,7 @@ pub fn drain(config: &Path, wait: bool, timeout: Option<Duration>) -> anyhow::Re
     block_on(async {
         client::command(&socket, "drain").await?;
         if !wait {
-            println!("draining; jobs that run are left to finish");
+            stdio::progress("draining; jobs that run are left to finish");
             return Ok(ExitCode::SUCCESS);
         }
         let began = Instant::now();
@@ -72,14 +72,14 @@ pub fn drain(config: &Path, wait: bool, timeout: Option<Duration>) -> anyhow::Re
                     heard = Instant::now();
                     let waits = match progress(&status) {
                         Progress::Done => {
-                            println!("{}", status.state);
+                            stdio::progress(&status.state);
                             return Ok(ExitCode::SUCCESS);
                         }
                         Progress::Undone => anyhow::bail!("the drain was ended by an undrain"),
                         Progress::Waits(waits) => waits,
                     };
                     if waits != said {
-                        println!("waiting: {}", waits.join(", "));
+                        stdio::progress(format_args!("waiting: {}", waits.join(", ")));
                         said = waits;
                     }
                 }
@@ -88,7 +88,10 @@ pub fn drain(config: &Path, wait: bool, timeout: Option<Duration>) -> anyhow::Re
                 Err(_) => {}
             }
             if end.is_some_and(|end| Instant::now() >= end) {
-                eprintln!("not drained in time; waiting for {}", said.join(", "));
+                stdio::error(format_args!(
+                    "not drained in time; waiting for {}",
+                    said.join(", ")
+                ));
                 return Ok(ExitCode::from(NOT_IN_TIME));
             }
             tokio::time::sleep(EVERY).await;
@@ -100,7 +103,7 @@ pub fn drain(config: &Path, wait: bool, timeout: Option<Duration>) -> anyhow::Re
 pub fn undrain(config: &Path) -> anyhow::Result<()> {
     let socket = socket(config);
     block_on(client::command(&socket, "undrain"))??;
-    println!("running");
+    stdio::progress("running");
     Ok(())
 }
 

@@ -9,7 +9,7 @@ mod logs;
 mod run;
 mod status;
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, IsTerminal};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -55,9 +55,11 @@ fn confirm(question: &str, yes: bool) -> anyhow::Result<bool> {
     if !stdin.is_terminal() {
         bail!("{question} There is no terminal to ask on; give --yes to go ahead");
     }
-    print!("{question} [y/N] ");
-    std::io::stdout().flush()?;
+    stdio::print(format_args!("{question} [y/N] "))?;
     let mut answer = String::new();
-    stdin.lock().read_line(&mut answer)?;
+    stdin
+        .lock()
+        .read_line(&mut answer)
+        .context("cannot read the answer")?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }

@@ -19,9 +19,9 @@ pub fn status(config: &Path, json: bool) -> anyhow::Result<()> {
     let status = block_on(client::status(&socket))??;
     if json {
         let text = serde_json::to_string_pretty(&status)?;
-        println!("{}", terminal::plain_json(&text));
+        stdio::print_line(terminal::plain_json(&text))?;
     } else {
-        print!("{}", render(&plain(&status)?));
+        stdio::print(render(&plain(&status)?))?;
     }
     Ok(())
 }
@@ -74,32 +74,40 @@ const NOT_IN_TIME: u8 = 3;
 /// Waits until all is well, then prints the status. A daemon that is being restarted is waited for.
 pub fn await_well(config: &Path, limit: Duration) -> anyhow::Result<ExitCode> {
     let end = Instant::now() + limit;
-    let code = block_on(async {
+    let well = block_on(async {
         let mut said = Vec::new();
         loop {
             // Anew each time: a deploy may bring another configuration meanwhile.
             let missing = match client::status(&socket(config)).await {
-                Ok(status) => what_is_missing(&status),
+                Ok(status) => match what_is_missing(&status) {
+                    missing if missing.is_empty() => return Some(status),
+                    missing => missing,
+                },
                 Err(error) => vec![error.to_string()],
             };
-            if missing.is_empty() {
-                return ExitCode::SUCCESS;
-            }
             if missing != said {
-                eprintln!("waiting: {}", terminal::plain(&missing.join("; ")));
+                stdio::error(format_args!(
+                    "waiting: {}",
+                    terminal::plain(&missing.join("; "))
+                ));
                 said = missing;
             }
             if Instant::now() >= end {
-                eprintln!("not well within {}", humantime::format_duration(limit));
-                return ExitCode::from(NOT_IN_TIME);
+                stdio::error(format_args!(
+                    "not well within {}",
+                    humantime::format_duration(limit)
+                ));
+                return None;
             }
             tokio::time::sleep(EVERY).await;
         }
     })?;
-    if code == ExitCode::SUCCESS {
-        status(config, false)?;
-    }
-    Ok(code)
+    let Some(status) = well else {
+        return Ok(ExitCode::from(NOT_IN_TIME));
+    };
+    // The exit status is what was waited for, whether or not this text has a reader.
+    stdio::progress(render(&plain(&status)?).trim_end());
+    Ok(ExitCode::SUCCESS)
 }
 
 /// What stands between a host and jobs. Stricter than its health: a host that is drained is healthy,

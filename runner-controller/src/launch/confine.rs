@@ -67,8 +67,8 @@ impl Cage {
         match view {
             RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => {}
             RulesetStatus::NotEnforced => {
-                eprintln!(
-                    "this kernel has no Landlock, so files are kept away by their owners and modes alone"
+                stdio::error(
+                    "this kernel has no Landlock, so files are kept away by their owners and modes alone",
                 );
             }
         }

@@ -52,7 +52,7 @@ impl<'a> Check<'a> {
         let config = self.config;
         self.compare().inspect_err(|wrong| {
             if let Err(error) = publish(config, Some(wrong)) {
-                eprintln!("runner-controller: {}", chain(&error));
+                stdio::error(format_args!("runner-controller: {}", chain(&error)));
             }
         })
     }

@@ -163,7 +163,9 @@ fn ipv6_off(link: &str) {
     let setting = format!("/proc/sys/net/ipv6/conf/{link}/disable_ipv6");
     // A kernel without IPv6 has no such file, and needs none.
     if Path::new(&setting).exists() && fs::write(&setting, "1").is_err() {
-        eprintln!("cannot write {setting}; the link keeps its IPv6 noise, which is dropped");
+        stdio::error(format_args!(
+            "cannot write {setting}; the link keeps its IPv6 noise, which is dropped"
+        ));
     }
 }
 
@@ -172,7 +174,9 @@ fn ipv6_off(link: &str) {
 fn ping_for(groups: RangeInclusive<u32>) {
     let setting = "/proc/sys/net/ipv4/ping_group_range";
     if fs::write(setting, format!("{} {}", groups.start(), groups.end())).is_err() {
-        eprintln!("cannot write {setting}; nobody in the container can ping");
+        stdio::error(format_args!(
+            "cannot write {setting}; nobody in the container can ping"
+        ));
     }
 }
 
