@@ -137,7 +137,7 @@ async fn daemon(socket: UnixListener) {
         ..Status::default()
     });
     let (requests, mut asked) = mpsc::channel(4);
-    let served = tokio::spawn(http::unix(
+    let served = tokio::spawn(http::serve_unix(
         socket,
         http::router(status, requests),
         http::Limits::default(),

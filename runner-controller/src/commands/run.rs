@@ -156,12 +156,17 @@ async fn listen(
     let token = ApiToken::load(config).context("the API's token")?;
     let router = http::router(status.clone(), requests.clone());
     let limits = Limits::default();
-    tokio::spawn(http::unix(socket, router.clone(), limits));
+    tokio::spawn(http::serve_unix(socket, router.clone(), limits));
     for address in &config.listen {
         let socket = TcpListener::bind(address)
             .await
             .with_context(|| format!("listen on {address}"))?;
-        tokio::spawn(http::tcp(socket, router.clone(), token.clone(), limits));
+        tokio::spawn(http::serve_tcp(
+            socket,
+            router.clone(),
+            token.clone(),
+            limits,
+        ));
     }
     Ok(())
 }

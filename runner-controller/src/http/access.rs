@@ -27,7 +27,7 @@ const TOKEN_MAX: usize = 1024;
 #[derive(Debug, Clone)]
 pub enum Access {
     /// Nothing.
-    Look,
+    ReadOnly,
     /// Everything, for who shows this token.
     Token(ApiToken),
     /// Everything, for root, the daemon's user and members of its group.
@@ -182,7 +182,7 @@ pub(super) async fn guard(request: Request, next: Next) -> Response {
             }
             info!(command = path, uid, pid, "{path} asked for by uid {uid}");
         }
-        Some(Access::Look) | None => {
+        Some(Access::ReadOnly) | None => {
             return refuse(
                 StatusCode::FORBIDDEN,
                 "this address only shows; use the Unix socket, or configure api_token_file",

@@ -12,7 +12,7 @@ mod serve;
 mod sockets;
 
 pub use access::{Access, ApiToken, ApiTokenError, CREDENTIAL, Peer};
-pub use serve::{Limits, tcp, unix};
+pub use serve::{Limits, serve_tcp, serve_unix};
 
 use std::time::Duration;
 
@@ -140,7 +140,7 @@ pub(crate) fn try_request(bytes: &[u8]) {
         pid: None,
     };
     let doors = [
-        (Access::Look, false),
+        (Access::ReadOnly, false),
         (Access::Token(token), false),
         (Access::Peer(root), asks),
     ];

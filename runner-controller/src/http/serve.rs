@@ -1,33 +1,36 @@
-//! Connections, each with its bounds: whoever sends slowly, too much or too often is cut off, and
-//! keeps nobody else from being served.
+//! Servers of the API, one for each listener, with a bound on everything that a client can take.
+//!
+//! `axum::serve` takes no options and points to hyper for them (axum 0.8.9, `src/serve/mod.rs`). It
+//! sets no timer, so a request's head may take for ever. It keeps connections alive, buffers about
+//! 400 KiB of a head, and spawns a task for each connection. No tower layer can bound these, because
+//! a layer sees a request only after its head is whole. So axum's [`Listener`] accepts connections,
+//! which includes its log and its retries, and hyper serves them, as in axum's own example
+//! `serve-with-hyper`.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Body;
-use axum::http::Request;
-use hyper::body::Incoming;
+use axum::serve::Listener;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tower::ServiceExt;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tower::Layer;
 use tracing::{debug, warn};
 
 use super::access::{Access, ApiToken, Peer};
 
-/// How much a listener takes.
+/// Bounds of one listener.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections at once; more wait to be accepted.
+    /// Maximum number of connections at once. Further ones wait in the listener's queue.
     pub connections: usize,
-    /// From the connection until its request's head is whole.
+    /// Timeout for a request's head, from the start of its connection.
     pub head: Duration,
-    /// From the connection until its answer was taken.
+    /// Timeout for a whole connection, until the client has taken the answer.
     pub whole: Duration,
 }
 
@@ -41,98 +44,77 @@ impl Default for Limits {
     }
 }
 
-/// Ours are well below a kilobyte; no answer is below 8 KiB in hyper.
+/// Maximum size of a request's head. Our clients send less than a kilobyte; hyper takes no bound
+/// below 8 KiB.
 const HEAD_BYTES: usize = 16 * 1024;
+/// Maximum number of header lines.
 const HEADERS: usize = 64;
-/// How long nothing is accepted after that failed: for want of descriptors, most likely.
-const BREATH: Duration = Duration::from_secs(1);
 
-/// Where connections come in, and what each may.
-trait Door: Send {
-    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
-
-    fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Access)>> + Send;
+/// Serves the Unix socket for ever. The kernel says who a client is.
+pub async fn serve_unix(listener: UnixListener, router: Router, limits: Limits) {
+    serve(listener, router, limits, peer).await;
 }
 
-impl Door for UnixListener {
-    type Stream = UnixStream;
-
-    async fn accept(&self) -> io::Result<(UnixStream, Access)> {
-        let (stream, _) = UnixListener::accept(self).await?;
-        let peer = stream.peer_cred()?;
-        let access = Access::Peer(Peer {
-            uid: peer.uid(),
-            gid: peer.gid(),
-            pid: peer.pid(),
-        });
-        Ok((stream, access))
-    }
+/// Serves a TCP address for ever. Every client may read; a client that shows the token may change
+/// something.
+pub async fn serve_tcp(
+    listener: TcpListener,
+    router: Router,
+    token: Option<ApiToken>,
+    limits: Limits,
+) {
+    let access = token.map_or(Access::ReadOnly, Access::Token);
+    serve(listener, router, limits, |_| Ok(access.clone())).await;
 }
 
-impl Door for (TcpListener, Access) {
-    type Stream = TcpStream;
-
-    async fn accept(&self) -> io::Result<(TcpStream, Access)> {
-        let (stream, _) = self.0.accept().await?;
-        Ok((stream, self.1.clone()))
-    }
+fn peer(stream: &UnixStream) -> io::Result<Access> {
+    let peer = stream.peer_cred()?;
+    Ok(Access::Peer(Peer {
+        uid: peer.uid(),
+        gid: peer.gid(),
+        pid: peer.pid(),
+    }))
 }
 
-/// Serves the Unix socket, for ever.
-pub async fn unix(listener: UnixListener, router: Router, limits: Limits) {
-    serve(listener, router, limits).await;
-}
-
-/// Serves an address, for ever: everybody may look, and who shows the token may change.
-pub async fn tcp(listener: TcpListener, router: Router, token: Option<ApiToken>, limits: Limits) {
-    let access = token.map_or(Access::Look, Access::Token);
-    serve((listener, access), router, limits).await;
-}
-
-async fn serve(door: impl Door, router: Router, limits: Limits) {
-    // Each listener has its own: who fills one does not close another.
-    let room = Arc::new(Semaphore::new(limits.connections));
-    loop {
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
-            return;
-        };
-        match door.accept().await {
-            Ok((stream, access)) => {
-                tokio::spawn(one(stream, access, router.clone(), limits, permit));
-            }
-            Err(error) => {
-                warn!(%error, "a connection to the API could not be taken");
-                tokio::time::sleep(BREATH).await;
-            }
-        }
-    }
-}
-
-/// One connection, one request, one answer.
-async fn one<S>(
-    stream: S,
-    access: Access,
+/// Serves a listener whose connections get the access that `access` finds for them.
+async fn serve<L: Listener>(
+    mut listener: L,
     router: Router,
     limits: Limits,
-    _permit: OwnedSemaphorePermit,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let service = service_fn(move |request: Request<Incoming>| {
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(access.clone());
-        router.clone().oneshot(request)
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head)
-        .max_buf_size(HEAD_BYTES)
-        .max_headers(HEADERS)
-        .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), service);
-    match tokio::time::timeout(limits.whole, connection).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => debug!(%error, "a connection to the API broke off"),
-        Err(_) => debug!("a connection to the API took too long"),
+    access: impl Fn(&L::Io) -> io::Result<Access>,
+) {
+    // Each listener has its own permits: a client that takes them all keeps only this one busy.
+    let permits = Arc::new(Semaphore::new(limits.connections));
+    loop {
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
+            return;
+        };
+        let (stream, _) = listener.accept().await;
+        let access = match access(&stream) {
+            Ok(access) => access,
+            Err(error) => {
+                warn!(%error, "cannot read the credentials of an API client");
+                continue;
+            }
+        };
+        let service = TowerToHyperService::new(Extension(access).layer(router.clone()));
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.head)
+            .max_buf_size(HEAD_BYTES)
+            .max_headers(HEADERS)
+            .keep_alive(false)
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::spawn(async move {
+            match tokio::time::timeout(limits.whole, connection).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => debug!(%error, "API connection broke"),
+                Err(_) => debug!(timeout = ?limits.whole, "API connection took too long"),
+            }
+            drop(permit);
+        });
     }
 }
+
+#[cfg(test)]
+mod tests;

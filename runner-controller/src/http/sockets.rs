@@ -61,7 +61,12 @@ impl Served {
             config.api_token_file = Some(file);
             ApiToken::load(&config).unwrap().unwrap()
         });
-        tokio::spawn(serve::tcp(listener, router(show, requests), token, quick()));
+        tokio::spawn(serve::serve_tcp(
+            listener,
+            router(show, requests),
+            token,
+            quick(),
+        ));
         Self {
             address,
             asked: controller(received, stopped),
@@ -276,7 +281,7 @@ async fn the_unix_socket_asks_who_it_is() {
     let (requests, received) = mpsc::channel(4);
     let (stop, stopped) = oneshot::channel();
     let listener = UnixListener::bind(&path).unwrap();
-    tokio::spawn(serve::unix(listener, router(show, requests), quick()));
+    tokio::spawn(serve::serve_unix(listener, router(show, requests), quick()));
     let asked = controller(received, stopped);
     let mut stream = UnixStream::connect(&path).await.unwrap();
     let post = b"POST /drain HTTP/1.1\r\nhost: x\r\n\r\n";
