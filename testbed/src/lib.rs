@@ -34,6 +34,7 @@ pub mod journal;
 pub mod lab;
 pub mod leftovers;
 pub mod net;
+pub mod older;
 pub mod qemu;
 pub mod rootfs;
 pub mod settle;

@@ -8,7 +8,6 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
@@ -16,13 +15,14 @@ use serde_json::json;
 use super::daemon;
 use super::figures::{self, Figure, Teller, median};
 use super::lives::millis;
-use crate::bed::{self, Bed, note, remove_tree};
-use crate::binaries::{self, Binaries, CONTROLLER, LISTENER, Profile};
+use crate::bed::{Bed, note, remove_tree};
+use crate::binaries::{Binaries, CONTROLLER, LISTENER, Profile};
 use crate::config::{self, Config};
 use crate::host::images_dir;
 use crate::image;
 use crate::journal;
 use crate::lab::{Lab, RUN_DIR};
+use crate::older;
 
 /// The one slot in which both sides boot.
 const UNIT: &str = "runner-ci@1.service";
@@ -50,9 +50,9 @@ pub fn bench(options: &Options) -> Result<bool> {
         super::PAIRS_MIN
     );
     let bed = Bed::open()?;
-    let commit = resolve(&options.against)?;
+    let commit = older::resolve(&options.against).context("--against")?;
     note(&format!("building {commit}, then what is here"));
-    let theirs = build_commit(&commit)?;
+    let theirs = older::build(&commit, Profile::Release)?;
     let binaries = Binaries::build(Profile::Release)?;
     let ours = binaries.path(CONTROLLER)?.to_owned();
     let listener = binaries.path(LISTENER)?.to_owned();
@@ -188,63 +188,6 @@ fn waiting_socket(lab: &Lab) -> Result<UnixListener> {
     Ok(socket)
 }
 
-fn resolve(commit: &str) -> Result<String> {
-    ensure!(!commit.starts_with('-'), "--against: {commit} is no commit");
-    let name = format!("{commit}^{{commit}}");
-    let output = git()
-        .args(["rev-parse", "--verify", "--quiet", &name])
-        .output()?;
-    ensure!(
-        output.status.success(),
-        "--against: this repository has no commit {commit}"
-    );
-    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
-}
-
-fn git() -> Command {
-    let mut command = Command::new("git");
-    command.current_dir(binaries::workspace());
-    command
-}
-
-/// Builds the controller of a commit and returns where it is.
-fn build_commit(commit: &str) -> Result<PathBuf> {
-    let target = binaries::workspace().join("target");
-    let dir = target.join("against").join(commit);
-    let program = dir.join(CONTROLLER);
-    if program.is_file() {
-        return Ok(program);
-    }
-    let tree = dir.join("tree");
-    remove_tree(&tree)?;
-    fs::create_dir_all(&tree)?;
-    let mut archive = git()
-        .args(["archive", commit])
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("run git")?;
-    let files = archive.stdout.take().context("git has an output")?;
-    bed::run(
-        Command::new("tar")
-            .args(["--extract", "--directory"])
-            .arg(&tree)
-            .stdin(files),
-    )?;
-    ensure!(archive.wait()?.success(), "git archive {commit} failed");
-    // The same target directory: what does not differ is not built twice. What is made there is
-    // copied, because the next build makes another program of the same name.
-    bed::run(
-        binaries::cargo()
-            .current_dir(&tree)
-            .args(["build", "--release", "--quiet", "--locked"])
-            .args(["--package", CONTROLLER, "--bin", CONTROLLER])
-            .env("CARGO_TARGET_DIR", &target),
-    )?;
-    fs::copy(target.join("release").join(CONTROLLER), &program)?;
-    remove_tree(&tree)?;
-    Ok(program)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -258,10 +201,5 @@ mod tests {
         assert!((ratio.value - 1.03).abs() < 1e-9, "{ratio:?}");
         assert_eq!(ratio.reached, Some(true));
         assert_eq!(figures_of(&samples, 1.02)[2].reached, Some(false));
-    }
-
-    #[test]
-    fn an_option_is_no_commit() {
-        assert!(resolve("--all").is_err());
     }
 }

@@ -33,6 +33,7 @@ mod scarce;
 mod secrets;
 mod troubles;
 mod trust;
+mod upgrade;
 mod verdicts;
 
 pub(crate) use common::{SOON, await_busy, leader, machine_of};
@@ -98,6 +99,7 @@ pub const SUITES: &[Suite] = &[
     flood::SUITE,
     egress::SUITE,
     power::SUITE,
+    upgrade::SUITE,
 ];
 
 #[cfg(test)]
