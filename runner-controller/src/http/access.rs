@@ -1,4 +1,4 @@
-//! Who may change something: over the Unix socket by who they are, over TCP by a token.
+//! Access to commands: peer credentials on the Unix socket, a token over TCP.
 
 use std::fs::File;
 use std::io::Read;
@@ -16,38 +16,40 @@ use tracing::{info, warn};
 
 use crate::config::Config;
 
-/// The credential that systemd passes, if a token is configured.
+/// Name of the systemd credential that holds the token.
 pub const CREDENTIAL: &str = "api-token";
 
-/// Fewer characters can be guessed.
-const TOKEN_MIN: usize = 20;
-const TOKEN_MAX: usize = 1024;
+/// Minimum length of a token. A shorter one can be guessed.
+const TOKEN_MIN_LENGTH: usize = 20;
+/// Maximum length of a token.
+const TOKEN_MAX_LENGTH: usize = 1024;
 
-/// What a connection may do besides looking.
+/// Access that a connection has.
 #[derive(Debug, Clone)]
 pub enum Access {
-    /// Nothing.
+    /// Reading alone.
     ReadOnly,
-    /// Everything, for who shows this token.
+    /// Reading, and commands that show this token.
     Token(ApiToken),
-    /// Everything, for root, the daemon's user and members of its group.
+    /// Reading, and commands if the peer is root, the daemon's user or a member of its group.
     Peer(Peer),
 }
 
-/// Who is on the other end of a Unix socket (unix(7), `SO_PEERCRED`).
+/// Process at the other end of a Unix socket (unix(7), `SO_PEERCRED`).
 #[derive(Debug, Clone, Copy)]
 pub struct Peer {
-    /// The user.
+    /// Its user.
     pub uid: u32,
-    /// Its group when it connected.
+    /// Its primary group when it connected.
     pub gid: u32,
-    /// The process, for the journal.
+    /// Its process id, for the journal.
     pub pid: Option<i32>,
 }
 
 impl Peer {
-    /// True if it is root, ourselves, or in our group. Blocks to look it up.
-    fn may_change(self) -> bool {
+    /// Returns true for root, the daemon's user and members of the daemon's group. Blocks, because it
+    /// may look up the user.
+    fn may_command(self) -> bool {
         let (uid, group) = (Uid::from_raw(self.uid), getegid());
         uid.is_root()
             || uid == geteuid()
@@ -56,7 +58,8 @@ impl Peer {
     }
 }
 
-/// A process may have joined with that group beside its own: then its user is a member.
+/// Returns true if the group database lists the user in the group. The socket tells a peer's primary
+/// group alone.
 fn is_member(uid: Uid, group: Gid) -> bool {
     let Ok(Some(user)) = User::from_uid(uid) else {
         return false;
@@ -67,8 +70,8 @@ fn is_member(uid: Uid, group: Gid) -> bool {
     groups.is_some_and(|groups| groups.contains(&group))
 }
 
-/// The token for TCP, as its digest: two digests are of one length, so that comparing takes as long
-/// whatever was sent.
+/// Token of the API, as its digest. Digests have one length, so a comparison takes the same time for
+/// every token that is sent.
 #[derive(Clone)]
 pub struct ApiToken([u8; 32]);
 
@@ -78,29 +81,29 @@ impl std::fmt::Debug for ApiToken {
     }
 }
 
-/// Why there is no token.
+/// Failure to load the token.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiTokenError {
     /// The file cannot be read.
-    #[error("{} cannot be read", path.display())]
+    #[error("cannot read the API token from {}", path.display())]
     Read {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The cause.
+        /// Cause.
         #[source]
         source: std::io::Error,
     },
-    /// It holds something else.
-    #[error("{} holds no token: {TOKEN_MIN} to {TOKEN_MAX} letters, digits and signs, on one line; `openssl rand -hex 32` makes one", path.display())]
+    /// The file does not hold a token.
+    #[error("{} does not hold an API token: it must be one line of {TOKEN_MIN_LENGTH} to {TOKEN_MAX_LENGTH} letters, digits and punctuation; make one with `openssl rand -hex 32`", path.display())]
     Content {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
     },
 }
 
 impl ApiToken {
-    /// Reads the credential `api-token` if systemd passed one, else the configured file; none if
-    /// none is configured.
+    /// Loads the token from the credential `api-token` if systemd passed one, otherwise from the
+    /// configured file. Returns none if the configuration names no file.
     pub fn load(config: &Config) -> Result<Option<Self>, ApiTokenError> {
         let Some(file) = &config.api_token_file else {
             return Ok(None);
@@ -113,7 +116,7 @@ impl ApiToken {
 
     fn read(path: &Path) -> Result<Self, ApiTokenError> {
         let mut text = Vec::new();
-        let limit = u64::try_from(TOKEN_MAX + 2).unwrap_or(u64::MAX);
+        let limit = u64::try_from(TOKEN_MAX_LENGTH + 2).unwrap_or(u64::MAX);
         File::open(path)
             .and_then(|file| file.take(limit).read_to_end(&mut text))
             .map_err(|source| ApiTokenError::Read {
@@ -121,7 +124,7 @@ impl ApiToken {
                 source,
             })?;
         let token = text.trim_ascii();
-        let good = (TOKEN_MIN..=TOKEN_MAX).contains(&token.len())
+        let good = (TOKEN_MIN_LENGTH..=TOKEN_MAX_LENGTH).contains(&token.len())
             && token.iter().all(u8::is_ascii_graphic);
         if good {
             Ok(Self::of(token))
@@ -136,7 +139,7 @@ impl ApiToken {
         Self(Sha256::digest(token).into())
     }
 
-    /// True if exactly one header shows it (RFC 6750 section 2.1).
+    /// Returns true if exactly one header shows the token (RFC 6750 section 2.1).
     fn is_shown(&self, headers: &HeaderMap) -> bool {
         let mut shown = headers.get_all(header::AUTHORIZATION).iter();
         let (Some(value), None) = (shown.next(), shown.next()) else {
@@ -150,42 +153,57 @@ impl ApiToken {
     }
 }
 
-/// Lets a request for a change through to the controller, if who sent it may.
+/// Middleware of the commands: passes a request on if its connection's access permits commands, and
+/// logs who sent it.
 pub(super) async fn guard(request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
-    let refuse = |status: StatusCode, why: &'static str| (status, why).into_response();
-    // No command has one, so none is waited for.
+    let refuse = |status: StatusCode, reason: &'static str| (status, reason).into_response();
+    // Commands have no body, so the server never waits for one.
     if !request.body().is_end_stream() {
-        return refuse(StatusCode::PAYLOAD_TOO_LARGE, "send no body");
+        return refuse(StatusCode::PAYLOAD_TOO_LARGE, "a command has no body");
     }
     match request.extensions().get::<Access>() {
         Some(Access::Token(token)) if token.is_shown(request.headers()) => {
-            info!(command = path, "{path} asked for with the token");
+            info!(command = path, "API command {path} accepted by token");
         }
         Some(Access::Token(_)) => {
-            warn!(command = path, "{path} refused: no token, or a wrong one");
-            let mut answer = refuse(StatusCode::UNAUTHORIZED, "show the token of api_token_file");
-            let how = header::HeaderValue::from_static("Bearer");
-            answer.headers_mut().insert(header::WWW_AUTHENTICATE, how);
+            warn!(
+                command = path,
+                "API command {path} refused: token is missing or wrong"
+            );
+            let mut answer = refuse(
+                StatusCode::UNAUTHORIZED,
+                "the token of api_token_file is missing or wrong; send it as `Authorization: Bearer TOKEN`",
+            );
+            let scheme = header::HeaderValue::from_static("Bearer");
+            answer
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, scheme);
             return answer;
         }
         Some(Access::Peer(peer)) => {
             let peer = *peer;
             let (uid, pid) = (peer.uid, peer.pid);
-            let may = tokio::task::spawn_blocking(move || peer.may_change()).await;
-            if !may.unwrap_or(false) {
-                warn!(command = path, uid, pid, "{path} refused to uid {uid}");
+            let allowed = tokio::task::spawn_blocking(move || peer.may_command()).await;
+            if !allowed.unwrap_or(false) {
+                warn!(
+                    command = path,
+                    uid, pid, "API command {path} refused to uid {uid}"
+                );
                 return refuse(
                     StatusCode::FORBIDDEN,
-                    "be root or join the group runner-controller",
+                    "permission denied; be root or join the group runner-controller",
                 );
             }
-            info!(command = path, uid, pid, "{path} asked for by uid {uid}");
+            info!(
+                command = path,
+                uid, pid, "API command {path} accepted from uid {uid}"
+            );
         }
         Some(Access::ReadOnly) | None => {
             return refuse(
                 StatusCode::FORBIDDEN,
-                "this address only shows; use the Unix socket, or configure api_token_file",
+                "this address is read-only; use the Unix socket or set api_token_file",
             );
         }
     }
@@ -207,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_very_token_is_taken() {
+    fn only_the_exact_token_is_accepted() {
         let good = format!("Bearer {TOKEN}");
         assert!(shown(&[&good]));
         assert!(shown(&[&format!("bearer {TOKEN}")]));
@@ -225,11 +243,11 @@ mod tests {
             assert!(!shown(&[bad]), "{bad:?}");
         }
         assert!(!shown(&[]));
-        assert!(!shown(&["Bearer x", &good]), "which of two was meant?");
+        assert!(!shown(&["Bearer x", &good]), "two tokens are ambiguous");
     }
 
     #[test]
-    fn a_file_without_a_token_is_refused_and_not_shown() {
+    fn a_file_without_a_token_is_refused_and_its_content_not_shown() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("token");
         let read = |text: &str| {
@@ -240,7 +258,7 @@ mod tests {
             read(&format!("{TOKEN}\n"))
                 .is_ok_and(|token| token.0 == ApiToken::of(TOKEN.as_bytes()).0)
         );
-        let long = "x".repeat(TOKEN_MAX + 1);
+        let long = "x".repeat(TOKEN_MAX_LENGTH + 1);
         for bad in [
             "",
             "short-secret",
@@ -249,7 +267,7 @@ mod tests {
             &long,
         ] {
             let error = read(bad).unwrap_err().to_string();
-            assert!(error.contains("holds no token"), "{error}");
+            assert!(error.contains("does not hold an API token"), "{error}");
             assert!(!error.contains("secret"), "{error}");
         }
         assert!(matches!(
@@ -259,17 +277,17 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_is_not_a_peer() {
+    fn commands_are_for_root_the_daemons_user_and_its_group() {
         let peer = |uid, gid| Peer {
             uid,
             gid,
             pid: None,
         };
-        assert!(peer(0, 0).may_change());
-        assert!(peer(geteuid().as_raw(), 65_533).may_change());
-        assert!(peer(65_534, getegid().as_raw()).may_change());
-        // Root of a container, and nobody.
-        assert!(!peer(0x1000_0000, 0x1000_0000).may_change());
-        assert!(!peer(65_534, 65_534).may_change());
+        assert!(peer(0, 0).may_command());
+        assert!(peer(geteuid().as_raw(), 65_533).may_command());
+        assert!(peer(65_534, getegid().as_raw()).may_command());
+        // Root of a container, and the overflow user.
+        assert!(!peer(0x1000_0000, 0x1000_0000).may_command());
+        assert!(!peer(65_534, 65_534).may_command());
     }
 }

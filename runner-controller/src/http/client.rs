@@ -1,4 +1,4 @@
-//! Asking the daemon over its Unix socket.
+//! Client of the API on its Unix socket.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,54 +11,54 @@ use tokio::net::UnixStream;
 
 use crate::status::Status;
 
-/// How long an answer may take.
+/// Timeout for an answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// How much of an answer is read.
+/// Maximum size of an answer.
 const MAX_BYTES: usize = 4 << 20;
 
-/// Why the daemon did not answer.
+/// Failure of a request to the daemon.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody listens: the daemon is not there.
-    #[error("no daemon listens on {}; `systemctl status runner-controller` tells why", path.display())]
+    /// No daemon listens on the socket.
+    #[error("no daemon listens on {}; see `systemctl status runner-controller`", path.display())]
     NotThere {
-        /// The socket.
+        /// Path of the socket.
         path: PathBuf,
-        /// The cause.
+        /// Cause.
         #[source]
         source: std::io::Error,
     },
-    /// The socket is not for this user.
-    #[error("{} is not for this user; be root or join the group runner-controller", path.display())]
+    /// This user may not connect to the socket.
+    #[error("cannot connect to {}: permission denied; be root or join the group runner-controller", path.display())]
     NotAllowed {
-        /// The socket.
+        /// Path of the socket.
         path: PathBuf,
     },
-    /// The daemon took the connection and did not answer in time.
+    /// The daemon accepted the connection and did not answer in time.
     #[error("the daemon did not answer within {} s", TIMEOUT.as_secs())]
     Silent,
-    /// The connection broke.
-    #[error("the daemon's answer broke off")]
+    /// The connection broke, or the answer was not understood.
+    #[error("cannot read the daemon's answer")]
     Broken(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// It answered with another status than 2xx.
+    /// The daemon refused the request.
     #[error("the daemon answered {status}: {body}")]
     Refused {
-        /// The status.
+        /// HTTP status.
         status: StatusCode,
-        /// The body.
+        /// Body of the answer: the reason.
         body: String,
     },
 }
 
 impl ClientError {
-    /// True if there is no daemon to ask.
+    /// Returns true if no daemon is running.
     #[must_use]
     pub fn is_absent(&self) -> bool {
         matches!(self, Self::NotThere { .. })
     }
 }
 
-async fn call(socket: &Path, method: Method, path: &str) -> Result<Vec<u8>, ClientError> {
+async fn send(socket: &Path, method: Method, path: &str) -> Result<Vec<u8>, ClientError> {
     let broken = |error: Box<dyn std::error::Error + Send + Sync>| ClientError::Broken(error);
     let stream = UnixStream::connect(socket).await.map_err(|source| {
         let path = socket.to_owned();
@@ -68,18 +68,19 @@ async fn call(socket: &Path, method: Method, path: &str) -> Result<Vec<u8>, Clie
             ClientError::NotThere { path, source }
         }
     })?;
+    // One request per connection needs neither a pool nor a URL with a host, so hyper alone is enough.
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| broken(error.into()))?;
     tokio::spawn(connection);
-    let request = Request::builder()
+    let message = Request::builder()
         .method(method)
         .uri(path)
         .header("host", "runner-controller")
         .body(Body::empty())
         .map_err(|error| broken(error.into()))?;
     let answer = sender
-        .send_request(request)
+        .send_request(message)
         .await
         .map_err(|error| broken(error.into()))?;
     let status = answer.status();
@@ -99,21 +100,21 @@ async fn call(socket: &Path, method: Method, path: &str) -> Result<Vec<u8>, Clie
     }
 }
 
-async fn bounded(socket: &Path, method: Method, path: &str) -> Result<Vec<u8>, ClientError> {
-    tokio::time::timeout(TIMEOUT, call(socket, method, path))
+async fn request(socket: &Path, method: Method, path: &str) -> Result<Vec<u8>, ClientError> {
+    tokio::time::timeout(TIMEOUT, send(socket, method, path))
         .await
         .unwrap_or(Err(ClientError::Silent))
 }
 
-/// The daemon's status.
+/// Returns the daemon's status.
 pub async fn status(socket: &Path) -> Result<Status, ClientError> {
-    let body = bounded(socket, Method::GET, "/status").await?;
+    let body = request(socket, Method::GET, "/status").await?;
     serde_json::from_slice(&body).map_err(|error| ClientError::Broken(error.into()))
 }
 
-/// Passes a command: `drain`, `undrain` or `clear`. Returns once the daemon has taken it.
+/// Sends a command: `drain`, `undrain` or `clear`. Returns once the daemon has accepted it.
 pub async fn command(socket: &Path, command: &str) -> Result<(), ClientError> {
-    bounded(socket, Method::POST, &format!("/{command}"))
+    request(socket, Method::POST, &format!("/{command}"))
         .await
         .map(|_| ())
 }

@@ -1,5 +1,7 @@
-//! The status as `OpenMetrics`. Label values are pools, phases, verdicts and operations: all from
-//! fixed or configured sets, so that nothing a job says can add a series.
+//! The status as `OpenMetrics` text.
+//!
+//! Label values are pools, states, verdicts, operations and resources. All come from fixed or
+//! configured sets, so nothing that a job says can add a series.
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -8,9 +10,126 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::pool::{Resource, Verdict};
-use crate::status::Status;
+use crate::status::{PoolStatus, Status};
+
+/// Prefix of all metric names.
+const PREFIX: &str = "runner_controller";
 
 type Labels = Vec<(&'static str, String)>;
+
+/// Returns the text of `/metrics`.
+pub(super) fn render(status: &Status) -> Result<String, std::fmt::Error> {
+    let mut registry = Registry::with_prefix(PREFIX);
+    register_pools(&mut registry, &status.pools);
+    register_host(&mut registry, status);
+    let mut text = String::new();
+    encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+/// Registers the metrics of pools.
+fn register_pools(registry: &mut Registry, pools: &[PoolStatus]) {
+    let runners = gauge(registry, "pool_runners", "Runners by state");
+    let min_idle = gauge(
+        registry,
+        "pool_min_idle",
+        "Configured number of idle runners",
+    );
+    let min_spare = gauge(
+        registry,
+        "pool_min_spare",
+        "Configured number of spares: booted containers that are not registered",
+    );
+    let max = gauge(registry, "pool_max", "Configured maximum number of runners");
+    let ends = counter(
+        registry,
+        "runner_ends",
+        "Runners that ended since the daemon started, by verdict",
+    );
+    let failures = gauge(
+        registry,
+        "failures_in_a_row",
+        "Failures without a success between them, by kind",
+    );
+    let longest_job = gauge(
+        registry,
+        "longest_job_seconds",
+        "Run time of the job that runs longest, in seconds",
+    );
+    for pool in pools {
+        let name = || label("pool", &pool.name);
+        for (state, count) in &pool.phases {
+            set(&runners, vec![name(), label("state", state)], *count);
+        }
+        set(&min_idle, vec![name()], u64::from(pool.wanted.idle));
+        set(&min_spare, vec![name()], u64::from(pool.wanted.spare));
+        set(&max, vec![name()], u64::from(pool.wanted.max));
+        // Every verdict is a series from the start, so that its first increase shows.
+        for verdict in Verdict::ALL {
+            let count = pool.verdicts.get(verdict.as_str()).copied();
+            ends.get_or_create(&vec![name(), label("reason", verdict.as_str())])
+                .inc_by(count.unwrap_or_default());
+        }
+        for backoff in &pool.backoffs {
+            let labels = vec![name(), label("reason", &backoff.failure)];
+            set(&failures, labels, u64::from(backoff.failures));
+        }
+        let jobs = pool.runners.iter().filter_map(|runner| runner.job.as_ref());
+        let longest = jobs.map(|job| job.running_ms / 1000).max();
+        set(&longest_job, vec![name()], longest.unwrap_or_default());
+    }
+}
+
+/// Registers the metrics of the host and of what it depends on.
+fn register_host(registry: &mut Registry, status: &Status) {
+    let calls = counter(
+        registry,
+        "github_calls",
+        "Calls to GitHub since the daemon started, by operation and outcome",
+    );
+    for (operation, outcomes) in &status.github.calls {
+        for (outcome, count) in outcomes {
+            let labels = vec![label("operation", operation), label("outcome", outcome)];
+            calls.get_or_create(&labels).inc_by(*count);
+        }
+    }
+    let strays = gauge(
+        registry,
+        "stray_registrations",
+        "Registrations without a container, which are being deleted",
+    );
+    set(&strays, vec![], status.strays.len() as u64);
+    let open = gauge(
+        registry,
+        "admission_open",
+        "1 if runners may start and register, otherwise 0",
+    );
+    set(&open, vec![], u64::from(status.closed.is_empty()));
+    let short = gauge(
+        registry,
+        "resource_short",
+        "1 if the host has too little of the resource left to start runners, otherwise 0",
+    );
+    for resource in Resource::ALL {
+        let name = resource.as_str();
+        let is_short = status.short.contains_key(name);
+        set(&short, vec![label("resource", name)], u64::from(is_short));
+    }
+    let failing = gauge(
+        registry,
+        "component_failing",
+        "1 if the component fails or is not as configured, otherwise 0",
+    );
+    for (component, is_failing) in [
+        ("github", status.github.error.is_some()),
+        ("systemd", status.systemd_error.is_some()),
+        ("firewall", status.firewall_error.is_some()),
+        ("records", status.records_error.is_some()),
+    ] {
+        let labels = vec![label("component", component)];
+        set(&failing, labels, u64::from(is_failing));
+    }
+}
 
 fn gauge(registry: &mut Registry, name: &str, help: &str) -> Family<Labels, Gauge> {
     let family = Family::default();
@@ -18,158 +137,30 @@ fn gauge(registry: &mut Registry, name: &str, help: &str) -> Family<Labels, Gaug
     family
 }
 
+/// Registers a counter. The encoder adds `_total` to its name.
 fn counter(registry: &mut Registry, name: &str, help: &str) -> Family<Labels, Counter> {
     let family = Family::default();
     registry.register(name, help, Family::clone(&family));
     family
 }
 
-/// A label with its value as `OpenMetrics` wants it quoted, which the encoder leaves to us.
+fn set(family: &Family<Labels, Gauge>, labels: Labels, value: u64) {
+    let value = i64::try_from(value).unwrap_or(i64::MAX);
+    family.get_or_create(&labels).set(value);
+}
+
+/// Returns a label with its value escaped as `OpenMetrics` demands. The encoder does not escape.
 fn label(name: &'static str, value: &str) -> (&'static str, String) {
-    let quoted = value
+    let escaped = value
         .replace('\\', "\\\\")
         .replace('"', "\\\"")
         .replace('\n', "\\n");
-    (name, quoted)
-}
-
-fn signed(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-/// The text of `/metrics`.
-pub(super) fn render(status: &Status) -> Result<String, std::fmt::Error> {
-    let mut registry = Registry::with_prefix("runner_controller");
-    let runners = gauge(&mut registry, "runners", "Containers by phase");
-    let wanted = gauge(
-        &mut registry,
-        "wanted_runners",
-        "Containers that are configured to wait, and the most there may be",
-    );
-    let ended = counter(&mut registry, "ended", "Containers that ended, by verdict");
-    let failures = gauge(
-        &mut registry,
-        "failures_in_a_row",
-        "Failures in a row, by what fails",
-    );
-    let longest_job = gauge(
-        &mut registry,
-        "longest_job_seconds",
-        "How long the oldest running job has run",
-    );
-
-    for pool in &status.pools {
-        let name = || label("pool", &pool.name);
-        for (phase, count) in &pool.phases {
-            runners
-                .get_or_create(&vec![name(), label("phase", phase)])
-                .set(signed(*count));
-        }
-        let kinds = [
-            ("idle", pool.wanted.idle),
-            ("spare", pool.wanted.spare),
-            ("max", pool.wanted.max),
-        ];
-        for (kind, count) in kinds {
-            wanted
-                .get_or_create(&vec![name(), ("kind", kind.to_owned())])
-                .set(i64::from(count));
-        }
-        for verdict in Verdict::ALL {
-            let count = pool
-                .verdicts
-                .get(verdict.as_str())
-                .copied()
-                .unwrap_or_default();
-            ended
-                .get_or_create(&vec![name(), ("verdict", verdict.as_str().to_owned())])
-                .inc_by(count);
-        }
-        for backoff in &pool.backoffs {
-            let labels = vec![name(), label("trouble", &backoff.failure)];
-            failures
-                .get_or_create(&labels)
-                .set(i64::from(backoff.failures));
-        }
-        let jobs = pool.runners.iter().filter_map(|runner| runner.job.as_ref());
-        let oldest = jobs
-            .map(|job| job.running_ms / 1000)
-            .max()
-            .unwrap_or_default();
-        longest_job.get_or_create(&vec![name()]).set(signed(oldest));
-    }
-    outside(&mut registry, status);
-
-    let mut text = String::new();
-    encode(&mut text, &registry)?;
-    Ok(text)
-}
-
-/// What is not about one pool.
-fn outside(registry: &mut Registry, status: &Status) {
-    let calls = counter(
-        registry,
-        "github_calls",
-        "Calls to GitHub, by operation and outcome",
-    );
-    let strays = gauge(
-        registry,
-        "stray_registrations",
-        "Registrations without a container, being deleted",
-    );
-    let open = gauge(
-        registry,
-        "admission_open",
-        "1 if new runners are started and registered",
-    );
-    let short = gauge(
-        registry,
-        "short",
-        "1 while the host has so little left of this that admission is closed",
-    );
-    let errors = gauge(
-        registry,
-        "trouble",
-        "1 while this part of the outside fails, or is not as it should be",
-    );
-    for (operation, outcomes) in &status.github.calls {
-        for (outcome, count) in outcomes {
-            calls
-                .get_or_create(&vec![
-                    label("operation", operation),
-                    label("outcome", outcome),
-                ])
-                .inc_by(*count);
-        }
-    }
-    strays
-        .get_or_create(&vec![])
-        .set(signed(status.strays.len() as u64));
-    open.get_or_create(&vec![])
-        .set(i64::from(status.closed.is_empty()));
-    for resource in Resource::ALL {
-        let name = resource.as_str();
-        short
-            .get_or_create(&vec![("resource", name.to_owned())])
-            .set(i64::from(status.short.contains_key(name)));
-    }
-    let parts = [
-        ("github", status.github.error.is_some()),
-        ("systemd", status.systemd_error.is_some()),
-        ("firewall", status.firewall_error.is_some()),
-        ("records", status.records_error.is_some()),
-    ];
-    for (part, failing) in parts {
-        errors
-            .get_or_create(&vec![("part", part.to_owned())])
-            .set(i64::from(failing));
-    }
+    (name, escaped)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::PoolStatus;
 
     #[test]
     fn every_verdict_is_a_series_from_the_start() {
@@ -183,15 +174,16 @@ mod tests {
         })
         .unwrap();
         for verdict in Verdict::ALL {
-            let line =
-                format!("runner_controller_ended_total{{pool=\"ci\",verdict=\"{verdict}\"}} 0");
+            let line = format!(
+                "runner_controller_runner_ends_total{{pool=\"ci\",reason=\"{verdict}\"}} 0"
+            );
             assert!(text.contains(&line), "{line} in {text}");
         }
         assert!(text.ends_with("# EOF\n"));
     }
 
     #[test]
-    fn a_label_ends_where_its_quotes_do() {
+    fn a_label_value_cannot_end_its_quotes() {
         let pool = PoolStatus {
             name: "a\"} 1\nb\\".into(),
             phases: [("busy".to_owned(), 1)].into(),
@@ -202,7 +194,7 @@ mod tests {
             ..Status::default()
         })
         .unwrap();
-        let line = r#"runner_controller_runners{pool="a\"} 1\nb\\",phase="busy"} 1"#;
+        let line = r#"runner_controller_pool_runners{pool="a\"} 1\nb\\",state="busy"} 1"#;
         assert!(text.lines().any(|found| found == line), "{text}");
     }
 }

@@ -1,24 +1,28 @@
-//! Over real sockets: who may ask for what, and what hostile clients get.
+//! The API over real sockets: access, and answers to hostile clients.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::controller::Request;
+use crate::status::Status;
 
 const TOKEN: &str = "a-token-for-these-tests-alone";
 
-/// A listener with quick bounds, and the controller's end of it.
+/// A served TCP address with short timeouts, and a controller behind it.
 struct Served {
     address: SocketAddr,
-    asked: JoinHandle<Vec<String>>,
+    commands: JoinHandle<Vec<String>>,
     stop: oneshot::Sender<()>,
     _status: watch::Sender<Status>,
 }
 
-fn quick() -> Limits {
+fn short_limits() -> Limits {
     Limits {
         connections: 4,
         head: Duration::from_secs(1),
@@ -26,21 +30,21 @@ fn quick() -> Limits {
     }
 }
 
-/// Takes every command, and tells which ones came.
+/// Accepts every command, and returns all of them once stopped.
 fn controller(
     mut requests: mpsc::Receiver<Request>,
     mut stopped: oneshot::Receiver<()>,
 ) -> JoinHandle<Vec<String>> {
     tokio::spawn(async move {
-        let mut asked = Vec::new();
+        let mut commands = Vec::new();
         loop {
             tokio::select! {
                 biased;
                 Some((command, reply)) = requests.recv() => {
-                    asked.push(format!("{command:?}"));
+                    commands.push(format!("{command:?}"));
                     let _ = reply.send(());
                 }
-                _ = &mut stopped => return asked,
+                _ = &mut stopped => return commands,
             }
         }
     })
@@ -65,31 +69,31 @@ impl Served {
             listener,
             router(show, requests),
             token,
-            quick(),
+            short_limits(),
         ));
         Self {
             address,
-            asked: controller(received, stopped),
+            commands: controller(received, stopped),
             stop,
             _status: status,
         }
     }
 
-    /// Sends bytes, and returns the status of what comes back; 0 if it is nothing.
+    /// Sends bytes and returns the status and text of the answer. Without an answer the status is 0.
     async fn send(&self, bytes: &[u8]) -> (u16, String) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         talk(&mut stream, bytes).await
     }
 
-    async fn ask(&self, method: &str, path: &str, headers: &str) -> (u16, String) {
+    async fn request(&self, method: &str, path: &str, headers: &str) -> (u16, String) {
         let head = format!("{method} {path} HTTP/1.1\r\nhost: x\r\n{headers}\r\n");
         self.send(head.as_bytes()).await
     }
 
-    /// The commands that reached the controller.
-    async fn asked(self) -> Vec<String> {
+    /// Returns the commands that reached the controller.
+    async fn commands(self) -> Vec<String> {
         self.stop.send(()).unwrap();
-        self.asked.await.unwrap()
+        self.commands.await.unwrap()
     }
 }
 
@@ -97,7 +101,7 @@ async fn talk(
     stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin),
     bytes: &[u8],
 ) -> (u16, String) {
-    // A server that has seen enough may close before all is sent.
+    // The server may close the connection before it has read everything.
     let _ = stream.write_all(bytes).await;
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer).await;
@@ -111,23 +115,23 @@ fn bearer(token: &str) -> String {
 }
 
 #[tokio::test]
-async fn tcp_changes_nothing_unless_there_is_a_token() {
+async fn tcp_is_read_only_without_a_token() {
     let served = Served::start(None).await;
-    assert_eq!(served.ask("GET", "/status", "").await.0, 200);
+    assert_eq!(served.request("GET", "/status", "").await.0, 200);
     for headers in ["", &bearer(TOKEN), &bearer("")] {
-        let (status, said) = served.ask("POST", "/drain", headers).await;
+        let (status, said) = served.request("POST", "/drain", headers).await;
         assert_eq!(status, 403, "{said}");
         assert!(said.contains("api_token_file"), "{said}");
     }
-    assert_eq!(served.asked().await, [] as [&str; 0]);
+    assert_eq!(served.commands().await, [] as [&str; 0]);
 }
 
 #[tokio::test]
-async fn only_who_shows_the_token_changes_something() {
+async fn a_command_over_tcp_needs_the_token() {
     let served = Served::start(Some(TOKEN)).await;
     let twice = format!("{}{}", bearer(TOKEN), bearer(TOKEN));
     for headers in ["", &bearer("wrong"), &bearer(""), &twice] {
-        let (status, said) = served.ask("POST", "/drain", headers).await;
+        let (status, said) = served.request("POST", "/drain", headers).await;
         assert_eq!(status, 401, "{said}");
         assert!(
             said.to_lowercase().contains("www-authenticate: bearer"),
@@ -136,26 +140,29 @@ async fn only_who_shows_the_token_changes_something() {
         assert!(!said.contains(TOKEN), "{said}");
     }
     let path = format!("/drain?access_token={TOKEN}");
-    assert_eq!(served.ask("POST", &path, "").await.0, 401);
-    assert_eq!(served.ask("POST", "/undrain", &bearer(TOKEN)).await.0, 202);
-    assert_eq!(served.ask("GET", "/health", "").await.0, 200);
-    assert_eq!(served.asked().await, ["Undrain"]);
+    assert_eq!(served.request("POST", &path, "").await.0, 401);
+    assert_eq!(
+        served.request("POST", "/undrain", &bearer(TOKEN)).await.0,
+        202
+    );
+    assert_eq!(served.request("GET", "/health", "").await.0, 200);
+    assert_eq!(served.commands().await, ["Undrain"]);
 }
 
 #[tokio::test]
-async fn no_other_method_and_no_other_path_does_anything() {
+async fn only_a_post_to_a_commands_exact_path_is_a_command() {
     let served = Served::start(Some(TOKEN)).await;
     let token = bearer(TOKEN);
     for path in ["/drain", "/undrain", "/clear"] {
         for method in ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "BREW"] {
-            let (status, said) = served.ask(method, path, &token).await;
+            let (status, said) = served.request(method, path, &token).await;
             assert_eq!(status, 405, "{method} {path}: {said}");
         }
     }
     for path in ["/status", "/health", "/metrics"] {
         for method in ["POST", "PUT", "DELETE", "OPTIONS", "BREW"] {
             assert_eq!(
-                served.ask(method, path, &token).await.0,
+                served.request(method, path, &token).await.0,
                 405,
                 "{method} {path}"
             );
@@ -169,27 +176,27 @@ async fn no_other_method_and_no_other_path_does_anything() {
         "/status/../drain",
         "/ping",
     ] {
-        assert_eq!(served.ask("POST", path, &token).await.0, 404, "{path}");
+        assert_eq!(served.request("POST", path, &token).await.0, 404, "{path}");
     }
-    // What says that it means another method is what it is.
-    let over = format!("{token}x-http-method-override: POST\r\n");
-    assert_eq!(served.ask("GET", "/drain", &over).await.0, 405);
-    assert_eq!(served.asked().await, [] as [&str; 0]);
+    // A header does not change the method.
+    let overridden = format!("{token}x-http-method-override: POST\r\n");
+    assert_eq!(served.request("GET", "/drain", &overridden).await.0, 405);
+    assert_eq!(served.commands().await, [] as [&str; 0]);
 }
 
 #[tokio::test]
-async fn a_request_that_is_too_much_is_refused() {
+async fn a_request_that_is_too_large_is_refused() {
     let served = Served::start(Some(TOKEN)).await;
     let token = bearer(TOKEN);
     let wide = format!("{token}x: {}\r\n", "y".repeat(64 * 1024));
-    let (status, _) = served.ask("POST", "/drain", &wide).await;
+    let (status, _) = served.request("POST", "/drain", &wide).await;
     assert!(matches!(status, 0 | 431), "{status}");
     let many = format!("{token}{}", "x: y\r\n".repeat(200));
-    assert_eq!(served.ask("POST", "/drain", &many).await.0, 431);
+    assert_eq!(served.request("POST", "/drain", &many).await.0, 431);
     let long = format!("/drain?{}", "x".repeat(64 * 1024));
-    let (status, _) = served.ask("POST", &long, &token).await;
+    let (status, _) = served.request("POST", &long, &token).await;
     assert!(matches!(status, 0 | 414 | 431), "{status}");
-    // A body is not waited for, however long it is said to be.
+    // The server does not wait for a body, whatever its announced length.
     for length in [
         "content-length: 4\r\n",
         "content-length: 99999999999\r\n",
@@ -197,16 +204,16 @@ async fn a_request_that_is_too_much_is_refused() {
     ] {
         let headers = format!("{token}{length}");
         assert_eq!(
-            served.ask("POST", "/drain", &headers).await.0,
+            served.request("POST", "/drain", &headers).await.0,
             413,
             "{length}"
         );
     }
-    assert_eq!(served.asked().await, [] as [&str; 0]);
+    assert_eq!(served.commands().await, [] as [&str; 0]);
 }
 
 #[tokio::test]
-async fn what_is_no_request_is_none() {
+async fn a_malformed_request_is_not_a_command() {
     let served = Served::start(Some(TOKEN)).await;
     let (token, post) = (bearer(TOKEN), "POST /drain HTTP/1.1\r\nhost: x\r\n");
     for bytes in [
@@ -222,7 +229,7 @@ async fn what_is_no_request_is_none() {
         let (status, said) = served.send(&bytes).await;
         assert!(!(200..300).contains(&status), "{bytes:?}: {said}");
     }
-    // A second request behind the first is never read.
+    // A second request on the same connection is never read.
     let two = format!("GET /health HTTP/1.1\r\nhost: x\r\n\r\n{post}{token}\r\n");
     let (status, said) = served.send(two.as_bytes()).await;
     assert_eq!(
@@ -230,13 +237,13 @@ async fn what_is_no_request_is_none() {
         (200, 1),
         "{said}"
     );
-    assert_eq!(served.asked().await, [] as [&str; 0]);
+    assert_eq!(served.commands().await, [] as [&str; 0]);
 }
 
 #[tokio::test]
-async fn who_sends_slowly_is_cut_off_and_keeps_nobody_waiting() {
+async fn a_slow_client_is_cut_off_and_delays_no_other_client() {
     let served = Served::start(None).await;
-    // All the room there is, and more: each says a little and then nothing.
+    // Twice as many connections as the limit. Each sends the start of a head and then nothing.
     let mut slow = Vec::new();
     for _ in 0..8 {
         let mut stream = TcpStream::connect(served.address).await.unwrap();
@@ -246,7 +253,10 @@ async fn who_sends_slowly_is_cut_off_and_keeps_nobody_waiting() {
             .unwrap();
         slow.push(stream);
     }
-    let answered = tokio::time::timeout(Duration::from_secs(20), served.ask("GET", "/health", ""));
+    let answered = tokio::time::timeout(
+        Duration::from_secs(20),
+        served.request("GET", "/health", ""),
+    );
     assert_eq!(answered.await.unwrap().0, 200);
     for mut stream in slow {
         let mut rest = Vec::new();
@@ -257,7 +267,7 @@ async fn who_sends_slowly_is_cut_off_and_keeps_nobody_waiting() {
 }
 
 #[tokio::test]
-async fn one_header_at_a_time_is_slow_as_well() {
+async fn a_client_that_sends_byte_by_byte_is_cut_off() {
     let served = Served::start(None).await;
     let mut stream = TcpStream::connect(served.address).await.unwrap();
     let drip = async {
@@ -274,21 +284,29 @@ async fn one_header_at_a_time_is_slow_as_well() {
 }
 
 #[tokio::test]
-async fn the_unix_socket_asks_who_it_is() {
+async fn a_command_over_the_unix_socket_needs_a_permitted_peer() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("api.sock");
     let (_status, show) = watch::channel(Status::default());
     let (requests, received) = mpsc::channel(4);
     let (stop, stopped) = oneshot::channel();
     let listener = UnixListener::bind(&path).unwrap();
-    tokio::spawn(serve::serve_unix(listener, router(show, requests), quick()));
-    let asked = controller(received, stopped);
+    tokio::spawn(serve::serve_unix(
+        listener,
+        router(show, requests),
+        short_limits(),
+    ));
+    let commands = controller(received, stopped);
     let mut stream = UnixStream::connect(&path).await.unwrap();
     let post = b"POST /drain HTTP/1.1\r\nhost: x\r\n\r\n";
-    assert_eq!(talk(&mut stream, post).await.0, 202, "we are who serves");
+    assert_eq!(
+        talk(&mut stream, post).await.0,
+        202,
+        "the peer is the daemon's user"
+    );
     let mut stream = UnixStream::connect(&path).await.unwrap();
     let get = b"GET /drain HTTP/1.1\r\nhost: x\r\n\r\n";
     assert_eq!(talk(&mut stream, get).await.0, 405);
     stop.send(()).unwrap();
-    assert_eq!(asked.await.unwrap(), ["Drain"]);
+    assert_eq!(commands.await.unwrap(), ["Drain"]);
 }

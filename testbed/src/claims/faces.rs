@@ -136,7 +136,7 @@ fn health_says_what_stands_in_the_way(lab: &mut Lab) -> Result<()> {
             Seen::NotYet(format!("{} {}", health.status, health.body))
         })
     })?;
-    ensure_says(&reason, &["no runner that waits for a job", "503"])?;
+    ensure_says(&reason, &["no runner ready for a job", "503"])?;
     lab.sim().clear_faults()?;
     lab.api("POST", "/undrain")?;
     lab.await_status("a runner to be had", SOON, |status| {
@@ -185,7 +185,7 @@ fn metrics_have_bounded_labels(lab: &mut Lab) -> Result<()> {
     ensure!(
         before
             .iter()
-            .any(|line| line.contains(r#"verdict="job_done""#)),
+            .any(|line| line.contains(r#"reason="job_done""#)),
         "{before:?}"
     );
     // Jobs with names of their own, one of them not what a hook would say.
@@ -386,7 +386,7 @@ fn a_bad_configuration_changes_nothing(lab: &mut Lab) -> Result<()> {
     lab.host().run(&["systemctl", "reload", DAEMON])?;
     let refused = wait_until("the mistake to be reported", SOON, || {
         let log = lab.journal(DAEMON, 40);
-        Ok(if log.contains("going on with the old one") {
+        Ok(if log.contains("keeping the old one") {
             Seen::Done(())
         } else {
             Seen::NotYet(log)

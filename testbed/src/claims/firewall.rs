@@ -171,7 +171,7 @@ fn ensure_refused(lab: &Lab, before: &Status, is_it: impl Fn(&Ended) -> bool) ->
         &metrics,
         &[
             "runner_controller_admission_open{} 0\n",
-            "runner_controller_trouble{part=\"firewall\"} 1\n",
+            "runner_controller_component_failing{component=\"firewall\"} 1\n",
         ],
     )?;
     let said = lab.journal(DAEMON, 8);

@@ -265,8 +265,8 @@ fn memory_that_is_to_be_kept_closes_admission_and_all_faces_say_so(lab: &mut Lab
         ensure_says(
             &metrics,
             &[
-                "runner_controller_short{resource=\"memory\"} 1",
-                "runner_controller_short{resource=\"state_bytes\"} 0",
+                "runner_controller_resource_short{resource=\"memory\"} 1",
+                "runner_controller_resource_short{resource=\"state_bytes\"} 0",
             ],
         )?;
         let open = |line: &str| line.starts_with("runner_controller_admission_open");

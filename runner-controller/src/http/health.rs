@@ -1,0 +1,109 @@
+//! The health of a host, judged from its status.
+
+use serde::{Deserialize, Serialize};
+
+use crate::status::{PoolStatus, Status};
+
+/// Answer of `/health`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// True if no problem is known and every pool has a runner that is or becomes ready for a job.
+    pub healthy: bool,
+    /// Problems, each in words.
+    pub reasons: Vec<String>,
+}
+
+/// Judges a status. A host that an operator drained is healthy.
+#[must_use]
+pub fn health(status: &Status) -> Health {
+    let mut reasons = Vec::new();
+    let mut add = |part: &str, problem: &str| reasons.push(format!("{part}: {problem}"));
+    for (part, error) in [
+        ("systemd", &status.systemd_error),
+        ("firewall", &status.firewall_error),
+    ] {
+        if let Some(error) = error {
+            add(part, error);
+        }
+    }
+    for (resource, reason) in &status.short {
+        add(resource, reason);
+    }
+    if let Some(error) = &status.records_error {
+        add("records", error);
+    }
+    if status.state == "running" {
+        if let Some(error) = &status.github.error {
+            add("GitHub", error);
+        }
+        reasons.extend(status.pools.iter().filter_map(pool_problem));
+    }
+    Health {
+        healthy: reasons.is_empty(),
+        reasons,
+    }
+}
+
+/// Returns a problem if no runner of the pool is ready for a job, or about to be, though there is room
+/// for one.
+fn pool_problem(pool: &PoolStatus) -> Option<String> {
+    let count = |phase: &str| pool.phases.get(phase).copied().unwrap_or_default();
+    let is_full = pool.phases.values().sum::<u64>() >= u64::from(pool.wanted.max);
+    if is_full || count("idle") + count("registering") + count("minting") > 0 {
+        return None;
+    }
+    let reason = pool
+        .backoffs
+        .first()
+        .map_or("runners are starting", |backoff| backoff.reason.as_str());
+    Some(format!(
+        "pool {} has no runner ready for a job: {reason}",
+        pool.name
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::Wanted;
+
+    fn running(phases: &[(&str, u64)]) -> Status {
+        Status {
+            state: "running".into(),
+            pools: vec![PoolStatus {
+                name: "ci".into(),
+                wanted: Wanted {
+                    idle: 1,
+                    spare: 1,
+                    max: 2,
+                },
+                phases: phases
+                    .iter()
+                    .map(|(phase, count)| ((*phase).to_owned(), *count))
+                    .collect(),
+                ..PoolStatus::default()
+            }],
+            ..Status::default()
+        }
+    }
+
+    #[test]
+    fn a_pool_without_a_runner_ready_for_a_job_is_not_healthy() {
+        assert_eq!(
+            health(&running(&[("spare", 1)])).reasons,
+            ["pool ci has no runner ready for a job: runners are starting"]
+        );
+    }
+
+    #[test]
+    fn a_pool_that_is_full_of_jobs_is_healthy() {
+        assert!(health(&running(&[("busy", 2)])).healthy);
+    }
+
+    #[test]
+    fn a_drained_host_is_healthy() {
+        let mut drained = running(&[]);
+        drained.state = "drained".into();
+        assert!(health(&drained).healthy);
+    }
+}

@@ -1,0 +1,81 @@
+//! The routes of the API: a GET reads the status, a POST passes a command to the controller.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::middleware::from_fn;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{access, health, metrics};
+use crate::controller::{Command, Request};
+use crate::status::Status;
+
+/// Timeout for the controller to accept a command. Its loop never blocks, so this is generous.
+const ACCEPT_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[derive(Clone)]
+struct Shared {
+    status: watch::Receiver<Status>,
+    requests: mpsc::Sender<Request>,
+}
+
+/// Returns all routes. Each request must carry the [`access::Access`] of its connection.
+pub fn router(status: watch::Receiver<Status>, requests: mpsc::Sender<Request>) -> Router {
+    let command = |command: fn() -> Command| {
+        post(async move |State(shared): State<Shared>| send(shared, command()).await)
+            .route_layer(from_fn(access::guard))
+    };
+    Router::new()
+        .route("/health", get(get_health))
+        .route("/status", get(get_status))
+        .route("/metrics", get(get_metrics))
+        .route("/drain", command(|| Command::Drain))
+        .route("/undrain", command(|| Command::Undrain))
+        .route("/clear", command(|| Command::Clear))
+        .with_state(Shared { status, requests })
+}
+
+async fn get_health(State(shared): State<Shared>) -> Response {
+    let health = health(&shared.status.borrow());
+    let code = if health.healthy {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (code, axum::Json(health)).into_response()
+}
+
+async fn get_status(State(shared): State<Shared>) -> Response {
+    axum::Json(shared.status.borrow().clone()).into_response()
+}
+
+async fn get_metrics(State(shared): State<Shared>) -> Response {
+    let text = metrics::render(&shared.status.borrow());
+    match text {
+        Ok(text) => {
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, kind)], text).into_response()
+        }
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+/// Passes a command to the controller and answers once the controller has accepted it.
+async fn send(shared: Shared, command: Command) -> Response {
+    let (reply, accepted) = oneshot::channel();
+    let sent = shared.requests.send((command, reply)).await.is_ok();
+    if sent
+        && matches!(
+            tokio::time::timeout(ACCEPT_TIMEOUT, accepted).await,
+            Ok(Ok(()))
+        )
+    {
+        return StatusCode::ACCEPTED.into_response();
+    }
+    let reason = "the daemon is stopping; try again when it has restarted";
+    (StatusCode::SERVICE_UNAVAILABLE, reason).into_response()
+}
