@@ -1,13 +1,13 @@
-//! Every parser of bytes that come from outside, as a function of bytes that panics if the parser
-//! does, or if it lets through what it promises to keep out.
+//! Parsers of bytes from outside, for fuzzing.
 //!
-//! The fuzz targets (`fuzz/`) are these functions; `cargo test` gives them the targets' corpus and
-//! random bytes. Compiled for nothing else.
+//! Each is a function of bytes that panics if a parser panics or breaks a promise. The fuzz targets
+//! (`fuzz/`) call these functions; `cargo test` calls them with the corpus and with random bytes.
+//! They are compiled for nothing else.
 
 #![expect(
     clippy::expect_used,
     clippy::missing_panics_doc,
-    reason = "to panic is how each of them tells what is wrong"
+    reason = "a panic is how a check fails"
 )]
 
 use std::path::Path;
@@ -18,10 +18,10 @@ use crate::pool::{HostId, PoolName, RunnerName, Slot, SlotId};
 use crate::status::Status;
 use crate::world::Invocation;
 
-/// A function of [`PARSERS`].
+/// Function that checks a parser with some bytes.
 pub type Parser = fn(&[u8]);
 
-/// All of them, by the names of their fuzz targets.
+/// All parsers, by the names of their fuzz targets.
 pub const PARSERS: [(&str, Parser); 9] = [
     ("api", api),
     ("config", config),
@@ -34,12 +34,12 @@ pub const PARSERS: [(&str, Parser); 9] = [
     ("status_text", status_text),
 ];
 
-/// A request to the API: a line `METHOD PATH`, header lines, an empty line, the body.
+/// Checks a request to the API: a line `METHOD PATH`, header lines, an empty line, and the body.
 pub fn api(bytes: &[u8]) {
     crate::http::try_request(bytes);
 }
 
-/// The configuration: what is accepted can be rendered, and every line that is rendered is a line.
+/// Checks that an accepted configuration can be rendered to host files without control characters.
 pub fn config(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
@@ -50,43 +50,46 @@ pub fn config(bytes: &[u8]) {
     for id in config.slots() {
         let place: Option<Place<'_>> = config.place(&id);
         let place = place.expect("a slot of the configuration has a place");
-        assert!(place.veth().len() <= 15, "an interface's name");
+        assert!(
+            place.veth().len() <= 15,
+            "the name of an interface has at most 15 bytes"
+        );
         assert!(u64::from(place.uid_first()) + u64::from(Place::UIDS) <= 0x7000_0000);
         assert!(config.network.block.contains(place.guest_address()));
     }
     let binary = Path::new("/usr/bin/runner-controller");
     for file in hostfiles::render(&config, binary, Path::new("/etc/config.toml")) {
-        let strange = |c: char| c.is_control() && c != '\n' && c != '\t';
-        assert!(!file.text.contains(strange), "{}", file.path.display());
+        let is_control = |c: char| c.is_control() && c != '\n' && c != '\t';
+        assert!(!file.text.contains(is_control), "{}", file.path.display());
     }
 }
 
-/// What GitHub answers to a list, a mint and a question for groups; and a JIT config.
+/// Checks GitHub's answers to a list, a mint and a query for groups, and a JIT config.
 pub fn github_answer(bytes: &[u8]) {
     crate::github::try_answer(bytes);
 }
 
-/// GitHub's other answers: a line with the status, header lines, an empty line, the body.
+/// Checks GitHub's refusals: a line with the status, header lines, an empty line, and the body.
 pub fn github_refusal(bytes: &[u8]) {
     crate::github::try_refusal(bytes);
 }
 
-/// The line a job writes, and what systemd kept of a slot.
+/// Checks the line that a job writes, and descriptors of a slot that systemd stored.
 pub fn handshake(bytes: &[u8]) {
     crate::handshake::try_bytes(bytes);
 }
 
-/// What root reads of the host: tables of `systemctl`, `nft`, `/proc`.
+/// Checks tables that root reads: of `systemctl`, `nft` and `/proc`.
 pub fn host_listing(bytes: &[u8]) {
     crate::launch::try_listing(&String::from_utf8_lossy(bytes));
 }
 
-/// The records of a slot's lives.
+/// Checks the records that root writes for a slot.
 pub fn runner_record(bytes: &[u8]) {
     crate::slot_records::try_record(bytes);
 }
 
-/// Names, numbers and the token: what is accepted is written as it was read.
+/// Checks that accepted names, numbers and tokens are written as they were read.
 pub fn names(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
@@ -122,8 +125,8 @@ pub fn names(bytes: &[u8]) {
     }
 }
 
-/// A status as its faces show it: text for terminals without a character that moves a cursor, and
-/// metrics of one line each.
+/// Checks that a status becomes terminal text without control characters, and metrics of one line
+/// each.
 pub fn status_text(bytes: &[u8]) {
     let Ok(status) = serde_json::from_slice::<Status>(bytes) else {
         return;
@@ -141,7 +144,7 @@ mod tests {
 
     use super::*;
 
-    /// What fuzzing found worth keeping, for one parser.
+    /// Returns the corpus of a parser.
     fn corpus(name: &str) -> Vec<Vec<u8>> {
         let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
             .join("../fuzz/corpus")
@@ -177,7 +180,8 @@ mod tests {
         assert_eq!(targets, PARSERS.map(|(name, _)| name));
     }
 
-    /// A file of the corpus with a few bytes overwritten, or cut, or beside another.
+    /// Returns a strategy for inputs near the corpus: one file cut and followed by another, with a few
+    /// bytes overwritten.
     fn near(corpus: &[Vec<u8>]) -> impl Strategy<Value = Vec<u8>> + use<> {
         let one = proptest::sample::select(corpus.to_vec());
         let two = proptest::sample::select(corpus.to_vec());
@@ -197,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn every_parser_withstands_any_bytes_and_what_is_near_its_corpus() {
+    fn every_parser_withstands_random_bytes_and_variations_of_its_corpus() {
         for (name, parser) in PARSERS {
             let corpus = corpus(name);
             let any_bytes = proptest::collection::vec(any::<u8>(), 0..600);

@@ -1,8 +1,8 @@
-//! What the Nix module takes from the program, and what it gives to it.
+//! Agreement between the NixOS module and the program.
 //!
-//! The module installs what `units` renders, but evaluates before anything is built. So the names of
-//! those files are recorded for it; `RECORD=1 cargo test --test nixos` writes them anew. What it
-//! evaluates to is recorded too, by Nix, and compared here with what the program makes of it.
+//! The module installs the files that `units` renders, but it evaluates before anything is built. So
+//! the names of those files are recorded for it; `RECORD=1 cargo test --test nixos` records them anew.
+//! Nix records the result of evaluating a host, and the tests compare it with the program.
 
 #![expect(
     clippy::unwrap_used,
@@ -18,13 +18,13 @@ use runner_controller::config::{self, Config};
 use runner_controller::hostfiles::{self, HostFile};
 use serde_json::{Value, json};
 
-/// What the module reads.
+/// File names that the module reads.
 const HOST_FILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../nix/module/host-files.json");
 const UNITS: &str = "/etc/systemd/system/";
-/// Installed by the module in ways of their own.
+/// Directories whose files the module installs by other means than `environment.etc`.
 const NOT_LINKED: [&str; 3] = [UNITS, "/etc/sysusers.d/", "/etc/tmpfiles.d/"];
 
-/// A pool with this name is all pools.
+/// Pool that stands for any pool in the record.
 const POOL: &str = "pool0";
 
 fn config() -> Config {
@@ -50,7 +50,7 @@ fn rendered() -> Vec<HostFile> {
     hostfiles::render(&config(), Path::new("/bin/rc"), Path::new("/etc/rc.toml"))
 }
 
-/// Who wants a unit, from its `[Install]`.
+/// Returns the targets that want a unit, from its `[Install]` section.
 fn wanted_by(text: &str) -> Vec<&str> {
     text.lines()
         .filter_map(|line| line.strip_prefix("WantedBy="))
@@ -77,7 +77,7 @@ fn names() -> Value {
 }
 
 #[test]
-fn the_module_knows_every_file_that_is_rendered() {
+fn the_module_knows_every_rendered_file() {
     let now = serde_json::to_string_pretty(&names()).unwrap() + "\n";
     if std::env::var_os("RECORD").is_some() {
         fs::write(HOST_FILES, &now).unwrap();
@@ -85,11 +85,11 @@ fn the_module_knows_every_file_that_is_rendered() {
     let recorded = fs::read_to_string(HOST_FILES).unwrap();
     assert_eq!(
         now, recorded,
-        "run the tests with RECORD=1 if this is meant, and look at nix/module/host.nix"
+        "if the change is intended, run the tests with RECORD=1 and check nix/module/host.nix"
     );
 }
 
-/// What a host evaluates to; `nix eval --json .#lib.golden | jq .` writes it.
+/// Evaluated host; `nix eval --json .#lib.golden | jq .` writes it.
 const GOLDEN: &str = include_str!("../../nix/golden/runner-01.json");
 const GUEST_UNIT: &str = include_str!("../guest/github-runner.service");
 
@@ -110,7 +110,7 @@ fn lines(text: &Value) -> Vec<&str> {
         .collect()
 }
 
-/// The units that the program renders for the evaluated host, by name.
+/// Returns the units that the program renders for the evaluated host, by name.
 fn units_of(host: &Value) -> BTreeMap<String, String> {
     let files = hostfiles::render(
         &parse(&host["settings"]),
@@ -124,7 +124,7 @@ fn units_of(host: &Value) -> BTreeMap<String, String> {
     files.into_iter().filter_map(unit).collect()
 }
 
-/// Programs that units may name without a path, and the package each is in.
+/// Programs that units name without a path, each with its package.
 const PROGRAMS: [(&str, &str); 3] = [
     ("kill", "coreutils"),
     ("nft", "nftables"),
@@ -132,9 +132,9 @@ const PROGRAMS: [(&str, &str); 3] = [
 ];
 
 #[test]
-fn nixos_says_where_every_program_of_a_unit_lies() {
+fn nixos_puts_every_program_of_a_unit_on_its_search_path() {
     let host = golden();
-    // The same for every service of ours.
+    // All our services have the same search path.
     let drop_in = lines(&host["units"]["runner-controller.service"]);
     let path = drop_in
         .iter()
@@ -164,7 +164,7 @@ fn nixos_says_where_every_program_of_a_unit_lies() {
 }
 
 #[test]
-fn a_deploy_restarts_no_runner_and_takes_no_firewall_away() {
+fn a_deploy_neither_restarts_a_runner_nor_removes_the_firewall() {
     let host = golden();
     for (name, line) in [
         ("runner-ci@.service", "X-RestartIfChanged=false"),
@@ -174,7 +174,7 @@ fn a_deploy_restarts_no_runner_and_takes_no_firewall_away() {
             "runner-controller-firewall.service",
             "X-ReloadIfChanged=true",
         ),
-        // A slice that is stopped takes the lives of a removed pool along.
+        // Stopping a slice stops the runners of a removed pool.
         ("runners-ci.slice", "X-StopOnRemoval=false"),
     ] {
         let drop_in = lines(&host["units"][name]);
@@ -183,9 +183,9 @@ fn a_deploy_restarts_no_runner_and_takes_no_firewall_away() {
 }
 
 #[test]
-fn the_options_defaults_are_the_programs() {
-    let said = parse(&golden()["defaults"]);
-    let unsaid = json!({
+fn the_defaults_of_options_and_program_are_equal() {
+    let written = parse(&golden()["defaults"]);
+    let omitted = json!({
         "host": "box",
         "github": {
             "url": "https://github.com/acme/widgets",
@@ -198,21 +198,21 @@ fn the_options_defaults_are_the_programs() {
             "image": { "kind": "directory", "path": "/var/lib/runner-images/debian" },
         } },
     });
-    assert_eq!(format!("{said:#?}"), format!("{:#?}", parse(&unsaid)));
+    assert_eq!(format!("{written:#?}"), format!("{:#?}", parse(&omitted)));
 }
 
-/// Keys that are no options, each for a reason. `settings` takes them all the same.
-const NO_OPTIONS: [&str; 4] = [
-    // The module's units, users and documents name the default places.
+/// Keys without an option, each for a reason. `settings` takes them, too.
+const KEYS_WITHOUT_OPTION: [&str; 4] = [
+    // Units, users and documents of the module name the default directories.
     "run_dir",
     "state_dir",
-    // For stand-ins of GitHub: it sends the token in the clear.
+    // For stand-ins for GitHub alone: the token crosses the network in the clear.
     "github.allow_plain_http",
-    // On NixOS it is where it always is.
+    // NixOS has its store in the default place.
     "pools.*.image.store",
 ];
 
-/// The keys that the program knows in a table: it tells them to who writes one that it does not.
+/// Returns the keys that the program knows in a table. Its error for an unknown key lists them.
 fn known_keys(config: &Value, table: &[String]) -> BTreeSet<String> {
     let mut config = config.clone();
     let mut place = &mut config;
@@ -229,7 +229,7 @@ fn known_keys(config: &Value, table: &[String]) -> BTreeSet<String> {
     said.unwrap_or_else(|| panic!("{table:?} takes any key"))
 }
 
-/// Every table of a file, with a pool's name as it stands.
+/// Collects the paths of all tables of a file.
 fn tables(value: &Value, at: &[String], found: &mut Vec<Vec<String>>) {
     found.push(at.to_vec());
     for (name, inner) in value.as_object().unwrap() {
@@ -240,7 +240,7 @@ fn tables(value: &Value, at: &[String], found: &mut Vec<Vec<String>>) {
 }
 
 #[test]
-fn an_option_is_there_for_every_key_and_a_key_for_every_option() {
+fn every_key_has_an_option_and_every_option_a_key() {
     let host = golden();
     let (mut known, mut written) = (BTreeSet::new(), BTreeSet::new());
     // Two files, one for each kind of image.
@@ -259,18 +259,18 @@ fn an_option_is_there_for_every_key_and_a_key_for_every_option() {
             known.extend(known_keys(file, table).iter().map(name));
         }
     }
-    for key in NO_OPTIONS {
-        assert!(known.remove(key), "there is no key {key} any more");
+    for key in KEYS_WITHOUT_OPTION {
+        assert!(known.remove(key), "there is not a key {key} any more");
     }
     assert_eq!(
         known, written,
         "left: what check-config knows; right: what nix/module/settings.nix writes. Add the option, \
-         to nix/golden.nix too if it is null by default, or the key to NO_OPTIONS"
+         to nix/golden.nix too if it is null by default, or the key to KEYS_WITHOUT_OPTION"
     );
 }
 
 #[test]
-fn a_container_runs_the_unit_that_other_images_have() {
+fn a_nixos_container_runs_the_same_unit_as_other_images() {
     let host = golden();
     let unit = lines(&host["container"]["ci"]["unit"]);
     let scripts = GUEST_UNIT.replace("/usr/lib/github-runner", "/nix/store/github-runner-scripts");
