@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::Whose;
+use crate::commands::LogTarget;
 use crate::config::DEFAULT_PATH;
 use crate::pool::{PoolName, Slot};
 
@@ -13,150 +13,151 @@ use crate::pool::{PoolName, Slot};
 #[derive(Debug, Parser)]
 #[command(name = "runner-controller", version, max_term_width = 100)]
 pub struct Cli {
-    /// The configuration file.
+    /// Configuration file.
     #[arg(long, global = true, value_name = "FILE", default_value = DEFAULT_PATH)]
     pub config: PathBuf,
-    /// What to do.
+    /// Command to run.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
+/// Commands of the program.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the daemon (systemd starts it).
+    /// Run the daemon. systemd starts it as runner-controller.service.
     Run,
-    /// Check a configuration and report every mistake at once.
+    /// Check a configuration file and report all its mistakes.
     CheckConfig {
-        /// The file; default is --config.
+        /// File to check [default: the file of --config].
         file: Option<PathBuf>,
-        /// Also check what only this host can tell: the token's file and the images.
+        /// Also check files of this host: the token, the images and the Nix store.
         #[arg(long)]
         host: bool,
     },
-    /// Show the pools, each container and what stands in the way. Needs no token and no network.
+    /// Show the pools, their runners and every problem. Needs neither a token nor the network.
     Status {
-        /// The whole document as JSON.
+        /// Print the whole status document as JSON.
         #[arg(long)]
         json: bool,
-        /// Wait until jobs are taken: nothing stands in the way, GitHub has answered, runners wait.
-        /// Ends with 3 if that takes longer.
+        /// Wait until the host takes jobs: no problem is known, GitHub has answered, and each pool has
+        /// an idle runner. Exits with status 3 if this takes longer than DURATION.
         #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION", conflicts_with = "json")]
         wait: Option<Duration>,
     },
-    /// Show what runners say: of a container that lives its own journal, of one that is gone the
-    /// host's copy.
+    /// Show the logs of runners. The log of a running container comes from its own journal; after its
+    /// end, the host's journal has a copy.
     Logs {
-        /// A slot (`ci-3`) or a pool (`ci`); everybody if it is left out.
+        /// Slot (`ci-3`) or pool (`ci`) [default: all pools].
         #[arg(value_name = "SLOT")]
-        whose: Option<Whose>,
-        /// Go on with lines as they come.
+        target: Option<LogTarget>,
+        /// Print new lines as they arrive.
         #[arg(long, short)]
         follow: bool,
-        /// Only so many of the newest lines.
+        /// Print only the newest COUNT lines.
         #[arg(long, short = 'n', value_name = "COUNT")]
         lines: Option<u32>,
-        /// The host's copy, even of a container that lives: what its unit says, and what the runner
-        /// wrote to the console.
+        /// Read the host's journal even if the container runs: messages of its unit, and the console
+        /// output of the runner.
         #[arg(long)]
         host: bool,
     },
-    /// Start no new runners and end those without a job. Jobs that run are left to finish.
+    /// Stop starting runners and end all runners without a job. Running jobs finish.
     Drain {
-        /// Wait until no container is left.
+        /// Wait until the last runner has ended.
         #[arg(long)]
         wait: bool,
-        /// With --wait: give up after this long, with exit status 3.
+        /// With --wait: stop waiting after DURATION and exit with status 3.
         #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION", requires = "wait")]
         timeout: Option<Duration>,
     },
-    /// Start new runners again, and forget every backoff.
+    /// End a drain: start runners again and reset every backoff.
     Undrain,
-    /// Delete this host's offline and stale runners at GitHub. Lists them and asks first; touches
-    /// no other host's, none that is busy, and none that a container here owns.
+    /// Delete offline and stale runners of this host at GitHub. Lists them and asks first. Keeps
+    /// runners of other hosts, busy runners and runners that have a container here.
     CleanupGithubRunners(Confirm),
-    /// Destroy every container of this host, jobs included, deregister their runners, and check
-    /// that nothing is left. The pool refills unless --stay-down is given.
+    /// Destroy every container of this host, jobs included, deregister their runners, and check that
+    /// nothing is left. The pools refill unless --stay-down is given.
     CleanupAllContainers {
-        /// Whether to ask first.
+        /// Confirmation.
         #[command(flatten)]
         confirm: Confirm,
-        /// Start nothing afterwards.
+        /// Start no runners afterwards.
         #[arg(long)]
         stay_down: bool,
     },
-    /// Print the units, slices, rules and tables for a configuration, for hosts without the Nix
-    /// module.
+    /// Print the host files of a configuration: units, slices, firewall and polkit rules. For hosts
+    /// without the NixOS module.
     Units {
-        /// Write them below this directory (`/` for this host) instead of printing them.
+        /// Write the files below DIR (`/` for this host) instead of printing them.
         #[arg(long, value_name = "DIR")]
         install_root: Option<PathBuf>,
-        /// The program that the units start; default is this one.
+        /// Program that the units start [default: this program].
         #[arg(long, value_name = "FILE")]
         binary: Option<PathBuf>,
     },
-    /// Make a root filesystem with systemd into an image: the runner's unit, its hook, a user for
-    /// jobs, and a quick boot.
+    /// Turn a root filesystem with systemd into a runner image: install the runner's unit and hook, add
+    /// a user for jobs, and mask units that delay the boot.
     PrepareImage {
-        /// The root filesystem.
+        /// Directory of the root filesystem.
         dir: PathBuf,
-        /// Let a job become root in its container without a password, if the image has sudo.
+        /// Let jobs become root in their container with sudo, without a password.
         #[arg(long)]
         sudo: bool,
-        /// Let pools with nix = true use the image, which must have Nix in it.
+        /// Set up the image's Nix for pools with nix = true.
         #[arg(long)]
         nix: bool,
-        /// Let the jobs of pools with docker = true use the image's Docker, which must be in it.
+        /// Set up the image's Docker for pools with docker = true.
         #[arg(long)]
         docker: bool,
     },
-    /// Write manual pages: of this program, its commands, and its other names.
+    /// Write the manual pages of the program, its commands and its other names.
     Man {
-        /// Where to; it is made if it is missing.
+        /// Directory to write to; it is created if missing.
         dir: PathBuf,
     },
-    /// Write a shell's completions of this program and its other names.
+    /// Write shell completions of the program and its other names.
     Completions {
-        /// Which shell.
+        /// Shell to complete in.
         shell: clap_complete::Shell,
-        /// Where to; it is made if it is missing. Each file has the name that the shell looks for.
+        /// Directory to write to; it is created if missing. Files get the names that the shell expects.
         dir: PathBuf,
     },
-    /// Check that the loaded firewall is the configuration's, rule by rule, and let the daemon know
-    /// (root). A timer does it every 15 seconds.
+    /// Check that each loaded firewall rule matches the configuration, and report to the daemon. Needs
+    /// root. A timer runs it every 15 seconds.
     CheckFirewall,
-    /// Become the container of a slot (`ExecStart`= of its unit; root).
+    /// Become the container of a slot. Needs root; `ExecStart=` of the slot's unit.
     #[command(hide = true)]
     Launch(SlotArgs),
-    /// Give the started container its addresses (`ExecStartPost`= of its unit; root).
+    /// Set the addresses of a started container. Needs root; `ExecStartPost=` of the slot's unit.
     #[command(hide = true)]
     Connect(SlotArgs),
-    /// Record a container's end and remove what it left (`ExecStopPost`= of its unit; root).
+    /// Record the end of a container and sweep its slot. Needs root; `ExecStopPost=` of the slot's
+    /// unit.
     #[command(hide = true)]
     Sweep(SlotArgs),
-    /// Remove what slots left that no pool owns any more (`ExecStartPre`= of the daemon; root).
+    /// Sweep slots that no pool has any more. Needs root; `ExecStartPre=` of the daemon's unit.
     #[command(hide = true)]
     SweepUnowned,
 }
 
-/// Which slot.
+/// Slot that root's steps act on.
 #[derive(Debug, Clone, Args)]
 pub struct SlotArgs {
-    /// The pool.
+    /// Name of the pool.
     pub pool: PoolName,
-    /// The slot's number.
+    /// Number of the slot.
     pub slot: Slot,
 }
 
-/// Whether to ask.
+/// Confirmation of a command that destroys something.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Confirm {
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long, short)]
     pub yes: bool,
 }
 
-/// Commands that are also names of the program: the name, and the command it is.
+/// Names under which the program runs one of its commands, each with that command.
 pub const NAMES: [(&str, &str); 4] = [
     ("runner-status", "status"),
     ("runner-logs", "logs"),
@@ -165,7 +166,7 @@ pub const NAMES: [(&str, &str); 4] = [
 ];
 
 impl Cli {
-    /// Reads the arguments. Called by one of its other names, the program is that command.
+    /// Reads the arguments. Under one of its other names, the program runs the command of that name.
     #[must_use]
     pub fn read() -> Self {
         Self::parse_from(multicall(std::env::args_os()))
@@ -190,13 +191,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_consistent() {
+    fn the_command_line_definition_is_consistent() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn a_link_is_its_command() {
+    fn a_link_runs_the_command_of_its_name() {
         let args = |list: &[&str]| multicall(list.iter().map(Into::into));
         assert_eq!(args(&["/usr/bin/runner-status", "--json"])[1], "status");
         assert_eq!(args(&["runner-controller", "run"]).len(), 2);

@@ -1,4 +1,4 @@
-//! The program: parse, load, run, say what failed.
+//! The program: runs the command of its command line and turns the outcome into an exit status.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
@@ -32,20 +32,20 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Status {
             wait: Some(limit), ..
-        } => return commands::await_well(config, limit),
+        } => return commands::wait_until_ready(config, limit),
         Command::Status { json, wait: None } => commands::status(config, json)?,
         Command::Logs {
-            whose,
+            target,
             follow,
             lines,
             host,
         } => {
-            let reading = commands::Reading {
+            let options = commands::LogOptions {
                 follow,
                 lines,
                 host,
             };
-            commands::logs(config, whose.as_ref(), reading)?;
+            commands::logs(config, target.as_ref(), options)?;
         }
         Command::Drain { wait, timeout } => return commands::drain(config, wait, timeout),
         Command::Undrain => commands::undrain(config)?,
@@ -65,7 +65,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
                 Some(root) => {
                     let names = NAMES.map(|(name, _)| name);
                     let links = hostfiles::link_names(&names, &program, &root)?;
-                    tell(hostfiles::install(&files, &root)?.into_iter().chain(links));
+                    list(hostfiles::install(&files, &root)?.into_iter().chain(links));
                 }
                 None => stdio::print(hostfiles::print(&files))?,
             }
@@ -80,12 +80,12 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
                 stdio::progress(done);
             }
         }
-        Command::Man { dir } => tell(manual::write_pages(&dir)?),
-        Command::Completions { shell, dir } => tell(manual::write_completions(shell, &dir)?),
+        Command::Man { dir } => list(manual::write_pages(&dir)?),
+        Command::Completions { shell, dir } => list(manual::write_completions(shell, &dir)?),
         Command::CheckFirewall => {
             let checked =
                 launch::read_config(config).and_then(|config| launch::check_firewall(&config));
-            return Ok(report(checked.err().as_slice()));
+            return Ok(exit_code(checked.err().as_slice()));
         }
         Command::Launch(slot) => {
             return Ok(for_slot(config, &slot, |place| vec![launch::launch(place)]));
@@ -98,28 +98,28 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Sweep(slot) => return Ok(for_slot(config, &slot, launch::sweep)),
         Command::SweepUnowned => {
             return Ok(match launch::read_config(config) {
-                Ok(config) => report(&launch::sweep_unowned(&config)),
-                Err(error) => report(&[error]),
+                Ok(config) => exit_code(&launch::sweep_unowned(&config)),
+                Err(error) => exit_code(&[error]),
             });
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Names the files that were written.
-fn tell(paths: impl IntoIterator<Item = std::path::PathBuf>) {
+/// Lists files that were written.
+fn list(paths: impl IntoIterator<Item = std::path::PathBuf>) {
     for path in paths {
         stdio::progress(path.display());
     }
 }
 
-/// Runs one of root's steps. Its exit status is the first failure's own, which the daemon reads.
+/// Runs one of root's steps for a slot.
 fn for_slot(
     config: &std::path::Path,
     slot: &SlotArgs,
     step: impl FnOnce(config::Place<'_>) -> Vec<launch::LaunchError>,
 ) -> ExitCode {
-    let failed = launch::read_config(config).and_then(|config| {
+    let failures = launch::read_config(config).and_then(|config| {
         let place = launch::find_place(
             &config,
             &SlotId {
@@ -129,14 +129,15 @@ fn for_slot(
         )?;
         Ok(step(place))
     });
-    report(&failed.unwrap_or_else(|error| vec![error]))
+    exit_code(&failures.unwrap_or_else(|error| vec![error]))
 }
 
-fn report(failed: &[launch::LaunchError]) -> ExitCode {
-    for error in failed {
+/// Prints failures. The exit status is that of the first one; the daemon reads it from the unit.
+fn exit_code(failures: &[launch::LaunchError]) -> ExitCode {
+    for error in failures {
         stdio::error(format_args!("runner-controller: {}", chain(error)));
     }
-    failed.first().map_or(ExitCode::SUCCESS, |error| {
+    failures.first().map_or(ExitCode::SUCCESS, |error| {
         ExitCode::from(error.refusal.code())
     })
 }

@@ -1,5 +1,4 @@
-//! Manual pages and shell completions, made from the command line itself, so that neither can lag
-//! behind it.
+//! Manual pages and shell completions, generated from the definition of the command line.
 
 use std::fs;
 use std::io;
@@ -10,11 +9,11 @@ use clap_complete::Shell;
 
 use crate::cli::{Cli, NAMES};
 
-/// Commands for administrators; see man-pages(7).
+/// Manual section of administrators' commands; see man-pages(7).
 const SECTION: &str = "8";
 
-/// Writes the manual pages into a directory: the program's, one for each command that people type,
-/// and one for each name of the program. Returns their paths.
+/// Writes the manual pages into a directory: one of the program, one of each visible command, and one
+/// of each other name of the program. Returns their paths.
 pub fn write_pages(dir: &Path) -> io::Result<Vec<PathBuf>> {
     fs::create_dir_all(dir)?;
     let program = built();
@@ -25,7 +24,7 @@ pub fn write_pages(dir: &Path) -> io::Result<Vec<PathBuf>> {
             pages.push(renamed(command, &name));
         }
     }
-    pages.extend(names());
+    pages.extend(other_names());
     pages
         .into_iter()
         .map(|command| {
@@ -39,12 +38,12 @@ pub fn write_pages(dir: &Path) -> io::Result<Vec<PathBuf>> {
         .collect()
 }
 
-/// Writes a shell's completions of the program and of all its names into a directory, each file
-/// named as that shell looks for it. Returns their paths.
+/// Writes a shell's completions of the program and its other names into a directory, under the file
+/// names that the shell expects. Returns their paths.
 pub fn write_completions(shell: Shell, dir: &Path) -> io::Result<Vec<PathBuf>> {
     fs::create_dir_all(dir)?;
     std::iter::once(Cli::command())
-        .chain(names())
+        .chain(other_names())
         .map(|mut command| {
             let name = command.get_name().to_owned();
             clap_complete::generate_to(shell, &mut command, name, dir)
@@ -52,8 +51,8 @@ pub fn write_completions(shell: Shell, dir: &Path) -> io::Result<Vec<PathBuf>> {
         .collect()
 }
 
-/// The names of the program, each as the command it is.
-fn names() -> Vec<Command> {
+/// Returns a command for each other name of the program.
+fn other_names() -> Vec<Command> {
     let program = built();
     NAMES
         .iter()
@@ -61,7 +60,7 @@ fn names() -> Vec<Command> {
         .collect()
 }
 
-/// The command line with what clap adds to it: `--help`, and the options that every command takes.
+/// Returns the command line with everything that clap adds: `--help` and the global options.
 fn built() -> Command {
     let mut program = Cli::command();
     program.build();
@@ -69,7 +68,7 @@ fn built() -> Command {
 }
 
 fn renamed(command: &Command, name: &str) -> Command {
-    // clap wants names that live as long as the program, and there is a handful.
+    // clap needs a `&'static str`. There is a handful of names, so leaking them is cheap.
     let name: &'static str = Box::leak(name.to_owned().into_boxed_str());
     command
         .clone()
@@ -93,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_and_command_has_a_page_and_no_hidden_one() {
+    fn every_name_and_visible_command_has_a_page() {
         let dir = tempfile::tempdir().unwrap();
         write_pages(dir.path()).unwrap();
         let pages = files(dir.path());
@@ -118,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_completes_in_every_shell() {
+    fn every_name_has_completions_in_every_shell() {
         for (shell, options, status, logs) in [
             (
                 Shell::Bash,

@@ -1,4 +1,4 @@
-//! Logs with fields, readiness and the watchdog.
+//! Logs, and notifications to systemd: readiness, stop and watchdog.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Sends logs to journald with their fields (`POOL=`, `SLOT=`, `RUNNER=`, `VERDICT=`, `JOB_URL=`)
-/// when systemd runs us, and as lines to stderr otherwise. `RUST_LOG` chooses what is logged.
+/// Starts logging: under systemd to journald, with fields (`POOL=`, `SLOT=`, `RUNNER=`, `VERDICT=`,
+/// `JOB_URL=`), otherwise as lines to standard error. `RUST_LOG` filters the logs.
 pub fn init() {
-    // The client's own chatter would say each request thrice.
+    // Otherwise the HTTP client logs each request three times.
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("info,octocrab=warn,hyper=warn,tower=warn,zbus=warn"));
     let registry = tracing_subscriber::registry().with(filter);
@@ -29,7 +29,7 @@ pub fn init() {
             }
             Err(error) => {
                 stdio::error(format_args!(
-                    "journald does not take fields, so these are plain lines: {error}"
+                    "cannot log to journald: {error}; logging plain lines to standard error"
                 ));
             }
         }
@@ -43,32 +43,33 @@ pub fn init() {
         .init();
 }
 
-/// Tells systemd; nothing happens where it does not listen.
+/// Notifies systemd. Does nothing without systemd.
 fn notify(states: &[NotifyState]) {
     if let Err(error) = sd_notify::notify(states) {
-        warn!(%error, "systemd did not take a notification");
+        warn!(%error, "cannot notify systemd");
     }
 }
 
-/// Everything is adopted and the loop runs.
+/// Reports that the daemon has adopted everything and its loop starts.
 pub fn ready() {
     notify(&[NotifyState::Ready]);
 }
 
-/// On the way out.
+/// Reports that the daemon is stopping.
 pub fn stopping() {
     notify(&[NotifyState::Stopping]);
 }
 
-/// Keeps the watchdog quiet for as long as `alive` says that the loop turns.
-pub async fn watchdog(alive: impl AsyncFn() -> bool) {
+/// Resets systemd's watchdog three times per period while `responds` returns true. Returns at once if
+/// the unit has no watchdog.
+pub async fn watchdog(responds: impl AsyncFn() -> bool) {
     let Some(period) = sd_notify::watchdog_enabled() else {
         return;
     };
-    let mut beat = tokio::time::interval((period / 3).max(Duration::from_millis(100)));
+    let mut interval = tokio::time::interval((period / 3).max(Duration::from_millis(100)));
     loop {
-        beat.tick().await;
-        if alive().await {
+        interval.tick().await;
+        if responds().await {
             notify(&[NotifyState::Watchdog]);
         }
     }

@@ -1,39 +1,44 @@
-//! Text from outside on somebody's terminal, where a control character is a command.
+//! Text from outside, made safe for a terminal, which obeys control characters.
 
 use std::borrow::Cow;
 
-/// A text without control characters and without marks that turn the direction of writing: each is
-/// shown as Rust writes it, `\u{1b}`. A line break is one, too: it would forge a line of its own.
+/// Escapes control characters and Unicode's direction marks as Rust does, for example `\u{1b}`. Line
+/// breaks are escaped, too, because they would forge a line.
 #[must_use]
 pub fn plain(text: &str) -> Cow<'_, str> {
     escaped(text, |c| c == '\n', |c| c.escape_unicode().to_string())
 }
 
-/// JSON that means the same and moves no cursor. It is written with line breaks of its own.
+/// Escapes control characters and direction marks in a JSON text, which keeps its value. Line breaks
+/// stay, because only the JSON writer makes them.
 #[must_use]
 pub fn plain_json(text: &str) -> Cow<'_, str> {
-    // All of these lie in the basic plane, where one `\uXXXX` is one character.
+    // These characters are in the basic multilingual plane, so one `\uXXXX` is enough for each.
     escaped(text, |_| false, |c| format!("\\u{:04x}", u32::from(c)))
 }
 
 fn escaped(
     text: &str,
-    also: impl Fn(char) -> bool,
-    write: impl Fn(char) -> String,
+    is_also_unsafe: impl Fn(char) -> bool,
+    escape: impl Fn(char) -> String,
 ) -> Cow<'_, str> {
-    let strange = |c: char| is_strange(c) || also(c);
-    if !text.contains(strange) {
+    let is_escaped = |c: char| is_unsafe(c) || is_also_unsafe(c);
+    if !text.contains(is_escaped) {
         return Cow::Borrowed(text);
     }
-    let parts = text
-        .chars()
-        .map(|c| if strange(c) { write(c) } else { c.to_string() });
+    let parts = text.chars().map(|c| {
+        if is_escaped(c) {
+            escape(c)
+        } else {
+            c.to_string()
+        }
+    });
     Cow::Owned(parts.collect())
 }
 
-/// Control characters but the line break, and Unicode's line ends and marks of direction (its
-/// report 36 tells what is done with those).
-fn is_strange(c: char) -> bool {
+/// Returns true for control characters except the line break, and for Unicode's line separators and
+/// direction marks (their dangers: Unicode Technical Report 36).
+fn is_unsafe(c: char) -> bool {
     (c.is_control() && c != '\n')
         || matches!(c,
             '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
@@ -44,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_commands_a_terminal_is_written_out() {
+    fn characters_that_a_terminal_obeys_are_escaped() {
         for (text, shown) in [
             ("CI / prüfen 日本", "CI / prüfen 日本"),
             ("\x1b[2J", "\\u{1b}[2J"),
@@ -57,11 +62,11 @@ mod tests {
     }
 
     #[test]
-    fn json_stays_the_same_value() {
+    fn escaped_json_keeps_its_value() {
         let value = serde_json::json!({ "name": "a\x1b[2J\u{9b}\u{202e}\u{7f}\n b" });
         let text = serde_json::to_string_pretty(&value).unwrap();
         let text = plain_json(&text);
-        assert!(!text.contains(is_strange), "{text}");
+        assert!(!text.contains(is_unsafe), "{text}");
         let read: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(read, value);
     }

@@ -2,9 +2,12 @@
 
 use std::path::Path;
 
+use stdio::print_line;
+
 use crate::config::{self, Egress, Mistakes, Pool};
 
-/// Checks a file, with `host` also what only the host can tell. Prints what was read.
+/// Checks a configuration file and prints a summary of it. With `host`, checks the files of this
+/// host that it names as well.
 pub fn check_config(path: &Path, host: bool) -> anyhow::Result<()> {
     let config = config::load(path)?;
     if host {
@@ -17,14 +20,14 @@ pub fn check_config(path: &Path, host: bool) -> anyhow::Result<()> {
             .into());
         }
     }
-    stdio::print_line(format_args!("{}: good", path.display()))?;
-    stdio::print_line(format_args!(
-        "host {} registers at {} ({})",
+    print_line(format_args!("{}: good", path.display()))?;
+    print_line(format_args!(
+        "host {} registers runners at {} ({})",
         config.host, config.github.scope, config.github.api_url
     ))?;
     for pool in &config.pools {
         let last = pool.offset + u32::from(pool.max_runners) - 1;
-        stdio::print_line(format_args!(
+        print_line(format_args!(
             "pool {}: {} idle, {} spare, at most {} runners, places {} to {last}, labels {}",
             pool.name,
             pool.min_idle,
@@ -33,19 +36,19 @@ pub fn check_config(path: &Path, host: bool) -> anyhow::Result<()> {
             pool.offset,
             pool.labels.join(" ")
         ))?;
-        stdio::print_line(format_args!(
+        print_line(format_args!(
             "pool {}: jobs reach {}",
             pool.name,
             reach(pool)
         ))?;
     }
     for note in config.notes() {
-        stdio::print_line(format_args!("note: {note}"))?;
+        print_line(format_args!("note: {note}"))?;
     }
     Ok(())
 }
 
-/// Where jobs get, for people.
+/// Describes the destinations that jobs of a pool can reach.
 fn reach(pool: &Pool) -> String {
     let allow: Vec<String> = pool.allow.iter().map(ToString::to_string).collect();
     let (reach, and) = match pool.egress {

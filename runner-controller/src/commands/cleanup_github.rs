@@ -1,4 +1,4 @@
-//! `cleanup-github-runners`: deletes what this host left at GitHub.
+//! `cleanup-github-runners`: deletes the runners that this host left at GitHub.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -6,18 +6,20 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use super::{block_on, confirm, load};
-use crate::config::Config;
+use super::table::{lines, table};
+use super::{block_on, confirm};
+use crate::config::{self, Config};
 use crate::github::{GitHub, Login, cleanup_candidates};
 use crate::http::client;
 use crate::pool::{Deleted, ListedRunner};
 use crate::world::Registry;
 
-/// GitHub asks for a second between changes in bulk (its best practices for the REST API).
-const BETWEEN: Duration = Duration::from_secs(1);
+/// Pause between two deletions. GitHub asks for a second between bulk changes (best practices for
+/// the REST API).
+const PAUSE: Duration = Duration::from_secs(1);
 
-/// What may be deleted of a list. Where it is not known who lives (`owned` is `None`), a runner that
-/// is online may be alive and is left alone.
+/// Returns the listed runners that may be deleted. `owned` holds the names of runners that have a
+/// container. If it is unknown, an online runner may have one and is kept.
 fn candidates(
     config: &Config,
     list: &[ListedRunner],
@@ -30,58 +32,35 @@ fn candidates(
     cleanup_candidates(&config.host, list, owned)
 }
 
-/// Lists, asks, deletes.
+/// Lists stale runners, asks for confirmation and deletes them.
 pub fn cleanup_github_runners(config_path: &Path, yes: bool) -> anyhow::Result<()> {
-    let config = load(config_path)?;
+    let config = config::load(config_path)?;
     block_on(async {
-        let login = Login::load(&config.github).context("GitHub")?;
-        let github = GitHub::new(&config.github, login).context("a client for GitHub")?;
-        let owned = match client::status(&config.api_socket()).await {
-            Ok(status) => {
-                let runners = status.pools.into_iter().flat_map(|pool| pool.runners);
-                Some(
-                    runners
-                        .filter_map(|runner| runner.runner)
-                        .collect::<BTreeSet<_>>(),
-                )
-            }
-            Err(error) if error.is_absent() => {
-                stdio::progress(
-                    "The daemon is not running, so runners that are online are left alone.",
-                );
-                None
-            }
-            Err(error) => {
-                return Err(error).context("which runners live is not known, so none is deleted");
-            }
-        };
+        let github = connect(&config)?;
+        let owned = runners_with_container(&config).await?;
         let list = github.list().await?;
         let stale = candidates(&config, &list, owned.as_ref());
         if stale.is_empty() {
             stdio::progress(format_args!(
-                "{}: nothing of host {} to delete among {} runners",
+                "{}: nothing to delete; none of {} runners is stale and of host {}",
                 config.github.scope,
+                list.len(),
                 config.host,
-                list.len()
             ));
             return Ok(());
         }
+        let mut rows = table(["ID", "STATUS", "RUNNER"]);
         for runner in &stale {
-            stdio::progress(format_args!(
-                "{:>12}  {:<7}  {}",
-                runner.id,
-                if runner.online { "online" } else { "offline" },
-                runner.name
-            ));
+            let status = if runner.online { "online" } else { "offline" };
+            rows.add_row([&runner.id.to_string(), status, &runner.name]);
         }
-        if !confirm(
-            &format!(
-                "Delete these {} runners of {}?",
-                stale.len(),
-                config.github.scope
-            ),
-            yes,
-        )? {
+        stdio::progress(lines(&rows).trim_end());
+        let question = format!(
+            "Delete these {} runners of {}?",
+            stale.len(),
+            config.github.scope
+        );
+        if !confirm(&question, yes)? {
             stdio::progress("Nothing was deleted.");
             return Ok(());
         }
@@ -89,39 +68,59 @@ pub fn cleanup_github_runners(config_path: &Path, yes: bool) -> anyhow::Result<(
     })?
 }
 
+fn connect(config: &Config) -> anyhow::Result<GitHub> {
+    let login = Login::load(&config.github)?;
+    GitHub::new(&config.github, login).context("cannot set up the GitHub client")
+}
+
+/// Asks the daemon for the names of runners that have a container. Without a daemon they are unknown.
+async fn runners_with_container(config: &Config) -> anyhow::Result<Option<BTreeSet<String>>> {
+    match client::status(&config.api_socket()).await {
+        Ok(status) => {
+            let runners = status.pools.into_iter().flat_map(|pool| pool.runners);
+            Ok(Some(runners.filter_map(|runner| runner.runner).collect()))
+        }
+        Err(error) if error.is_absent() => {
+            stdio::progress("The daemon is not running, so online runners are kept.");
+            Ok(None)
+        }
+        Err(error) => Err(error)
+            .context("cannot tell which runners have a container, so no runner was deleted"),
+    }
+}
+
 async fn delete(github: &GitHub, stale: &[ListedRunner]) -> anyhow::Result<()> {
     let mut failed = 0;
     for (index, runner) in stale.iter().enumerate() {
         if index > 0 {
-            tokio::time::sleep(BETWEEN).await;
+            tokio::time::sleep(PAUSE).await;
         }
         match github.delete(runner.id).await {
             Ok(Deleted::Gone) => stdio::progress(format_args!("deleted {}", runner.name)),
             Ok(Deleted::Busy) => {
-                stdio::progress(format_args!("kept {}: it just got a job", runner.name));
+                stdio::progress(format_args!("kept {}: it has got a job", runner.name));
             }
             Err(error) => {
-                stdio::error(format_args!("could not delete {}: {error}", runner.name));
+                stdio::error(format_args!("cannot delete {}: {error}", runner.name));
                 failed += 1;
             }
         }
     }
     if failed > 0 {
         bail!(
-            "{failed} of {} runners could not be deleted; run this again",
+            "cannot delete {failed} of {} runners; run this again",
             stale.len()
         );
     }
     Ok(())
 }
 
-/// Deletes every registration of this host that has no job, for when no container of it is left.
+/// Deletes every runner of this host that has no job, when no container of this host is left.
 pub(super) async fn delete_all(config: &Config) -> anyhow::Result<()> {
-    let login = Login::load(&config.github).context("GitHub")?;
-    let github = GitHub::new(&config.github, login).context("a client for GitHub")?;
+    let github = connect(config)?;
     let list = github.list().await?;
-    let nobody = BTreeSet::new();
-    delete(&github, &candidates(config, &list, Some(&nobody))).await
+    let stale = candidates(config, &list, Some(&BTreeSet::new()));
+    delete(&github, &stale).await
 }
 
 #[cfg(test)]
@@ -156,14 +155,14 @@ image = { kind = "directory", path = "/i" }
     }
 
     #[test]
-    fn only_this_hosts_idle_and_dead_runners_are_deleted() {
+    fn only_runners_of_this_host_without_a_job_or_container_are_deleted() {
         let list = [
             runner(1, "fuzz-ci-1-00000001", false, false),
             runner(2, "fuzz-ci-1-00000002", false, true),
             runner(3, "fuzz-a-ci-1-00000003", false, false),
             runner(4, "fuzz-ci-1-00000004", true, false),
             runner(5, "fuzz-ci-2-00000005", false, false),
-            runner(6, "somebody", false, false),
+            runner(6, "laptop", false, false),
         ];
         let ids = |owned: Option<&BTreeSet<String>>| -> Vec<u64> {
             candidates(&config(), &list, owned)
@@ -174,13 +173,13 @@ image = { kind = "directory", path = "/i" }
         assert_eq!(
             ids(None),
             [1, 5],
-            "nobody to ask: what is online may be alive"
+            "without a daemon an online runner is kept"
         );
         let owned = BTreeSet::from(["fuzz-ci-2-00000005".to_owned()]);
         assert_eq!(
             ids(Some(&owned)),
             [1, 4],
-            "a living container's is kept though offline"
+            "an offline runner with a container is kept"
         );
     }
 }

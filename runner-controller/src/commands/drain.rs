@@ -6,102 +6,101 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{block_on, socket};
+use super::{NOT_IN_TIME, api_socket, block_on};
 use crate::http::client;
-use crate::status::Status;
+use crate::status::{RunnerStatus, Status};
 
-/// How often progress is asked for.
-const EVERY: Duration = Duration::from_millis(250);
+/// Interval between two looks at the progress.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How long a daemon may be away that is restarted meanwhile: the drain outlives it.
-const AWAY: Duration = Duration::from_mins(2);
+/// Maximum time without an answer from the daemon. A daemon that restarts meanwhile goes on draining.
+const MAX_SILENCE: Duration = Duration::from_mins(2);
 
-/// What a drain still waits for, one line a container.
-fn waits_for(status: &Status) -> Vec<String> {
-    let runners = status.pools.iter().flat_map(|pool| &pool.runners);
-    let line = |runner: &crate::status::RunnerStatus| match &runner.job {
-        Some(job) => format!("{} runs {} of {}", runner.machine, job.job, job.repository),
-        None => format!("{} is {}", runner.machine, runner.phase),
-    };
-    let strays = status
-        .strays
-        .iter()
-        .map(|name| format!("GitHub still has {name}"));
-    runners.map(line).chain(strays).collect()
-}
-
-/// How a drain stands, from one status.
+/// Progress of a drain, from one status.
 #[derive(Debug, PartialEq, Eq)]
 enum Progress {
-    /// Nothing is left.
+    /// The last runner has ended.
     Done,
-    /// For these.
-    Waits(Vec<String>),
-    /// Somebody lets runners start again, so it never ends.
-    Undone,
+    /// Runners and registrations that are left, each in words.
+    Waiting(Vec<String>),
+    /// An operator undrained the host meanwhile, so the drain never ends.
+    Undrained,
 }
 
 fn progress(status: &Status) -> Progress {
-    let waits = waits_for(status);
+    let left = left(status);
     match status.state.as_str() {
-        "running" => Progress::Undone,
-        "draining" => Progress::Waits(waits),
-        _ if waits.is_empty() => Progress::Done,
-        _ => Progress::Waits(waits),
+        "running" => Progress::Undrained,
+        "draining" => Progress::Waiting(left),
+        _ if left.is_empty() => Progress::Done,
+        _ => Progress::Waiting(left),
     }
 }
 
-/// The exit status of a drain that was not done in time.
-const NOT_IN_TIME: u8 = 3;
+/// Describes each runner and registration that a drain waits for.
+fn left(status: &Status) -> Vec<String> {
+    let describe = |runner: &RunnerStatus| match &runner.job {
+        Some(job) => format!("{} runs {} of {}", runner.machine, job.job, job.repository),
+        None => format!("{} is {}", runner.machine, runner.phase),
+    };
+    let runners = status.pools.iter().flat_map(|pool| &pool.runners);
+    let strays = status
+        .strays
+        .iter()
+        .map(|name| format!("{name} is registered at GitHub"));
+    runners.map(describe).chain(strays).collect()
+}
 
-/// Starts a drain; with `wait`, returns once nothing is left.
+/// Starts a drain. With `wait`, returns when the last runner has ended.
 pub fn drain(config: &Path, wait: bool, timeout: Option<Duration>) -> anyhow::Result<ExitCode> {
-    let socket = socket(config);
+    let socket = api_socket(config);
     block_on(async {
         client::command(&socket, "drain").await?;
         if !wait {
-            stdio::progress("draining; jobs that run are left to finish");
+            stdio::progress("draining; running jobs finish");
             return Ok(ExitCode::SUCCESS);
         }
         let began = Instant::now();
         let end = timeout.map(|timeout| began + timeout);
-        let (mut said, mut heard) = (Vec::new(), began);
+        let (mut reported, mut heard) = (Vec::new(), began);
         loop {
             match client::status(&socket).await {
                 Ok(status) => {
                     heard = Instant::now();
-                    let waits = match progress(&status) {
+                    let left = match progress(&status) {
                         Progress::Done => {
-                            stdio::progress(&status.state);
+                            stdio::progress(status.state);
                             return Ok(ExitCode::SUCCESS);
                         }
-                        Progress::Undone => anyhow::bail!("the drain was ended by an undrain"),
-                        Progress::Waits(waits) => waits,
+                        Progress::Undrained => {
+                            anyhow::bail!("the drain was cancelled by `undrain`")
+                        }
+                        Progress::Waiting(left) => left,
                     };
-                    if waits != said {
-                        stdio::progress(format_args!("waiting: {}", waits.join(", ")));
-                        said = waits;
+                    if left != reported {
+                        stdio::progress(format_args!("waiting: {}", left.join(", ")));
+                        reported = left;
                     }
                 }
-                // It is restarted perhaps, and goes on draining then.
-                Err(error) if heard.elapsed() >= AWAY => return Err(error.into()),
+                // The daemon may be restarting.
+                Err(error) if heard.elapsed() >= MAX_SILENCE => return Err(error.into()),
                 Err(_) => {}
             }
             if end.is_some_and(|end| Instant::now() >= end) {
                 stdio::error(format_args!(
-                    "not drained in time; waiting for {}",
-                    said.join(", ")
+                    "not drained in time; still waiting: {}",
+                    reported.join(", ")
                 ));
                 return Ok(ExitCode::from(NOT_IN_TIME));
             }
-            tokio::time::sleep(EVERY).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     })?
 }
 
-/// Lets new runners start again.
+/// Ends a drain.
 pub fn undrain(config: &Path) -> anyhow::Result<()> {
-    let socket = socket(config);
+    let socket = api_socket(config);
     block_on(client::command(&socket, "undrain"))??;
     stdio::progress("running");
     Ok(())
@@ -110,10 +109,10 @@ pub fn undrain(config: &Path) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{JobStatus, PoolStatus, RunnerStatus};
+    use crate::status::{JobStatus, PoolStatus};
 
     #[test]
-    fn a_drain_waits_for_containers_and_registrations_and_tells_which() {
+    fn a_drain_waits_for_runners_and_registrations_and_names_each() {
         let job = JobStatus {
             repository: "acme/widgets".into(),
             job: "build".into(),
@@ -137,19 +136,19 @@ mod tests {
             }],
             ..Status::default()
         };
-        let waits = [
+        let left = [
             "ci-1 runs build of acme/widgets",
             "ci-2 is retiring",
-            "GitHub still has box-ci-3-0000dead",
+            "box-ci-3-0000dead is registered at GitHub",
         ];
-        let waits = Progress::Waits(waits.map(str::to_owned).to_vec());
-        assert_eq!(progress(&status), waits);
+        let waiting = Progress::Waiting(left.map(str::to_owned).to_vec());
+        assert_eq!(progress(&status), waiting);
         status.state = "drained".into();
-        assert_eq!(progress(&status), waits);
+        assert_eq!(progress(&status), waiting);
         status.pools.clear();
         status.strays.clear();
         assert_eq!(progress(&status), Progress::Done);
         status.state = "running".into();
-        assert_eq!(progress(&status), Progress::Undone);
+        assert_eq!(progress(&status), Progress::Undrained);
     }
 }

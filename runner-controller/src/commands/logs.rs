@@ -1,4 +1,4 @@
-//! `logs`, also called `runner-logs`: the right journal for a runner, whether it lives or not.
+//! `logs`, also called `runner-logs`.
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -10,19 +10,20 @@ use anyhow::Context;
 use crate::config;
 use crate::pool::{InvalidName, PoolName, SlotId};
 
-/// Whose lines are wanted.
+/// Slot or pool whose log is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Whose {
-    /// One slot's: `ci-3`.
+pub enum LogTarget {
+    /// One slot: `ci-3`.
     Slot(SlotId),
-    /// Every slot's of a pool: `ci`.
+    /// All slots of a pool: `ci`.
     Pool(PoolName),
 }
 
-impl FromStr for Whose {
+impl FromStr for LogTarget {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<Self, InvalidName> {
+        // A pool's name has no dash, and a slot's name has one.
         if text.contains('-') {
             text.parse().map(Self::Slot)
         } else {
@@ -31,61 +32,66 @@ impl FromStr for Whose {
     }
 }
 
-/// How they are wanted.
+/// Options of a log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Reading {
-    /// Go on with lines as they come.
+pub struct LogOptions {
+    /// Print new lines as they arrive.
     pub follow: bool,
-    /// Only so many of the newest.
+    /// Maximum number of lines, the newest ones.
     pub lines: Option<u32>,
-    /// The host's copy, even of a container that lives.
+    /// Read the host's journal even if the container runs.
     pub host: bool,
 }
 
-/// Becomes `journalctl`. Returns only if that failed.
-pub fn logs(config: &Path, whose: Option<&Whose>, reading: Reading) -> anyhow::Result<()> {
-    // A bad configuration is no reason to hide what its runners said.
-    let slots = config::load(config).map_or_else(|_| Vec::new(), |good| good.slots().collect());
-    let is_alive = |id: &SlotId| {
+/// Replaces this process by `journalctl`. Returns only if that fails.
+pub fn logs(config: &Path, target: Option<&LogTarget>, options: LogOptions) -> anyhow::Result<()> {
+    // Logs are readable with an invalid configuration, too: operators need them most then.
+    let slots = config::load(config).map_or_else(|_| Vec::new(), |config| config.slots().collect());
+    let is_running = |id: &SlotId| {
         Path::new("/run/systemd/machines")
             .join(id.to_string())
             .exists()
     };
-    let arguments = arguments(whose, reading, &slots, is_alive);
-    let failed = Command::new("journalctl").args(arguments).exec();
-    Err(failed).context("become journalctl")
+    let arguments = arguments(target, options, &slots, is_running);
+    let error = Command::new("journalctl").args(arguments).exec();
+    Err(error).context("cannot run journalctl")
 }
 
-/// A container that lives has all that its runner says, and in order. Of one that is gone the host
-/// has what came out on its console, which its unit bounds in rate.
+/// Returns the arguments of `journalctl`.
+///
+/// A running container's own journal has everything that its runner logs. The host's journal has the
+/// console output alone, at a rate that the slot's unit bounds, but keeps it after the container's
+/// end.
 fn arguments(
-    whose: Option<&Whose>,
-    reading: Reading,
+    target: Option<&LogTarget>,
+    options: LogOptions,
     slots: &[SlotId],
-    is_alive: impl Fn(&SlotId) -> bool,
+    is_running: impl Fn(&SlotId) -> bool,
 ) -> Vec<String> {
-    let mut arguments = match whose {
-        Some(Whose::Slot(id)) if is_alive(id) && !reading.host => {
+    let mut arguments = match target {
+        Some(LogTarget::Slot(id)) if is_running(id) && !options.host => {
             vec![format!("--machine={id}"), "--unit=github-runner".into()]
         }
-        Some(Whose::Slot(id)) => vec![format!("--unit={}", id.unit())],
-        Some(Whose::Pool(pool)) => {
+        Some(LogTarget::Slot(id)) => vec![format!("--unit={}", id.unit())],
+        Some(LogTarget::Pool(pool)) => {
             let of_pool = slots.iter().filter(|id| id.pool == *pool);
             units(of_pool, &format!("runner-{pool}@*.service"))
         }
         None => units(slots.iter(), "runner-*@*.service"),
     };
-    if reading.follow {
+    if options.follow {
         arguments.push("--follow".into());
     }
-    if let Some(lines) = reading.lines {
+    if let Some(lines) = options.lines {
         arguments.push(format!("--lines={lines}"));
     }
     arguments
 }
 
-/// journalctl compares a pattern with the names that the journal has when it starts, so a slot whose
-/// first life is still to come would not be followed. Names are better, where they are known.
+/// Returns `--unit` arguments for slots, or for a pattern if no slot is known.
+///
+/// journalctl expands a pattern once, to units that the journal has when it starts. `--follow` would
+/// miss a slot whose first runner starts later, so names are better where they are known.
 fn units<'a>(slots: impl Iterator<Item = &'a SlotId>, pattern: &str) -> Vec<String> {
     let named: Vec<String> = slots.map(|id| format!("--unit={}", id.unit())).collect();
     if named.is_empty() {
@@ -99,60 +105,63 @@ fn units<'a>(slots: impl Iterator<Item = &'a SlotId>, pattern: &str) -> Vec<Stri
 mod tests {
     use super::*;
 
-    fn asked(whose: &str, reading: Reading, alive: &[&str]) -> String {
-        let whose = (!whose.is_empty()).then(|| whose.parse().unwrap());
+    fn joined(target: &str, options: LogOptions, running: &[&str]) -> String {
+        let target = (!target.is_empty()).then(|| target.parse().unwrap());
         let slots: Vec<SlotId> = ["ci-1", "ci-2", "fuzz-1"]
             .map(|id| id.parse().unwrap())
             .into();
-        let is_alive = |id: &SlotId| alive.contains(&id.to_string().as_str());
-        arguments(whose.as_ref(), reading, &slots, is_alive).join(" ")
+        let is_running = |id: &SlotId| running.contains(&id.to_string().as_str());
+        arguments(target.as_ref(), options, &slots, is_running).join(" ")
     }
 
     #[test]
-    fn a_live_runner_is_read_in_its_container_and_a_dead_one_on_the_host() {
-        let plain = Reading::default();
+    fn a_running_container_is_read_by_its_own_journal_and_an_ended_one_by_the_hosts() {
+        let plain = LogOptions::default();
         assert_eq!(
-            asked("ci-1", plain, &["ci-1"]),
+            joined("ci-1", plain, &["ci-1"]),
             "--machine=ci-1 --unit=github-runner"
         );
         assert_eq!(
-            asked("ci-1", plain, &["ci-2"]),
+            joined("ci-1", plain, &["ci-2"]),
             "--unit=runner-ci@1.service"
         );
-        let host = Reading {
+        let host = LogOptions {
             host: true,
             ..plain
         };
-        assert_eq!(asked("ci-1", host, &["ci-1"]), "--unit=runner-ci@1.service");
+        assert_eq!(
+            joined("ci-1", host, &["ci-1"]),
+            "--unit=runner-ci@1.service"
+        );
     }
 
     #[test]
-    fn a_pool_is_its_slots_and_nobody_named_is_everybody() {
-        let follow = Reading {
+    fn a_pool_is_read_by_its_slots_and_no_target_means_all_slots() {
+        let follow = LogOptions {
             follow: true,
             lines: Some(20),
             host: false,
         };
         assert_eq!(
-            asked("ci", follow, &[]),
+            joined("ci", follow, &[]),
             "--unit=runner-ci@1.service --unit=runner-ci@2.service --follow --lines=20"
         );
         assert_eq!(
-            asked("", Reading::default(), &[]),
+            joined("", LogOptions::default(), &[]),
             "--unit=runner-ci@1.service --unit=runner-ci@2.service --unit=runner-fuzz@1.service"
         );
         assert_eq!(
-            asked("gone", Reading::default(), &[]),
+            joined("gone", LogOptions::default(), &[]),
             "--unit=runner-gone@*.service"
         );
     }
 
     #[test]
-    fn what_is_no_name_of_ours_never_reaches_journalctl() {
+    fn only_a_name_of_a_slot_or_a_pool_reaches_journalctl() {
         for bad in [
             "--flush", "ci-01", "ci-0", "ci-1;x", "../ci-1", "CI", "a*", "",
         ] {
-            assert!(bad.parse::<Whose>().is_err(), "{bad}");
+            assert!(bad.parse::<LogTarget>().is_err(), "{bad}");
         }
     }
 }

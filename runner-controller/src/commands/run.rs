@@ -1,4 +1,4 @@
-//! `run`: the daemon, assembled.
+//! `run`: assembles the daemon and runs it.
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
 use super::block_on;
-use crate::config::{self, Config};
+use crate::config::{self, API_SOCKET, Config};
 use crate::controller::{Command, Controller, Ports, Request};
 use crate::github::{GitHub, Login};
 use crate::handshake::{Sockets, fdstore};
@@ -24,21 +24,22 @@ use crate::status::Status;
 use crate::store::Store;
 use crate::{clock, firewall, http, readings, telemetry};
 
-/// Sights that may wait for the loop. Each slot has a few at a time, and a host some dozens of
-/// slots; a full channel delays the shells and loses nothing.
+/// Maximum number of events that wait for the controller. A slot has a few at a time, and a host has
+/// some dozens of slots. A full channel delays the senders and loses nothing.
 const EVENTS: usize = 1024;
-/// Operators' requests that may wait. Each is taken at once.
+/// Maximum number of operators' requests that wait for the controller.
 const REQUESTS: usize = 16;
 
-/// Runs until told to stop. Containers run on.
+/// Runs the daemon until a signal ends it. Containers keep running.
 pub fn run(config_path: &Path) -> anyhow::Result<()> {
-    // Before anything else opens a descriptor: the numbers are only known by their order.
-    let handed = fdstore::take();
+    // systemd's descriptors are known by their numbers alone, so they are taken before anything else
+    // opens one.
+    let stored = fdstore::take();
     telemetry::init();
     let config = config::load(config_path)?;
-    let done = block_on(serve(config_path, Arc::new(config), handed))?;
+    let done = block_on(serve(config_path, Arc::new(config), stored))?;
     if let Err(error) = &done {
-        error!(error = format!("{error:#}"), "ending");
+        error!(error = format!("{error:#}"), "daemon ends with an error");
     }
     done
 }
@@ -46,32 +47,33 @@ pub fn run(config_path: &Path) -> anyhow::Result<()> {
 async fn serve(
     config_path: &Path,
     config: Arc<Config>,
-    handed: Vec<(String, OwnedFd)>,
+    stored: Vec<(String, OwnedFd)>,
 ) -> anyhow::Result<()> {
     let path = config.state_dir.join("runner-controller.db");
     let (store, warning) = Store::open(&path, config.host.clone())
-        .with_context(|| format!("open {}", path.display()))?;
+        .with_context(|| format!("cannot open the database {}", path.display()))?;
     if let Some(warning) = warning {
         warn!("{warning}");
     }
-    let login = Login::load(&config.github).context("GitHub")?;
-    let github = Arc::new(GitHub::new(&config.github, login).context("a client for GitHub")?);
+    let login = Login::load(&config.github)?;
+    let github = GitHub::new(&config.github, login).context("cannot set up the GitHub client")?;
+    let github = Arc::new(github);
     let (event, mut events) = mpsc::channel(EVENTS);
-    // Before anything can be started.
+    // The first plan must know the firewall and the host's resources.
     event.try_send(firewall::event(&config))?;
     event.try_send(readings::event(&config))?;
     let watching = (Arc::clone(&config), event.clone());
     std::thread::spawn(move || firewall::watch(&watching.0, &watching.1));
     let watching = (Arc::clone(&config), event.clone());
     std::thread::spawn(move || readings::watch(&watching.0, &watching.1));
-    let sockets = Arc::new(Sockets::open(Arc::clone(&config), event.clone(), handed));
+    let sockets = Arc::new(Sockets::open(Arc::clone(&config), event.clone(), stored));
     let systemd = Systemd::connect(Arc::clone(&config), event)
         .await
-        .context("connect to systemd")?;
+        .context("cannot connect to systemd")?;
 
-    let (requests, mut asked) = mpsc::channel(REQUESTS);
+    let (requests, mut received) = mpsc::channel(REQUESTS);
     let (show, status) = watch::channel(Status::default());
-    let calls = Arc::clone(&github);
+    let counter = Arc::clone(&github);
     let ports = Ports {
         machines: Arc::new(systemd),
         registry: github,
@@ -81,10 +83,10 @@ async fn serve(
         unix_ms: clock::unix_ms,
         random: rand::random,
         boot_id: clock::boot_id(),
-        calls: Box::new(move || counted(&calls)),
+        calls: Box::new(move || count_calls(&counter)),
         explain_exit,
     };
-    // Booting is bound by the processor.
+    // A boot keeps about one core busy.
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let mut controller = Controller::new(
         Arc::clone(&config),
@@ -95,21 +97,22 @@ async fn serve(
     controller
         .adopt(&mut events)
         .await
-        .context("take over what runs")?;
+        .context("cannot adopt the running containers")?;
     listen(&config, &status, &requests).await?;
     telemetry::ready();
     info!(host = %config.host, scope = %config.github.scope, pools = config.pools.len(), "ready");
-    tokio::spawn(telemetry::watchdog(async move || turns(&requests).await));
+    tokio::spawn(telemetry::watchdog(async move || responds(&requests).await));
 
     controller
-        .run(events, &mut asked, told_to_stop(config_path))
+        .run(events, &mut received, stop_signal(config_path))
         .await;
     telemetry::stopping();
     sockets.flush().await;
     Ok(())
 }
 
-fn counted(github: &GitHub) -> BTreeMap<String, BTreeMap<String, u64>> {
+/// Returns the number of GitHub calls by operation and outcome.
+fn count_calls(github: &GitHub) -> BTreeMap<String, BTreeMap<String, u64>> {
     let mut calls: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
     for (operation, outcome, count) in github.calls() {
         calls
@@ -120,47 +123,49 @@ fn counted(github: &GitHub) -> BTreeMap<String, BTreeMap<String, u64>> {
     calls
 }
 
+/// Returns the meaning of a launcher's exit status.
 fn explain_exit(status: i32) -> Option<&'static str> {
     Refusal::from_code(status).map(Refusal::reason)
 }
 
-/// True if the loop takes a request in good time.
-async fn turns(requests: &mpsc::Sender<Request>) -> bool {
+/// Returns true once the controller has answered a request, and false if it has stopped.
+async fn responds(requests: &mpsc::Sender<Request>) -> bool {
     let (reply, answer) = oneshot::channel();
     requests.send((Command::Ping, reply)).await.is_ok() && answer.await.is_ok()
 }
 
-/// Opens the API's socket and what the configuration names besides.
+/// Serves the API on its Unix socket and on the addresses of `listen`.
 async fn listen(
     config: &Config,
     status: &watch::Receiver<Status>,
     requests: &mpsc::Sender<Request>,
 ) -> anyhow::Result<()> {
-    // The run directory is root's; outside a host that was set up, it may be our own.
+    // On a host that was set up, the run directory belongs to root and links to a socket in the
+    // daemon's own directory.
     let dir = config.api_dir();
     let path = if dir.is_dir() {
-        dir.join("api.sock")
+        dir.join(API_SOCKET)
     } else {
         config.api_socket()
     };
-    // An earlier daemon's; it does not listen any more.
+    // A socket that an earlier daemon left prevents the bind.
     if let Err(error) = std::fs::remove_file(&path)
         && error.kind() != std::io::ErrorKind::NotFound
     {
-        return Err(error).with_context(|| format!("remove {}", path.display()));
+        return Err(error).with_context(|| format!("cannot remove {}", path.display()));
     }
-    let socket =
-        UnixListener::bind(&path).with_context(|| format!("listen on {}", path.display()))?;
+    let socket = UnixListener::bind(&path)
+        .with_context(|| format!("cannot listen on {}", path.display()))?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o660))
-        .with_context(|| format!("set the mode of {}", path.display()))?;
-    let token = ApiToken::load(config).context("the API's token")?;
+        .with_context(|| format!("cannot set the mode of {}", path.display()))?;
+    let token = ApiToken::load(config)?;
     let router = http::router(status.clone(), requests.clone());
     let limits = Limits::default();
     tokio::spawn(http::serve_unix(socket, router.clone(), limits));
     for address in &config.listen {
         let socket = TcpListener::bind(address)
             .await
-            .with_context(|| format!("listen on {address}"))?;
+            .with_context(|| format!("cannot listen on {address}"))?;
         tokio::spawn(http::serve_tcp(
             socket,
             router.clone(),
@@ -171,9 +176,10 @@ async fn listen(
     Ok(())
 }
 
-/// Done at SIGTERM and SIGINT, and at SIGHUP if the configuration is good: the next daemon, which
-/// systemd starts at once, takes everything over. A bad one is reported and changes nothing.
-async fn told_to_stop(config_path: &Path) {
+/// Waits for SIGTERM, SIGINT, or a SIGHUP while the configuration is valid. After SIGHUP, systemd
+/// starts the next daemon at once, which adopts everything. An invalid configuration is logged and
+/// changes nothing.
+async fn stop_signal(config_path: &Path) {
     let mut signals = Vec::new();
     for kind in [
         SignalKind::terminate(),
@@ -182,7 +188,7 @@ async fn told_to_stop(config_path: &Path) {
     ] {
         match signal(kind) {
             Ok(stream) => signals.push(stream),
-            Err(error) => warn!(?kind, %error, "a signal cannot be heard"),
+            Err(error) => warn!(?kind, %error, "cannot handle a signal"),
         }
     }
     let [terminate, interrupt, hangup] = &mut signals[..] else {
@@ -194,10 +200,13 @@ async fn told_to_stop(config_path: &Path) {
             _ = interrupt.recv() => return,
             _ = hangup.recv() => match config::load(config_path) {
                 Ok(_) => {
-                    info!("the configuration is good; restarting with it");
+                    info!("new configuration is valid; restarting to apply it");
                     return;
                 }
-                Err(mistakes) => error!(%mistakes, "the new configuration has mistakes; going on with the old one"),
+                Err(mistakes) => error!(
+                    %mistakes,
+                    "new configuration is invalid; keeping the old one"
+                ),
             },
         }
     }

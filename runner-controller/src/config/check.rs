@@ -13,7 +13,9 @@ use std::time::Duration;
 use url::Url;
 
 use super::section::{Report, Section};
-use super::{Config, GitHub, Image, Ipv4Block, Mistakes, Network, Place, Pool, Scope};
+use super::{
+    Config, DEFAULT_RUN_DIR, GitHub, Image, Ipv4Block, Mistakes, Network, Place, Pool, Scope,
+};
 use crate::pool::HostId;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -70,7 +72,7 @@ pub fn parse(file: &Path, text: &str) -> Result<Config, Mistakes> {
 fn read(mut top: Section<'_>) -> Option<Config> {
     let host: Option<HostId> = top.required("host", "\"runner-01\"", Section::parsed);
     let state_dir = directory(&mut top, "state_dir", "/var/lib/runner-controller");
-    let run_dir = directory(&mut top, "run_dir", "/run/runner-controller");
+    let run_dir = directory(&mut top, "run_dir", DEFAULT_RUN_DIR);
     let layer_dir = directory(&mut top, "layer_dir", "/var/lib/runner-layers");
     let reconcile = top.duration("reconcile", MINUTE, SECOND..=10 * MINUTE);
     let listen = top

@@ -26,6 +26,10 @@ pub use units::{ByteSize, Cpu, Ipv4Block};
 
 /// Where the configuration is unless a command is told otherwise.
 pub const DEFAULT_PATH: &str = "/etc/runner-controller/config.toml";
+/// Run directory of a configuration that names none.
+pub const DEFAULT_RUN_DIR: &str = "/run/runner-controller";
+/// File name of the API socket in the run directory.
+pub const API_SOCKET: &str = "api.sock";
 
 /// How long the daemon or GitHub may be away before the last net counts it.
 const ABSENCE: Duration = Duration::from_hours(24);
@@ -379,10 +383,10 @@ impl Config {
         })
     }
 
-    /// `api.sock` below the run directory.
+    /// The API socket, below the run directory.
     #[must_use]
     pub fn api_socket(&self) -> PathBuf {
-        self.run_dir.join("api.sock")
+        self.run_dir.join(API_SOCKET)
     }
 
     /// The daemon's own directory, in which that socket really lies: the run directory is root's.

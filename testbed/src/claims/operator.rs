@@ -21,15 +21,15 @@ pub(super) const SUITE: Suite = suite![SMALL;
 fn the_program_answers_to_every_name(lab: &mut Lab) -> Result<()> {
     let host = lab.host();
     for (name, word) in [
-        ("runner-status", "stands in the way"),
-        ("runner-logs", "what runners say"),
+        ("runner-status", "every problem"),
+        ("runner-logs", "the logs of runners"),
         ("cleanup-github-runners", "offline and stale"),
         ("cleanup-all-containers", "Destroy every container"),
     ] {
         let help = host.run(&[name, "--help"])?;
         ensure_says(&help, &[word, "--config"])?;
     }
-    ensure_says(&host.run(&["runner-status"])?, &["pool ci"])?;
+    ensure_says(&host.run(&["runner-status"])?, &["POOL", "\nci "])?;
     // Nothing but a name of a slot or a pool reaches journalctl.
     for bad in ["ci-01", "ci-1 --flush", "../ci-1", "ci*", "CI-1"] {
         let output = host.output(&["runner-logs", bad])?;
@@ -59,7 +59,7 @@ fn a_host_is_waited_for_until_it_takes_jobs(lab: &mut Lab) -> Result<()> {
     lab.await_settled(SOON)?;
     let (code, said) = wait("30s")?;
     ensure!(
-        code == Some(0) && said.contains("pool ci"),
+        code == Some(0) && said.contains("\nci "),
         "{code:?}: {said}"
     );
     // A token that GitHub refuses is seen: what a rotation waits for.

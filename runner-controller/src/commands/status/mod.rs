@@ -1,0 +1,210 @@
+//! `status`, also called `runner-status`.
+
+mod text;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::{NOT_IN_TIME, api_socket, block_on};
+use crate::http::{client, health};
+use crate::status::{PoolStatus, Status};
+use crate::terminal;
+
+/// Interval between two looks at the status during a wait.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Prints the daemon's status as text or as JSON.
+pub fn status(config: &Path, json: bool) -> anyhow::Result<()> {
+    let socket = api_socket(config);
+    let status = block_on(client::status(&socket))??;
+    if json {
+        let text = serde_json::to_string_pretty(&status)?;
+        stdio::print_line(terminal::plain_json(&text))?;
+    } else {
+        stdio::print(text::render(&plain(&status)?))?;
+    }
+    Ok(())
+}
+
+/// Waits until the host takes jobs, then prints the status. Waits for a daemon that restarts, too.
+pub fn wait_until_ready(config: &Path, limit: Duration) -> anyhow::Result<ExitCode> {
+    let end = Instant::now() + limit;
+    let ready = block_on(async {
+        let mut reported = Vec::new();
+        loop {
+            // The configuration is read anew each time, because a deploy may change it meanwhile.
+            let obstacles = match client::status(&api_socket(config)).await {
+                Ok(status) => match obstacles(&status) {
+                    obstacles if obstacles.is_empty() => return Some(status),
+                    obstacles => obstacles,
+                },
+                Err(error) => vec![error.to_string()],
+            };
+            if obstacles != reported {
+                let line = obstacles.join("; ");
+                stdio::error(format_args!("waiting: {}", terminal::plain(&line)));
+                reported = obstacles;
+            }
+            if Instant::now() >= end {
+                stdio::error(format_args!(
+                    "not ready within {}",
+                    humantime::format_duration(limit)
+                ));
+                return None;
+            }
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    })?;
+    let Some(status) = ready else {
+        return Ok(ExitCode::from(NOT_IN_TIME));
+    };
+    // The exit status answers the caller, whether or not this text has a reader.
+    stdio::progress(text::render(&plain(&status)?).trim_end());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Returns what keeps the host from taking jobs. Stricter than the host's health: a drained host is
+/// healthy, and so is one that has just started.
+fn obstacles(status: &Status) -> Vec<String> {
+    let mut obstacles = health(status).reasons;
+    if status.state != "running" {
+        obstacles.push(format!("the host is {}", status.state));
+    }
+    obstacles.extend(status.closed.iter().cloned());
+    if status.github.last_ok_unix_ms.is_none() {
+        obstacles.push("GitHub has not answered yet".into());
+    }
+    if obstacles.is_empty() {
+        obstacles.extend(status.pools.iter().filter_map(idle_obstacle));
+    }
+    obstacles
+}
+
+/// Returns an obstacle if the pool has room for a job and no idle runner to take it.
+fn idle_obstacle(pool: &PoolStatus) -> Option<String> {
+    let count = |phase| pool.phases.get(phase).copied().unwrap_or(0);
+    let is_full_of_jobs = count("busy") >= u64::from(pool.wanted.max);
+    let is_ready = pool.wanted.idle == 0 || count("idle") > 0 || is_full_of_jobs;
+    (!is_ready).then(|| format!("pool {} has no idle runner yet", pool.name))
+}
+
+/// Returns the status with every text safe for a terminal.
+///
+/// Names and messages come from jobs, GitHub and systemd. Each was checked when it came in; this is
+/// the last place before the terminal.
+fn plain(status: &Status) -> serde_json::Result<Status> {
+    fn walk(value: Value) -> Value {
+        match value {
+            Value::String(text) => Value::String(terminal::plain(&text).into_owned()),
+            Value::Array(list) => list.into_iter().map(walk).collect(),
+            Value::Object(map) => {
+                let plain = |(key, value): (String, Value)| {
+                    (terminal::plain(&key).into_owned(), walk(value))
+                };
+                map.into_iter().map(plain).collect()
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => value,
+        }
+    }
+    serde_json::from_value(walk(serde_json::to_value(status)?))
+}
+
+/// Checks for [`crate::outside`] that no status puts a control character on the terminal, as text or
+/// as JSON, and that the JSON keeps its value.
+#[cfg(any(test, fuzzing))]
+#[expect(clippy::expect_used, reason = "a panic is how the check fails")]
+pub(crate) fn try_status(status: &Status) {
+    let text = text::render(&plain(status).expect("a status"));
+    for line in text.lines() {
+        assert_eq!(terminal::plain(line), line);
+    }
+    let json = serde_json::to_string_pretty(status).expect("JSON");
+    let json = terminal::plain_json(&json);
+    assert_eq!(
+        terminal::plain(&json.replace('\n', " ")),
+        json.replace('\n', " ")
+    );
+    assert_eq!(
+        &serde_json::from_str::<Status>(&json).expect("a status"),
+        status
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::{GitHubStatus, Wanted};
+
+    fn running() -> Status {
+        Status {
+            state: "running".into(),
+            github: GitHubStatus {
+                last_ok_unix_ms: Some(8_000),
+                ..GitHubStatus::default()
+            },
+            ..Status::default()
+        }
+    }
+
+    #[test]
+    fn a_host_without_problems_takes_jobs() {
+        assert!(obstacles(&running()).is_empty());
+    }
+
+    #[test]
+    fn a_drained_host_takes_no_jobs() {
+        let drained = Status {
+            state: "drained".into(),
+            ..running()
+        };
+        assert_eq!(obstacles(&drained), ["the host is drained"]);
+    }
+
+    #[test]
+    fn a_host_with_closed_admission_takes_no_jobs() {
+        let full = Status {
+            closed: vec!["the disk is full".into()],
+            ..running()
+        };
+        assert_eq!(obstacles(&full), ["the disk is full"]);
+    }
+
+    #[test]
+    fn a_host_that_github_refuses_takes_no_jobs() {
+        let mut refused = running();
+        refused.github.last_ok_unix_ms = None;
+        refused.github.error = Some("401".into());
+        assert_eq!(
+            obstacles(&refused),
+            ["GitHub: 401", "GitHub has not answered yet"]
+        );
+    }
+
+    #[test]
+    fn a_pool_takes_jobs_with_an_idle_runner_and_needs_none_when_it_is_full_of_jobs() {
+        let pool = |phases: &[(&str, u64)]| Status {
+            pools: vec![PoolStatus {
+                name: "ci".into(),
+                wanted: Wanted {
+                    idle: 1,
+                    spare: 0,
+                    max: 2,
+                },
+                phases: phases
+                    .iter()
+                    .map(|(phase, n)| ((*phase).to_owned(), *n))
+                    .collect(),
+                ..PoolStatus::default()
+            }],
+            ..running()
+        };
+        let booting = obstacles(&pool(&[("booting", 2)]));
+        assert_eq!(booting, ["pool ci has no idle runner yet"]);
+        assert!(obstacles(&pool(&[("idle", 1), ("busy", 1)])).is_empty());
+        assert!(obstacles(&pool(&[("busy", 2)])).is_empty());
+    }
+}
