@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use runner_controller::cli::{Cli, Command, NAMES, SlotArgs};
 use runner_controller::pool::SlotId;
 use runner_controller::world::chain;
-use runner_controller::{commands, config, guest, hostfiles, launch, manual};
+use runner_controller::{commands, config, firewall, guest, hostfiles, launch, manual};
 
 fn main() -> ExitCode {
     let cli = Cli::read();
@@ -84,7 +84,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Completions { shell, dir } => list(manual::write_completions(shell, &dir)?),
         Command::CheckFirewall => {
             let checked =
-                launch::read_config(config).and_then(|config| launch::check_firewall(&config));
+                launch::read_config(config).and_then(|config| firewall::check_firewall(&config));
             return Ok(exit_code(checked.err().as_slice()));
         }
         Command::Launch(slot) => {

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use super::{HostFile, Program, firewall};
+use super::file::{HostFile, Program};
 use crate::config::Config;
+use crate::firewall::{CHECK_TIMER, FIREWALL_UNIT};
 use crate::http;
 use crate::launch::DAEMON_USER;
 
@@ -23,7 +24,7 @@ pub(super) fn files(config: &Config, program: Program<'_>) -> Vec<HostFile> {
 fn service(config: &Config, program: Program<'_>) -> String {
     let sweep = program.call("sweep-unowned");
     let run = program.call("run");
-    let (firewall, check) = (firewall::UNIT, firewall::CHECK_TIMER);
+    let (firewall, check) = (FIREWALL_UNIT, CHECK_TIMER);
     let login = &config.github.login;
     let (secret, file) = (login.credential(), login.file().display());
     let api_token = config

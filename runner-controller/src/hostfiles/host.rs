@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::HostFile;
+use super::file::HostFile;
 use crate::config::Config;
 use crate::launch::{DAEMON_USER, mount_dir};
 

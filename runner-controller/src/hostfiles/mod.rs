@@ -4,7 +4,7 @@
 //! values: rendered from a configuration, without looking at the host.
 
 mod daemon;
-pub mod firewall;
+pub(crate) mod file;
 mod host;
 mod template;
 
@@ -12,34 +12,12 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use crate::config::Config;
+use crate::firewall;
 
-/// A file to be on the host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostFile {
-    /// Where, absolute.
-    pub path: PathBuf,
-    /// Its mode. Its owner is root.
-    pub mode: u32,
-    /// What it says.
-    pub text: String,
-}
-
-impl HostFile {
-    fn new(path: impl Into<PathBuf>, text: String) -> Self {
-        Self {
-            path: path.into(),
-            mode: 0o644,
-            text,
-        }
-    }
-
-    fn unit(name: &str, text: String) -> Self {
-        Self::new(Path::new("/etc/systemd/system").join(name), text)
-    }
-}
+pub use file::HostFile;
+use file::Program;
 
 /// Everything, for a configuration at `config_path` and a program at `binary` (both absolute).
 #[must_use]
@@ -132,52 +110,6 @@ fn write_if_changed(file: &HostFile, path: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-/// The program and its configuration, as units call it.
-#[derive(Clone, Copy)]
-struct Program<'a> {
-    binary: &'a Path,
-    config: &'a Path,
-}
-
-impl Program<'_> {
-    /// A command line for a unit; `arguments` are ours and need no quoting.
-    fn call(self, arguments: &str) -> String {
-        format!(
-            "{} --config {} {arguments}",
-            quoted(self.binary),
-            quoted(self.config)
-        )
-    }
-}
-
-/// A path as one word of a unit's command line (systemd.service(5), "Command lines").
-fn quoted(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@=:,~".contains(c);
-    if text.chars().all(plain) {
-        return text.into_owned();
-    }
-    let mut word = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => word.extend(['\\', c]),
-            '%' | '$' => word.extend([c, c]),
-            other => word.push(other),
-        }
-    }
-    word.push('"');
-    word
-}
-
-/// A time span for a unit.
-fn span(duration: Duration) -> String {
-    if duration.subsec_nanos() == 0 {
-        format!("{}s", duration.as_secs())
-    } else {
-        format!("{}ms", duration.as_millis())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -245,11 +177,5 @@ mod tests {
         assert_eq!(unit.metadata().unwrap().permissions().mode() & 0o777, 0o644);
         fs::set_permissions(&unit, fs::Permissions::from_mode(0o666)).unwrap();
         assert_eq!(install(&files, root.path()).unwrap().len(), 1);
-    }
-
-    #[test]
-    fn a_path_is_one_word_of_a_command_line() {
-        assert_eq!(quoted(Path::new("/usr/bin/x-1")), "/usr/bin/x-1");
-        assert_eq!(quoted(Path::new("/a b/%i$X\"")), "\"/a b/%%i$$X\\\"\"");
     }
 }

@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::{HostFile, Program, firewall, span};
+use super::file::{HostFile, Program, span};
 use crate::config::{Config, Layer, Pool, Total};
+use crate::firewall::FIREWALL_UNIT;
 
 /// The daemon's own boot timeout comes first, and says why; systemd's is a net under it.
 const BOOT_MARGIN: Duration = Duration::from_secs(15);
@@ -62,7 +63,7 @@ fn template(pool: &Pool, program: Program<'_>) -> String {
     let launch = program.call(&format!("launch {name} %i"));
     let connect = program.call(&format!("connect {name} %i"));
     let sweep = program.call(&format!("sweep {name} %i"));
-    let firewall = firewall::UNIT;
+    let firewall = FIREWALL_UNIT;
     let start = span(timeouts.boot + BOOT_MARGIN);
     let stop = span(timeouts.stop);
     let longest = span(pool.longest_lifetime());

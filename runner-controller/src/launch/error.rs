@@ -115,7 +115,7 @@ pub struct LaunchError {
 
 impl LaunchError {
     /// A failure that is its own cause.
-    pub(super) fn plain(refusal: Refusal, operation: String) -> Self {
+    pub(crate) fn plain(refusal: Refusal, operation: String) -> Self {
         Self {
             refusal,
             operation,
@@ -124,7 +124,7 @@ impl LaunchError {
     }
 
     /// A failure with the cause below it.
-    pub(super) fn caused(
+    pub(crate) fn caused(
         refusal: Refusal,
         operation: String,
         cause: impl Error + Send + Sync + 'static,
@@ -138,7 +138,7 @@ impl LaunchError {
 }
 
 /// Names the operation that failed.
-pub(super) trait OrRefuse<T> {
+pub(crate) trait OrRefuse<T> {
     /// Turns a cause into a refusal.
     fn or_refuse(
         self,

@@ -11,8 +11,7 @@
 
 mod capabilities;
 mod confine;
-mod error;
-mod firewall;
+pub(crate) mod error;
 mod gc_root;
 mod guest_files;
 mod layer;
@@ -32,12 +31,12 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::config::{Config, Place};
+use crate::firewall;
 use crate::pool::SlotId;
 use crate::world::{Invocation, StartRecord};
 use crate::{clock, slot_records};
 
 pub use error::{LaunchError, Refusal};
-pub use firewall::check_firewall;
 pub use leftovers::{Leftover, LeftoverKind, count, end_units, leftovers};
 pub use link::connect;
 pub use sweep::{sweep, sweep_all, sweep_unowned};

@@ -17,14 +17,13 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
+use super::units::CHECK_TIMER;
 use crate::clock;
 use crate::config::Config;
 use crate::pool::Timestamp;
 use crate::slot_records::write_whole;
 use crate::world::Event;
 
-/// How often the timer asks root to check.
-pub const EVERY: Duration = Duration::from_secs(15);
 /// A report that is older says nothing: three checks in a row did not come.
 const STALE: Duration = Duration::from_mins(1);
 /// How often a directory is looked at that cannot be watched.
@@ -36,17 +35,17 @@ const REPORT_MAX: u64 = 16 * 1024;
 
 /// What a check found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Report {
+pub(super) struct Report {
     /// When, in milliseconds since boot.
-    pub checked_ms: u64,
+    pub(super) checked_ms: u64,
     /// What is wrong, and what to do; nothing if all is as configured.
-    pub wrong: Option<String>,
+    pub(super) wrong: Option<String>,
 }
 
 impl Report {
     /// A report of this moment.
     #[must_use]
-    pub fn now(wrong: Option<String>) -> Self {
+    pub(super) fn now(wrong: Option<String>) -> Self {
         Self {
             checked_ms: clock::now().millis(),
             wrong,
@@ -54,7 +53,7 @@ impl Report {
     }
 
     /// Publishes it, in place of the last one.
-    pub(crate) fn publish(&self, dir: &Path) -> io::Result<()> {
+    pub(super) fn publish(&self, dir: &Path) -> io::Result<()> {
         write_whole(dir, FILE, &serde_json::to_vec(self)?)
     }
 
@@ -69,10 +68,7 @@ impl Report {
 /// Why nothing may be started, as far as the firewall goes, and for how long that holds unless a new
 /// report comes.
 fn judge(report: io::Result<Report>, now: Timestamp) -> (Option<String>, Duration) {
-    let silent = |why: String| {
-        let timer = crate::hostfiles::firewall::CHECK_TIMER;
-        Some(format!("{why}; see `systemctl status {timer}`"))
-    };
+    let silent = |why: String| Some(format!("{why}; see `systemctl status {CHECK_TIMER}`"));
     match report {
         Err(why) => (silent(format!("it was never checked ({why})")), STALE),
         Ok(Report { checked_ms, wrong }) => {

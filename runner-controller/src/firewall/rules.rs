@@ -1,30 +1,19 @@
-//! The one nftables table of ours: every slot, by the pattern of its link's name.
+//! The rules of our one nftables table. They select a slot by the pattern of its link's name.
 
 use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
 
-use super::{HostFile, Program, span};
 use crate::config::{Allow, Config, Egress, Pool};
-use crate::firewall::EVERY;
 
-/// The table's name, family `inet`.
-pub const TABLE: &str = "runner_controller";
+/// Name of the table, family `inet`.
+pub(super) const TABLE: &str = "runner_controller";
 
-/// The unit that loads it.
-pub const UNIT: &str = "runner-controller-firewall.service";
+/// Unit that loads the table.
+pub(crate) const FIREWALL_UNIT: &str = "runner-controller-firewall.service";
 
-/// The unit that checks it.
-const CHECK: &str = "runner-controller-firewall-check.service";
-
-/// The unit that lets it be checked again and again.
-pub const CHECK_TIMER: &str = "runner-controller-firewall-check.timer";
-
-const FILE: &str = "/etc/runner-controller/firewall.nft";
-
-/// The table's comment: names the rules that this configuration asks for.
-#[must_use]
-pub fn fingerprint(config: &Config) -> String {
+/// Returns the table's comment, which names the rules that this configuration asks for.
+pub(super) fn fingerprint(config: &Config) -> String {
     let mut name = String::from("rules ");
     for byte in Sha256::digest(rules(config).as_bytes()).iter().take(12) {
         let _ = write!(name, "{byte:02x}");
@@ -32,20 +21,11 @@ pub fn fingerprint(config: &Config) -> String {
     name
 }
 
-pub(super) fn files(config: &Config, program: Program<'_>) -> Vec<HostFile> {
-    vec![
-        HostFile::new(FILE, table(config)),
-        HostFile::unit(UNIT, unit(config, program)),
-        HostFile::unit(CHECK, check(config, program)),
-        HostFile::unit(CHECK_TIMER, timer()),
-    ]
-}
-
-/// What nft loads.
-pub(crate) fn table(config: &Config) -> String {
+/// Returns the text that nft loads.
+pub(super) fn table(config: &Config) -> String {
     format!(
         "\
-# The runners' network: out to the internet, and nowhere else. Loaded by {UNIT}.
+# The runners' network: out to the internet, and nowhere else. Loaded by {FIREWALL_UNIT}.
 #
 # All of it is in one table, which is replaced in one step, and no rule looks at traffic that is not
 # a runner's. A packet also passes every other table: if the host drops what it forwards by default
@@ -171,119 +151,6 @@ fn chains(pool: &Pool) -> String {
 {single}{dns}  }}
 ",
         egress = pool.egress.as_str()
-    )
-}
-
-fn unit(config: &Config, program: Program<'_>) -> String {
-    let check = program.call("check-firewall");
-    let closed = closed(config);
-    format!(
-        "\
-[Unit]
-Description=Firewall of the CI runners
-# Its rules are gone when nftables.service flushes everything, so they come back with it.
-After=nftables.service systemd-modules-load.service systemd-sysctl.service systemd-tmpfiles-setup.service
-PartOf=nftables.service
-ReloadPropagatedFrom=nftables.service
-Before=runner-controller.service
-
-[Service]
-Type=oneshot
-RemainAfterExit=yes
-ExecStart=nft -f {FILE}
-ExecReload=nft -f {FILE}
-ExecStop=-nft delete table inet {TABLE}
-# The daemon is told at once. What it is told fails no unit.
-ExecStartPost=-{check}
-ExecReload=-{check}
-ExecStopPost=-{check}
-
-{closed}
-[Install]
-WantedBy=multi-user.target
-"
-    )
-}
-
-fn check(config: &Config, program: Program<'_>) -> String {
-    let check = program.call("check-firewall");
-    let closed = closed(config);
-    format!(
-        "\
-[Unit]
-Description=Check of the CI runners' firewall
-After={UNIT} systemd-tmpfiles-setup.service
-# However often it is asked for: a check that is refused looks like one that never came.
-StartLimitIntervalSec=0
-
-[Service]
-Type=oneshot
-# Compares and reports. It repairs nothing: whoever changed the rules should hear of it, and a table
-# that is put back every few seconds would hide that it is taken away as often.
-ExecStart={check}
-TimeoutStartSec=30s
-# Its own words are warnings; that it ran is no news.
-SyslogLevel=warning
-LogLevelMax=notice
-
-{closed}"
-    )
-}
-
-/// What both units keep of root.
-fn closed(config: &Config) -> String {
-    let dir = config.firewall_dir();
-    let dir = dir.display();
-    format!(
-        "\
-# nft reads the rules, and loads them a second time in a network namespace of its own.
-CapabilityBoundingSet=CAP_NET_ADMIN CAP_SYS_ADMIN
-RestrictNamespaces=net
-RestrictAddressFamilies=AF_NETLINK AF_UNIX
-NoNewPrivileges=yes
-ProtectSystem=strict
-ReadWritePaths=-{dir}
-ProtectHome=read-only
-PrivateTmp=yes
-PrivateDevices=yes
-DevicePolicy=closed
-ProtectClock=yes
-ProtectControlGroups=yes
-ProtectHostname=yes
-ProtectKernelLogs=yes
-ProtectKernelModules=yes
-ProtectKernelTunables=yes
-ProtectProc=invisible
-RestrictRealtime=yes
-RestrictSUIDSGID=yes
-LockPersonality=yes
-MemoryDenyWriteExecute=yes
-SystemCallArchitectures=native
-SystemCallFilter=@system-service
-UMask=0022
-MemoryMax=256M
-TasksMax=16
-"
-    )
-}
-
-fn timer() -> String {
-    let every = span(EVERY);
-    format!(
-        "\
-[Unit]
-Description=Checks of the CI runners' firewall
-# It belongs to the containers, which run on while the daemon is away.
-After={UNIT}
-
-[Timer]
-OnActiveSec=0
-OnUnitInactiveSec={every}
-AccuracySec=1s
-
-[Install]
-WantedBy=multi-user.target
-"
     )
 }
 

@@ -16,11 +16,10 @@ use std::process::{Child, Command, Output, Stdio};
 use nix::sched::{CloneFlags, unshare};
 use sha2::{Digest, Sha256};
 
-use super::error::OrRefuse;
-use super::{LaunchError, Refusal};
+use super::report::Report;
+use super::rules::{self, FIREWALL_UNIT, TABLE};
 use crate::config::Config;
-use crate::firewall::Report;
-use crate::hostfiles::firewall::{self, TABLE, UNIT};
+use crate::launch::error::{LaunchError, OrRefuse, Refusal};
 use crate::slot_records::write_whole;
 use crate::world::chain;
 
@@ -35,20 +34,20 @@ pub fn check_firewall(config: &Config) -> Result<(), LaunchError> {
 }
 
 /// A question to nft that is under way.
-pub(super) struct Check<'a> {
+pub(crate) struct Check<'a> {
     config: &'a Config,
     nft: Child,
 }
 
 impl<'a> Check<'a> {
     /// Asks.
-    pub(super) fn begin(config: &'a Config) -> Result<Self, LaunchError> {
+    pub(crate) fn begin(config: &'a Config) -> Result<Self, LaunchError> {
         let nft = list().or_refuse(Refusal::Firewall, || "run nft".into())?;
         Ok(Self { config, nft })
     }
 
     /// Refuses a start unless the whole table is as configured, and lets the daemon know.
-    pub(super) fn finish(self) -> Result<(), LaunchError> {
+    pub(crate) fn finish(self) -> Result<(), LaunchError> {
         let config = self.config;
         self.compare().inspect_err(|wrong| {
             if let Err(error) = publish(config, Some(wrong)) {
@@ -64,7 +63,7 @@ impl<'a> Check<'a> {
             .or_refuse(Refusal::Firewall, || "wait for nft".into())?;
         if !output.status.success() {
             return Err(refused(format!(
-                "table inet {TABLE} is not loaded; systemctl reload-or-restart {UNIT} (nft: {})",
+                "table inet {TABLE} is not loaded; systemctl reload-or-restart {FIREWALL_UNIT} (nft: {})",
                 first_line(&output.stderr)
             )));
         }
@@ -77,7 +76,7 @@ impl<'a> Check<'a> {
         if let Some(difference) = difference(&expected, &output.stdout) {
             return Err(refused(format!(
                 "table inet {TABLE} is not as configured ({difference}); \
-                 systemctl reload-or-restart {UNIT}, and after a change of the configuration \
+                 systemctl reload-or-restart {FIREWALL_UNIT}, and after a change of the configuration \
                  `runner-controller units --install-root /` first"
             )));
         }
@@ -107,7 +106,7 @@ fn is_roots(dir: &Path) -> bool {
 }
 
 fn known(config: &Config, listing: &[u8]) -> String {
-    let mut text = firewall::fingerprint(config);
+    let mut text = rules::fingerprint(config);
     text.push_str(" listed ");
     for byte in Sha256::digest(listing) {
         // Writing to a String cannot fail.
@@ -128,7 +127,7 @@ fn list() -> std::io::Result<Child> {
 
 /// What nft lists of the configured rules, loaded where nothing else is.
 fn expected(config: &Config) -> Result<Vec<u8>, LaunchError> {
-    let rules = firewall::table(config);
+    let rules = rules::table(config);
     // A network namespace is a thread's own, and goes with it.
     let listed = std::thread::scope(|scope| scope.spawn(|| list_apart(&rules)).join());
     let output = listed
@@ -170,7 +169,7 @@ fn first_line(said: &[u8]) -> String {
 }
 
 /// The first line that two listings do not share, for a person to look at.
-pub(super) fn difference(expected: &[u8], found: &[u8]) -> Option<String> {
+pub(crate) fn difference(expected: &[u8], found: &[u8]) -> Option<String> {
     if expected == found {
         return None;
     }

@@ -1,0 +1,86 @@
+//! Files for the host as values, and the words of a unit file.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A file to be on the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostFile {
+    /// Where, absolute.
+    pub path: PathBuf,
+    /// Its mode. Its owner is root.
+    pub mode: u32,
+    /// What it says.
+    pub text: String,
+}
+
+impl HostFile {
+    pub(crate) fn new(path: impl Into<PathBuf>, text: String) -> Self {
+        Self {
+            path: path.into(),
+            mode: 0o644,
+            text,
+        }
+    }
+
+    pub(crate) fn unit(name: &str, text: String) -> Self {
+        Self::new(Path::new("/etc/systemd/system").join(name), text)
+    }
+}
+
+/// The program and its configuration, as units call it.
+#[derive(Clone, Copy)]
+pub(crate) struct Program<'a> {
+    pub(crate) binary: &'a Path,
+    pub(crate) config: &'a Path,
+}
+
+impl Program<'_> {
+    /// A command line for a unit; `arguments` are ours and need no quoting.
+    pub(crate) fn call(self, arguments: &str) -> String {
+        format!(
+            "{} --config {} {arguments}",
+            quoted(self.binary),
+            quoted(self.config)
+        )
+    }
+}
+
+/// A path as one word of a unit's command line (systemd.service(5), "Command lines").
+fn quoted(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@=:,~".contains(c);
+    if text.chars().all(plain) {
+        return text.into_owned();
+    }
+    let mut word = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => word.extend(['\\', c]),
+            '%' | '$' => word.extend([c, c]),
+            other => word.push(other),
+        }
+    }
+    word.push('"');
+    word
+}
+
+/// A time span for a unit.
+pub(crate) fn span(duration: Duration) -> String {
+    if duration.subsec_nanos() == 0 {
+        format!("{}s", duration.as_secs())
+    } else {
+        format!("{}ms", duration.as_millis())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_one_word_of_a_command_line() {
+        assert_eq!(quoted(Path::new("/usr/bin/x-1")), "/usr/bin/x-1");
+        assert_eq!(quoted(Path::new("/a b/%i$X\"")), "\"/a b/%%i$$X\\\"\"");
+    }
+}
