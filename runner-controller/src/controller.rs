@@ -22,7 +22,7 @@ use crate::pool::{
     Admission, Ledger, Pool, PoolName, RunnerName, Short, SlotId, Spec, Step, Timestamp, Verdict,
     next_deadline, plan,
 };
-use crate::status::{EndedStatus, Status};
+use crate::status::{Status, VerdictRecord};
 use crate::world::{Event, Handshake, Machines, Records, Registry};
 
 use work::Done;
@@ -84,21 +84,12 @@ pub enum Command {
 pub type Request = (Command, oneshot::Sender<()>);
 
 /// Whether this daemon makes runners. Kept over a restart, not over a reboot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display, strum::EnumString)]
+#[strum(serialize_all = "snake_case")]
 enum Mode {
     Running,
     Draining,
     Clearing,
-}
-
-impl Mode {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Draining => "draining",
-            Self::Clearing => "clearing",
-        }
-    }
 }
 
 /// The state of the one loop.
@@ -136,7 +127,7 @@ struct Shown {
     short: Short,
     records_error: Option<String>,
     verdicts: BTreeMap<PoolName, BTreeMap<Verdict, u64>>,
-    recent: VecDeque<EndedStatus>,
+    recent: VecDeque<VerdictRecord>,
 }
 
 /// The core's view of a configured pool.

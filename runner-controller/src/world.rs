@@ -8,11 +8,13 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
-use crate::pool::{Job, Registration, RunnerName, Short, SlotId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::pool::{RunnerName, Short, SlotId, Verdict};
 
 pub use crate::pool::{
-    Deleted, EndRecord, Exit, Invocation, JobNote, ListedRunner, RunnerId, StartRecord,
-    UnitObservation, UnitState,
+    Deleted, EndRecord, Exit, Invocation, JobNote, ListedRunner, RunnerId, RunnerRecord,
+    StartRecord, UnitObservation, UnitState,
 };
 
 /// An error the controller can weigh.
@@ -251,55 +253,37 @@ pub trait Handshake: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 }
 
-/// What is kept of a life while it lasts, for the daemon that comes after this one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RunnerRecord {
-    /// The slot; one record each.
-    pub slot: SlotId,
-    /// The boot that `since`, `started_at` and the job's `since` are counted in. Under another boot id
-    /// the life ended with its host.
-    pub boot_id: String,
-    /// systemd's name for the start, once seen.
-    pub invocation: Option<Invocation>,
-    /// The phase's name.
-    pub phase: String,
-    /// Since when it is in that phase.
-    pub since: Timestamp,
-    /// When it was started.
-    pub started_at: Timestamp,
-    /// Its registration.
-    pub registration: Option<Registration>,
-    /// Its job.
-    pub job: Option<Job>,
-}
-
-/// How a life ended, kept for people.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How a runner ended: one row of the records, and one entry of the status.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerdictRecord {
     /// The slot it was in.
+    #[serde(rename = "machine")]
     pub slot: SlotId,
-    /// The verdict's name.
-    pub verdict: String,
-    /// Its runner's name.
+    /// Its verdict.
+    pub verdict: Verdict,
+    /// Its name at GitHub, if it was registered. The host may have had another id then.
     pub runner: Option<String>,
-    /// Its runner's id at GitHub.
+    /// Its id at GitHub.
+    #[serde(default)]
     pub runner_id: Option<RunnerId>,
-    /// What its job said of itself.
+    /// Its job, as the job described itself. Not to be trusted.
+    #[serde(default)]
     pub job: Option<JobNote>,
-    /// When it was started, in milliseconds since 1970.
-    pub started_unix_ms: u64,
-    /// When it ended, in milliseconds since 1970.
+    /// Wall-clock time of its end, in milliseconds since 1970.
     pub ended_unix_ms: u64,
-    /// How long its job ran, in milliseconds.
+    /// Milliseconds from its start to its end.
+    pub lived_ms: u64,
+    /// Milliseconds that its job ran.
     pub job_ms: Option<u64>,
-    /// How its unit ended, for people: `exit 0`, `signal KILL`.
+    /// How its container exited, in words: `status 0`, `signal KILL`.
     pub exit: Option<String>,
     /// Highest memory use in bytes, if the kernel counted it.
     pub memory_peak_bytes: Option<u64>,
-    /// Processes the kernel killed for want of memory.
+    /// Number of processes that the kernel killed because memory ran out.
     pub oom_kills: u64,
-    /// systemd's name for the start. A start has one verdict.
-    pub invocation: Option<String>,
+    /// systemd's id of the start. A start has one verdict.
+    #[serde(default)]
+    pub invocation: Option<Invocation>,
 }
 
 /// What survives a restart of the daemon: lives, verdicts, settings. Never a secret.

@@ -19,7 +19,7 @@ use github_sim::{Handle, Options, PlantedRunner, Server};
 use runner_controller::cli::Cli;
 use runner_controller::controller::Command as Asked;
 use runner_controller::http;
-use runner_controller::status::{GitHubStatus, Status};
+use runner_controller::status::{DaemonState, GitHubStatus, Status};
 use tokio::net::UnixListener;
 use tokio::process::Command;
 use tokio::sync::{mpsc, watch};
@@ -129,7 +129,7 @@ image = {{ kind = "directory", path = "/i" }}
 /// Answers as a daemon does. A drain is over at once.
 async fn daemon(socket: UnixListener) {
     let (show, status) = watch::channel(Status {
-        state: "running".into(),
+        state: DaemonState::Running,
         github: GitHubStatus {
             last_ok_unix_ms: Some(1),
             ..GitHubStatus::default()
@@ -144,8 +144,8 @@ async fn daemon(socket: UnixListener) {
     ));
     while let Some((command, reply)) = asked.recv().await {
         match command {
-            Asked::Drain => show.send_modify(|status| status.state = "drained".into()),
-            Asked::Undrain => show.send_modify(|status| status.state = "running".into()),
+            Asked::Drain => show.send_modify(|status| status.state = DaemonState::Drained),
+            Asked::Undrain => show.send_modify(|status| status.state = DaemonState::Running),
             Asked::Clear | Asked::Ping => {}
         }
         let _ = reply.send(());

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use runner_controller::pool::{Invocation, SlotId};
+use runner_controller::pool::{SlotId, Verdict};
 use runner_controller::world::{Records, RunnerRecord, VerdictRecord};
 
 use crate::host::Trouble;
@@ -56,17 +56,17 @@ impl Inner {
     }
 
     fn judge_early(&mut self, record: &RunnerRecord) {
-        let invocation = record.invocation.as_ref().map(ToString::to_string);
+        let invocation = record.invocation.clone();
         let known = |verdict: &VerdictRecord| verdict.invocation == invocation;
         if invocation.is_some() && !self.disk.verdicts.iter().any(known) {
             self.disk.verdicts.push(VerdictRecord {
                 slot: record.slot.clone(),
-                verdict: "job_done".to_owned(),
+                verdict: Verdict::JobDone,
                 runner: None,
                 runner_id: None,
                 job: None,
-                started_unix_ms: 0,
                 ended_unix_ms: 0,
+                lived_ms: 0,
                 job_ms: None,
                 exit: None,
                 memory_peak_bytes: None,
@@ -103,12 +103,9 @@ impl Inner {
         let Some(verdict) = self.disk.closing.take() else {
             return;
         };
-        let named = |record: &RunnerRecord| {
-            record.invocation.as_ref().map(Invocation::as_str) == verdict.invocation.as_deref()
-        };
+        let named = |record: &RunnerRecord| record.invocation == verdict.invocation;
         if !self.disk.runners.get(&verdict.slot).is_some_and(named) {
-            let name = verdict.invocation.as_deref();
-            self.untold(name.and_then(Invocation::parse));
+            self.untold(verdict.invocation);
         }
     }
 
@@ -137,7 +134,7 @@ impl Inner {
                     let lost = if new { self.disk.verdicts.pop() } else { None };
                     if old.is_none() {
                         let lost = lost.and_then(|verdict| verdict.invocation);
-                        self.untold(lost.and_then(|name| Invocation::parse(&name)));
+                        self.untold(lost);
                     }
                     self.restore(slot, old);
                 }

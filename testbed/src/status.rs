@@ -63,6 +63,7 @@ pub struct Wanted {
 pub struct Backoff {
     /// `boot`, `mint`, `unauthorized`, `forbidden`, `not_found`, `invalid`, `limited`, `expired` or
     /// `version`.
+    #[serde(rename = "trouble")]
     pub failure: String,
     /// Failures in a row.
     pub failures: u32,

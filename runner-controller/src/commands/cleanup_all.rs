@@ -11,6 +11,7 @@ use super::{block_on, cleanup_github, confirm};
 use crate::config::{self, Config};
 use crate::http::client::{self, ClientError};
 use crate::launch;
+use crate::status::DaemonState;
 use crate::world::chain;
 
 /// Interval between two looks at the daemon's progress.
@@ -81,14 +82,14 @@ async fn wait_for_daemon(config: &Config) -> anyhow::Result<()> {
     let mut reported = String::new();
     loop {
         let status = client::status(&config.api_socket()).await?;
-        if status.state == "cleared" {
+        if status.state == DaemonState::Cleared {
             return Ok(());
         }
         let runners = status
             .pools
             .iter()
             .flat_map(|pool| &pool.runners)
-            .map(|runner| runner.machine.clone());
+            .map(|runner| runner.slot.to_string());
         let strays = status.strays.iter().map(|name| format!("{name} at GitHub"));
         let left = runners.chain(strays).collect::<Vec<_>>().join(", ");
         if left != reported {

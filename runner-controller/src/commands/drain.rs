@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{NOT_IN_TIME, api_socket, block_on};
 use crate::http::client;
-use crate::status::{RunnerStatus, Status};
+use crate::status::{DaemonState, JobStatus, RunnerStatus, Status};
 
 /// Interval between two looks at the progress.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -29,19 +29,25 @@ enum Progress {
 
 fn progress(status: &Status) -> Progress {
     let left = left(status);
-    match status.state.as_str() {
-        "running" => Progress::Undrained,
-        "draining" => Progress::Waiting(left),
-        _ if left.is_empty() => Progress::Done,
-        _ => Progress::Waiting(left),
+    match status.state {
+        DaemonState::Running => Progress::Undrained,
+        DaemonState::Starting | DaemonState::Draining => Progress::Waiting(left),
+        DaemonState::Drained | DaemonState::Clearing | DaemonState::Cleared if left.is_empty() => {
+            Progress::Done
+        }
+        DaemonState::Drained | DaemonState::Clearing | DaemonState::Cleared => {
+            Progress::Waiting(left)
+        }
     }
 }
 
 /// Describes each runner and registration that a drain waits for.
 fn left(status: &Status) -> Vec<String> {
     let describe = |runner: &RunnerStatus| match &runner.job {
-        Some(job) => format!("{} runs {} of {}", runner.machine, job.job, job.repository),
-        None => format!("{} is {}", runner.machine, runner.phase),
+        Some(JobStatus { note, .. }) => {
+            format!("{} runs {} of {}", runner.slot, note.job, note.repository)
+        }
+        None => format!("{} is {}", runner.slot, runner.phase),
     };
     let runners = status.pools.iter().flat_map(|pool| &pool.runners);
     let strays = status
@@ -109,28 +115,29 @@ pub fn undrain(config: &Path) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{JobStatus, PoolStatus};
+    use crate::status::{JobNote, PhaseKind, PoolStatus};
 
     #[test]
     fn a_drain_waits_for_runners_and_registrations_and_names_each() {
         let job = JobStatus {
-            repository: "acme/widgets".into(),
-            job: "build".into(),
+            note: JobNote {
+                repository: "acme/widgets".into(),
+                job: "build".into(),
+                ..JobNote::default()
+            },
             ..JobStatus::default()
         };
-        let runner = |machine: &str, phase: &str, job: Option<JobStatus>| RunnerStatus {
-            machine: machine.into(),
-            phase: phase.into(),
+        let runner = |slot: &str, phase, job| RunnerStatus {
             job,
-            ..RunnerStatus::default()
+            ..RunnerStatus::new(slot.parse().unwrap(), phase)
         };
         let mut status = Status {
-            state: "draining".into(),
+            state: DaemonState::Draining,
             strays: vec!["box-ci-3-0000dead".into()],
             pools: vec![PoolStatus {
                 runners: vec![
-                    runner("ci-1", "busy", Some(job)),
-                    runner("ci-2", "retiring", None),
+                    runner("ci-1", PhaseKind::Busy, Some(job)),
+                    runner("ci-2", PhaseKind::Retiring, None),
                 ],
                 ..PoolStatus::default()
             }],
@@ -143,12 +150,12 @@ mod tests {
         ];
         let waiting = Progress::Waiting(left.map(str::to_owned).to_vec());
         assert_eq!(progress(&status), waiting);
-        status.state = "drained".into();
+        status.state = DaemonState::Drained;
         assert_eq!(progress(&status), waiting);
         status.pools.clear();
         status.strays.clear();
         assert_eq!(progress(&status), Progress::Done);
-        status.state = "running".into();
+        status.state = DaemonState::Running;
         assert_eq!(progress(&status), Progress::Undrained);
     }
 }

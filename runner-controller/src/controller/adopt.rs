@@ -10,7 +10,7 @@ use super::work::Write;
 use super::{Controller, Mode, RECENT, show};
 use crate::config::{GitHub, Login};
 use crate::pool::{
-    Adopted, Job, JobNote, Pool, RunnerName, SlotId, Timestamp, UnitObservation, UnitState,
+    Job, JobNote, PhaseKind, Pool, RunnerName, SlotId, Timestamp, UnitObservation, UnitState,
 };
 use crate::world::{
     Event, Handshake, Machines, Records, Registry, RunnerRecord, VerdictRecord, chain,
@@ -28,17 +28,6 @@ const LONGEST_LIMIT: Duration = Duration::from_mins(66);
 
 /// Verdicts that are looked through for lives that ended unseen: many times the slots of a host.
 const HISTORY: usize = 2_000;
-
-fn adopted(record: RunnerRecord) -> Adopted {
-    Adopted {
-        invocation: record.invocation,
-        phase: record.phase,
-        since: record.since,
-        started_at: record.started_at,
-        registration: record.registration,
-        job: record.job,
-    }
-}
 
 fn is_alive(observation: &UnitObservation) -> bool {
     match observation.state {
@@ -69,8 +58,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             }
         };
         let history = self.ports.records.recent(HISTORY).await.ok();
-        let shown = history.iter().flatten().take(RECENT);
-        self.shown.recent = shown.map(show::ended).collect();
+        self.shown.recent = history.iter().flatten().take(RECENT).cloned().collect();
         let over = history
             .iter()
             .flatten()
@@ -120,7 +108,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 // Another life was here before this one.
                 self.bury(record, None, now);
             } else if let Some(record) = record {
-                self.adopt_one(observation, Some(adopted(record)), &asked, now);
+                self.adopt_one(observation, Some(record), &asked, now);
                 continue;
             }
             self.adopt_one(observation, None, &asked, now);
@@ -168,12 +156,14 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         };
         // A drain is for what the operator was about to do; a reboot was that.
         if boot == self.ports.boot_id {
-            self.mode = match mode {
-                "draining" => Mode::Draining,
-                "clearing" => Mode::Clearing,
-                _ => Mode::Running,
-            };
-            info!(mode = self.mode.as_str(), "as it was before the restart");
+            self.mode = mode.parse().unwrap_or_else(|_| {
+                warn!(
+                    mode,
+                    "cannot read the mode that the daemon before was in; starting runners"
+                );
+                Mode::Running
+            });
+            info!(mode = %self.mode, "keeping the mode that the daemon before was in");
         }
     }
 
@@ -229,7 +219,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     fn adopt_one(
         &mut self,
         observation: UnitObservation,
-        record: Option<Adopted>,
+        record: Option<RunnerRecord>,
         asked: &BTreeSet<SlotId>,
         now: Timestamp,
     ) {
@@ -239,11 +229,10 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             Pool::new(show::unconfigured(&slot.pool))
         });
         pool.adopt(observation, record, asked.contains(&slot), now);
-        let phase = pool
-            .runners
-            .get(&slot.slot)
-            .map_or("", |runner| runner.phase.as_str());
-        info!(pool = %slot.pool, slot = %slot, phase, "{slot}: adopted, {phase}");
+        if let Some(runner) = pool.runners.get(&slot.slot) {
+            let phase = runner.phase.kind();
+            info!(pool = %slot.pool, slot = %slot, %phase, "{slot}: adopted, {phase}");
+        }
         self.record(&slot);
     }
 
@@ -260,9 +249,8 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             let Some(end) = &observation.end else {
                 continue;
             };
-            let known = |verdict: &VerdictRecord| {
-                verdict.invocation.as_deref() == Some(end.invocation.as_str())
-            };
+            let known =
+                |verdict: &VerdictRecord| verdict.invocation.as_ref() == Some(&end.invocation);
             if history.iter().any(known) {
                 continue;
             }
@@ -274,7 +262,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 slot: observation.slot.clone(),
                 boot_id: self.ports.boot_id.clone(),
                 invocation: Some(end.invocation.clone()),
-                phase: String::new(),
+                phase: PhaseKind::Registering,
                 since: started_at,
                 started_at,
                 registration: None,
@@ -287,7 +275,12 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         }
     }
 
-    fn bury(&mut self, record: RunnerRecord, observation: Option<UnitObservation>, now: Timestamp) {
+    fn bury(
+        &mut self,
+        mut record: RunnerRecord,
+        observation: Option<UnitObservation>,
+        now: Timestamp,
+    ) {
         let slot = record.slot.clone();
         let rebooted = record.boot_id != self.ports.boot_id;
         let gone = UnitObservation {
@@ -298,7 +291,6 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             end: None,
         };
         let observation = observation.unwrap_or(gone);
-        let mut record = adopted(record);
         if rebooted {
             // Timestamps of another boot mean nothing in this one.
             (record.since, record.started_at) = (now, now);

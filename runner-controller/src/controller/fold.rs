@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use tracing::{debug, info, warn};
 
 use super::work::{self, Done};
-use super::{Command, Controller, Mode, RECENT, adopt, job_url, show};
+use super::{Command, Controller, Mode, RECENT, adopt, job_url};
 use crate::pool::{
-    Closed, FailureKind, ListedRunner, Phase, Pool, RunnerName, Short, Slot, SlotId, Timestamp,
+    Ended, FailureKind, ListedRunner, Phase, Pool, RunnerName, Short, Slot, SlotId, Timestamp,
 };
 use crate::world::{
     Event, Handshake, Machines, Records, Registry, RegistryError, RegistryErrorKind,
@@ -107,11 +107,11 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     }
 
     /// A life is over: say so, write it down, and take over what it left at GitHub.
-    pub(super) fn close(&mut self, id: &SlotId, closed: Closed) {
+    pub(super) fn close(&mut self, id: &SlotId, closed: Ended) {
         let now = (self.ports.now)();
-        let ended = self.describe(id, &closed, now);
-        let runner = ended.runner.clone().unwrap_or_default();
-        let exit = ended.exit.clone().unwrap_or_default();
+        let record = self.verdict_record(id, &closed, now);
+        let runner = record.runner.clone().unwrap_or_default();
+        let exit = record.exit.clone().unwrap_or_default();
         let job_url = closed
             .runner
             .job
@@ -132,7 +132,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             .or_default()
             .entry(closed.verdict)
             .or_default() += 1;
-        self.shown.recent.push_front(ended);
+        self.shown.recent.push_front(record.clone());
         self.shown.recent.truncate(RECENT);
         if let Some(why) = self.launcher_reason(&closed)
             && let Some(pool) = self.pools.get_mut(&id.pool)
@@ -149,11 +149,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 .orphan(runner_id, registration.name.clone(), now);
         }
         self.unwritten
-            .push_back(work::Write::Close(Box::new(show::verdict_record(
-                id,
-                &closed,
-                &self.shown.recent[0],
-            ))));
+            .push_back(work::Write::Close(Box::new(record)));
     }
 
     pub(super) fn obey(&mut self, command: &Command) {
@@ -164,11 +160,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             Command::Undrain => Mode::Running,
             Command::Ping => return,
         };
-        info!(
-            "told by an operator: {}, was {}",
-            mode.as_str(),
-            self.mode.as_str()
-        );
+        info!("told by an operator: {}, was {}", mode, self.mode);
         self.mode = mode;
         if matches!(mode, Mode::Running | Mode::Clearing) {
             for pool in self.pools.values_mut() {
@@ -179,8 +171,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             }
             self.ledger.reset_backoff(now);
         }
-        let kept =
-            (mode != Mode::Running).then(|| format!("{} {}", self.ports.boot_id, mode.as_str()));
+        let kept = (mode != Mode::Running).then(|| format!("{} {}", self.ports.boot_id, mode));
         self.unwritten
             .push_back(work::Write::Setting(adopt::MODE_KEY, kept));
     }

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Controller, Mode};
-use crate::pool::{Closed, Exit, Phase, Pool, PoolName, Runner, SlotId, Spec, Timeouts, Timestamp};
-use crate::status::{
-    BackoffStatus, EndedStatus, GitHubStatus, JobStatus, PoolStatus, RunnerStatus, Status, VERSION,
-    Wanted,
+use crate::pool::{
+    Ended, Exit, PhaseKind, Pool, PoolName, Runner, SlotId, Spec, Timeouts, Timestamp,
 };
-use crate::world::{Handshake, Machines, Records, Registry, VerdictRecord};
+use crate::status::{
+    BackoffStatus, DaemonState, GitHubStatus, JobStatus, PoolStatus, RunnerStatus, Status, VERSION,
+    VerdictRecord, Wanted,
+};
+use crate::world::{Handshake, Machines, Records, Registry};
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
@@ -37,64 +39,13 @@ pub(super) fn unconfigured(name: &PoolName) -> Spec {
     }
 }
 
-pub(super) fn verdict_record(id: &SlotId, closed: &Closed, ended: &EndedStatus) -> VerdictRecord {
-    VerdictRecord {
-        slot: id.clone(),
-        verdict: closed.verdict.as_str().to_owned(),
-        runner: ended.runner.clone(),
-        runner_id: closed
-            .runner
-            .registration
-            .as_ref()
-            .and_then(|runner| runner.id),
-        job: closed.runner.job.as_ref().map(|job| job.note.clone()),
-        started_unix_ms: ended.ended_unix_ms.saturating_sub(ended.lived_ms),
-        ended_unix_ms: ended.ended_unix_ms,
-        job_ms: ended.job_ms,
-        exit: ended.exit.clone(),
-        memory_peak_bytes: ended.memory_peak_bytes,
-        oom_kills: ended.oom_kills,
-        invocation: closed.runner.invocation.as_ref().map(ToString::to_string),
-    }
-}
-
-/// An ended life, read back from the history.
-pub(super) fn ended(record: &VerdictRecord) -> EndedStatus {
-    EndedStatus {
-        machine: record.slot.to_string(),
-        verdict: record.verdict.clone(),
-        runner: record.runner.clone(),
-        ended_unix_ms: record.ended_unix_ms,
-        lived_ms: record.ended_unix_ms.saturating_sub(record.started_unix_ms),
-        job_ms: record.job_ms,
-        exit: record.exit.clone(),
-        memory_peak_bytes: record.memory_peak_bytes,
-        oom_kills: record.oom_kills,
-    }
-}
-
 fn runner_status(pool: &Pool, runner: &Runner, now: Timestamp) -> RunnerStatus {
-    let id = pool.slot_id(runner.slot);
     let job = runner.job.as_ref().map(|job| JobStatus {
-        repository: job.note.repository.clone(),
-        workflow: job.note.workflow.clone(),
-        job: job.note.job.clone(),
-        run_id: job.note.run_id.clone(),
+        note: job.note.clone(),
         running_ms: millis(now.since(job.since)),
     });
     RunnerStatus {
-        machine: id.to_string(),
-        unit: id.unit(),
-        phase: runner.phase.as_str().to_owned(),
-        cause: match &runner.phase {
-            Phase::Retiring { cause, .. } => Some(cause.to_string()),
-            Phase::Booting
-            | Phase::Spare
-            | Phase::Minting
-            | Phase::Registering
-            | Phase::Idle
-            | Phase::Busy => None,
-        },
+        cause: runner.phase.cause(),
         age_ms: millis(now.since(runner.started_at)),
         phase_ms: millis(now.since(runner.since)),
         runner: runner
@@ -104,17 +55,17 @@ fn runner_status(pool: &Pool, runner: &Runner, now: Timestamp) -> RunnerStatus {
         runner_id: runner
             .registration
             .as_ref()
-            .and_then(|registration| registration.id)
-            .map(|id| id.0),
-        invocation: runner.invocation.as_ref().map(ToString::to_string),
+            .and_then(|registration| registration.id),
+        invocation: runner.invocation.clone(),
         job,
+        ..RunnerStatus::new(pool.slot_id(runner.slot), runner.phase.kind())
     }
 }
 
 impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> {
     /// What the launcher meant by a life's exit status. A container's own status arrives in the same
     /// place and may be any number, so only a life that never was up is asked.
-    pub(super) fn launcher_reason(&self, closed: &Closed) -> Option<&'static str> {
+    pub(super) fn launcher_reason(&self, closed: &Ended) -> Option<&'static str> {
         match closed.end.as_ref().map(|end| &end.exit) {
             Some(Exit::Status(status)) if !closed.runner.active => {
                 (self.ports.explain_exit)(*status)
@@ -123,7 +74,14 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         }
     }
 
-    pub(super) fn describe(&self, id: &SlotId, closed: &Closed, now: Timestamp) -> EndedStatus {
+    /// Returns the record of an end, with wall-clock times and the exit in words.
+    pub(super) fn verdict_record(
+        &self,
+        id: &SlotId,
+        closed: &Ended,
+        now: Timestamp,
+    ) -> VerdictRecord {
+        let registration = closed.runner.registration.as_ref();
         let end = closed.end.as_ref();
         let exit = end.map(|end| match &end.exit {
             Exit::Status(status) => match self.launcher_reason(closed) {
@@ -134,14 +92,12 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             Exit::Unknown => end.service_result.clone(),
         });
         let over = end.map_or(now, |end| end.at.min(now));
-        EndedStatus {
-            machine: id.to_string(),
-            verdict: closed.verdict.as_str().to_owned(),
-            runner: closed
-                .runner
-                .registration
-                .as_ref()
-                .map(|registration| registration.name.to_string()),
+        VerdictRecord {
+            slot: id.clone(),
+            verdict: closed.verdict,
+            runner: registration.map(|registration| registration.name.to_string()),
+            runner_id: registration.and_then(|registration| registration.id),
+            job: closed.runner.job.as_ref().map(|job| job.note.clone()),
             ended_unix_ms: (self.ports.unix_ms)(),
             lived_ms: millis(over.since(closed.runner.started_at)),
             job_ms: closed
@@ -152,6 +108,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             exit,
             memory_peak_bytes: end.and_then(|end| end.memory_peak_bytes),
             oom_kills: end.map_or(0, |end| end.oom_kills),
+            invocation: closed.runner.invocation.clone(),
         }
     }
 
@@ -177,14 +134,14 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         reasons
     }
 
-    fn state(&self) -> &'static str {
+    fn state(&self) -> DaemonState {
         let empty = self.pools.values().all(|pool| pool.runners.is_empty());
         match self.mode {
-            Mode::Running => "running",
-            Mode::Draining if empty => "drained",
-            Mode::Draining => "draining",
-            Mode::Clearing if empty && self.ledger.is_empty() => "cleared",
-            Mode::Clearing => "clearing",
+            Mode::Running => DaemonState::Running,
+            Mode::Draining if empty => DaemonState::Drained,
+            Mode::Draining => DaemonState::Draining,
+            Mode::Clearing if empty && self.ledger.is_empty() => DaemonState::Cleared,
+            Mode::Clearing => DaemonState::Clearing,
         }
     }
 
@@ -193,26 +150,18 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     }
 
     fn pool_status(&self, pool: &Pool, now: Timestamp) -> PoolStatus {
-        let mut phases: BTreeMap<String, u64> = [
-            "booting",
-            "spare",
-            "minting",
-            "registering",
-            "idle",
-            "busy",
-            "retiring",
-        ]
-        .map(|name| (name.to_owned(), 0))
-        .into();
+        let mut phases: BTreeMap<PhaseKind, u64> =
+            PhaseKind::ALL.iter().map(|phase| (*phase, 0)).collect();
         for runner in pool.runners.values() {
-            *phases.entry(runner.phase.as_str().to_owned()).or_default() += 1;
+            *phases.entry(runner.phase.kind()).or_default() += 1;
         }
-        let verdicts = self.shown.verdicts.get(&pool.spec.name);
+        let verdicts = self.shown.verdicts.get(&pool.spec.name).cloned();
+        let verdicts = verdicts.unwrap_or_default();
         let backoffs = pool
             .backoffs
             .iter()
             .map(|(failure, backoff)| BackoffStatus {
-                failure: failure.as_str().to_owned(),
+                failure,
                 failures: backoff.failures,
                 retry_in_ms: millis(backoff.until.since(now)),
                 reason: backoff.reason.clone(),
@@ -230,17 +179,12 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 max: pool.spec.max_runners,
             },
             phases,
-            verdicts: verdicts
-                .into_iter()
-                .flatten()
-                .map(|(verdict, count)| (verdict.as_str().to_owned(), *count))
-                .collect(),
             failed: verdicts
-                .into_iter()
-                .flatten()
+                .iter()
                 .filter(|(verdict, _)| verdict.is_failure())
                 .map(|(_, count)| count)
                 .sum(),
+            verdicts,
             backoffs: backoffs.collect(),
             runners: pool
                 .runners
@@ -259,7 +203,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             host: self.config.host.to_string(),
             scope: self.config.github.scope.to_string(),
             program: env!("CARGO_PKG_VERSION").to_owned(),
-            state: self.state().to_owned(),
+            state: self.state(),
             closed: self.closed_reasons(),
             at_unix_ms: (self.ports.unix_ms)(),
             since_unix_ms: self.shown.since_unix_ms,
@@ -272,12 +216,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             },
             systemd_error: self.shown.systemd_error.clone(),
             firewall_error: self.shown.firewall_error.clone(),
-            short: self
-                .shown
-                .short
-                .iter()
-                .map(|(resource, why)| (resource.as_str().to_owned(), why.clone()))
-                .collect(),
+            short: self.shown.short.clone(),
             records_error: self.shown.records_error.clone(),
             strays: self
                 .ledger

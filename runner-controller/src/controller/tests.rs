@@ -14,12 +14,13 @@ mod failures;
 
 use super::*;
 use crate::pool::{
-    EndRecord, Exit, Invocation, JobNote, ListedRunner, Resource, RunnerId, StartRecord,
-    UnitObservation, UnitState,
+    EndRecord, Exit, FailureKind, Invocation, JobNote, ListedRunner, PhaseKind, Resource, RunnerId,
+    StartRecord, UnitObservation, UnitState,
 };
+use crate::status::DaemonState;
 use crate::world::{
     Deleted, Failure, JitConfig, MintRequest, Minted, RegistryError, RegistryErrorKind,
-    RunnerRecord, VerdictRecord,
+    RunnerRecord,
 };
 
 /// How long GitHub wants to be left alone, when it limits.
@@ -452,25 +453,21 @@ impl Daemon {
     }
 }
 
-fn count(status: &Status, phase: &str) -> u64 {
-    status.pools[0]
-        .phases
-        .get(phase)
-        .copied()
-        .unwrap_or_default()
+fn count(status: &Status, phase: PhaseKind) -> u64 {
+    status.pools[0].count(phase)
 }
 
 fn waits(status: &Status) -> bool {
     !status.pools.is_empty()
-        && count(status, "idle") == 1
-        && count(status, "spare") == 1
-        && count(status, "booting") == 0
+        && count(status, PhaseKind::Idle) == 1
+        && count(status, PhaseKind::Spare) == 1
+        && count(status, PhaseKind::Booting) == 0
 }
 
-fn verdict(status: &Status, verdict: &str) -> u64 {
+fn verdict(status: &Status, verdict: Verdict) -> u64 {
     status.pools[0]
         .verdicts
-        .get(verdict)
+        .get(&verdict)
         .copied()
         .unwrap_or_default()
 }

@@ -219,16 +219,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             self.queue(Write::Remove(id.clone()));
             return;
         };
-        let record = RunnerRecord {
-            slot: id.clone(),
-            boot_id: self.ports.boot_id.clone(),
-            invocation: runner.invocation.clone(),
-            phase: runner.phase.as_str().to_owned(),
-            since: runner.since,
-            started_at: runner.started_at,
-            registration: runner.registration.clone(),
-            job: runner.job.clone(),
-        };
+        let record = RunnerRecord::of(runner, id.clone(), self.ports.boot_id.clone());
         self.queue(Write::Put(Box::new(record)));
     }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::status::{PoolStatus, Status};
+use crate::status::{DaemonState, PhaseKind, PoolStatus, Status};
 
 /// Answer of `/health`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,12 +27,12 @@ pub fn health(status: &Status) -> Health {
         }
     }
     for (resource, reason) in &status.short {
-        add(resource, reason);
+        add(resource.as_ref(), reason);
     }
     if let Some(error) = &status.records_error {
         add("records", error);
     }
-    if status.state == "running" {
+    if status.state == DaemonState::Running {
         if let Some(error) = &status.github.error {
             add("GitHub", error);
         }
@@ -47,9 +47,9 @@ pub fn health(status: &Status) -> Health {
 /// Returns a problem if no runner of the pool is ready for a job, or about to be, though there is room
 /// for one.
 fn pool_problem(pool: &PoolStatus) -> Option<String> {
-    let count = |phase: &str| pool.phases.get(phase).copied().unwrap_or_default();
+    let ready = [PhaseKind::Idle, PhaseKind::Registering, PhaseKind::Minting];
     let is_full = pool.phases.values().sum::<u64>() >= u64::from(pool.wanted.max);
-    if is_full || count("idle") + count("registering") + count("minting") > 0 {
+    if is_full || ready.iter().any(|phase| pool.count(*phase) > 0) {
         return None;
     }
     let reason = pool
@@ -67,9 +67,9 @@ mod tests {
     use super::*;
     use crate::status::Wanted;
 
-    fn running(phases: &[(&str, u64)]) -> Status {
+    fn running(phases: &[(PhaseKind, u64)]) -> Status {
         Status {
-            state: "running".into(),
+            state: DaemonState::Running,
             pools: vec![PoolStatus {
                 name: "ci".into(),
                 wanted: Wanted {
@@ -77,10 +77,7 @@ mod tests {
                     spare: 1,
                     max: 2,
                 },
-                phases: phases
-                    .iter()
-                    .map(|(phase, count)| ((*phase).to_owned(), *count))
-                    .collect(),
+                phases: phases.iter().copied().collect(),
                 ..PoolStatus::default()
             }],
             ..Status::default()
@@ -90,20 +87,20 @@ mod tests {
     #[test]
     fn a_pool_without_a_runner_ready_for_a_job_is_not_healthy() {
         assert_eq!(
-            health(&running(&[("spare", 1)])).reasons,
+            health(&running(&[(PhaseKind::Spare, 1)])).reasons,
             ["pool ci has no runner ready for a job: runners are starting"]
         );
     }
 
     #[test]
     fn a_pool_that_is_full_of_jobs_is_healthy() {
-        assert!(health(&running(&[("busy", 2)])).healthy);
+        assert!(health(&running(&[(PhaseKind::Busy, 2)])).healthy);
     }
 
     #[test]
     fn a_drained_host_is_healthy() {
         let mut drained = running(&[]);
-        drained.state = "drained".into();
+        drained.state = DaemonState::Drained;
         assert!(health(&drained).healthy);
     }
 }

@@ -59,19 +59,19 @@ fn register_pools(registry: &mut Registry, pools: &[PoolStatus]) {
     for pool in pools {
         let name = || label("pool", &pool.name);
         for (state, count) in &pool.phases {
-            set(&runners, vec![name(), label("state", state)], *count);
+            set(&runners, vec![name(), ("state", state.to_string())], *count);
         }
         set(&min_idle, vec![name()], u64::from(pool.wanted.idle));
         set(&min_spare, vec![name()], u64::from(pool.wanted.spare));
         set(&max, vec![name()], u64::from(pool.wanted.max));
         // Every verdict is a series from the start, so that its first increase shows.
         for verdict in Verdict::ALL {
-            let count = pool.verdicts.get(verdict.as_str()).copied();
-            ends.get_or_create(&vec![name(), label("reason", verdict.as_str())])
+            let count = pool.verdicts.get(verdict).copied();
+            ends.get_or_create(&vec![name(), ("reason", verdict.to_string())])
                 .inc_by(count.unwrap_or_default());
         }
         for backoff in &pool.backoffs {
-            let labels = vec![name(), label("reason", &backoff.failure)];
+            let labels = vec![name(), ("reason", backoff.failure.to_string())];
             set(&failures, labels, u64::from(backoff.failures));
         }
         let jobs = pool.runners.iter().filter_map(|runner| runner.job.as_ref());
@@ -111,9 +111,9 @@ fn register_host(registry: &mut Registry, status: &Status) {
         "1 if the host has too little of the resource left to start runners, otherwise 0",
     );
     for resource in Resource::ALL {
-        let name = resource.as_str();
-        let is_short = status.short.contains_key(name);
-        set(&short, vec![label("resource", name)], u64::from(is_short));
+        let is_short = status.short.contains_key(resource);
+        let labels = vec![("resource", resource.to_string())];
+        set(&short, labels, u64::from(is_short));
     }
     let failing = gauge(
         registry,
@@ -161,6 +161,7 @@ fn label(name: &'static str, value: &str) -> (&'static str, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::PhaseKind;
 
     #[test]
     fn every_verdict_is_a_series_from_the_start() {
@@ -186,7 +187,7 @@ mod tests {
     fn a_label_value_cannot_end_its_quotes() {
         let pool = PoolStatus {
             name: "a\"} 1\nb\\".into(),
-            phases: [("busy".to_owned(), 1)].into(),
+            phases: [(PhaseKind::Busy, 1)].into(),
             ..PoolStatus::default()
         };
         let text = render(&Status {

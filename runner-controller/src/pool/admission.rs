@@ -4,13 +4,31 @@
 //! and opens it again when there is a quarter more than what closed it, so that it does not flutter.
 
 use std::collections::BTreeMap;
-use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use strum::VariantArray;
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 /// One thing a host can run short of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    strum::Display,
+    strum::EnumString,
+    strum::AsRefStr,
+    strum::VariantArray,
+)]
+#[strum(serialize_all = "snake_case")]
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Resource {
     /// Room for the daemon's records.
     StateBytes,
@@ -37,44 +55,8 @@ pub enum Resource {
 }
 
 impl Resource {
-    /// All of them, for metrics with a fixed set of labels.
-    pub const ALL: [Self; 11] = [
-        Self::StateBytes,
-        Self::StateFiles,
-        Self::LayerBytes,
-        Self::LayerFiles,
-        Self::RunBytes,
-        Self::RunFiles,
-        Self::Memory,
-        Self::MemoryPressure,
-        Self::Tasks,
-        Self::OpenFiles,
-        Self::OwnFiles,
-    ];
-
-    /// Its name in status, metrics and the journal.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::StateBytes => "state_bytes",
-            Self::StateFiles => "state_files",
-            Self::LayerBytes => "layer_bytes",
-            Self::LayerFiles => "layer_files",
-            Self::RunBytes => "run_bytes",
-            Self::RunFiles => "run_files",
-            Self::Memory => "memory",
-            Self::MemoryPressure => "memory_pressure",
-            Self::Tasks => "tasks",
-            Self::OpenFiles => "open_files",
-            Self::OwnFiles => "own_files",
-        }
-    }
-}
-
-impl fmt::Display for Resource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
+    /// All resources, for metrics with a fixed set of labels.
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 }
 
 /// A filesystem as statvfs(3) shows it to who is not root.
@@ -314,8 +296,8 @@ mod tests {
         }
     }
 
-    fn names(short: &Short) -> Vec<&'static str> {
-        short.keys().map(|resource| resource.as_str()).collect()
+    fn names(short: &Short) -> Vec<String> {
+        short.keys().map(ToString::to_string).collect()
     }
 
     #[test]

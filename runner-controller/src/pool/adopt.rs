@@ -1,27 +1,10 @@
 //! Taking in what was there before this daemon: lives that go on, and lives that ended unseen.
 
 use super::names::Slot;
-use super::observation::{Invocation, UnitObservation, UnitState};
-use super::runner::{Closed, Job, Phase, Registration, Runner, Verdict};
+use super::observation::{UnitObservation, UnitState};
+use super::runner::{Ended, Phase, PhaseKind, Runner, RunnerRecord, Verdict};
 use super::state::Pool;
 use super::time::Timestamp;
-
-/// What a record of ours says of a life that was there before this daemon started.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Adopted {
-    /// The start it was about.
-    pub invocation: Option<Invocation>,
-    /// The phase's name at the time.
-    pub phase: String,
-    /// Since when.
-    pub since: Timestamp,
-    /// When it was started.
-    pub started_at: Timestamp,
-    /// Its registration.
-    pub registration: Option<Registration>,
-    /// Its job.
-    pub job: Option<Job>,
-}
 
 impl Pool {
     /// Takes in a life that was there before this daemon: its unit, its record if there is one, and
@@ -29,7 +12,7 @@ impl Pool {
     pub fn adopt(
         &mut self,
         observation: UnitObservation,
-        record: Option<Adopted>,
+        record: Option<RunnerRecord>,
         asked: bool,
         now: Timestamp,
     ) {
@@ -46,21 +29,21 @@ impl Pool {
         }
         let recorded = record
             .as_ref()
-            .map(|record| (record.phase.as_str(), record.since.min(now)));
+            .map(|record| (record.phase, record.since.min(now)));
         let since = recorded.map_or(runner.started_at, |(_, since)| since);
         if let Some(record) = &record {
             runner.started_at = runner.started_at.min(record.started_at);
         }
         runner.phase = match recorded {
             _ if asked && runner.active => Phase::Spare,
-            Some(("busy", _)) => Phase::Busy,
-            Some(("idle", _)) => Phase::Idle,
-            Some(("registering" | "retiring", _)) => Phase::Registering,
+            Some((PhaseKind::Busy, _)) => Phase::Busy,
+            Some((PhaseKind::Idle, _)) => Phase::Idle,
+            Some((PhaseKind::Registering | PhaseKind::Retiring, _)) => Phase::Registering,
             // It may have been answered in the moment the last daemon ended.
-            Some(("spare" | "minting", _)) => Phase::Registering,
+            Some((PhaseKind::Spare | PhaseKind::Minting, _)) => Phase::Registering,
             // It may still ask; if it does not, it was answered.
-            Some(_) | None if runner.active => Phase::Registering,
-            Some(_) | None => Phase::Booting,
+            Some((PhaseKind::Booting, _)) | None if runner.active => Phase::Registering,
+            Some((PhaseKind::Booting, _)) | None => Phase::Booting,
         };
         runner.since = since;
         if let Some(record) = record
@@ -84,20 +67,21 @@ impl Pool {
     pub fn bury(
         &mut self,
         slot: Slot,
-        record: Adopted,
+        record: RunnerRecord,
         observation: UnitObservation,
         rebooted: bool,
         now: Timestamp,
         random: u32,
-    ) -> Option<Closed> {
+    ) -> Option<Ended> {
         let mut runner = Runner::new(slot, Phase::Registering, record.since);
-        runner.phase = match record.phase.as_str() {
-            "booting" => Phase::Booting,
-            "spare" => Phase::Spare,
-            "minting" => Phase::Minting,
-            "idle" => Phase::Idle,
-            "busy" => Phase::Busy,
-            _ => Phase::Registering,
+        runner.phase = match record.phase {
+            PhaseKind::Booting => Phase::Booting,
+            PhaseKind::Spare => Phase::Spare,
+            PhaseKind::Minting => Phase::Minting,
+            PhaseKind::Idle => Phase::Idle,
+            PhaseKind::Busy => Phase::Busy,
+            // The record does not say for which cause it was being ended.
+            PhaseKind::Registering | PhaseKind::Retiring => Phase::Registering,
         };
         runner.started_at = record.started_at;
         runner.invocation = record.invocation;

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+use strum::VariantArray;
+
 use super::time::Timestamp;
 
 /// The first wait.
@@ -14,7 +17,23 @@ const LONGEST: Duration = Duration::from_mins(5);
 const LONGEST_ASKED: Duration = Duration::from_mins(65);
 
 /// What keeps failing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    strum::Display,
+    strum::EnumString,
+    strum::AsRefStr,
+    strum::VariantArray,
+)]
+#[strum(serialize_all = "snake_case")]
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum FailureKind {
     /// Containers that do not become spares.
     Boot,
@@ -37,6 +56,9 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
+    /// All kinds.
+    pub const ALL: &'static [Self] = Self::VARIANTS;
+
     /// The ones that a mint has, and that the next good mint ends.
     pub const MINTING: [Self; 6] = [
         Self::Mint,
@@ -46,22 +68,6 @@ impl FailureKind {
         Self::Invalid,
         Self::Limited,
     ];
-
-    /// Its name in status and metrics.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Boot => "boot",
-            Self::Mint => "mint",
-            Self::Unauthorized => "unauthorized",
-            Self::Forbidden => "forbidden",
-            Self::NotFound => "not_found",
-            Self::Invalid => "invalid",
-            Self::Limited => "limited",
-            Self::Expired => "expired",
-            Self::Version => "version",
-        }
-    }
 }
 
 /// One kind of failure in a row.

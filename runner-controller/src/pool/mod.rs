@@ -1,6 +1,6 @@
 //! The core: what a pool is, where each of its runners is in its life, and what to do next.
 //!
-//! Std only. No clock, no randomness, no I/O, no `await`: `now` and randomness are arguments, and nothing
+//! Plain data and functions. No clock, no randomness, no I/O, no `await`: `now` and randomness are arguments, and nothing
 //! here knows D-Bus, HTTP or files. That is what makes every decision testable by the thousand.
 //!
 //! ```text
@@ -25,7 +25,6 @@ mod state;
 mod time;
 
 pub use admission::{Filesystem, Readings, Reserve, Resource, Share, Short, judge};
-pub use adopt::Adopted;
 pub use backoff::{Backoff, Backoffs, FailureKind};
 pub use ledger::Ledger;
 pub use names::{HostId, InvalidName, PoolName, RunnerName, Slot, SlotId};
@@ -35,7 +34,9 @@ pub use observation::{
 };
 pub use plan::{Admission, Ending, Step, next_deadline, plan};
 pub use registration::MintOutcome;
-pub use runner::{Cause, Closed, Job, Phase, Registration, Runner, Verdict};
+pub use runner::{
+    Cause, Ended, Job, Phase, PhaseKind, Registration, Runner, RunnerRecord, Verdict,
+};
 pub use spec::{Spec, Timeouts};
 pub use state::Pool;
 pub use time::Timestamp;

@@ -6,6 +6,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// What a name must look like, and what was given instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidName {
@@ -121,7 +123,8 @@ impl fmt::Display for Slot {
 }
 
 /// A slot of a pool, `ci-3`: also the machine's name, the sockets' directory and the FDNAME.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct SlotId {
     /// The pool it belongs to.
     pub pool: PoolName,
@@ -162,6 +165,20 @@ impl FromStr for SlotId {
             pool: pool.parse()?,
             slot: slot.parse()?,
         })
+    }
+}
+
+impl From<SlotId> for String {
+    fn from(slot: SlotId) -> Self {
+        slot.to_string()
+    }
+}
+
+impl TryFrom<String> for SlotId {
+    type Error = InvalidName;
+
+    fn try_from(text: String) -> Result<Self, InvalidName> {
+        text.parse()
     }
 }
 

@@ -2,11 +2,14 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::names::SlotId;
 use super::time::Timestamp;
 
 /// systemd's 128-bit name of one start of a unit, 32 lower-case hexadecimal digits.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Invocation(String);
 
 impl Invocation {
@@ -24,6 +27,20 @@ impl Invocation {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl From<Invocation> for String {
+    fn from(invocation: Invocation) -> Self {
+        invocation.0
+    }
+}
+
+impl TryFrom<String> for Invocation {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text).ok_or("an invocation is 32 lower-case hexadecimal digits")
     }
 }
 
@@ -103,7 +120,7 @@ pub struct UnitObservation {
 }
 
 /// What a job-started hook said. Shown, never acted on beyond "a job has started here".
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct JobNote {
     /// `GITHUB_REPOSITORY`, at most 140 printable ASCII characters.
     pub repository: String,
@@ -116,7 +133,8 @@ pub struct JobNote {
 }
 
 /// A runner's id at GitHub. May exceed 32 bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct RunnerId(pub u64);
 
 impl fmt::Display for RunnerId {

@@ -1,8 +1,9 @@
 //! One runner's life in a slot, and how it is judged when it ends.
 
-use std::fmt;
+use serde::{Deserialize, Serialize};
+use strum::VariantArray;
 
-use super::names::{RunnerName, Slot};
+use super::names::{RunnerName, Slot, SlotId};
 use super::observation::{EndRecord, Exit, Invocation, JobNote, RunnerId};
 use super::time::Timestamp;
 
@@ -33,23 +34,93 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// Its name in status, metrics and records.
+    /// Returns the phase without its details.
     #[must_use]
-    pub fn as_str(&self) -> &'static str {
+    pub fn kind(&self) -> PhaseKind {
         match self {
-            Self::Booting => "booting",
-            Self::Spare => "spare",
-            Self::Minting => "minting",
-            Self::Registering => "registering",
-            Self::Idle => "idle",
-            Self::Busy => "busy",
-            Self::Retiring { .. } => "retiring",
+            Self::Booting => PhaseKind::Booting,
+            Self::Spare => PhaseKind::Spare,
+            Self::Minting => PhaseKind::Minting,
+            Self::Registering => PhaseKind::Registering,
+            Self::Idle => PhaseKind::Idle,
+            Self::Busy => PhaseKind::Busy,
+            Self::Retiring { .. } => PhaseKind::Retiring,
+        }
+    }
+
+    /// Returns the cause of a retirement.
+    #[must_use]
+    pub fn cause(&self) -> Option<Cause> {
+        match self {
+            Self::Retiring { cause, .. } => Some(*cause),
+            Self::Booting
+            | Self::Spare
+            | Self::Minting
+            | Self::Registering
+            | Self::Idle
+            | Self::Busy => None,
         }
     }
 }
 
-/// Why we end a life that has not ended by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A [`Phase`] without its details, as status, metrics and records name it.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    strum::Display,
+    strum::EnumString,
+    strum::AsRefStr,
+    strum::VariantArray,
+)]
+#[strum(serialize_all = "snake_case")]
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PhaseKind {
+    /// [`Phase::Booting`]
+    Booting,
+    /// [`Phase::Spare`]
+    Spare,
+    /// [`Phase::Minting`]
+    Minting,
+    /// [`Phase::Registering`]
+    Registering,
+    /// [`Phase::Idle`]
+    Idle,
+    /// [`Phase::Busy`]
+    Busy,
+    /// [`Phase::Retiring`]
+    Retiring,
+}
+
+impl PhaseKind {
+    /// All phases, in the order in which a runner passes through them.
+    pub const ALL: &'static [Self] = Self::VARIANTS;
+}
+
+/// Reason for ending a runner that has not ended by itself. Each has the name of its [`Verdict`].
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    strum::Display,
+    strum::EnumString,
+    strum::AsRefStr,
+    strum::VariantArray,
+)]
+#[strum(serialize_all = "snake_case")]
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Cause {
     /// It did not become a spare in time.
     BootTimeout,
@@ -76,6 +147,9 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// All causes.
+    pub const ALL: &'static [Self] = Self::VARIANTS;
+
     /// True if this may end a runner that has a job.
     #[must_use]
     pub fn may_end_a_job(self) -> bool {
@@ -93,7 +167,9 @@ impl Cause {
         }
     }
 
-    fn verdict(self) -> Verdict {
+    /// Returns the verdict on a runner that was ended for this cause.
+    #[must_use]
+    pub fn verdict(self) -> Verdict {
         match self {
             Self::BootTimeout => Verdict::BootTimeout,
             Self::RegistrationTimeout => Verdict::RegistrationTimeout,
@@ -110,14 +186,24 @@ impl Cause {
     }
 }
 
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.verdict().as_str())
-    }
-}
-
-/// How a life ended and why. Every life gets exactly one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// How and why a runner ended. Every runner gets exactly one.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    strum::Display,
+    strum::EnumString,
+    strum::AsRefStr,
+    strum::VariantArray,
+)]
+#[strum(serialize_all = "snake_case")]
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// It ran its job, whatever became of the job.
     JobDone,
@@ -161,53 +247,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// All verdicts, for metrics with a fixed set of labels.
-    pub const ALL: [Self; 19] = [
-        Self::JobDone,
-        Self::IdleExpired,
-        Self::Ghost,
-        Self::BootFailed,
-        Self::BootTimeout,
-        Self::RegistrationTimeout,
-        Self::JobTimeout,
-        Self::Oom,
-        Self::VersionRefused,
-        Self::Drained,
-        Self::SpareAged,
-        Self::IdleAged,
-        Self::Rolled,
-        Self::ScaledDown,
-        Self::Removed,
-        Self::SpareLost,
-        Self::Crashed,
-        Self::HostRestart,
-        Self::Unexplained,
-    ];
-
-    /// Its name in records, metrics and the journal.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::JobDone => "job_done",
-            Self::IdleExpired => "idle_expired",
-            Self::Ghost => "ghost",
-            Self::BootFailed => "boot_failed",
-            Self::BootTimeout => "boot_timeout",
-            Self::RegistrationTimeout => "registration_timeout",
-            Self::JobTimeout => "job_timeout",
-            Self::Oom => "oom",
-            Self::VersionRefused => "version_refused",
-            Self::Drained => "drained",
-            Self::SpareAged => "spare_aged",
-            Self::IdleAged => "idle_aged",
-            Self::Rolled => "rolled",
-            Self::ScaledDown => "scaled_down",
-            Self::Removed => "removed",
-            Self::SpareLost => "spare_lost",
-            Self::Crashed => "crashed",
-            Self::HostRestart => "host_restart",
-            Self::Unexplained => "unexplained",
-        }
-    }
+    pub const ALL: &'static [Self] = Self::VARIANTS;
 
     /// True if an operator should look: nothing planned and no job ended it.
     #[must_use]
@@ -233,12 +273,6 @@ impl Verdict {
             | Self::Removed
             | Self::HostRestart => false,
         }
-    }
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 
@@ -353,15 +387,110 @@ impl Runner {
     }
 }
 
-/// A life that is over.
+/// A runner that has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Closed {
-    /// The life as it was last known.
+pub struct Ended {
+    /// The runner as it was last known.
     pub runner: Runner,
     /// Its verdict.
     pub verdict: Verdict,
-    /// The record of its end.
+    /// Root's record of its end.
     pub end: Option<EndRecord>,
-    /// Its registration, if that may have outlived it.
+    /// Its registration, if GitHub may still have it.
     pub orphan: Option<Registration>,
+}
+
+/// The daemon's record of a runner while it lasts, for the daemon that comes after this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunnerRecord {
+    /// The slot; each has at most one record.
+    pub slot: SlotId,
+    /// The boot that `since`, `started_at` and the job's `since` are counted in. A runner of another
+    /// boot ended with it.
+    pub boot_id: String,
+    /// systemd's id of the start, once seen.
+    pub invocation: Option<Invocation>,
+    /// The phase.
+    pub phase: PhaseKind,
+    /// The start of that phase.
+    pub since: Timestamp,
+    /// The start of the runner.
+    pub started_at: Timestamp,
+    /// Its registration.
+    pub registration: Option<Registration>,
+    /// Its job.
+    pub job: Option<Job>,
+}
+
+impl RunnerRecord {
+    /// Returns the record of a runner in `slot` as it is now.
+    #[must_use]
+    pub fn of(runner: &Runner, slot: SlotId, boot_id: String) -> Self {
+        Self {
+            slot,
+            boot_id,
+            invocation: runner.invocation.clone(),
+            phase: runner.phase.kind(),
+            since: runner.since,
+            started_at: runner.started_at,
+            registration: runner.registration.clone(),
+            job: runner.job.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::{Debug, Display};
+    use std::str::FromStr;
+
+    use super::super::{FailureKind, Resource};
+    use super::*;
+
+    /// Checks that text, JSON and JSON keys spell every variant as `names` does.
+    fn spelled<T>(all: &[T], names: &[&str])
+    where
+        T: Copy + Debug + Display + FromStr + PartialEq + Ord + Serialize,
+        T: for<'de> Deserialize<'de> + AsRef<str>,
+    {
+        assert_eq!(
+            all.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            names
+        );
+        for (variant, name) in all.iter().zip(names) {
+            assert_eq!(name.parse::<T>().ok(), Some(*variant));
+            assert_eq!(variant.as_ref(), *name);
+            let json = serde_json::to_string(variant).unwrap();
+            assert_eq!(json, format!("{name:?}"));
+            assert_eq!(serde_json::from_str::<T>(&json).unwrap(), *variant);
+        }
+        assert!("Busy".parse::<T>().is_err() && "".parse::<T>().is_err());
+    }
+
+    /// Records, scripts and dashboards depend on these spellings.
+    #[test]
+    fn names_in_records_status_and_metrics_do_not_change() {
+        let phases = "booting spare minting registering idle busy retiring";
+        let causes = "boot_timeout registration_timeout job_timeout ghost spare_aged idle_aged \
+            rolled scaled_down drained removed spare_lost";
+        let verdicts = "job_done idle_expired ghost boot_failed boot_timeout registration_timeout \
+            job_timeout oom version_refused drained spare_aged idle_aged rolled scaled_down \
+            removed spare_lost crashed host_restart unexplained";
+        let failures = "boot mint unauthorized forbidden not_found invalid limited expired version";
+        let resources = "state_bytes state_files layer_bytes layer_files run_bytes run_files \
+            memory memory_pressure tasks open_files own_files";
+        let words = |text: &'static str| text.split_whitespace().collect::<Vec<_>>();
+        spelled(PhaseKind::ALL, &words(phases));
+        spelled(Cause::ALL, &words(causes));
+        spelled(Verdict::ALL, &words(verdicts));
+        spelled(FailureKind::ALL, &words(failures));
+        spelled(Resource::ALL, &words(resources));
+    }
+
+    #[test]
+    fn a_cause_is_named_as_its_verdict() {
+        for cause in Cause::ALL {
+            assert_eq!(cause.to_string(), cause.verdict().to_string());
+        }
+    }
 }

@@ -7,7 +7,7 @@ use super::backoff::{Backoffs, FailureKind};
 use super::names::{Slot, SlotId};
 use super::observation::{EndRecord, Exit, Invocation, JobNote, UnitObservation, UnitState};
 use super::plan::{Ending, Step};
-use super::runner::{Cause, Closed, Job, Phase, Runner, Verdict};
+use super::runner::{Cause, Ended, Job, Phase, Runner, Verdict};
 use super::spec::Spec;
 use super::time::Timestamp;
 
@@ -204,7 +204,7 @@ impl Pool {
         observation: UnitObservation,
         now: Timestamp,
         random: u32,
-    ) -> Option<Closed> {
+    ) -> Option<Ended> {
         let slot = observation.slot.slot;
         self.heard.insert(slot, now);
         match observation.state {
@@ -251,7 +251,7 @@ impl Pool {
         end: Option<EndRecord>,
         now: Timestamp,
         random: u32,
-    ) -> Option<Closed> {
+    ) -> Option<Ended> {
         let runner = self.runners.get(&slot)?;
         if runner.pending {
             return None;
@@ -270,7 +270,7 @@ impl Pool {
         observation: UnitObservation,
         now: Timestamp,
         random: u32,
-    ) -> Option<Closed> {
+    ) -> Option<Ended> {
         let slot = observation.slot.slot;
         if observation.invocation.is_some()
             && self.ended.get(&slot) == observation.invocation.as_ref()
@@ -321,7 +321,7 @@ impl Pool {
         end: Option<EndRecord>,
         now: Timestamp,
         random: u32,
-    ) -> Option<Closed> {
+    ) -> Option<Ended> {
         let runner = self.runners.remove(&slot)?;
         if let Some(invocation) = runner
             .invocation
@@ -386,7 +386,7 @@ impl Pool {
         // known.
         let ran = runner.job.is_some() && verdict == Verdict::JobDone;
         let orphan = runner.registration.clone().filter(|_| !ran);
-        Some(Closed {
+        Some(Ended {
             runner,
             verdict,
             end,

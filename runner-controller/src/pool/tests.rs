@@ -62,7 +62,7 @@ struct World {
     next: u64,
     /// Calls fail while this is set.
     broken: bool,
-    closed: Vec<Closed>,
+    closed: Vec<Ended>,
     started_at: usize,
 }
 

@@ -1,9 +1,13 @@
 //! Rows to records and back.
 
+use std::fmt::Display;
+use std::str::FromStr;
+
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 use crate::pool::{
-    HostId, Invocation, Job, JobNote, Registration, RunnerId, RunnerName, SlotId, Timestamp,
+    HostId, Invocation, Job, JobNote, PhaseKind, Registration, RunnerId, RunnerName, SlotId,
+    Timestamp, Verdict,
 };
 use crate::world::{RunnerRecord, VerdictRecord};
 
@@ -32,7 +36,7 @@ pub(super) fn put(connection: &Connection, runner: &RunnerRecord) -> rusqlite::R
         ":slot": runner.slot.to_string(),
         ":boot_id": runner.boot_id,
         ":invocation": runner.invocation.as_ref().map(Invocation::as_str),
-        ":phase": runner.phase,
+        ":phase": runner.phase.as_ref(),
         ":since": signed(runner.since.millis()),
         ":born": signed(runner.started_at.millis()),
         ":runner_name": runner.registration.as_ref().map(|runner| runner.name.to_string()),
@@ -106,11 +110,29 @@ fn runner(
         slot,
         boot_id: row.get("boot_id")?,
         invocation,
-        phase: row.get("phase")?,
+        // It may have been given a config, so that GitHub is asked before it is ended.
+        phase: named(row, "phase", PhaseKind::Registering)?,
         since: Timestamp::from_millis(number(row, "since_ms")?),
         started_at: Timestamp::from_millis(number(row, "born_ms")?),
         registration,
         job,
+    }))
+}
+
+/// Reads the name of a variant. Another version may have written a name that this one does not know:
+/// that counts as `instead`, because a row that is left out would lose more.
+fn named<T: FromStr + Display>(row: &Row<'_>, column: &str, instead: T) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    Ok(text.parse().unwrap_or_else(|_| {
+        let slot: Option<String> = row.get("slot").ok();
+        tracing::warn!(
+            slot,
+            column,
+            text,
+            %instead,
+            "cannot read the {column} {text:?} in the records: this version does not know it; it counts as {instead}"
+        );
+        instead
     }))
 }
 
@@ -149,20 +171,20 @@ pub(super) fn add_verdict(
     )?;
     insert.execute(named_params! {
         ":slot": verdict.slot.to_string(),
-        ":verdict": verdict.verdict,
+        ":verdict": verdict.verdict.as_ref(),
         ":runner": verdict.runner,
         ":runner_id": verdict.runner_id.map(|id| signed(id.0)),
         ":repository": note.map(|note| &note.repository),
         ":run_id": note.map(|note| &note.run_id),
         ":job": note.map(|note| &note.job),
         ":workflow": note.map(|note| &note.workflow),
-        ":born": signed(verdict.started_unix_ms),
+        ":born": signed(verdict.ended_unix_ms.saturating_sub(verdict.lived_ms)),
         ":ended": signed(verdict.ended_unix_ms),
         ":job_ms": verdict.job_ms.map(signed),
         ":exit": verdict.exit,
         ":memory_peak": verdict.memory_peak_bytes.map(signed),
         ":oom_kills": signed(verdict.oom_kills),
-        ":invocation": verdict.invocation,
+        ":invocation": verdict.invocation.as_ref().map(Invocation::as_str),
     })?;
     Ok(())
 }
@@ -191,19 +213,21 @@ pub(super) fn recent(
             tracing::warn!(slot, "a verdict on record cannot be read and is left out");
             continue;
         };
+        let invocation: Option<String> = row.get("invocation")?;
+        let ended_unix_ms = number(row, "ended_unix_ms")?;
         verdicts.push(VerdictRecord {
             slot,
-            verdict: row.get("verdict")?,
+            verdict: named(row, "verdict", Verdict::Unexplained)?,
             runner: row.get("runner")?,
             runner_id: maybe_number(row, "runner_id")?.map(RunnerId),
             job: note(row)?,
-            started_unix_ms: number(row, "born_unix_ms")?,
-            ended_unix_ms: number(row, "ended_unix_ms")?,
+            ended_unix_ms,
+            lived_ms: ended_unix_ms.saturating_sub(number(row, "born_unix_ms")?),
             job_ms: maybe_number(row, "job_ms")?,
             exit: row.get("exit")?,
             memory_peak_bytes: maybe_number(row, "memory_peak_bytes")?,
             oom_kills: number(row, "oom_kills")?,
-            invocation: row.get("invocation")?,
+            invocation: invocation.and_then(|text| Invocation::parse(&text)),
         });
     }
     Ok(verdicts)

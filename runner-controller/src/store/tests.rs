@@ -8,7 +8,9 @@ use tempfile::TempDir;
 
 use super::backing::{Copy, try_open};
 use super::*;
-use crate::pool::{Invocation, Job, JobNote, Registration, RunnerId, RunnerName, Timestamp};
+use crate::pool::{
+    Invocation, Job, JobNote, PhaseKind, Registration, RunnerId, RunnerName, Timestamp, Verdict,
+};
 
 fn host() -> HostId {
     "fuzz-a".parse().unwrap()
@@ -35,7 +37,7 @@ fn full_runner(text: &str) -> RunnerRecord {
         slot: slot(text),
         boot_id: "8f5c".into(),
         invocation: Invocation::parse(&"a1".repeat(16)),
-        phase: "busy".into(),
+        phase: PhaseKind::Busy,
         since: Timestamp::from_millis(7_000),
         started_at: Timestamp::from_millis(1_000),
         registration: Some(Registration {
@@ -64,20 +66,24 @@ fn bare_runner(text: &str) -> RunnerRecord {
     }
 }
 
-fn verdict(text: &str, invocation: Option<&str>, ended: u64) -> VerdictRecord {
+fn invocation_of(number: u64) -> Invocation {
+    Invocation::parse(&format!("{number:032x}")).unwrap()
+}
+
+fn verdict(text: &str, invocation: Option<u64>, ended: u64) -> VerdictRecord {
     VerdictRecord {
         slot: slot(text),
-        verdict: "job_done".into(),
+        verdict: Verdict::JobDone,
         runner: Some(format!("fuzz-a-{text}-0000beef")),
         runner_id: Some(RunnerId(1 << 40)),
         job: Some(full_runner(text).job.unwrap().note),
-        started_unix_ms: 1,
         ended_unix_ms: ended,
+        lived_ms: ended.min(3),
         job_ms: Some(3),
         exit: Some("exit 0".into()),
         memory_peak_bytes: None,
         oom_kills: 0,
-        invocation: invocation.map(str::to_owned),
+        invocation: invocation.map(invocation_of),
     }
 }
 
@@ -125,7 +131,7 @@ async fn closing_a_life_trades_its_record_for_a_verdict() {
     let store = open(&path);
     store.put(full_runner("ci-1")).await.unwrap();
     store.put(full_runner("ci-2")).await.unwrap();
-    let given = verdict("ci-1", Some("a"), 9);
+    let given = verdict("ci-1", Some(0xa), 9);
     store.close(given.clone()).await.unwrap();
     assert_eq!(store.load().await.unwrap(), [full_runner("ci-2")]);
     assert_eq!(
@@ -135,7 +141,7 @@ async fn closing_a_life_trades_its_record_for_a_verdict() {
 
     // After a crash the same end is found again under /run.
     let again = VerdictRecord {
-        verdict: "crashed".into(),
+        verdict: Verdict::Crashed,
         ..given.clone()
     };
     store.close(again).await.unwrap();
@@ -261,6 +267,74 @@ async fn records_of_another_host_or_spelling_are_left_out() {
         .execute("UPDATE lives SET slot = 'ci-007' WHERE slot = 'ci-2'", [])
         .unwrap();
     assert_eq!(renamed.load().await.unwrap(), []);
+}
+
+#[test]
+fn phases_and_verdicts_are_spelled_in_lower_case() {
+    let (_dir, path) = file();
+    let connection = try_open(&path).unwrap();
+    rows::put(&connection, &full_runner("ci-1")).unwrap();
+    rows::add_verdict(&connection, &verdict("ci-1", None, 9)).unwrap();
+    let text =
+        |query: &str| -> String { connection.query_row(query, [], |row| row.get(0)).unwrap() };
+    assert_eq!(text("SELECT phase FROM lives"), "busy");
+    assert_eq!(text("SELECT verdict FROM verdicts"), "job_done");
+}
+
+/// Returns what `work` logs.
+fn logged(work: impl FnOnce()) -> String {
+    let log = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let writer = Arc::clone(&log);
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(move || Log(Arc::clone(&writer)))
+        .with_ansi(false)
+        .finish();
+    tracing::subscriber::with_default(subscriber, work);
+    let log = log.lock().unwrap().clone();
+    String::from_utf8(log).unwrap()
+}
+
+struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_name_that_another_version_wrote_is_a_warning_and_loses_no_row() {
+    let (_dir, path) = file();
+    let connection = try_open(&path).unwrap();
+    rows::put(&connection, &full_runner("ci-1")).unwrap();
+    rows::add_verdict(&connection, &verdict("ci-2", Some(0xa), 9)).unwrap();
+    let rename = "UPDATE lives SET phase = 'hibernating'; UPDATE verdicts SET verdict = 'evicted'";
+    connection.execute_batch(rename).unwrap();
+    let log = logged(|| {
+        let runners = rows::runners(&connection, &host()).unwrap();
+        let instead = RunnerRecord {
+            phase: PhaseKind::Registering,
+            ..full_runner("ci-1")
+        };
+        assert_eq!(runners, [instead]);
+        let instead = VerdictRecord {
+            verdict: Verdict::Unexplained,
+            ..verdict("ci-2", Some(0xa), 9)
+        };
+        assert_eq!(rows::recent(&connection, 1).unwrap(), [instead]);
+    });
+    for (slot, column, text) in [
+        ("ci-1", "phase", "hibernating"),
+        ("ci-2", "verdict", "evicted"),
+    ] {
+        let warning = format!("cannot read the {column} \"{text}\" in the records");
+        let warned = |line: &str| line.contains(&warning) && line.contains(slot);
+        assert!(log.lines().any(warned), "{log}");
+    }
 }
 
 #[tokio::test]

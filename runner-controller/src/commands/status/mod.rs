@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{NOT_IN_TIME, api_socket, block_on};
 use crate::http::{client, health};
-use crate::status::{PoolStatus, Status};
+use crate::status::{DaemonState, PhaseKind, PoolStatus, Status};
 use crate::terminal;
 
 /// Interval between two looks at the status during a wait.
@@ -71,7 +71,7 @@ pub fn wait_until_ready(config: &Path, limit: Duration) -> anyhow::Result<ExitCo
 /// healthy, and so is one that has just started.
 fn obstacles(status: &Status) -> Vec<String> {
     let mut obstacles = health(status).reasons;
-    if status.state != "running" {
+    if status.state != DaemonState::Running {
         obstacles.push(format!("the host is {}", status.state));
     }
     obstacles.extend(status.closed.iter().cloned());
@@ -86,9 +86,8 @@ fn obstacles(status: &Status) -> Vec<String> {
 
 /// Returns an obstacle if the pool has room for a job and no idle runner to take it.
 fn idle_obstacle(pool: &PoolStatus) -> Option<String> {
-    let count = |phase| pool.phases.get(phase).copied().unwrap_or(0);
-    let is_full_of_jobs = count("busy") >= u64::from(pool.wanted.max);
-    let is_ready = pool.wanted.idle == 0 || count("idle") > 0 || is_full_of_jobs;
+    let is_full_of_jobs = pool.count(PhaseKind::Busy) >= u64::from(pool.wanted.max);
+    let is_ready = pool.wanted.idle == 0 || pool.count(PhaseKind::Idle) > 0 || is_full_of_jobs;
     (!is_ready).then(|| format!("pool {} has no idle runner yet", pool.name))
 }
 
@@ -141,7 +140,7 @@ mod tests {
 
     fn running() -> Status {
         Status {
-            state: "running".into(),
+            state: DaemonState::Running,
             github: GitHubStatus {
                 last_ok_unix_ms: Some(8_000),
                 ..GitHubStatus::default()
@@ -158,7 +157,7 @@ mod tests {
     #[test]
     fn a_drained_host_takes_no_jobs() {
         let drained = Status {
-            state: "drained".into(),
+            state: DaemonState::Drained,
             ..running()
         };
         assert_eq!(obstacles(&drained), ["the host is drained"]);
@@ -186,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_pool_takes_jobs_with_an_idle_runner_and_needs_none_when_it_is_full_of_jobs() {
-        let pool = |phases: &[(&str, u64)]| Status {
+        let pool = |phases: &[(PhaseKind, u64)]| Status {
             pools: vec![PoolStatus {
                 name: "ci".into(),
                 wanted: Wanted {
@@ -194,17 +193,14 @@ mod tests {
                     spare: 0,
                     max: 2,
                 },
-                phases: phases
-                    .iter()
-                    .map(|(phase, n)| ((*phase).to_owned(), *n))
-                    .collect(),
+                phases: phases.iter().copied().collect(),
                 ..PoolStatus::default()
             }],
             ..running()
         };
-        let booting = obstacles(&pool(&[("booting", 2)]));
+        let booting = obstacles(&pool(&[(PhaseKind::Booting, 2)]));
         assert_eq!(booting, ["pool ci has no idle runner yet"]);
-        assert!(obstacles(&pool(&[("idle", 1), ("busy", 1)])).is_empty());
-        assert!(obstacles(&pool(&[("busy", 2)])).is_empty());
+        assert!(obstacles(&pool(&[(PhaseKind::Idle, 1), (PhaseKind::Busy, 1)])).is_empty());
+        assert!(obstacles(&pool(&[(PhaseKind::Busy, 2)])).is_empty());
     }
 }

@@ -8,7 +8,7 @@ use comfy_table::{CellAlignment, Table};
 use crate::commands::table::{lines, table};
 use crate::config::ByteSize;
 use crate::http::health;
-use crate::status::{EndedStatus, PoolStatus, RunnerStatus, Status};
+use crate::status::{JobStatus, PhaseKind, PoolStatus, RunnerStatus, Status, VerdictRecord};
 
 /// Maximum number of ended runners in the text. The document has up to 20.
 const ENDED: usize = 8;
@@ -82,15 +82,20 @@ fn pools(pools: &[PoolStatus]) -> Table {
         column.set_cell_alignment(CellAlignment::Right);
     }
     for pool in pools {
-        let count = |phase: &str| pool.phases.get(phase).copied().unwrap_or_default();
+        let count = |phase| pool.count(phase);
+        let starting = [
+            PhaseKind::Booting,
+            PhaseKind::Minting,
+            PhaseKind::Registering,
+        ];
         let all: u64 = pool.phases.values().sum();
         rows.add_row([
             pool.name.clone(),
-            format!("{}/{}", count("idle"), pool.wanted.idle),
-            format!("{}/{}", count("spare"), pool.wanted.spare),
-            count("busy").to_string(),
-            (count("booting") + count("minting") + count("registering")).to_string(),
-            count("retiring").to_string(),
+            format!("{}/{}", count(PhaseKind::Idle), pool.wanted.idle),
+            format!("{}/{}", count(PhaseKind::Spare), pool.wanted.spare),
+            count(PhaseKind::Busy).to_string(),
+            starting.map(count).iter().sum::<u64>().to_string(),
+            count(PhaseKind::Retiring).to_string(),
             format!("{all}/{}", pool.wanted.max),
             pool.failed.to_string(),
             pool.labels.join(", "),
@@ -104,8 +109,8 @@ fn runners(pools: &[PoolStatus]) -> Table {
     let mut rows = table(["RUNNER", "STATE", "FOR", "AGE", "JOB OR NAME"]);
     for runner in pools.iter().flat_map(|pool| &pool.runners) {
         rows.add_row([
-            runner.machine.clone(),
-            runner.phase.clone(),
+            runner.slot.to_string(),
+            runner.phase.to_string(),
             span(runner.phase_ms),
             span(runner.age_ms),
             occupation(runner),
@@ -118,9 +123,9 @@ fn runners(pools: &[PoolStatus]) -> Table {
 fn occupation(runner: &RunnerStatus) -> String {
     match (&runner.job, &runner.cause) {
         (_, Some(cause)) => format!("ends with {cause}"),
-        (Some(job), None) if !job.run_id.is_empty() => format!(
+        (Some(JobStatus { note, .. }), None) if !note.run_id.is_empty() => format!(
             "{} / {}\nhttps://github.com/{}/actions/runs/{}",
-            job.workflow, job.job, job.repository, job.run_id
+            note.workflow, note.job, note.repository, note.run_id
         ),
         (Some(_), None) => "a job without a name".to_owned(),
         (None, None) => runner.runner.clone().unwrap_or_default(),
@@ -137,14 +142,14 @@ fn ended(status: &Status) -> Table {
     rows
 }
 
-fn ended_row(ended: &EndedStatus, now_unix_ms: u64) -> [String; 6] {
+fn ended_row(ended: &VerdictRecord, now_unix_ms: u64) -> [String; 6] {
     let job = ended.job_ms.map_or_else(|| "no job".to_owned(), span);
     let memory = ended
         .memory_peak_bytes
         .map(|bytes| ByteSize(bytes).to_string());
     [
-        ended.machine.clone(),
-        ended.verdict.clone(),
+        ended.slot.to_string(),
+        ended.verdict.to_string(),
         span(now_unix_ms.saturating_sub(ended.ended_unix_ms)),
         job,
         memory.unwrap_or_default(),
@@ -174,16 +179,16 @@ fn span(millis: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{BackoffStatus, GitHubStatus, JobStatus, Wanted};
+    use crate::status::{
+        BackoffStatus, Cause, DaemonState, FailureKind, GitHubStatus, JobNote, Verdict, Wanted,
+    };
 
     /// A host with two pools, in which something of everything happens.
     fn busy_host() -> Status {
-        let runner = |machine: &str, phase: &str, phase_ms, age_ms| RunnerStatus {
-            machine: machine.into(),
-            phase: phase.into(),
-            phase_ms,
+        let runner = |slot: &str, phase, phase_ms, age_ms| RunnerStatus {
             age_ms,
-            ..RunnerStatus::default()
+            phase_ms,
+            ..RunnerStatus::new(slot.parse().unwrap(), phase)
         };
         let ci = PoolStatus {
             name: "ci".into(),
@@ -193,26 +198,28 @@ mod tests {
                 spare: 1,
                 max: 8,
             },
-            phases: [("busy", 1), ("idle", 1), ("booting", 1)]
-                .map(|(phase, count)| (phase.to_owned(), count))
+            phases: [PhaseKind::Busy, PhaseKind::Idle, PhaseKind::Booting]
+                .map(|phase| (phase, 1))
                 .into(),
             failed: 2,
             runners: vec![
                 RunnerStatus {
                     job: Some(JobStatus {
-                        repository: "acme/widgets".into(),
-                        workflow: "CI".into(),
-                        job: "test (ubuntu, stable)".into(),
-                        run_id: "17204512345".into(),
+                        note: JobNote {
+                            repository: "acme/widgets".into(),
+                            workflow: "CI".into(),
+                            job: "test (ubuntu, stable)".into(),
+                            run_id: "17204512345".into(),
+                        },
                         running_ms: 61_000,
                     }),
-                    ..runner("ci-1", "busy", 61_000, 3_700_000)
+                    ..runner("ci-1", PhaseKind::Busy, 61_000, 3_700_000)
                 },
                 RunnerStatus {
                     runner: Some("runner-01-ci-2-0a1b2c3d".into()),
-                    ..runner("ci-2", "idle", 200_000, 212_000)
+                    ..runner("ci-2", PhaseKind::Idle, 200_000, 212_000)
                 },
-                runner("ci-3", "booting", 400, 400),
+                runner("ci-3", PhaseKind::Booting, 400, 400),
             ],
             ..PoolStatus::default()
         };
@@ -224,33 +231,37 @@ mod tests {
                 spare: 0,
                 max: 2,
             },
-            phases: [("retiring".to_owned(), 1)].into(),
+            phases: [(PhaseKind::Retiring, 1)].into(),
             backoffs: vec![BackoffStatus {
-                failure: "forbidden".into(),
+                failure: FailureKind::Forbidden,
                 failures: 2,
                 retry_in_ms: 35_000,
                 reason: "GitHub answered 403".into(),
             }],
             runners: vec![RunnerStatus {
-                cause: Some("idle_aged".into()),
-                ..runner("fuzz-1", "retiring", 1_000, 86_400_000)
+                cause: Some(Cause::IdleAged),
+                ..runner("fuzz-1", PhaseKind::Retiring, 1_000, 86_400_000)
             }],
             ..PoolStatus::default()
         };
-        let ended =
-            |machine: &str, verdict: &str, job_ms, exit: Option<&str>, memory| EndedStatus {
-                machine: machine.into(),
-                verdict: verdict.into(),
-                ended_unix_ms: 1_000_000 - 72_000,
-                job_ms,
-                exit: exit.map(str::to_owned),
-                memory_peak_bytes: memory,
-                ..EndedStatus::default()
-            };
+        let ended = |slot: &str, verdict, job_ms, exit: Option<&str>, memory| VerdictRecord {
+            slot: slot.parse().unwrap(),
+            verdict,
+            runner: None,
+            runner_id: None,
+            job: None,
+            ended_unix_ms: 1_000_000 - 72_000,
+            lived_ms: 0,
+            job_ms,
+            exit: exit.map(str::to_owned),
+            memory_peak_bytes: memory,
+            oom_kills: 0,
+            invocation: None,
+        };
         Status {
             host: "runner-01".into(),
             scope: "acme/widgets".into(),
-            state: "running".into(),
+            state: DaemonState::Running,
             at_unix_ms: 1_000_000,
             github: GitHubStatus {
                 last_ok_unix_ms: Some(998_000),
@@ -261,12 +272,12 @@ mod tests {
             recent: vec![
                 ended(
                     "ci-4",
-                    "job_done",
+                    Verdict::JobDone,
                     Some(332_000),
                     Some("status 0"),
                     Some(3 << 29),
                 ),
-                ended("fuzz-2", "registration_timeout", None, None, None),
+                ended("fuzz-2", Verdict::RegistrationTimeout, None, None, None),
             ],
             ..Status::default()
         }
@@ -311,7 +322,7 @@ fuzz-2  registration_timeout  1m 12s  no job           no record
         let status = Status {
             host: "box".into(),
             scope: "acme".into(),
-            state: "drained".into(),
+            state: DaemonState::Drained,
             closed: vec!["draining, until `runner-controller undrain`".into()],
             ..Status::default()
         };

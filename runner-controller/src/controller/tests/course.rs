@@ -8,17 +8,17 @@ async fn a_job_costs_one_call_and_the_next_runner_is_there_before_it_ends() {
     daemon.fake.job_starts(&slot("ci-1")).await;
     let status = daemon
         .until("replaced", |s| {
-            count(s, "busy") == 1 && count(s, "registering") == 1
+            count(s, PhaseKind::Busy) == 1 && count(s, PhaseKind::Registering) == 1
         })
         .await;
     let job = status.pools[0].runners[0].job.clone().unwrap();
     assert_eq!(
-        (job.repository.as_str(), job.run_id.as_str()),
+        (job.note.repository.as_str(), job.note.run_id.as_str()),
         ("acme/widgets", "7")
     );
     daemon.fake.ends(&slot("ci-1"), 0).await;
     daemon
-        .until("judged", |s| verdict(s, "job_done") == 1 && waits(s))
+        .until("judged", |s| verdict(s, Verdict::JobDone) == 1 && waits(s))
         .await;
     let calls = daemon.fake.with(|inner| inner.calls.clone());
     assert_eq!(calls.iter().filter(|call| **call == "mint").count(), 2);
@@ -37,7 +37,7 @@ async fn a_refused_mint_keeps_the_spare_and_says_why() {
             s.github.error.is_some() && s.pools[0].backoffs.iter().any(|b| b.failures > 3)
         })
         .await;
-    assert_eq!(count(&status, "spare"), 2, "{status:#?}");
+    assert_eq!(count(&status, PhaseKind::Spare), 2, "{status:#?}");
     assert!(
         status.github.error.unwrap().contains("AB12"),
         "the request id is there"
@@ -57,14 +57,14 @@ async fn a_container_that_never_asks_is_replaced_after_its_time() {
     .await;
     let status = daemon
         .until("given up", |s| {
-            !s.pools.is_empty() && verdict(s, "boot_timeout") >= 2
+            !s.pools.is_empty() && verdict(s, Verdict::BootTimeout) >= 2
         })
         .await;
     assert!(
         status.pools[0]
             .backoffs
             .iter()
-            .any(|backoff| backoff.failure == "boot")
+            .any(|backoff| backoff.failure == FailureKind::Boot)
     );
     daemon.fake.with(|inner| inner.never_asks = false);
     daemon.until("mended", waits).await;
@@ -76,7 +76,9 @@ async fn a_restart_keeps_every_life() {
     first.fake.job_starts(&slot("ci-1")).await;
     let before = first
         .until("busy", |s| {
-            count(s, "busy") == 1 && count(s, "idle") == 1 && count(s, "spare") == 1
+            count(s, PhaseKind::Busy) == 1
+                && count(s, PhaseKind::Idle) == 1
+                && count(s, PhaseKind::Spare) == 1
         })
         .await;
     let world = first.stop().await;
@@ -85,20 +87,13 @@ async fn a_restart_keeps_every_life() {
     let runners = |status: &Status| -> Vec<_> {
         let runners = status.pools[0].runners.iter();
         runners
-            .map(|r| {
-                (
-                    r.machine.clone(),
-                    r.phase.clone(),
-                    r.invocation.clone(),
-                    r.runner_id,
-                )
-            })
+            .map(|r| (r.slot.clone(), r.phase, r.invocation.clone(), r.runner_id))
             .collect()
     };
     assert_eq!(runners(&before), runners(&after));
     second.fake.ends(&slot("ci-1"), 0).await;
     second
-        .until("judged", |s| verdict(s, "job_done") == 1 && waits(s))
+        .until("judged", |s| verdict(s, Verdict::JobDone) == 1 && waits(s))
         .await;
 }
 
@@ -107,7 +102,9 @@ async fn a_life_that_ended_while_nobody_watched_gets_its_verdict() {
     let mut first = daemon().await;
     first.fake.job_starts(&slot("ci-1")).await;
     first
-        .until("busy", |s| count(s, "busy") == 1 && count(s, "idle") == 1)
+        .until("busy", |s| {
+            count(s, PhaseKind::Busy) == 1 && count(s, PhaseKind::Idle) == 1
+        })
         .await;
     let fake = first.fake.clone();
     let world = first.stop().await;
@@ -115,7 +112,7 @@ async fn a_life_that_ended_while_nobody_watched_gets_its_verdict() {
     let mut second = Daemon::start(world).await;
     second
         .until("judged", |s| {
-            !s.pools.is_empty() && verdict(s, "job_done") == 1 && waits(s)
+            !s.pools.is_empty() && verdict(s, Verdict::JobDone) == 1 && waits(s)
         })
         .await;
 }
@@ -125,22 +122,27 @@ async fn a_drain_leaves_the_job_and_nothing_else() {
     let mut daemon = daemon().await;
     daemon.fake.job_starts(&slot("ci-1")).await;
     daemon
-        .until("busy", |s| count(s, "busy") == 1 && count(s, "idle") == 1)
+        .until("busy", |s| {
+            count(s, PhaseKind::Busy) == 1 && count(s, PhaseKind::Idle) == 1
+        })
         .await;
     daemon.ask(Command::Drain).await;
     let status = daemon
         .until("empty but for the job", |s| s.pools[0].runners.len() == 1)
         .await;
     assert_eq!(
-        (count(&status, "busy"), status.state.as_str()),
-        (1, "draining")
+        (count(&status, PhaseKind::Busy), status.state),
+        (1, DaemonState::Draining)
     );
     daemon.fake.ends(&slot("ci-1"), 0).await;
-    daemon.until("drained", |s| s.state == "drained").await;
+    daemon
+        .until("drained", |s| s.state == DaemonState::Drained)
+        .await;
     assert!(daemon.fake.with(|inner| inner.github.is_empty()));
     let world = daemon.stop().await;
     let mut next = Daemon::start(world).await;
-    next.until("still drained", |s| s.state == "drained").await;
+    next.until("still drained", |s| s.state == DaemonState::Drained)
+        .await;
     next.ask(Command::Undrain).await;
     next.until("at rest", waits).await;
 }
@@ -150,10 +152,14 @@ async fn clearing_ends_jobs_too_and_deregisters_them() {
     let mut daemon = daemon().await;
     daemon.fake.job_starts(&slot("ci-1")).await;
     daemon
-        .until("busy", |s| count(s, "busy") == 1 && count(s, "idle") == 1)
+        .until("busy", |s| {
+            count(s, PhaseKind::Busy) == 1 && count(s, PhaseKind::Idle) == 1
+        })
         .await;
     daemon.ask(Command::Clear).await;
-    daemon.until("cleared", |s| s.state == "cleared").await;
+    daemon
+        .until("cleared", |s| s.state == DaemonState::Cleared)
+        .await;
     assert!(
         daemon
             .fake
@@ -178,7 +184,7 @@ async fn a_full_disk_is_shown_stops_no_job_and_loses_no_verdict() {
     daemon.fake.job_starts(&slot("ci-1")).await;
     daemon.fake.ends(&slot("ci-1"), 0).await;
     daemon
-        .until("judged", |s| verdict(s, "job_done") == 1 && waits(s))
+        .until("judged", |s| verdict(s, Verdict::JobDone) == 1 && waits(s))
         .await;
     tokio::time::sleep(Duration::from_hours(1)).await;
     assert_eq!(daemon.fake.with(|inner| inner.verdicts.len()), 0);
@@ -187,17 +193,17 @@ async fn a_full_disk_is_shown_stops_no_job_and_loses_no_verdict() {
     tokio::time::sleep(Duration::from_mins(1)).await;
     let status = daemon.until("at rest", waits).await;
     daemon.fake.with(|inner| {
-        let verdicts: Vec<&str> = inner.verdicts.iter().map(|v| v.verdict.as_str()).collect();
-        assert_eq!(verdicts, ["job_done"]);
-        let kept: Vec<(String, String)> = inner
+        let verdicts: Vec<Verdict> = inner.verdicts.iter().map(|v| v.verdict).collect();
+        assert_eq!(verdicts, [Verdict::JobDone]);
+        let kept: Vec<(SlotId, PhaseKind)> = inner
             .records
             .values()
-            .map(|record| (record.slot.to_string(), record.phase.clone()))
+            .map(|record| (record.slot.clone(), record.phase))
             .collect();
-        let shown: Vec<(String, String)> = status.pools[0]
+        let shown: Vec<(SlotId, PhaseKind)> = status.pools[0]
             .runners
             .iter()
-            .map(|runner| (runner.machine.clone(), runner.phase.clone()))
+            .map(|runner| (runner.slot.clone(), runner.phase))
             .collect();
         assert_eq!(kept, shown);
     });
@@ -239,14 +245,25 @@ async fn a_bad_firewall_closes_admission_and_ends_nothing() {
     // The job that comes is run by the runner that waits for it; nobody takes its place.
     daemon.fake.job_starts(&slot("ci-1")).await;
     tokio::time::sleep(Duration::from_mins(10)).await;
-    let status = daemon.until("busy", |s| count(s, "busy") == 1).await;
+    let status = daemon
+        .until("busy", |s| count(s, PhaseKind::Busy) == 1)
+        .await;
     assert_eq!(status.firewall_error.as_deref(), Some("a rule is gone"));
-    assert_eq!((count(&status, "spare"), count(&status, "idle")), (1, 0));
-    assert_eq!(count(&status, "registering") + count(&status, "booting"), 0);
+    assert_eq!(
+        (
+            count(&status, PhaseKind::Spare),
+            count(&status, PhaseKind::Idle)
+        ),
+        (1, 0)
+    );
+    assert_eq!(
+        count(&status, PhaseKind::Registering) + count(&status, PhaseKind::Booting),
+        0
+    );
     events.send(firewall(None)).await.unwrap();
     daemon
         .until("open again", |s| {
-            s.closed.is_empty() && count(s, "busy") == 1 && waits(s)
+            s.closed.is_empty() && count(s, PhaseKind::Busy) == 1 && waits(s)
         })
         .await;
 }
@@ -276,13 +293,21 @@ async fn a_host_that_runs_short_takes_no_new_runner_until_it_has_enough() {
     // One of the two is not enough.
     events.send(short(&both[1..])).await.unwrap();
     tokio::time::sleep(Duration::from_mins(10)).await;
-    let status = daemon.until("busy", |s| count(s, "busy") == 1).await;
-    assert_eq!(status.short.keys().collect::<Vec<_>>(), ["memory"]);
-    assert_eq!((count(&status, "spare"), count(&status, "idle")), (1, 0));
+    let status = daemon
+        .until("busy", |s| count(s, PhaseKind::Busy) == 1)
+        .await;
+    assert_eq!(status.short.keys().collect::<Vec<_>>(), [&Resource::Memory]);
+    assert_eq!(
+        (
+            count(&status, PhaseKind::Spare),
+            count(&status, PhaseKind::Idle)
+        ),
+        (1, 0)
+    );
     events.send(short(&[])).await.unwrap();
     daemon
         .until("open again", |s| {
-            s.closed.is_empty() && count(s, "busy") == 1 && waits(s)
+            s.closed.is_empty() && count(s, PhaseKind::Busy) == 1 && waits(s)
         })
         .await;
 }

@@ -22,7 +22,7 @@ fn on_record(slot: &SlotId, number: u64) -> RunnerRecord {
         slot: slot.clone(),
         boot_id: "boot".into(),
         invocation: Some(invocation(number)),
-        phase: "idle".into(),
+        phase: PhaseKind::Idle,
         since: now(),
         started_at: now(),
         registration: None,
@@ -35,7 +35,7 @@ fn shared(inner: Inner) -> Arc<Mutex<Inner>> {
 }
 
 /// The verdicts that were kept: which life, and how it ended.
-fn kept(daemon: &Daemon) -> Vec<(Option<String>, Option<String>)> {
+fn kept(daemon: &Daemon) -> Vec<(Option<Invocation>, Option<String>)> {
     let mut kept: Vec<_> = daemon.fake.with(|inner| {
         let verdicts = inner.verdicts.iter();
         verdicts
@@ -46,11 +46,8 @@ fn kept(daemon: &Daemon) -> Vec<(Option<String>, Option<String>)> {
     kept
 }
 
-fn told(number: u64, exit: Option<&str>) -> (Option<String>, Option<String>) {
-    (
-        Some(invocation(number).to_string()),
-        exit.map(str::to_owned),
-    )
+fn told(number: u64, exit: Option<&str>) -> (Option<Invocation>, Option<String>) {
+    (Some(invocation(number)), exit.map(str::to_owned))
 }
 
 #[tokio::test(start_paused = true)]
@@ -68,11 +65,11 @@ async fn a_write_that_failed_is_repeated_before_any_later_one() {
         inner.disk_full = false;
     });
     daemon.until("written", |s| s.records_error.is_none()).await;
-    let phases: Vec<String> = daemon.fake.with(|inner| {
+    let phases: Vec<PhaseKind> = daemon.fake.with(|inner| {
         let records = inner.records.values();
-        records.map(|record| record.phase.clone()).collect()
+        records.map(|record| record.phase).collect()
     });
-    assert_eq!(phases, ["idle", "spare"]);
+    assert_eq!(phases, [PhaseKind::Idle, PhaseKind::Spare]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -114,7 +111,7 @@ async fn a_pool_that_is_gone_ends_when_its_jobs_do() {
     };
     let (idle, busy) = (slot("old-1"), slot("old-2"));
     let mut working = on_record(&busy, 2);
-    working.phase = "busy".into();
+    working.phase = PhaseKind::Busy;
     let listed_runner = |id, busy, name: &str| ListedRunner {
         id: RunnerId(id),
         name: name.to_owned(),
@@ -136,7 +133,7 @@ async fn a_pool_that_is_gone_ends_when_its_jobs_do() {
     let there = |s: &Status| -> Vec<String> {
         let old = s.pools.iter().filter(|pool| pool.name == "old");
         let runners = old.flat_map(|pool| pool.runners.iter());
-        runners.map(|runner| runner.machine.clone()).collect()
+        runners.map(|runner| runner.slot.to_string()).collect()
     };
     daemon
         .until("without the idle one", |s| there(s) == ["old-2"])
@@ -202,8 +199,13 @@ async fn nothing_is_registered_while_too_many_have_no_machine() {
         .until("full", |s| s.strays.len() == UNOWNED_MAX)
         .await;
     tokio::time::sleep(Duration::from_secs(30)).await;
-    let status = daemon.until("spares", |s| count(s, "spare") == 2).await;
-    assert_eq!(count(&status, "idle") + count(&status, "registering"), 0);
+    let status = daemon
+        .until("spares", |s| count(s, PhaseKind::Spare) == 2)
+        .await;
+    assert_eq!(
+        count(&status, PhaseKind::Idle) + count(&status, PhaseKind::Registering),
+        0
+    );
     daemon
         .until("at rest", |s| waits(s) && s.strays.is_empty())
         .await;
@@ -263,7 +265,7 @@ async fn a_config_that_nobody_took_is_deleted_and_its_container_replaced() {
     .await;
     daemon
         .until("lost", |s| {
-            !s.pools.is_empty() && verdict(s, "spare_lost") >= 1
+            !s.pools.is_empty() && verdict(s, Verdict::SpareLost) >= 1
         })
         .await;
     daemon.fake.with(|inner| inner.hangs_up = false);
@@ -272,7 +274,10 @@ async fn a_config_that_nobody_took_is_deleted_and_its_container_replaced() {
     // One registration is left, and a container has it.
     let status = daemon.until("at rest", waits).await;
     let runners = &status.pools[0].runners;
-    let ours: Vec<u64> = runners.iter().filter_map(|r| r.runner_id).collect();
+    let ours: Vec<u64> = runners
+        .iter()
+        .filter_map(|r| r.runner_id.map(|id| id.0))
+        .collect();
     let theirs: Vec<u64> = daemon
         .fake
         .with(|inner| inner.github.keys().copied().collect());
@@ -286,7 +291,12 @@ async fn limited() -> Daemon {
         .fake
         .with(|inner| inner.mint_fails = Some(RegistryErrorKind::Limited));
     daemon.fake.job_starts(&slot("ci-1")).await;
-    let limited = |s: &Status| s.pools[0].backoffs.iter().any(|b| b.failure == "limited");
+    let limited = |s: &Status| {
+        s.pools[0]
+            .backoffs
+            .iter()
+            .any(|b| b.failure == FailureKind::Limited)
+    };
     daemon.until("limited", limited).await;
     daemon
 }

@@ -28,19 +28,19 @@ fn spare(world: &World) -> Slot {
         .slot
 }
 
-fn phases(world: &World) -> Vec<&'static str> {
+fn phases(world: &World) -> Vec<PhaseKind> {
     world
         .pool
         .runners
         .values()
-        .map(|runner| runner.phase.as_str())
+        .map(|runner| runner.phase.kind())
         .collect()
 }
 
 #[test]
 fn a_pool_at_rest_has_what_was_asked_for() {
     let world = rested();
-    assert_eq!(phases(&world), ["idle", "spare"]);
+    assert_eq!(phases(&world), [PhaseKind::Idle, PhaseKind::Spare]);
     assert_eq!(plan(&world.pool, Admission::Open, world.now), vec![]);
 }
 
@@ -76,7 +76,7 @@ fn a_drain_asks_github_before_it_ends_an_idle_runner() {
     }
     assert_eq!(
         phases(&world),
-        ["busy"],
+        [PhaseKind::Busy],
         "422 makes it busy, and the spare is gone"
     );
     world.settle(Admission::Draining);
