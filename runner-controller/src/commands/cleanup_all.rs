@@ -7,7 +7,8 @@ use anyhow::{Context, bail};
 use nix::unistd::Uid;
 use tokio::time::Instant;
 
-use super::{block_on, cleanup_github, confirm};
+use super::cleanup_github;
+use super::common::{block_on, confirm};
 use crate::config::{self, Config};
 use crate::http::client::{self, ClientError};
 use crate::launch;

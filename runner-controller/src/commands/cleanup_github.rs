@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
+use super::common::{block_on, confirm};
 use super::table::{lines, table};
-use super::{block_on, confirm};
 use crate::config::{self, Config};
 use crate::github::{GitHub, Login, cleanup_candidates};
 use crate::http::client;

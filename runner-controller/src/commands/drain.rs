@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{NOT_IN_TIME, api_socket, block_on};
+use super::common::{NOT_IN_TIME, api_socket, block_on};
 use crate::http::client;
 use crate::status::{DaemonState, JobStatus, RunnerStatus, Status};
 

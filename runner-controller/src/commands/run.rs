@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
-use super::block_on;
+use super::common::block_on;
 use crate::config::{self, API_SOCKET, Config};
 use crate::controller::{Command, Controller, Ports, Request};
 use crate::github::{GitHub, Login};

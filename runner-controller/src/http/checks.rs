@@ -7,7 +7,10 @@ use axum::http::{self, Method};
 use tokio::sync::{mpsc, watch};
 use tower::ServiceExt as _;
 
-use super::{Access, ApiToken, Peer, health, metrics, router};
+use super::access::{Access, ApiToken, Peer};
+use super::health::health;
+use super::metrics;
+use super::routes::router;
 use crate::controller::Request;
 use crate::status::Status;
 

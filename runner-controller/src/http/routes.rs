@@ -10,7 +10,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{access, health, metrics};
+use super::health::health;
+use super::{access, metrics};
 use crate::controller::{Command, Request};
 use crate::status::Status;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{NOT_IN_TIME, api_socket, block_on};
+use crate::commands::common::{NOT_IN_TIME, api_socket, block_on};
 use crate::http::{client, health};
 use crate::status::{DaemonState, PhaseKind, PoolStatus, Status};
 use crate::terminal;
