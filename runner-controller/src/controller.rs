@@ -131,8 +131,7 @@ struct Shown {
 }
 
 /// The core's view of a configured pool.
-fn spec(config: &crate::config::Pool, boots_at_once: u16) -> Spec {
-    let t = &config.timeouts;
+fn spec(config: &crate::config::PoolConfig, boots_at_once: u16) -> Spec {
     Spec {
         name: config.name.clone(),
         min_idle: config.min_idle,
@@ -140,14 +139,7 @@ fn spec(config: &crate::config::Pool, boots_at_once: u16) -> Spec {
         max_runners: config.max_runners,
         generation: config.generation(),
         boots_at_once,
-        timeouts: crate::pool::Timeouts {
-            boot: t.boot,
-            registration: t.registration,
-            spare_age: t.spare_age,
-            idle_age: t.idle_age,
-            job: t.job,
-            stop: t.stop,
-        },
+        timeouts: config.timeouts.clone(),
     }
 }
 

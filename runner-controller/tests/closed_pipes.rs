@@ -140,7 +140,7 @@ async fn daemon(socket: UnixListener) {
     let served = tokio::spawn(http::serve_unix(
         socket,
         http::router(status, requests),
-        http::Limits::default(),
+        http::ListenerLimits::default(),
     ));
     while let Some((command, reply)) = asked.recv().await {
         match command {

@@ -177,7 +177,7 @@ impl Inner {
             .books
             .config
             .pool(&slot.pool)
-            .map(runner_controller::config::Pool::generation);
+            .map(runner_controller::config::PoolConfig::generation);
         let place = self.place(slot);
         place.start_queued = false;
         place.state = Some(UnitState::Activating);

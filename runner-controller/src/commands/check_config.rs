@@ -4,7 +4,7 @@ use std::path::Path;
 
 use stdio::print_line;
 
-use crate::config::{self, Egress, Mistakes, Pool};
+use crate::config::{self, Egress, Mistakes, PoolConfig};
 
 /// Checks a configuration file and prints a summary of it. With `host`, checks the files of this
 /// host that it names as well.
@@ -49,7 +49,7 @@ pub fn check_config(path: &Path, host: bool) -> anyhow::Result<()> {
 }
 
 /// Describes the destinations that jobs of a pool can reach.
-fn reach(pool: &Pool) -> String {
+fn reach(pool: &PoolConfig) -> String {
     let allow: Vec<String> = pool.allow.iter().map(ToString::to_string).collect();
     let (reach, and) = match pool.egress {
         Egress::Internet => ("the internet", "and"),

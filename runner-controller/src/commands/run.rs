@@ -17,7 +17,7 @@ use crate::config::{self, API_SOCKET, Config};
 use crate::controller::{Command, Controller, Ports, Request};
 use crate::github::{GitHub, Login};
 use crate::handshake::{Sockets, fdstore};
-use crate::http::{ApiToken, Limits};
+use crate::http::{ApiToken, ListenerLimits};
 use crate::launch::Refusal;
 use crate::machine::Systemd;
 use crate::status::Status;
@@ -160,7 +160,7 @@ async fn listen(
         .with_context(|| format!("cannot set the mode of {}", path.display()))?;
     let token = ApiToken::load(config)?;
     let router = http::router(status.clone(), requests.clone());
-    let limits = Limits::default();
+    let limits = ListenerLimits::default();
     tokio::spawn(http::serve_unix(socket, router.clone(), limits));
     for address in &config.listen {
         let socket = TcpListener::bind(address)

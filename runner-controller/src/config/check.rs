@@ -14,7 +14,8 @@ use url::Url;
 
 use super::section::{Report, Section};
 use super::{
-    Config, DEFAULT_RUN_DIR, GitHub, Image, Ipv4Block, Mistakes, Network, Place, Pool, Scope,
+    Config, DEFAULT_RUN_DIR, GitHubConfig, Image, Ipv4Block, Mistakes, Network, Place, PoolConfig,
+    Scope,
 };
 use crate::pool::HostId;
 
@@ -177,7 +178,7 @@ fn api_token_file(top: &mut Section<'_>, listen: &[SocketAddr]) -> Option<PathBu
     Some(file)
 }
 
-fn github(mut section: Section<'_>) -> Option<GitHub> {
+fn github(mut section: Section<'_>) -> Option<GitHubConfig> {
     let url = section.required(
         "url",
         "\"https://github.com/OWNER/REPO\" or \"https://github.com/ORG\"",
@@ -234,7 +235,7 @@ fn github(mut section: Section<'_>) -> Option<GitHub> {
     let login = login::read(&mut section);
     let timeout = section.duration("timeout", 15 * SECOND, SECOND..=2 * MINUTE);
     section.finish();
-    Some(GitHub {
+    Some(GitHubConfig {
         scope: scope?.0,
         api_url: api_url?,
         api_version,
@@ -377,8 +378,8 @@ fn network(mut section: Section<'_>) -> Option<Network> {
 }
 
 /// Places must not overlap, and their addresses and uids must exist.
-fn check_places(top: &Section<'_>, network: &Network, pools: &[Pool]) {
-    let mut by_offset: Vec<&Pool> = pools.iter().collect();
+fn check_places(top: &Section<'_>, network: &Network, pools: &[PoolConfig]) {
+    let mut by_offset: Vec<&PoolConfig> = pools.iter().collect();
     by_offset.sort_by_key(|pool| (pool.offset, &pool.name));
     let mut free = 0;
     for pool in by_offset {

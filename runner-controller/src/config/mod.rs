@@ -17,7 +17,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use crate::pool::{HostId, PoolName, Slot, SlotId};
+use crate::pool::{HostId, PoolName, Slot, SlotId, Timeouts};
 
 pub use check::{check_host, load, parse};
 pub use egress::{Allow, Egress, Protocol};
@@ -75,11 +75,11 @@ pub struct Config {
     /// This host's id; its runners' names begin with it.
     pub host: HostId,
     /// Where jobs come from.
-    pub github: GitHub,
+    pub github: GitHubConfig,
     /// Addresses and ids that slots take.
     pub network: Network,
     /// The pools, by name.
-    pub pools: Vec<Pool>,
+    pub pools: Vec<PoolConfig>,
     /// The daemon's own records (owned by its user).
     pub state_dir: PathBuf,
     /// Sockets and life records, on tmpfs.
@@ -108,7 +108,7 @@ pub struct Reserve {
 
 /// The `[github]` table.
 #[derive(Debug, Clone)]
-pub struct GitHub {
+pub struct GitHubConfig {
     /// Which runners are ours to register.
     pub scope: Scope,
     /// The API's base, without a trailing slash in its path.
@@ -116,14 +116,14 @@ pub struct GitHub {
     /// `X-GitHub-Api-Version`.
     pub api_version: String,
     /// What lets us in.
-    pub login: Login,
+    pub login: LoginConfig,
     /// How long one request may take.
     pub timeout: Duration,
 }
 
 /// What lets us in at GitHub.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Login {
+pub enum LoginConfig {
     /// A token of a person's.
     Token {
         /// Holds it alone.
@@ -138,7 +138,7 @@ pub enum Login {
     },
 }
 
-impl Login {
+impl LoginConfig {
     /// The file with the secret.
     #[must_use]
     pub fn file(&self) -> &Path {
@@ -206,7 +206,7 @@ pub struct Network {
 
 /// One `[pools.<name>]` table.
 #[derive(Debug, Clone)]
-pub struct Pool {
+pub struct PoolConfig {
     /// Its name.
     pub name: PoolName,
     /// Place of its slot 1; slot `s` has place `offset + s - 1`. Fixed in the file and not counted
@@ -227,7 +227,7 @@ pub struct Pool {
     /// What they write to.
     pub layer: Layer,
     /// What they may use.
-    pub limits: Limits,
+    pub limits: RunnerLimits,
     /// What all its runners together may use.
     pub total: Total,
     /// Jobs may run docker, in their own container.
@@ -294,7 +294,7 @@ pub enum Layer {
 
 /// What one runner may use; rendered into its unit template.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Limits {
+pub struct RunnerLimits {
     /// `MemoryMax`, swap excluded.
     pub memory: ByteSize,
     /// `CPUQuota`, in cores; unlimited if absent.
@@ -318,27 +318,10 @@ pub struct Total {
     pub tasks: Option<u32>,
 }
 
-/// How long things may take.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Timeouts {
-    /// From the start call until the container asks for its config.
-    pub boot: Duration,
-    /// From the answer until GitHub shows the runner online.
-    pub registration: Duration,
-    /// A spare older than this is replaced.
-    pub spare_age: Duration,
-    /// An idle runner older than this is replaced.
-    pub idle_age: Duration,
-    /// From the job's start to its end.
-    pub job: Duration,
-    /// From a stop to the end of the unit.
-    pub stop: Duration,
-}
-
 impl Config {
     /// The pool with this name.
     #[must_use]
-    pub fn pool(&self, name: &PoolName) -> Option<&Pool> {
+    pub fn pool(&self, name: &PoolName) -> Option<&PoolConfig> {
         self.pools.iter().find(|pool| pool.name == *name)
     }
 
@@ -414,7 +397,7 @@ impl Config {
     }
 }
 
-impl Pool {
+impl PoolConfig {
     /// Names what a life of this pool is started from. A life with another generation is old.
     ///
     /// Covers what the launcher and the unit template use; labels and the like are GitHub's and
@@ -448,7 +431,7 @@ impl Pool {
     }
 }
 
-impl Limits {
+impl RunnerLimits {
     /// What of its memory a container's job may use. The rest is the listener's and systemd's, which
     /// live while a job is killed for want of memory: GitHub's listener takes about 100 MB.
     #[must_use]

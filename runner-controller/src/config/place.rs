@@ -4,7 +4,7 @@
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use super::{Config, Pool};
+use super::{Config, PoolConfig};
 use crate::pool::{Slot, SlotId};
 
 /// A slot with the configuration it belongs to.
@@ -13,13 +13,13 @@ pub struct Place<'a> {
     /// The configuration.
     pub config: &'a Config,
     /// The pool.
-    pub pool: &'a Pool,
+    pub pool: &'a PoolConfig,
     /// The slot.
     pub slot: Slot,
 }
 
 impl<'a> Place<'a> {
-    pub(super) fn new(config: &'a Config, pool: &'a Pool, slot: Slot) -> Self {
+    pub(super) fn new(config: &'a Config, pool: &'a PoolConfig, slot: Slot) -> Self {
         Self { config, pool, slot }
     }
 

@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use super::work::Write;
 use super::{Controller, Mode, RECENT, show};
-use crate::config::{GitHub, Login};
+use crate::config::{GitHubConfig, LoginConfig};
 use crate::pool::{
     Job, JobNote, PhaseKind, Pool, RunnerName, SlotId, Timestamp, UnitObservation, UnitState,
 };
@@ -169,15 +169,15 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
 
     /// Whom a limit is about. Another token of the same account shares it; another App does not.
     pub(super) fn limited_party(&self) -> String {
-        let GitHub {
+        let GitHubConfig {
             api_url,
             scope,
             login,
             ..
         } = &self.config.github;
         let login = match login {
-            Login::Token { .. } => "token".to_owned(),
-            Login::App { id, .. } => format!("app {id}"),
+            LoginConfig::Token { .. } => "token".to_owned(),
+            LoginConfig::App { id, .. } => format!("app {id}"),
         };
         format!("{api_url} {scope} {login}")
     }

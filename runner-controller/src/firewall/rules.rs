@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
 
-use crate::config::{Allow, Config, Egress, Pool};
+use crate::config::{Allow, Config, Egress, PoolConfig};
 
 /// Name of the table, family `inet`.
 pub(super) const TABLE: &str = "runner_controller";
@@ -59,7 +59,7 @@ fn rules(config: &Config) -> String {
     let chains: String = config.pools.iter().map(chains).collect();
     let jump = |to: &str| {
         let mut rules = String::new();
-        for Pool { name, .. } in &config.pools {
+        for PoolConfig { name, .. } in &config.pools {
             let _ = writeln!(rules, "    iifname \"rc-{name}-*\" jump {name}_{to}");
         }
         rules
@@ -114,7 +114,7 @@ fn rules(config: &Config) -> String {
 }
 
 /// Where one pool's packets may go. What falls out of a chain is dropped by its caller.
-fn chains(pool: &Pool) -> String {
+fn chains(pool: &PoolConfig) -> String {
     let name = &pool.name;
     let accept = |entry: &Allow| {
         let Allow { to, port, protocol } = entry;

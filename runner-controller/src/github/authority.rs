@@ -28,7 +28,7 @@ pub(super) struct App {
 }
 
 impl Authority {
-    pub(super) fn new(login: Login, config: &config::GitHub) -> Self {
+    pub(super) fn new(login: Login, config: &config::GitHubConfig) -> Self {
         match login {
             Login::Token(token) => Self::Token(token),
             Login::App(key) => Self::App(Box::new(App {

@@ -78,13 +78,13 @@ struct Books {
 }
 
 impl Client {
-    pub(super) fn new(config: &config::GitHub, login: Login) -> Result<Self, SetupError> {
+    pub(super) fn new(config: &config::GitHubConfig, login: Login) -> Result<Self, SetupError> {
         Self::over(connect(config)?, config, login)
     }
 
     pub(super) fn over(
         octocrab: Octocrab,
-        config: &config::GitHub,
+        config: &config::GitHubConfig,
         login: Login,
     ) -> Result<Self, SetupError> {
         let secrets = Secrets::default();
@@ -408,7 +408,7 @@ impl Client {
     }
 }
 
-fn connect(config: &config::GitHub) -> Result<Octocrab, SetupError> {
+fn connect(config: &config::GitHubConfig) -> Result<Octocrab, SetupError> {
     let mut connector = HttpConnector::new();
     connector.set_connect_timeout(Some(config.timeout));
     connector.set_nodelay(true);
@@ -456,7 +456,7 @@ where
     }
 }
 
-fn common_headers(config: &config::GitHub) -> Result<HeaderMap, SetupError> {
+fn common_headers(config: &config::GitHubConfig) -> Result<HeaderMap, SetupError> {
     let version = HeaderValue::from_str(&config.api_version)
         .map_err(|_| SetupError::Header("X-GitHub-Api-Version"))?;
     let agent = concat!("runner-controller/", env!("CARGO_PKG_VERSION"));

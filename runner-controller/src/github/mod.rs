@@ -100,7 +100,7 @@ impl GitHub {
     /// # Errors
     /// This host has no certificate authorities and `api_url` is `https`, or the configured API
     /// version does not fit a header.
-    pub fn new(config: &config::GitHub, login: impl Into<Login>) -> Result<Self, SetupError> {
+    pub fn new(config: &config::GitHubConfig, login: impl Into<Login>) -> Result<Self, SetupError> {
         Ok(Self::with_client(
             config,
             Client::new(config, login.into())?,
@@ -113,7 +113,7 @@ impl GitHub {
     /// # Errors
     /// As [`GitHub::new`], without the certificates.
     pub fn over<S, B>(
-        config: &config::GitHub,
+        config: &config::GitHubConfig,
         login: impl Into<Login>,
         service: S,
     ) -> Result<Self, SetupError>
@@ -131,7 +131,7 @@ impl GitHub {
         ))
     }
 
-    fn with_client(config: &config::GitHub, client: Client) -> Self {
+    fn with_client(config: &config::GitHubConfig, client: Client) -> Self {
         Self {
             client,
             scope: config.scope.clone(),

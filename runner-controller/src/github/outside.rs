@@ -58,7 +58,7 @@ pub(crate) fn try_refusal(bytes: &[u8]) {
     let limits = LimitHeaders::read(&headers, SystemTime::UNIX_EPOCH);
     let limit = refusal::limit_of(status, &limits, body);
     let context = Context {
-        login: crate::config::Login::Token {
+        login: crate::config::LoginConfig::Token {
             file: "/run/token".into(),
         },
         scope: "acme/widgets".into(),

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::budget::{Limit, LimitHeaders};
 use super::operation::Operation;
 use super::secrets::Secrets;
-use crate::config::Login;
+use crate::config::LoginConfig;
 use crate::world::{RegistryError, RegistryErrorKind};
 
 /// Longest message that is kept, in characters.
@@ -72,7 +72,7 @@ struct Body {
 #[derive(Debug, Clone)]
 pub(super) struct Context {
     /// What lets us in.
-    pub(super) login: Login,
+    pub(super) login: LoginConfig,
     /// `owner/repo` or the organisation.
     pub(super) scope: String,
     /// What must not come back out in a message.
@@ -204,11 +204,11 @@ fn advice(
     let scope = &context.scope;
     match kind {
         RegistryErrorKind::Unauthorized => Some(match &context.login {
-            Login::Token { file } => format!(
+            LoginConfig::Token { file } => format!(
                 "the token is wrong, expired or revoked: write a valid one to {} and restart runner-controller, which reads it only at its start",
                 file.display()
             ),
-            Login::App { id, key_file } => format!(
+            LoginConfig::App { id, key_file } => format!(
                 "GitHub does not take what App {id} shows: github.app.id and the key in {} must be of one App that still exists, and this host's clock must be right; restart runner-controller after changing the key",
                 key_file.display()
             ),

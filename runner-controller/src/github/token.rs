@@ -84,20 +84,23 @@ impl Login {
     ///
     /// # Errors
     /// It cannot be read, or holds something else.
-    pub fn load(config: &config::GitHub) -> Result<Self, TokenError> {
+    pub fn load(config: &config::GitHubConfig) -> Result<Self, TokenError> {
         let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
         Self::load_from(credentials.as_deref(), &config.login)
     }
 
-    fn load_from(credentials: Option<&Path>, config: &config::Login) -> Result<Self, TokenError> {
+    fn load_from(
+        credentials: Option<&Path>,
+        config: &config::LoginConfig,
+    ) -> Result<Self, TokenError> {
         let path = credentials
             .map(|directory| directory.join(config.credential()))
             .filter(|path| path.exists())
             .unwrap_or_else(|| config.file().to_owned());
         let text = read(&path)?;
         let login = match config {
-            config::Login::Token { .. } => Token::new(&text).map(Self::Token),
-            config::Login::App { id, .. } => {
+            config::LoginConfig::Token { .. } => Token::new(&text).map(Self::Token),
+            config::LoginConfig::App { id, .. } => {
                 AppKey::new(id, &text).map(|key| Self::App(Box::new(key)))
             }
         };
@@ -161,7 +164,7 @@ mod tests {
         std::fs::write(&file, "from-file\n").unwrap();
         let credentials = dir.path().join("credentials");
         std::fs::create_dir(&credentials).unwrap();
-        let config = config::Login::Token { file: file.clone() };
+        let config = config::LoginConfig::Token { file: file.clone() };
         let load = || match Login::load_from(Some(&credentials), &config) {
             Ok(Login::Token(token)) => Ok(token.expose().to_owned()),
             Ok(Login::App(_)) => unreachable!("a token is configured"),
@@ -180,7 +183,7 @@ mod tests {
     fn an_error_names_the_file_and_not_its_content() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("token");
-        let config = config::Login::Token { file: file.clone() };
+        let config = config::LoginConfig::Token { file: file.clone() };
         let load = || Login::load_from(None, &config).unwrap_err().to_string();
         assert!(load().contains("cannot read"));
         std::fs::write(&file, "secret one\nsecret two").unwrap();
@@ -194,7 +197,7 @@ mod tests {
     #[test]
     fn an_apps_key_is_a_credential_of_its_own() {
         let dir = tempfile::tempdir().unwrap();
-        let config = config::Login::App {
+        let config = config::LoginConfig::App {
             id: "123456".into(),
             key_file: dir.path().join("absent"),
         };

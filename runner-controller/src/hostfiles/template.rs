@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::file::{HostFile, Program, span};
-use crate::config::{Config, Layer, Pool, Total};
+use crate::config::{Config, Layer, PoolConfig, Total};
 use crate::firewall::FIREWALL_UNIT;
 
 /// The daemon's own boot timeout comes first, and says why; systemd's is a net under it.
@@ -56,7 +56,7 @@ IOAccounting=yes
     text
 }
 
-fn template(pool: &Pool, program: Program<'_>) -> String {
+fn template(pool: &PoolConfig, program: Program<'_>) -> String {
     let name = &pool.name;
     let limits = &pool.limits;
     let timeouts = &pool.timeouts;

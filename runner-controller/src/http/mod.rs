@@ -27,4 +27,4 @@ pub use access::{Access, ApiToken, ApiTokenError, CREDENTIAL, Peer};
 pub(crate) use checks::{try_metrics, try_request};
 pub use health::{Health, health};
 pub use routes::router;
-pub use serve::{Limits, serve_tcp, serve_unix};
+pub use serve::{ListenerLimits, serve_tcp, serve_unix};

@@ -25,7 +25,7 @@ use super::access::{Access, ApiToken, Peer};
 
 /// Bounds of one listener.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct ListenerLimits {
     /// Maximum number of connections at once. Further ones wait in the listener's queue.
     pub connections: usize,
     /// Timeout for a request's head, from the start of its connection.
@@ -34,7 +34,7 @@ pub struct Limits {
     pub whole: Duration,
 }
 
-impl Default for Limits {
+impl Default for ListenerLimits {
     fn default() -> Self {
         Self {
             connections: 32,
@@ -51,7 +51,7 @@ const HEAD_BYTES: usize = 16 * 1024;
 const HEADERS: usize = 64;
 
 /// Serves the Unix socket for ever. The kernel says who a client is.
-pub async fn serve_unix(listener: UnixListener, router: Router, limits: Limits) {
+pub async fn serve_unix(listener: UnixListener, router: Router, limits: ListenerLimits) {
     serve(listener, router, limits, peer).await;
 }
 
@@ -61,7 +61,7 @@ pub async fn serve_tcp(
     listener: TcpListener,
     router: Router,
     token: Option<ApiToken>,
-    limits: Limits,
+    limits: ListenerLimits,
 ) {
     let access = token.map_or(Access::ReadOnly, Access::Token);
     serve(listener, router, limits, |_| Ok(access.clone())).await;
@@ -80,7 +80,7 @@ fn peer(stream: &UnixStream) -> io::Result<Access> {
 async fn serve<L: Listener>(
     mut listener: L,
     router: Router,
-    limits: Limits,
+    limits: ListenerLimits,
     access: impl Fn(&L::Io) -> io::Result<Access>,
 ) {
     // Each listener has its own permits: a client that takes them all keeps only this one busy.

@@ -22,8 +22,8 @@ struct Served {
     _status: watch::Sender<Status>,
 }
 
-fn short_limits() -> Limits {
-    Limits {
+fn short_limits() -> ListenerLimits {
+    ListenerLimits {
         connections: 4,
         head: Duration::from_secs(1),
         whole: Duration::from_secs(5),

@@ -3,19 +3,20 @@
 use std::time::Duration;
 
 use crate::config::{
-    ByteSize, Config, Cpu, Egress, GitHub, Image, Layer, Limits, Login, Network, Pool, Reserve,
-    Scope, Timeouts, Total,
+    ByteSize, Config, Cpu, Egress, GitHubConfig, Image, Layer, LoginConfig, Network, PoolConfig,
+    Reserve, RunnerLimits, Scope, Total,
 };
+use crate::pool::Timeouts;
 
 /// One pool `ci` of four slots.
 pub(crate) fn config() -> Config {
     Config {
         host: "box".parse().unwrap(),
-        github: GitHub {
+        github: GitHubConfig {
             scope: Scope::Organization { org: "acme".into() },
             api_url: "https://api.github.com".parse().unwrap(),
             api_version: "2022-11-28".into(),
-            login: Login::Token {
+            login: LoginConfig::Token {
                 file: "/etc/runner-controller/token".into(),
             },
             timeout: Duration::from_secs(30),
@@ -52,8 +53,8 @@ image = { kind = "directory", path = "/var/lib/machines/ci" }
 "#;
 
 /// A pool of four slots.
-pub(crate) fn pool(name: &str, offset: u32) -> Pool {
-    Pool {
+pub(crate) fn pool(name: &str, offset: u32) -> PoolConfig {
+    PoolConfig {
         name: name.parse().unwrap(),
         offset,
         labels: vec!["self-hosted".into(), name.into()],
@@ -68,7 +69,7 @@ pub(crate) fn pool(name: &str, offset: u32) -> Pool {
         layer: Layer::Tmpfs {
             size: ByteSize(2 << 30),
         },
-        limits: Limits {
+        limits: RunnerLimits {
             memory: ByteSize(6 << 30),
             cpu: Some(Cpu { millicores: 1500 }),
             tasks: 4096,

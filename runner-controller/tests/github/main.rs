@@ -33,7 +33,7 @@ fn organization() -> Scope {
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn connect(api_url: &str, token: &str, scope: Scope, timeout: Duration) -> GitHub {
-    let login = config::Login::Token {
+    let login = config::LoginConfig::Token {
         file: PathBuf::from("/etc/runner-controller/token"),
     };
     let token = Token::new(token).unwrap();
@@ -41,7 +41,7 @@ fn connect(api_url: &str, token: &str, scope: Scope, timeout: Duration) -> GitHu
 }
 
 fn connect_app(api_url: &str, id: &str, scope: Scope) -> GitHub {
-    let login = config::Login::App {
+    let login = config::LoginConfig::App {
         id: id.into(),
         key_file: PathBuf::from("/etc/runner-controller/app.pem"),
     };
@@ -51,12 +51,12 @@ fn connect_app(api_url: &str, id: &str, scope: Scope) -> GitHub {
 
 fn connect_as(
     api_url: &str,
-    configured: config::Login,
+    configured: config::LoginConfig,
     login: Login,
     scope: Scope,
     timeout: Duration,
 ) -> GitHub {
-    let config = config::GitHub {
+    let config = config::GitHubConfig {
         scope,
         api_url: api_url.parse().unwrap(),
         api_version: "2022-11-28".into(),

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::super::section::Section;
-use super::super::{Allow, Egress, Ipv4Block, Network, Pool, Protocol};
+use super::super::{Allow, Egress, Ipv4Block, Network, PoolConfig, Protocol};
 
 /// Each is a rule that packets pass one after the other; a longer list is better a proxy's.
 const ALLOW_MAX: usize = 64;
@@ -66,7 +66,7 @@ pub(super) fn egress(section: &mut Section<'_>) -> (Egress, Vec<Allow>) {
 }
 
 /// Checks where the lists lead to.
-pub(super) fn check_allow(top: &Section<'_>, network: &Network, pools: &[Pool]) {
+pub(super) fn check_allow(top: &Section<'_>, network: &Network, pools: &[PoolConfig]) {
     for pool in pools {
         for entry in &pool.allow {
             if let Some(wrong) = forbidden(entry.to, network) {

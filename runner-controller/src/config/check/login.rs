@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use super::super::Login;
+use super::super::LoginConfig;
 use super::super::section::{Report, Section};
 
 /// Exactly one of `token_file` and `app`.
-pub(super) fn read(section: &mut Section<'_>) -> Option<Login> {
+pub(super) fn read(section: &mut Section<'_>) -> Option<LoginConfig> {
     let has_app = section.has("app");
     if !has_app || section.has("token_file") {
         let example = "\"/run/agenix/github-runner\", or app = { id = …, key_file = … }";
@@ -20,7 +20,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Login> {
                 "one of them: token_file for a token of your own, app for a GitHub App",
             );
         }
-        return file.map(|file| Login::Token { file });
+        return file.map(|file| LoginConfig::Token { file });
     }
     let mut app = section.section("app");
     let id = app.required("id", "\"Iv23liExample\" or 123456", Section::text_or_number);
@@ -37,7 +37,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Login> {
     let key_file = app.required("key_file", "\"/run/agenix/github-app\"", Section::path);
     secret_outside_the_store(&app, "key_file", key_file.as_deref());
     app.finish();
-    Some(Login::App {
+    Some(LoginConfig::App {
         id: id.filter(word)?,
         key_file: key_file?,
     })
@@ -54,8 +54,8 @@ fn secret_outside_the_store(section: &Section<'_>, key: &str, file: Option<&Path
 }
 
 /// What only the host can tell: whether the file holds something of the kind.
-pub(super) fn check_host(login: &Login, report: &Report) {
-    let (file, is_token) = (login.file(), matches!(login, Login::Token { .. }));
+pub(super) fn check_host(login: &LoginConfig, report: &Report) {
+    let (file, is_token) = (login.file(), matches!(login, LoginConfig::Token { .. }));
     let (wrong, write) = match std::fs::read_to_string(file) {
         Err(why) => (
             Some(format!("cannot be read: {why}")),
@@ -84,7 +84,7 @@ pub(super) fn check_host(login: &Login, report: &Report) {
 mod tests {
     use super::*;
 
-    fn read_from(text: &str) -> (Option<Login>, Vec<String>) {
+    fn read_from(text: &str) -> (Option<LoginConfig>, Vec<String>) {
         let report = Report::default();
         let mut section = Section::new("github", text.parse().unwrap(), &report);
         let login = read(&mut section);
@@ -108,7 +108,7 @@ mod tests {
         let (login, mistakes) = read_from(app);
         let login = login.unwrap();
         assert_eq!(login.file(), Path::new("/run/key"));
-        assert!(matches!(login, Login::App { ref id, .. } if id == "123456"));
+        assert!(matches!(login, LoginConfig::App { ref id, .. } if id == "123456"));
         assert!(mistakes.is_empty(), "{mistakes:?}");
         assert_eq!(read_from(&format!("{token}\n{app}")).1, ["github.app"]);
         assert_eq!(read_from("").1, ["github.token_file"]);
@@ -137,7 +137,7 @@ mod tests {
     fn the_file_holds_what_it_is_for() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("secret");
-        let wrong = |login: &Login| {
+        let wrong = |login: &LoginConfig| {
             let report = Report::default();
             check_host(login, &report);
             report
@@ -146,8 +146,8 @@ mod tests {
                 .map(|mistake| mistake.wrong)
                 .collect::<String>()
         };
-        let token = Login::Token { file: file.clone() };
-        let app = Login::App {
+        let token = LoginConfig::Token { file: file.clone() };
+        let app = LoginConfig::App {
             id: "1".into(),
             key_file: file.clone(),
         };

@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::super::section::Section;
-use super::super::{ByteSize, Cpu, Image, Layer, Limits, Pool, Scope, Timeouts, Total};
+use super::super::{ByteSize, Cpu, Image, Layer, PoolConfig, RunnerLimits, Scope, Total};
 use super::egress::egress;
 use super::{DAY, HOUR, MINUTE, SECOND, directory};
-use crate::pool::{PoolName, Slot};
+use crate::pool::{PoolName, Slot, Timeouts};
 
 pub(super) use nix::check_host as check_nix;
 
@@ -19,7 +19,7 @@ pub(super) fn pool(
     mut section: Section<'_>,
     scope: Option<&Scope>,
     reconcile: Duration,
-) -> Option<Pool> {
+) -> Option<PoolConfig> {
     let name: Option<PoolName> = match name.parse() {
         Ok(name) => Some(name),
         Err(why) => {
@@ -85,7 +85,7 @@ pub(super) fn pool(
         );
     let (egress, allow) = egress(&mut section);
     section.finish();
-    Some(Pool {
+    Some(PoolConfig {
         name: name?,
         offset,
         labels: labels?,
@@ -227,7 +227,7 @@ fn layer(mut section: Section<'_>) -> Layer {
     layer
 }
 
-fn limits(mut section: Section<'_>) -> Limits {
+fn limits(mut section: Section<'_>) -> RunnerLimits {
     let memory = section
         .parsed("memory", "\"6 GiB\"")
         .unwrap_or(ByteSize(4 << 30));
@@ -238,7 +238,7 @@ fn limits(mut section: Section<'_>) -> Limits {
             "memory = \"6 GiB\", at least 64 MiB",
         );
     }
-    let limits = Limits {
+    let limits = RunnerLimits {
         memory,
         cpu: section
             .millicores("cpu")
@@ -254,7 +254,7 @@ fn limits(mut section: Section<'_>) -> Limits {
 }
 
 /// A cap that a single runner could not use up to its own limit would be a mistake in one of them.
-fn total(mut section: Section<'_>, limits: &Limits) -> Total {
+fn total(mut section: Section<'_>, limits: &RunnerLimits) -> Total {
     let total = Total {
         memory: section.parsed("memory", "\"24 GiB\""),
         cpu: section

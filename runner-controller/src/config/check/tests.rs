@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::{ByteSize, Egress, Limits};
+use crate::config::{ByteSize, Egress, RunnerLimits};
 
 const GOOD: &str = r#"
 host = "runner-01"
@@ -57,7 +57,7 @@ fn a_good_file_is_read_with_its_defaults() {
 
 #[test]
 fn a_job_has_a_little_less_than_its_container() {
-    let limits = |memory, tasks| Limits {
+    let limits = |memory, tasks| RunnerLimits {
         memory: ByteSize(memory),
         cpu: None,
         tasks,
@@ -239,7 +239,7 @@ trusted_public_keys = ["cache.example.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGs
     assert_eq!(config.pools[0].nix, big.nix);
     assert_ne!(
         config.pools[0].generation(),
-        Pool {
+        PoolConfig {
             nix: None,
             ..config.pools[0].clone()
         }

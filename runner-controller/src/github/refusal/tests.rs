@@ -4,7 +4,7 @@ use super::*;
 
 fn context() -> Context {
     Context {
-        login: crate::config::Login::Token {
+        login: crate::config::LoginConfig::Token {
             file: "/etc/token".into(),
         },
         scope: "acme/widgets".into(),

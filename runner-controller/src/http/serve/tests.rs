@@ -56,7 +56,7 @@ impl Served {
             .route("/short", get(async || "short"))
             .route("/long", get(async || "x".repeat(LONG)))
             .route("/never", get(std::future::pending::<()>));
-        tokio::spawn(serve(listener, router, Limits::default(), |_| {
+        tokio::spawn(serve(listener, router, ListenerLimits::default(), |_| {
             Ok(Access::ReadOnly)
         }));
         Self { connect, accepted }

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use url::Url;
 
 use super::super::super::section::{Report, Section};
-use super::super::super::{Image, Nix, Pool};
+use super::super::super::{Image, Nix, PoolConfig};
 
 /// Where a store is in a container, wherever it is on the host.
 const STORE: &str = "/nix/store";
@@ -143,7 +143,7 @@ pub(super) fn registration(
 }
 
 /// Checks what only the host can tell: that the image has the Nix its pool promises.
-pub(in super::super) fn check_host(report: &Report, pool: &Pool) {
+pub(in super::super) fn check_host(report: &Report, pool: &PoolConfig) {
     let Some(nix) = &pool.nix else { return };
     let key = format!("pools.{}", pool.name);
     if let Image::Directory { path, .. } = &pool.image
