@@ -1,49 +1,49 @@
-//! Small disks for records and for layers, so that they can be full while the machine's is not.
+//! Small disks for the daemon's records and for layers, so that a fault can fill one and spare the machine's own.
 
 use anyhow::{Context, Result};
 
 use crate::lab::Lab;
 
-/// Beside the layers, on a disk.
+/// Directory of the disks' image files.
 const DIR: &str = "/var/lib/runner-layers";
-/// What fills a disk, in its top directory.
+/// Name of the file that fills a disk, in its top directory.
 const FILL: &str = ".fill";
 
-/// One disk.
+/// A disk that a fault can fill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Disk {
-    /// The daemon's records.
-    State,
-    /// Layers of pools with layers on disk.
+    /// Disk of the daemon's records.
+    Records,
+    /// Disk of the layers of pools whose layers are on disk.
     Layers,
 }
 
 impl Disk {
-    const BOTH: [Self; 2] = [Self::State, Self::Layers];
+    const BOTH: [Self; 2] = [Self::Records, Self::Layers];
 
     fn file(self) -> String {
         match self {
-            Self::State => format!("{DIR}/state.img"),
+            Self::Records => format!("{DIR}/records.img"),
             Self::Layers => format!("{DIR}/layers.img"),
         }
     }
 
     fn size(self) -> &'static str {
         match self {
-            Self::State => "64M",
+            Self::Records => "64M",
             Self::Layers => "1G",
         }
     }
 
     fn place(self, lab: &Lab) -> String {
         match self {
-            Self::State => "/var/lib/runner-controller".into(),
+            Self::Records => "/var/lib/runner-controller".into(),
             Self::Layers => lab.host().layer_dir(),
         }
     }
 }
 
-/// Makes the disks, empty.
+/// Creates both disks, empty.
 pub(super) fn make(lab: &Lab) -> Result<()> {
     for disk in Disk::BOTH {
         let (file, size, place) = (disk.file(), disk.size(), disk.place(lab));
@@ -52,12 +52,12 @@ pub(super) fn make(lab: &Lab) -> Result<()> {
                 "! umount {place} 2>/dev/null; rm -f {file}; truncate -s {size} {file}; mkfs.ext4 -q -F -m 0 {file}; mkdir -p {place}; \
                  mount -o loop {file} {place}; rmdir {place}/lost+found"
             ))
-            .with_context(|| format!("make a disk for {place}"))?;
+            .with_context(|| format!("cannot create a disk for {place}"))?;
     }
     Ok(())
 }
 
-/// Mounts them again, after the host lost power. A full one is no longer.
+/// Mounts both disks again after the host lost power, and empties one that was full.
 pub(super) fn mount(lab: &Lab) -> Result<()> {
     for disk in Disk::BOTH {
         let (file, place) = (disk.file(), disk.place(lab));
@@ -68,7 +68,7 @@ pub(super) fn mount(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// Takes them away, with what is on them.
+/// Removes both disks and their contents.
 pub(super) fn remove(lab: &Lab) -> Result<()> {
     for disk in Disk::BOTH {
         let (file, place) = (disk.file(), disk.place(lab));
@@ -77,7 +77,7 @@ pub(super) fn remove(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// Leaves not a byte: what is free at once, then byte by byte until the disk refuses.
+/// Fills a disk to the last byte: first the free space at once, then small writes until one fails.
 pub(super) fn fill(lab: &Lab, disk: Disk) -> Result<()> {
     let place = disk.place(lab);
     lab.host()
@@ -89,7 +89,7 @@ pub(super) fn fill(lab: &Lab, disk: Disk) -> Result<()> {
         .map(drop)
 }
 
-/// Room again.
+/// Frees the space that [`fill`] took.
 pub(super) fn release(lab: &Lab, disk: Disk) -> Result<()> {
     let place = disk.place(lab);
     lab.host().sh(&format!("rm -f {place}/{FILL}*")).map(drop)

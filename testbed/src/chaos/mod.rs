@@ -1,27 +1,30 @@
-//! `cargo chaos`: jobs flow over two pools of a real host, and things go wrong all the time, by a seed.
+//! `cargo chaos`: jobs flow over two pools of a real host while a fault injector breaks things, by a seed.
 //!
 //! ```text
-//! plan      what goes wrong when: pure, by a seed     jobs    what runs meanwhile: pure, by a seed
-//! strike    carries a fault out, and mends it         book    what became of the jobs: pure
-//! watch     feeds jobs, and looks all the time        scene   the beginning, the end, and what is left
+//! plan        schedule of faults: pure, by a seed      jobs        stream of jobs: pure, by a seed
+//! injector    injects and repairs one fault            targets     finds and kills processes of slots
+//! outcomes    classifies how each job ended: pure      invariants  checks the run every two seconds
+//! setup       prepares, settles and clears the host    leaks       lists what a drain left behind
+//! disks       small disks that a fault can fill        log         shared record of a run
 //! ```
-//! The accounts that count are not the daemon's: the stand-in GitHub tells what became of each job,
-//! and each job tells the stand-in that it ran, with the name of its own life. A job whose container we
-//! killed has to be reported as failed; every other one has to end as it was written, having run once.
+//! The checks do not ask the daemon. The stand-in GitHub reports the end of each job, and each job reports
+//! its start and its end to the stand-in, with an id of its container. A job whose container the injector
+//! killed must be reported as failed. Every other job must run exactly once and end as intended.
 
-pub mod book;
 mod disks;
+mod injector;
+mod invariants;
 pub mod jobs;
-mod ledger;
+mod leaks;
+mod log;
+pub mod outcomes;
 pub mod plan;
-mod prey;
 mod report;
-mod scene;
-mod strike;
-mod watch;
+mod setup;
+mod targets;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -30,27 +33,32 @@ use crate::binaries::{Binaries, Profile};
 use crate::config::Config;
 use crate::lab::Lab;
 
-use book::Whom;
-use jobs::Stream;
-use ledger::Ledger;
-use plan::{Kind, Strike};
+use jobs::JobStream;
+use log::RunLog;
+use outcomes::Target;
+use plan::{Fault, FaultKind};
 pub use report::Report;
-pub use scene::clear;
+pub use setup::clear;
 
-/// What the caller may choose.
+/// Unfinished jobs at once. A longer queue would only wait longer.
+const OPEN_JOBS_MAX: usize = 12;
+/// Interval at which a thread checks whether it should stop.
+const STOP_CHECK: Duration = Duration::from_millis(50);
+
+/// Options of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// How long things go wrong.
+    /// Time during which faults are injected.
     pub length: Duration,
-    /// What goes wrong.
+    /// Seed of the faults and of the jobs.
     pub seed: u64,
     /// Leave the test host up.
     pub keep: bool,
-    /// How our programs are built.
+    /// Build profile of our programs.
     pub profile: Profile,
 }
 
-/// Runs it; true if nothing happened that must never be.
+/// Boots the test host and runs chaos on it; true if no invariant was violated.
 pub fn chaos(options: Options) -> Result<bool> {
     let bed = Bed::open()?;
     let mut lab = Lab::up(&bed, Binaries::build(options.profile)?)?;
@@ -64,110 +72,135 @@ pub fn chaos(options: Options) -> Result<bool> {
     Ok(report.holds())
 }
 
-/// Sets the scene and runs it.
+/// Prepares the host, injects the faults of `seed`, and reports what held.
 pub fn run(lab: &mut Lab, seed: u64, length: Duration) -> Result<Report> {
-    let config = scene::config(lab)?;
-    scene::set(lab, &config)?;
-    let strikes = plan::plan(seed, length);
+    let config = setup::config(lab)?;
+    setup::prepare(lab, &config)?;
+    let faults = plan::plan(seed, length);
     println!(
-        "seed {seed}, {}: {} faults to come",
+        "seed {seed}, {}: {} faults planned",
         humantime::format_duration(length),
-        strikes.len()
+        faults.len()
     );
-    let ledger = Ledger::new();
-    let mut storm = Storm {
-        ledger: &ledger,
+    let log = RunLog::new();
+    let mut phase = FaultPhase {
+        log: &log,
         config: &config,
-        stream: Stream::new(seed),
+        jobs: JobStream::new(seed),
         paused: Duration::ZERO,
     };
-    for part in strikes.split_inclusive(|strike| strike.kind == Kind::PowerCut) {
+    for part in faults.split_inclusive(|fault| fault.kind == FaultKind::PowerCut) {
         match part.split_last() {
-            Some((cut, before)) if cut.kind == Kind::PowerCut => {
-                storm.blow(lab, before, cut.at);
-                storm.cut_power(lab, cut)?;
+            Some((cut, before)) if cut.kind == FaultKind::PowerCut => {
+                phase.inject_all(lab, before, cut.at);
+                phase.cut_power(lab, cut)?;
             }
-            _ => storm.blow(lab, part, length),
+            _ => phase.inject_all(lab, part, length),
         }
     }
-    ledger.say("no more faults", "");
-    let settled = scene::settle(lab, &ledger);
+    log.print("no more faults", "");
+    let settled = setup::settle(lab, &log);
     if let Err(error) = &settled
-        && ledger.violated("not settled", &format!("{error:#}"))
+        && log.violation("not settled", &format!("{error:#}"))
     {
         println!("{}", lab.account());
     }
-    // The watch may have missed the very last.
-    watch::look(lab, &ledger, &config)?;
+    // The check that ran beside the faults may have missed the last seconds.
+    invariants::check(lab, &log, &config)?;
     let leaks = if settled.is_ok() {
-        scene::leaks(lab, &config)?
+        leaks::find(lab, &config)?
     } else {
         Vec::new()
     };
     for (kind, names) in leaks.iter().filter(|(_, names)| !names.is_empty()) {
-        ledger.violated(&format!("leaked {kind}"), &names.join("; "));
+        log.violation(&format!("leaked {kind}"), &names.join("; "));
     }
     Ok(Report {
         seed,
-        dealt: ledger.dealt(),
-        book: ledger.reckon(lab)?,
+        injected: log.injected(),
+        outcomes: log.classify_jobs(lab)?,
         leaks,
         settled: settled.ok(),
-        violations: ledger.violations(),
+        violations: log.violations(),
     })
 }
 
-/// The time in which things go wrong.
-struct Storm<'a> {
-    ledger: &'a Ledger,
+/// The part of a run in which faults are injected.
+struct FaultPhase<'a> {
+    log: &'a RunLog,
     config: &'a Config,
-    stream: Stream,
-    /// How long power was away, which no plan knows.
+    jobs: JobStream,
+    /// Time that power cuts took. The plan's clock does not count it.
     paused: Duration,
 }
 
-impl Storm<'_> {
-    /// Carries out faults at their times, each on its own, and comes back at `until`, or when the last
-    /// of them is mended.
-    fn blow(&mut self, lab: &Lab, strikes: &[Strike], until: Duration) {
+impl FaultPhase<'_> {
+    /// Injects each fault at its time on a thread of its own. Returns at `until`, or later when the last
+    /// fault is repaired.
+    fn inject_all(&mut self, lab: &Lab, faults: &[Fault], until: Duration) {
         let stop = AtomicBool::new(false);
-        let (ledger, config, paused) = (self.ledger, self.config, self.paused);
-        let stream = &mut self.stream;
+        let (log, config, paused) = (self.log, self.config, self.paused);
+        let jobs = &mut self.jobs;
         let sleep_until = |at: Duration| {
-            std::thread::sleep((at + paused).saturating_sub(ledger.elapsed()));
+            std::thread::sleep((at + paused).saturating_sub(log.elapsed()));
         };
         std::thread::scope(|scope| {
-            scope.spawn(|| watch::feed(lab, ledger, stream, &stop));
-            scope.spawn(|| watch::watch(lab, ledger, config, &stop));
+            scope.spawn(|| queue_jobs(lab, log, jobs, &stop));
+            scope.spawn(|| invariants::check_until(lab, log, config, &stop));
             let mut running = Vec::new();
-            for strike in strikes {
-                sleep_until(strike.at);
+            for fault in faults {
+                sleep_until(fault.at);
                 running.push(scope.spawn(move || {
-                    let hit = strike::strike(lab, ledger, strike);
-                    ledger.deal(strike.kind, &hit);
+                    let hit = injector::inject(lab, log, fault);
+                    log.fault_injected(fault.kind, &hit);
                 }));
             }
             sleep_until(until);
-            for strike in running {
-                // One that panicked has said so, and its fault may be there still.
-                if strike.join().is_err() {
-                    ledger.violated("the test itself", "a fault panicked");
+            for fault in running {
+                // The panic is already printed. Its fault may not be repaired.
+                if fault.join().is_err() {
+                    log.violation("the test itself", "a thread that injects a fault panicked");
                 }
             }
             stop.store(true, Ordering::Relaxed);
         });
     }
 
-    fn cut_power(&mut self, lab: &mut Lab, cut: &Strike) -> Result<()> {
-        let (start, from) = (self.ledger.elapsed(), Ledger::now_ms());
+    fn cut_power(&mut self, lab: &mut Lab, cut: &Fault) -> Result<()> {
+        let (start, from) = (self.log.elapsed(), RunLog::now_ms());
         lab.power_cycle()?;
         disks::mount(lab)?;
         lab.start()?;
-        self.ledger.cut(from, Whom::Everybody);
-        let took = self.ledger.elapsed().saturating_sub(start);
+        self.log.killed(from, Target::AllContainers);
+        let took = self.log.elapsed().saturating_sub(start);
         self.paused += took;
         let hit = Some(format!("back after {:.1} s", took.as_secs_f64()));
-        self.ledger.deal(cut.kind, &Ok(hit));
+        self.log.fault_injected(cut.kind, &Ok(hit));
         Ok(())
+    }
+}
+
+/// Queues jobs until `stop` is set.
+fn queue_jobs(lab: &Lab, log: &RunLog, jobs: &mut JobStream, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        let Some((pause, draft)) = jobs.next() else {
+            return;
+        };
+        sleep_unless(pause, stop);
+        while log.open_jobs() >= OPEN_JOBS_MAX && !stop.load(Ordering::Relaxed) {
+            std::thread::sleep(STOP_CHECK);
+        }
+        if !stop.load(Ordering::Relaxed) {
+            // GitHub may be away. Its list of jobs shows later whether it accepted this one.
+            log.queue(lab, &draft).ok();
+        }
+    }
+}
+
+/// Sleeps for `pause`, or until `stop` is set.
+fn sleep_unless(pause: Duration, stop: &AtomicBool) {
+    let start = Instant::now();
+    while start.elapsed() < pause && !stop.load(Ordering::Relaxed) {
+        std::thread::sleep(STOP_CHECK.min(pause));
     }
 }

@@ -1,139 +1,139 @@
-//! What goes wrong when: a pure function of a seed. The same seed is the same plan.
+//! The schedule of faults: a pure function of a seed. The same seed gives the same plan.
 //!
-//! Kinds are dealt like a shuffled deck, so that each comes once before any comes twice. Faults
-//! overlap, but no two of one [`Area`]: two outages in a row would be one long one, after which a
-//! listener rightly gives up, and nobody could be blamed for its job.
+//! Kinds come from a shuffled deck, so that each kind comes once before any comes twice. Faults overlap,
+//! but never two of one [`Area`]. Two outages in a row would be one long outage. A listener rightly gives
+//! up after that, and the loss of its job would not be the daemon's fault.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use rand::rngs::StdRng;
+use rand::rngs::ChaCha8Rng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 
-/// Milliseconds from the end of one fault to the next of its area.
+/// Minimum milliseconds from the end of a fault to the next one in its area.
 const REST_MS: u64 = 1500;
-/// Milliseconds between two faults.
+/// Milliseconds between the starts of two faults.
 const GAP_MS: RangeInclusive<u64> = 2000..=5000;
-/// The first fault; jobs are to flow by then.
+/// Milliseconds before the first fault, so that jobs flow by then.
 const FIRST_MS: u64 = 4000;
 
-/// What goes wrong.
+/// A kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// SIGKILL for the daemon.
+pub enum FaultKind {
+    /// SIGKILL to the daemon.
     KillDaemon,
-    /// The daemon's program replaced, and the daemon restarted.
+    /// The daemon's program is replaced and the daemon restarted.
     UpgradeDaemon,
     /// `systemctl reload`.
     ReloadDaemon,
-    /// Drained, and back.
+    /// A drain, and its end.
     Drain,
-    /// SIGKILL at some step of a start, of the launcher or of what it became.
+    /// SIGKILL to the launcher at a random moment of a start; it may have become systemd-nspawn by then.
     KillLauncher,
-    /// SIGKILL for what gives a link its addresses.
+    /// SIGKILL to `connect`, which gives a link its addresses.
     KillConnect,
-    /// SIGKILL for what tidies up after a life.
+    /// SIGKILL to `sweep`, which removes what a container left behind.
     KillSweep,
-    /// SIGKILL for a container's systemd-nspawn.
+    /// SIGKILL to a container's systemd-nspawn.
     KillNspawn,
-    /// SIGKILL for a container's process 1.
+    /// SIGKILL to a container's process 1.
     KillInit,
-    /// SIGKILL for machined.
+    /// SIGKILL to machined.
     KillMachined,
-    /// SIGKILL for the bus.
+    /// SIGKILL to the bus.
     KillBus,
-    /// SIGKILL for polkit.
+    /// SIGKILL to polkit.
     KillPolkit,
     /// `systemctl daemon-reexec`.
     Reexec,
     /// `systemctl daemon-reload`.
     ReloadSystemd,
-    /// journald restarted.
+    /// A restart of journald.
     RestartJournald,
-    /// SIGKILL for GitHub, which comes back and knows what it knew.
+    /// SIGKILL to the stand-in GitHub, which comes back with the state that it had.
     KillGitHub,
-    /// The cable to the internet is cut, and mended.
+    /// The link to the internet is down for a while.
     NetworkDown,
-    /// Somebody deletes our nftables table; it is loaded again.
+    /// Our nftables table is deleted, and loaded again later.
     FirewallGone,
-    /// 5xx, a proxy's pages and closed connections, for every call.
+    /// 5xx, a proxy's error pages and closed connections, for every call.
     ServerErrors,
-    /// A mint is handled and its answer lost.
+    /// The answer to a mint that was carried out is lost.
     LostMint,
-    /// A mint's name is said to be taken.
+    /// 409: GitHub answers that a mint's name is taken.
     NameTaken,
-    /// 403 by permission.
+    /// 403 for a missing permission.
     Forbidden,
-    /// 403 by the primary limit.
+    /// 403 for the primary rate limit.
     PrimaryLimit,
-    /// 403 by a secondary limit.
+    /// 403 for a secondary rate limit.
     SecondaryLimit,
-    /// Lists that are cut, of wrong types, or empty.
-    LyingList,
-    /// Answers that are no answers: redirects, giants, wrong types.
-    Nonsense,
-    /// Bodies that drip.
+    /// Lists that are truncated, have wrong types, or are empty.
+    WrongList,
+    /// Malformed answers: redirects, huge bodies, wrong types, truncated bodies.
+    MalformedAnswer,
+    /// Bodies that arrive slowly.
     SlowBody,
-    /// The token is another one; the right one comes with a restart of the daemon.
+    /// GitHub accepts another token; the daemon gets it later, with a restart.
     TokenRotated,
-    /// New runners show late in the list.
+    /// New runners appear late in the list.
     ListLag,
-    /// Pages of the list that skip or repeat.
+    /// Pages of the list skip or repeat a runner.
     PageGlitch,
     /// Idle registrations lapse.
-    IdleLapses,
-    /// A runner loses the race for its job, and its registration with it.
-    Ghost,
-    /// A person deletes an idle runner.
+    IdleLapse,
+    /// A runner acquires its job too late and loses its registration.
+    LostRace,
+    /// An operator deletes an idle runner in the browser.
     DeletedByHand,
-    /// No room for the daemon's records.
-    StateDiskFull,
-    /// No room for layers on disk.
+    /// The disk of the daemon's records is full.
+    RecordsDiskFull,
+    /// The disk of the layers is full.
     LayerDiskFull,
     /// The host loses power and boots again.
     PowerCut,
 }
 
-/// What must not be hit twice at once.
+/// A part of the host or of GitHub that at most one fault hits at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Area {
     /// The daemon.
     Daemon,
-    /// Containers; any number at once.
+    /// Containers; several faults may hit them at once.
     Containers,
-    /// What systemd is made of.
+    /// systemd and its services.
     System,
-    /// The way to GitHub, for jobs too.
-    Way,
+    /// The network path to GitHub, the jobs' too.
+    Network,
     /// GitHub's answers.
     Answers,
-    /// What GitHub holds true.
-    Truths,
-    /// The disk of records.
-    State,
-    /// The disk of layers.
-    Layers,
-    /// All of it.
+    /// GitHub's registrations and its list of them.
+    Registrations,
+    /// The disk of the records.
+    RecordsDisk,
+    /// The disk of the layers.
+    LayerDisk,
+    /// The whole host.
     Host,
 }
 
-/// One fault.
+/// A planned fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Strike {
-    /// After the start. A power cut stops this clock.
+pub struct Fault {
+    /// Time after the start. This clock stands still during a power cut.
     pub at: Duration,
-    /// What.
-    pub kind: Kind,
-    /// From fault to mending, for those that have to be mended.
+    /// Its kind.
+    pub kind: FaultKind,
+    /// Time until it is repaired; zero for a fault that needs no repair.
     pub lasts: Duration,
-    /// Chooses among what is there to be hit.
-    pub dice: u64,
+    /// Random number that selects a target and variants.
+    pub draw: u64,
 }
 
-impl Kind {
-    /// Every kind, with its name, its area, and how long it lasts in milliseconds.
+impl FaultKind {
+    /// Every kind with its name, its area, and its duration in milliseconds.
     const TABLE: &[(Self, &str, Area, RangeInclusive<u64>)] = &[
         (Self::KillDaemon, "kill daemon", Area::Daemon, 0..=0),
         (Self::UpgradeDaemon, "upgrade daemon", Area::Daemon, 0..=0),
@@ -160,17 +160,17 @@ impl Kind {
             Area::System,
             0..=0,
         ),
-        (Self::KillGitHub, "kill GitHub", Area::Way, 200..=3000),
-        (Self::NetworkDown, "network down", Area::Way, 500..=3000),
+        (Self::KillGitHub, "kill GitHub", Area::Network, 200..=3000),
+        (Self::NetworkDown, "network down", Area::Network, 500..=3000),
         (
             Self::FirewallGone,
             "firewall table gone",
-            Area::Way,
+            Area::Network,
             500..=3000,
         ),
         (
             Self::ServerErrors,
-            "GitHub: 5xx storm",
+            "GitHub: 5xx",
             Area::Answers,
             1000..=6000,
         ),
@@ -195,14 +195,14 @@ impl Kind {
             2000..=8000,
         ),
         (
-            Self::LyingList,
-            "GitHub: lying list",
+            Self::WrongList,
+            "GitHub: wrong list",
             Area::Answers,
             3000..=6000,
         ),
         (
-            Self::Nonsense,
-            "GitHub: nonsense",
+            Self::MalformedAnswer,
+            "GitHub: malformed answer",
             Area::Answers,
             2000..=5000,
         ),
@@ -218,42 +218,52 @@ impl Kind {
             Area::Daemon,
             1000..=5000,
         ),
-        (Self::ListLag, "GitHub: list lag", Area::Truths, 4000..=8000),
         (
-            Self::PageGlitch,
-            "GitHub: page glitch",
-            Area::Truths,
+            Self::ListLag,
+            "GitHub: list lag",
+            Area::Registrations,
             4000..=8000,
         ),
         (
-            Self::IdleLapses,
-            "GitHub: idle lapses",
-            Area::Truths,
+            Self::PageGlitch,
+            "GitHub: page glitch",
+            Area::Registrations,
+            4000..=8000,
+        ),
+        (
+            Self::IdleLapse,
+            "GitHub: idle lapse",
+            Area::Registrations,
             2000..=4000,
         ),
-        (Self::Ghost, "GitHub: ghost", Area::Truths, 0..=0),
         (
-            Self::DeletedByHand,
-            "GitHub: deleted by hand",
-            Area::Truths,
+            Self::LostRace,
+            "GitHub: lost race",
+            Area::Registrations,
             0..=0,
         ),
         (
-            Self::StateDiskFull,
-            "state disk full",
-            Area::State,
+            Self::DeletedByHand,
+            "GitHub: runner deleted",
+            Area::Registrations,
+            0..=0,
+        ),
+        (
+            Self::RecordsDiskFull,
+            "records disk full",
+            Area::RecordsDisk,
             2000..=8000,
         ),
         (
             Self::LayerDiskFull,
             "layer disk full",
-            Area::Layers,
+            Area::LayerDisk,
             2000..=8000,
         ),
         (Self::PowerCut, "power cut", Area::Host, 0..=0),
     ];
 
-    /// All of them.
+    /// Returns every kind.
     pub fn all() -> impl Iterator<Item = Self> {
         Self::TABLE.iter().map(|row| row.0)
     }
@@ -263,35 +273,35 @@ impl Kind {
         row.unwrap_or(&Self::TABLE[0])
     }
 
-    /// In words.
+    /// Returns its name in a report.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.row().1
     }
 
-    /// What it hits.
+    /// Returns the area that it hits.
     #[must_use]
     pub fn area(self) -> Area {
         self.row().2
     }
 }
 
-/// When areas are free again, milliseconds after the start.
+/// Times at which areas may be hit again, in milliseconds after the start.
 #[derive(Debug, Default)]
-struct Free(BTreeMap<Area, u64>);
+struct FreeAt(BTreeMap<Area, u64>);
 
-impl Free {
-    fn at(&self, area: Area) -> u64 {
+impl FreeAt {
+    fn get(&self, area: Area) -> u64 {
         match area {
             Area::Containers => self.of(Area::Host),
             Area::Host => self.0.values().copied().max().unwrap_or_default(),
             Area::Daemon
             | Area::System
-            | Area::Way
+            | Area::Network
             | Area::Answers
-            | Area::Truths
-            | Area::State
-            | Area::Layers => self.of(area).max(self.of(Area::Host)),
+            | Area::Registrations
+            | Area::RecordsDisk
+            | Area::LayerDisk => self.of(area).max(self.of(Area::Host)),
         }
     }
 
@@ -300,39 +310,39 @@ impl Free {
     }
 }
 
-/// The faults of a run of this length, in their order. All are mended when it ends.
+/// Returns the faults of a run, in order of time. The last one is repaired before the run ends.
 #[must_use]
-pub fn plan(seed: u64, length: Duration) -> Vec<Strike> {
+pub fn plan(seed: u64, length: Duration) -> Vec<Fault> {
     let length = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
-    let mut rng = StdRng::seed_from_u64(seed);
-    let mut free = Free::default();
-    let mut deck: Vec<Kind> = Vec::new();
-    let mut strikes = Vec::new();
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut free = FreeAt::default();
+    let mut deck: Vec<FaultKind> = Vec::new();
+    let mut faults = Vec::new();
     let mut at = FIRST_MS;
     while at < length {
         if deck.is_empty() {
-            deck = Kind::all().collect();
+            deck = FaultKind::all().collect();
             deck.shuffle(&mut rng);
         }
-        let Some(place) = deck.iter().position(|kind| free.at(kind.area()) <= at) else {
+        let Some(place) = deck.iter().position(|kind| free.get(kind.area()) <= at) else {
             at += 500;
             continue;
         };
         let kind = deck.remove(place);
         let lasts = rng.random_range(kind.row().3.clone());
-        let dice = rng.random();
+        let draw = rng.random();
         if at + lasts <= length {
-            strikes.push(Strike {
+            faults.push(Fault {
                 at: Duration::from_millis(at),
                 kind,
                 lasts: Duration::from_millis(lasts),
-                dice,
+                draw,
             });
             free.0.insert(kind.area(), at + lasts + REST_MS);
         }
         at += rng.random_range(GAP_MS);
     }
-    strikes
+    faults
 }
 
 #[cfg(test)]
@@ -344,38 +354,63 @@ mod tests {
     const THREE: Duration = Duration::from_mins(3);
 
     #[test]
-    fn one_seed_is_one_plan_and_another_is_another() {
+    fn a_seed_determines_the_plan() {
         assert_eq!(plan(7, THREE), plan(7, THREE));
         assert_ne!(plan(7, THREE), plan(8, THREE));
     }
 
+    /// The plan of a recorded seed must not change with a library: see `ChaCha8Rng` in rand's list of
+    /// portable generators.
     #[test]
-    fn three_minutes_have_every_kind_whatever_the_seed() {
+    fn the_plan_of_a_seed_never_changes() {
+        let planned = plan(1, Duration::from_secs(20));
+        let planned: Vec<_> = planned
+            .iter()
+            .map(|fault| (fault.at.as_millis(), fault.kind.name(), fault.draw))
+            .collect();
+        let expected = [
+            (4000, "GitHub: token rotated", 16_853_068_319_121_470_035),
+            (7488, "kill container init", 770_502_646_633_348_930),
+            (
+                10_009,
+                "GitHub: malformed answer",
+                17_370_465_004_149_980_594,
+            ),
+            (14_515, "reload daemon", 8_261_567_515_672_451_595),
+            (17_869, "kill nspawn", 13_123_825_816_216_816_689_u64),
+        ];
+        assert_eq!(planned, expected);
+    }
+
+    #[test]
+    fn three_minutes_have_every_kind_for_every_seed() {
         for seed in 0..200 {
-            let dealt: BTreeSet<Kind> =
-                plan(seed, THREE).iter().map(|strike| strike.kind).collect();
-            let missing: Vec<Kind> = Kind::all().filter(|kind| !dealt.contains(kind)).collect();
+            let planned: BTreeSet<FaultKind> =
+                plan(seed, THREE).iter().map(|fault| fault.kind).collect();
+            let missing: Vec<FaultKind> = FaultKind::all()
+                .filter(|kind| !planned.contains(kind))
+                .collect();
             assert!(missing.is_empty(), "seed {seed}: {missing:?}");
         }
     }
 
     #[test]
-    fn every_kind_has_a_row_of_its_own() {
-        let kinds: BTreeSet<Kind> = Kind::all().collect();
-        let names: BTreeSet<&str> = Kind::all().map(Kind::name).collect();
+    fn every_kind_has_its_own_row() {
+        let kinds: BTreeSet<FaultKind> = FaultKind::all().collect();
+        let names: BTreeSet<&str> = FaultKind::all().map(FaultKind::name).collect();
         assert_eq!(
             (kinds.len(), names.len()),
-            (Kind::TABLE.len(), Kind::TABLE.len())
+            (FaultKind::TABLE.len(), FaultKind::TABLE.len())
         );
     }
 
     #[test]
-    fn faults_overlap_but_not_in_one_area_and_never_a_power_cut() {
-        let strikes = plan(3, Duration::from_hours(1));
-        let end = |strike: &Strike| strike.at + strike.lasts;
+    fn faults_overlap_except_in_one_area_and_with_a_power_cut() {
+        let faults = plan(3, Duration::from_hours(1));
+        let end = |fault: &Fault| fault.at + fault.lasts;
         let mut overlaps = 0;
-        for (place, one) in strikes.iter().enumerate() {
-            for other in &strikes[place + 1..] {
+        for (place, one) in faults.iter().enumerate() {
+            for other in &faults[place + 1..] {
                 if other.at >= end(one) {
                     continue;
                 }
@@ -387,9 +422,9 @@ mod tests {
         }
         assert!(overlaps > 50, "{overlaps}");
         assert!(
-            strikes
+            faults
                 .iter()
-                .all(|strike| end(strike) <= Duration::from_hours(1))
+                .all(|fault| end(fault) <= Duration::from_hours(1))
         );
     }
 }

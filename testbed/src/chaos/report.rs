@@ -1,69 +1,65 @@
-//! What a run came to.
+//! The result of a run, for people.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::book::Reckoning;
-use super::ledger::{Dealt, Violation};
-use super::plan::Kind;
+use super::log::{Injected, Violation};
+use super::outcomes::Outcomes;
+use super::plan::FaultKind;
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Report {
     pub(super) seed: u64,
-    pub(super) dealt: BTreeMap<Kind, Dealt>,
-    pub(super) book: Reckoning,
+    pub(super) injected: BTreeMap<FaultKind, Injected>,
+    pub(super) outcomes: Outcomes,
     pub(super) leaks: Vec<(&'static str, Vec<String>)>,
-    /// How long the pools took to be whole again; none if they never were.
+    /// Time from the last fault until the pools were whole; `None` if they never were.
     pub(super) settled: Option<Duration>,
     pub(super) violations: Vec<Violation>,
 }
 
 impl Report {
-    /// Whether nothing happened that must never be.
+    /// Returns true if no invariant was violated.
     #[must_use]
     pub fn holds(&self) -> bool {
         self.violations.is_empty()
     }
 
-    /// What was violated when, for one who wants to see it again.
+    /// Returns one line per violation, with the seed and the time that reproduce it.
     #[must_use]
     pub fn violations(&self) -> String {
         let mut text = String::new();
-        for Violation { at_s, what } in &self.violations {
+        for Violation { at_s, story } in &self.violations {
             // Writing to a String cannot fail, here and below.
-            writeln!(text, "seed {}, {at_s:.1} s: {what}", self.seed).ok();
+            writeln!(text, "seed {}, {at_s:.1} s: {story}", self.seed).ok();
         }
         text
     }
 
-    /// As a table.
+    /// Returns the report as a table.
     #[must_use]
     pub fn table(&self) -> String {
         let mut text = format!("{:<26} {:>5} {:>7}\n", "fault", "hit", "missed");
-        for (kind, Dealt { hit, missed }) in &self.dealt {
+        for (kind, Injected { hit, missed }) in &self.injected {
             writeln!(text, "{:<26} {hit:>5} {missed:>7}", kind.name()).ok();
         }
-        let hits: usize = self.dealt.values().map(|dealt| dealt.hit).sum();
-        let kinds = self.dealt.values().filter(|dealt| dealt.hit > 0).count();
-        let all = Kind::all().count();
-        writeln!(
-            text,
-            "{hits} faults of {kinds} kinds, of {all} that there are\n"
-        )
-        .ok();
-        let book = &self.book;
-        for (what, count) in [
-            ("accepted", book.accepted()),
-            ("done", book.done),
-            ("failed by design", book.failed),
-            ("failed, container killed", book.cut),
-            ("not over", book.open.len()),
-            ("lost", book.lost.len()),
-            ("run twice", book.twice.len()),
+        let hits: usize = self.injected.values().map(|count| count.hit).sum();
+        let kinds = self.injected.values().filter(|count| count.hit > 0).count();
+        let all = FaultKind::all().count();
+        writeln!(text, "{hits} faults of {kinds} kinds, out of {all} kinds\n").ok();
+        let outcomes = &self.outcomes;
+        for (outcome, count) in [
+            ("accepted by GitHub", outcomes.accepted()),
+            ("succeeded", outcomes.succeeded),
+            ("failed as intended", outcomes.failed),
+            ("failed, container killed", outcomes.killed),
+            ("not finished", outcomes.open.len()),
+            ("lost", outcomes.lost.len()),
+            ("run twice", outcomes.twice.len()),
         ] {
-            writeln!(text, "jobs {what:<26} {count:>5}").ok();
+            writeln!(text, "jobs {outcome:<26} {count:>5}").ok();
         }
         text.push('\n');
         for (kind, names) in &self.leaks {

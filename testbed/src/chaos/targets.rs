@@ -1,5 +1,5 @@
-//! Finds processes of slots by their cgroups, as seen from outside the host, and kills them. A look
-//! costs no process, so a step of a start that lasts milliseconds can be hit.
+//! Finds processes of slots by their cgroups, as seen from outside the host, and kills them. A search starts
+//! no process, so it is fast enough to hit a step of a start that lasts milliseconds.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use nix::unistd::Pid;
 
 use crate::host::TestHost;
 
-/// How long to wait for a step to begin. With jobs flowing there is a start every few seconds.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// Timeout for a step to begin. While jobs flow, a container starts every few seconds.
+const STEP_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A step of a life that is a program of ours.
+/// A step of a slot's unit that runs our program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
     /// `ExecStart=`, which becomes systemd-nspawn.
@@ -27,7 +27,7 @@ pub(super) enum Step {
 }
 
 impl Step {
-    fn word(self) -> &'static str {
+    fn argument(self) -> &'static str {
         match self {
             Self::Launch => "launch",
             Self::Connect => "connect",
@@ -36,26 +36,26 @@ impl Step {
     }
 }
 
-/// A slot's unit that has processes.
+/// A slot's unit that has a cgroup.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Unit {
-    /// `ci-3`.
+pub(super) struct SlotUnit {
+    /// Machine name: `ci-3`.
     pub(super) machine: String,
-    /// `runner-ci@3.service`.
+    /// Unit name: `runner-ci@3.service`.
     pub(super) name: String,
     cgroup: PathBuf,
 }
 
-/// The slots' units that have a cgroup, in order.
-pub(super) fn units(host: &TestHost) -> Vec<Unit> {
+/// Returns the slots' units that have a cgroup, by machine name.
+pub(super) fn units(host: &TestHost) -> Vec<SlotUnit> {
     let slices = host.path("/sys/fs/cgroup/runners.slice");
-    let mut found: Vec<Unit> = entries(&slices)
+    let mut found: Vec<SlotUnit> = entries(&slices)
         .into_iter()
         .flat_map(|slice| entries(&slice))
         .filter_map(|cgroup| {
             let name = cgroup.file_name()?.to_string_lossy().into_owned();
             let machine = name.strip_prefix("runner-")?.strip_suffix(".service")?;
-            Some(Unit {
+            Some(SlotUnit {
                 machine: machine.replace('@', "-"),
                 name,
                 cgroup,
@@ -66,9 +66,9 @@ pub(super) fn units(host: &TestHost) -> Vec<Unit> {
     found
 }
 
-/// The units whose container has a process 1, with that process's number out here.
-pub(super) fn inits(host: &TestHost) -> Vec<(Unit, i32)> {
-    let init = |unit: Unit| {
+/// Returns the units whose container has a process 1, with that process's number on this machine.
+pub(super) fn inits(host: &TestHost) -> Vec<(SlotUnit, i32)> {
+    let init = |unit: SlotUnit| {
         let pids = pids(&unit.cgroup.join("payload/init.scope"));
         let first = pids.into_iter().find(|pid| is_first(*pid))?;
         Some((unit, first))
@@ -76,39 +76,39 @@ pub(super) fn inits(host: &TestHost) -> Vec<(Unit, i32)> {
     units(host).into_iter().filter_map(init).collect()
 }
 
-/// Waits for a step to begin, lets it go on for so long, and kills it, whatever it has become.
-/// Returns whose step it was; nobody's if none began, or if it was over by then.
-pub(super) fn ambush(host: &TestHost, step: Step, after: Duration) -> Result<Option<String>> {
+/// Waits for a step to begin, and kills its process `after` that. Returns the machine; `None` if no step
+/// began, or if it had ended by then.
+pub(super) fn kill_step(host: &TestHost, step: Step, after: Duration) -> Result<Option<String>> {
     let start = Instant::now();
     let old: Vec<i32> = running(host, step)
         .into_iter()
         .map(|(_, pid)| pid)
         .collect();
-    while start.elapsed() < PATIENCE {
+    while start.elapsed() < STEP_TIMEOUT {
         let new = running(host, step)
             .into_iter()
             .find(|(_, pid)| !old.contains(pid));
         if let Some((unit, pid)) = new {
             std::thread::sleep(after);
-            return Ok(slay(pid)?.then_some(unit.machine));
+            return Ok(sigkill(pid)?.then_some(unit.machine));
         }
         std::thread::sleep(Duration::from_millis(1));
     }
     Ok(None)
 }
 
-/// Sends SIGKILL; false if there is no such process any more.
-pub(super) fn slay(pid: i32) -> Result<bool> {
+/// Sends SIGKILL; false if the process is already gone.
+pub(super) fn sigkill(pid: i32) -> Result<bool> {
     match kill(Pid::from_raw(pid), Signal::SIGKILL) {
         Ok(()) => Ok(true),
         Err(Errno::ESRCH) => Ok(false),
-        Err(error) => Err(error).with_context(|| format!("kill process {pid}")),
+        Err(error) => Err(error).with_context(|| format!("cannot kill process {pid}")),
     }
 }
 
-fn running(host: &TestHost, step: Step) -> Vec<(Unit, i32)> {
-    let of = |unit: Unit| {
-        // systemd runs what comes before and after in a cgroup below.
+fn running(host: &TestHost, step: Step) -> Vec<(SlotUnit, i32)> {
+    let step_of = |unit: SlotUnit| {
+        // systemd runs ExecStartPost= and ExecStopPost= in a cgroup below the unit's.
         let all = [unit.cgroup.clone(), unit.cgroup.join(".control")];
         let found = all
             .iter()
@@ -116,16 +116,16 @@ fn running(host: &TestHost, step: Step) -> Vec<(Unit, i32)> {
             .find(|pid| is_step(*pid, step))?;
         Some((unit, found))
     };
-    units(host).into_iter().filter_map(of).collect()
+    units(host).into_iter().filter_map(step_of).collect()
 }
 
 fn is_step(pid: i32, step: Step) -> bool {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     line.split(|byte| *byte == 0)
-        .any(|word| word == step.word().as_bytes())
+        .any(|argument| argument == step.argument().as_bytes())
 }
 
-/// Whether it is process 1 of the innermost pid namespace that it is in.
+/// Returns true if the process is number 1 of its innermost pid namespace.
 fn is_first(pid: i32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
@@ -140,7 +140,7 @@ fn pids(cgroup: &Path) -> Vec<i32> {
         .collect()
 }
 
-/// What is in a directory; what vanished meanwhile is empty.
+/// Returns the directories in `dir`; none if it has vanished.
 fn entries(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     entries
