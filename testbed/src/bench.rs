@@ -1,15 +1,15 @@
-//! `cargo bench-life`: how fast lives follow each other, and what the daemon costs.
+//! `cargo bench-life`: measures how fast runners follow each other, and the daemon's cost.
 //!
-//! Every time is the kernel's `CLOCK_REALTIME`, which the host and its containers share: what
-//! systemd and the daemon say carries the kernel's stamp of the moment they said it, and the
-//! runner sends stamps of its own. The floor is measured in the same run, pair by pair.
+//! Every time is the kernel's `CLOCK_REALTIME`, which the host and its containers share. The kernel stamps the
+//! messages of systemd and of the daemon, and the runner sends its own stamps. The floor is a bare container.
+//! It is measured in the same run, in turns with a runner.
 
 pub mod against;
 mod daemon;
 mod figures;
 mod floor;
-mod lives;
 mod stamps;
+mod timeline;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,31 +26,31 @@ use crate::lab::{DAEMON, Lab};
 use crate::settle::await_listening;
 use crate::sim::NewJob;
 
-use figures::{Figure, Teller, median};
+use figures::{Figure, Source, median};
 use floor::Floor;
-use lives::{Event, In, Kind, gaps};
 use stamps::{Collector, Image};
+use timeline::{LaterIn, Moment, SlotEvent, gaps};
 
-/// Where the stamps of the runner's program go: an address of the test host's internet.
+/// Address in the test host's internet that receives the stamps of the runner's program.
 pub const STAMPS: &str = "198.51.100.7:7007";
-/// What the listener is called in an image in which the stamping program has its name.
+/// Name of the listener in an image whose stamping program has the listener's usual name.
 pub const LISTENER_BEHIND: &str = "standin-listener";
 
-/// Fewer say nothing.
+/// Minimum number of pairs for a median that means something.
 const PAIRS_MIN: usize = 15;
-/// Nothing here takes longer on a machine that is worth measuring on.
+/// Timeout for a single step on a machine that is quick enough to measure on.
 const SOON: Duration = Duration::from_secs(30);
 
-/// What the caller may choose.
+/// Options of the benchmark.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where to write figures and samples.
+    /// File for figures and samples, as JSON.
     pub json: Option<PathBuf>,
-    /// Lives of each kind.
+    /// Number of runners, and of floor containers.
     pub pairs: usize,
-    /// Quick jobs over four slots.
+    /// Number of quick jobs over four slots.
     pub jobs: usize,
-    /// How long the daemon is watched while it has nothing to do.
+    /// Time for which the idle daemon is measured.
     pub idle: Duration,
 }
 
@@ -58,10 +58,10 @@ pub struct Options {
 pub fn bench(options: &Options) -> Result<bool> {
     ensure!(
         options.pairs >= PAIRS_MIN,
-        "--pairs: at least {PAIRS_MIN}, or the medians say nothing"
+        "--pairs must be at least {PAIRS_MIN}, otherwise the medians mean nothing"
     );
     let bed = Bed::open()?;
-    note("building what is shipped");
+    note("building the release binaries");
     let binaries = Binaries::build(Profile::Release)?;
     let stamped = binaries::build_stamped_listener()?;
     let size = fs::metadata(binaries.path(CONTROLLER)?)?.len();
@@ -70,19 +70,19 @@ pub fn bench(options: &Options) -> Result<bool> {
     let load = daemon::load()?;
     if load > 0.5 {
         note(&format!(
-            "the load of this machine is {load}: others work on it, and the figures will show it"
+            "the load of this machine is {load}: other processes will distort the figures"
         ));
     }
 
     let collector = Collector::start(lab.host())?;
-    let mut figures = lives_beside_floor(&lab, &collector, &stamped, options.pairs)?;
+    let mut figures = runners_beside_floor(&lab, &collector, &stamped, options.pairs)?;
     figures.extend(handover(&lab, &collector, &stamped, options.pairs)?);
     figures.extend(daemon::many_jobs(&lab, options.jobs, options.idle)?);
     figures.push(
         Figure::plain(
             "daemon's binary, stripped",
             "MB",
-            Teller::File,
+            Source::File,
             vec![daemon::megabytes(size)],
         )
         .at_most(15.0, ""),
@@ -94,23 +94,23 @@ pub fn bench(options: &Options) -> Result<bool> {
     if let Some(path) = &options.json {
         let document = document(options, load, &figures)?;
         fs::write(path, serde_json::to_string_pretty(&document)?)
-            .with_context(|| format!("write {}", path.display()))?;
+            .with_context(|| format!("cannot write {}", path.display()))?;
         note(&format!("figures and samples are in {}", path.display()));
     }
     Ok(figures.iter().all(|figure| figure.reached != Some(false)))
 }
 
-/// Printed below the table.
+/// Explanation of the clocks, printed below the table.
 const ABOUT_CLOCKS: &str = "\
 Times are CLOCK_REALTIME of the one kernel. The floor's are the stamps of systemd's messages, from \"Starting\" to
 \"Started\" and from \"Stopping\" to its end. Ours begin at the daemon's message before it calls systemd, and end at its
 message that the unit is active and the config asked for. \"Runner's code\" and \"runner exit\" are sent by a program
 that stands in the listener's place, starts it, and waits for it.";
 
-/// Starts the daemon with this configuration and returns when its pools are as they should be.
+/// Starts the daemon with this configuration and returns when its pools are full.
 fn begin(lab: &Lab, config: &Config) -> Result<()> {
     lab.install(config)?;
-    // The one message that is needed and too chatty for every day.
+    // One message that is needed has level debug.
     lab.host().write(
         &format!("/run/systemd/system/{DAEMON}.d/bench.conf"),
         b"[Service]\nEnvironment=RUST_LOG=info,runner_controller::controller=debug\n",
@@ -132,16 +132,16 @@ fn quick_job(lab: &Lab) -> Result<()> {
     lab.sim().await_success(id, SOON).map(drop)
 }
 
-/// Everything that happened since the mark, in order of time.
-fn happened(lab: &Lab, collector: &Collector, mark: &journal::Mark) -> Result<Vec<Event>> {
-    let mut events = lives::of_daemon(&journal::since(lab.host(), mark, DAEMON)?);
+/// Returns all events since the mark, in order of time.
+fn events_since(lab: &Lab, collector: &Collector, mark: &journal::Mark) -> Result<Vec<SlotEvent>> {
+    let mut events = timeline::of_daemon(&journal::since(lab.host(), mark, DAEMON)?);
     events.extend(collector.take());
     events.sort_by_key(|event| event.at_us);
     Ok(events)
 }
 
-/// A life of ours and a life of the floor, in turns.
-fn lives_beside_floor(
+/// Measures runners and floor containers in turns.
+fn runners_beside_floor(
     lab: &Lab,
     collector: &Collector,
     stamped: &Path,
@@ -151,15 +151,17 @@ fn lives_beside_floor(
     let config = one_pool(lab, image.path());
     begin(lab, &config)?;
     let floor = Floor::prepare(lab.host(), image.path(), "runner-ci@.service")?;
-    // Nobody's first life is measured: what it reads is not in memory yet.
-    floor.live()?;
+    // The first container of each kind is not measured, because the page cache is still cold.
+    floor.start_and_stop()?;
     quick_job(lab)?;
     await_listening(lab, SOON)?;
     collector.take();
     let mark = journal::mark(lab.host())?;
-    note(&format!("{pairs} lives beside {pairs} of the floor"));
+    note(&format!(
+        "{pairs} runners and {pairs} floor containers, in turns"
+    ));
     for _ in 0..pairs {
-        floor.live()?;
+        floor.start_and_stop()?;
         quick_job(lab)?;
         await_listening(lab, SOON)?;
     }
@@ -169,19 +171,19 @@ fn lives_beside_floor(
         floor::UNIT,
     )?));
     let units = journal::spans(&journal::since(lab.host(), &mark, "runner-*@*.service")?);
-    let events = happened(lab, collector, &mark)?;
+    let events = events_since(lab, collector, &mark)?;
     drop(floor);
     lab.reset()?;
     drop(image);
 
     let active = units
         .iter()
-        .filter_map(|unit| Some(lives::millis(unit.started_us? - unit.starting_us)))
+        .filter_map(|unit| Some(timeline::millis(unit.started_us? - unit.starting_us)))
         .collect();
     let floor_start = median(&start);
-    let floor_life = floor_start + median(&stop);
-    let spare = gaps(&events, Kind::Starting, Kind::Spare, In::SameSlot);
-    let again = gaps(&events, Kind::Exit, Kind::Spare, In::SameSlot);
+    let floor_both = floor_start + median(&stop);
+    let spare = gaps(&events, Moment::Starting, Moment::Spare, LaterIn::SameSlot);
+    let again = gaps(&events, Moment::Exit, Moment::Spare, LaterIn::SameSlot);
     let ratio = |samples: &[f64], floor: f64| {
         format!(
             " (1× is the floor's {floor:.0}, this is {:.2}×)",
@@ -189,44 +191,49 @@ fn lives_beside_floor(
         )
     };
     let spare_is = ratio(&spare, floor_start);
-    let again_is = ratio(&again, floor_life);
+    let again_is = ratio(&again, floor_both);
     Ok(vec![
-        Figure::plain("floor: start to READY", "ms", Teller::Systemd, start),
-        Figure::plain("floor: stop to gone", "ms", Teller::Systemd, stop),
-        Figure::plain("our unit: start to active", "ms", Teller::Systemd, active),
-        Figure::plain("start call to spare", "ms", Teller::Daemon, spare)
+        Figure::plain("floor: start to READY", "ms", Source::Systemd, start),
+        Figure::plain("floor: stop to gone", "ms", Source::Systemd, stop),
+        Figure::plain("our unit: start to active", "ms", Source::Systemd, active),
+        Figure::plain("start call to spare", "ms", Source::Daemon, spare)
             .at_most(1.15 * floor_start, spare_is),
         Figure::plain(
             "config answered to runner's code",
             "ms",
-            Teller::DaemonAndRunner,
-            gaps(&events, Kind::Delivered, Kind::Code, In::SameSlot),
+            Source::DaemonAndRunner,
+            gaps(&events, Moment::Delivered, Moment::Code, LaterIn::SameSlot),
         )
         .at_most(25.0, ""),
         Figure::plain(
             "runner exit to container gone",
             "ms",
-            Teller::DaemonAndRunner,
-            gaps(&events, Kind::Exit, Kind::Ended, In::SameSlot),
+            Source::DaemonAndRunner,
+            gaps(&events, Moment::Exit, Moment::Ended, LaterIn::SameSlot),
         ),
         Figure::plain(
             "runner exit to a spare in its slot",
             "ms",
-            Teller::DaemonAndRunner,
+            Source::DaemonAndRunner,
             again,
         )
-        .at_most(1.25 * floor_life, again_is),
+        .at_most(1.25 * floor_both, again_is),
         Figure::plain(
             "job told to next runner's code",
             "ms",
-            Teller::DaemonAndRunner,
-            gaps(&events, Kind::JobStarted, Kind::Code, In::AnotherSlot),
+            Source::DaemonAndRunner,
+            gaps(
+                &events,
+                Moment::JobStarted,
+                Moment::Code,
+                LaterIn::AnotherSlot,
+            ),
         ),
     ])
 }
 
-/// From a runner's exit to the code of the spare that takes its place, in the case that the exit is
-/// the first news: otherwise the spare was registered when the job started, long before.
+/// Measures the time from a runner's exit until the code of the spare that replaces it runs. In this image the
+/// exit is the first sign of a job. Otherwise the spare would be registered when the job starts, long before.
 fn handover(lab: &Lab, collector: &Collector, stamped: &Path, pairs: usize) -> Result<Vec<Figure>> {
     let image = Image::make(lab.host(), "bench-silent", stamped, true)?;
     let config = one_pool(lab, image.path());
@@ -240,23 +247,28 @@ fn handover(lab: &Lab, collector: &Collector, stamped: &Path, pairs: usize) -> R
         quick_job(lab)?;
         await_listening(lab, SOON)?;
     }
-    let events = happened(lab, collector, &mark)?;
+    let events = events_since(lab, collector, &mark)?;
     lab.reset()?;
     drop(image);
-    let mint = gaps(&events, Kind::Registering, Kind::Delivered, In::SameSlot);
+    let mint = gaps(
+        &events,
+        Moment::Registering,
+        Moment::Delivered,
+        LaterIn::SameSlot,
+    );
     let goal = 250.0 + median(&mint);
     Ok(vec![
         Figure::plain(
             "the stand-in's answer to a mint",
             "ms",
-            Teller::Daemon,
+            Source::Daemon,
             mint,
         ),
         Figure::plain(
             "runner exit to the spare's code",
             "ms",
-            Teller::Runner,
-            gaps(&events, Kind::Exit, Kind::Code, In::AnotherSlot),
+            Source::Runner,
+            gaps(&events, Moment::Exit, Moment::Code, LaterIn::AnotherSlot),
         )
         .at_most(goal, " (250 + the stand-in's answer)"),
     ])
@@ -264,7 +276,7 @@ fn handover(lab: &Lab, collector: &Collector, stamped: &Path, pairs: usize) -> R
 
 fn document(options: &Options, load: f64, figures: &[Figure]) -> Result<Value> {
     Ok(json!({
-        "version": 1,
+        "version": 2,
         "machine": daemon::machine()?,
         "load_before": load,
         "clock": "CLOCK_REALTIME",

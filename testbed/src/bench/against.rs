@@ -1,8 +1,7 @@
-//! `cargo bench-boot`: how long a container takes to boot, beside an older commit of this program.
+//! `cargo bench-boot`: compares the boot time of a container with that of an older commit.
 //!
-//! Each side is whole: its own launcher, its own units and firewall, an image that its own
-//! `prepare-image` prepared. They take turns on one host, so that what disturbs one disturbs the
-//! other; which one goes first changes from pair to pair.
+//! Each side is complete: its launcher, units and firewall, and an image that its `prepare-image` prepared. The
+//! sides take turns on one host, so that a disturbance hits both. The side that goes first alternates.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -13,8 +12,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use super::daemon;
-use super::figures::{self, Figure, Teller, median};
-use super::lives::millis;
+use super::figures::{self, Figure, Source, median};
+use super::timeline::millis;
 use crate::bed::{Bed, note, remove_tree};
 use crate::binaries::{Binaries, CONTROLLER, LISTENER, Profile};
 use crate::config::{self, Config};
@@ -24,20 +23,21 @@ use crate::journal;
 use crate::lab::{Lab, RUN_DIR};
 use crate::older;
 
-/// The one slot in which both sides boot.
+/// Unit of the slot in which both sides boot.
 const UNIT: &str = "runner-ci@1.service";
+/// Directory of that slot's sockets.
 const SOCKETS: &str = "slots/ci-1";
 
-/// What the caller may choose.
+/// Options of the comparison.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The commit that is compared with.
+    /// Commit to compare with.
     pub against: String,
-    /// Boots of each side; at least 15.
+    /// Number of boots of each side; at least 15.
     pub pairs: usize,
-    /// The median of the pairs' ratios may be at most this.
+    /// Maximum for the median of the pairs' ratios.
     pub at_most: f64,
-    /// Where to write figures and samples.
+    /// File for figures and samples, as JSON.
     pub json: Option<PathBuf>,
 }
 
@@ -46,12 +46,12 @@ pub fn bench(options: &Options) -> Result<bool> {
     let Options { pairs, .. } = *options;
     ensure!(
         pairs >= super::PAIRS_MIN,
-        "--pairs: at least {}, or the medians say nothing",
+        "--pairs must be at least {}, otherwise the medians mean nothing",
         super::PAIRS_MIN
     );
     let bed = Bed::open()?;
     let commit = older::resolve(&options.against).context("--against")?;
-    note(&format!("building {commit}, then what is here"));
+    note(&format!("building {commit}, then the working tree"));
     let theirs = older::build(&commit, Profile::Release)?;
     let binaries = Binaries::build(Profile::Release)?;
     let ours = binaries.path(CONTROLLER)?.to_owned();
@@ -64,18 +64,18 @@ pub fn bench(options: &Options) -> Result<bool> {
     let now = Side::prepare(&lab, "bench-now", ours, &listener)?;
     then.install(&lab)?;
     let socket = waiting_socket(&lab)?;
-    // Nobody's first boot is measured: what it reads is not in memory yet.
-    then.live(&lab)?;
-    now.live(&lab)?;
+    // The first boot of each side is not measured, because the page cache is still cold.
+    then.boot(&lab)?;
+    now.boot(&lab)?;
     note(&format!("{pairs} boots of each, in turns"));
     let mut samples = Vec::new();
     for pair in 0..pairs {
         samples.push(if pair % 2 == 0 {
-            let then = then.live(&lab)?;
-            (then, now.live(&lab)?)
+            let then = then.boot(&lab)?;
+            (then, now.boot(&lab)?)
         } else {
-            let now = now.live(&lab)?;
-            (then.live(&lab)?, now)
+            let now = now.boot(&lab)?;
+            (then.boot(&lab)?, now)
         });
     }
     drop(socket);
@@ -85,7 +85,7 @@ pub fn bench(options: &Options) -> Result<bool> {
     println!("{}", figures::table(&figures));
     if let Some(path) = &options.json {
         let document = json!({
-            "version": 1,
+            "version": 2,
             "machine": daemon::machine()?,
             "load_before": load,
             "clock": "CLOCK_REALTIME",
@@ -94,7 +94,7 @@ pub fn bench(options: &Options) -> Result<bool> {
             "figures": figures,
         });
         fs::write(path, serde_json::to_string_pretty(&document)?)
-            .with_context(|| format!("write {}", path.display()))?;
+            .with_context(|| format!("cannot write {}", path.display()))?;
         note(&format!("figures and samples are in {}", path.display()));
     }
     Ok(figures.iter().all(|figure| figure.reached != Some(false)))
@@ -105,14 +105,14 @@ fn figures_of(samples: &[(f64, f64)], at_most: f64) -> Vec<Figure> {
     let ratios: Vec<f64> = samples.iter().map(|(then, now)| now / then).collect();
     let medians = median(&now) / median(&then);
     vec![
-        Figure::plain("then: start to active", "ms", Teller::Systemd, then),
-        Figure::plain("now: start to active", "ms", Teller::Systemd, now),
-        Figure::plain("now / then, pair by pair", "×", Teller::Systemd, ratios)
+        Figure::plain("then: start to active", "ms", Source::Systemd, then),
+        Figure::plain("now: start to active", "ms", Source::Systemd, now),
+        Figure::plain("now / then, pair by pair", "×", Source::Systemd, ratios)
             .at_most(at_most, format!(" (of the medians: {medians:.3} ×)")),
     ]
 }
 
-/// One state of the program, and the image it prepared.
+/// One version of the program, and the image that it prepared.
 struct Side {
     program: PathBuf,
     image: PathBuf,
@@ -141,8 +141,8 @@ impl Side {
     /// Puts this side's program, units and firewall on the host.
     fn install(&self, lab: &Lab) -> Result<()> {
         self.install_program(lab)?;
-        // The firewall of each side is started at each turn, which systemd would take for a fault.
-        // The first time there is none to forgive.
+        // Each turn starts the side's firewall unit. Without this, systemd's start limit would refuse it. The
+        // first time the unit is not loaded and the command fails.
         lab.host().output(&[
             "systemctl",
             "reset-failed",
@@ -151,9 +151,9 @@ impl Side {
         lab.install(&self.config)
     }
 
-    /// One boot and its end. Milliseconds from systemd's beginning until the unit is active, so
-    /// until the container is ready and its network addressed.
-    fn live(&self, lab: &Lab) -> Result<f64> {
+    /// Boots and stops one container. Returns the milliseconds from systemd's "Starting" until the unit is active,
+    /// when the container is ready and its network has addresses.
+    fn boot(&self, lab: &Lab) -> Result<f64> {
         self.install(lab)?;
         let host = lab.host();
         let mark = journal::mark(host)?;
@@ -165,7 +165,7 @@ impl Side {
             .and_then(|span| Some(millis(span.started_us? - span.starting_us)));
         started.with_context(|| {
             format!(
-                "{UNIT} was started and did not say so:\n{}",
+                "systemd logged no start of {UNIT}:\n{}",
                 lab.journal(UNIT, 20)
             )
         })
@@ -175,15 +175,17 @@ impl Side {
 impl Drop for Side {
     fn drop(&mut self) {
         if let Err(error) = remove_tree(&self.image) {
-            note(&format!("an image of the benchmark stays: {error:#}"));
+            note(&format!(
+                "cannot remove an image of the benchmark: {error:#}"
+            ));
         }
     }
 }
 
-/// Where the container asks for its config. Never answered: a spare's question waits as well.
+/// Returns the socket on which the container asks for its config. It is never answered, because a spare waits too.
 fn waiting_socket(lab: &Lab) -> Result<UnixListener> {
     let path = lab.host().path(&format!("{RUN_DIR}/{SOCKETS}/jit.sock"));
-    let socket = UnixListener::bind(&path).context("make the slot's socket")?;
+    let socket = UnixListener::bind(&path).context("cannot create the slot's socket")?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o666))?;
     Ok(socket)
 }
@@ -193,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pairs_are_compared_one_by_one() {
+    fn the_ratio_is_taken_per_pair() {
         // A drift that triples every time leaves the ratios as they are.
         let samples = [(100.0, 104.0), (200.0, 206.0), (300.0, 309.0)];
         let figures = figures_of(&samples, 1.05);

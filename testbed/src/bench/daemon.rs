@@ -1,4 +1,4 @@
-//! What the daemon costs: calls to GitHub, memory, time of the processor.
+//! The daemon's cost: calls to GitHub, memory, processor time.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::figures::{Figure, Teller};
+use super::figures::{Figure, Source};
 use super::{SOON, begin};
 use crate::bed::note;
 use crate::config::Config;
@@ -15,10 +15,10 @@ use crate::settle::await_listening;
 use crate::sim::{NewJob, Request, Stats};
 use crate::wait::{Seen, wait_until};
 
-/// How often the daemon compares everything in full.
+/// Interval between two full reconciles, the default of the configuration.
 const RECONCILE: Duration = Duration::from_mins(1);
 
-/// Quick jobs over four slots of one pool, then nothing.
+/// Measures quick jobs over four slots of one pool, then an idle daemon.
 pub(super) fn many_jobs(lab: &Lab, count: usize, idle: Duration) -> Result<Vec<Figure>> {
     let config = Config::small(lab.sim().api_url()).with("ci", |pool| {
         pool.min_idle = 2;
@@ -26,7 +26,7 @@ pub(super) fn many_jobs(lab: &Lab, count: usize, idle: Duration) -> Result<Vec<F
         pool.max_runners = 4;
     });
     begin(lab, &config)?;
-    // From here on, so that what the first two runners cost is not in the way of what a job costs.
+    // Calls count from here, so that the first two runners do not count as a job's cost.
     lab.sim().forget_calls()?;
     note(&format!("{count} quick jobs over 4 slots"));
     let start = Instant::now();
@@ -34,7 +34,7 @@ pub(super) fn many_jobs(lab: &Lab, count: usize, idle: Duration) -> Result<Vec<F
         .map(|number| NewJob::new(&format!("quick-{number}"), "ci", "true"))
         .collect();
     lab.sim().queue_all(&jobs)?;
-    wait_until("all jobs to be over", Duration::from_mins(15), || {
+    wait_until("all jobs to succeed", Duration::from_mins(15), || {
         let jobs = lab.sim().jobs()?;
         let done = jobs
             .iter()
@@ -52,11 +52,11 @@ pub(super) fn many_jobs(lab: &Lab, count: usize, idle: Duration) -> Result<Vec<F
     let process = Process::find(lab)?;
     let rss = process.rss_megabytes()?;
 
-    note(&format!("nothing to do for {} s", idle.as_secs()));
+    note(&format!("idle for {} s", idle.as_secs()));
     lab.sim().forget_calls()?;
     let (start, before) = (Instant::now(), process.cpu()?);
-    // Not a wait for a state: the time itself is what is looked at.
-    wait_until("the time to pass", idle + SOON, || {
+    // This waits for time to pass, because the idle time itself is measured.
+    wait_until("the idle time to pass", idle + SOON, || {
         Ok(if start.elapsed() >= idle {
             Seen::Done(())
         } else {
@@ -77,48 +77,48 @@ pub(super) fn many_jobs(lab: &Lab, count: usize, idle: Duration) -> Result<Vec<F
         Figure::plain(
             "mints and deletes per job",
             "calls",
-            Teller::StandIn,
+            Source::StandIn,
             vec![per_job],
         )
         .at_most(1.05, ""),
         Figure::plain(
             "lists per reconcile, at work",
             "calls",
-            Teller::StandIn,
+            Source::StandIn,
             vec![lists(&working, busy)],
         )
         .at_most(1.0, ""),
         Figure::plain(
             "lists per reconcile, idle",
             "calls",
-            Teller::StandIn,
+            Source::StandIn,
             vec![lists(&resting, elapsed)],
         )
         .at_most(1.0, ""),
         Figure::plain(
             "unconditional lists, idle",
             "calls",
-            Teller::StandIn,
+            Source::StandIn,
             vec![number(unconditional_lists(&resting))],
         )
         .at_most(0.0, ""),
         Figure::plain(
             "jobs per minute over 4 slots",
             "jobs",
-            Teller::StandIn,
+            Source::StandIn,
             vec![per_minute],
         ),
         Figure::plain(
             "daemon's resident memory after the jobs",
             "MB",
-            Teller::Kernel,
+            Source::Kernel,
             vec![rss],
         )
         .at_most(20.0, ""),
         Figure::plain(
             "daemon's share of a core, idle",
             "%",
-            Teller::Kernel,
+            Source::Kernel,
             vec![share],
         )
         .at_most(0.2, ""),
@@ -130,7 +130,7 @@ fn unconditional_lists(stats: &Stats) -> u64 {
     stats.requests.iter().filter(plain).count() as u64
 }
 
-/// The daemon's process, seen from outside the host.
+/// The daemon's process, read from outside the host.
 struct Process<'a> {
     lab: &'a Lab,
     pid: String,
@@ -151,11 +151,12 @@ impl<'a> Process<'a> {
             .lab
             .host()
             .run(&["cat", &format!("/proc/{}/status", self.pid)])?;
-        let kilobytes: u64 = field(&status, "VmRSS:").context("the daemon has no memory")?;
+        let kilobytes: u64 = field(&status, "VmRSS:").context("cannot read VmRSS of the daemon")?;
         Ok(megabytes(kilobytes * 1024))
     }
 
-    /// By the cgroup, to the microsecond: the process's own account has steps of 10 ms.
+    /// Returns the processor time of the cgroup. It counts microseconds; the process's own times have steps of
+    /// 10 ms.
     fn cpu(&self) -> Result<Duration> {
         let text = self
             .lab
@@ -163,11 +164,11 @@ impl<'a> Process<'a> {
             .run(&["cat", &format!("/sys/fs/cgroup{}/cpu.stat", self.cgroup)])?;
         field(&text, "usage_usec")
             .map(Duration::from_micros)
-            .context("the daemon's cgroup has no account")
+            .context("cannot read usage_usec of the daemon's cgroup")
     }
 }
 
-/// The number behind a name in a file of the kernel's.
+/// Returns the number after a name in a file of the kernel.
 fn field(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| {
         line.strip_prefix(name)?
@@ -178,7 +179,7 @@ fn field(text: &str, name: &str) -> Option<u64> {
     })
 }
 
-/// Bytes as MB, 10^6.
+/// Converts bytes to megabytes of 10^6 bytes.
 pub(super) fn megabytes(bytes: u64) -> f64 {
     number(bytes) / 1e6
 }
@@ -191,16 +192,16 @@ fn number(count: u64) -> f64 {
     count as f64
 }
 
-/// How many processes wanted to run, on average over the last minute.
+/// Returns the load average of the last minute.
 pub(super) fn load() -> Result<f64> {
     let text = fs::read_to_string("/proc/loadavg")?;
     text.split(' ')
         .next()
         .and_then(|load| load.parse().ok())
-        .context("/proc/loadavg is empty")
+        .context("cannot read the load from /proc/loadavg")
 }
 
-/// What this machine is.
+/// Returns a description of this machine.
 pub(super) fn machine() -> Result<Value> {
     let cpus = fs::read_to_string("/proc/cpuinfo")?;
     let model = cpus
@@ -221,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_is_found_behind_its_name() {
+    fn a_number_is_found_after_its_name() {
         assert_eq!(
             field("usage_usec 4711\nuser_usec 3\n", "usage_usec"),
             Some(4711)

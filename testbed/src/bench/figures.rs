@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-/// Who told the times of a figure. All of them are one clock, the kernel's `CLOCK_REALTIME`.
+/// The source of a figure. All times come from one clock, the kernel's `CLOCK_REALTIME`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Teller {
+pub(super) enum Source {
     /// systemd's messages in the journal.
     Systemd,
     /// The daemon's messages in the journal.
@@ -16,62 +16,62 @@ pub(super) enum Teller {
     DaemonAndRunner,
     /// Stamps that the runner's program sends.
     Runner,
-    /// The stand-in's own count of requests.
+    /// The stand-in's count of requests.
     StandIn,
-    /// The kernel's account of the daemon's process and cgroup.
+    /// The kernel's accounting of the daemon's process and cgroup.
     Kernel,
     /// The size of a file.
     File,
 }
 
-/// One figure.
+/// A measured figure.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Figure {
     pub(super) name: &'static str,
     pub(super) unit: &'static str,
-    pub(super) told_by: Teller,
+    pub(super) source: Source,
     /// The median of the samples.
     pub(super) value: f64,
-    /// At most this; absent where the figure is only there to be compared with.
+    /// Maximum that the figure should reach; `None` for a figure that others are compared with.
     pub(super) goal: Option<f64>,
-    /// Where the goal comes from.
-    pub(super) goal_is: String,
-    /// Whether it is reached.
+    /// Explanation of the goal.
+    pub(super) goal_note: String,
+    /// True if the goal is reached.
     pub(super) reached: Option<bool>,
     pub(super) samples: Vec<f64>,
 }
 
 impl Figure {
-    /// A figure to compare with.
+    /// Returns a figure without a goal.
     pub(super) fn plain(
         name: &'static str,
         unit: &'static str,
-        told_by: Teller,
+        source: Source,
         samples: Vec<f64>,
     ) -> Self {
         Self {
             name,
             unit,
-            told_by,
+            source,
             value: median(&samples),
             goal: None,
-            goal_is: String::new(),
+            goal_note: String::new(),
             reached: None,
             samples,
         }
     }
 
-    /// With a goal: at most `goal`, which is `goal_is`.
+    /// Sets the goal: at most `goal`, explained by `goal_note`.
     #[must_use]
-    pub(super) fn at_most(mut self, goal: f64, goal_is: impl Into<String>) -> Self {
+    pub(super) fn at_most(mut self, goal: f64, goal_note: impl Into<String>) -> Self {
         self.goal = Some(goal);
-        self.goal_is = goal_is.into();
+        self.goal_note = goal_note.into();
         self.reached = Some(!self.samples.is_empty() && self.value <= goal);
         self
     }
 }
 
-/// The middle one, or the mean of the two in the middle; not a number if there are none.
+/// Returns the middle sample, or the mean of the two in the middle; NaN without samples.
 pub(super) fn median(samples: &[f64]) -> f64 {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -83,7 +83,7 @@ pub(super) fn median(samples: &[f64]) -> f64 {
     }
 }
 
-/// For people.
+/// Formats the figures as a table.
 pub(super) fn table(figures: &[Figure]) -> String {
     let mut text = format!(
         "{:<47} {:>4} {:>9} {:>9} {:>9}  {}\n",
@@ -102,8 +102,8 @@ pub(super) fn table(figures: &[Figure]) -> String {
         let goal = match (figure.goal, figure.reached) {
             (Some(goal), Some(reached)) => {
                 let mark = if reached { '✓' } else { '✗' };
-                let source = &figure.goal_is;
-                format!("{mark} at most {} {unit}{source}", number(goal))
+                let note = &figure.goal_note;
+                format!("{mark} at most {} {unit}{note}", number(goal))
             }
             _ => String::new(),
         };
@@ -122,7 +122,7 @@ pub(super) fn table(figures: &[Figure]) -> String {
     text
 }
 
-/// Three digits that say something.
+/// Formats a number with three significant digits.
 fn number(value: f64) -> String {
     let digits = match value.abs() {
         large if large >= 100.0 => 0,
@@ -138,17 +138,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_median_is_the_middle() {
+    fn the_median_is_the_middle_sample() {
         assert!((median(&[3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
         assert!((median(&[4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < f64::EPSILON);
         assert!(median(&[]).is_nan());
     }
 
     #[test]
-    fn what_was_not_measured_reaches_no_goal() {
-        let none = Figure::plain("x", "ms", Teller::Daemon, vec![]).at_most(5.0, "");
+    fn a_figure_without_samples_misses_its_goal() {
+        let none = Figure::plain("x", "ms", Source::Daemon, vec![]).at_most(5.0, "");
         assert_eq!(none.reached, Some(false));
-        let good = Figure::plain("x", "ms", Teller::Daemon, vec![4.0]).at_most(5.0, "");
+        let good = Figure::plain("x", "ms", Source::Daemon, vec![4.0]).at_most(5.0, "");
         assert_eq!(good.reached, Some(true));
         assert!(table(&[good]).contains("✓ at most 5.00 ms"));
     }

@@ -1,9 +1,8 @@
-//! The floor: the same image booted by systemd-nspawn with nothing of ours around it, in a unit
-//! with the properties that our template has.
+//! The floor: the same image booted by a bare systemd-nspawn, in a unit with our template's properties.
 //!
-//! It is as bare as it can be: the ID-mapped bind of the image is made once and beforehand, the
-//! overlay is nspawn's own, the link gets no addresses, nothing checks, records or sweeps. What
-//! runs in the container is the same, down to the runner's unit that waits for a config.
+//! Its ID-mapped bind of the image is made once and beforehand, the overlay is nspawn's, and the link gets no
+//! addresses. No program checks, records or sweeps. The container runs the same processes as a spare, down to
+//! the runner's unit that waits for a config.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,27 +10,27 @@ use std::os::unix::net::UnixListener;
 
 use anyhow::{Context, Result, ensure};
 
-use super::lives::millis;
+use super::timeline::millis;
 use crate::host::TestHost;
 use crate::journal::Span;
 
-/// The unit.
+/// Name of the floor's unit.
 pub(super) const UNIT: &str = "bench-floor.service";
-/// Its directory in the host.
+/// Directory of the floor in the host.
 const DIR: &str = "/run/bench-floor";
-/// Host uids that no slot has.
+/// First host uid of the container, outside every slot's range.
 const UID: u32 = 0x6000_0000;
 
-/// A bare container that can be started and stopped; gone from the host when it is dropped.
+/// A bare container that can be started and stopped. Dropping it removes it from the host.
 #[derive(Debug)]
 pub(super) struct Floor<'a> {
     host: &'a TestHost,
-    /// Never accepted: a connection that waits is answered as little as a spare's.
+    /// Socket that is never accepted, so that the container waits as a spare does.
     _socket: UnixListener,
 }
 
 impl<'a> Floor<'a> {
-    /// Prepares all that need not be measured. `template` is a unit of ours.
+    /// Prepares everything that is not measured. `template` is the unit file that gives the properties.
     pub(super) fn prepare(host: &'a TestHost, image: &str, template: &str) -> Result<Self> {
         clear(host);
         host.run(&[
@@ -49,13 +48,13 @@ impl<'a> Floor<'a> {
             &format!("{DIR}/image"),
         ])?;
         let path = host.path(&format!("{DIR}/sockets/jit.sock"));
-        let socket = UnixListener::bind(&path).context("make the floor's socket")?;
+        let socket = UnixListener::bind(&path).context("cannot create the floor's socket")?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o666))?;
         let text = host.run(&["cat", &format!("/etc/systemd/system/{template}")])?;
         let unit = unit(&text);
         ensure!(
             unit.contains("\nType=notify\n"),
-            "{template} is not as the floor knows it"
+            "{template} has no Type=notify, which the floor relies on"
         );
         host.write(
             &format!("/run/systemd/system/{UNIT}"),
@@ -69,8 +68,8 @@ impl<'a> Floor<'a> {
         })
     }
 
-    /// One life: returns when it has come and gone. The journal has the times.
-    pub(super) fn live(&self) -> Result<()> {
+    /// Starts and stops the container. The journal has the times.
+    pub(super) fn start_and_stop(&self) -> Result<()> {
         self.host.run(&["systemctl", "start", UNIT])?;
         self.host.run(&["systemctl", "stop", UNIT]).map(drop)
     }
@@ -83,7 +82,7 @@ impl Drop for Floor<'_> {
 }
 
 fn clear(host: &TestHost) {
-    // Each may find nothing to do.
+    // A command fails where there is nothing to clear.
     for command in [
         &["systemctl", "stop", UNIT][..],
         &["umount", &format!("{DIR}/image")],
@@ -94,17 +93,17 @@ fn clear(host: &TestHost) {
     }
 }
 
-/// Our template with a bare container in the place of ours. Everything else of it stays.
+/// Returns the template with a bare container instead of ours, and otherwise unchanged.
 fn unit(template: &str) -> String {
     let mut text = String::new();
     for line in template.lines() {
-        let ours = [
+        let removed = [
             "ExecStartPost=",
             "ExecStopPost=",
             "LogExtraFields=",
             "SyslogIdentifier=",
         ];
-        if ours.iter().any(|key| line.starts_with(key)) {
+        if removed.iter().any(|key| line.starts_with(key)) {
             continue;
         }
         if line.starts_with("ExecStart=") {
@@ -117,7 +116,7 @@ fn unit(template: &str) -> String {
     text
 }
 
-/// The arguments are those that our launcher gives, less what belongs to a slot.
+/// Returns the start command: our launcher's arguments without those that belong to a slot.
 fn start() -> String {
     format!(
         "Environment=SYSTEMD_NSPAWN_LOCK=0 SYSTEMD_NSPAWN_TMPFS_TMP=0 SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1\n\
@@ -130,7 +129,7 @@ fn start() -> String {
     )
 }
 
-/// Milliseconds from systemd's beginning with the start to READY, and with the stop to nothing.
+/// Returns the milliseconds from "Starting" to READY, and from "Stopping" to the end.
 pub(super) fn times(spans: &[Span]) -> (Vec<f64>, Vec<f64>) {
     let spans = spans.iter().filter(|span| span.unit == UNIT);
     spans
@@ -146,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_floor_keeps_our_properties_and_none_of_our_programs() {
+    fn the_floor_keeps_the_properties_and_drops_our_programs() {
         let template = "[Service]\nType=notify\nExecStart=/usr/bin/x launch ci %i\nExecStopPost=/usr/bin/x sweep ci %i\nTasksMax=4096\n";
         let unit = unit(template);
         assert!(
@@ -160,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_life_that_was_not_stopped_is_not_counted() {
+    fn a_start_without_a_stop_is_not_counted() {
         let whole = Span {
             unit: UNIT.into(),
             invocation: "a".into(),

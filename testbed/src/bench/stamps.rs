@@ -1,4 +1,4 @@
-//! Images whose runner tells when its code first ran and when it ended, and who listens to it.
+//! Images whose runner sends a stamp at its start and at its exit, and the collector of the stamps.
 
 use std::fs;
 use std::net::UdpSocket;
@@ -10,23 +10,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context, Result, anyhow};
 use nix::sched::{CloneFlags, setns};
 
-use super::lives::{Event, Kind};
+use super::timeline::{Moment, SlotEvent};
 use super::{LISTENER_BEHIND, STAMPS};
 use crate::bed::{self, remove_tree};
 use crate::host::{TestHost, images_dir};
 use crate::net::INTERNET;
 
-/// The runner's own directory in the image.
+/// Directory of the runner's programs in the image.
 const RUNNER_BIN: &str = "opt/actions-runner/bin";
 
-/// A job's start is not told in this image, and the runner's exit status says how the job ended: so
-/// the daemon learns from the exit, and from nothing before it, that another runner is wanted.
+/// Drop-in for an image whose jobs do not report their start. The runner's exit status reports the job's result, so
+/// the exit is the daemon's first sign that another runner is wanted.
 const SILENT: &str = "[Service]
 Environment=ACTIONS_RUNNER_HOOK_JOB_STARTED=
 Environment=ACTIONS_RUNNER_RETURN_JOB_RESULT_FOR_HOSTED=1
 ";
 
-/// An image of the benchmark; removed when it is dropped.
+/// An image of the benchmark. Dropping it removes it.
 #[derive(Debug)]
 pub(super) struct Image {
     dir: PathBuf,
@@ -34,7 +34,7 @@ pub(super) struct Image {
 }
 
 impl Image {
-    /// A copy of the image that jobs get, with the stamping program before its listener.
+    /// Copies the jobs' image and puts the stamping program in the listener's place.
     pub(super) fn make(host: &TestHost, name: &str, stamped: &Path, silent: bool) -> Result<Self> {
         let images = images_dir(host.bed());
         let image = Self {
@@ -42,7 +42,7 @@ impl Image {
             inner: format!("/var/lib/runner-images/{name}"),
         };
         remove_tree(&image.dir)?;
-        // Hard links: nothing below writes into a file that both images have.
+        // Hard links are safe, because no file that both images share is written below.
         bed::run(
             Command::new("cp")
                 .args(["--archive", "--link"])
@@ -52,7 +52,7 @@ impl Image {
         let bin = image.dir.join(RUNNER_BIN);
         let listener = bin.join("Runner.Listener");
         fs::rename(&listener, bin.join(LISTENER_BEHIND))?;
-        fs::copy(stamped, &listener).context("install the stamping program")?;
+        fs::copy(stamped, &listener).context("cannot install the stamping program")?;
         fs::set_permissions(&listener, fs::Permissions::from_mode(0o755))?;
         if silent {
             let dir = image.dir.join("etc/systemd/system/github-runner.service.d");
@@ -62,7 +62,7 @@ impl Image {
         Ok(image)
     }
 
-    /// Its path in the host.
+    /// Returns its path in the host.
     pub(super) fn path(&self) -> &str {
         &self.inner
     }
@@ -71,29 +71,31 @@ impl Image {
 impl Drop for Image {
     fn drop(&mut self) {
         if let Err(error) = remove_tree(&self.dir) {
-            bed::note(&format!("an image of the benchmark stays: {error:#}"));
+            bed::note(&format!(
+                "cannot remove an image of the benchmark: {error:#}"
+            ));
         }
     }
 }
 
-/// Listens at an address of the test host's internet.
+/// Receives stamps at an address of the test host's internet.
 #[derive(Debug)]
 pub(super) struct Collector {
-    events: Arc<Mutex<Vec<Event>>>,
+    events: Arc<Mutex<Vec<SlotEvent>>>,
 }
 
 impl Collector {
-    /// Listens until the program ends.
+    /// Starts a thread that receives stamps until the program ends.
     pub(super) fn start(host: &TestHost) -> Result<Self> {
         let namespace = fs::File::open(host.path(&format!("/run/netns/{INTERNET}")))
-            .context("the test host has no internet")?;
+            .context("cannot open the network namespace of the test host's internet")?;
         let bind = || -> Result<UdpSocket> {
             setns(namespace, CloneFlags::CLONE_NEWNET)?;
-            UdpSocket::bind(STAMPS).with_context(|| format!("listen on {STAMPS}"))
+            UdpSocket::bind(STAMPS).with_context(|| format!("cannot bind {STAMPS}"))
         };
-        // The thread takes its changed namespace with it; the socket stays where it was made.
+        // The thread ends with its changed namespace. The socket stays in the namespace that it was made in.
         let socket = std::thread::scope(|scope| scope.spawn(bind).join())
-            .map_err(|_| anyhow!("a thread panicked"))??;
+            .map_err(|_| anyhow!("the thread that binds the collector's socket panicked"))??;
         let events = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&events);
         std::thread::spawn(move || {
@@ -108,25 +110,25 @@ impl Collector {
         Ok(Self { events })
     }
 
-    /// What was told since the last call.
-    pub(super) fn take(&self) -> Vec<Event> {
+    /// Returns the events since the last call.
+    pub(super) fn take(&self) -> Vec<SlotEvent> {
         std::mem::take(&mut *self.events.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-fn parse(text: &str) -> Option<Event> {
+fn parse(text: &str) -> Option<SlotEvent> {
     let words: Vec<&str> = text.split(' ').collect();
-    let [what, host, at] = words.as_slice() else {
+    let [event, host, at] = words.as_slice() else {
         return None;
     };
     let (before, slot) = host.rsplit_once('-')?;
     let (_, pool) = before.rsplit_once('-')?;
-    Some(Event {
+    Some(SlotEvent {
         at_us: at.parse().ok()?,
         slot: format!("{pool}-{slot}"),
-        kind: match *what {
-            "code" => Kind::Code,
-            "exit" => Kind::Exit,
+        moment: match *event {
+            "code" => Moment::Code,
+            "exit" => Moment::Exit,
             _ => return None,
         },
     })
@@ -139,7 +141,7 @@ mod tests {
     #[test]
     fn a_stamp_names_its_slot() {
         let event = parse("code testhost-ci-2 1700000000000000").unwrap();
-        assert_eq!((event.slot.as_str(), event.kind), ("ci-2", Kind::Code));
+        assert_eq!((event.slot.as_str(), event.moment), ("ci-2", Moment::Code));
         assert!(parse("hello").is_none());
     }
 }
