@@ -3,6 +3,7 @@
 // A closed pipe must not end a program of ours in a panic; see the crate `stdio`.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+mod atomic_file;
 pub mod cli;
 pub mod clock;
 pub mod commands;

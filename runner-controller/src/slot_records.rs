@@ -3,13 +3,13 @@
 //! Root writes them, in a directory that the daemon may read. A unit that ended well while the
 //! daemon was away leaves no other trace: systemd unloads it at once.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::atomic_file;
 use crate::pool::Timestamp;
 use crate::world::{EndRecord, Exit, Invocation, StartRecord};
 
@@ -266,24 +266,8 @@ fn parse<T: for<'de> Deserialize<'de>>(path: &Path, garbled: &mut Vec<Garbled>) 
 }
 
 fn write(dir: &Path, invocation: &Invocation, suffix: &str, text: &[u8]) -> io::Result<()> {
-    write_whole(dir, &format!("{invocation}{suffix}"), text)
-}
-
-/// Whole or not at all: the daemon may look at any moment.
-pub(crate) fn write_whole(dir: &Path, name: &str, text: &[u8]) -> io::Result<()> {
-    let unfinished = dir.join(format!(".{name}"));
-    match fs::remove_file(&unfinished) {
-        Err(why) if why.kind() != ErrorKind::NotFound => return Err(why),
-        Ok(()) | Err(_) => {}
-    }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        // The directory decides who reads.
-        .mode(0o644)
-        .open(&unfinished)?;
-    file.write_all(text)?;
-    fs::rename(&unfinished, dir.join(name))
+    // The directory decides who reads.
+    atomic_file::replace(&dir.join(format!("{invocation}{suffix}")), text, 0o644)
 }
 
 /// What [`crate::outside`] tries: a record that is read is written as it was.

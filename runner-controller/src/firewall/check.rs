@@ -1,12 +1,12 @@
-//! Is our nftables table loaded, whole, and the one this configuration asks for?
+//! The comparison of the loaded table with the configuration.
 //!
-//! What nft lists is compared with what it lists of the same rules in a network namespace that holds
-//! nothing else: every chain with its hook, priority and policy, every rule in its order, every
-//! element of every set; not the counters' numbers. Asking twice takes 20 ms, so the digest of a
-//! listing that was found right is kept beside the report, for the next check to compare with. It is
-//! a short cut and no authority: a listing that it does not know is compared in full.
+//! nft lists the loaded table. It also lists the configured rules, loaded in a network namespace that
+//! has no other rules. The two listings must be equal: every chain with its hook, priority and policy,
+//! every rule in its order, every element of every set. The listings leave out counters' values.
+//!
+//! The second listing takes 20 ms. Therefore the digest of the last correct listing is kept beside the
+//! report. It only saves time: a listing with another digest is compared in full.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt;
@@ -16,37 +16,38 @@ use std::process::{Child, Command, Output, Stdio};
 use nix::sched::{CloneFlags, unshare};
 use sha2::{Digest, Sha256};
 
-use super::report::Report;
+use super::report::FirewallReport;
 use super::rules::{self, FIREWALL_UNIT, TABLE};
+use crate::atomic_file;
 use crate::config::Config;
 use crate::launch::error::{LaunchError, OrRefuse, Refusal};
-use crate::slot_records::write_whole;
 use crate::world::chain;
 
-/// Fingerprint and digest of the listing that was last found right.
-const KNOWN: &str = "known";
+/// File with the fingerprint of the rules and the digest of the last correct listing.
+const KNOWN_FILE: &str = "known";
 
-/// Compares, and publishes what it found for the daemon.
+/// Compares the loaded table with the configuration, and publishes the result for the daemon.
 pub fn check_firewall(config: &Config) -> Result<(), LaunchError> {
-    let found = Check::begin(config).and_then(Check::compare);
+    let found = PendingCheck::begin(config).and_then(PendingCheck::compare);
     let published = publish(config, found.as_ref().err());
     found.and(published)
 }
 
-/// A question to nft that is under way.
-pub(crate) struct Check<'a> {
+/// A check whose listing nft is preparing.
+pub(crate) struct PendingCheck<'a> {
     config: &'a Config,
     nft: Child,
 }
 
-impl<'a> Check<'a> {
-    /// Asks.
+impl<'a> PendingCheck<'a> {
+    /// Starts nft, and returns before nft has answered.
     pub(crate) fn begin(config: &'a Config) -> Result<Self, LaunchError> {
         let nft = list().or_refuse(Refusal::Firewall, || "run nft".into())?;
         Ok(Self { config, nft })
     }
 
-    /// Refuses a start unless the whole table is as configured, and lets the daemon know.
+    /// Refuses a start unless the loaded table is as configured, and publishes a difference for the
+    /// daemon.
     pub(crate) fn finish(self) -> Result<(), LaunchError> {
         let config = self.config;
         self.compare().inspect_err(|wrong| {
@@ -63,25 +64,27 @@ impl<'a> Check<'a> {
             .or_refuse(Refusal::Firewall, || "wait for nft".into())?;
         if !output.status.success() {
             return Err(refused(format!(
-                "table inet {TABLE} is not loaded; systemctl reload-or-restart {FIREWALL_UNIT} (nft: {})",
+                "table inet {TABLE} is not loaded (nft: {}); systemctl reload-or-restart {FIREWALL_UNIT}",
                 first_line(&output.stderr)
             )));
         }
         let known = known(self.config, &output.stdout);
         let dir = self.config.firewall_dir();
-        if is_roots(&dir) && fs::read(dir.join(KNOWN)).is_ok_and(|seen| seen == known.as_bytes()) {
+        if only_root_writes(&dir)
+            && fs::read(dir.join(KNOWN_FILE)).is_ok_and(|seen| seen == known.as_bytes())
+        {
             return Ok(());
         }
         let expected = expected(self.config)?;
         if let Some(difference) = difference(&expected, &output.stdout) {
             return Err(refused(format!(
                 "table inet {TABLE} is not as configured ({difference}); \
-                 systemctl reload-or-restart {FIREWALL_UNIT}, and after a change of the configuration \
-                 `runner-controller units --install-root /` first"
+                 systemctl reload-or-restart {FIREWALL_UNIT}; after a change of the configuration \
+                 run `runner-controller units --install-root /` first"
             )));
         }
-        // Without it the next check takes longer, and that is all.
-        let _ = write_whole(&dir, KNOWN, known.as_bytes());
+        // A failure costs time at the next check and nothing else.
+        let _ = atomic_file::replace(&dir.join(KNOWN_FILE), known.as_bytes(), 0o644);
         Ok(())
     }
 }
@@ -92,30 +95,25 @@ fn refused(operation: String) -> LaunchError {
 
 fn publish(config: &Config, wrong: Option<&LaunchError>) -> Result<(), LaunchError> {
     let dir = config.firewall_dir();
-    Report::now(wrong.map(|wrong| chain(wrong)))
+    FirewallReport::now(wrong.map(|wrong| chain(wrong)))
         .publish(&dir)
         .or_refuse(Refusal::Records, || {
-            format!("publish the firewall's check in {}", dir.display())
+            format!("write the firewall report to {}", dir.display())
         })
 }
 
-/// Only what root alone writes is a short cut.
-fn is_roots(dir: &Path) -> bool {
+/// Returns true if only root can have written the digest in this directory.
+fn only_root_writes(dir: &Path) -> bool {
     fs::symlink_metadata(dir)
         .is_ok_and(|seen| seen.is_dir() && seen.uid() == 0 && seen.mode() & 0o022 == 0)
 }
 
 fn known(config: &Config, listing: &[u8]) -> String {
-    let mut text = rules::fingerprint(config);
-    text.push_str(" listed ");
-    for byte in Sha256::digest(listing) {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    let fingerprint = rules::fingerprint(config);
+    format!("{fingerprint} listed {:x}", Sha256::digest(listing))
 }
 
-/// Asks for the table, its sets' elements included, without the numbers that count.
+/// Starts nft, which lists the table and its sets' elements without counters' values.
 fn list() -> std::io::Result<Child> {
     Command::new("nft")
         .args(["--stateless", "list", "table", "inet", TABLE])
@@ -125,21 +123,21 @@ fn list() -> std::io::Result<Child> {
         .spawn()
 }
 
-/// What nft lists of the configured rules, loaded where nothing else is.
+/// Returns nft's listing of the configured rules, loaded in a network namespace without other rules.
 fn expected(config: &Config) -> Result<Vec<u8>, LaunchError> {
     let rules = rules::table(config);
-    // A network namespace is a thread's own, and goes with it.
+    // Only this thread is in the new network namespace, which ends with the thread.
     let listed = std::thread::scope(|scope| scope.spawn(|| list_apart(&rules)).join());
     let output = listed
-        .unwrap_or_else(|_| Err(std::io::Error::other("its thread panicked")))
+        .unwrap_or_else(|_| Err(std::io::Error::other("the thread panicked")))
         .or_refuse(Refusal::Firewall, || {
-            "list the configured rules in a namespace of their own".into()
+            "list the configured rules in a separate network namespace".into()
         })?;
     if output.status.success() {
         return Ok(output.stdout);
     }
     Err(refused(format!(
-        "nft does not take the configured rules: {}",
+        "nft refuses the configured rules: {}",
         first_line(&output.stderr)
     )))
 }
@@ -163,12 +161,12 @@ fn list_apart(rules: &str) -> std::io::Result<Output> {
     }
 }
 
-fn first_line(said: &[u8]) -> String {
-    let said = String::from_utf8_lossy(said);
-    said.lines().next().unwrap_or("no message").to_owned()
+fn first_line(output: &[u8]) -> String {
+    let output = String::from_utf8_lossy(output);
+    output.lines().next().unwrap_or("no message").to_owned()
 }
 
-/// The first line that two listings do not share, for a person to look at.
+/// Returns the first line in which two listings differ, for the operator.
 pub(crate) fn difference(expected: &[u8], found: &[u8]) -> Option<String> {
     if expected == found {
         return None;
@@ -182,7 +180,7 @@ pub(crate) fn difference(expected: &[u8], found: &[u8]) -> Option<String> {
         let pair = (expected.next(), found.next());
         let (expected, found) = match pair {
             (Some(expected), Some(found)) if expected == found => continue,
-            (None, None) => return Some("in its line ends".into()),
+            (None, None) => return Some("the line ends differ".into()),
             (expected, found) => (expected, found),
         };
         let show = |line: Option<&str>| {
@@ -190,7 +188,7 @@ pub(crate) fn difference(expected: &[u8], found: &[u8]) -> Option<String> {
             format!("`{line}`")
         };
         return Some(format!(
-            "found {} where {} belongs",
+            "found {}, expected {}",
             show(found),
             show(expected)
         ));
@@ -205,19 +203,19 @@ mod tests {
     #[test]
     fn the_first_difference_is_shown() {
         assert_eq!(difference(b"a\nb\n", b"a\nb\n"), None);
-        for (found, said) in [
-            ("a\n c\n", "found `c` where `b` belongs"),
-            ("a\n", "found `}` where `b` belongs"),
-            ("a\nb\nx\n", "found `x` where `}` belongs"),
-            ("a\nb", "in its line ends"),
+        for (found, shown) in [
+            ("a\n c\n", "found `c`, expected `b`"),
+            ("a\n", "found `}`, expected `b`"),
+            ("a\nb\nx\n", "found `x`, expected `}`"),
+            ("a\nb", "the line ends differ"),
         ] {
             let difference = difference(b"a\nb\n", found.as_bytes());
-            assert_eq!(difference.as_deref(), Some(said));
+            assert_eq!(difference.as_deref(), Some(shown));
         }
     }
 
     #[test]
-    fn what_is_known_is_of_one_configuration_and_one_listing() {
+    fn a_known_digest_is_of_one_configuration_and_one_listing() {
         let config = testing::config();
         let mut other = testing::config();
         other.network.resolvers.pop();
@@ -226,7 +224,7 @@ mod tests {
             known(&config, b"tabl"),
             known(&other, b"table"),
         ];
-        assert!(all.iter().all(|one| one.starts_with("rules ")));
+        assert!(all.iter().all(|known| known.starts_with("rules ")));
         assert!(all[0] != all[1] && all[0] != all[2] && all[1] != all[2]);
     }
 }

@@ -10,7 +10,7 @@ mod report;
 mod rules;
 mod units;
 
-pub(crate) use check::Check;
+pub(crate) use check::PendingCheck;
 pub use check::check_firewall;
 #[cfg(any(test, fuzzing))]
 pub(crate) use check::difference;

@@ -1,4 +1,7 @@
-//! The rules of our one nftables table. They select a slot by the pattern of its link's name.
+//! The rules of our one nftables table.
+//!
+//! A rule selects a pool by the pattern of its links' names, so no rule changes when a container
+//! starts or ends.
 
 use std::fmt::Write;
 
@@ -14,29 +17,26 @@ pub(crate) const FIREWALL_UNIT: &str = "runner-controller-firewall.service";
 
 /// Returns the table's comment, which names the rules that this configuration asks for.
 pub(super) fn fingerprint(config: &Config) -> String {
-    let mut name = String::from("rules ");
-    for byte in Sha256::digest(rules(config).as_bytes()).iter().take(12) {
-        let _ = write!(name, "{byte:02x}");
-    }
-    name
+    // 96 bits are enough to tell configurations apart. The check compares the rules themselves.
+    format!("rules {:.24x}", Sha256::digest(rules(config)))
 }
 
 /// Returns the text that nft loads.
 pub(super) fn table(config: &Config) -> String {
     format!(
         "\
-# The runners' network: out to the internet, and nowhere else. Loaded by {FIREWALL_UNIT}.
+# Firewall of the runners: they reach the internet and nothing else. {FIREWALL_UNIT} loads it.
 #
-# All of it is in one table, which is replaced in one step, and no rule looks at traffic that is not
-# a runner's. A packet also passes every other table: if the host drops what it forwards by default
-# (Docker does, and ufw), its own rules must let runners out:
+# One table holds all rules, and one transaction replaces it. No rule matches traffic of other
+# programs. A packet also passes every other table. If the host drops forwarded packets by default
+# (Docker and ufw do), its own rules must accept the runners' packets:
 #   iifname \"rc-*\" accept
 #   oifname \"rc-*\" ct state established,related accept
 
 table inet {TABLE}
 delete table inet {TABLE}
 table inet {TABLE} {{
-  # The launcher starts no runner unless it finds this.
+  # The launcher refuses to start a runner unless it finds this comment.
   comment \"{fingerprint}\"
 {rules}}}
 ",
@@ -45,8 +45,10 @@ table inet {TABLE} {{
     )
 }
 
-/// Every slot's rules, by the pattern of its link's name. A link is named `rc-<pool>-<slot>`, and no
-/// pool has a dash in its name: `rc-a-*` is pool `a` alone, and never a slot of pool `ab`.
+/// Returns the rules of all pools.
+///
+/// A link has the name `rc-<pool>-<slot>`, and a pool's name has no dash. So the pattern `rc-a-*`
+/// matches the links of pool `a`, and no link of pool `ab`.
 fn rules(config: &Config) -> String {
     let resolvers: Vec<String> = config
         .network
@@ -79,15 +81,14 @@ fn rules(config: &Config) -> String {
     elements = {{ {resolvers} }}
   }}
 
-  # ARP passes none of this, and needs no rule. A link has two ends: nobody else hears what a
-  # container claims there. To the host a lie about an address is good for that one link, where the
-  # kernel sends nothing but what goes to the link's own four addresses. And whatever address a
-  # container takes for itself, a source other than its own is dropped here.
+  # ARP does not pass these chains and needs no rule. A link connects one container with the host, so
+  # no other container receives its ARP packets. A false address affects only that link, to which the
+  # kernel routes only the link's own four addresses. A packet with a false source is dropped here.
   chain arriving {{
     type filter hook prerouting priority raw; policy accept;
-    # Jobs have IPv4 only.
+    # Containers have IPv4 only.
     iifname \"rc-*\" meta nfproto ipv6 counter drop
-    # A source that is not on the other end of this very link.
+    # The source is not the address at the other end of this link.
     iifname \"rc-*\" fib saddr . iif oif missing counter drop
   }}
 {chains}
@@ -113,7 +114,7 @@ fn rules(config: &Config) -> String {
     )
 }
 
-/// Where one pool's packets may go. What falls out of a chain is dropped by its caller.
+/// Returns the chains of one pool. The calling chain drops a packet that they do not accept.
 fn chains(pool: &PoolConfig) -> String {
     let name = &pool.name;
     let accept = |entry: &Allow| {
@@ -124,8 +125,8 @@ fn chains(pool: &PoolConfig) -> String {
         )
     };
     let all: String = pool.allow.iter().map(accept).collect();
-    // A network that is listed means the machines on it. This host, which may have an address there,
-    // is meant only by that very address.
+    // A listed network means the machines on it. It does not open the host's own address on that
+    // network, unless the list has that address itself.
     let single = pool.allow.iter().filter(|entry| entry.to.is_single());
     let single: String = single.map(accept).collect();
     let dns = if pool.egress.has_dns() {
@@ -135,7 +136,7 @@ fn chains(pool: &PoolConfig) -> String {
     };
     let rest = match pool.egress {
         Egress::Internet => {
-            "    # Names are asked of the resolvers alone.
+            "    # DNS goes to the configured resolvers only.
     meta l4proto { tcp, udp } th dport { 53, 853 } counter drop
     ip daddr @blocked4 counter drop
     meta nfproto ipv4 accept\n"
@@ -160,7 +161,7 @@ mod tests {
     use crate::launch::testing;
 
     #[test]
-    fn a_fingerprint_changes_with_the_rules_and_with_nothing_else() {
+    fn a_fingerprint_changes_only_with_the_rules() {
         let config = testing::config();
         let mut other = testing::config();
         other.pools[0].labels.clear();
@@ -172,7 +173,7 @@ mod tests {
         assert_ne!(fingerprint(&config), fingerprint(&other));
     }
 
-    /// The rules of a pool's chain.
+    /// Returns the rules of a chain.
     fn chain(config: &Config, name: &str) -> Vec<String> {
         let rules = rules(config);
         let begin = format!("  chain {name} {{\n");
@@ -199,14 +200,14 @@ mod tests {
     }
 
     #[test]
-    fn a_list_opens_before_anything_closes() {
+    fn allowed_destinations_come_before_every_drop() {
         let rules = chain(&with(Egress::Internet), "ci_out");
         assert_eq!(rules[..3], [CACHE, NETWORK, DNS]);
         assert_eq!(rules[3..].last().unwrap(), "meta nfproto ipv4 accept");
     }
 
     #[test]
-    fn nothing_follows_a_list_that_is_all() {
+    fn without_internet_egress_only_listed_destinations_are_accepted() {
         let listed = with(Egress::Listed);
         assert_eq!(chain(&listed, "ci_out"), [CACHE, NETWORK, DNS]);
         let none = with(Egress::None);
@@ -214,13 +215,13 @@ mod tests {
     }
 
     #[test]
-    fn the_host_is_reached_by_its_own_address_and_by_no_network() {
+    fn a_listed_network_does_not_open_the_host() {
         let listed = with(Egress::Listed);
         assert_eq!(chain(&listed, "ci_to_host"), [CACHE, DNS]);
     }
 
     #[test]
-    fn every_pool_has_its_own_pattern() {
+    fn every_pool_has_its_own_link_pattern() {
         let mut config = testing::config();
         config.pools = vec![testing::pool("a", 0), testing::pool("ab", 4)];
         assert_eq!(

@@ -27,12 +27,12 @@ pub(crate) fn files(config: &Config, program: Program<'_>) -> Vec<HostFile> {
 
 fn firewall_unit(config: &Config, program: Program<'_>) -> String {
     let check = program.call("check-firewall");
-    let closed = closed(config);
+    let hardening = hardening(config);
     format!(
         "\
 [Unit]
 Description=Firewall of the CI runners
-# Its rules are gone when nftables.service flushes everything, so they come back with it.
+# nftables.service flushes the whole ruleset, so this unit restarts and reloads with it.
 After=nftables.service systemd-modules-load.service systemd-sysctl.service systemd-tmpfiles-setup.service
 PartOf=nftables.service
 ReloadPropagatedFrom=nftables.service
@@ -44,12 +44,12 @@ RemainAfterExit=yes
 ExecStart=nft -f {RULES_FILE}
 ExecReload=nft -f {RULES_FILE}
 ExecStop=-nft delete table inet {TABLE}
-# The daemon is told at once. What it is told fails no unit.
+# Updates the report for the daemon at once. A failed check does not fail this unit.
 ExecStartPost=-{check}
 ExecReload=-{check}
 ExecStopPost=-{check}
 
-{closed}
+{hardening}
 [Install]
 WantedBy=multi-user.target
 "
@@ -58,36 +58,36 @@ WantedBy=multi-user.target
 
 fn check_unit(config: &Config, program: Program<'_>) -> String {
     let check = program.call("check-firewall");
-    let closed = closed(config);
+    let hardening = hardening(config);
     format!(
         "\
 [Unit]
 Description=Check of the CI runners' firewall
 After={FIREWALL_UNIT} systemd-tmpfiles-setup.service
-# However often it is asked for: a check that is refused looks like one that never came.
+# No start limit: for the daemon, a refused check is the same as a check that did not run.
 StartLimitIntervalSec=0
 
 [Service]
 Type=oneshot
-# Compares and reports. It repairs nothing: whoever changed the rules should hear of it, and a table
-# that is put back every few seconds would hide that it is taken away as often.
+# Compares and reports, and repairs nothing. The operator must learn that a program changed the rules.
+# A table that is restored every few seconds would hide that.
 ExecStart={check}
 TimeoutStartSec=30s
-# Its own words are warnings; that it ran is no news.
+# Its own messages are warnings. Messages about each start and end are suppressed.
 SyslogLevel=warning
 LogLevelMax=notice
 
-{closed}"
+{hardening}"
     )
 }
 
-/// What both units keep of root.
-fn closed(config: &Config) -> String {
+/// Returns the hardening of both units.
+fn hardening(config: &Config) -> String {
     let dir = config.firewall_dir();
     let dir = dir.display();
     format!(
         "\
-# nft reads the rules, and loads them a second time in a network namespace of its own.
+# The check loads the rules a second time, in a separate network namespace.
 CapabilityBoundingSet=CAP_NET_ADMIN CAP_SYS_ADMIN
 RestrictNamespaces=net
 RestrictAddressFamilies=AF_NETLINK AF_UNIX
@@ -123,8 +123,8 @@ fn check_timer() -> String {
     format!(
         "\
 [Unit]
-Description=Checks of the CI runners' firewall
-# It belongs to the containers, which run on while the daemon is away.
+Description=Periodic check of the CI runners' firewall
+# Independent of the daemon, because containers run while the daemon is stopped.
 After={FIREWALL_UNIT}
 
 [Timer]

@@ -8,11 +8,12 @@ pub(crate) mod file;
 mod host;
 mod template;
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::atomic_file;
 use crate::config::Config;
 use crate::firewall;
 
@@ -91,22 +92,10 @@ fn write_if_changed(file: &HostFile, path: &Path) -> io::Result<bool> {
     if same && mode(path)? == file.mode {
         return Ok(false);
     }
-    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::Error::other("not a file's path"));
-    };
-    fs::create_dir_all(dir)?;
-    let unfinished = dir.join(format!(".{}.new", name.to_string_lossy()));
-    match fs::remove_file(&unfinished) {
-        Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(why),
-        Ok(()) | Err(_) => {}
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir)?;
     }
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(0o600);
-    let mut new = options.open(&unfinished)?;
-    new.write_all(file.text.as_bytes())?;
-    new.set_permissions(fs::Permissions::from_mode(file.mode))?;
-    new.sync_all()?;
-    fs::rename(&unfinished, path)?;
+    atomic_file::replace(path, file.text.as_bytes(), file.mode)?;
     Ok(true)
 }
 

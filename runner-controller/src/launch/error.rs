@@ -102,44 +102,44 @@ impl Refusal {
 
 /// One thing root could not do.
 #[derive(Debug, thiserror::Error)]
-#[error("{operation}")]
+#[error("{message}")]
 pub struct LaunchError {
     /// What it means for the slot.
     pub refusal: Refusal,
-    /// What failed, with the facts a reader of the journal needs.
-    pub operation: String,
-    /// Why.
+    /// The failed operation, with the facts that a reader of the journal needs.
+    pub message: String,
+    /// Its cause.
     #[source]
     pub source: Option<Box<dyn Error + Send + Sync>>,
 }
 
 impl LaunchError {
-    /// A failure that is its own cause.
-    pub(crate) fn plain(refusal: Refusal, operation: String) -> Self {
+    /// Returns a failure without a cause below it.
+    pub(crate) fn plain(refusal: Refusal, message: String) -> Self {
         Self {
             refusal,
-            operation,
+            message,
             source: None,
         }
     }
 
-    /// A failure with the cause below it.
+    /// Returns the failure of an operation: a verb and its object, to be read after "cannot".
     pub(crate) fn caused(
         refusal: Refusal,
-        operation: String,
+        operation: &str,
         cause: impl Error + Send + Sync + 'static,
     ) -> Self {
         Self {
             refusal,
-            operation,
+            message: format!("cannot {operation}"),
             source: Some(Box::new(cause)),
         }
     }
 }
 
-/// Names the operation that failed.
+/// Conversion of a cause into a [`LaunchError`].
 pub(crate) trait OrRefuse<T> {
-    /// Turns a cause into a refusal.
+    /// Names the operation that failed: a verb and its object, to be read after "cannot".
     fn or_refuse(
         self,
         refusal: Refusal,
@@ -153,7 +153,7 @@ impl<T, E: Error + Send + Sync + 'static> OrRefuse<T> for Result<T, E> {
         refusal: Refusal,
         operation: impl FnOnce() -> String,
     ) -> Result<T, LaunchError> {
-        self.map_err(|cause| LaunchError::caused(refusal, operation(), cause))
+        self.map_err(|cause| LaunchError::caused(refusal, &operation(), cause))
     }
 }
 
