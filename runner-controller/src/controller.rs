@@ -19,8 +19,8 @@ use tracing::{error, info};
 
 use crate::config::Config;
 use crate::pool::{
-    Admission, Ledger, Pool, PoolName, RunnerName, Short, SlotId, Spec, Step, Timestamp, Verdict,
-    next_deadline, plan,
+    Admission, Ledger, Pool, PoolName, RunnerName, Shortages, SlotId, Spec, Step, Timestamp,
+    Verdict, next_deadline, plan,
 };
 use crate::status::{Status, VerdictRecord};
 use crate::world::{Event, Handshake, Machines, Records, Registry};
@@ -38,13 +38,13 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Configs that are minted in a minute, at most. GitHub takes 80 content-creating calls a minute
 /// ("Rate limits for the REST API").
-pub const MINTS_A_MINUTE: usize = 60;
+pub const MAX_MINTS_PER_MINUTE: usize = 60;
 /// No more registrations while so many have no machine, or may exist without one.
-pub const UNOWNED_MAX: usize = 24;
+pub const MAX_ORPHANS: usize = 24;
 const MINUTE: Duration = Duration::from_mins(1);
 
 /// The outside, and the clock and randomness that the core is not to have.
-pub struct Ports<M, R, H, D> {
+pub struct Environment<M, R, H, D> {
     /// Units.
     pub machines: Arc<M>,
     /// GitHub.
@@ -95,7 +95,7 @@ enum Mode {
 /// The state of the one loop.
 pub struct Controller<M, R, H, D> {
     config: Arc<Config>,
-    ports: Ports<M, R, H, D>,
+    environment: Environment<M, R, H, D>,
     pools: BTreeMap<PoolName, Pool>,
     ledger: Ledger,
     mode: Mode,
@@ -124,7 +124,7 @@ struct Shown {
     listed: Option<u64>,
     systemd_error: Option<String>,
     firewall_error: Option<String>,
-    short: Short,
+    shortages: Shortages,
     records_error: Option<String>,
     verdicts: BTreeMap<PoolName, BTreeMap<Verdict, u64>>,
     recent: VecDeque<VerdictRecord>,
@@ -148,7 +148,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     #[must_use]
     pub fn new(
         config: Arc<Config>,
-        ports: Ports<M, R, H, D>,
+        environment: Environment<M, R, H, D>,
         boots_at_once: u16,
         status: watch::Sender<Status>,
     ) -> Self {
@@ -157,10 +157,10 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             .iter()
             .map(|pool| (pool.name.clone(), Pool::new(spec(pool, boots_at_once))))
             .collect();
-        let since_unix_ms = (ports.unix_ms)();
+        let since_unix_ms = (environment.unix_ms)();
         Self {
             config,
-            ports,
+            environment,
             pools,
             ledger: Ledger::default(),
             mode: Mode::Running,
@@ -216,7 +216,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                     let _ = reply.send(());
                 }
                 _ = reconcile.tick() => self.reconcile(),
-                () = sleep_until(deadline, self.ports.now) => {}
+                () = sleep_until(deadline, self.environment.now) => {}
             }
         }
         self.finish(&mut events).await;
@@ -252,7 +252,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                         self.fold(done);
                     }
                 }
-                () = sleep_until(write, self.ports.now) => {}
+                () = sleep_until(write, self.environment.now) => {}
                 () = tokio::time::sleep_until(began + patience) => return,
             }
         }
@@ -260,7 +260,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
 
     /// When something becomes due by itself.
     fn deadline(&self) -> Option<Timestamp> {
-        let now = (self.ports.now)();
+        let now = (self.environment.now)();
         let pools = self
             .pools
             .values()
@@ -268,7 +268,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         let ledger = self.ledger.next_deadline().filter(|_| !self.deleting);
         let write = (!self.recording && !self.unwritten.is_empty()).then_some(self.write_at);
         let mint = self.mints.front().map(|at| *at + MINUTE);
-        let mint = mint.filter(|_| self.mints.len() >= MINTS_A_MINUTE);
+        let mint = mint.filter(|_| self.mints.len() >= MAX_MINTS_PER_MINUTE);
         pools.chain(ledger).chain(write).chain(mint).min()
     }
 
@@ -289,14 +289,14 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             Mode::Clearing => Admission::Clearing,
             Mode::Running if self.shown.systemd_error.is_some() => Admission::Closed,
             Mode::Running if self.shown.firewall_error.is_some() => Admission::Closed,
-            Mode::Running if !self.shown.short.is_empty() => Admission::Closed,
+            Mode::Running if !self.shown.shortages.is_empty() => Admission::Closed,
             Mode::Running => Admission::Open,
         }
     }
 
     /// Plans every pool until it has nothing to say, and starts what it asks for.
     fn act(&mut self) {
-        let (now, admission) = ((self.ports.now)(), self.admission());
+        let (now, admission) = ((self.environment.now)(), self.admission());
         let mut allowed = self.may_register(now);
         let names: Vec<PoolName> = self.pools.keys().cloned().collect();
         for name in names {
@@ -342,8 +342,8 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         {
             self.mints.pop_front();
         }
-        let unowned = UNOWNED_MAX.saturating_sub(self.ledger.len());
-        unowned.min(MINTS_A_MINUTE.saturating_sub(self.mints.len()))
+        let unowned = MAX_ORPHANS.saturating_sub(self.ledger.len());
+        unowned.min(MAX_MINTS_PER_MINUTE.saturating_sub(self.mints.len()))
     }
 
     /// Starts the next deletion. One at a time: many in a burst are what secondary limits are for.
@@ -374,8 +374,11 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 self.spawn_start(id);
             }
             Step::Register { slot } => {
-                let name =
-                    RunnerName::new(self.config.host.clone(), id.clone(), (self.ports.random)());
+                let name = RunnerName::new(
+                    self.config.host.clone(),
+                    id.clone(),
+                    (self.environment.random)(),
+                );
                 if let Some(pool) = self.pools.get_mut(&id.pool) {
                     pool.minting(slot, name.clone());
                 }

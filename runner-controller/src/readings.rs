@@ -1,4 +1,4 @@
-//! How much the host has left, read every few seconds for [`crate::pool::judge`].
+//! How much the host has left, read every few seconds for [`crate::pool::shortages`].
 //!
 //! All of it is in /proc or one call away, and none of it needs a privilege.
 
@@ -13,7 +13,7 @@ use nix::sys::statvfs::statvfs;
 use tokio::sync::mpsc;
 
 use crate::config::{Config, Layer};
-use crate::pool::{Filesystem, Readings, Reserve, Share, Short, judge};
+use crate::pool::{Filesystem, Readings, Reserve, Share, Shortages, shortages};
 use crate::world::Event;
 
 /// How often the host is read. A container takes longer to fill anything that counts.
@@ -38,24 +38,27 @@ fn disk_layers(config: &Config) -> impl Iterator<Item = u64> {
 /// How it stands now. Sent before anything else is seen, so that nothing is started by mistake.
 #[must_use]
 pub fn event(config: &Config) -> Event {
-    let short = judge(&read(config), &reserve(config), &Short::new());
-    Event::Short { short }
+    Event::Shortages(shortages(
+        &read(config),
+        &reserve(config),
+        &Shortages::new(),
+    ))
 }
 
 /// Sends a sight after each change, until nobody listens. Blocks, so it has a thread of its own.
 pub fn watch(config: &Config, events: &mpsc::Sender<Event>) {
     let reserve = reserve(config);
-    let mut told: Option<Short> = None;
+    let mut told: Option<Shortages> = None;
     while !events.is_closed() {
-        let short = judge(
+        let now = shortages(
             &read(config),
             &reserve,
-            told.as_ref().unwrap_or(&Short::new()),
+            told.as_ref().unwrap_or(&Shortages::new()),
         );
-        if told.as_ref() != Some(&short) {
-            told = Some(short.clone());
+        if told.as_ref() != Some(&now) {
+            told = Some(now.clone());
             // That nobody listens any more is seen above.
-            let _ = events.blocking_send(Event::Short { short });
+            let _ = events.blocking_send(Event::Shortages(now));
         }
         std::thread::sleep(EVERY);
     }
@@ -226,7 +229,7 @@ mod tests {
         config.reserve.memory = Some(crate::config::ByteSize(u64::MAX));
         let (sender, mut events) = mpsc::channel(8);
         let watching = std::thread::spawn(move || watch(&config, &sender));
-        let Event::Short { short } = events.blocking_recv().unwrap() else {
+        let Event::Shortages(short) = events.blocking_recv().unwrap() else {
             panic!("a sight of something else")
         };
         assert!(

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::pool::{Cause, FailureKind, JobNote, PhaseKind, Resource, Short, Verdict};
+pub use crate::pool::{Cause, FailureKind, JobNote, PhaseKind, Resource, Shortages, Verdict};
 pub use crate::world::VerdictRecord;
 
 use crate::pool::{Invocation, RunnerId, SlotId};
@@ -75,8 +75,8 @@ pub struct Status {
     pub firewall_error: Option<String>,
     /// What the host runs short of, by name, each with its reason. While there is one, nothing new is
     /// started or registered.
-    #[serde(default)]
-    pub short: Short,
+    #[serde(rename = "short", default)]
+    pub shortages: Shortages,
     /// Why records cannot be written, if so.
     pub records_error: Option<String>,
     /// Registrations that no container owns and that are being deleted, by name.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::pool::{RunnerName, Short, SlotId, Verdict};
+use crate::pool::{RunnerName, Shortages, SlotId, Verdict};
 
 pub use crate::pool::{
     Deleted, EndRecord, Exit, Invocation, JobNote, ListedRunner, RunnerId, RunnerRecord,
@@ -29,12 +29,12 @@ pub enum Event {
     /// A unit changed, or was looked at.
     Unit(UnitObservation),
     /// Root of this slot's container is connected and waits for its config.
-    Asked {
+    ConfigRequested {
         /// The slot.
         slot: SlotId,
     },
     /// The waiting connection of this slot went away unanswered.
-    HungUp {
+    RequestDropped {
         /// The slot.
         slot: SlotId,
     },
@@ -45,15 +45,12 @@ pub enum Event {
         /// What the job said of itself.
         note: JobNote,
     },
-    /// What the host runs short of, all of it.
-    Short {
-        /// Each with its reason; nothing new is started or registered while there is one.
-        short: Short,
-    },
+    /// All resources that the host runs short of.
+    Shortages(Shortages),
     /// Root checked the firewall, or has not for too long.
     Firewall {
         /// Why nothing may be started or registered.
-        wrong: Option<String>,
+        problem: Option<String>,
     },
 }
 

@@ -13,9 +13,9 @@ use crate::world::{Inner, short};
 
 /// A registration may be without a machine for a moment; never more than so many, beyond one for
 /// each slot and for each daemon that died in the last minutes.
-const UNOWNED_MAX: usize = 24;
+const MAX_ORPHANS: usize = 24;
 /// GitHub takes 80 content-creating calls a minute.
-const MINTS_A_MINUTE: usize = 60;
+const MAX_MINTS_PER_MINUTE: usize = 60;
 /// Deletions go one after the other, a second apart.
 const DELETES_A_MINUTE: usize = 62;
 const MINUTE: u64 = 60_000;
@@ -264,7 +264,7 @@ impl Inner {
         if lists > compares {
             self.violate(Rule::FewLists, &format!("{lists} of {compares}"));
         }
-        if mints > MINTS_A_MINUTE {
+        if mints > MAX_MINTS_PER_MINUTE {
             self.violate(Rule::FewMints, &format!("{mints}"));
         }
         if deletes > DELETES_A_MINUTE {
@@ -278,7 +278,7 @@ impl Inner {
             .count();
         let slots = self.books.config.slots().count();
         let unowned = self.unowned();
-        if call == Call::Mint && unowned > UNOWNED_MAX + slots * (1 + dead) {
+        if call == Call::Mint && unowned > MAX_ORPHANS + slots * (1 + dead) {
             self.violate(Rule::RegistrationsOwned, &format!("{unowned}"));
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runner_controller::config::Config;
-use runner_controller::controller::{Controller, Ports, Request};
+use runner_controller::controller::{Controller, Environment, Request};
 use runner_controller::github::{GitHub, Token};
 use runner_controller::status::Status;
 use runner_controller::world::Event;
@@ -71,7 +71,7 @@ pub async fn run(start: Start) {
         w.tell_readings();
         w.host.boot_id()
     };
-    let ports = Ports {
+    let environment = Environment {
         machines: Arc::new(Systemd {
             world: world.clone(),
         }),
@@ -88,7 +88,7 @@ pub async fn run(start: Start) {
         calls: Box::new(BTreeMap::new),
         explain_exit: |_| None,
     };
-    let mut controller = Controller::new(config, ports, 2, status);
+    let mut controller = Controller::new(config, environment, 2, status);
     if controller.adopt(&mut events).await.is_err() {
         return;
     }

@@ -80,7 +80,7 @@ impl Inner {
                 waiting.stored |= up && waiting.invocation == invocation;
             }
         });
-        self.tell(Event::Asked { slot: slot.clone() });
+        self.tell(Event::ConfigRequested { slot: slot.clone() });
     }
 
     /// The container's end of the connection is gone.
@@ -98,7 +98,7 @@ impl Inner {
             if self.serves(slot) {
                 let wait = self.rng.wait(0, 4, 100);
                 let slot = slot.clone();
-                self.after(wait, move |w| w.tell(Event::HungUp { slot }));
+                self.after(wait, move |w| w.tell(Event::RequestDropped { slot }));
             }
         }
     }
@@ -185,7 +185,7 @@ impl Inner {
                 self.unanswered(&slot, &waiting.invocation);
             }
             if asks {
-                self.tell(Event::Asked { slot: slot.clone() });
+                self.tell(Event::ConfigRequested { slot: slot.clone() });
             }
             self.accept_soon(&slot);
             self.read_soon(&slot);

@@ -326,7 +326,7 @@ impl Inner {
             .sick
             .bad_firewall
             .then(|| "a rule is gone".to_owned());
-        self.tell(Event::Firewall { wrong });
+        self.tell(Event::Firewall { problem: wrong });
     }
 
     fn short(&mut self, is_short: bool) {
@@ -339,7 +339,7 @@ impl Inner {
         let reason = "64 MiB are left".to_owned();
         let memory = self.host.sick.short.then_some((Resource::Memory, reason));
         let short = memory.into_iter().collect();
-        self.tell(Event::Short { short });
+        self.tell(Event::Shortages(short));
     }
 
     fn stray(&mut self) {

@@ -273,10 +273,10 @@ fn in_words(event: &Event) -> String {
                 end.unwrap_or_default()
             )
         }
-        Event::Asked { slot } => format!("{slot} asks"),
-        Event::HungUp { slot } => format!("{slot} hung up"),
-        Event::Short { short } => format!("what runs short: {short:?}"),
-        Event::Firewall { wrong } => format!("the firewall: {wrong:?}"),
+        Event::ConfigRequested { slot } => format!("{slot} asks"),
+        Event::RequestDropped { slot } => format!("{slot} hung up"),
+        Event::Shortages(shortages) => format!("what runs short: {shortages:?}"),
+        Event::Firewall { problem } => format!("the firewall: {problem:?}"),
         Event::JobStarted { slot, .. } => format!("{slot} says that a job started"),
     }
 }

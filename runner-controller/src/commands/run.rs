@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 
 use super::common::block_on;
 use crate::config::{self, API_SOCKET, Config};
-use crate::controller::{Command, Controller, Ports, Request};
+use crate::controller::{Command, Controller, Environment, Request};
 use crate::github::{GitHub, Login};
 use crate::handshake::{Sockets, fdstore};
 use crate::http::{ApiToken, ListenerLimits};
@@ -74,7 +74,7 @@ async fn serve(
     let (requests, mut received) = mpsc::channel(REQUESTS);
     let (show, status) = watch::channel(Status::default());
     let counter = Arc::clone(&github);
-    let ports = Ports {
+    let environment = Environment {
         machines: Arc::new(systemd),
         registry: github,
         handshake: Arc::clone(&sockets),
@@ -90,7 +90,7 @@ async fn serve(
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let mut controller = Controller::new(
         Arc::clone(&config),
-        ports,
+        environment,
         u16::try_from(cores).unwrap_or(u16::MAX),
         show,
     );

@@ -46,7 +46,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         &mut self,
         observations: &mut mpsc::Receiver<Event>,
     ) -> Result<(), M::Error> {
-        let records = match self.ports.records.load().await {
+        let records = match self.environment.records.load().await {
             Ok(records) => records,
             Err(error) => {
                 warn!(
@@ -57,25 +57,25 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 Vec::new()
             }
         };
-        let history = self.ports.records.recent(HISTORY).await.ok();
+        let history = self.environment.records.recent(HISTORY).await.ok();
         self.shown.recent = history.iter().flatten().take(RECENT).cloned().collect();
         let over = history
             .iter()
             .flatten()
             .filter_map(|verdict| RunnerName::parse(&self.config.host, verdict.runner.as_ref()?));
-        let began = (self.ports.now)();
+        let began = (self.environment.now)();
         over.for_each(|name| self.ledger.over(name, began));
         self.restore_mode().await;
         self.restore_limit().await;
-        let units = self.ports.machines.observe().await?;
+        let units = self.environment.machines.observe().await?;
         let mut asked = BTreeSet::new();
         let mut notes = BTreeMap::new();
         while let Ok(observation) = observations.try_recv() {
             match observation {
-                Event::Asked { slot } => {
+                Event::ConfigRequested { slot } => {
                     asked.insert(slot);
                 }
-                Event::HungUp { slot } => {
+                Event::RequestDropped { slot } => {
                     asked.remove(&slot);
                 }
                 // The look is newer than any signal that came before it.
@@ -83,21 +83,21 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 Event::JobStarted { slot, note } => {
                     notes.insert(slot, note);
                 }
-                Event::Firewall { wrong } => self.firewall(wrong),
-                Event::Short { short } => self.short(short),
+                Event::Firewall { problem } => self.firewall(problem),
+                Event::Shortages(shortages) => self.shortages(shortages),
             }
         }
         let mut records: BTreeMap<SlotId, RunnerRecord> = records
             .into_iter()
             .map(|record| (record.slot.clone(), record))
             .collect();
-        let now = (self.ports.now)();
+        let now = (self.environment.now)();
         let (alive, gone): (Vec<UnitObservation>, Vec<UnitObservation>) =
             units.into_iter().partition(is_alive);
         for observation in alive {
             let slot = observation.slot.clone();
             let record = records.remove(&slot);
-            let same_boot = |record: &RunnerRecord| record.boot_id == self.ports.boot_id;
+            let same_boot = |record: &RunnerRecord| record.boot_id == self.environment.boot_id;
             let own = |record: &RunnerRecord| {
                 record.invocation.is_none() || record.invocation == observation.invocation
             };
@@ -144,7 +144,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
 
     async fn restore_mode(&mut self) {
         let kept = self
-            .ports
+            .environment
             .records
             .setting(MODE_KEY)
             .await
@@ -155,7 +155,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             return;
         };
         // A drain is for what the operator was about to do; a reboot was that.
-        if boot == self.ports.boot_id {
+        if boot == self.environment.boot_id {
             self.mode = mode.parse().unwrap_or_else(|_| {
                 warn!(
                     mode,
@@ -183,7 +183,13 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     }
 
     async fn restore_limit(&mut self) {
-        let kept = self.ports.records.setting(LIMIT_KEY).await.ok().flatten();
+        let kept = self
+            .environment
+            .records
+            .setting(LIMIT_KEY)
+            .await
+            .ok()
+            .flatten();
         let kept = kept.unwrap_or_default();
         let mut words = kept.splitn(4, ' ');
         let boot = words.next();
@@ -195,10 +201,10 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             return;
         }
         // Only within one boot is there a clock that nobody sets.
-        let wait = if boot == Some(self.ports.boot_id.as_str()) {
-            in_boot.saturating_sub((self.ports.now)().millis())
+        let wait = if boot == Some(self.environment.boot_id.as_str()) {
+            in_boot.saturating_sub((self.environment.now)().millis())
         } else {
-            unix_ms.saturating_sub((self.ports.unix_ms)())
+            unix_ms.saturating_sub((self.environment.unix_ms)())
         };
         let wait = Duration::from_millis(wait);
         if wait > LONGEST_LIMIT {
@@ -211,8 +217,8 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 "GitHub asked the daemon before to be left alone; nothing is sent for {} s",
                 wait.as_secs()
             );
-            self.limited_until = (self.ports.now)() + wait;
-            self.ports.registry.hold(wait);
+            self.limited_until = (self.environment.now)() + wait;
+            self.environment.registry.hold(wait);
         }
     }
 
@@ -260,7 +266,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             let job = notes.remove(&observation.slot);
             let record = RunnerRecord {
                 slot: observation.slot.clone(),
-                boot_id: self.ports.boot_id.clone(),
+                boot_id: self.environment.boot_id.clone(),
                 invocation: Some(end.invocation.clone()),
                 phase: PhaseKind::Registering,
                 since: started_at,
@@ -282,7 +288,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         now: Timestamp,
     ) {
         let slot = record.slot.clone();
-        let rebooted = record.boot_id != self.ports.boot_id;
+        let rebooted = record.boot_id != self.environment.boot_id;
         let gone = UnitObservation {
             slot: slot.clone(),
             state: UnitState::Inactive,
@@ -301,7 +307,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             Some(pool) => pool,
             None => scratch.insert(Pool::new(show::unconfigured(&slot.pool))),
         };
-        let random = (self.ports.random)();
+        let random = (self.environment.random)();
         if let Some(closed) = pool.bury(slot.slot, record, observation, rebooted, now, random) {
             self.close(&slot, closed);
         }
@@ -338,7 +344,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 Some(observation) => observation.end.clone(),
                 None => None,
             };
-            let random = (self.ports.random)();
+            let random = (self.environment.random)();
             let closed = self
                 .pools
                 .get_mut(&slot.pool)

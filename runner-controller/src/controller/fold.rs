@@ -7,7 +7,7 @@ use tracing::{debug, info, warn};
 use super::work::{self, Done};
 use super::{Command, Controller, Mode, RECENT, adopt, job_url};
 use crate::pool::{
-    Ended, FailureKind, ListedRunner, Phase, Pool, RunnerName, Short, Slot, SlotId, Timestamp,
+    Ended, FailureKind, ListedRunner, Phase, Pool, RunnerName, Shortages, Slot, SlotId, Timestamp,
 };
 use crate::world::{
     Event, Handshake, Machines, Records, Registry, RegistryError, RegistryErrorKind,
@@ -15,18 +15,18 @@ use crate::world::{
 
 impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> {
     pub(super) fn see(&mut self, event: Event) {
-        let (now, random) = ((self.ports.now)(), (self.ports.random)());
+        let (now, random) = ((self.environment.now)(), (self.environment.random)());
         let id = match &event {
             Event::Unit(unit) => unit.slot.clone(),
-            Event::Asked { slot } | Event::HungUp { slot } | Event::JobStarted { slot, .. } => {
-                slot.clone()
-            }
-            Event::Firewall { wrong } => {
-                self.firewall(wrong.clone());
+            Event::ConfigRequested { slot }
+            | Event::RequestDropped { slot }
+            | Event::JobStarted { slot, .. } => slot.clone(),
+            Event::Firewall { problem } => {
+                self.firewall(problem.clone());
                 return;
             }
-            Event::Short { short } => {
-                self.short(short.clone());
+            Event::Shortages(shortages) => {
+                self.shortages(shortages.clone());
                 return;
             }
         };
@@ -40,11 +40,11 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             .map(|runner| runner.phase.clone());
         let closed = match event {
             Event::Unit(unit) => pool.unit(unit, now, random),
-            Event::Asked { .. } => {
+            Event::ConfigRequested { .. } => {
                 pool.asked(id.slot, now);
                 None
             }
-            Event::HungUp { .. } => {
+            Event::RequestDropped { .. } => {
                 pool.hung_up(id.slot, now);
                 None
             }
@@ -56,7 +56,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 pool.job_started(id.slot, note, now);
                 None
             }
-            Event::Firewall { .. } | Event::Short { .. } => None,
+            Event::Firewall { .. } | Event::Shortages(_) => None,
         };
         let after = pool
             .runners
@@ -89,9 +89,9 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     }
 
     /// Remembers what the host runs short of, and says so once per change.
-    pub(super) fn short(&mut self, short: Short) {
-        let before = std::mem::replace(&mut self.shown.short, short);
-        for (resource, why) in &self.shown.short {
+    pub(super) fn shortages(&mut self, shortages: Shortages) {
+        let before = std::mem::replace(&mut self.shown.shortages, shortages);
+        for (resource, why) in &self.shown.shortages {
             if !before.contains_key(resource) {
                 warn!(
                     %resource,
@@ -100,7 +100,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             }
         }
         for resource in before.keys() {
-            if !self.shown.short.contains_key(resource) {
+            if !self.shown.shortages.contains_key(resource) {
                 info!(%resource, "the host has enough of {resource} again");
             }
         }
@@ -108,7 +108,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
 
     /// A life is over: say so, write it down, and take over what it left at GitHub.
     pub(super) fn close(&mut self, id: &SlotId, closed: Ended) {
-        let now = (self.ports.now)();
+        let now = (self.environment.now)();
         let record = self.verdict_record(id, &closed, now);
         let runner = record.runner.clone().unwrap_or_default();
         let exit = record.exit.clone().unwrap_or_default();
@@ -153,7 +153,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     }
 
     pub(super) fn obey(&mut self, command: &Command) {
-        let now = (self.ports.now)();
+        let now = (self.environment.now)();
         let mode = match command {
             Command::Drain => Mode::Draining,
             Command::Clear => Mode::Clearing,
@@ -171,13 +171,14 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             }
             self.ledger.reset_backoff(now);
         }
-        let kept = (mode != Mode::Running).then(|| format!("{} {}", self.ports.boot_id, mode));
+        let kept =
+            (mode != Mode::Running).then(|| format!("{} {}", self.environment.boot_id, mode));
         self.unwritten
             .push_back(work::Write::Setting(adopt::MODE_KEY, kept));
     }
 
     pub(super) fn fold(&mut self, done: Done) {
-        let (now, random) = ((self.ports.now)(), (self.ports.random)());
+        let (now, random) = ((self.environment.now)(), (self.environment.random)());
         match done {
             Done::Started { slot, result } => {
                 if let Err(reason) = &result {
@@ -261,7 +262,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
 
     /// Remembers whether GitHub works, and says so once per change.
     pub(super) fn heard(&mut self, error: Option<&RegistryError>) {
-        let at = (self.ports.unix_ms)();
+        let at = (self.environment.unix_ms)();
         let Some(error) = error else {
             if let Some((last, _)) = self.shown.github_error.take() {
                 info!(last, "GitHub answers again; it last said: {last}");
@@ -281,7 +282,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         let Some(wait) = error.retry_after.filter(|_| told) else {
             return;
         };
-        let (now, unix_ms) = ((self.ports.now)(), (self.ports.unix_ms)());
+        let (now, unix_ms) = ((self.environment.now)(), (self.environment.unix_ms)());
         // Answers may come out of order: the longer wait holds.
         if now + wait <= self.limited_until {
             return;
@@ -289,7 +290,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         self.limited_until = now + wait;
         let unix_ms = unix_ms + u64::try_from(wait.as_millis()).unwrap_or_default();
         let in_boot = (now + wait).millis();
-        let (boot, party) = (&self.ports.boot_id, self.limited_party());
+        let (boot, party) = (&self.environment.boot_id, self.limited_party());
         let until = format!("{boot} {in_boot} {unix_ms} {party}");
         self.unwritten
             .push_back(work::Write::Setting(adopt::LIMIT_KEY, Some(until)));

@@ -68,7 +68,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     pub(super) fn launcher_reason(&self, closed: &Ended) -> Option<&'static str> {
         match closed.end.as_ref().map(|end| &end.exit) {
             Some(Exit::Status(status)) if !closed.runner.active => {
-                (self.ports.explain_exit)(*status)
+                (self.environment.explain_exit)(*status)
             }
             Some(Exit::Status(_) | Exit::Signal(_) | Exit::Unknown) | None => None,
         }
@@ -98,7 +98,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             runner: registration.map(|registration| registration.name.to_string()),
             runner_id: registration.and_then(|registration| registration.id),
             job: closed.runner.job.as_ref().map(|job| job.note.clone()),
-            ended_unix_ms: (self.ports.unix_ms)(),
+            ended_unix_ms: (self.environment.unix_ms)(),
             lived_ms: millis(over.since(closed.runner.started_at)),
             job_ms: closed
                 .runner
@@ -128,7 +128,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         if let Some(error) = &self.shown.firewall_error {
             reasons.push(format!("firewall: {error}"));
         }
-        for (resource, why) in &self.shown.short {
+        for (resource, why) in &self.shown.shortages {
             reasons.push(format!("{resource}: {why}"));
         }
         reasons
@@ -196,7 +196,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
 
     /// Publishes the status as it is now.
     pub(super) fn show(&self) {
-        let now = (self.ports.now)();
+        let now = (self.environment.now)();
         let (error, error_at) = self.shown.github_error.clone().unzip();
         let status = Status {
             version: VERSION,
@@ -205,18 +205,18 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             program: env!("CARGO_PKG_VERSION").to_owned(),
             state: self.state(),
             closed: self.closed_reasons(),
-            at_unix_ms: (self.ports.unix_ms)(),
+            at_unix_ms: (self.environment.unix_ms)(),
             since_unix_ms: self.shown.since_unix_ms,
             github: GitHubStatus {
                 last_ok_unix_ms: self.shown.github_ok_unix_ms,
                 error,
                 error_unix_ms: error_at,
-                calls: (self.ports.calls)(),
+                calls: (self.environment.calls)(),
                 listed: self.shown.listed,
             },
             systemd_error: self.shown.systemd_error.clone(),
             firewall_error: self.shown.firewall_error.clone(),
-            short: self.shown.short.clone(),
+            shortages: self.shown.shortages.clone(),
             records_error: self.shown.records_error.clone(),
             strays: self
                 .ledger

@@ -187,7 +187,10 @@ impl Machines for Fake {
                 asks
             });
             if asks {
-                let _ = fake.events.send(Event::Asked { slot: slot.clone() }).await;
+                let _ = fake
+                    .events
+                    .send(Event::ConfigRequested { slot: slot.clone() })
+                    .await;
             }
             fake.tell(&slot).await;
         });
@@ -396,9 +399,12 @@ impl Daemon {
                 .collect::<Vec<_>>()
         });
         for slot in waiting {
-            fake.events.send(Event::Asked { slot }).await.unwrap();
+            fake.events
+                .send(Event::ConfigRequested { slot })
+                .await
+                .unwrap();
         }
-        let ports = Ports {
+        let environment = Environment {
             machines: Arc::new(fake.clone()),
             registry: Arc::new(fake.clone()),
             handshake: Arc::new(fake.clone()),
@@ -413,7 +419,7 @@ impl Daemon {
         let (show, status) = watch::channel(Status::default());
         let (requests, mut asked) = mpsc::channel(4);
         let (stop, stopped) = oneshot::channel::<()>();
-        let mut controller = Controller::new(Arc::new(config()), ports, 2, show);
+        let mut controller = Controller::new(Arc::new(config()), environment, 2, show);
         controller.adopt(&mut seen).await.unwrap();
         let task = tokio::spawn(async move {
             controller

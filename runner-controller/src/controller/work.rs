@@ -104,8 +104,8 @@ const WRITE_AGAIN: Duration = Duration::from_secs(2);
 impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> {
     pub(super) fn spawn_start(&mut self, slot: &SlotId) {
         let (machines, handshake) = (
-            Arc::clone(&self.ports.machines),
-            Arc::clone(&self.ports.handshake),
+            Arc::clone(&self.environment.machines),
+            Arc::clone(&self.environment.handshake),
         );
         let slot = slot.clone();
         self.running.spawn(async move {
@@ -128,8 +128,8 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             work_folder: pool.work_folder.clone(),
         };
         let (registry, handshake) = (
-            Arc::clone(&self.ports.registry),
-            Arc::clone(&self.ports.handshake),
+            Arc::clone(&self.environment.registry),
+            Arc::clone(&self.environment.handshake),
         );
         let slot = slot.clone();
         self.running.spawn(async move {
@@ -155,7 +155,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     }
 
     pub(super) fn spawn_deregister(&mut self, slot: &SlotId, id: RunnerId) {
-        let (registry, slot) = (Arc::clone(&self.ports.registry), slot.clone());
+        let (registry, slot) = (Arc::clone(&self.environment.registry), slot.clone());
         self.running.spawn(async move {
             Done::Deregistered {
                 result: registry.delete(id).await,
@@ -166,7 +166,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     }
 
     pub(super) fn spawn_end(&mut self, slot: &SlotId, how: Ending) {
-        let (machines, slot) = (Arc::clone(&self.ports.machines), slot.clone());
+        let (machines, slot) = (Arc::clone(&self.environment.machines), slot.clone());
         self.running.spawn(async move {
             let result = match how {
                 Ending::Stop => machines.stop(&slot).await,
@@ -180,7 +180,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     }
 
     pub(super) fn spawn_delete(&mut self, id: RunnerId) {
-        let registry = Arc::clone(&self.ports.registry);
+        let registry = Arc::clone(&self.environment.registry);
         self.running.spawn(async move {
             Done::Deleted {
                 id,
@@ -190,7 +190,10 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     }
 
     pub(super) fn spawn_list(&mut self) {
-        let (registry, asked) = (Arc::clone(&self.ports.registry), (self.ports.now)());
+        let (registry, asked) = (
+            Arc::clone(&self.environment.registry),
+            (self.environment.now)(),
+        );
         self.running.spawn(async move {
             Done::Listed {
                 asked,
@@ -200,7 +203,10 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     }
 
     pub(super) fn spawn_reconcile(&mut self) {
-        let (machines, began) = (Arc::clone(&self.ports.machines), (self.ports.now)());
+        let (machines, began) = (
+            Arc::clone(&self.environment.machines),
+            (self.environment.now)(),
+        );
         self.running.spawn(async move {
             Done::Observed {
                 began,
@@ -219,7 +225,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             self.queue(Write::Remove(id.clone()));
             return;
         };
-        let record = RunnerRecord::of(runner, id.clone(), self.ports.boot_id.clone());
+        let record = RunnerRecord::of(runner, id.clone(), self.environment.boot_id.clone());
         self.queue(Write::Put(Box::new(record)));
     }
 
@@ -243,14 +249,14 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         while self.unwritten.len() > UNWRITTEN_MAX {
             self.unwritten.pop_front();
         }
-        if self.recording || (self.ports.now)() < self.write_at {
+        if self.recording || (self.environment.now)() < self.write_at {
             return;
         }
         let Some(write) = self.unwritten.pop_front() else {
             return;
         };
         self.recording = true;
-        let records = Arc::clone(&self.ports.records);
+        let records = Arc::clone(&self.environment.records);
         self.running.spawn(async move {
             let result = match write.clone() {
                 Write::Put(record) => records.put(*record).await,
@@ -287,7 +293,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         self.shown.records_error = Some(reason);
         if failed.again {
             self.unwritten.push_front(failed.write);
-            self.write_at = (self.ports.now)() + WRITE_AGAIN;
+            self.write_at = (self.environment.now)() + WRITE_AGAIN;
         }
     }
 }

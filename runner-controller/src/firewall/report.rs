@@ -94,7 +94,7 @@ fn judge(report: io::Result<FirewallReport>, now: Timestamp) -> (Option<String>,
 #[must_use]
 pub fn event(config: &Config) -> Event {
     let (wrong, _) = judge(FirewallReport::read(&config.firewall_dir()), clock::now());
-    Event::Firewall { wrong }
+    Event::Firewall { problem: wrong }
 }
 
 /// Sends an event after each change, until the channel closes.
@@ -109,7 +109,10 @@ pub fn watch(config: &Config, events: &mpsc::Sender<Event>) {
         let (wrong, holds) = judge(FirewallReport::read(&dir), clock::now());
         if sent.as_ref() != Some(&wrong) {
             sent = Some(wrong.clone());
-            if events.blocking_send(Event::Firewall { wrong }).is_err() {
+            if events
+                .blocking_send(Event::Firewall { problem: wrong })
+                .is_err()
+            {
                 return;
             }
         }
@@ -187,7 +190,7 @@ mod tests {
         let (sender, mut events) = mpsc::channel(8);
         let watching = std::thread::spawn(move || watch(&config, &sender));
         let mut next = || {
-            let Event::Firewall { wrong } = events.blocking_recv().unwrap() else {
+            let Event::Firewall { problem: wrong } = events.blocking_recv().unwrap() else {
                 panic!("an event of another kind")
             };
             wrong

@@ -156,7 +156,7 @@ impl Sockets {
     /// Opens the sockets that systemd kept; the others are made by [`Handshake::prepare`].
     ///
     /// `restored` is what [`fdstore::take`] gave, less what belongs to others. A waiting
-    /// connection is told again as [`Event::Asked`], a job's line as [`Event::JobStarted`], and
+    /// connection is told again as [`Event::ConfigRequested`], a job's line as [`Event::JobStarted`], and
     /// both are in the channel when this returns, if it has the room. What is unknown, broken or
     /// not where the configuration says is closed here and in the store.
     /// Must be called inside a tokio runtime.

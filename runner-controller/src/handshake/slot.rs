@@ -143,7 +143,7 @@ impl Slot {
         match kept.waiting {
             Some(fd) if slot.runner.answer == Answer::Due => {
                 slot.waiting = Some(files::stream(fd)?);
-                slot.outbox.push_back(Event::Asked {
+                slot.outbox.push_back(Event::ConfigRequested {
                     slot: slot.id.clone(),
                 });
             }
@@ -323,7 +323,7 @@ impl Slot {
             Answer::Due if self.waiting.is_none() => {
                 self.keeper.put(self.name(&Stored::Waiting), &peer);
                 self.waiting = Some(peer);
-                self.outbox.push_back(Event::Asked {
+                self.outbox.push_back(Event::ConfigRequested {
                     slot: self.id.clone(),
                 });
             }
@@ -342,7 +342,7 @@ impl Slot {
         self.waiting = None;
         self.forget(&Stored::Waiting);
         self.pause_until = Instant::now() + PAUSE;
-        self.outbox.push_back(Event::HungUp {
+        self.outbox.push_back(Event::RequestDropped {
             slot: self.id.clone(),
         });
     }

@@ -105,7 +105,7 @@ impl Bench {
 }
 
 fn asked() -> Event {
-    Event::Asked { slot: slot() }
+    Event::ConfigRequested { slot: slot() }
 }
 
 async fn received(mut stream: UnixStream) -> String {
@@ -167,7 +167,7 @@ async fn a_hang_up_is_told_and_the_next_connection_is_taken() {
     let runner = bench.connect();
     assert_eq!(bench.event().await, asked());
     drop(runner);
-    assert_eq!(bench.event().await, Event::HungUp { slot: slot() });
+    assert_eq!(bench.event().await, Event::RequestDropped { slot: slot() });
 
     let runner = bench.connect();
     assert_eq!(bench.event().await, asked());

@@ -26,7 +26,7 @@ pub fn health(status: &Status) -> Health {
             add(part, error);
         }
     }
-    for (resource, reason) in &status.short {
+    for (resource, reason) in &status.shortages {
         add(resource.as_ref(), reason);
     }
     if let Some(error) = &status.records_error {

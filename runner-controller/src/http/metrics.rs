@@ -111,7 +111,7 @@ fn register_host(registry: &mut Registry, status: &Status) {
         "1 if the host has too little of the resource left to start runners, otherwise 0",
     );
     for resource in Resource::ALL {
-        let is_short = status.short.contains_key(resource);
+        let is_short = status.shortages.contains_key(resource);
         let labels = vec![("resource", resource.to_string())];
         set(&short, labels, u64::from(is_short));
     }

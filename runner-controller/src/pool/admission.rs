@@ -117,7 +117,7 @@ pub struct Reserve {
 }
 
 /// What is short, and why in words.
-pub type Short = BTreeMap<Resource, String>;
+pub type Shortages = BTreeMap<Resource, String>;
 
 /// How much must be left, and in which unit that is told.
 struct Gauge {
@@ -130,7 +130,7 @@ struct Gauge {
 
 /// Decides what is short, from what was short before. What cannot be read stays as it was.
 #[must_use]
-pub fn judge(readings: &Readings, reserve: &Reserve, before: &Short) -> Short {
+pub fn shortages(readings: &Readings, reserve: &Reserve, before: &Shortages) -> Shortages {
     let gauges = gauges(readings, reserve);
     let mut short = before.clone();
     for gauge in &gauges {
@@ -296,7 +296,7 @@ mod tests {
         }
     }
 
-    fn names(short: &Short) -> Vec<String> {
+    fn names(short: &Shortages) -> Vec<String> {
         short.keys().map(ToString::to_string).collect()
     }
 
@@ -304,7 +304,7 @@ mod tests {
     fn what_runs_short_closes_and_a_quarter_more_opens() {
         let reserve = Reserve::default();
         // A twentieth of 10 GiB is 512 MiB.
-        let mut short = Short::new();
+        let mut short = Shortages::new();
         for (left, closed) in [
             (513, false),
             (511, true),
@@ -313,14 +313,14 @@ mod tests {
             (640, false),
             (513, false),
         ] {
-            short = judge(&memory(left * MIB), &reserve, &short);
+            short = shortages(&memory(left * MIB), &reserve, &short);
             assert_eq!(
                 short.contains_key(&Resource::Memory),
                 closed,
                 "{left} MiB: {short:?}"
             );
         }
-        let short = judge(&memory(300 * MIB), &reserve, &short);
+        let short = shortages(&memory(300 * MIB), &reserve, &short);
         assert_eq!(
             short[&Resource::Memory],
             "300 MiB left of the host's memory, less than 512 MiB; runners are started again from 640 MiB on"
@@ -330,11 +330,11 @@ mod tests {
     #[test]
     fn what_cannot_be_read_stays_as_it_was() {
         let reserve = Reserve::default();
-        let short = judge(&memory(0), &reserve, &Short::new());
-        assert_eq!(judge(&Readings::default(), &reserve, &short), short);
+        let short = shortages(&memory(0), &reserve, &Shortages::new());
+        assert_eq!(shortages(&Readings::default(), &reserve, &short), short);
         assert_eq!(
-            judge(&Readings::default(), &reserve, &Short::new()),
-            Short::new()
+            shortages(&Readings::default(), &reserve, &Shortages::new()),
+            Shortages::new()
         );
     }
 
@@ -349,7 +349,7 @@ mod tests {
                 disk_bytes,
                 ..Reserve::default()
             };
-            names(&judge(&readings, &reserve, &Short::new()))
+            names(&shortages(&readings, &reserve, &Shortages::new()))
         };
         assert_eq!(state(disk(257 * MIB), None), [""; 0]);
         assert_eq!(state(disk(255 * MIB), None), ["state_bytes"]);
@@ -383,7 +383,7 @@ mod tests {
                 layers: Some(disk(left)),
                 ..Readings::default()
             };
-            names(&judge(&readings, &reserve, &Short::new()))
+            names(&shortages(&readings, &reserve, &Shortages::new()))
         };
         assert_eq!(layers(20 * GIB), ["layer_bytes"]);
         assert_eq!(layers(21 * GIB), [""; 0]);
@@ -403,7 +403,11 @@ mod tests {
                 run: Some(filesystem),
                 ..Readings::default()
             };
-            names(&judge(&readings, &Reserve::default(), &Short::new()))
+            names(&shortages(
+                &readings,
+                &Reserve::default(),
+                &Shortages::new(),
+            ))
         };
         assert_eq!(all(bounded), ["state_files", "layer_files", "run_files"]);
         // btrfs has no bound, and says 0 of 0.
@@ -420,7 +424,7 @@ mod tests {
             own_files: share(64, 10),
             ..Readings::default()
         };
-        let short = judge(&readings, &Reserve::default(), &Short::new());
+        let short = shortages(&readings, &Reserve::default(), &Shortages::new());
         assert_eq!(
             names(&short),
             ["memory_pressure", "tasks", "open_files", "own_files"]
@@ -429,13 +433,13 @@ mod tests {
             memory_stalled_percent: Some(10),
             ..readings.clone()
         };
-        let short = judge(&better, &Reserve::default(), &short);
+        let short = shortages(&better, &Reserve::default(), &short);
         assert!(short.contains_key(&Resource::MemoryPressure), "{short:?}");
         let good = Readings {
             memory_stalled_percent: Some(5),
             ..readings
         };
-        let short = judge(&good, &Reserve::default(), &short);
+        let short = shortages(&good, &Reserve::default(), &short);
         assert!(!short.contains_key(&Resource::MemoryPressure), "{short:?}");
     }
 
@@ -483,9 +487,9 @@ mod tests {
         #[test]
         fn judging_settles(readings in any_readings(), earlier in any_readings()) {
             let reserve = Reserve::default();
-            let before = judge(&earlier, &reserve, &Short::new());
-            let once = judge(&readings, &reserve, &before);
-            prop_assert_eq!(&judge(&readings, &reserve, &once), &once);
+            let before = shortages(&earlier, &reserve, &Shortages::new());
+            let once = shortages(&readings, &reserve, &before);
+            prop_assert_eq!(&shortages(&readings, &reserve, &once), &once);
         }
     }
 }

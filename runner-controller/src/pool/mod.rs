@@ -24,7 +24,7 @@ mod spec;
 mod state;
 mod time;
 
-pub use admission::{Filesystem, Readings, Reserve, Resource, Share, Short, judge};
+pub use admission::{Filesystem, Readings, Reserve, Resource, Share, Shortages, shortages};
 pub use backoff::{Backoff, Backoffs, FailureKind};
 pub use ledger::Ledger;
 pub use names::{HostId, InvalidName, PoolName, RunnerName, Slot, SlotId};

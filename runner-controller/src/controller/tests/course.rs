@@ -234,8 +234,8 @@ async fn a_stray_of_a_lost_mint_is_deleted() {
 #[tokio::test(start_paused = true)]
 async fn a_bad_firewall_closes_admission_and_ends_nothing() {
     let mut daemon = daemon().await;
-    let firewall = |wrong: Option<&str>| Event::Firewall {
-        wrong: wrong.map(str::to_owned),
+    let firewall = |problem: Option<&str>| Event::Firewall {
+        problem: problem.map(str::to_owned),
     };
     let events = daemon.fake.events.clone();
     events.send(firewall(Some("a rule is gone"))).await.unwrap();
@@ -272,17 +272,17 @@ async fn a_bad_firewall_closes_admission_and_ends_nothing() {
 async fn a_host_that_runs_short_takes_no_new_runner_until_it_has_enough() {
     let mut daemon = daemon().await;
     let events = daemon.fake.events.clone();
-    let short = |what: &[(Resource, &str)]| Event::Short {
-        short: what
+    let shortages = |of: &[(Resource, &str)]| {
+        let reasons = of
             .iter()
-            .map(|(resource, why)| (*resource, (*why).to_owned()))
-            .collect(),
+            .map(|(resource, why)| (*resource, (*why).to_owned()));
+        Event::Shortages(reasons.collect())
     };
     let both = [
         (Resource::StateBytes, "1 MiB left"),
         (Resource::Memory, "2 MiB left"),
     ];
-    events.send(short(&both)).await.unwrap();
+    events.send(shortages(&both)).await.unwrap();
     daemon
         .until("closed", |s| {
             s.closed == ["state_bytes: 1 MiB left", "memory: 2 MiB left"]
@@ -291,12 +291,15 @@ async fn a_host_that_runs_short_takes_no_new_runner_until_it_has_enough() {
     daemon.fake.job_starts(&slot("ci-1")).await;
     tokio::time::sleep(Duration::from_mins(10)).await;
     // One of the two is not enough.
-    events.send(short(&both[1..])).await.unwrap();
+    events.send(shortages(&both[1..])).await.unwrap();
     tokio::time::sleep(Duration::from_mins(10)).await;
     let status = daemon
         .until("busy", |s| count(s, PhaseKind::Busy) == 1)
         .await;
-    assert_eq!(status.short.keys().collect::<Vec<_>>(), [&Resource::Memory]);
+    assert_eq!(
+        status.shortages.keys().collect::<Vec<_>>(),
+        [&Resource::Memory]
+    );
     assert_eq!(
         (
             count(&status, PhaseKind::Spare),
@@ -304,7 +307,7 @@ async fn a_host_that_runs_short_takes_no_new_runner_until_it_has_enough() {
         ),
         (1, 0)
     );
-    events.send(short(&[])).await.unwrap();
+    events.send(shortages(&[])).await.unwrap();
     daemon
         .until("open again", |s| {
             s.closed.is_empty() && count(s, PhaseKind::Busy) == 1 && waits(s)

@@ -171,12 +171,12 @@ async fn a_minute_has_so_many_mints_and_no_more() {
     storm.abort();
     daemon.until("at rest", waits).await;
     let mints = daemon.fake.with(|inner| inner.minted_at.clone());
-    assert!(mints.len() > 2 * MINTS_A_MINUTE, "{}", mints.len());
+    assert!(mints.len() > 2 * MAX_MINTS_PER_MINUTE, "{}", mints.len());
     for (index, at) in mints.iter().enumerate() {
         let minute = mints[index..]
             .iter()
             .take_while(|later| later.since(*at) < MINUTE);
-        assert!(minute.count() <= MINTS_A_MINUTE);
+        assert!(minute.count() <= MAX_MINTS_PER_MINUTE);
     }
 }
 
@@ -188,7 +188,7 @@ async fn nothing_is_registered_while_too_many_have_no_machine() {
         online: false,
         busy: false,
     };
-    let unowned = UNOWNED_MAX as u64;
+    let unowned = MAX_ORPHANS as u64;
     let mut daemon = Daemon::start(shared(Inner {
         next: 1 << 20,
         github: (1..=unowned).map(|n| (n, listed_runner(n))).collect(),
@@ -196,7 +196,7 @@ async fn nothing_is_registered_while_too_many_have_no_machine() {
     }))
     .await;
     daemon
-        .until("full", |s| s.strays.len() == UNOWNED_MAX)
+        .until("full", |s| s.strays.len() == MAX_ORPHANS)
         .await;
     tokio::time::sleep(Duration::from_secs(30)).await;
     let status = daemon
