@@ -1,26 +1,25 @@
-//! Where a pool's jobs may go: `egress` and `allow`.
+//! Destinations of a pool's jobs: `egress` and `allow`.
 
 use std::fmt;
 use std::str::FromStr;
 
-use super::Ipv4Block;
-use super::units::plain;
+use super::units::{Ipv4Block, plain};
 
-/// How far a pool's jobs get, besides what its `allow` names.
+/// Destinations that jobs can reach, in addition to those in `allow`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Egress {
-    /// To every public address, and to the resolvers for DNS.
+    /// Every public address, and the resolvers for DNS.
     #[default]
     Internet,
-    /// To the resolvers for DNS.
+    /// The resolvers for DNS.
     Listed,
-    /// Nowhere; not to the resolvers either, so that no name can carry anything out.
+    /// None. Without the resolvers, a DNS query cannot carry data out either.
     None,
 }
 
 impl Egress {
-    /// As it is written.
+    /// Returns the word in the configuration file.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -30,7 +29,7 @@ impl Egress {
         }
     }
 
-    /// True if jobs may ask the resolvers.
+    /// Returns true if jobs may query the resolvers.
     #[must_use]
     pub fn has_dns(self) -> bool {
         match self {
@@ -47,11 +46,11 @@ impl FromStr for Egress {
         [Self::Internet, Self::Listed, Self::None]
             .into_iter()
             .find(|egress| egress.as_str() == text)
-            .ok_or_else(|| "it is none of internet, listed, none".into())
+            .ok_or_else(|| "it must be internet, listed or none".into())
     }
 }
 
-/// What a port belongs to.
+/// Transport protocol of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
     /// TCP.
@@ -61,7 +60,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// As it is written, here and in nftables.
+    /// Returns the word in the configuration file and in nftables.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -71,14 +70,14 @@ impl Protocol {
     }
 }
 
-/// One entry of `allow`: `10.0.0.5:443`, `192.168.7.0/24:3128/tcp`, `10.1.2.3:53/udp`.
+/// An entry of `allow`: `10.0.0.5:443`, `192.168.7.0/24:3128/tcp`, `10.1.2.3:53/udp`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Allow {
-    /// The addresses.
+    /// Addresses that it allows.
     pub to: Ipv4Block,
-    /// The port, never 0.
+    /// Port, never 0.
     pub port: u16,
-    /// The port's protocol.
+    /// Protocol of the port.
     pub protocol: Protocol,
 }
 
@@ -86,7 +85,7 @@ impl FromStr for Allow {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (addresses, port) = text.split_once(':').ok_or("it has no port")?;
+        let (addresses, port) = text.split_once(':').ok_or("it does not have a port")?;
         let to = if addresses.contains('/') {
             Ipv4Block::parse(addresses, 8..=32)?
         } else {
@@ -102,7 +101,7 @@ impl FromStr for Allow {
         let port = plain(port).filter(|port| *port > 0);
         Ok(Self {
             to,
-            port: port.ok_or("its port is no plain number from 1 to 65535")?,
+            port: port.ok_or("its port is not a number from 1 to 65535")?,
             protocol,
         })
     }
@@ -120,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_entry_is_read_and_shown() {
+    fn an_entry_reads_back_as_it_is_shown() {
         for (text, shown) in [
             ("10.0.0.5:443", "10.0.0.5/32:443/tcp"),
             ("192.168.7.0/24:3128/tcp", "192.168.7.0/24:3128/tcp"),
@@ -133,9 +132,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_entry_is_refused_with_a_reason() {
+    fn a_malformed_entry_is_refused_with_a_reason() {
         for (text, why) in [
-            ("10.0.0.5", "no port"),
+            ("10.0.0.5", "not have a port"),
             ("10.0.0.5:0", "from 1 to 65535"),
             ("10.0.0.5:65536", "from 1 to 65535"),
             ("10.0.0.5:+80", "from 1 to 65535"),
@@ -147,7 +146,7 @@ mod tests {
             ("[fd00::1]:443", "not IPv4"),
             ("10.0.0.5/24:443", "the block begins at 10.0.0.0"),
             ("0.0.0.0/0:443", "from 8 to 32"),
-            ("", "no port"),
+            ("", "not have a port"),
         ] {
             let error = text.parse::<Allow>().unwrap_err();
             assert!(error.contains(why), "{text:?}: {error}");

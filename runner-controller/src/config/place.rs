@@ -1,34 +1,46 @@
-//! Where a slot lives on the host. Everything is computed from its number and nothing is allocated,
-//! so nothing can be leaked or fought over, and what a slot left behind is found by number alone.
+//! Everything on the host that a slot determines: names, addresses, uids and directories.
+//!
+//! All of it is computed from the slot's number and nothing is allocated. So nothing can leak, two
+//! slots never compete, and leftovers of a slot are found by its number.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use super::{Config, PoolConfig};
+use super::model::Config;
+use super::pool::PoolConfig;
 use crate::pool::{Slot, SlotId};
 
-/// A slot with the configuration it belongs to.
+/// A slot of a configuration.
 #[derive(Debug, Clone, Copy)]
 pub struct Place<'a> {
-    /// The configuration.
+    /// Configuration of the host.
     pub config: &'a Config,
-    /// The pool.
+    /// Pool of the slot.
     pub pool: &'a PoolConfig,
-    /// The slot.
+    /// Number of the slot in its pool.
     pub slot: Slot,
 }
 
-impl<'a> Place<'a> {
-    pub(super) fn new(config: &'a Config, pool: &'a PoolConfig, slot: Slot) -> Self {
-        Self { config, pool, slot }
+impl Config {
+    /// Returns the place of a slot; `None` if the configuration does not have the slot.
+    #[must_use]
+    pub fn place(&self, id: &SlotId) -> Option<Place<'_>> {
+        let pool = self.pool(&id.pool)?;
+        (id.slot.number() <= pool.max_runners).then_some(Place {
+            config: self,
+            pool,
+            slot: id.slot,
+        })
     }
+}
 
-    /// Uids per container: nspawn and sub-uid ranges come in 2^16.
+impl Place<'_> {
+    /// Number of uids per container: nspawn and sub-uid ranges come in 2^16.
     pub const UIDS: u32 = 65_536;
-    /// Addresses per place: a /30 (network, host side, container side, broadcast).
+    /// Number of addresses per place: a /30 (network, host, container, broadcast).
     pub const ADDRESSES: u32 = 4;
 
-    /// The slot's name, which is also its machine's.
+    /// Returns the name of the slot, which is also the name of its machine.
     #[must_use]
     pub fn id(&self) -> SlotId {
         SlotId {
@@ -37,28 +49,28 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// Its number among all places of the host, from 0.
+    /// Returns the place's number on this host, from 0.
     #[must_use]
     pub fn number(&self) -> u32 {
         self.pool.offset + u32::from(self.slot.number()) - 1
     }
 
-    /// The host uid that is root in its container; the range is [`Place::UIDS`] long.
+    /// Returns the host uid of root in the container, the first of [`Place::UIDS`].
     #[must_use]
     pub fn uid_first(&self) -> u32 {
         self.config.network.uid_base + self.number() * Self::UIDS
     }
 
-    /// Host-side name of its veth, at most 15 bytes.
+    /// Returns the name of the veth interface on the host, at most 15 bytes.
     ///
-    /// Named for the slot: a runner's name rarely fits an interface name, a slot's always does. Not
-    /// `ve-…`, which networkd's stock `80-container-ve.network` would claim.
+    /// It contains the slot's name, which always fits; a runner's name rarely does. It does not begin
+    /// with `ve-`, because networkd's stock file `80-container-ve.network` would claim it.
     #[must_use]
     pub fn veth(&self) -> String {
         format!("rc-{}", self.id())
     }
 
-    /// Its gateway: the host side's address, /30.
+    /// Returns the host's address on the link, which is the container's gateway.
     #[must_use]
     pub fn host_address(&self) -> Ipv4Addr {
         self.config
@@ -67,7 +79,7 @@ impl<'a> Place<'a> {
             .address(self.number() * Self::ADDRESSES + 1)
     }
 
-    /// The container's address, /30.
+    /// Returns the container's address on the link.
     #[must_use]
     pub fn guest_address(&self) -> Ipv4Addr {
         self.config
@@ -76,13 +88,13 @@ impl<'a> Place<'a> {
             .address(self.number() * Self::ADDRESSES + 2)
     }
 
-    /// The directory with its two sockets, owned by the daemon, bound into the container.
+    /// Returns the directory of the slot's two sockets, which the daemon owns and the container sees.
     #[must_use]
     pub fn socket_dir(&self) -> PathBuf {
         self.config.slots_dir().join(self.id().to_string())
     }
 
-    /// The directory with its life records, owned by root.
+    /// Returns root's directory for the records of the slot.
     #[must_use]
     pub fn records_dir(&self) -> PathBuf {
         self.config.records_dir().join(self.id().to_string())

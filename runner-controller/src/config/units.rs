@@ -1,11 +1,11 @@
-//! Values that carry their unit: `"6 GiB"`, `1.5` cores, `10.200.0.0/16`.
+//! Values with their unit: `"6 GiB"`, `1.5` cores, `10.200.0.0/16`.
 
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-/// A size in bytes, written with a unit: `"512 MiB"`, `"6 GiB"`.
+/// A number of bytes, written with its unit: `"512 MiB"`, `"6 GiB"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub struct ByteSize(pub u64);
 
@@ -14,7 +14,7 @@ impl FromStr for ByteSize {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if text.bytes().all(|b| b.is_ascii_digit()) {
-            return Err("a size needs its unit".into());
+            return Err("a size needs a unit".into());
         }
         text.parse::<bytesize::ByteSize>()
             .map(|size| Self(size.as_u64()))
@@ -27,15 +27,15 @@ impl fmt::Display for ByteSize {
     }
 }
 
-/// Processor time in thousandths of a core.
+/// Share of processor time, in thousandths of a core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Cpu {
-    /// 1,000 is one core.
+    /// Thousandths of a core; 1,000 is one core.
     pub millicores: u32,
 }
 
 impl Cpu {
-    /// As systemd's `CPUQuota=` wants it: `150%` is one and a half cores.
+    /// Returns the value for systemd's `CPUQuota=`: `150%` is one and a half cores.
     #[must_use]
     pub fn quota(self) -> String {
         format!("{}%", self.millicores.div_ceil(10))
@@ -50,19 +50,19 @@ pub struct Ipv4Block {
 }
 
 impl Ipv4Block {
-    /// The address `offset` after the first. The caller keeps within [`Ipv4Block::size`].
+    /// Returns the address at this offset, which must be below [`Ipv4Block::size`].
     #[must_use]
     pub fn address(self, offset: u32) -> Ipv4Addr {
         Ipv4Addr::from_bits(self.first.wrapping_add(offset))
     }
 
-    /// How many addresses it holds.
+    /// Returns the number of addresses.
     #[must_use]
     pub fn size(self) -> u64 {
         1 << (32 - u32::from(self.prefix))
     }
 
-    /// True if the address lies in it.
+    /// Returns true if the address is in the block.
     #[must_use]
     pub fn contains(self, address: Ipv4Addr) -> bool {
         u64::from(address.to_bits().wrapping_sub(self.first)) < self.size()
@@ -70,7 +70,7 @@ impl Ipv4Block {
 }
 
 impl Ipv4Block {
-    /// One address.
+    /// Returns the block of one address.
     #[must_use]
     pub fn single(address: Ipv4Addr) -> Self {
         Self {
@@ -79,22 +79,25 @@ impl Ipv4Block {
         }
     }
 
-    /// True if it holds one address alone.
+    /// Returns true for a block of one address.
     #[must_use]
     pub fn is_single(self) -> bool {
         self.prefix == 32
     }
 
-    /// True if the two have an address in common: then the one with the longer prefix lies in the other.
+    /// Returns true if the blocks have an address in common. The one with the longer prefix is then part
+    /// of the other.
     #[must_use]
     pub fn overlaps(self, other: Self) -> bool {
         self.contains(Ipv4Addr::from_bits(other.first))
             || other.contains(Ipv4Addr::from_bits(self.first))
     }
 
-    /// Reads `ADDRESS/PREFIX` with a prefix length in this range.
+    /// Parses `ADDRESS/PREFIX` with a prefix length in this range.
     pub(super) fn parse(text: &str, prefixes: RangeInclusive<u8>) -> Result<Self, String> {
-        let (address, prefix) = text.split_once('/').ok_or("it has no prefix length")?;
+        let (address, prefix) = text
+            .split_once('/')
+            .ok_or("it does not have a prefix length")?;
         let address: Ipv4Addr = address
             .parse()
             .map_err(|_| "its address is not IPv4".to_owned())?;
@@ -102,7 +105,7 @@ impl Ipv4Block {
             .filter(|prefix| prefixes.contains(prefix))
             .ok_or_else(|| {
                 let (least, most) = (prefixes.start(), prefixes.end());
-                format!("its prefix length is no plain number from {least} to {most}")
+                format!("its prefix length is not a number from {least} to {most}")
             })?;
         let mask = u32::MAX
             .checked_shl(32 - u32::from(prefix))
@@ -118,8 +121,7 @@ impl Ipv4Block {
     }
 }
 
-/// A number as it is written: without a sign and without zeros before it, which other programs read as
-/// octal.
+/// Parses a number without a sign and without leading zeros, which other programs read as octal.
 pub(super) fn plain<T: FromStr + fmt::Display>(text: &str) -> Option<T> {
     let number: Option<T> = text.parse().ok();
     number.filter(|number| number.to_string() == text)
@@ -144,19 +146,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_block_is_read_only_as_it_is_shown() {
+    fn a_block_is_accepted_only_in_the_form_in_which_it_is_shown() {
         for text in ["10.0.0.0/8", "10.200.0.0/16", "11.200.0.0/30"] {
             assert_eq!(text.parse::<Ipv4Block>().unwrap().to_string(), text);
         }
         for (text, why) in [
-            ("11.200.0.0/+16", "no plain number from 8 to 30"),
-            ("11.200.0.0/016", "no plain number"),
-            ("11.200.0.0/ 16", "no plain number"),
-            ("11.200.0.0/-1", "no plain number"),
-            ("11.200.0.0/", "no plain number"),
-            ("11.200.0.0/31", "no plain number"),
-            ("11.200.0.0/272", "no plain number"),
-            ("11.200.0.0", "no prefix length"),
+            ("11.200.0.0/+16", "not a number from 8 to 30"),
+            ("11.200.0.0/016", "not a number"),
+            ("11.200.0.0/ 16", "not a number"),
+            ("11.200.0.0/-1", "not a number"),
+            ("11.200.0.0/", "not a number"),
+            ("11.200.0.0/31", "not a number"),
+            ("11.200.0.0/272", "not a number"),
+            ("11.200.0.0", "not have a prefix length"),
             ("011.200.0.0/16", "not IPv4"),
             ("11.200.0.1/16", "the block begins at 11.200.0.0"),
         ] {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::config::{
     ByteSize, Config, Cpu, Egress, GitHubConfig, Image, Layer, LoginConfig, Network, PoolConfig,
-    Reserve, RunnerLimits, Scope, Total,
+    ReserveConfig, RunnerLimits, Scope, Total,
 };
 use crate::pool::Timeouts;
 
@@ -31,7 +31,7 @@ pub(crate) fn config() -> Config {
         run_dir: "/run/runner-controller".into(),
         layer_dir: "/var/lib/runner-controller-layers".into(),
         reconcile: Duration::from_mins(1),
-        reserve: Reserve::default(),
+        reserve: ReserveConfig::default(),
         listen: Vec::new(),
         api_token_file: None,
     }

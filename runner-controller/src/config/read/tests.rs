@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::{ByteSize, Egress, RunnerLimits};
+use crate::config::{ByteSize, Egress, PoolConfig};
 
 const GOOD: &str = r#"
 host = "runner-01"
@@ -25,25 +25,25 @@ timeouts = { job = "2h" }
 
 fn keys(text: &str) -> Vec<String> {
     parse(Path::new("config.toml"), text)
-        .expect_err("it should have mistakes")
+        .expect_err("the file has mistakes")
         .list
         .into_iter()
         .map(|mistake| mistake.key)
         .collect()
 }
 
-/// The keys that are wrong after one change to a good file.
+/// Returns the keys that are wrong after one change to a valid file.
 fn change(from: &str, to: &str) -> Vec<String> {
     assert!(GOOD.contains(from), "{from}");
     keys(&GOOD.replacen(from, to, 1))
 }
 
 #[test]
-fn a_good_file_is_read_with_its_defaults() {
+fn a_valid_file_is_read_with_its_defaults() {
     let config = parse(Path::new("config.toml"), GOOD).unwrap();
     assert_eq!(config.github.api_url.as_str(), "https://api.github.com/");
     let [big, ci] = &config.pools[..] else {
-        panic!("two pools, by name")
+        panic!("the file has two pools")
     };
     assert_eq!((ci.min_idle, ci.min_spare, ci.offset), (1, 1, 0));
     assert_eq!(big.layer.size(), ByteSize(40 << 30));
@@ -56,24 +56,7 @@ fn a_good_file_is_read_with_its_defaults() {
 }
 
 #[test]
-fn a_job_has_a_little_less_than_its_container() {
-    let limits = |memory, tasks| RunnerLimits {
-        memory: ByteSize(memory),
-        cpu: None,
-        tasks,
-        io_weight: 100,
-        open_files: 1024,
-    };
-    let small = limits(64 << 20, 64);
-    assert_eq!(small.job_memory(), ByteSize(56 << 20));
-    assert_eq!(small.job_tasks(), 48);
-    let large = limits(8 << 30, 4096);
-    assert_eq!(large.job_memory(), ByteSize((8 << 30) - (128 << 20)));
-    assert_eq!(large.job_tasks(), 3968);
-}
-
-#[test]
-fn a_total_that_one_runner_could_not_use_up_is_a_mistake() {
+fn a_total_below_the_limit_of_one_runner_is_a_mistake() {
     let limits = "limits = { memory = \"6 GiB\", cpu = 1.5 }";
     let with = |total: &str| format!("{limits}\ntotal = {total}");
     let good = GOOD.replacen(
@@ -210,7 +193,7 @@ fn each_mistake_names_its_key() {
 }
 
 #[test]
-fn a_pool_with_nix_says_what_its_containers_need() {
+fn a_pool_with_nix_needs_valid_caches_keys_and_a_registration() {
     let registration = r#"system = "/nix/store/abc-nixos-system", registration = "/nix/store/def-closure-info/registration""#;
     let nix = r#"
 nix = true
@@ -221,7 +204,7 @@ trusted_public_keys = ["cache.example.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGs
         .replace("offset = 4", &format!("offset = 4{nix}"));
     let config = parse(Path::new("config.toml"), &good).unwrap();
     let [big, ci] = &config.pools[..] else {
-        panic!("two pools, by name")
+        panic!("the file has two pools")
     };
     assert_eq!(ci.nix, None);
     let found = big.nix.as_ref().unwrap();
@@ -230,7 +213,7 @@ trusted_public_keys = ["cache.example.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGs
         found.registration.as_deref(),
         Some(Path::new("/nix/store/def-closure-info/registration"))
     );
-    // A store that lies elsewhere on the host is at its usual place in the container.
+    // A store elsewhere on the host is at its usual path in the container.
     let elsewhere = good.replace("/nix/store", "/srv/store").replace(
         "kind = \"nixos\",",
         "kind = \"nixos\", store = \"/srv/store\",",
@@ -274,7 +257,7 @@ trusted_public_keys = ["cache.example.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGs
 }
 
 #[test]
-fn the_api_follows_from_the_web_address() {
+fn the_api_url_follows_from_the_web_address() {
     for (web, api) in [
         ("https://github.com/acme", "https://api.github.com/"),
         ("https://acme.ghe.com/acme/x", "https://api.acme.ghe.com/"),
@@ -283,12 +266,12 @@ fn the_api_follows_from_the_web_address() {
             "https://git.example.com/api/v3",
         ),
     ] {
-        assert_eq!(scope(web).unwrap().1.as_str(), api);
+        assert_eq!(github::scope(web).unwrap().1.as_str(), api);
     }
 }
 
 #[test]
-fn a_mistake_says_what_to_write() {
+fn a_mistake_names_the_text_to_write() {
     let text = parse(Path::new("config.toml"), "host = 3")
         .unwrap_err()
         .to_string();
@@ -307,7 +290,7 @@ proptest::proptest! {
 }
 
 #[test]
-fn a_pool_reaches_the_internet_unless_told_otherwise() {
+fn a_pool_reaches_the_internet_by_default() {
     let with = |line: &str| {
         let text = GOOD.replacen("max_runners = 4", &format!("max_runners = 4\n{line}"), 1);
         let config = parse(Path::new("config.toml"), &text).unwrap();
@@ -331,7 +314,7 @@ fn a_pool_reaches_the_internet_unless_told_otherwise() {
 }
 
 #[test]
-fn a_list_that_cannot_be_meant_is_a_mistake() {
+fn an_allow_list_that_cannot_work_is_a_mistake() {
     for lines in [
         "allow = [\"10.0.0.5\"]",
         "allow = [\"10.0.0.5:0\"]",
@@ -341,11 +324,11 @@ fn a_list_that_cannot_be_meant_is_a_mistake() {
         "allow = [\"0.0.0.0:443\"]",
         "allow = [\"255.255.255.255:9\"]",
         "allow = [\"239.1.1.1:9/udp\"]",
-        // Another slot, and a network with all of them.
+        // A slot, and a network with all slots.
         "allow = [\"10.200.0.2:80\"]",
         "allow = [\"10.0.0.0/8:80\"]",
         "allow = [\"10.0.0.5:80\", \"10.0.0.5/32:80/tcp\"]",
-        // No runner would ever reach GitHub.
+        // No runner can reach GitHub.
         "egress = \"listed\"",
         "egress = \"none\"\nallow = []",
         "egress = \"none\"\nallow = [\"10.0.0.5:53/udp\"]",
@@ -369,7 +352,7 @@ fn a_list_that_cannot_be_meant_is_a_mistake() {
 }
 
 #[test]
-fn a_token_for_the_api_needs_somebody_who_asks_for_it() {
+fn an_api_token_needs_a_tcp_address() {
     let host = "host = \"runner-01\"";
     let with = |lines: &str| format!("{host}\n{lines}");
     let listen = "listen = [\"127.0.0.1:9817\"]";
@@ -387,20 +370,20 @@ fn a_token_for_the_api_needs_somebody_who_asks_for_it() {
         open.len() == 1 && !open[0].contains("in the clear"),
         "{open:?}"
     );
-    let told = notes(&format!("listen = [\"[::]:9817\"]\n{token}"));
+    let clear = notes(&format!("listen = [\"[::]:9817\"]\n{token}"));
     assert!(
-        told.len() == 1 && told[0].contains("in the clear"),
-        "{told:?}"
+        clear.len() == 1 && clear[0].contains("in the clear"),
+        "{clear:?}"
     );
 }
 
 #[test]
-fn what_is_kept_free_is_a_size_or_follows_from_the_host() {
+fn a_reserve_is_a_size_or_follows_from_the_host() {
     let reserve = |text: &str| {
         let text = GOOD.replacen("[network]", &format!("{text}\n[network]"), 1);
         parse(Path::new("config.toml"), &text).map(|config| config.reserve)
     };
-    assert_eq!(reserve("").unwrap(), crate::config::Reserve::default());
+    assert_eq!(reserve("").unwrap(), ReserveConfig::default());
     let both = reserve("[reserve]\ndisk = \"5 GiB\"\nmemory = \"1 GiB\"").unwrap();
     assert_eq!(both.disk, Some(ByteSize(5 << 30)));
     assert_eq!(both.memory, Some(ByteSize(1 << 30)));

@@ -1,18 +1,16 @@
-//! One `[pools.<name>]` table.
-
-mod nix;
+//! A `[pools.<name>]` table.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::super::section::Section;
-use super::super::{ByteSize, Cpu, Image, Layer, PoolConfig, RunnerLimits, Scope, Total};
 use super::egress::egress;
-use super::{DAY, HOUR, MINUTE, SECOND, directory};
+use super::nix;
+use super::section::{DAY, HOUR, MINUTE, SECOND, Section};
+use crate::config::github::Scope;
+use crate::config::pool::{Image, Layer, PoolConfig, RunnerLimits, Total};
+use crate::config::units::{ByteSize, Cpu};
 use crate::pool::{PoolName, Slot, Timeouts};
-
-pub(super) use nix::check_host as check_nix;
 
 pub(super) fn pool(
     name: &str,
@@ -22,8 +20,8 @@ pub(super) fn pool(
 ) -> Option<PoolConfig> {
     let name: Option<PoolName> = match name.parse() {
         Ok(name) => Some(name),
-        Err(why) => {
-            section.wrong("(name)", why.to_string(), "a name such as [pools.ci]");
+        Err(error) => {
+            section.wrong("(name)", error.to_string(), "a name such as [pools.ci]");
             None
         }
     };
@@ -42,8 +40,8 @@ pub(super) fn pool(
     if repository && !runner_group.eq_ignore_ascii_case("default") {
         section.wrong(
             "runner_group",
-            "runner groups belong to organisations, and github.url names a repository",
-            "leave runner_group out, or let github.url name the organisation",
+            "repositories do not have runner groups, and github.url names a repository",
+            "no runner_group, or the URL of the organisation in github.url",
         );
     }
     let offset = section
@@ -54,7 +52,7 @@ pub(super) fn pool(
     });
     let room = max_runners.unwrap_or(Slot::MAX);
     let min_idle = section.number("min_idle", 1..=Slot::MAX).unwrap_or(1);
-    // A pool of one slot has room for the idle runner alone.
+    // A pool of one slot has no room beside the idle runner.
     let default_spare = u16::from(room > min_idle);
     let min_spare = section
         .number("min_spare", 0..=Slot::MAX)
@@ -106,55 +104,53 @@ pub(super) fn pool(
     })
 }
 
-/// GitHub takes 1 to 100 labels per runner (its REST description) of up to 256 characters, and
-/// compares them without regard to case.
+/// Checks labels by GitHub's rules: 1 to 100 labels per runner (its REST description) of up to 256
+/// characters, compared without regard to case.
 fn check_labels(section: &Section<'_>, labels: &[String]) {
     let write = "labels = [\"self-hosted\", \"ci\"], 1 to 100 of them";
     if labels.is_empty() || labels.len() > 100 {
         section.wrong(
             "labels",
-            format!("{} labels are not from 1 to 100", labels.len()),
+            format!("a runner has 1 to 100 labels, not {}", labels.len()),
             write,
         );
     }
     let mut seen = BTreeSet::new();
     for label in labels {
-        let plain = |c: char| !c.is_control() && c != ',';
+        let is_plain = |c: char| !c.is_control() && c != ',';
         if label.is_empty()
             || label.trim() != label
             || label.chars().count() > 256
-            || !label.chars().all(plain)
+            || !label.chars().all(is_plain)
         {
             section.wrong(
                 "labels",
-                format!("{label:?} is empty, too long (256), or has a comma, control character or outer space"),
+                format!("{label:?} is empty, longer than 256 characters, or has a comma, a control character or space at an end"),
                 write,
             );
         } else if !seen.insert(label.to_lowercase()) {
             section.wrong(
                 "labels",
-                format!("{label:?} stands there twice: GitHub ignores case"),
+                format!("{label:?} repeats an earlier label, because GitHub ignores case"),
                 "each label once",
             );
         }
     }
 }
 
-/// The image, and where its registration is in the container.
+/// Reads the image, and the path of its registration in the container.
 fn image(mut section: Section<'_>, wants_nix: bool) -> (Option<Image>, Option<PathBuf>) {
     let kind = section.required("kind", "\"directory\" or \"nixos\"", Section::text);
-    let runner_root =
-        |section: &mut Section<'_>, default: &str| directory(section, "runner_root", default);
     let image = match kind.as_deref() {
         Some("directory") => {
-            let runner_root = runner_root(&mut section, "/opt/actions-runner");
+            let runner_root = section.directory("runner_root", "/opt/actions-runner");
             section
                 .required("path", "\"/var/lib/runner-images/debian\"", Section::path)
                 .map(|path| Image::Directory { path, runner_root })
         }
         Some("nixos") => {
-            let runner_root = runner_root(&mut section, "/var/lib/github-runner");
-            let store = directory(&mut section, "store", "/nix/store");
+            let runner_root = section.directory("runner_root", "/var/lib/github-runner");
+            let store = section.directory("store", "/nix/store");
             let system = section.required(
                 "system",
                 "\"/nix/store/…-nixos-system-runner\"",
@@ -166,11 +162,11 @@ fn image(mut section: Section<'_>, wants_nix: bool) -> (Option<Image>, Option<Pa
                 section.wrong(
                     "system",
                     format!(
-                        "{} does not lie right below {}",
+                        "{} is not a path right below {}",
                         system.display(),
                         store.display()
                     ),
-                    "the store path of the container's system",
+                    "the store path of the system for containers",
                 );
             }
             system.map(|system| Image::Nixos {
@@ -182,7 +178,7 @@ fn image(mut section: Section<'_>, wants_nix: bool) -> (Option<Image>, Option<Pa
         Some(other) => {
             section.wrong(
                 "kind",
-                format!("there is no kind {other:?}"),
+                format!("the kind {other:?} is unknown"),
                 "kind = \"directory\" or \"nixos\"",
             );
             None
@@ -190,7 +186,7 @@ fn image(mut section: Section<'_>, wants_nix: bool) -> (Option<Image>, Option<Pa
         None => None,
     };
     let registration = nix::registration(&mut section, image.as_ref(), wants_nix);
-    // With an unknown kind every other key would be reported as unknown too.
+    // With an unknown kind, every other key would be reported as unknown.
     if image.is_some() {
         section.finish();
     }
@@ -207,7 +203,7 @@ fn layer(mut section: Section<'_>) -> Layer {
     if size < ByteSize(16 << 20) {
         section.wrong(
             "size",
-            format!("{size} is too little to boot in"),
+            format!("{size} is too small for a boot"),
             "size = \"2 GiB\", at least 16 MiB",
         );
     }
@@ -217,7 +213,7 @@ fn layer(mut section: Section<'_>) -> Layer {
         other => {
             section.wrong(
                 "kind",
-                format!("there is no kind {other:?}"),
+                format!("the kind {other:?} is unknown"),
                 "kind = \"tmpfs\" or \"disk\"",
             );
             Layer::Tmpfs { size }
@@ -234,7 +230,7 @@ fn limits(mut section: Section<'_>) -> RunnerLimits {
     if memory < ByteSize(64 << 20) {
         section.wrong(
             "memory",
-            format!("{memory} is too little to boot in"),
+            format!("{memory} is too little for a boot"),
             "memory = \"6 GiB\", at least 64 MiB",
         );
     }
@@ -253,7 +249,7 @@ fn limits(mut section: Section<'_>) -> RunnerLimits {
     limits
 }
 
-/// A cap that a single runner could not use up to its own limit would be a mistake in one of them.
+/// Reads the limits of all runners together. None may be below the limit of one runner.
 fn total(mut section: Section<'_>, limits: &RunnerLimits) -> Total {
     let total = Total {
         memory: section.parsed("memory", "\"24 GiB\""),
@@ -262,11 +258,13 @@ fn total(mut section: Section<'_>, limits: &RunnerLimits) -> Total {
             .map(|millicores| Cpu { millicores }),
         tasks: section.number("tasks", 64..=4_194_304),
     };
-    let check = |key, fits: bool, one: String| {
-        if !fits {
+    let check = |key, is_enough: bool, one: String| {
+        if !is_enough {
             section.wrong(
                 key,
-                format!("one runner may use {one} (limits.{key}), and all together less"),
+                format!(
+                    "all runners together may use less than one, which may use {one} (limits.{key})"
+                ),
                 format!("{key} = {one} or more, or a lower limits.{key}"),
             );
         }
@@ -300,7 +298,7 @@ fn timeouts(mut section: Section<'_>, reconcile: Duration) -> Timeouts {
         section.wrong(
             "registration",
             format!(
-                "a runner is seen online by the compare that runs every {}, and one may miss it",
+                "the daemon sees an online runner at a reconcile, every {}, and may miss it once",
                 humantime::format_duration(reconcile)
             ),
             format!(

@@ -1,4 +1,4 @@
-//! What a pool says about Nix.
+//! The keys of a pool about Nix.
 
 use std::path::{Path, PathBuf};
 
@@ -6,22 +6,18 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use url::Url;
 
-use super::super::super::section::{Report, Section};
-use super::super::super::{Image, Nix, PoolConfig};
+use super::section::Section;
+use crate::config::pool::{Image, Nix};
 
-/// Where a store is in a container, wherever it is on the host.
-const STORE: &str = "/nix/store";
-/// Nix signs with Ed25519: a public key has 32 bytes, and a secret one is followed by its public one.
+/// Length of a public key. Nix signs with Ed25519.
 const PUBLIC_KEY_BYTES: usize = 32;
+/// Length of a secret key, which its public key follows.
 const SECRET_KEY_BYTES: usize = 64;
-
-/// What pulls the daemon into an image's boot; the image is no root here, so its links lead astray.
-const ENABLED: &str = "etc/systemd/system/sockets.target.wants/nix-daemon.socket";
 
 const SUBSTITUTERS: &str = "[\"https://cache.example.org\"]";
 const KEYS: &str = "[\"cache.example.org-1:BASE64\"]";
 
-/// Reads the pool's keys; whether there is a Nix at all was read before.
+/// Reads `substituters` and `trusted_public_keys`. `wanted` is the value of `nix`.
 pub(super) fn nix(
     section: &mut Section<'_>,
     wanted: bool,
@@ -47,8 +43,8 @@ fn list(
     if !list.is_empty() && !wanted {
         section.wrong(
             key,
-            "this pool's jobs have no Nix to use it",
-            format!("nix = true, or leave {key} out"),
+            "jobs of this pool do not have a Nix",
+            format!("nix = true, or no {key}"),
         );
     }
     for item in &list {
@@ -59,20 +55,20 @@ fn list(
     list
 }
 
-/// A binary cache over HTTP. Other kinds of store are files or sockets of the container itself, or
-/// need a secret, and none is in there.
+/// Checks the URL of a binary cache over HTTP. Other kinds of store are files or sockets of the
+/// container, or need a secret, which a container does not have.
 fn substituter(text: &str) -> Result<(), String> {
     let url: Url = text
         .parse()
-        .map_err(|why| format!("{text:?} is not a URL: {why}"))?;
+        .map_err(|error| format!("{text:?} is not a URL: {error}"))?;
     if !matches!(url.scheme(), "https" | "http") || url.host().is_none() {
         return Err(format!("{text:?} does not begin with https:// or http://"));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        // Not repeated: it would be in the journal too.
-        return Err("one has a password in it, which every job could read".into());
+        // The URL is not repeated, because this text is logged.
+        return Err("a URL has a password in it, which every job could read".into());
     }
-    // nix.conf splits at white space, and takes what follows a # for a comment.
+    // nix.conf splits at white space and takes text after a # for a comment.
     if !text
         .chars()
         .all(|c| c.is_ascii_graphic() && !"#\"'\\<>".contains(c))
@@ -84,30 +80,32 @@ fn substituter(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// `name:base64`, as `nix key convert-secret-to-public` prints it.
+/// Checks a public key: `name:base64`, as `nix key convert-secret-to-public` prints it.
 fn public_key(text: &str) -> Result<(), String> {
     let Some((name, key)) = text.split_once(':') else {
-        return Err(format!("{text:?} has no name and colon before the key"));
-    };
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
-    if name.is_empty() || !name.chars().all(plain) {
         return Err(format!(
-            "{name:?} is not a key's name: letters, digits, dots, dashes, underscores"
+            "{text:?} does not have a name and a colon before the key"
+        ));
+    };
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    if name.is_empty() || !name.chars().all(is_plain) {
+        return Err(format!(
+            "{name:?} is not a name of a key: it takes letters, digits, dots, dashes and underscores"
         ));
     }
     match STANDARD.decode(key).map(|bytes| bytes.len()) {
         Ok(PUBLIC_KEY_BYTES) => Ok(()),
         Ok(SECRET_KEY_BYTES) => Err(format!(
-            "what follows {name:?} is a secret key; whoever can read this file can sign with it by now"
+            "the key after {name:?} is secret, and every reader of this file can sign with it; make a new one"
         )),
         Ok(bytes) => Err(format!(
-            "what follows {name:?} has {bytes} bytes and not {PUBLIC_KEY_BYTES}"
+            "the key after {name:?} has {bytes} bytes instead of {PUBLIC_KEY_BYTES}"
         )),
-        Err(why) => Err(format!("what follows {name:?} is not base64: {why}")),
+        Err(error) => Err(format!("the key after {name:?} is not base64: {error}")),
     }
 }
 
-/// Reads an image's `registration`, and turns it into a path in the container.
+/// Reads `registration` of an image and returns its path in the container.
 pub(super) fn registration(
     section: &mut Section<'_>,
     image: Option<&Image>,
@@ -125,8 +123,8 @@ pub(super) fn registration(
         if wanted {
             section.wrong(
                 "registration",
-                "without it the container's Nix knows no path of the store, and the pool has nix = true",
-                format!("registration = {example}, which is pkgs.closureInfo's of the system"),
+                "the Nix of a container does not know the paths of the store without it, and the pool has nix = true",
+                format!("registration = {example}, from pkgs.closureInfo of the system"),
             );
         }
         return None;
@@ -134,48 +132,12 @@ pub(super) fn registration(
     let Ok(within) = given.strip_prefix(store) else {
         section.wrong(
             "registration",
-            format!("{} does not lie below {}", given.display(), store.display()),
+            format!("{} is not below {}", given.display(), store.display()),
             format!("registration = {example}"),
         );
         return None;
     };
-    Some(Path::new(STORE).join(within))
-}
-
-/// Checks what only the host can tell: that the image has the Nix its pool promises.
-pub(in super::super) fn check_host(report: &Report, pool: &PoolConfig) {
-    let Some(nix) = &pool.nix else { return };
-    let key = format!("pools.{}", pool.name);
-    if let Image::Directory { path, .. } = &pool.image
-        && path.join(ENABLED).symlink_metadata().is_err()
-    {
-        report.add(
-            format!("{key}.nix"),
-            format!("{} has no nix-daemon.socket", path.display()),
-            format!(
-                "nix = false, or install Nix in the image and run `runner-controller prepare-image --nix {}`",
-                path.display()
-            ),
-        );
-    }
-    let Some(registration) = &nix.registration else {
-        return;
-    };
-    let file = match &pool.image {
-        Image::Directory { path, .. } => {
-            path.join(registration.strip_prefix("/").unwrap_or(registration))
-        }
-        Image::Nixos { store, .. } => {
-            store.join(registration.strip_prefix(STORE).unwrap_or(registration))
-        }
-    };
-    if file.symlink_metadata().is_err() {
-        report.add(
-            format!("{key}.image.registration"),
-            format!("{} is not there", file.display()),
-            "what `nix-store --dump-db` prints, or pkgs.closureInfo's registration",
-        );
-    }
+    Some(Path::new(Nix::STORE).join(within))
 }
 
 #[cfg(test)]
@@ -185,7 +147,7 @@ mod tests {
     const KEY: &str = "cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=";
 
     #[test]
-    fn a_substituter_is_a_plain_web_address() {
+    fn a_substituter_is_an_http_url_without_secrets() {
         for good in [
             "https://cache.nixos.org",
             "http://10.0.0.5:5000/main?priority=30",
@@ -228,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_key_is_named_and_not_repeated() {
+    fn a_secret_key_is_reported_and_not_repeated() {
         let secret = STANDARD.encode([7; SECRET_KEY_BYTES]);
         let error = public_key(&format!("mine:{secret}")).unwrap_err();
         assert!(

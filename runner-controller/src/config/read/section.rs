@@ -1,7 +1,7 @@
-//! Reading one table of the file key by key, so that one run reports every mistake.
+//! A table of the file, read key by key, so that one run reports every mistake.
 //!
-//! serde stops at the first one, and somebody who edits a file on a host that will not start
-//! deserves the whole list.
+//! serde stops at the first mistake. An operator who edits a file on a host that does not start needs
+//! the whole list.
 
 use std::cell::RefCell;
 use std::fmt::Display;
@@ -11,9 +11,14 @@ use std::time::Duration;
 
 use toml::{Table, Value};
 
-use super::Mistake;
+use crate::config::mistake::Mistake;
 
-/// The mistakes found so far, shared by all sections of a file.
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const MINUTE: Duration = Duration::from_mins(1);
+pub(super) const HOUR: Duration = Duration::from_hours(1);
+pub(super) const DAY: Duration = Duration::from_hours(24);
+
+/// Mistakes that were found, shared by all sections of a file.
 #[derive(Debug, Default)]
 pub(super) struct Report(RefCell<Vec<Mistake>>);
 
@@ -36,7 +41,7 @@ impl Report {
     }
 }
 
-/// A table that is read by taking its keys; what is left at the end is unknown.
+/// A table from which keys are taken. Keys that are left at the end are unknown.
 pub(super) struct Section<'r> {
     path: String,
     table: Table,
@@ -54,7 +59,7 @@ impl<'r> Section<'r> {
         }
     }
 
-    /// The full, dotted name of a key of this section.
+    /// Returns the dotted name of a key of this section.
     pub(super) fn key(&self, key: &str) -> String {
         if self.path.is_empty() {
             key.to_owned()
@@ -67,7 +72,7 @@ impl<'r> Section<'r> {
         self.report.add(self.key(key), wrong, write);
     }
 
-    /// Takes a value that must be there.
+    /// Takes a value that must exist.
     pub(super) fn required<T>(
         &mut self,
         key: &'static str,
@@ -76,7 +81,7 @@ impl<'r> Section<'r> {
     ) -> Option<T> {
         if !self.table.contains_key(key) {
             self.known.push(key);
-            self.wrong(key, "it is missing", format!("{key} = {example}"));
+            self.wrong(key, "the key is missing", format!("{key} = {example}"));
             return None;
         }
         read(self, key, example)
@@ -94,7 +99,7 @@ impl<'r> Section<'r> {
     fn mistyped(&self, key: &str, found: &Value, example: &str) {
         self.wrong(
             key,
-            format!("it is a {} and not what belongs here", found.type_str()),
+            format!("the key does not take a value of type {}", found.type_str()),
             format!("{key} = {example}"),
         );
     }
@@ -108,7 +113,7 @@ impl<'r> Section<'r> {
         text
     }
 
-    /// A word that people write as a number where it is one.
+    /// Takes a text that may be written as a number.
     pub(super) fn text_or_number(&mut self, key: &'static str, example: &str) -> Option<String> {
         match self.table.get(key).and_then(Value::as_integer) {
             Some(number) => {
@@ -140,7 +145,7 @@ impl<'r> Section<'r> {
         value.as_bool()
     }
 
-    /// A whole number within a range.
+    /// Takes a whole number within a range.
     pub(super) fn number<T>(
         &mut self,
         key: &'static str,
@@ -157,7 +162,7 @@ impl<'r> Section<'r> {
         if number.is_none() {
             self.wrong(
                 key,
-                format!("{value} is no whole number in range"),
+                format!("{value} is not a whole number in range"),
                 format!(
                     "{key} = N, with N from {} to {}",
                     range.start(),
@@ -168,12 +173,12 @@ impl<'r> Section<'r> {
         number
     }
 
-    /// A number of cores, as a whole number or a fraction.
+    /// Takes a number of cores, whole or with a fraction.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         clippy::cast_precision_loss,
-        reason = "checked to lie within 0.05 and 1024 cores first"
+        reason = "the filter bounds the value to 0.05 to 1024 cores"
     )]
     pub(super) fn millicores(&mut self, key: &'static str) -> Option<u32> {
         let value = self.take(key)?;
@@ -184,14 +189,14 @@ impl<'r> Section<'r> {
         if cores.is_none() {
             self.wrong(
                 key,
-                format!("{value} is no number of cores"),
+                format!("{value} is not a number of cores"),
                 format!("{key} = 1.5, with a number from 0.05 to 1024"),
             );
         }
         cores.map(|cores| (cores * 1000.0).round() as u32)
     }
 
-    /// A text that a type knows how to read.
+    /// Takes a text that a type parses.
     pub(super) fn parsed<T>(&mut self, key: &'static str, example: &str) -> Option<T>
     where
         T: FromStr,
@@ -200,10 +205,10 @@ impl<'r> Section<'r> {
         let text = self.text(key, example)?;
         match text.parse() {
             Ok(value) => Some(value),
-            Err(why) => {
+            Err(error) => {
                 self.wrong(
                     key,
-                    format!("{text:?} cannot be used: {why}"),
+                    format!("{text:?} is invalid: {error}"),
                     format!("{key} = {example}"),
                 );
                 None
@@ -211,7 +216,7 @@ impl<'r> Section<'r> {
         }
     }
 
-    /// A duration with its unit, within bounds.
+    /// Takes a duration with its unit, within a range.
     pub(super) fn duration(
         &mut self,
         key: &'static str,
@@ -230,25 +235,25 @@ impl<'r> Section<'r> {
             );
             self.wrong(
                 key,
-                format!("{text:?} is no duration from {low} to {high}"),
+                format!("{text:?} is not a duration from {low} to {high}"),
                 format!("{key} = {example}"),
             );
             default
         })
     }
 
-    /// An absolute path of characters that need no quoting in a unit, a mount option or a rule.
+    /// Takes an absolute path. Its characters need no quotes in a unit, a mount option or a rule.
     pub(super) fn path(&mut self, key: &'static str, example: &str) -> Option<PathBuf> {
         let text = self.text(key, example)?;
-        let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=?@".contains(c);
-        let good = text.starts_with('/')
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=?@".contains(c);
+        let is_valid = text.starts_with('/')
             && text.len() <= 512
-            && text.chars().all(plain)
+            && text.chars().all(is_plain)
             && !text
                 .split('/')
                 .skip(1)
                 .any(|part| part.is_empty() || part == "." || part == "..");
-        if good {
+        if is_valid {
             return Some(PathBuf::from(text));
         }
         self.wrong(
@@ -259,7 +264,13 @@ impl<'r> Section<'r> {
         None
     }
 
-    /// A table below this one, empty if it is absent.
+    /// Takes a directory, or returns its default.
+    pub(super) fn directory(&mut self, key: &'static str, default: &str) -> PathBuf {
+        self.path(key, &format!("{default:?}"))
+            .unwrap_or_else(|| PathBuf::from(default))
+    }
+
+    /// Takes a table below this one; it is empty if absent.
     pub(super) fn section(&mut self, key: &'static str) -> Section<'r> {
         let table = match self.take(key) {
             None => Table::new(),
@@ -272,7 +283,7 @@ impl<'r> Section<'r> {
         Section::new(self.key(key), table, self.report)
     }
 
-    /// The tables below a key, by their names.
+    /// Takes the tables below a key, with their names.
     pub(super) fn sections(&mut self, key: &'static str) -> Vec<(String, Section<'r>)> {
         let section = self.section(key);
         let path = section.path.clone();
@@ -286,7 +297,7 @@ impl<'r> Section<'r> {
                 }
                 self.report.add(
                     &path,
-                    "it is not a table",
+                    "the key takes a table",
                     format!("a table [{path}] with the keys of a pool"),
                 );
                 None
@@ -294,12 +305,12 @@ impl<'r> Section<'r> {
             .collect()
     }
 
-    /// Reports every key that nobody took.
+    /// Reports every key that was not taken.
     pub(super) fn finish(self) {
         for key in self.table.keys() {
             self.wrong(
                 key,
-                "there is no such key",
+                "the key is unknown",
                 format!("one of: {}", self.known.join(", ")),
             );
         }

@@ -1,0 +1,94 @@
+//! The `[github]` table.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use url::Url;
+
+/// The `[github]` table.
+#[derive(Debug, Clone)]
+pub struct GitHubConfig {
+    /// Repository or organisation whose runners these are.
+    pub scope: Scope,
+    /// Base URL of the API. Its path has no slash at the end.
+    pub api_url: Url,
+    /// Value of the header `X-GitHub-Api-Version`.
+    pub api_version: String,
+    /// Credentials for the API.
+    pub login: LoginConfig,
+    /// Timeout for one request.
+    pub timeout: Duration,
+}
+
+/// Credentials for GitHub's API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LoginConfig {
+    /// A personal access token.
+    Token {
+        /// File that holds the token alone.
+        file: PathBuf,
+    },
+    /// A GitHub App that is installed in the scope.
+    App {
+        /// Client id or App id.
+        id: String,
+        /// File that holds a private key of the App, in PEM.
+        key_file: PathBuf,
+    },
+}
+
+impl LoginConfig {
+    /// Returns the file that holds the secret.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        match self {
+            Self::Token { file } => file,
+            Self::App { key_file, .. } => key_file,
+        }
+    }
+
+    /// Returns the file's key in the configuration.
+    #[must_use]
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::Token { .. } => "github.token_file",
+            Self::App { .. } => "github.app.key_file",
+        }
+    }
+
+    /// Returns the name of the systemd credential under which the daemon's unit loads the file.
+    #[must_use]
+    pub fn credential(&self) -> &'static str {
+        match self {
+            Self::Token { .. } => "github-token",
+            Self::App { .. } => "github-app-key",
+        }
+    }
+}
+
+/// Repository or organisation in which runners are registered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// `https://github.com/<owner>/<repo>`
+    Repository {
+        /// Owner of the repository.
+        owner: String,
+        /// Name of the repository.
+        repo: String,
+    },
+    /// `https://github.com/<org>`
+    Organization {
+        /// Name of the organisation.
+        org: String,
+    },
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Repository { owner, repo } => write!(f, "{owner}/{repo}"),
+            Self::Organization { org } => f.write_str(org),
+        }
+    }
+}

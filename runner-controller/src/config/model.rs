@@ -1,0 +1,138 @@
+//! A whole configuration, checked.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::egress::Egress;
+use super::github::GitHubConfig;
+use super::pool::PoolConfig;
+use super::units::{ByteSize, Ipv4Block};
+use crate::pool::{HostId, PoolName, Slot, SlotId};
+
+/// Path of the configuration unless a command names another.
+pub const DEFAULT_PATH: &str = "/etc/runner-controller/config.toml";
+/// Run directory of a configuration that names none.
+pub const DEFAULT_RUN_DIR: &str = "/run/runner-controller";
+/// File name of the API socket in the run directory.
+pub const API_SOCKET: &str = "api.sock";
+
+/// A configuration in which every value is in its range and all values fit each other.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Id of this host, with which the names of its runners begin.
+    pub host: HostId,
+    /// GitHub scope and credentials.
+    pub github: GitHubConfig,
+    /// Addresses and uids for slots.
+    pub network: Network,
+    /// The pools, by name.
+    pub pools: Vec<PoolConfig>,
+    /// Directory of the daemon's database, owned by the daemon's user.
+    pub state_dir: PathBuf,
+    /// Directory of sockets and of root's records, on tmpfs.
+    pub run_dir: PathBuf,
+    /// Directory of writable layers on disk, owned by root.
+    pub layer_dir: PathBuf,
+    /// Interval between full reconciles, which catch what no signal reported.
+    pub reconcile: Duration,
+    /// Resources of the host that runners leave free.
+    pub reserve: ReserveConfig,
+    /// TCP addresses of the API, none by default. They are read-only without a token.
+    pub listen: Vec<SocketAddr>,
+    /// File with the token for commands over TCP. The daemon's unit loads it as the credential
+    /// `api-token`.
+    pub api_token_file: Option<PathBuf>,
+}
+
+/// The `[reserve]` table. Absent values follow from the host's size.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReserveConfig {
+    /// Free space on the filesystems of `state_dir` and `layer_dir`.
+    pub disk: Option<ByteSize>,
+    /// Available memory (`MemAvailable` in `proc_meminfo(5)`).
+    pub memory: Option<ByteSize>,
+}
+
+/// The `[network]` table.
+#[derive(Debug, Clone)]
+pub struct Network {
+    /// Addresses for containers; each place takes a /30 of it.
+    pub block: Ipv4Block,
+    /// Nameservers in each container's `/etc/resolv.conf`, the only ones that it may reach.
+    pub resolvers: Vec<Ipv4Addr>,
+    /// First host uid of place 0; a multiple of 65,536.
+    pub uid_base: u32,
+}
+
+impl Config {
+    /// Returns the pool with this name.
+    #[must_use]
+    pub fn pool(&self, name: &PoolName) -> Option<&PoolConfig> {
+        self.pools.iter().find(|pool| pool.name == *name)
+    }
+
+    /// Returns notes on settings that are valid but may not be intended.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        for address in self.listen.iter().filter(|a| !a.ip().is_loopback()) {
+            let token = match self.api_token_file {
+                Some(_) => ", and the token of api_token_file crosses the network in the clear",
+                None => "",
+            };
+            notes.push(format!(
+                "listen: {address} is not loopback, so other machines can read the status{token}; \
+                 a proxy with TLS in front of 127.0.0.1 prevents this"
+            ));
+        }
+        for pool in self.pools.iter().filter(|p| p.egress != Egress::Internet) {
+            notes.push(format!(
+                "pools.{}: with egress = \"{}\" runners reach GitHub only through addresses in allow",
+                pool.name,
+                pool.egress.as_str()
+            ));
+        }
+        notes
+    }
+
+    /// Returns all slots of all pools.
+    pub fn slots(&self) -> impl Iterator<Item = SlotId> + '_ {
+        self.pools.iter().flat_map(|pool| {
+            Slot::first(pool.max_runners).map(|slot| SlotId {
+                pool: pool.name.clone(),
+                slot,
+            })
+        })
+    }
+
+    /// Returns the path of the API socket, which is a link if the run directory belongs to root.
+    #[must_use]
+    pub fn api_socket(&self) -> PathBuf {
+        self.run_dir.join(API_SOCKET)
+    }
+
+    /// Returns the daemon's directory for the API socket. The run directory belongs to root.
+    #[must_use]
+    pub fn api_dir(&self) -> PathBuf {
+        self.run_dir.join("api")
+    }
+
+    /// Returns root's directory for the records of all slots.
+    #[must_use]
+    pub fn records_dir(&self) -> PathBuf {
+        self.run_dir.join("lives")
+    }
+
+    /// Returns root's directory for the result of firewall checks.
+    #[must_use]
+    pub fn firewall_dir(&self) -> PathBuf {
+        self.run_dir.join("firewall")
+    }
+
+    /// Returns the parent of the slots' socket directories, which root owns with mode 0750.
+    #[must_use]
+    pub fn slots_dir(&self) -> PathBuf {
+        self.run_dir.join("slots")
+    }
+}

@@ -1,0 +1,227 @@
+//! A `[pools.<name>]` table.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use super::egress::{Allow, Egress};
+use super::units::{ByteSize, Cpu};
+use crate::pool::{PoolName, Timeouts};
+
+/// Time without a daemon or without GitHub that [`PoolConfig::longest_lifetime`] allows for.
+const ABSENCE: Duration = Duration::from_hours(24);
+
+/// A `[pools.<name>]` table.
+#[derive(Debug, Clone)]
+pub struct PoolConfig {
+    /// Name of the pool.
+    pub name: PoolName,
+    /// Place of slot 1; slot `s` has place `offset + s - 1`. The file fixes it, because a place that
+    /// depended on the other pools would move the addresses of running containers.
+    pub offset: u32,
+    /// Labels of the runners, as written.
+    pub labels: Vec<String>,
+    /// Name of the runner group.
+    pub runner_group: String,
+    /// Number of registered runners that wait for a job.
+    pub min_idle: u16,
+    /// Number of spares: booted containers that are not registered.
+    pub min_spare: u16,
+    /// Maximum number of runners in all states.
+    pub max_runners: u16,
+    /// Image that runners boot.
+    pub image: Image,
+    /// Writable layer of each runner.
+    pub layer: Layer,
+    /// Limits of each runner.
+    pub limits: RunnerLimits,
+    /// Limits of all runners together.
+    pub total: Total,
+    /// True if jobs may run Docker in their container.
+    pub docker: bool,
+    /// Timeouts of each runner.
+    pub timeouts: Timeouts,
+    /// Directory for checkouts, absolute in the container.
+    pub work_folder: String,
+    /// Destinations that jobs can reach.
+    pub egress: Egress,
+    /// Further destinations that jobs can reach, private addresses included.
+    pub allow: Vec<Allow>,
+    /// Nix in each container, if jobs have one.
+    pub nix: Option<Nix>,
+}
+
+/// Settings of the Nix in a container. It never reaches the host's Nix.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Nix {
+    /// Binary caches, in addition to those in the image's `nix.conf`.
+    pub substituters: Vec<String>,
+    /// Keys of binary caches, in addition to those of the image.
+    pub trusted_public_keys: Vec<String>,
+    /// Input of `nix-store --load-db`, as a path in the container: the valid paths of the store and
+    /// their references.
+    pub registration: Option<PathBuf>,
+}
+
+impl Nix {
+    /// Path of the store in a container, wherever it is on the host.
+    pub const STORE: &str = "/nix/store";
+}
+
+/// Image that a container boots.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub enum Image {
+    /// A systemd userland in a directory, which all containers share read-only.
+    Directory {
+        /// Root of the userland.
+        path: PathBuf,
+        /// Directory of the runner in the container. It is always tmpfs, because the runner writes its
+        /// decoded config there.
+        runner_root: PathBuf,
+    },
+    /// A NixOS system closure in the Nix store.
+    Nixos {
+        /// Store path of the system, `<store>/<hash>-nixos-system-…`.
+        system: PathBuf,
+        /// The store, which is read-only at `/nix/store` in the container.
+        store: PathBuf,
+        /// Directory of the runner in the container; always tmpfs.
+        runner_root: PathBuf,
+    },
+}
+
+/// Writable layer of a runner. It disappears by being unmounted.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub enum Layer {
+    /// Memory, which counts as the container's.
+    Tmpfs {
+        /// Maximum size.
+        size: ByteSize,
+    },
+    /// A filesystem in an unlinked file below `layer_dir`.
+    Disk {
+        /// Maximum size.
+        size: ByteSize,
+    },
+}
+
+/// Limits of one runner, which its unit template holds.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct RunnerLimits {
+    /// `MemoryMax`, swap excluded.
+    pub memory: ByteSize,
+    /// `CPUQuota` in cores; unlimited if absent.
+    pub cpu: Option<Cpu>,
+    /// `TasksMax`.
+    pub tasks: u32,
+    /// `IOWeight`, 1 to 10,000.
+    pub io_weight: u16,
+    /// `LimitNOFILE`.
+    pub open_files: u32,
+}
+
+/// Limits of all runners of a pool together, which the pool's slice holds. Absent limits do not apply.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Total {
+    /// `MemoryMax`, swap excluded.
+    pub memory: Option<ByteSize>,
+    /// `CPUQuota` in cores.
+    pub cpu: Option<Cpu>,
+    /// `TasksMax`.
+    pub tasks: Option<u32>,
+}
+
+impl PoolConfig {
+    /// Returns the generation: a name for everything that a runner is started from. A runner of
+    /// another generation is out of date.
+    ///
+    /// It covers what the launcher and the unit template use, and what a registration keeps for the
+    /// runner's life: labels, group and work folder.
+    #[must_use]
+    pub fn generation(&self) -> String {
+        let facts = serde_json::json!({
+            "image": self.image, "layer": self.layer, "limits": self.limits, "docker": self.docker,
+            "labels": self.labels, "group": self.runner_group, "work_folder": self.work_folder,
+            // A container's resolv.conf depends on it. The firewall's rules apply to all runners.
+            "dns": self.egress.has_dns(),
+            "nix": self.nix,
+        });
+        let digest = Sha256::digest(facts.to_string().as_bytes());
+        let (first, _) = digest.split_at(8);
+        let number = first
+            .iter()
+            .fold(0, |sum: u64, byte| sum << 8 | u64::from(*byte));
+        format!("{number:016x}")
+    }
+
+    /// Returns the longest time that a unit of this pool may run: the sum of all timeouts, and a day
+    /// without a daemon to enforce them. The unit template has it as `RuntimeMaxSec`, a last resort
+    /// that cuts no job short.
+    ///
+    /// While the daemon is away, or GitHub does not answer whether an idle runner may be ended, that
+    /// runner waits beyond its age. A job that it gets then has all of its time.
+    #[must_use]
+    pub fn longest_lifetime(&self) -> Duration {
+        let t = &self.timeouts;
+        t.boot + t.spare_age + t.registration + t.idle_age + t.job + t.stop + ABSENCE
+    }
+}
+
+impl RunnerLimits {
+    /// Returns the memory for the job. The rest is for the listener and systemd, which must survive
+    /// when a job is killed for want of memory. GitHub's listener takes about 100 MB.
+    #[must_use]
+    pub fn job_memory(&self) -> ByteSize {
+        ByteSize(self.memory.0 - (self.memory.0 / 8).min(128 << 20))
+    }
+
+    /// Returns the tasks for the job. A listener that cannot start a thread does not renew its job's
+    /// lock.
+    #[must_use]
+    pub fn job_tasks(&self) -> u32 {
+        self.tasks - (self.tasks / 4).min(128)
+    }
+}
+
+impl Image {
+    /// Returns the directory in the container in which the runner writes its decoded config.
+    #[must_use]
+    pub fn runner_root(&self) -> &Path {
+        match self {
+            Self::Directory { runner_root, .. } | Self::Nixos { runner_root, .. } => runner_root,
+        }
+    }
+}
+
+impl Layer {
+    /// Returns the maximum size.
+    #[must_use]
+    pub fn size(&self) -> ByteSize {
+        match self {
+            Self::Tmpfs { size } | Self::Disk { size } => *size,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_gets_a_little_less_than_its_container() {
+        let limits = |memory, tasks| RunnerLimits {
+            memory: ByteSize(memory),
+            cpu: None,
+            tasks,
+            io_weight: 100,
+            open_files: 1024,
+        };
+        let small = limits(64 << 20, 64);
+        assert_eq!(small.job_memory(), ByteSize(56 << 20));
+        assert_eq!(small.job_tasks(), 48);
+        let large = limits(8 << 30, 4096);
+        assert_eq!(large.job_memory(), ByteSize((8 << 30) - (128 << 20)));
+        assert_eq!(large.job_tasks(), 3968);
+    }
+}

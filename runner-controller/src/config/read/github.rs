@@ -1,0 +1,131 @@
+//! The `[github]` table.
+
+use url::Url;
+
+use super::login;
+use super::section::{MINUTE, SECOND, Section};
+use crate::config::github::{GitHubConfig, Scope};
+
+pub(super) fn github(mut section: Section<'_>) -> Option<GitHubConfig> {
+    let url = section.required(
+        "url",
+        "\"https://github.com/OWNER/REPO\" or \"https://github.com/ORG\"",
+        Section::text,
+    );
+    let scope = url.and_then(|url| match scope(&url) {
+        Ok(found) => Some(found),
+        Err(wrong) => {
+            section.wrong(
+                "url",
+                format!("{url:?} {wrong}"),
+                "url = \"https://github.com/OWNER/REPO\" or \"https://github.com/ORG\"",
+            );
+            None
+        }
+    });
+    let plain_http = section.flag("allow_plain_http").unwrap_or(false);
+    let given: Option<Url> = section.parsed("api_url", "\"https://api.github.com\"");
+    let api_url = given.or_else(|| scope.as_ref().map(|(_, default)| default.clone()));
+    if let Some(url) = &api_url {
+        let is_bare =
+            url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+        if !matches!(url.scheme(), "https" | "http") || url.host().is_none() || !is_bare {
+            section.wrong(
+                "api_url",
+                format!("\"{url}\" is not the base URL of an API"),
+                "api_url = \"https://api.github.com\"",
+            );
+        } else if url.scheme() == "http" && !plain_http {
+            section.wrong(
+                "api_url",
+                "http:// sends the token in the clear",
+                "an https:// URL, or allow_plain_http = true on a network without eavesdroppers",
+            );
+        }
+    }
+    let api_version = section
+        .text("api_version", "\"2022-11-28\"")
+        .unwrap_or_else(|| "2022-11-28".into());
+    let is_date = api_version.len() == 10
+        && api_version.bytes().enumerate().all(|(i, b)| {
+            if i == 4 || i == 7 {
+                b == b'-'
+            } else {
+                b.is_ascii_digit()
+            }
+        });
+    if !is_date {
+        section.wrong(
+            "api_version",
+            format!("{api_version:?} is not a date"),
+            "api_version = \"2022-11-28\"",
+        );
+    }
+    let login = login::read(&mut section);
+    let timeout = section.duration("timeout", 15 * SECOND, SECOND..=2 * MINUTE);
+    section.finish();
+    Some(GitHubConfig {
+        scope: scope?.0,
+        api_url: api_url?,
+        api_version,
+        login: login?,
+        timeout,
+    })
+}
+
+/// Returns the scope of a web address and the base URL of its API: `api.github.com` for github.com,
+/// `api.HOST` for data residency (`*.ghe.com`), `HOST/api/v3` for GitHub Enterprise Server.
+pub(super) fn scope(text: &str) -> Result<(Scope, Url), &'static str> {
+    let url: Url = text.parse().map_err(|_| "is not a URL")?;
+    let host = url.host_str().ok_or("does not name a host")?;
+    if !matches!(url.scheme(), "https" | "http") {
+        return Err("does not begin with https://");
+    }
+    let authority = match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    };
+    let is_github_com = matches!(host, "github.com" | "www.github.com" | "github.localhost");
+    let api = if is_github_com {
+        "https://api.github.com".to_owned()
+    } else if host.ends_with(".ghe.com") {
+        format!("https://api.{authority}")
+    } else {
+        format!("{}://{authority}/api/v3", url.scheme())
+    };
+    let api = api.parse().map_err(|_| "does not name a usable host")?;
+    let parts: Vec<&str> = url
+        .path()
+        .split('/')
+        .filter(|part| !part.is_empty())
+        .collect();
+    let is_name = |part: &str| {
+        part.len() <= 100
+            && part
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+            && !matches!(part, "." | "..")
+    };
+    if !parts.iter().all(|part| is_name(part)) {
+        return Err("has characters that a name of an owner or a repository cannot have");
+    }
+    match parts[..] {
+        ["enterprises", ..] => {
+            Err("is an enterprise; only organisations and repositories are supported")
+        }
+        [org] => Ok((
+            Scope::Organization {
+                org: org.to_owned(),
+            },
+            api,
+        )),
+        [owner, repo] => Ok((
+            Scope::Repository {
+                owner: owner.to_owned(),
+                repo: repo.strip_suffix(".git").unwrap_or(repo).to_owned(),
+            },
+            api,
+        )),
+        _ => Err("names neither an organisation nor a repository"),
+    }
+}

@@ -1,0 +1,173 @@
+//! Reads a file into a [`Config`] and collects every mistake.
+
+mod egress;
+mod github;
+mod login;
+mod network;
+mod nix;
+mod pool;
+mod section;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use super::mistake::{Mistake, Mistakes};
+use super::model::{Config, DEFAULT_RUN_DIR, ReserveConfig};
+use crate::pool::HostId;
+use section::{MINUTE, Report, SECOND, Section};
+
+/// Maximum length of a socket's path: `sun_path` in sys/un.h holds 108 bytes with its NUL.
+const SOCKET_PATH_MAX_BYTES: usize = 107;
+/// Longest path of a socket below the run directory.
+const LONGEST_SOCKET: &str = "slots/a2345678-999/jit.sock";
+
+/// Reads and checks a configuration file.
+pub fn load(path: &Path) -> Result<Config, Mistakes> {
+    let text = std::fs::read_to_string(path).map_err(|error| Mistakes {
+        file: path.to_owned(),
+        list: vec![Mistake {
+            key: "(file)".into(),
+            wrong: format!("the file cannot be read: {error}"),
+            write: "a TOML file; README.md has an example".into(),
+        }],
+    })?;
+    parse(path, &text)
+}
+
+/// Checks the text of a configuration file. Its path is for the mistakes alone.
+pub fn parse(file: &Path, text: &str) -> Result<Config, Mistakes> {
+    let report = Report::default();
+    let config = match text.parse::<toml::Table>() {
+        Ok(table) => read(Section::new("", table, &report)),
+        Err(error) => {
+            report.add(
+                "(file)",
+                format!("the file is not TOML: {}", error.to_string().trim()),
+                "a valid line",
+            );
+            None
+        }
+    };
+    let list = report.into_list();
+    match config {
+        Some(config) if list.is_empty() => Ok(config),
+        Some(_) | None => Err(Mistakes {
+            file: file.to_owned(),
+            list,
+        }),
+    }
+}
+
+fn read(mut top: Section<'_>) -> Option<Config> {
+    let host: Option<HostId> = top.required("host", "\"runner-01\"", Section::parsed);
+    let state_dir = top.directory("state_dir", "/var/lib/runner-controller");
+    let run_dir = top.directory("run_dir", DEFAULT_RUN_DIR);
+    let layer_dir = top.directory("layer_dir", "/var/lib/runner-layers");
+    let reconcile = top.duration("reconcile", MINUTE, SECOND..=10 * MINUTE);
+    let listen = top
+        .texts("listen", "[\"127.0.0.1:9817\"]")
+        .unwrap_or_default();
+    let listen: Vec<SocketAddr> = listen
+        .iter()
+        .filter_map(|text| {
+            let address = text.parse().ok();
+            if address.is_none() {
+                top.wrong(
+                    "listen",
+                    format!("{text:?} is not an address with a port"),
+                    "listen = [\"127.0.0.1:9817\"]",
+                );
+            }
+            address
+        })
+        .collect();
+    let api_token_file = api_token_file(&mut top, &listen);
+    let github = github::github(top.section("github"));
+    let network = network::network(top.section("network"));
+    let reserve = reserve(top.section("reserve"));
+
+    let mut pools = Vec::new();
+    let sections = top.sections("pools");
+    if sections.is_empty() {
+        top.wrong(
+            "pools",
+            "a host needs at least one pool",
+            "a table such as [pools.ci] with labels, image and max_runners",
+        );
+    }
+    let mut complete = true;
+    let scope = github.as_ref().map(|github| &github.scope);
+    for (name, section) in sections {
+        let pool = pool::pool(&name, section, scope, reconcile);
+        complete &= pool.is_some();
+        pools.extend(pool);
+    }
+
+    if run_dir.join(LONGEST_SOCKET).as_os_str().len() > SOCKET_PATH_MAX_BYTES {
+        top.wrong(
+            "run_dir",
+            "paths of sockets below it are longer than 107 bytes",
+            "a shorter directory, such as \"/run/runner-controller\"",
+        );
+    }
+    let dirs = BTreeSet::from([&state_dir, &run_dir, &layer_dir]);
+    if dirs.len() < 3 {
+        top.wrong(
+            "layer_dir",
+            "state_dir, run_dir and layer_dir must be three directories, because their owners differ",
+            "nothing, for the defaults",
+        );
+    }
+    if let Some(network) = &network {
+        network::check_places(&top, network, &pools);
+        egress::check_allow(&top, network, &pools);
+    }
+    top.finish();
+
+    complete.then_some(Config {
+        host: host?,
+        github: github?,
+        network: network?,
+        pools,
+        state_dir,
+        run_dir,
+        layer_dir,
+        reconcile,
+        reserve,
+        listen,
+        api_token_file,
+    })
+}
+
+fn reserve(mut section: Section<'_>) -> ReserveConfig {
+    let reserve = ReserveConfig {
+        disk: section.parsed("disk", "\"5 GiB\""),
+        memory: section.parsed("memory", "\"1 GiB\""),
+    };
+    section.finish();
+    reserve
+}
+
+/// Reads the file of the token for commands over TCP.
+fn api_token_file(top: &mut Section<'_>, listen: &[SocketAddr]) -> Option<PathBuf> {
+    let file = top.path("api_token_file", "\"/run/agenix/runner-controller-api\"")?;
+    if file.starts_with("/nix/store") {
+        top.wrong(
+            "api_token_file",
+            "every user of the host can read /nix/store",
+            "a path outside it, such as \"/run/agenix/runner-controller-api\"",
+        );
+    }
+    if listen.is_empty() {
+        top.wrong(
+            "api_token_file",
+            "there is not a TCP address to use it on; the Unix socket checks its peer instead",
+            "listen = [\"127.0.0.1:9817\"] as well, or no api_token_file",
+        );
+    }
+    Some(file)
+}
+
+#[cfg(test)]
+mod tests;
