@@ -146,11 +146,11 @@ in
           stopIfChanged = false;
           restartTriggers = secrets;
         };
-        # Replaced in one step by a reload. A restart would take the table away for a moment, and with
-        # it the fence around jobs that run, and their way out.
+        # The table stays loaded while its owner restarts, so a restart opens nothing. In one step: a
+        # switch must not stop it before the new configuration is in place.
         runner-controller-firewall = {
-          reloadIfChanged = true;
-          restartTriggers = [ "${hostFiles}/etc/runner-controller/firewall.nft" ];
+          stopIfChanged = false;
+          restartTriggers = [ configFile ];
         };
         systemd-sysctl.restartTriggers = [ "${hostFiles}/etc/sysctl.d" ];
         systemd-modules-load.restartTriggers = [ "${hostFiles}/etc/modules-load.d" ];

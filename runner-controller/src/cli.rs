@@ -122,9 +122,12 @@ pub enum Command {
         /// Directory to write to; it is created if missing. Files get the names that the shell expects.
         dir: PathBuf,
     },
-    /// Check that each loaded firewall rule matches the configuration, and report to the daemon. Needs
-    /// root. A timer runs it every 15 seconds.
+    /// Compare the loaded firewall with the configuration, rule by rule, and report to the daemon. Needs
+    /// root. The firewall's service does the same every 15 seconds.
     CheckFirewall,
+    /// Own the firewall's table. Needs root; `ExecStart=` of the firewall's unit.
+    #[command(hide = true)]
+    Firewall,
     /// Become the container of a slot. Needs root; `ExecStart=` of the slot's unit.
     #[command(hide = true)]
     Launch(SlotArgs),

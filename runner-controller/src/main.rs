@@ -66,6 +66,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
                     let names = NAMES.map(|(name, _)| name);
                     let links = hostfiles::link_names(&names, &program, &root)?;
                     list(hostfiles::install(&files, &root)?.into_iter().chain(links));
+                    for path in hostfiles::remove_obsolete(&root)? {
+                        stdio::progress(format_args!("removed {}", path.display()));
+                    }
                 }
                 None => stdio::print(hostfiles::print(&files))?,
             }
@@ -83,9 +86,22 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Man { dir } => list(manual::write_pages(&dir)?),
         Command::Completions { shell, dir } => list(manual::write_completions(shell, &dir)?),
         Command::CheckFirewall => {
-            let checked =
-                launch::read_config(config).and_then(|config| firewall::check_firewall(&config));
-            return Ok(exit_code(checked.err().as_slice()));
+            return Ok(match launch::read_config(config) {
+                Ok(config) => {
+                    firewall::check(&config)?;
+                    ExitCode::SUCCESS
+                }
+                Err(error) => exit_code(&[error]),
+            });
+        }
+        Command::Firewall => {
+            return Ok(match launch::read_config(config) {
+                Ok(checked) => {
+                    commands::firewall(config, checked)?;
+                    ExitCode::SUCCESS
+                }
+                Err(error) => exit_code(&[error]),
+            });
         }
         Command::Launch(slot) => {
             return Ok(for_slot(config, &slot, |place| vec![launch::launch(place)]));

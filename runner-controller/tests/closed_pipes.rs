@@ -218,6 +218,7 @@ fn rows(dir: &Path) -> Vec<Row> {
         row(good, &format!("completions bash {dir}/bash"), 0, Progress),
         // The steps that root does for a slot refuse a configuration that is not there.
         row(missing, "check-firewall", 80, Progress),
+        row(missing, "firewall", 80, Progress),
         row(missing, "launch ci 1", 80, Progress),
         row(missing, "connect ci 1", 80, Progress),
         row(missing, "sweep ci 1", 80, Progress),

@@ -170,9 +170,10 @@ fn a_deploy_neither_restarts_a_runner_nor_removes_the_firewall() {
         ("runner-ci@.service", "X-RestartIfChanged=false"),
         ("runner-ci@.service", "X-StopOnRemoval=false"),
         ("runner-controller.service", "X-StopIfChanged=false"),
+        // The table outlives its owner.
         (
             "runner-controller-firewall.service",
-            "X-ReloadIfChanged=true",
+            "X-StopIfChanged=false",
         ),
         // Stopping a slice stops the runners of a removed pool.
         ("runners-ci.slice", "X-StopOnRemoval=false"),

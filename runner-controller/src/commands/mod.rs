@@ -6,6 +6,7 @@ mod cleanup_all;
 mod cleanup_github;
 mod common;
 mod drain;
+mod firewall;
 mod logs;
 mod run;
 mod status;
@@ -15,6 +16,7 @@ pub use check_config::check_config;
 pub use cleanup_all::cleanup_all_containers;
 pub use cleanup_github::cleanup_github_runners;
 pub use drain::{drain, undrain};
+pub use firewall::firewall;
 pub use logs::{LogOptions, LogTarget, logs};
 pub use run::run;
 #[cfg(any(test, fuzzing))]

@@ -1,186 +1,152 @@
-//! The comparison of the loaded table with the configuration.
+//! Comparison of the loaded table with the rules.
 //!
-//! nft lists the loaded table. It also lists the configured rules, loaded in a network namespace that
-//! has no other rules. The two listings must be equal: every chain with its hook, priority and policy,
-//! every rule in its order, every element of every set. The listings leave out counters' values.
-//!
-//! The second listing takes 20 ms. Therefore the digest of the last correct listing is kept beside the
-//! report. It only saves time: a listing with another digest is compared in full.
+//! nft lists the loaded table, and it lists the rules as loaded in an otherwise empty network namespace.
+//! The two listings must be equal: every chain with its hook, priority and policy, every rule in its
+//! order, every element of every set, but not the numbers of counters. The second listing takes
+//! 20 ms, so the digest of a good listing is kept beside the report. The digest only saves time: an unknown
+//! listing is compared in full.
 
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use nix::sched::{CloneFlags, unshare};
 use sha2::{Digest, Sha256};
 
+use super::loaded::{Loaded, is_roots};
+use super::nft::{self, Listing};
 use super::report::FirewallReport;
-use super::rules::{self, FIREWALL_UNIT, TABLE};
+use super::rules::{fingerprint, table};
+use super::{FIREWALL_UNIT, FirewallError, TABLE};
 use crate::atomic_file;
 use crate::config::Config;
-use crate::launch::error::{LaunchError, OrRefuse, Refusal};
 use crate::world::chain;
 
-/// File with the fingerprint of the rules and the digest of the last correct listing.
-const KNOWN_FILE: &str = "known";
+/// File with the fingerprint and the digest of the last good listing.
+const KNOWN: &str = "known";
+/// Time within which the owner has replaced a table, or a restarted owner has taken it over.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Interval between two comparisons within that time.
+const AGAIN: Duration = Duration::from_millis(100);
 
-/// Compares the loaded table with the configuration, and publishes the result for the daemon.
-pub fn check_firewall(config: &Config) -> Result<(), LaunchError> {
-    let found = PendingCheck::begin(config).and_then(PendingCheck::compare);
-    let published = publish(config, found.as_ref().err());
+/// Compares the table with the rules and publishes the result for the daemon.
+pub fn check(config: &Config) -> Result<(), FirewallError> {
+    let found = Check::begin(config).and_then(Check::compare);
+    let published = publish(config, found.as_ref().err().map(|error| chain(error)), None);
     found.and(published)
 }
 
-/// A check whose listing nft is preparing.
-pub(crate) struct PendingCheck<'a> {
-    config: &'a Config,
-    nft: Child,
+/// Publishes a result. `restored` counts how often the owner found the table gone; `None` keeps the
+/// published count.
+pub(super) fn publish(
+    config: &Config,
+    wrong: Option<String>,
+    restored: Option<u64>,
+) -> Result<(), FirewallError> {
+    let dir = config.firewall_dir();
+    FirewallReport::now(
+        wrong,
+        restored.unwrap_or_else(|| FirewallReport::restored(&dir)),
+    )
+    .publish(&dir)
+    .map_err(FirewallError::io(format!(
+        "publish the check of the firewall in {}",
+        dir.display()
+    )))
 }
 
-impl<'a> PendingCheck<'a> {
-    /// Starts nft, and returns before nft has answered.
-    pub(crate) fn begin(config: &'a Config) -> Result<Self, LaunchError> {
-        let nft = list().or_refuse(Refusal::Firewall, || "run nft".into())?;
-        Ok(Self { config, nft })
+/// A listing of the loaded table that nft is writing.
+pub struct Check<'a> {
+    config: &'a Config,
+    listing: nft::Pending,
+}
+
+impl<'a> Check<'a> {
+    /// Starts nft.
+    pub fn begin(config: &'a Config) -> Result<Self, FirewallError> {
+        Ok(Self {
+            config,
+            listing: nft::begin_list()?,
+        })
     }
 
-    /// Refuses a start unless the loaded table is as configured, and publishes a difference for the
-    /// daemon.
-    pub(crate) fn finish(self) -> Result<(), LaunchError> {
+    /// Refuses a start unless the whole table is as configured and has an owner, and publishes a refusal.
+    ///
+    /// Compares again for up to two seconds, because the owner may be replacing the table.
+    pub fn finish(self) -> Result<(), FirewallError> {
         let config = self.config;
-        self.compare().inspect_err(|wrong| {
-            if let Err(error) = publish(config, Some(wrong)) {
+        let end = Instant::now() + PATIENCE;
+        let mut found = self.compare();
+        while found.is_err() && Instant::now() < end {
+            thread::sleep(AGAIN);
+            found = Check::begin(config).and_then(Check::compare);
+        }
+        found.inspect_err(|wrong| {
+            if let Err(error) = publish(config, Some(chain(wrong)), None) {
                 stdio::error(format_args!("runner-controller: {}", chain(&error)));
             }
         })
     }
 
-    fn compare(self) -> Result<(), LaunchError> {
-        let output = self
-            .nft
-            .wait_with_output()
-            .or_refuse(Refusal::Firewall, || "wait for nft".into())?;
-        if !output.status.success() {
-            return Err(refused(format!(
-                "table inet {TABLE} is not loaded (nft: {}); systemctl reload-or-restart {FIREWALL_UNIT}",
-                first_line(&output.stderr)
-            )));
-        }
-        let known = known(self.config, &output.stdout);
+    /// Compares once.
+    pub(super) fn compare(self) -> Result<(), FirewallError> {
+        let listing = self.listing.wait()?.ok_or_else(|| {
+            FirewallError::Table(format!(
+                "table inet {TABLE} is not loaded; run `systemctl restart {FIREWALL_UNIT}`"
+            ))
+        })?;
         let dir = self.config.firewall_dir();
-        if only_root_writes(&dir)
-            && fs::read(dir.join(KNOWN_FILE)).is_ok_and(|seen| seen == known.as_bytes())
-        {
+        let loaded = Loaded::read(&dir);
+        let known = known(self.config, &loaded, &listing);
+        let is_known =
+            is_roots(&dir) && fs::read(dir.join(KNOWN)).is_ok_and(|seen| seen == known.as_bytes());
+        if !is_known {
+            let expected = nft::list_apart(&table(self.config, &loaded, ""))?;
+            if let Some(difference) = difference(expected.text(), listing.text()) {
+                return Err(FirewallError::Table(format!(
+                    "table inet {TABLE} is not as configured ({difference}); \
+                     run `systemctl reload-or-restart {FIREWALL_UNIT}`"
+                )));
+            }
+            remember(&dir, &known);
+        }
+        if listing.is_owned() {
             return Ok(());
         }
-        let expected = expected(self.config)?;
-        if let Some(difference) = difference(&expected, &output.stdout) {
-            return Err(refused(format!(
-                "table inet {TABLE} is not as configured ({difference}); \
-                 systemctl reload-or-restart {FIREWALL_UNIT}; after a change of the configuration \
-                 run `runner-controller units --install-root /` first"
-            )));
-        }
-        // A failure costs time at the next check and nothing else.
-        let _ = atomic_file::replace(&dir.join(KNOWN_FILE), known.as_bytes(), 0o644);
-        Ok(())
+        Err(FirewallError::Table(format!(
+            "table inet {TABLE} does not have an owner, so any program can remove it; \
+             run `systemctl restart {FIREWALL_UNIT}`"
+        )))
     }
 }
 
-fn refused(operation: String) -> LaunchError {
-    LaunchError::plain(Refusal::Firewall, operation)
-}
-
-fn publish(config: &Config, wrong: Option<&LaunchError>) -> Result<(), LaunchError> {
-    let dir = config.firewall_dir();
-    FirewallReport::now(wrong.map(|wrong| chain(wrong)))
-        .publish(&dir)
-        .or_refuse(Refusal::Records, || {
-            format!("write the firewall report to {}", dir.display())
-        })
-}
-
-/// Returns true if only root can have written the digest in this directory.
-fn only_root_writes(dir: &Path) -> bool {
-    fs::symlink_metadata(dir)
-        .is_ok_and(|seen| seen.is_dir() && seen.uid() == 0 && seen.mode() & 0o022 == 0)
-}
-
-fn known(config: &Config, listing: &[u8]) -> String {
-    let fingerprint = rules::fingerprint(config);
-    format!("{fingerprint} listed {:x}", Sha256::digest(listing))
-}
-
-/// Starts nft, which lists the table and its sets' elements without counters' values.
-fn list() -> std::io::Result<Child> {
-    Command::new("nft")
-        .args(["--stateless", "list", "table", "inet", TABLE])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-}
-
-/// Returns nft's listing of the configured rules, loaded in a network namespace without other rules.
-fn expected(config: &Config) -> Result<Vec<u8>, LaunchError> {
-    let rules = rules::table(config);
-    // Only this thread is in the new network namespace, which ends with the thread.
-    let listed = std::thread::scope(|scope| scope.spawn(|| list_apart(&rules)).join());
-    let output = listed
-        .unwrap_or_else(|_| Err(std::io::Error::other("the thread panicked")))
-        .or_refuse(Refusal::Firewall, || {
-            "list the configured rules in a separate network namespace".into()
-        })?;
-    if output.status.success() {
-        return Ok(output.stdout);
-    }
-    Err(refused(format!(
-        "nft refuses the configured rules: {}",
-        first_line(&output.stderr)
-    )))
-}
-
-fn list_apart(rules: &str) -> std::io::Result<Output> {
-    unshare(CloneFlags::CLONE_NEWNET)?;
-    let mut load = Command::new("nft")
-        .args(["--file", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    if let Some(mut stdin) = load.stdin.take() {
-        stdin.write_all(rules.as_bytes())?;
-    }
-    let loaded = load.wait_with_output()?;
-    if loaded.status.success() {
-        list()?.wait_with_output()
-    } else {
-        Ok(loaded)
+/// Keeps the digest of a good listing. Without it the next check takes longer.
+fn remember(dir: &Path, known: &str) {
+    if let Err(error) = atomic_file::replace(&dir.join(KNOWN), known.as_bytes(), 0o644) {
+        tracing::debug!(dir = %dir.display(), %error, "cannot keep the digest of the firewall's listing");
     }
 }
 
-fn first_line(output: &[u8]) -> String {
-    let output = String::from_utf8_lossy(output);
-    output.lines().next().unwrap_or("no message").to_owned()
+fn known(config: &Config, loaded: &Loaded, listing: &Listing) -> String {
+    format!(
+        "{} listed {:x}",
+        fingerprint(config, loaded),
+        Sha256::digest(listing.text())
+    )
 }
 
-/// Returns the first line in which two listings differ, for the operator.
-pub(crate) fn difference(expected: &[u8], found: &[u8]) -> Option<String> {
+/// Returns the first line that two listings do not share.
+#[must_use]
+pub fn difference(expected: &str, found: &str) -> Option<String> {
     if expected == found {
         return None;
     }
-    let (expected, found) = (
-        String::from_utf8_lossy(expected),
-        String::from_utf8_lossy(found),
-    );
     let (mut expected, mut found) = (expected.lines(), found.lines());
     loop {
         let pair = (expected.next(), found.next());
         let (expected, found) = match pair {
             (Some(expected), Some(found)) if expected == found => continue,
-            (None, None) => return Some("the line ends differ".into()),
+            (None, None) => return Some("in its line ends".into()),
             (expected, found) => (expected, found),
         };
         let show = |line: Option<&str>| {
@@ -188,7 +154,7 @@ pub(crate) fn difference(expected: &[u8], found: &[u8]) -> Option<String> {
             format!("`{line}`")
         };
         return Some(format!(
-            "found {}, expected {}",
+            "found {} where {} belongs",
             show(found),
             show(expected)
         ));
@@ -202,27 +168,28 @@ mod tests {
 
     #[test]
     fn the_first_difference_is_shown() {
-        assert_eq!(difference(b"a\nb\n", b"a\nb\n"), None);
-        for (found, shown) in [
-            ("a\n c\n", "found `c`, expected `b`"),
-            ("a\n", "found `}`, expected `b`"),
-            ("a\nb\nx\n", "found `x`, expected `}`"),
-            ("a\nb", "the line ends differ"),
+        assert_eq!(difference("a\nb\n", "a\nb\n"), None);
+        for (found, said) in [
+            ("a\n c\n", "found `c` where `b` belongs"),
+            ("a\n", "found `}` where `b` belongs"),
+            ("a\nb\nx\n", "found `x` where `}` belongs"),
+            ("a\nb", "in its line ends"),
         ] {
-            let difference = difference(b"a\nb\n", found.as_bytes());
-            assert_eq!(difference.as_deref(), Some(shown));
+            let difference = difference("a\nb\n", found);
+            assert_eq!(difference.as_deref(), Some(said));
         }
     }
 
     #[test]
-    fn a_known_digest_is_of_one_configuration_and_one_listing() {
+    fn a_digest_is_of_one_configuration_and_one_listing() {
         let config = testing::config();
         let mut other = testing::config();
         other.network.resolvers.pop();
+        let (none, listing) = (Loaded::default(), Listing::parse);
         let all = [
-            known(&config, b"table"),
-            known(&config, b"tabl"),
-            known(&other, b"table"),
+            known(&config, &none, &listing("table")),
+            known(&config, &none, &listing("tabl")),
+            known(&other, &none, &listing("table")),
         ];
         assert!(all.iter().all(|known| known.starts_with("rules ")));
         assert!(all[0] != all[1] && all[0] != all[2] && all[1] != all[2]);

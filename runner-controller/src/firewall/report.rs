@@ -1,6 +1,6 @@
 //! The report of the last firewall check.
 //!
-//! Root checks the firewall before every start, and by a timer while containers run. It writes one
+//! Root checks the firewall before every start, and every 15 seconds while the owner lives. It writes one
 //! small report into a root-owned directory. The daemon starts and registers no runner while the last
 //! report is bad or too old. It does not end a running job, because the job has had the access that
 //! the firewall should have refused.
@@ -16,14 +16,14 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use super::units::CHECK_TIMER;
+use super::FIREWALL_UNIT;
 use crate::atomic_file;
 use crate::clock;
 use crate::config::Config;
 use crate::pool::Timestamp;
 use crate::world::Event;
 
-/// Maximum age of a valid report: four intervals of the check's timer.
+/// Maximum age of a valid report: four intervals of the owner's check.
 const MAX_AGE: Duration = Duration::from_mins(1);
 /// Interval between two reads where the directory cannot be watched.
 const UNWATCHED_INTERVAL: Duration = Duration::from_secs(5);
@@ -39,15 +39,24 @@ pub(super) struct FirewallReport {
     checked_ms: u64,
     /// The difference that the check found, and its remedy. `None` if the firewall is as configured.
     wrong: Option<String>,
+    /// Number of times since boot that the owner found the table gone or changed, and loaded it again.
+    #[serde(default)]
+    restored: u64,
 }
 
 impl FirewallReport {
     /// Returns a report with the current time.
-    pub(super) fn now(wrong: Option<String>) -> Self {
+    pub(super) fn now(wrong: Option<String>, restored: u64) -> Self {
         Self {
             checked_ms: clock::now().millis(),
             wrong,
+            restored,
         }
+    }
+
+    /// Returns the published count of restored tables.
+    pub(super) fn restored(dir: &Path) -> u64 {
+        Self::read(dir).map_or(0, |report| report.restored)
     }
 
     /// Replaces the last report.
@@ -66,13 +75,15 @@ impl FirewallReport {
 /// Returns the reason why the firewall closes admission, and the time for which that holds unless a
 /// new report arrives.
 fn judge(report: io::Result<FirewallReport>, now: Timestamp) -> (Option<String>, Duration) {
-    let silent = |why: String| Some(format!("{why}; see `systemctl status {CHECK_TIMER}`"));
+    let silent = |why: String| Some(format!("{why}; see `systemctl status {FIREWALL_UNIT}`"));
     match report {
         Err(why) => (
             silent(format!("cannot read the firewall check's report: {why}")),
             MAX_AGE,
         ),
-        Ok(FirewallReport { checked_ms, wrong }) => {
+        Ok(FirewallReport {
+            checked_ms, wrong, ..
+        }) => {
             let age = now.since(Timestamp::from_millis(checked_ms));
             match (wrong, MAX_AGE.checked_sub(age)) {
                 (wrong, Some(left)) => (wrong, left),
@@ -148,6 +159,7 @@ mod tests {
         let report = FirewallReport {
             checked_ms,
             wrong: wrong.map(str::to_owned),
+            restored: 0,
         };
         judge(Ok(report), Timestamp::from_millis(now_ms)).0
     }
@@ -175,7 +187,7 @@ mod tests {
         std::fs::write(dir.path().join(FILE), "{\"checked_ms\": 1").unwrap();
         let why = unread(FirewallReport::read(dir.path()));
         assert!(why.contains("cannot read"), "{why}");
-        FirewallReport::now(None).publish(dir.path()).unwrap();
+        FirewallReport::now(None, 0).publish(dir.path()).unwrap();
         let now = clock::now();
         assert_eq!(judge(FirewallReport::read(dir.path()), now).0, None);
     }
@@ -197,7 +209,7 @@ mod tests {
         };
         assert!(next().is_some_and(|why| why.contains("cannot read")));
         let publish = |wrong: Option<&str>| {
-            let report = FirewallReport::now(wrong.map(str::to_owned));
+            let report = FirewallReport::now(wrong.map(str::to_owned), 0);
             report.publish(&dir).unwrap();
         };
         publish(None);

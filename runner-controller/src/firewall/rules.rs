@@ -7,65 +7,69 @@ use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
 
+use super::TABLE;
+use super::loaded::{Chains, Loaded};
 use crate::config::{Allow, Config, Egress, PoolConfig};
 
-/// Name of the table, family `inet`.
-pub(super) const TABLE: &str = "runner_controller";
-
-/// Unit that loads the table.
-pub(crate) const FIREWALL_UNIT: &str = "runner-controller-firewall.service";
-
-/// Returns the table's comment, which names the rules that this configuration asks for.
-pub(super) fn fingerprint(config: &Config) -> String {
-    // 96 bits are enough to tell configurations apart. The check compares the rules themselves.
-    format!("rules {:.24x}", Sha256::digest(rules(config)))
+/// Returns the table's comment, which names the rules in it.
+#[must_use]
+pub(super) fn fingerprint(config: &Config, loaded: &Loaded) -> String {
+    // 96 bits are enough to tell rules apart. The check compares the rules themselves.
+    format!("rules {:.24x}", Sha256::digest(rules(config, loaded)))
 }
 
-/// Returns the text that nft loads.
-pub(super) fn table(config: &Config) -> String {
+/// Returns the table without the commands that replace an earlier one.
+///
+/// Pools and address blocks that only `loaded` has stay in the table. `flags` is empty, or a line that
+/// makes the loading process the owner.
+///
+/// A packet passes every table. If the host drops forwarded packets by default, as Docker and ufw
+/// do, the host's own rules must let the runners out:
+///
+/// ```text
+/// iifname "rc-*" accept
+/// oifname "rc-*" ct state established,related accept
+/// ```
+#[must_use]
+pub(super) fn table(config: &Config, loaded: &Loaded, flags: &str) -> String {
     format!(
-        "\
-# Firewall of the runners: they reach the internet and nothing else. {FIREWALL_UNIT} loads it.
-#
-# One table holds all rules, and one transaction replaces it. No rule matches traffic of other
-# programs. A packet also passes every other table. If the host drops forwarded packets by default
-# (Docker and ufw do), its own rules must accept the runners' packets:
-#   iifname \"rc-*\" accept
-#   oifname \"rc-*\" ct state established,related accept
-
-table inet {TABLE}
-delete table inet {TABLE}
-table inet {TABLE} {{
-  # The launcher refuses to start a runner unless it finds this comment.
-  comment \"{fingerprint}\"
-{rules}}}
-",
-        fingerprint = fingerprint(config),
-        rules = rules(config)
+        "table inet {TABLE} {{\n{flags}  comment \"{fingerprint}\"\n{rules}}}\n",
+        fingerprint = fingerprint(config, loaded),
+        rules = rules(config, loaded)
     )
 }
 
-/// Returns the rules of all pools.
+/// Returns the rules of every slot, by the pattern of its link's name.
 ///
-/// A link has the name `rc-<pool>-<slot>`, and a pool's name has no dash. So the pattern `rc-a-*`
-/// matches the links of pool `a`, and no link of pool `ab`.
-fn rules(config: &Config) -> String {
-    let resolvers: Vec<String> = config
-        .network
-        .resolvers
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    let resolvers = resolvers.join(", ");
-    let block = config.network.block;
-    let chains: String = config.pools.iter().map(chains).collect();
+/// A link is named `rc-<pool>-<slot>`, and the name of a pool has no dash: `rc-a-*` is pool `a` alone,
+/// and never a slot of pool `ab`.
+fn rules(config: &Config, loaded: &Loaded) -> String {
+    let mut all = loaded.clone();
+    let configured = Loaded::configured(config);
+    all.pools.extend(configured.pools);
+    all.blocks.extend(configured.blocks);
+    let mut chains = String::new();
+    for (name, Chains { out, to_host }) in &all.pools {
+        // Writing to a String cannot fail.
+        let _ = write!(
+            chains,
+            "\n  chain {name}_out {{\n{out}  }}\n  chain {name}_to_host {{\n{to_host}  }}\n"
+        );
+    }
     let jump = |to: &str| {
         let mut rules = String::new();
-        for PoolConfig { name, .. } in &config.pools {
+        for name in all.pools.keys() {
             let _ = writeln!(rules, "    iifname \"rc-{name}-*\" jump {name}_{to}");
         }
         rules
     };
+    let mut masquerade = String::new();
+    for block in &all.blocks {
+        let _ = writeln!(
+            masquerade,
+            "    ip saddr {block} oifname != \"rc-*\" masquerade"
+        );
+    }
     let (to_host, out) = (jump("to_host"), jump("out"));
     format!(
         "
@@ -75,10 +79,6 @@ fn rules(config: &Config) -> String {
     flags interval
     elements = {{ 0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 169.254.0.0/16, 172.16.0.0/12,
                  192.0.0.0/24, 192.168.0.0/16, 198.18.0.0/15, 224.0.0.0/4, 240.0.0.0/4 }}
-  }}
-  set dns4 {{
-    type ipv4_addr
-    elements = {{ {resolvers} }}
   }}
 
   # ARP does not pass these chains and needs no rule. A link connects one container with the host, so
@@ -108,15 +108,13 @@ fn rules(config: &Config) -> String {
 
   chain leaving {{
     type nat hook postrouting priority srcnat; policy accept;
-    ip saddr {block} oifname != \"rc-*\" masquerade
-  }}
+{masquerade}  }}
 "
     )
 }
 
-/// Returns the chains of one pool. The calling chain drops a packet that they do not accept.
-fn chains(pool: &PoolConfig) -> String {
-    let name = &pool.name;
+/// Returns the chains of one pool. The caller drops every packet that passes through a chain.
+pub(super) fn chains(config: &Config, pool: &PoolConfig) -> Chains {
     let accept = |entry: &Allow| {
         let Allow { to, port, protocol } = entry;
         format!(
@@ -125,34 +123,30 @@ fn chains(pool: &PoolConfig) -> String {
         )
     };
     let all: String = pool.allow.iter().map(accept).collect();
-    // A listed network means the machines on it. It does not open the host's own address on that
-    // network, unless the list has that address itself.
+    // A listed network means the machines on it. This host may have an address there; only an entry
+    // for that very address opens it.
     let single = pool.allow.iter().filter(|entry| entry.to.is_single());
     let single: String = single.map(accept).collect();
     let dns = if pool.egress.has_dns() {
-        "    ip daddr @dns4 meta l4proto { tcp, udp } th dport 53 accept\n"
+        let resolvers = config.network.resolvers.iter().map(ToString::to_string);
+        let resolvers = resolvers.collect::<Vec<_>>().join(", ");
+        format!("    ip daddr {{ {resolvers} }} meta l4proto {{ tcp, udp }} th dport 53 accept\n")
     } else {
-        ""
+        String::new()
     };
     let rest = match pool.egress {
         Egress::Internet => {
-            "    # DNS goes to the configured resolvers only.
+            "    # Jobs ask the configured resolvers and no other DNS server.
     meta l4proto { tcp, udp } th dport { 53, 853 } counter drop
     ip daddr @blocked4 counter drop
     meta nfproto ipv4 accept\n"
         }
         Egress::Listed | Egress::None => "",
     };
-    format!(
-        "
-  # Pool {name}: egress = \"{egress}\".
-  chain {name}_out {{
-{all}{dns}{rest}  }}
-  chain {name}_to_host {{
-{single}{dns}  }}
-",
-        egress = pool.egress.as_str()
-    )
+    Chains {
+        out: format!("{all}{dns}{rest}"),
+        to_host: format!("{single}{dns}"),
+    }
 }
 
 #[cfg(test)]
@@ -165,17 +159,24 @@ mod tests {
         let config = testing::config();
         let mut other = testing::config();
         other.pools[0].labels.clear();
-        assert_eq!(fingerprint(&config), fingerprint(&other));
+        let name = |config: &Config| fingerprint(config, &Loaded::default());
+        assert_eq!(name(&config), name(&other));
         other.network.resolvers.pop();
-        assert_ne!(fingerprint(&config), fingerprint(&other));
+        assert_ne!(name(&config), name(&other));
         let mut other = testing::config();
         other.pools[0].egress = Egress::Listed;
-        assert_ne!(fingerprint(&config), fingerprint(&other));
+        assert_ne!(name(&config), name(&other));
+        // What is loaded for the same configuration changes nothing; a removed pool does.
+        let same = Loaded::configured(&config);
+        assert_eq!(name(&config), fingerprint(&config, &same));
+        let mut without = testing::config();
+        without.pools = vec![testing::pool("other", 0)];
+        assert_ne!(name(&without), fingerprint(&without, &same));
     }
 
-    /// Returns the rules of a chain.
+    /// The rules of a pool's chain.
     fn chain(config: &Config, name: &str) -> Vec<String> {
-        let rules = rules(config);
+        let rules = rules(config, &Loaded::default());
         let begin = format!("  chain {name} {{\n");
         let (_, rest) = rules.split_once(&begin).unwrap();
         let (chain, _) = rest.split_once("  }\n").unwrap();
@@ -186,7 +187,7 @@ mod tests {
             .collect()
     }
 
-    const DNS: &str = "ip daddr @dns4 meta l4proto { tcp, udp } th dport 53 accept";
+    const DNS: &str = "ip daddr { 9.9.9.9, 1.1.1.1 } meta l4proto { tcp, udp } th dport 53 accept";
     const CACHE: &str = "ip daddr 192.168.7.9/32 tcp dport 3128 accept";
     const NETWORK: &str = "ip daddr 10.1.0.0/16 udp dport 123 accept";
 
@@ -200,14 +201,14 @@ mod tests {
     }
 
     #[test]
-    fn allowed_destinations_come_before_every_drop() {
+    fn a_list_opens_before_anything_closes() {
         let rules = chain(&with(Egress::Internet), "ci_out");
         assert_eq!(rules[..3], [CACHE, NETWORK, DNS]);
         assert_eq!(rules[3..].last().unwrap(), "meta nfproto ipv4 accept");
     }
 
     #[test]
-    fn without_internet_egress_only_listed_destinations_are_accepted() {
+    fn nothing_follows_a_list_that_is_all() {
         let listed = with(Egress::Listed);
         assert_eq!(chain(&listed, "ci_out"), [CACHE, NETWORK, DNS]);
         let none = with(Egress::None);
@@ -215,13 +216,13 @@ mod tests {
     }
 
     #[test]
-    fn a_listed_network_does_not_open_the_host() {
+    fn the_host_is_reached_by_its_own_address_and_by_no_network() {
         let listed = with(Egress::Listed);
         assert_eq!(chain(&listed, "ci_to_host"), [CACHE, DNS]);
     }
 
     #[test]
-    fn every_pool_has_its_own_link_pattern() {
+    fn every_pool_has_its_own_pattern() {
         let mut config = testing::config();
         config.pools = vec![testing::pool("a", 0), testing::pool("ab", 4)];
         assert_eq!(
@@ -239,7 +240,28 @@ mod tests {
     #[test]
     fn the_table_carries_its_fingerprint() {
         let config = testing::config();
-        let comment = format!("comment \"{}\"", fingerprint(&config));
-        assert!(table(&config).contains(&comment));
+        let loaded = Loaded::default();
+        let comment = format!("comment \"{}\"", fingerprint(&config, &loaded));
+        assert!(table(&config, &loaded, "").contains(&comment));
+    }
+
+    #[test]
+    fn a_removed_pool_keeps_its_rules_and_its_address_translation() {
+        let before = testing::config();
+        let mut config = testing::config();
+        config.pools = vec![testing::pool("other", 0)];
+        config.network.block = "10.99.0.0/16".parse().unwrap();
+        config.network.resolvers = vec!["8.8.8.8".parse().unwrap()];
+        let text = rules(&config, &Loaded::configured(&before));
+        for line in [
+            "iifname \"rc-ci-*\" jump ci_out",
+            "iifname \"rc-other-*\" jump other_out",
+            "ip saddr 10.200.0.0/16 oifname != \"rc-*\" masquerade",
+            "ip saddr 10.99.0.0/16 oifname != \"rc-*\" masquerade",
+            DNS,
+            "ip daddr { 8.8.8.8 } meta l4proto { tcp, udp } th dport 53 accept",
+        ] {
+            assert!(text.contains(line), "{line} is missing in {text}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::file::{HostFile, Program};
 use crate::config::Config;
-use crate::firewall::{CHECK_TIMER, FIREWALL_UNIT};
+use crate::firewall::FIREWALL_UNIT;
 use crate::http;
 use crate::launch::DAEMON_USER;
 
@@ -24,7 +24,7 @@ pub(super) fn files(config: &Config, program: Program<'_>) -> Vec<HostFile> {
 fn service(config: &Config, program: Program<'_>) -> String {
     let sweep = program.call("sweep-unowned");
     let run = program.call("run");
-    let (firewall, check) = (FIREWALL_UNIT, CHECK_TIMER);
+    let firewall = FIREWALL_UNIT;
     let login = &config.github.login;
     let (secret, file) = (login.credential(), login.file().display());
     let api_token = config
@@ -42,7 +42,7 @@ fn service(config: &Config, program: Program<'_>) -> String {
 Description=Warm pool of CI runner containers
 Requires=dbus.socket
 After=dbus.socket network-online.target {firewall} systemd-tmpfiles-setup.service
-Wants=network-online.target {firewall} {check}
+Wants=network-online.target {firewall}
 # Whatever made it fail, a pool that comes back late is better than one that stays away.
 StartLimitIntervalSec=0
 

@@ -45,6 +45,31 @@ pub fn print(files: &[HostFile]) -> String {
     text
 }
 
+/// Files that earlier versions installed and that the present one does without.
+const OBSOLETE: [&str; 4] = [
+    "/etc/runner-controller/firewall.nft",
+    "/etc/systemd/system/multi-user.target.wants/runner-controller-firewall-check.timer",
+    "/etc/systemd/system/runner-controller-firewall-check.service",
+    "/etc/systemd/system/runner-controller-firewall-check.timer",
+];
+
+/// Removes the files of earlier versions below `root` and returns those that were there.
+pub fn remove_obsolete(root: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut removed = Vec::new();
+    for path in OBSOLETE.map(PathBuf::from) {
+        let below = root.join(path.strip_prefix("/").unwrap_or(&path));
+        match fs::remove_file(&below) {
+            Ok(()) => removed.push(path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                let text = format!("cannot remove {}: {error}", below.display());
+                return Err(io::Error::new(error.kind(), text));
+            }
+        }
+    }
+    Ok(removed)
+}
+
 /// Writes the files below `root` (`/` on the host itself), each whole or not at all. Tells which ones
 /// changed; a file that is as it should be is not touched.
 pub fn install(files: &[HostFile], root: &Path) -> io::Result<Vec<PathBuf>> {

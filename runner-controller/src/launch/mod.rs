@@ -31,7 +31,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::config::{Config, Place};
-use crate::firewall::PendingCheck;
+use crate::firewall;
 use crate::pool::SlotId;
 use crate::world::{Invocation, StartRecord};
 use crate::{clock, slot_records};
@@ -80,7 +80,7 @@ pub fn launch(place: Place<'_>) -> LaunchError {
 pub(crate) fn try_listing(text: &str) {
     leftovers::try_listing(text);
     let _ = link::is_init(text);
-    let found = crate::firewall::difference(b"table", text.as_bytes());
+    let found = firewall::difference("table", text);
     assert_eq!(found.is_none(), text == "table");
     let (code, status) = text.split_once(' ').unwrap_or_default();
     let _ = sweep::exit(code, status);
@@ -89,7 +89,8 @@ pub(crate) fn try_listing(text: &str) {
 fn try_launch(place: Place<'_>) -> Result<Infallible, LaunchError> {
     let invocation = trust::own_unit(&place.id())?;
     // Asks nft while the mounts are being made: the answer takes as long as all of them.
-    let firewall = PendingCheck::begin(place.config)?;
+    let refuse = || "check the firewall".to_owned();
+    let firewall = firewall::Check::begin(place.config).or_refuse(Refusal::Firewall, refuse)?;
     let mut left = sweep::sweep_host(&place.id());
     if !left.is_empty() {
         return Err(left.swap_remove(0));
@@ -101,7 +102,7 @@ fn try_launch(place: Place<'_>) -> Result<Infallible, LaunchError> {
         format!("keep it from the garbage collector by {}", root.display())
     })?;
     let tree = root::build(place)?;
-    firewall.finish()?;
+    firewall.finish().or_refuse(Refusal::Firewall, refuse)?;
     confine::before_nspawn()?;
     let arguments = nspawn::arguments(place, &tree);
     let failed = Command::new("systemd-nspawn")

@@ -172,6 +172,8 @@ impl<'a> Storm<'a> {
     fn remove(&self, change: &Change, env: &Env) -> Result<()> {
         match change {
             Change::Firewall => {
+                // The kernel lets nothing change a table that has an owner.
+                self.lab.host().run(&["systemctl", "stop", FIREWALL])?;
                 for chain in FILTERS {
                     let table = ["nft", "flush", "chain", "inet", "runner_controller", chain];
                     self.lab.host().run(&table)?;

@@ -1,29 +1,37 @@
-//! The wall around the containers: checked whole before each start and while they run, and the only
-//! table that is ours to touch.
+//! The wall around the containers: it stands while other programs change the host's rules, it is
+//! checked whole before each start and while containers run, and no other table is touched.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::common::{SOON, ensure_says, finish_held, leader, run, spare, start_held};
-use super::fixture::SMALL;
+use super::common::{SOON, await_busy, ensure_says, finish_held, run, start_held};
+use super::fixture::{SMALL, one, small};
 use super::{Suite, suite};
 use crate::lab::{DAEMON, Lab};
+use crate::net::GITHUB;
 use crate::sim::NewJob;
 use crate::status::{Ended, Status};
+use crate::wait::{Seen, wait_until};
+
+mod stand;
+
+use stand::a_wall_stands_while_other_programs_change_rules;
 
 pub(super) const SUITE: Suite = suite![SMALL;
+    another_program_cannot_change_the_table,
     no_container_starts_behind_a_table_that_was_changed,
     a_wall_that_falls_closes_admission_and_kills_no_job,
-    a_check_that_does_not_come_closes_admission,
+    a_table_that_is_gone_is_loaded_again_and_told,
+    an_owner_that_hangs_closes_admission,
+    a_job_of_a_removed_pool_keeps_its_network,
+    a_wall_stands_while_other_programs_change_rules,
     no_other_table_is_touched,
 ];
 
 const FIREWALL: &str = "runner-controller-firewall.service";
-const TIMER: &str = "runner-controller-firewall-check.timer";
-const CHECK: &str = "runner-controller-firewall-check.service";
-/// The timer comes every 15 s.
+/// The owner checks every 15 s.
 const CHECKED: Duration = Duration::from_secs(45);
 /// A report is good for a minute.
 const STALE: Duration = Duration::from_secs(100);
@@ -51,7 +59,7 @@ const CHANGES: &[(&str, &str)] = &[
     ),
     (
         "a resolver is added",
-        "nft add element $T dns4 '{ 203.0.113.9 }'",
+        "nft insert rule $T ci_out ip daddr 203.0.113.9 udp dport 53 accept",
     ),
     (
         "a chain is hooked elsewhere",
@@ -65,19 +73,12 @@ const CHANGES: &[(&str, &str)] = &[
          sed -i 's/hook prerouting priority raw/hook prerouting priority filter/' /run/testbed/table
          nft delete table $T; nft -f /run/testbed/table",
     ),
-    ("the table sleeps", "nft \"add table $T { flags dormant; }\""),
     ("the table is deleted", "nft delete table $T"),
 ];
 
 fn change(lab: &Lab, script: &str) -> Result<()> {
     let script = format!("set -e; T='inet runner_controller'; {script}");
     lab.host().sh(&script).map(drop)
-}
-
-fn reload(lab: &Lab) -> Result<()> {
-    lab.host()
-        .run(&["systemctl", "reload-or-restart", FIREWALL])
-        .map(drop)
 }
 
 /// What is said of the firewall, once admission is closed for it.
@@ -92,47 +93,76 @@ fn await_open(lab: &Lab, limit: Duration) -> Result<()> {
     })
 }
 
+/// Each change is refused by the kernel while the table has an owner, and changes nothing.
+fn another_program_cannot_change_the_table(lab: &mut Lab) -> Result<()> {
+    lab.await_settled(SOON)?;
+    let list = ["nft", "-s", "list", "table", "inet", "runner_controller"];
+    let before = lab.host().run(&list)?;
+    for (what, script) in CHANGES {
+        let outcome = change(lab, script);
+        ensure!(outcome.is_err(), "{what}: the kernel took it");
+        ensure!(
+            lab.host().run(&list)? == before,
+            "{what}: the table differs"
+        );
+    }
+    lab.host().run(&["nft", "flush", "ruleset"])?;
+    ensure!(
+        lab.host().run(&list)? == before,
+        "a flush removed the table"
+    );
+    let status = lab.look()?;
+    ensure!(closed(&status).is_none(), "{}", status.summary());
+    run(lab, "true").map(drop)
+}
+
+/// Keeps the firewall's unit from starting: the unit of every slot wants it.
+const HOLD: &str = "/run/systemd/system/runner-controller-firewall.service.d/50-hold.conf";
+
+/// Stops the owner, and keeps it stopped until [`start_owner`].
+fn stop_owner(lab: &Lab) -> Result<()> {
+    let text = "[Unit]\nConditionPathExists=/run/testbed/no-such-file\n";
+    lab.host().write(HOLD, text.as_bytes(), 0o644)?;
+    lab.host().run(&["systemctl", "daemon-reload"])?;
+    lab.host().run(&["systemctl", "stop", FIREWALL]).map(drop)
+}
+
+fn start_owner(lab: &Lab) -> Result<()> {
+    lab.host().run(&["rm", "-f", HOLD])?;
+    lab.host().run(&["systemctl", "daemon-reload"])?;
+    lab.host().run(&["systemctl", "start", FIREWALL]).map(drop)
+}
+
 fn no_container_starts_behind_a_table_that_was_changed(lab: &mut Lab) -> Result<()> {
     lab.await_settled(SOON)?;
-    // What closes admission is to be the launcher's word, or the check's that is asked for here.
-    lab.host().run(&["systemctl", "stop", TIMER])?;
     let outcome = each_change_is_refused(lab);
-    lab.host().run(&["systemctl", "start", TIMER])?;
+    start_owner(lab)?;
     outcome?;
     lab.await_settled(SOON)?;
     run(lab, "true").map(drop)
 }
 
+/// Changes the table while it does not have an owner. A table without an owner is refused as well.
 fn each_change_is_refused(lab: &Lab) -> Result<()> {
-    let mut first = true;
-    for (what, script) in CHANGES {
-        let refused = if std::mem::take(&mut first) {
-            a_wanted_start_is_refused
-        } else {
-            a_start_by_hand_is_refused
-        };
-        let outcome = change(lab, script).and_then(|()| refused(lab));
-        reload(lab)?;
+    let changes = [("the owner is stopped", "true")];
+    for (what, script) in changes.iter().chain(CHANGES) {
+        stop_owner(lab)?;
+        let outcome = change(lab, script).and_then(|()| a_start_by_hand_is_refused(lab));
+        start_owner(lab)?;
         outcome.with_context(|| (*what).to_owned())?;
         await_open(lab, SOON).with_context(|| format!("after this was undone: {what}"))?;
-        // Forgets that a boot failed: it was the wall, and with it every slot starts again.
+        // An undrain resets the backoff of the failed boot.
         lab.api("POST", "/undrain")?;
         lab.await_settled(SOON)?;
     }
     Ok(())
 }
 
-/// The daemon wants a container, and learns from its launcher what is wrong.
-fn a_wanted_start_is_refused(lab: &Lab) -> Result<()> {
-    let before = lab.look()?;
-    let pid = leader(lab, &spare(&before)?.machine)?;
-    lab.host().run(&["kill", "-KILL", &pid])?;
-    ensure_refused(lab, &before, |ended| ended.verdict == "boot_failed")
-}
-
-/// Somebody else starts one, when the check has already told the daemon.
+/// An operator starts a container while the check has closed admission.
 fn a_start_by_hand_is_refused(lab: &Lab) -> Result<()> {
-    let checked = lab.host().output(&["systemctl", "start", CHECK])?;
+    let checked = lab
+        .host()
+        .output(&[crate::binaries::CONTROLLER, "check-firewall"])?;
     ensure!(!checked.status.success(), "the check found nothing");
     lab.await_status("admission to close", SOON, closed)?;
     let status = lab.look()?;
@@ -185,15 +215,9 @@ fn a_wall_that_falls_closes_admission_and_kills_no_job(lab: &mut Lab) -> Result<
         let waiting = spares.first().map(|runner| (*runner).clone());
         waiting.filter(|_| status.in_phase("idle").len() == 1)
     })?;
-    // Jobs go on as before, so that what follows can be seen to the end.
-    change(lab, "nft add rule $T ci_to_host tcp dport 22 accept")?;
-    // By the timer alone: nothing is started meanwhile.
-    let reason = lab.await_status("admission to close", CHECKED, closed)?;
-    ensure_says(&reason, &["tcp dport 22 accept"])?;
-    ensure!(
-        lab.show(CHECK, "Result")? == "exit-code",
-        "the check is not seen to fail"
-    );
+    stop_owner(lab)?;
+    let reason = lab.await_status("admission to close", SOON, closed)?;
+    ensure_says(&reason, &["is stopped", FIREWALL])?;
     // The runner that waits takes the next job; who is spare is not registered after it.
     let (second, other) = start_held(lab, "second")?;
     let third = lab.sim().queue(&NewJob::new("third", "ci", "true"))?;
@@ -208,7 +232,7 @@ fn a_wall_that_falls_closes_admission_and_kills_no_job(lab: &mut Lab) -> Result<
         status.summary()
     );
     ensure!(lab.sim().job(third)?.status == "queued", "it was taken");
-    reload(lab)?;
+    start_owner(lab)?;
     await_open(lab, SOON)?;
     lab.sim().await_success(third, SOON)?;
     finish_held(lab, second, &other)?;
@@ -216,14 +240,73 @@ fn a_wall_that_falls_closes_admission_and_kills_no_job(lab: &mut Lab) -> Result<
     lab.await_settled(SOON).map(drop)
 }
 
-fn a_check_that_does_not_come_closes_admission(lab: &mut Lab) -> Result<()> {
+/// A table that went away while it did not have an owner is loaded again by the next owner, which says so.
+fn a_table_that_is_gone_is_loaded_again_and_told(lab: &mut Lab) -> Result<()> {
     lab.await_settled(SOON)?;
-    lab.host().run(&["systemctl", "stop", TIMER])?;
-    let outcome = lab.await_status("an old report to be noticed", STALE, closed);
-    lab.host().run(&["systemctl", "start", TIMER])?;
-    ensure_says(&outcome?, &["too long ago", TIMER])?;
+    let report = || -> Result<Value> {
+        let file = format!("{}/firewall/report.json", crate::lab::RUN_DIR);
+        Ok(serde_json::from_str(&lab.host().run(&["cat", &file])?)?)
+    };
+    let before = report()?["restored"].as_u64().context("a count")?;
+    lab.host().sh(&format!(
+        "systemctl stop {FIREWALL}; nft flush ruleset; systemctl start {FIREWALL}"
+    ))?;
+    let after = report()?;
+    ensure!(
+        after["restored"].as_u64() == Some(before + 1) && after["wrong"].is_null(),
+        "{after}"
+    );
+    ensure_says(&lab.journal(FIREWALL, 20), &["was gone", "loaded again"])?;
     await_open(lab, SOON)?;
     run(lab, "true").map(drop)
+}
+
+/// A report that the daemon gets too rarely closes admission.
+fn an_owner_that_hangs_closes_admission(lab: &mut Lab) -> Result<()> {
+    lab.await_settled(SOON)?;
+    let signal = |signal: &str| {
+        let signal = format!("--signal={signal}");
+        lab.host()
+            .run(&["systemctl", "kill", "--kill-whom=main", &signal, FIREWALL])
+            .map(drop)
+    };
+    signal("STOP")?;
+    let outcome = lab.await_status("an old report to be noticed", STALE, closed);
+    signal("CONT")?;
+    ensure_says(&outcome?, &["too long ago", FIREWALL])?;
+    await_open(lab, CHECKED)?;
+    run(lab, "true").map(drop)
+}
+
+/// The chains of a removed pool stay while its containers run.
+fn a_job_of_a_removed_pool_keeps_its_network(lab: &mut Lab) -> Result<()> {
+    let mut config = small(lab.sim().api_url());
+    config.pools.push(one("gone", 8));
+    lab.install(&config)?;
+    lab.host().run(&["systemctl", "restart", DAEMON])?;
+    let fetch = format!(
+        "until [ -e /tmp/go ]; do exec 3<>/dev/tcp/{GITHUB}/80; exec 3>&-; sleep 0.05; done; echo served"
+    );
+    let id = lab.sim().queue(&NewJob::new("long", "gone", &fetch))?;
+    let busy = await_busy(lab, id)?;
+    lab.install(&small(lab.sim().api_url()))?;
+    lab.host().run(&["systemctl", "restart", DAEMON])?;
+    let table = || {
+        lab.host()
+            .run(&["nft", "list", "table", "inet", "runner_controller"])
+    };
+    ensure_says(&table()?, &["jump gone_out"])?;
+    await_open(lab, SOON)?;
+    let job = finish_held(lab, id, &busy)?;
+    ensure_says(&job.facts.log_tail, &["served"])?;
+    wait_until("the rules of the removed pool to go", CHECKED, || {
+        Ok(if table()?.contains("gone_out") {
+            Seen::NotYet("they are loaded".into())
+        } else {
+            Seen::Done(())
+        })
+    })?;
+    lab.await_settled(SOON).map(drop)
 }
 
 /// Somebody else's tables, with counters and handles, as they are loaded.
@@ -280,9 +363,7 @@ fn untouched(lab: &Lab) -> Result<()> {
         let after = others(lab)?;
         ensure!(after == before, "{verb} changed others' tables: {after:?}");
     }
-    for unit in [CHECK, DAEMON] {
-        lab.host().run(&["systemctl", "restart", unit])?;
-    }
+    lab.host().run(&["systemctl", "restart", DAEMON])?;
     run(lab, "true")?;
     ensure!(others(lab)? == before, "others' tables have changed");
     Ok(())

@@ -14,7 +14,7 @@ use super::{Suite, suite};
 use crate::binaries::{CONTROLLER, LISTENER, Profile};
 use crate::config::{Config, Image};
 use crate::image;
-use crate::lab::{DAEMON, Lab};
+use crate::lab::{DAEMON, FIREWALL, Lab};
 use crate::older;
 use crate::sim::NewJob;
 use crate::wait::{Seen, wait_until};
@@ -75,6 +75,10 @@ fn begin_with_the_earlier_version(lab: &Lab) -> Result<Config> {
     let commit = older::resolve(BEFORE)?;
     let program = older::build(&commit, Profile::Dev).context("build the earlier version")?;
     install_program(lab, &program)?;
+    // The earlier version cannot replace a table that an owner left.
+    lab.host().sh(&format!(
+        "systemctl stop {FIREWALL}; nft delete table inet runner_controller || true"
+    ))?;
     image::prepare(lab.host(), IMAGE, lab.binary(LISTENER)?)?;
     let config = small(lab.sim().api_url()).with("ci", |pool| {
         pool.image = Image::Directory(image::inside(IMAGE));

@@ -1,0 +1,248 @@
+//! The process that owns the table: it loads, changes and checks the table, and does nothing else.
+//!
+//! While the owner lives, the kernel refuses to let another program flush, change or delete the table.
+//! When the owner ends, the table stays, and the next owner takes it over. Every change is one
+//! transaction, so there is not an open moment between two states.
+
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info, warn};
+
+use super::check::{Check, publish};
+use super::loaded::{Loaded, linked_pools};
+use super::nft::{self, Interactive, OWNED};
+use super::report::FirewallReport;
+use super::rules::table;
+use super::{CHECK_EVERY, FIREWALL_UNIT, FirewallError, TABLE};
+use crate::atomic_file;
+use crate::config::Config;
+use crate::world::chain;
+
+/// File with the transaction that was loaded last.
+const TRANSACTION: &str = "table.nft";
+/// First Linux release that keeps a table when its owner ends.
+const PERSIST_SINCE: (u32, u32) = (6, 9);
+/// Pause before nft is started again after it ended.
+const RESTART_PAUSE: Duration = Duration::from_millis(50);
+
+/// Owns the table until SIGTERM. SIGHUP reads the configuration again.
+///
+/// An error ends the process. systemd starts the next one, and the table stays meanwhile.
+pub async fn own(
+    config: Config,
+    mut read_config: impl FnMut() -> Result<Config, String>,
+) -> Result<(), FirewallError> {
+    let signals = |kind| signal(kind).map_err(FirewallError::io("listen for signals"));
+    let (mut hangup, mut terminate) = (
+        signals(SignalKind::hangup())?,
+        signals(SignalKind::terminate())?,
+    );
+    let mut owner = Owner::start(config)?;
+    owner.take_over().await?;
+    notify(&[NotifyState::Ready]);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return owner.leave(),
+            _ = hangup.recv() => owner.reload(&mut read_config).await,
+            ended = owner.nft.ended() => owner.revive(&format!("{ended:?}")).await?,
+            () = tokio::time::sleep(CHECK_EVERY) => owner.check().await?,
+        }
+    }
+}
+
+struct Owner {
+    config: Config,
+    nft: Interactive,
+    /// Rules in the table.
+    loaded: Loaded,
+    /// Number of times since boot that the table was gone.
+    restored: u64,
+}
+
+impl Owner {
+    fn start(config: Config) -> Result<Self, FirewallError> {
+        let dir = config.firewall_dir();
+        Ok(Self {
+            nft: Interactive::start()?,
+            loaded: Loaded::read(&dir),
+            restored: FirewallReport::restored(&dir),
+            config,
+        })
+    }
+
+    /// Loads the table for the first time in this process.
+    async fn take_over(&mut self) -> Result<(), FirewallError> {
+        let kept = !self.loaded.pools.is_empty();
+        if kept && nft::list()?.is_none() {
+            self.restored += 1;
+            warn!(
+                restored = self.restored,
+                "table inet {TABLE} was gone while it did not have an owner, and is loaded again; \
+                 another program removed it, `nft monitor` shows which one"
+            );
+        }
+        self.load_and_report().await
+    }
+
+    /// Loads the rules and publishes the result of a check.
+    async fn load_and_report(&mut self) -> Result<(), FirewallError> {
+        let outcome = match self.load().await {
+            Ok(()) => Check::begin(&self.config).and_then(Check::compare),
+            Err(error) => Err(error),
+        };
+        let wrong = outcome.as_ref().err().map(|error| chain(error));
+        publish(&self.config, wrong, Some(self.restored))?;
+        outcome
+    }
+
+    /// Loads the configured rules, and those that running containers of removed pools need.
+    async fn load(&mut self) -> Result<(), FirewallError> {
+        let links = linked_pools().map_err(FirewallError::io("list the links of the host"))?;
+        let kept = std::mem::take(&mut self.loaded).kept(&self.config, &links);
+        let mut loaded = Loaded::configured(&self.config);
+        loaded.pools.extend(kept.pools);
+        loaded.blocks.extend(kept.blocks);
+        self.loaded = loaded;
+        // A table of a version without an owner must be replaced by one that has flags; the kernel
+        // does not let flags be added.
+        let first = match nft::list()? {
+            Some(listing) if !listing.can_be_owned() => format!("table inet {TABLE}\n"),
+            Some(_) | None => format!("add table inet {TABLE} {{ {OWNED}; }}\n"),
+        };
+        let rules = table(&self.config, &self.loaded, &format!("  {OWNED}\n"));
+        let transaction = format!("{first}delete table inet {TABLE}\n{rules}");
+        let dir = self.config.firewall_dir();
+        let write = |name: &str, bytes: &[u8]| {
+            let operation = format!("write {}", dir.join(name).display());
+            atomic_file::replace(&dir.join(name), bytes, 0o644)
+                .map_err(FirewallError::io(operation))
+        };
+        write(TRANSACTION, transaction.as_bytes())?;
+        self.loaded
+            .write(&dir)
+            .map_err(FirewallError::io("write the record of loaded rules"))?;
+        self.nft
+            .load(&dir.join(TRANSACTION))
+            .await
+            .map_err(explain_kernel)
+    }
+
+    /// Reads the configuration again and loads its rules. A failure keeps the loaded rules.
+    async fn reload(&mut self, read_config: &mut impl FnMut() -> Result<Config, String>) {
+        notify_reloading();
+        let outcome = match read_config() {
+            Ok(config) => {
+                self.config = config;
+                self.load_and_report().await.map_err(|error| chain(&error))
+            }
+            Err(reason) => Err(reason),
+        };
+        match outcome {
+            Ok(()) => info!("the firewall is loaded again"),
+            Err(reason) => error!(reason, "cannot reload the firewall: {reason}"),
+        }
+        notify(&[NotifyState::Ready]);
+    }
+
+    /// Replaces an nft process that ended. The table lost its owner, so it may be gone.
+    async fn revive(&mut self, ended: &str) -> Result<(), FirewallError> {
+        tokio::time::sleep(RESTART_PAUSE).await;
+        warn!(ended, "nft ended ({ended}), starting it again");
+        self.nft = Interactive::start()?;
+        self.take_over().await
+    }
+
+    /// Compares the table with the rules, and restores the table if it differs.
+    async fn check(&mut self) -> Result<(), FirewallError> {
+        let links = linked_pools().map_err(FirewallError::io("list the links of the host"))?;
+        let unused = self.loaded.clone().kept(&self.config, &links);
+        let mut needed = Loaded::configured(&self.config);
+        needed.pools.extend(unused.pools);
+        needed.blocks.extend(unused.blocks);
+        if needed != self.loaded {
+            info!("a removed pool does not have containers any more, so its rules go");
+            return self.load_and_report().await;
+        }
+        let Err(wrong) = Check::begin(&self.config).and_then(Check::compare) else {
+            return publish(&self.config, None, Some(self.restored));
+        };
+        self.restored += 1;
+        let reason = chain(&wrong);
+        warn!(
+            reason,
+            restored = self.restored,
+            "the firewall was changed and is loaded again: {reason}"
+        );
+        self.load_and_report().await
+    }
+
+    /// Ends without touching the table: containers may run.
+    fn leave(&self) -> Result<(), FirewallError> {
+        let wrong = format!(
+            "{FIREWALL_UNIT} is stopped; the table stays loaded, but another program can remove it; \
+             run `systemctl start {FIREWALL_UNIT}`"
+        );
+        publish(&self.config, Some(wrong), Some(self.restored))
+    }
+}
+
+/// Adds the reason why a kernel refuses a table with an owner.
+fn explain_kernel(error: FirewallError) -> FirewallError {
+    let release = nix::sys::utsname::uname()
+        .ok()
+        .and_then(|name| name.release().to_str().map(str::to_owned));
+    match release.as_deref().filter(|release| !can_persist(release)) {
+        Some(release) => FirewallError::Table(format!(
+            "Linux {release} cannot keep a table whose owner ended; Linux {}.{} or later is needed ({error})",
+            PERSIST_SINCE.0, PERSIST_SINCE.1
+        )),
+        None => error,
+    }
+}
+
+/// Returns true if a kernel release keeps tables whose owner ended.
+fn can_persist(release: &str) -> bool {
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|number| number.parse::<u32>().unwrap_or_default());
+    let version = (
+        numbers.next().unwrap_or_default(),
+        numbers.next().unwrap_or_default(),
+    );
+    version >= PERSIST_SINCE
+}
+
+/// Tells systemd that a reload began (`Type=notify-reload`).
+fn notify_reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(error) => warn!(%error, "cannot read the monotonic clock"),
+    }
+}
+
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        warn!(%error, "cannot notify systemd");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_must_keep_a_table_without_an_owner() {
+        for (release, can) in [
+            ("6.18.5", true),
+            ("6.9.0-rc1", true),
+            ("7.0", true),
+            ("6.8.12-amd64", false),
+            ("5.15.0-91-generic", false),
+            ("", false),
+        ] {
+            assert_eq!(can_persist(release), can, "{release}");
+        }
+    }
+}
