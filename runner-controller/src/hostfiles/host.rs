@@ -30,10 +30,10 @@ fn polkit(config: &Config) -> String {
         .collect();
     let pools = pools.join(",\n");
     format!(
-        r#"// What the runner controller's daemon may ask of systemd: start and reset the units of its slots,
-// named one by one, and stop and kill whatever has the name of a slot's unit: slots and pools that
-// were configured before end when the daemon says that they have no job. Everything else is refused,
-// whatever other rules say of it.
+        r#"// Requests of the runner controller's daemon that systemd accepts: to start the units of configured
+// slots, and to stop and kill any unit with the name of a slot's unit. Slots and pools that were
+// configured before have such units, until the daemon ends those without a job. Everything else is
+// refused, whatever other rules say.
 
 var runnerSlots = {{
 {pools}
@@ -56,7 +56,7 @@ polkit.addRule(function (action, subject) {{
         return polkit.Result.YES;
     }}
     var configured = runnerSlots.hasOwnProperty(unit[1]) && Number(unit[2]) <= runnerSlots[unit[1]];
-    return configured && (verb == "start" || verb == "reset-failed") ? polkit.Result.YES : polkit.Result.NO;
+    return configured && verb == "start" ? polkit.Result.YES : polkit.Result.NO;
 }});
 "#
     )

@@ -204,16 +204,6 @@ impl Systemd {
         self.health.clone()
     }
 
-    /// Takes a slot's failed unit out of systemd's memory. Not failed counts as done.
-    ///
-    /// Not needed before a start; for a slot that will not be started again, so that
-    /// `systemctl --failed` shows what is wrong and not what is over.
-    pub async fn reset_failed(&self, slot: &SlotId) -> Result<(), MachineError> {
-        let (verb, unit) = ("reset", slot.unit());
-        let manager = self.manager(verb, &unit).await?;
-        gone_is_done(verb, &unit, manager.reset_failed_unit(&unit).await)
-    }
-
     async fn manager(
         &self,
         verb: &'static str,
