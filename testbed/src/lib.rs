@@ -15,6 +15,7 @@
 //! - [`lab`]: all that with our daemon on top, and the verbs that tests are written in;
 //!   [`leftovers`]: what must not be there afterwards;
 //! - [`settle`]: waits for pools that are full and rest;
+//! - [`checks`]: judges the files of this repository;
 //! - [`verify`] with [`claims`], [`attack`], [`chaos`], [`demo`], [`bench`]: the commands.
 
 pub mod api;
@@ -23,10 +24,10 @@ pub mod bed;
 pub mod bench;
 pub mod binaries;
 pub mod chaos;
+pub mod checks;
 pub mod claims;
 pub mod config;
 pub mod demo;
-pub mod files;
 pub mod host;
 pub mod image;
 pub mod inner;
@@ -41,6 +42,5 @@ pub mod settle;
 pub mod sim;
 pub mod status;
 pub mod supervise;
-pub mod tools;
 pub mod verify;
 pub mod wait;

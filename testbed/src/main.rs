@@ -1,5 +1,6 @@
 //! Command line of the test bed: the test host, the demo, the system tests, the benchmark.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use clap::{Parser, Subcommand};
 use testbed::bed::Bed;
 use testbed::bench;
 use testbed::binaries::Profile;
+use testbed::checks::language::{self, Audience};
 use testbed::host::{self, TestHost};
 use testbed::verify::{self, Part, Selection};
 use testbed::{attack, chaos, demo, inner, net, supervise};
@@ -115,6 +117,11 @@ enum Verb {
         /// Test what is shipped, not what is quick to build
         #[arg(long)]
         release: bool,
+    },
+    /// List prose that breaks the language rules
+    Language {
+        /// Files and directories; the whole repository by default
+        paths: Vec<String>,
     },
     /// What runs on the way into the test host
     #[command(hide = true)]
@@ -274,8 +281,25 @@ fn run(verb: Verb) -> Result<ExitCode> {
             };
             supervised(keep, || chaos::chaos(options))
         }
+        Verb::Language { paths } => list_language(&paths),
         Verb::Inner { verb } => on_the_way_in(&verb).map(|()| ExitCode::SUCCESS),
     }
+}
+
+/// Prints every broken language rule below the paths, and a count.
+fn list_language(paths: &[String]) -> Result<ExitCode> {
+    let findings = language::findings(paths)?;
+    let shown = findings
+        .iter()
+        .filter(|finding| finding.audience == Audience::Users)
+        .count();
+    let mut out = std::io::stdout().lock();
+    for finding in &findings {
+        writeln!(out, "{finding}")?;
+    }
+    let rest = findings.len() - shown;
+    writeln!(out, "{shown} in text that is shown, {rest} in comments")?;
+    Ok(ExitCode::from(u8::from(!findings.is_empty())))
 }
 
 fn profile(release: bool) -> Profile {

@@ -13,12 +13,12 @@ use crate::attack;
 use crate::bed::{Bed, last_lines, note};
 use crate::binaries::{Binaries, CONTROLLER, Profile, cargo};
 use crate::chaos;
+use crate::checks::files;
+use crate::checks::tools::Tools;
 use crate::claims::{Claim, Fixture, SUITES};
 use crate::config::{Config, IMAGE};
-use crate::files;
 use crate::lab::{CONFIG, DAEMON, Lab};
 use crate::qemu;
-use crate::tools::Tools;
 
 /// A part of the whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

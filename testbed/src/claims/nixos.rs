@@ -16,10 +16,10 @@ use super::common::{SOON, await_no_strangers, await_verdict, ensure_says, run_jo
 use super::fixture::EMPTY;
 use super::{Suite, suite};
 use crate::binaries::LISTENER;
+use crate::checks::tools::project;
 use crate::image;
 use crate::lab::{DAEMON, Lab, TOKEN};
 use crate::sim::NewJob;
-use crate::tools::project;
 
 pub(super) const SUITE: Suite = suite![EMPTY;
     what_a_nixos_host_evaluates_to_is_accepted,

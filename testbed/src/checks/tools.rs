@@ -1,5 +1,7 @@
-//! Programs that judge files of this repository: just, `ShellCheck`, Nix. Debian 13 has all three, so
-//! they run in a root filesystem of it, whatever this machine is, with the repository below `/src`.
+//! Programs that judge files of this repository: just, `ShellCheck`, Nix.
+//!
+//! Debian 13 has all three. They run in a root filesystem of it, so the machine's own versions do not
+//! matter. The repository is mounted read-only at `/srv`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

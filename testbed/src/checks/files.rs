@@ -1,5 +1,4 @@
-//! What can be said of the files of this repository without running what they describe: scripts, the
-//! justfile, Nix files.
+//! Checks of scripts, the justfile, Nix files and secrets.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,7 +8,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::tools::{self, Tools, project};
+use super::tools::{self, Tools, project};
+use super::tracked;
 
 /// Recipes that an operator's habits and our documents rest on.
 const RECIPES: &[&str] = &[
@@ -36,25 +36,7 @@ const RECIPES: &[&str] = &[
     "test",
 ];
 
-/// Names of the files that git knows and that match.
-fn tracked(matches: impl Fn(&str) -> bool) -> Result<Vec<String>> {
-    let output = Command::new("git")
-        .arg("-C")
-        .arg(project())
-        // The repository may be another user's; only names are read.
-        .args(["-c", "safe.directory=*", "ls-files", "-z"])
-        .output()
-        .context("run git")?;
-    ensure!(output.status.success(), "git ls-files: {}", output.status);
-    let names = String::from_utf8(output.stdout).context("names of files")?;
-    Ok(names
-        .split('\0')
-        .filter(|name| matches(name) && project().join(name).is_file())
-        .map(str::to_owned)
-        .collect())
-}
-
-fn has_shebang(name: &str) -> bool {
+pub(crate) fn has_shebang(name: &str) -> bool {
     fs::read(project().join(name)).is_ok_and(|bytes| {
         bytes.starts_with(b"#!/bin/sh")
             || bytes.starts_with(b"#!/bin/bash")
