@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 use testbed::bed::Bed;
 use testbed::bench;
 use testbed::binaries::Profile;
+use testbed::checks::imports;
 use testbed::checks::language::{self, Audience};
 use testbed::host::{self, TestHost};
 use testbed::verify::{self, Part, Selection};
@@ -123,6 +124,8 @@ enum Verb {
         /// Files and directories; the whole repository by default
         paths: Vec<String>,
     },
+    /// List files that import each other in a circle
+    Imports,
     /// What runs on the way into the test host
     #[command(hide = true)]
     Inner {
@@ -282,6 +285,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
             supervised(keep, || chaos::chaos(options))
         }
         Verb::Language { paths } => list_language(&paths),
+        Verb::Imports => list_imports(),
         Verb::Inner { verb } => on_the_way_in(&verb).map(|()| ExitCode::SUCCESS),
     }
 }
@@ -300,6 +304,17 @@ fn list_language(paths: &[String]) -> Result<ExitCode> {
     let rest = findings.len() - shown;
     writeln!(out, "{shown} in text that is shown, {rest} in comments")?;
     Ok(ExitCode::from(u8::from(!findings.is_empty())))
+}
+
+/// Prints every circle of imports, and a count.
+fn list_imports() -> Result<ExitCode> {
+    let circles = imports::circles()?;
+    let mut out = std::io::stdout().lock();
+    for circle in &circles {
+        write!(out, "{circle}")?;
+    }
+    writeln!(out, "{} circles", circles.len())?;
+    Ok(ExitCode::from(u8::from(!circles.is_empty())))
 }
 
 fn profile(release: bool) -> Profile {

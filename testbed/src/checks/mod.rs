@@ -1,9 +1,12 @@
 //! Checks of the repository's files: everything that can be judged without running the product.
 //!
 //! - [`files`]: scripts, recipes, Nix files and secrets, judged by [`tools`] of a pinned Debian release;
-//! - [`language`]: prose that breaks the language rules.
+//! - [`language`]: prose that breaks the language rules;
+//! - [`imports`]: circles between the files of a crate.
 
+mod attributes;
 pub mod files;
+pub mod imports;
 pub mod language;
 pub mod tools;
 

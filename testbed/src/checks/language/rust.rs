@@ -8,6 +8,7 @@ use proc_macro2::{Delimiter, Literal, TokenStream, TokenTree};
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 
+use super::super::attributes::{self, are_for_tests, derive_any};
 use super::passage::{Audience, Form, Passage};
 
 /// Derive macros whose types show their doc comments as `--help`.
@@ -57,93 +58,25 @@ impl Regions {
     }
 
     fn note(&mut self, attributes: &[syn::Attribute], span: Range<usize>) {
-        if attributes.iter().any(is_for_tests) {
+        if are_for_tests(attributes) {
             self.tests.push(span.clone());
         }
-        if attributes.iter().any(is_command_line) {
+        if derive_any(attributes, COMMAND_LINE) {
             self.help.push(span);
         }
     }
 }
 
 impl<'ast> Visit<'ast> for Regions {
-    fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
-        self.note(&item.attrs, item.span().byte_range());
-        visit::visit_item_mod(self, item);
-    }
-
-    fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {
-        self.note(&item.attrs, item.span().byte_range());
-        visit::visit_item_fn(self, item);
-    }
-
-    fn visit_item_impl(&mut self, item: &'ast syn::ItemImpl) {
-        self.note(&item.attrs, item.span().byte_range());
-        visit::visit_item_impl(self, item);
-    }
-
-    fn visit_item_struct(&mut self, item: &'ast syn::ItemStruct) {
-        self.note(&item.attrs, item.span().byte_range());
-        visit::visit_item_struct(self, item);
-    }
-
-    fn visit_item_enum(&mut self, item: &'ast syn::ItemEnum) {
-        self.note(&item.attrs, item.span().byte_range());
-        visit::visit_item_enum(self, item);
-    }
-
-    fn visit_item_const(&mut self, item: &'ast syn::ItemConst) {
-        self.note(&item.attrs, item.span().byte_range());
-        visit::visit_item_const(self, item);
-    }
-
-    fn visit_item_static(&mut self, item: &'ast syn::ItemStatic) {
-        self.note(&item.attrs, item.span().byte_range());
-        visit::visit_item_static(self, item);
-    }
-
-    fn visit_item_macro(&mut self, item: &'ast syn::ItemMacro) {
-        self.note(&item.attrs, item.span().byte_range());
-        visit::visit_item_macro(self, item);
+    fn visit_item(&mut self, item: &'ast syn::Item) {
+        self.note(attributes::of(item), item.span().byte_range());
+        visit::visit_item(self, item);
     }
 
     fn visit_impl_item_fn(&mut self, item: &'ast syn::ImplItemFn) {
         self.note(&item.attrs, item.span().byte_range());
         visit::visit_impl_item_fn(self, item);
     }
-}
-
-/// `#[test]`, `#[tokio::test]`, `#[cfg(test)]`, `#[cfg(any(test, …))]`.
-fn is_for_tests(attribute: &syn::Attribute) -> bool {
-    let path = attribute.path();
-    let is_test = path
-        .segments
-        .last()
-        .is_some_and(|segment| segment.ident == "test");
-    is_test || (path.is_ident("cfg") && words_of(attribute).any(|word| word == "test"))
-}
-
-fn is_command_line(attribute: &syn::Attribute) -> bool {
-    attribute.path().is_ident("derive")
-        && words_of(attribute).any(|word| COMMAND_LINE.contains(&word.as_str()))
-}
-
-/// Returns the identifiers among an attribute's arguments, inner groups included.
-fn words_of(attribute: &syn::Attribute) -> impl Iterator<Item = String> {
-    fn collect(stream: TokenStream, into: &mut Vec<String>) {
-        for token in stream {
-            match token {
-                TokenTree::Ident(word) => into.push(word.to_string()),
-                TokenTree::Group(group) => collect(group.stream(), into),
-                TokenTree::Punct(_) | TokenTree::Literal(_) => {}
-            }
-        }
-    }
-    let mut words = Vec::new();
-    if let syn::Meta::List(list) = &attribute.meta {
-        collect(list.tokens.clone(), &mut words);
-    }
-    words.into_iter()
 }
 
 /// Walks the tokens in the order of the source. Comments are what lies between tokens.
