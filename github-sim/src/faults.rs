@@ -1,30 +1,33 @@
-//! Answers that go wrong on request.
+//! Faults that are injected into answers on request.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// When to do what. Rules are tried in order; the first that matches and is not used up acts.
+use crate::endpoint::Endpoint;
+
+/// A fault and the requests that it is injected into. Rules are tried in order; the first that
+/// matches and is not used up takes effect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Rule {
-    /// Which requests; an empty match is every request.
+pub struct FaultRule {
+    /// Requests that the rule applies to; all requests when empty.
     #[serde(rename = "match", default)]
-    pub matches: Match,
-    /// How often it acts; `null` for always.
+    pub matches: RequestMatch,
+    /// Number of times the fault is injected; `null` for always.
     #[serde(default)]
     pub times: Option<u64>,
-    /// How many matching requests pass untouched first.
+    /// Number of matching requests that pass untouched first.
     #[serde(default)]
     pub skip: u64,
-    /// What happens.
-    pub action: Action,
+    /// The fault.
+    pub fault: Fault,
 }
 
-/// Which requests a rule means. All given parts must hold.
+/// A condition on requests. All given parts must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Match {
+pub struct RequestMatch {
     /// `GET`, `POST`, …
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
@@ -33,14 +36,14 @@ pub struct Match {
     pub path_contains: Option<String>,
     /// The endpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub endpoint: Option<crate::route::Endpoint>,
+    pub endpoint: Option<Endpoint>,
 }
 
-/// What happens to a request.
+/// A fault. A request that is "not handled" changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Action {
-    /// Answered with this status; not handled.
+pub enum Fault {
+    /// Not handled; the answer has this status.
     Status {
         /// 100..=599.
         code: u16,
@@ -51,40 +54,56 @@ pub enum Action {
         #[serde(default)]
         headers: BTreeMap<String, String>,
     },
-    /// Handled after this long. Later rules still apply.
+    /// Handled after a delay. Later rules still apply.
     Delay {
         /// Milliseconds.
         ms: u64,
     },
-    /// The connection is closed; the request is not handled.
+    /// Not handled; the connection is closed without an answer.
     DropBefore,
-    /// The request is handled, then the connection is closed without an answer.
+    /// Handled; the connection is closed without an answer.
     DropAfter,
-    /// Handled; the connection is closed after so many bytes of the body.
+    /// Handled; the connection is closed inside the body.
     Truncate {
         /// Bytes of the body that arrive.
         bytes: usize,
     },
-    /// A proxy's 502 with an HTML body; not handled.
+    /// Handled; the connection is reset (TCP RST) inside the body.
+    Reset {
+        /// Bytes of the body that are sent. A reset may overtake them.
+        bytes: usize,
+    },
+    /// Handled; `Content-Length` has this value. If it is larger than the body, the client waits for
+    /// the rest. If it is smaller, the rest looks like the start of the next answer.
+    ContentLength {
+        /// Bytes.
+        bytes: usize,
+    },
+    /// Not handled; random bytes arrive, then the connection is closed.
+    Garbage {
+        /// Number of random bytes.
+        bytes: usize,
+    },
+    /// Not handled; the answer is a proxy's 502 with an HTML body.
     #[serde(rename = "html_502")]
     Html502,
-    /// 403 with no calls left; not handled.
+    /// Not handled; the answer is 403 with no calls left.
     PrimaryLimit {
-        /// Seconds until the limit is said to reset.
+        /// Seconds until the announced reset.
         reset_in_s: u64,
     },
-    /// 403 with the text of a secondary limit; not handled.
+    /// Not handled; the answer is 403 with the text of a secondary limit.
     SecondaryLimit {
         /// Value of `retry-after`; no such header when absent.
         #[serde(default)]
         retry_after_s: Option<u64>,
     },
-    /// 403 that is no limit; not handled.
+    /// Not handled; the answer is a 403 that is not a limit.
     Forbidden {
-        /// For instance `Resource not accessible by integration`.
+        /// For example `Resource not accessible by integration`.
         message: String,
     },
-    /// A redirect; not handled.
+    /// Not handled; the answer is a redirect.
     Redirect {
         /// Value of `Location`.
         to: String,
@@ -92,14 +111,14 @@ pub enum Action {
         #[serde(default = "temporary_redirect")]
         code: u16,
     },
-    /// Handled; then every number in the body is a string and every string a number.
+    /// Handled; every number in the body becomes a string, and every string a number.
     WrongTypes,
-    /// A JSON body of this size; not handled.
+    /// Not handled; the answer has a JSON body of this size.
     Giant {
         /// Bytes.
         bytes: usize,
     },
-    /// Handled; the body arrives this slowly.
+    /// Handled; the body arrives slowly.
     SlowDrip {
         /// Bytes per second, at least 1.
         bytes_per_s: u32,
@@ -110,40 +129,36 @@ fn temporary_redirect() -> u16 {
     307
 }
 
-impl Rule {
-    /// A rule for `endpoint` that acts `times` times.
+impl FaultRule {
+    /// Returns a rule that injects `fault` into calls of `endpoint`, `times` times or always.
     #[must_use]
-    pub fn on(
-        endpoint: crate::route::Endpoint,
-        times: impl Into<Option<u64>>,
-        action: Action,
-    ) -> Self {
+    pub fn on(endpoint: Endpoint, times: impl Into<Option<u64>>, fault: Fault) -> Self {
         Self {
-            matches: Match {
+            matches: RequestMatch {
                 endpoint: Some(endpoint),
-                ..Match::default()
+                ..RequestMatch::default()
             },
             times: times.into(),
             skip: 0,
-            action,
+            fault,
         }
     }
 }
 
-/// The rules in force, with what is left of them.
+/// The rules in force, with what is left of their counts.
 #[derive(Debug, Default)]
-pub(crate) struct FaultList {
-    pub(crate) rules: Vec<Rule>,
+pub(crate) struct FaultInjector {
+    pub(crate) rules: Vec<FaultRule>,
 }
 
-impl FaultList {
-    /// The actions for one request: any number of delays, then at most one other.
+impl FaultInjector {
+    /// Takes the faults for one request: a delay in milliseconds, and at most one other fault.
     pub(crate) fn take(
         &mut self,
         method: &str,
         target: &str,
-        endpoint: crate::route::Endpoint,
-    ) -> (u64, Option<Action>) {
+        endpoint: Endpoint,
+    ) -> (u64, Option<Fault>) {
         let mut delay_ms = 0;
         for rule in &mut self.rules {
             if rule.times == Some(0) || !rule.matches.holds(method, target, endpoint) {
@@ -156,18 +171,18 @@ impl FaultList {
             if let Some(times) = &mut rule.times {
                 *times -= 1;
             }
-            if let Action::Delay { ms } = rule.action {
+            if let Fault::Delay { ms } = rule.fault {
                 delay_ms += ms;
             } else {
-                return (delay_ms, Some(rule.action.clone()));
+                return (delay_ms, Some(rule.fault.clone()));
             }
         }
         (delay_ms, None)
     }
 }
 
-impl Match {
-    fn holds(&self, method: &str, target: &str, endpoint: crate::route::Endpoint) -> bool {
+impl RequestMatch {
+    fn holds(&self, method: &str, target: &str, endpoint: Endpoint) -> bool {
         self.method
             .as_ref()
             .is_none_or(|want| want.eq_ignore_ascii_case(method))
@@ -182,44 +197,43 @@ impl Match {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::route::Endpoint;
 
     #[test]
     fn a_rule_skips_then_acts_then_is_used_up() {
-        let mut rule = Rule::on(Endpoint::Mint, 1, Action::DropAfter);
+        let mut rule = FaultRule::on(Endpoint::Mint, 1, Fault::DropAfter);
         rule.skip = 1;
-        let mut list = FaultList { rules: vec![rule] };
-        let mut take = || list.take("POST", "/x", Endpoint::Mint).1;
+        let mut injector = FaultInjector { rules: vec![rule] };
+        let mut take = || injector.take("POST", "/x", Endpoint::Mint).1;
         assert_eq!(take(), None);
-        assert_eq!(take(), Some(Action::DropAfter));
+        assert_eq!(take(), Some(Fault::DropAfter));
         assert_eq!(take(), None);
     }
 
     #[test]
-    fn delays_add_up_before_the_last_word() {
-        let delay = Rule::on(Endpoint::List, None, Action::Delay { ms: 5 });
-        let drop = Rule::on(Endpoint::List, None, Action::DropBefore);
-        let mut list = FaultList {
+    fn delays_add_up_before_another_fault() {
+        let delay = FaultRule::on(Endpoint::List, None, Fault::Delay { ms: 5 });
+        let drop = FaultRule::on(Endpoint::List, None, Fault::DropBefore);
+        let mut injector = FaultInjector {
             rules: vec![delay.clone(), delay, drop],
         };
         assert_eq!(
-            list.take("GET", "/x", Endpoint::List),
-            (10, Some(Action::DropBefore))
+            injector.take("GET", "/x", Endpoint::List),
+            (10, Some(Fault::DropBefore))
         );
-        assert_eq!(list.take("GET", "/x", Endpoint::Mint), (0, None));
+        assert_eq!(injector.take("GET", "/x", Endpoint::Mint), (0, None));
     }
 
     #[test]
-    fn rules_read_as_documented() {
-        let rule: Rule = serde_json::from_str(
-            r#"{"match":{"endpoint":"mint"},"times":2,"action":{"primary_limit":{"reset_in_s":3}}}"#,
+    fn rules_have_the_documented_json_form() {
+        let rule: FaultRule = serde_json::from_str(
+            r#"{"match":{"endpoint":"mint"},"times":2,"fault":{"primary_limit":{"reset_in_s":3}}}"#,
         )
         .unwrap();
         assert_eq!(
             rule,
-            Rule::on(Endpoint::Mint, 2, Action::PrimaryLimit { reset_in_s: 3 })
+            FaultRule::on(Endpoint::Mint, 2, Fault::PrimaryLimit { reset_in_s: 3 })
         );
-        let rule: Rule = serde_json::from_str(r#"{"action":"drop_before"}"#).unwrap();
-        assert_eq!(rule.action, Action::DropBefore);
+        let rule: FaultRule = serde_json::from_str(r#"{"fault":"drop_before"}"#).unwrap();
+        assert_eq!(rule.fault, Fault::DropBefore);
     }
 }

@@ -1,38 +1,51 @@
-//! A strict stand-in for the part of GitHub that a self-hosted runner meets.
+//! A strict stand-in for the part of GitHub that a self-hosted runner uses.
 //!
-//! Three faces on one address: GitHub's REST API for runners (`/repos/…`, `/orgs/…`), what a
-//! runner's listener speaks (`/oauth2/token`, `/broker/…`, `/run/…`), and the stand-in's own
-//! control API (`/_sim/…`), which is also here as methods of [`Control`].
+//! One address serves three APIs: GitHub's REST API for runners (`/repos/…`, `/orgs/…`), the API of a
+//! runner's listener (`/oauth2/token`, `/broker/…`, `/run/…`), and the stand-in's control API
+//! (`/_sim/…`), which is also a Rust API, [`Control`].
 //!
-//! Requests are judged by GitHub's `OpenAPI` document, and so are our own answers: where the
-//! stand-in differs from GitHub it shall be stricter. The README says where it is less.
+//! Requests and answers are checked by GitHub's `OpenAPI` description. Where the stand-in differs from
+//! GitHub, it must be stricter. The README lists where it does less.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), github_sim::StartError> {
-//! use github_sim::{JobSpec, Options, Server};
-//! let sim = Server::start(Options::default()).await?;
+//! use github_sim::{JobSpec, Server, ServerOptions};
+//! let sim = Server::start(ServerOptions::default()).await?;
 //! let job = sim.control().add_job(JobSpec::new("build", &["ci"], "true"));
 //! println!("{} {} {job}", sim.url(), sim.token());
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! All state is behind one lock in `state`; handlers are plain functions on it. Time-driven
-//! changes happen whenever the state is touched, and at least every 20 ms.
+//! # Modules
+//!
+//! - `server` accepts connections, routes requests and injects faults. It calls one of
+//!   - `rest`, GitHub's REST API,
+//!   - `listener_api`, the endpoints of listeners,
+//!   - `control`, the control API.
+//! - `state` holds runners, jobs and limits behind one lock, and their file. Handlers are plain
+//!   functions on it.
+//! - `faults`, `settings`, `options`, `view`, `stats`, `scope` are values that callers pass and get;
+//!   [`wire`] and [`jit_config`] are shared with the stand-in listener.
+//!
+//! # Tasks
+//!
+//! Each address has a task that accepts connections, and axum starts a task for each connection. One
+//! more task makes the changes that time alone makes, every 20 ms; each access to the state makes them
+//! too. A watch channel tells held polls and [`Control::wait_for`] that the state has changed.
 
-pub mod blob;
-mod broker;
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod control;
+mod endpoint;
 mod faults;
+mod github_app;
 mod http;
-mod keep;
-mod limits;
-mod model;
+pub mod jit_config;
+mod listener_api;
 mod options;
 mod random;
 mod rest;
-mod route;
-mod schema;
 mod scope;
 mod server;
 mod settings;
@@ -42,16 +55,16 @@ mod view;
 pub mod wire;
 
 pub use control::{Control, SettingsError};
-pub use faults::{Action, Match, Rule};
-pub use options::{APP_KEY, DEFAULT_TOKEN, Options};
-pub use rest::app::{App, AppKeyError};
-pub use route::Endpoint;
+pub use endpoint::Endpoint;
+pub use faults::{Fault, FaultRule, RequestMatch};
+pub use github_app::{APP_KEY, AppKeyError, GitHubApp};
+pub use options::{DEFAULT_TOKEN, ServerOptions};
 pub use scope::{Scope, ScopeError};
-pub use server::{Handle, Server, StartError};
-pub use settings::{Group, PageGlitch, Settings};
+pub use server::{Server, ServerHandle, StartError};
+pub use settings::{PagingFault, RunnerGroup, Settings};
 pub use stats::{RequestRecord, Stats};
 pub use view::{
-    Assignment, Conclusion, GoneCause, JobSpec, JobStatus, JobView, Outcome, PlantedRunner,
+    Assignment, Conclusion, GoneCause, JobSpec, JobState, JobView, Outcome, PlantedRunner,
     RunnerView, Standing,
 };
-pub use wire::{Facts, Misbehaviour, Step};
+pub use wire::{Facts, JobStep, ListenerFaults};

@@ -1,13 +1,14 @@
-//! How a server is started.
+//! Options of a server.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
 };
 
-use crate::{rest::app::App, scope::Scope, settings::Settings};
+use crate::{github_app::GitHubApp, scope::Scope, settings::Settings};
 
-/// As long as the installation tokens of 2026, so that nobody counts on 40 characters.
+/// Token of [`ServerOptions::default`]. It has the length of the installation tokens of 2026, because a client
+/// must not rely on 40 characters.
 pub const DEFAULT_TOKEN: &str = concat!(
     "ghs_123456_eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCJ9.",
     "c3RhbmQtaW4gdG9rZW4gb2Ygbm8gdmFsdWUgc3RhbmQtaW4gdG9rZW4gb2Ygbm8gdmFsdWUgc3RhbmQtaW4gdG9rZW4gb2Ygbm8gdmFsdWUg",
@@ -16,31 +17,28 @@ pub const DEFAULT_TOKEN: &str = concat!(
     "c3RhbmQtaW4gdG9rZW4gb2Ygbm8gdmFsdWUgc3RhbmQtaW4gdG9rZW4gb2Ygbm8gdmFsdWUgc3RhbmQtaW4gdG9rZW4gb2Ygbm8gdmFsdWUg.sig",
 );
 
-/// The private key of [`App::example`](crate::App::example), made for it alone: it opens nothing.
-pub const APP_KEY: &str = include_str!("app-key.pem");
-
-/// How a server is started. The default suits tests: an ephemeral port on loopback,
-/// [`DEFAULT_TOKEN`], scopes `acme/widgets` and `acme`.
+/// Options of a server. The default suits tests: an ephemeral port on loopback, [`DEFAULT_TOKEN`], and the
+/// scopes `acme/widgets` and `acme`.
 #[derive(Clone, Debug)]
-pub struct Options {
-    /// Where to listen; port 0 picks a free one.
+pub struct ServerOptions {
+    /// Addresses to listen on. Port 0 stands for a free port.
     pub listen: Vec<SocketAddr>,
-    /// Base URL that JIT configs and links name; the first address when absent.
+    /// Base URL in JIT configs and links; the first address when absent.
     pub public_url: Option<String>,
-    /// Tokens that may do everything in every scope.
+    /// Tokens with all permissions in every scope.
     pub tokens: Vec<String>,
-    /// A GitHub App that is installed in every account; its tokens are accepted, too.
-    pub app: Option<App>,
-    /// What exists. Anything else is 404.
+    /// A GitHub App that is installed in every account.
+    pub app: Option<GitHubApp>,
+    /// Organisations and repositories that exist. Others are answered with 404.
     pub scopes: Vec<Scope>,
-    /// What is enforced at the start.
+    /// Settings at the start.
     pub settings: Settings,
-    /// A file in which the state outlives the program: read at the start, where it overrules tokens
-    /// and settings, and written with each change. In memory alone when absent.
+    /// A file in which the state outlives the program. The server writes each change to it, and reads it at
+    /// the start, where it replaces tokens and settings. Without a file the state is in memory alone.
     pub state: Option<PathBuf>,
 }
 
-impl Default for Options {
+impl Default for ServerOptions {
     fn default() -> Self {
         Self {
             listen: vec![(Ipv4Addr::LOCALHOST, 0).into()],

@@ -1,40 +1,31 @@
-//! Identifiers and secrets.
+//! Identifiers and secrets. No seed promises their values.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use uuid::Uuid;
 
-/// A random UUID of version 4.
+/// Returns a random UUID of version 4.
 pub(crate) fn uuid() -> String {
-    let bits = rand::random::<u128>();
-    let bits = bits & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
-    let hex = format!("{bits:032x}");
-    format!(
-        "{}-{}-{}-{}-{}",
-        &hex[..8],
-        &hex[8..12],
-        &hex[12..16],
-        &hex[16..20],
-        &hex[20..]
-    )
+    Uuid::new_v4().to_string()
 }
 
-/// 32 random bytes.
-pub(crate) fn key() -> [u8; 32] {
-    rand::random()
-}
-
-/// A bearer secret that says what it is for.
-pub(crate) fn secret(purpose: &str) -> String {
-    format!("{purpose}_{}", URL_SAFE_NO_PAD.encode(key()))
-}
-
-/// Random text that begins no word; four characters for three bytes.
-pub(crate) fn text<const BYTES: usize>() -> String {
-    let mut bytes = [0; BYTES];
+/// Returns random bytes.
+pub(crate) fn bytes(count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count];
     rand::fill(&mut bytes[..]);
-    URL_SAFE_NO_PAD.encode(bytes)
+    bytes
 }
 
-/// A value for `X-GitHub-Request-Id`.
+/// Returns random text of letters, digits, `-` and `_`: four characters for three bytes.
+pub(crate) fn text(count: usize) -> String {
+    URL_SAFE_NO_PAD.encode(bytes(count))
+}
+
+/// Returns a bearer token that starts with its purpose.
+pub(crate) fn secret(purpose: &str) -> String {
+    format!("{purpose}_{}", text(32))
+}
+
+/// Returns a value for `X-GitHub-Request-Id`.
 pub(crate) fn request_id() -> String {
     let bits = rand::random::<u128>();
     format!(
@@ -45,15 +36,4 @@ pub(crate) fn request_id() -> String {
         bits >> 68 & 0xfff_ffff,
         bits >> 96
     )
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn a_uuid_says_its_version_and_variant() {
-        let uuid = super::uuid();
-        assert_eq!(uuid.len(), 36);
-        assert_eq!(&uuid[14..15], "4");
-        assert!("89ab".contains(&uuid[19..20]), "{uuid}");
-    }
 }

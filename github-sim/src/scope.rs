@@ -1,4 +1,4 @@
-//! Where a runner is registered and where a job comes from.
+//! Scopes: the organisation or repository of a runner or a job.
 
 use std::{fmt, str::FromStr};
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// An organisation (`acme`) or a repository (`acme/widgets`), compared without regard to case.
 ///
-/// Written as a plain string in JSON and on the command line.
+/// It is a string in JSON and on the command line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Scope {
@@ -14,20 +14,20 @@ pub enum Scope {
     Organization(String),
     /// One repository.
     Repository {
-        /// The organisation or user that owns it.
+        /// Organisation or user.
         owner: String,
-        /// Its name without the owner.
+        /// Name without the owner.
         name: String,
     },
 }
 
-/// A text that is neither `OWNER` nor `OWNER/NAME`.
+/// Failure to read a scope.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} is neither an organisation (acme) nor a repository (acme/widgets)")]
+#[error("scope {0:?} is neither an organisation (acme) nor a repository (acme/widgets)")]
 pub struct ScopeError(String);
 
 impl Scope {
-    /// The organisation or user that everything in this scope belongs to.
+    /// Returns the organisation or user of the scope.
     #[must_use]
     pub fn owner(&self) -> &str {
         match self {
@@ -35,7 +35,7 @@ impl Scope {
         }
     }
 
-    /// Whether a runner registered here may take a job that comes from `origin`.
+    /// Tells whether a runner of this scope may take a job of `origin`.
     #[must_use]
     pub fn serves(&self, origin: &Self) -> bool {
         match self {
@@ -44,7 +44,7 @@ impl Scope {
         }
     }
 
-    /// The repository a job of this scope runs in: an organisation's job comes from its `example`.
+    /// Returns owner and name of the repository of a job. An organisation's jobs come from `example`.
     #[must_use]
     pub fn repository(&self) -> (&str, &str) {
         match self {
@@ -53,7 +53,7 @@ impl Scope {
         }
     }
 
-    /// The start of the REST paths of this scope, without a slash at the end.
+    /// Returns the start of the scope's REST paths, without a slash at the end.
     #[must_use]
     pub fn rest_prefix(&self) -> String {
         match self {
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_texts_are_no_scope() {
+    fn other_texts_are_refused() {
         for text in ["", "/", "a/", "/b", "a/b/c", "a b", "a?b"] {
             assert!(text.parse::<Scope>().is_err(), "{text:?}");
         }

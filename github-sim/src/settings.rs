@@ -1,69 +1,74 @@
-//! The knobs that can be turned while the server runs.
+//! Settings that can change while the server runs.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// What the server enforces and how it times things. Durations are milliseconds.
+/// Limits, times and faults of the server. Times are milliseconds.
 ///
-/// `POST /_sim/settings` takes any subset of these fields; unknown ones are refused.
+/// `POST /_sim/settings` takes any of these fields and refuses unknown ones.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Calls per window in the bucket `core` (GitHub: 5,000 per hour).
+    /// Maximum number of calls per window in the bucket `core` (GitHub: 5,000 per hour).
     pub rate_limit: u64,
-    /// Calls per window in the bucket `actions_runner_registration` (GitHub: 10,000 per hour).
+    /// Maximum number of calls per window in the bucket `actions_runner_registration` (GitHub: 10,000 per
+    /// hour).
     pub mint_rate_limit: u64,
     /// Length of a rate-limit window.
     pub rate_window_ms: u64,
-    /// Whether secondary limits are enforced: points per minute and endpoint, calls at once.
+    /// Enforces secondary limits: points per minute and endpoint, calls at once.
     pub secondary_limits: bool,
-    /// Points per minute and endpoint: a GET costs 1, anything else 5 (so 180 mints for 900).
+    /// Maximum number of points per minute and endpoint. A GET costs 1, another method 5, so 900 points are
+    /// 180 mints.
     pub points_per_minute: u64,
-    /// REST calls that may be in flight at once.
+    /// Maximum number of REST calls in flight.
     pub concurrent_calls: u64,
-    /// How long a new runner is missing from the list.
+    /// Timeout for the body of a request (GitHub ends every request after 10 s:
+    /// <https://docs.github.com/rest/using-the-rest-api/troubleshooting-the-rest-api>).
+    pub body_timeout_ms: u64,
+    /// Time until the list shows a new runner.
     pub list_lag_ms: u64,
-    /// What is wrong with pages after the first.
-    pub page_glitch: PageGlitch,
-    /// An idle listening runner vanishes after this long; `null`: never.
+    /// Fault in the pages after the first.
+    pub paging_fault: PagingFault,
+    /// Time until an idle listening runner is removed; `null` for never.
     pub idle_reap_ms: Option<u64>,
-    /// An ephemeral runner without a session is removed after this long (GitHub: a day).
+    /// Time until an ephemeral runner without a session is removed (GitHub: a day).
     pub offline_expiry_ms: u64,
-    /// A JIT config that was never used is refused after this long; `null`: never.
+    /// Time until an unused JIT config is refused; `null` for never.
     pub unused_config_ms: Option<u64>,
-    /// A job that is assigned and not acquired goes back to the queue after this long.
+    /// Time until a job that is assigned and not acquired goes back to the queue.
     pub assignment_timeout_ms: u64,
-    /// How long a job's lock holds after it was acquired or renewed.
+    /// Time from acquire or renewal to the end of a job's lock.
     pub lock_ms: u64,
-    /// How long a poll without a message is held.
+    /// Time that a poll without a message is held.
     pub poll_hold_ms: u64,
-    /// A runner is offline this long after its last poll.
+    /// Time from a runner's last poll until it is offline.
     pub offline_after_ms: u64,
-    /// A session that nobody polls may be replaced after this long; until then, 409.
+    /// Time from the last poll until a session may be replaced. Until then the answer is 409.
     pub session_lapse_ms: u64,
-    /// Listeners below this version are refused when they ask for a message.
+    /// Minimum version of a listener. Older ones are refused when they ask for a message.
     pub minimum_version: Option<String>,
-    /// Whether a runner with an assigned job that it has not acquired yet can be deleted (the job
-    /// goes back to the queue). GitHub's answer is not known; refusing with 422 is the default.
+    /// Allows to delete a runner whose job is assigned and not acquired; the job goes back to the queue.
+    /// GitHub's answer is not known. The default is to refuse with 422.
     pub assigned_runner_deletable: bool,
-    /// Runners that one group of one scope can hold.
+    /// Maximum number of runners in one group of one scope.
     pub group_capacity: usize,
-    /// How long an installation token works (GitHub: an hour).
+    /// Lifetime of an installation token (GitHub: an hour).
     pub app_token_ms: u64,
-    /// Whether the App's installations are suspended.
+    /// Suspends the App's installations.
     pub app_suspended: bool,
-    /// What the App may do where it is installed, as GitHub names it.
+    /// Permissions of the App's installations, by GitHub's names.
     pub app_permissions: BTreeMap<String, String>,
     /// The organisation's runner groups.
-    pub groups: Vec<Group>,
+    pub groups: Vec<RunnerGroup>,
 }
 
-/// How pages of the runner list differ from an honest cut of the whole.
+/// Fault in the pages of the runner list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum PageGlitch {
-    /// Nothing is wrong.
+pub enum PagingFault {
+    /// The pages hold every runner once.
     #[default]
     None,
     /// Every page after the first lacks its first runner.
@@ -75,21 +80,21 @@ pub enum PageGlitch {
 /// A runner group of the organisation scopes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Group {
-    /// Its id; 1 is the default group.
+pub struct RunnerGroup {
+    /// Id; 1 is the default group.
     pub id: u64,
-    /// Its name, unique in the organisation.
+    /// Name, unique in the organisation.
     pub name: String,
     /// `all`, `selected` or `private`.
     #[serde(default = "visible_to_all")]
     pub visibility: String,
-    /// Repository names (without owner) that may use it when `visibility` is `selected`.
+    /// Names, without owner, of the repositories that may use the group if `visibility` is `selected`.
     #[serde(default)]
     pub repositories: Vec<String>,
-    /// Whether public repositories may use it.
+    /// Allows public repositories to use the group.
     #[serde(default)]
     pub allows_public_repositories: bool,
-    /// Whether GitHub's own larger runners live in it; nobody may register one there.
+    /// Marks a group of GitHub's larger runners. A runner cannot be registered in it.
     #[serde(default)]
     pub hosted: bool,
 }
@@ -98,7 +103,7 @@ fn visible_to_all() -> String {
     "all".into()
 }
 
-impl Group {
+impl RunnerGroup {
     fn plain(id: u64, name: &str) -> Self {
         Self {
             id,
@@ -120,8 +125,9 @@ impl Default for Settings {
             secondary_limits: false,
             points_per_minute: 900,
             concurrent_calls: 100,
+            body_timeout_ms: 10_000,
             list_lag_ms: 0,
-            page_glitch: PageGlitch::None,
+            paging_fault: PagingFault::None,
             idle_reap_ms: None,
             offline_expiry_ms: 86_400_000,
             unused_config_ms: None,
@@ -143,10 +149,10 @@ impl Default for Settings {
             .map(|(name, level)| (name.to_owned(), level.to_owned()))
             .into(),
             groups: vec![
-                Group::plain(1, "Default"),
-                Group {
+                RunnerGroup::plain(1, "Default"),
+                RunnerGroup {
                     hosted: true,
-                    ..Group::plain(2, "GitHub-hosted")
+                    ..RunnerGroup::plain(2, "GitHub-hosted")
                 },
             ],
         }

@@ -1,4 +1,4 @@
-//! What the control API takes and shows. Times are unix milliseconds.
+//! Values that the control API takes and shows. Times are unix milliseconds.
 
 use std::collections::BTreeMap;
 
@@ -6,101 +6,101 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     scope::Scope,
-    wire::{Facts, Misbehaviour, Step},
+    wire::{Facts, JobStep, ListenerFaults},
 };
 
 /// A job to queue.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JobSpec {
-    /// Shown in the listener's log.
+    /// Name in the listener's log.
     pub name: String,
-    /// Where it comes from; the first repository the server knows when absent.
+    /// Repository or organisation of the job; the server's first repository when absent.
     #[serde(default)]
     pub scope: Option<Scope>,
-    /// A runner takes it when it has all of these.
+    /// Labels that a runner must have, all of them.
     pub labels: Vec<String>,
-    /// What to run, in order.
+    /// Steps in their order.
     #[serde(default)]
-    pub steps: Vec<Step>,
+    pub steps: Vec<JobStep>,
     /// Variables for every step.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// Keep it in the queue until it is released.
+    /// Keeps the job in the queue until it is released.
     #[serde(default)]
     pub hold: bool,
-    /// So many times, the runner that tries to acquire it hears 409 and becomes a ghost.
+    /// Number of runners that are refused with 409 when they try to acquire the job. They become ghosts.
     #[serde(default)]
     pub lose_races: u32,
-    /// What the listener shall do wrong.
+    /// Faults of the listener that runs the job.
     #[serde(default)]
-    pub listener: Misbehaviour,
+    pub listener_faults: ListenerFaults,
 }
 
 impl JobSpec {
-    /// A job of one step.
+    /// Returns a job of one step.
     #[must_use]
     pub fn new(name: &str, labels: &[&str], run: &str) -> Self {
         Self {
             name: name.into(),
             scope: None,
             labels: labels.iter().map(|&label| label.into()).collect(),
-            steps: vec![Step {
+            steps: vec![JobStep {
                 name: "run".into(),
                 run: run.into(),
             }],
             env: BTreeMap::new(),
             hold: false,
             lose_races: 0,
-            listener: Misbehaviour::default(),
+            listener_faults: ListenerFaults::default(),
         }
     }
 }
 
-/// Where a job is.
+/// State of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum JobStatus {
-    /// Waits for a runner.
+pub enum JobState {
+    /// The job waits for a runner.
     Queued,
-    /// Offered to a runner that has not acquired it.
+    /// The job is offered to a runner that has not acquired it.
     Assigned,
-    /// Acquired.
+    /// A runner has acquired the job.
     InProgress,
-    /// Over.
+    /// The job has ended.
     Completed,
 }
 
-/// How a job ended.
+/// Conclusion of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Conclusion {
-    /// The listener said so.
+    /// Reported by the listener.
     Success,
-    /// The listener said so, or its lock lapsed ("lost communication").
+    /// Reported by the listener, or the job's lock lapsed ("lost communication").
     Failure,
-    /// Cancelled before or while it ran.
+    /// The job was cancelled before or while it ran.
     Cancelled,
 }
 
-/// One try to give a job to a runner.
+/// One offer of a job to a runner.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assignment {
     /// The runner's id.
     pub runner_id: u64,
     /// The runner's name.
     pub runner_name: String,
-    /// When it was offered.
+    /// Time of the offer.
     pub assigned_at: u64,
-    /// What came of it.
+    /// Result of the offer.
     pub outcome: Outcome,
 }
 
-/// What came of an assignment.
+/// Result of an assignment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// Not known yet.
+    /// The runner has not answered yet.
     Offered,
     /// The runner acquired the job.
     Acquired,
@@ -117,60 +117,60 @@ pub enum Outcome {
 /// A job as the control API shows it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct JobView {
-    /// Its id; also `GITHUB_RUN_ID`.
+    /// Id, which is also `GITHUB_RUN_ID`.
     pub id: u64,
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Where it comes from.
+    /// Repository or organisation of the job.
     pub scope: Scope,
-    /// What it asks for.
+    /// Labels that a runner must have.
     pub labels: Vec<String>,
-    /// Where it is.
-    pub status: JobStatus,
-    /// How it ended.
+    /// State.
+    pub status: JobState,
+    /// Conclusion, once the job has ended.
     pub conclusion: Option<Conclusion>,
-    /// Why, when the listener did not say.
+    /// Reason of a conclusion that the listener did not report.
     pub reason: Option<String>,
-    /// The runner that has it, or had it last.
+    /// Id of the runner that has the job, or had it last.
     pub runner_id: Option<u64>,
-    /// That runner's name.
+    /// Name of that runner.
     pub runner_name: Option<String>,
-    /// When it was queued.
+    /// Time at which the job was queued.
     pub created_at: u64,
-    /// When it was acquired.
+    /// Time at which a runner acquired the job.
     pub started_at: Option<u64>,
-    /// When it was over.
+    /// Time at which the job ended.
     pub completed_at: Option<u64>,
-    /// How many assignments there were.
+    /// Number of assignments.
     pub attempts: usize,
-    /// All of them.
+    /// Assignments, oldest first.
     pub assignments: Vec<Assignment>,
-    /// Whether it waits to be released.
+    /// True while the job waits for its release.
     pub held: bool,
-    /// What the listener told about the machine, and the end of the log.
+    /// Report of the listener about the machine, and the end of the log.
     pub facts: Facts,
-    /// What the job said of itself, oldest first.
+    /// Lines that the job wrote about itself, oldest first.
     pub witness: Vec<String>,
 }
 
-/// A registration to plant, as if another program had made it.
+/// A registration that a test makes, as another program would.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlantedRunner {
-    /// Where it is registered.
+    /// Scope of the registration.
     pub scope: Scope,
-    /// Its name.
+    /// Name.
     pub name: String,
     /// `online` or `offline`.
     #[serde(default = "offline")]
     pub status: String,
-    /// Whether it runs a job (and cannot be deleted).
+    /// True for a runner with a job, which cannot be deleted.
     #[serde(default)]
     pub busy: bool,
-    /// Its labels.
+    /// Labels.
     #[serde(default)]
     pub labels: Vec<String>,
-    /// Its group.
+    /// Runner group.
     #[serde(default = "default_group")]
     pub runner_group_id: u64,
 }
@@ -183,71 +183,71 @@ fn default_group() -> u64 {
     1
 }
 
-/// Why a runner is no longer registered.
+/// Cause of the end of a registration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GoneCause {
-    /// It ran its one job.
+    /// The runner ran its one job.
     JobDone,
-    /// `DELETE` by REST.
+    /// The REST API was called.
     DeletedByRest,
-    /// Deleted in the user interface.
+    /// An operator deleted the runner in the browser.
     DeletedInUi,
-    /// It listened too long without a job.
+    /// The runner listened too long without a job.
     IdleReaped,
-    /// It was offline too long.
+    /// The runner was offline too long.
     OfflineExpired,
-    /// Its config was not used in time.
+    /// The JIT config was not used in time.
     ConfigExpired,
-    /// It lost communication while running its job.
+    /// The runner lost communication while it ran its job.
     LostCommunication,
 }
 
-/// What a runner is to the REST API and to its listener.
+/// Standing of a runner at the REST API and for its listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
-    /// REST calls see it, list lag aside.
+    /// The REST API shows the runner (a list may lag).
     Registered,
-    /// Lost the race for its job: REST calls see it no more, its listener listens on.
+    /// The runner lost the race for a job. The REST API does not show it; its listener listens on.
     Ghost,
-    /// Registered no more; its listener hears `RunnerNotFound`.
+    /// The registration has ended. The listener is answered `RunnerNotFound`.
     Gone,
 }
 
-/// A runner as the control API shows it, ghosts and gone ones included.
+/// A runner as the control API shows it, also if it is a ghost or gone.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RunnerView {
-    /// Its id, above 2³².
+    /// Id, above 2³².
     pub id: u64,
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Where it is registered.
+    /// Scope of the registration.
     pub scope: Scope,
-    /// Its group.
+    /// Runner group.
     pub runner_group_id: u64,
-    /// Its labels.
+    /// Labels.
     pub labels: Vec<String>,
-    /// Whether it polls.
+    /// True while the listener polls.
     pub online: bool,
-    /// Whether REST calls say that it runs a job.
+    /// True while the REST API says that the runner has a job.
     pub busy: bool,
-    /// The job it was offered or runs.
+    /// Id of the job that the runner was offered or runs.
     pub job: Option<u64>,
-    /// Whether REST calls can see it.
+    /// Standing.
     pub standing: Standing,
-    /// Why it is gone.
+    /// Cause of the end of the registration.
     pub gone: Option<GoneCause>,
-    /// When it went.
+    /// Time of the end of the registration.
     pub gone_at: Option<u64>,
-    /// Whether it was planted.
+    /// True if a test made the registration.
     pub planted: bool,
-    /// Version of its listener, once it has connected.
+    /// Version of the listener, once it has connected.
     pub version: Option<String>,
-    /// `HOST (PID: n)` of its open session.
+    /// `HOST (PID: n)` of the open session.
     pub session_owner: Option<String>,
-    /// Polls in flight.
+    /// Number of polls in flight.
     pub polls: u32,
-    /// When it was minted or planted.
+    /// Time of the mint, or of the test's request.
     pub created_at: u64,
 }

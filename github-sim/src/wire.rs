@@ -1,26 +1,26 @@
-//! What the broker and a listener say to each other, as JSON.
+//! JSON between broker and listener.
 //!
-//! The shapes follow what the real listener speaks where that is known; the job message is much
-//! smaller than the real one, which is undocumented, and its `listener` part is our own.
+//! The shapes are those of GitHub's listener where they are known. The job message is much smaller than
+//! GitHub's, which is undocumented, and its part `listenerFaults` does not exist at GitHub.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Seconds a listener is given to end a cancelled job when the message does not say.
+/// Time in seconds that a listener has to end a cancelled job.
 pub const CANCEL_TIMEOUT_S: u64 = 300;
 
 /// Body of `POST session`, and of its answer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionBody {
-    /// UUID; the one in the answer counts.
+    /// UUID. The listener uses the one in the answer.
     pub session_id: String,
     /// `HOST (PID: n)`.
     pub owner_name: String,
-    /// Who opens it.
-    pub agent: Agent,
-    /// Asked for by servers that require FIPS; plain bodies otherwise.
+    /// The runner that opens the session.
+    pub agent: SessionAgent,
+    /// True if the server requires FIPS. Bodies are plain here.
     #[serde(default)]
     pub use_fips_encryption: bool,
 }
@@ -28,42 +28,42 @@ pub struct SessionBody {
 /// The runner that opens a session.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Agent {
+pub struct SessionAgent {
     /// The runner's id.
     pub id: u64,
     /// The runner's name.
     pub name: String,
     /// Version of the listener, three numbers.
     pub version: String,
-    /// What `uname` would say.
+    /// Output of `uname`.
     #[serde(default)]
     pub os_description: String,
 }
 
-/// What a poll of `GET message` brings.
+/// Answer to `GET message`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Message {
-    /// Grows by one per message of a session.
+pub struct BrokerMessage {
+    /// Number of the message in its session, from 1.
     pub message_id: u64,
     /// `RunnerJobRequest` or `JobCancellation`.
     pub message_type: String,
-    /// JSON in a string, as the real one has it.
+    /// JSON in a string, as at GitHub.
     pub body: String,
 }
 
 /// Body of a `RunnerJobRequest`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct JobRequest {
-    /// The message's own id.
+    /// Id of the message.
     pub id: String,
-    /// Names the offer in `acknowledge` and `acquirejob`.
+    /// Id of the offer for `acknowledge` and `acquirejob`.
     pub runner_request_id: String,
     /// Base of `acquirejob`, `renewjob`, `completejob`; ends in a slash.
     pub run_service_url: String,
-    /// Passed back in `acquirejob`.
+    /// Value that `acquirejob` returns.
     pub billing_owner_id: String,
-    /// Whether to `acknowledge` before acquiring.
+    /// True if the listener must `acknowledge` before it acquires.
     pub should_acknowledge: bool,
 }
 
@@ -73,7 +73,7 @@ pub struct JobRequest {
 pub struct JobCancellation {
     /// UUID of the job.
     pub job_id: String,
-    /// Time the job gets to end, `HH:MM:SS`.
+    /// Time that the job has to end, `HH:MM:SS`.
     pub timeout: String,
 }
 
@@ -81,7 +81,7 @@ pub struct JobCancellation {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Acknowledge {
-    /// The offer.
+    /// Id of the offer.
     pub runner_request_id: String,
 }
 
@@ -89,7 +89,7 @@ pub struct Acknowledge {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Acquire {
-    /// The offer's `runner_request_id`.
+    /// `runner_request_id` of the offer.
     pub job_message_id: String,
     /// `Linux`.
     #[serde(rename = "runnerOS")]
@@ -116,11 +116,11 @@ pub struct Complete {
     pub plan_id: String,
     /// UUID of the job.
     pub job_id: String,
-    /// How it ended.
+    /// Result of the job.
     pub conclusion: JobResult,
 }
 
-/// How a listener says a job ended. As a number it is the `n` in exit code 100 + n.
+/// Result of a job as the listener reports it. The number is `n` in exit code 100 + n.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum JobResult {
@@ -128,12 +128,12 @@ pub enum JobResult {
     Succeeded = 0,
     /// A hook or step failed.
     Failed = 2,
-    /// It was told to stop.
+    /// The job was cancelled.
     Canceled = 3,
 }
 
 impl JobResult {
-    /// The word in the log line `Job NAME completed with result: …`.
+    /// Returns the word for the log line `Job NAME completed with result: …`.
     #[must_use]
     pub fn log_word(self) -> &'static str {
         match self {
@@ -143,13 +143,13 @@ impl JobResult {
         }
     }
 
-    /// Exit code of a worker, and of a listener that was asked to return the job's result.
+    /// Returns the exit code of a worker, and of a listener that returns the job's result.
     #[must_use]
     pub fn exit_code(self) -> u8 {
         100 + self as u8
     }
 
-    /// The inverse of [`exit_code`](Self::exit_code); a code that is none means the worker died.
+    /// Returns the result for a worker's exit code. Another code means that the worker died.
     #[must_use]
     pub fn from_exit_code(code: i32) -> Option<Self> {
         [Self::Succeeded, Self::Failed, Self::Canceled]
@@ -158,35 +158,35 @@ impl JobResult {
     }
 }
 
-/// The answer to `acquirejob`.
+/// Answer to `acquirejob`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JobMessage {
     /// Always `PipelineAgentJobRequest`.
     pub message_type: String,
-    /// What `renewjob` and `completejob` want back.
-    pub plan: Plan,
+    /// Value that `renewjob` and `completejob` return.
+    pub plan: JobPlan,
     /// UUID of the job.
     pub job_id: String,
-    /// The job's name.
+    /// Name of the job.
     pub job_display_name: String,
-    /// Where to report, and with which token.
+    /// Address for reports, with its token.
     pub resources: Resources,
     /// The `github` context: `repository`, `run_id`, …
     pub context_data: ContextData,
-    /// The job's own `env`.
+    /// `env` of the job.
     pub environment_variables: BTreeMap<String, String>,
-    /// What to run, in order.
-    pub steps: Vec<Step>,
-    /// How a stand-in listener shall misbehave; the real message has no such part.
+    /// Steps in their order.
+    pub steps: Vec<JobStep>,
+    /// Faults of a stand-in listener. GitHub's message has no such part.
     #[serde(default)]
-    pub listener: Misbehaviour,
+    pub listener_faults: ListenerFaults,
 }
 
-/// The plan a job belongs to.
+/// The plan that a job belongs to.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Plan {
+pub struct JobPlan {
     /// UUID.
     pub plan_id: String,
 }
@@ -194,84 +194,84 @@ pub struct Plan {
 /// Endpoints of a job message.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Resources {
-    /// One, named `SystemVssConnection`.
-    pub endpoints: Vec<Endpoint>,
+    /// One endpoint, named `SystemVssConnection`.
+    pub endpoints: Vec<ServiceEndpoint>,
 }
 
-/// An address with a token for it.
+/// An address with its token.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Endpoint {
+pub struct ServiceEndpoint {
     /// `SystemVssConnection`.
     pub name: String,
     /// Base URL; ends in a slash.
     pub url: String,
-    /// How to be let in.
+    /// Authorization for the address.
     pub authorization: Authorization,
 }
 
-/// How to be let in at an endpoint.
+/// Authorization for an endpoint.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Authorization {
     /// `OAuth`.
     pub scheme: String,
-    /// Holds `AccessToken`.
+    /// `AccessToken` and its value.
     pub parameters: BTreeMap<String, String>,
 }
 
 /// Contexts of a job message.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ContextData {
-    /// The `github` context; each key becomes `GITHUB_KEY`.
+    /// The `github` context. Each key becomes `GITHUB_KEY`.
     pub github: BTreeMap<String, String>,
 }
 
 /// One step of a job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Step {
-    /// Shown in the log.
+pub struct JobStep {
+    /// Name in the log.
     pub name: String,
     /// A bash script.
     pub run: String,
 }
 
-/// What a stand-in listener does wrong with a job, on request.
+/// Faults of a stand-in listener while it runs a job.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Misbehaviour {
-    /// End with this code in the middle of the job, without a word to the server.
+pub struct ListenerFaults {
+    /// Ends with this code inside the job, without a report to the server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub crash_with: Option<u8>,
-    /// How long after the job's start `crash_with` strikes, in milliseconds.
+    /// Time from the job's start to `crash_with`, in milliseconds.
     pub crash_after_ms: u64,
-    /// Never renew the job's lock.
+    /// Does not renew the job's lock.
     pub skip_renew: bool,
-    /// Do not report the job's end.
+    /// Does not report the job's end.
     pub skip_complete: bool,
-    /// Ignore cancellation and signals while the job runs.
+    /// Ignores cancellation and signals while the job runs.
     pub ignore_cancel: bool,
-    /// End with this code after everything else was done right.
+    /// Ends with this code after a job without other faults.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_with: Option<u8>,
-    /// Stay this long, in milliseconds, between reporting the job's end and ending.
+    /// Time from the report of the job's end to the listener's end, in milliseconds.
     pub linger_ms: u64,
 }
 
-/// What a stand-in listener tells about where a job ran. Our own; GitHub has no such call.
+/// Report of a stand-in listener about the machine of a job. GitHub has no such call.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Facts {
-    /// `gethostname` where the listener ran.
+    /// Host name.
     pub hostname: String,
     /// `/proc/sys/kernel/random/boot_id`.
     pub boot_id: String,
-    /// Effective user id of the listener in its own user namespace.
+    /// Effective user id of the listener in its user namespace.
     pub uid: u32,
     /// The end of the job's log, at most 64 KiB.
     pub log_tail: String,
 }
 
-/// The longest log tail that is kept for a job, in bytes.
+/// Maximum size of a job's log tail, in bytes.
 pub const LOG_TAIL_BYTES: usize = 64 * 1024;
 
 /// An error of the broker.
@@ -282,13 +282,13 @@ pub struct BrokerError {
     pub source: String,
     /// `RunnerNotFound`, `RunnerVersionTooOld`, `RunnerSessionInvalid`, …
     pub error_kind: String,
-    /// The HTTP status once more.
+    /// HTTP status of the answer.
     pub status_code: u16,
-    /// For people.
+    /// Text for people.
     pub error_message: String,
 }
 
-/// The file `.runner` of a JIT config. Booleans are strings, as in the real one.
+/// The file `.runner` of a JIT config. Booleans are strings, as at GitHub.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct RunnerFile {
@@ -302,16 +302,16 @@ pub struct RunnerFile {
     pub pool_name: String,
     /// `True`: the listener must not update itself.
     pub disable_update: String,
-    /// `True`: one job, then gone.
+    /// `True`: the runner ends with its first job.
     pub ephemeral: String,
-    /// Same as `server_url_v2` here.
+    /// The same as `server_url_v2` here.
     pub server_url: String,
     /// Empty for JIT configs.
     #[serde(rename = "GitHubUrl")]
     pub github_url: String,
     /// Relative to the runner root, or absolute.
     pub work_folder: String,
-    /// `True`: speak to the broker.
+    /// `True`: the listener uses the broker.
     #[serde(rename = "UseV2Flow")]
     pub use_v2_flow: String,
     /// Base URL of the broker; ends in a slash.
@@ -325,16 +325,16 @@ pub struct RunnerFile {
 pub struct CredentialsFile {
     /// `OAuth`.
     pub scheme: String,
-    /// Where to get a token, and as whom.
+    /// Token endpoint and client.
     pub data: CredentialsData,
 }
 
-/// What `.credentials` says.
+/// Contents of `.credentials`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CredentialsData {
-    /// UUID, issuer and subject of the client assertion.
+    /// UUID: issuer and subject of the client assertion.
     pub client_id: String,
-    /// The token endpoint, and the audience of the client assertion.
+    /// Token endpoint, which is the audience of the client assertion.
     pub authorization_url: String,
 }

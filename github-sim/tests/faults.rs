@@ -3,15 +3,15 @@
 mod common;
 
 use common::{Answer, Sim};
-use github_sim::{Action, Endpoint, Rule};
+use github_sim::{Endpoint, Fault, FaultRule};
 use serde_json::json;
 
 const LIST: &str = "/orgs/acme/actions/runners";
 
-/// Lists once while `action` is in force.
-fn list_under(sim: &Sim, action: Action) -> Result<Answer, ureq::Error> {
+/// Lists once while `fault` is in force.
+fn list_under(sim: &Sim, fault: Fault) -> Result<Answer, ureq::Error> {
     sim.control()
-        .add_faults([Rule::on(Endpoint::List, 1, action)]);
+        .add_faults([FaultRule::on(Endpoint::List, 1, fault)]);
     sim.call_with("GET", LIST, &[], None)
 }
 
@@ -20,7 +20,7 @@ fn made_up_answers_arrive_as_told() {
     let sim = Sim::start();
     let status = list_under(
         &sim,
-        Action::Status {
+        Fault::Status {
             code: 503,
             body: Some(json!({"message": "later"})),
             headers: [("retry-after".into(), "7".into())].into(),
@@ -31,13 +31,13 @@ fn made_up_answers_arrive_as_told() {
     assert_eq!(status.json()["message"], "later");
     assert!(!status.header("x-github-request-id").is_empty());
 
-    let html = list_under(&sim, Action::Html502).unwrap();
+    let html = list_under(&sim, Fault::Html502).unwrap();
     assert_eq!(
         (html.status, html.header("content-type")),
         (502, "text/html")
     );
 
-    let limited = list_under(&sim, Action::PrimaryLimit { reset_in_s: 30 }).unwrap();
+    let limited = list_under(&sim, Fault::PrimaryLimit { reset_in_s: 30 }).unwrap();
     assert_eq!(
         (limited.status, limited.header("x-ratelimit-remaining")),
         (403, "0")
@@ -45,7 +45,7 @@ fn made_up_answers_arrive_as_told() {
 
     let slow_down = list_under(
         &sim,
-        Action::SecondaryLimit {
+        Fault::SecondaryLimit {
             retry_after_s: None,
         },
     )
@@ -59,7 +59,7 @@ fn made_up_answers_arrive_as_told() {
     let message = "Resource not accessible by integration".to_owned();
     let forbidden = list_under(
         &sim,
-        Action::Forbidden {
+        Fault::Forbidden {
             message: message.clone(),
         },
     )
@@ -72,7 +72,7 @@ fn made_up_answers_arrive_as_told() {
     let to = "http://127.0.0.1:1/".to_owned();
     let redirect = list_under(
         &sim,
-        Action::Redirect {
+        Fault::Redirect {
             to: to.clone(),
             code: 302,
         },
@@ -83,7 +83,7 @@ fn made_up_answers_arrive_as_told() {
         (302, to.as_str())
     );
 
-    let giant = list_under(&sim, Action::Giant { bytes: 3_000_000 }).unwrap();
+    let giant = list_under(&sim, Fault::Giant { bytes: 3_000_000 }).unwrap();
     assert_eq!(giant.text.len(), 3_000_000);
     assert_eq!(sim.call("GET", LIST, None).status, 200, "all used up");
     // One came after the primary limit, and every one since.
@@ -93,13 +93,13 @@ fn made_up_answers_arrive_as_told() {
 #[test]
 fn connections_break_where_told() {
     let sim = Sim::start();
-    assert!(list_under(&sim, Action::DropBefore).is_err());
-    assert!(list_under(&sim, Action::Truncate { bytes: 5 }).is_err());
+    assert!(list_under(&sim, Fault::DropBefore).is_err());
+    assert!(list_under(&sim, Fault::Truncate { bytes: 5 }).is_err());
     let stats = sim.control().stats();
     assert_eq!(stats.calls["list"]["dropped"], 1);
     assert_eq!(stats.answers("list", 200), 1);
 
-    let lost = [Rule::on(Endpoint::Mint, 1, Action::DropAfter)];
+    let lost = [FaultRule::on(Endpoint::Mint, 1, Fault::DropAfter)];
     sim.control().add_faults(lost);
     let body = json!({"name": "r1", "runner_group_id": 1, "labels": ["ci"]}).to_string();
     let path = "/orgs/acme/actions/runners/generate-jitconfig";
@@ -110,7 +110,7 @@ fn connections_break_where_told() {
         "it was registered all the same"
     );
 
-    let refused = [Rule::on(Endpoint::Mint, 1, Action::DropBefore)];
+    let refused = [FaultRule::on(Endpoint::Mint, 1, Fault::DropBefore)];
     sim.control().add_faults(refused);
     let body = body.replace("r1", "r2");
     assert!(sim.call_with("POST", path, &[], Some(&body)).is_err());
@@ -121,12 +121,12 @@ fn connections_break_where_told() {
 fn spoiled_answers_are_whole_but_wrong() {
     let sim = Sim::start();
     sim.control().add_faults([
-        Rule::on(Endpoint::List, 1, Action::Delay { ms: 1 }),
-        Rule::on(Endpoint::List, 1, Action::WrongTypes),
+        FaultRule::on(Endpoint::List, 1, Fault::Delay { ms: 1 }),
+        FaultRule::on(Endpoint::List, 1, Fault::WrongTypes),
     ]);
     let wrong = sim.call("GET", LIST, None);
     assert_eq!(wrong.json()["total_count"], "0");
-    let slow = list_under(&sim, Action::SlowDrip { bytes_per_s: 1000 }).unwrap();
+    let slow = list_under(&sim, Fault::SlowDrip { bytes_per_s: 1000 }).unwrap();
     assert_eq!(slow.json()["total_count"], 0);
 }
 
@@ -182,7 +182,7 @@ fn the_control_api_speaks_http() {
     );
 
     let rule =
-        json!({"match": {"endpoint": "list"}, "times": 1, "action": {"status": {"code": 500}}});
+        json!({"match": {"endpoint": "list"}, "times": 1, "fault": {"status": {"code": 500}}});
     assert_eq!(ask("POST", "/_sim/faults", rule).status, 200);
     assert_eq!(sim.call("GET", LIST, None).status, 500);
     assert_eq!(

@@ -5,14 +5,14 @@
 use std::{fs, path::Path};
 
 use github_sim::{
-    Action, Endpoint, Handle, JobSpec, JobStatus, Options, PlantedRunner, Rule, Scope, Server,
-    Standing,
+    Endpoint, Fault, FaultRule, JobSpec, JobState, PlantedRunner, Scope, Server, ServerHandle,
+    ServerOptions, Standing,
 };
 
-async fn start(state: &Path) -> Handle {
-    let options = Options {
+async fn start(state: &Path) -> ServerHandle {
+    let options = ServerOptions {
         state: Some(state.into()),
-        ..Options::default()
+        ..ServerOptions::default()
     };
     Server::start(options).await.unwrap()
 }
@@ -41,7 +41,7 @@ async fn what_was_known_is_known_again() {
         assert!(control.witness(job, "begun".into()));
         assert!(control.delete_runner(goes));
         control.change_settings(|settings| settings.lock_ms = 7);
-        control.add_faults([Rule::on(Endpoint::Mint, 3, Action::DropAfter)]);
+        control.add_faults([FaultRule::on(Endpoint::Mint, 3, Fault::DropAfter)]);
         (job, stays, goes)
     };
     let sim = start(&state).await;
@@ -49,7 +49,7 @@ async fn what_was_known_is_known_again() {
     let kept = control.job(job).unwrap();
     assert_eq!(
         (kept.status, kept.witness),
-        (JobStatus::Queued, vec!["begun".to_owned()])
+        (JobState::Queued, vec!["begun".to_owned()])
     );
     let standing = |id| {
         let runners = control.runners();
@@ -85,7 +85,7 @@ async fn what_was_over_stays_over_and_half_a_line_is_none() {
     text.push_str(r#"["job",{"id":"#);
     fs::write(&state, text).unwrap();
     let sim = start(&state).await;
-    assert_eq!(sim.control().job(job).unwrap().status, JobStatus::Completed);
+    assert_eq!(sim.control().job(job).unwrap().status, JobState::Completed);
     assert_eq!(sim.control().jobs().len(), 1);
 }
 
@@ -94,9 +94,9 @@ async fn a_file_that_is_no_state_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("state");
     fs::write(&state, "hello\n").unwrap();
-    let options = Options {
+    let options = ServerOptions {
         state: Some(state),
-        ..Options::default()
+        ..ServerOptions::default()
     };
     let error = Server::start(options).await.err().unwrap().to_string();
     assert!(error.contains("state"), "{error}");

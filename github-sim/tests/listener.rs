@@ -4,7 +4,8 @@ mod common;
 
 use common::{Listener, Sim, runner};
 use github_sim::{
-    Action, Conclusion, Endpoint, GoneCause, JobSpec, JobStatus, Outcome, Rule, Settings, Standing,
+    Conclusion, Endpoint, Fault, FaultRule, GoneCause, JobSpec, JobState, Outcome, Settings,
+    Standing,
 };
 use nix::sys::signal::Signal;
 
@@ -18,7 +19,7 @@ fn a_listener_takes_one_job_and_leaves() {
     spec.env.insert("X".into(), "y".into());
     let job = sim.control().add_job(spec);
 
-    let job = sim.wait_job(job, JobStatus::Completed);
+    let job = sim.wait_job(job, JobState::Completed);
     assert_eq!(job.conclusion, Some(Conclusion::Success), "{job:#?}");
     assert_eq!(listener.code(), 0);
     assert!(job.facts.log_tail.contains("hello from r1 in"), "{job:#?}");
@@ -62,12 +63,12 @@ fn hooks_run_around_the_steps_and_files_carry_over() {
     );
     let mut spec = JobSpec::new("build", &["ci"], "");
     spec.steps[0].run = "grep -q 'SigBlk:.0*$' /proc/self/status; test $FROM_HOOK = 1; test -z \"$ACTIONS_RUNNER_INPUT_JITCONFIG\"; mkdir bin; echo 'echo tool' > bin/tool; chmod +x bin/tool; echo $PWD/bin >> $GITHUB_PATH; printf 'FROM_STEP<<E\\na b\\nE\\n' >> $GITHUB_ENV".into();
-    spec.steps.push(github_sim::Step {
+    spec.steps.push(github_sim::JobStep {
         name: "second".into(),
         run: "tool; false | true".into(),
     });
     let job = sim.control().add_job(spec);
-    let job = sim.wait_job(job, JobStatus::Completed);
+    let job = sim.wait_job(job, JobState::Completed);
     assert_eq!(listener.code(), 102);
     assert_eq!(job.conclusion, Some(Conclusion::Failure));
     let log = &job.facts.log_tail;
@@ -92,7 +93,7 @@ fn a_failing_started_hook_fails_the_job() {
     let job = sim
         .control()
         .add_job(JobSpec::new("build", &["ci"], "echo never"));
-    let job = sim.wait_job(job, JobStatus::Completed);
+    let job = sim.wait_job(job, JobState::Completed);
     assert_eq!(listener.code(), 0);
     assert_eq!(job.conclusion, Some(Conclusion::Failure));
     assert!(!job.facts.log_tail.contains("never"));
@@ -110,18 +111,6 @@ fn endless(sim: &Sim, marks: &tempfile::TempDir) -> (u64, std::path::PathBuf) {
     )
 }
 
-fn wait_for_file(path: &std::path::Path) {
-    let since = std::time::Instant::now();
-    while !path.exists() {
-        assert!(
-            since.elapsed() < common::PATIENCE,
-            "{} never came",
-            path.display()
-        );
-        std::thread::sleep(std::time::Duration::from_millis(2));
-    }
-}
-
 #[test]
 fn a_cancelled_job_ends_as_cancelled() {
     let (sim, marks) = (Sim::start(), tempfile::tempdir().unwrap());
@@ -130,12 +119,12 @@ fn a_cancelled_job_ends_as_cancelled() {
         &[("ACTIONS_RUNNER_RETURN_JOB_RESULT_FOR_HOSTED", "1")],
     );
     let (job, mark) = endless(&sim, &marks);
-    wait_for_file(&mark);
+    common::wait_for_file(&mark);
     let path = format!("/orgs/acme/actions/runners/{}", listener.id);
     assert_eq!(sim.call("DELETE", &path, None).status, 422);
     assert!(sim.control().cancel_job(job));
     assert_eq!(
-        sim.wait_job(job, JobStatus::Completed).conclusion,
+        sim.wait_job(job, JobState::Completed).conclusion,
         Some(Conclusion::Cancelled)
     );
     assert_eq!(listener.code(), 103);
@@ -147,7 +136,7 @@ fn a_signal_cancels_the_running_job() {
         let (sim, marks) = (Sim::start(), tempfile::tempdir().unwrap());
         let mut listener = sim.listener("r1", &[]);
         let (job, mark) = endless(&sim, &marks);
-        wait_for_file(&mark);
+        common::wait_for_file(&mark);
         listener.signal(signal);
         assert_eq!(listener.code(), 0);
         assert_eq!(
@@ -218,7 +207,7 @@ fn the_loser_of_a_race_listens_on_as_a_ghost() {
         0
     );
     let mut second = sim.listener("r2", &[]);
-    let job = sim.wait_job(job, JobStatus::Completed);
+    let job = sim.wait_job(job, JobState::Completed);
     assert_eq!(second.code(), 0);
     let outcomes: Vec<_> = job.assignments.iter().map(|a| a.outcome).collect();
     assert_eq!(outcomes, [Outcome::LostRace, Outcome::Acquired]);
@@ -273,10 +262,10 @@ fn a_job_whose_listener_dies_loses_communication() {
     });
     let mut listener = sim.listener("r1", &[]);
     let mut spec = JobSpec::new("build", &["ci"], "sleep 1000");
-    spec.listener.crash_with = Some(3);
+    spec.listener_faults.crash_with = Some(3);
     let job = sim.control().add_job(spec);
     assert_eq!(listener.code(), 3);
-    let job = sim.wait_job(job, JobStatus::Completed);
+    let job = sim.wait_job(job, JobState::Completed);
     assert_eq!(job.conclusion, Some(Conclusion::Failure));
     assert!(job.reason.unwrap().contains("lost communication"));
     assert_eq!(
@@ -292,12 +281,12 @@ fn an_offer_that_is_not_taken_goes_back_to_the_queue() {
         ..Settings::default()
     });
     sim.control()
-        .add_faults([Rule::on(Endpoint::Message, 1, Action::DropAfter)]);
+        .add_faults([FaultRule::on(Endpoint::Message, 1, Fault::DropAfter)]);
     let mut listener = sim.listener("r1", &[]);
     let job = sim
         .control()
         .add_job(JobSpec::new("build", &["ci"], "true"));
-    let job = sim.wait_job(job, JobStatus::Completed);
+    let job = sim.wait_job(job, JobState::Completed);
     assert_eq!(job.conclusion, Some(Conclusion::Success));
     assert_eq!(job.assignments[0].outcome, Outcome::NotAcquired);
     assert_eq!(listener.code(), 0);
@@ -305,7 +294,7 @@ fn an_offer_that_is_not_taken_goes_back_to_the_queue() {
 
 #[test]
 fn a_storm_of_errors_is_outlived_or_given_up() {
-    let storm = |times| Rule::on(Endpoint::Message, times, Action::Html502);
+    let storm = |times| FaultRule::on(Endpoint::Message, times, Fault::Html502);
     let sim = Sim::start();
     sim.control().add_faults([storm(Some(5))]);
     let mut listener = sim.listener("r1", &[]);

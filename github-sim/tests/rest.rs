@@ -5,7 +5,9 @@
 mod common;
 
 use common::{Answer, Sim};
-use github_sim::{Action, Endpoint, JobSpec, JobStatus, PageGlitch, PlantedRunner, Rule, Settings};
+use github_sim::{
+    Endpoint, Fault, FaultRule, JobSpec, JobState, PagingFault, PlantedRunner, Settings,
+};
 use serde_json::{Value, json};
 
 const ORG: &str = "/orgs/acme/actions/runners";
@@ -80,7 +82,8 @@ fn a_runner_is_minted_seen_and_deleted_in_both_scopes() {
 fn a_config_has_the_real_shape() {
     let sim = Sim::start();
     let minted = sim.mint("r1", &["ci"]).json();
-    let files = github_sim::blob::decode(minted["encoded_jit_config"].as_str().unwrap()).unwrap();
+    let files =
+        github_sim::jit_config::decode(minted["encoded_jit_config"].as_str().unwrap()).unwrap();
     let runner: Value = serde_json::from_slice(&files[".runner"]).unwrap();
     assert_eq!(runner["AgentId"], minted["runner"]["id"].to_string());
     assert_eq!(runner["AgentName"], "r1");
@@ -236,9 +239,9 @@ fn a_planted_runner_gets_no_job() {
     let job = sim
         .control()
         .add_job(JobSpec::new("build", &["ci"], "true"));
-    assert_eq!(sim.control().job(job).unwrap().status, JobStatus::Queued);
+    assert_eq!(sim.control().job(job).unwrap().status, JobState::Queued);
     assert!(sim.control().cancel_job(job));
-    assert_eq!(sim.control().job(job).unwrap().status, JobStatus::Completed);
+    assert_eq!(sim.control().job(job).unwrap().status, JobState::Completed);
 }
 
 /// Follows `next` links and returns the names on all pages.
@@ -289,10 +292,10 @@ fn pages_link_to_each_other() {
     );
 
     sim.control()
-        .change_settings(|s| s.page_glitch = PageGlitch::Skip);
+        .change_settings(|s| s.paging_fault = PagingFault::Skip);
     assert_eq!(walk(&sim, &format!("{ORG}?per_page=100")).len(), 248);
     sim.control()
-        .change_settings(|s| s.page_glitch = PageGlitch::Repeat);
+        .change_settings(|s| s.paging_fault = PagingFault::Repeat);
     assert_eq!(walk(&sim, &format!("{ORG}?per_page=100")).len(), 252);
 }
 
@@ -375,7 +378,7 @@ fn too_many_calls_at_once_meet_the_secondary_limit() {
         concurrent_calls: 1,
         ..Settings::default()
     });
-    let slow = Rule::on(Endpoint::List, 1, Action::Delay { ms: 1000 });
+    let slow = FaultRule::on(Endpoint::List, 1, Fault::Delay { ms: 1000 });
     sim.control().add_faults([slow]);
     std::thread::scope(|scope| {
         let first = scope.spawn(|| sim.call("GET", ORG, None).status);

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
 
 use clap::CommandFactory;
-use github_sim::{Handle, Options, PlantedRunner, Server};
+use github_sim::{PlantedRunner, Server, ServerHandle, ServerOptions};
 use runner_controller::cli::Cli;
 use runner_controller::controller::Command as Asked;
 use runner_controller::http;
@@ -34,14 +34,14 @@ const SIGPIPE: i32 = 13;
 /// A host in a directory: its configuration, a daemon that answers, and a stand-in for GitHub.
 struct Host {
     dir: tempfile::TempDir,
-    github: Handle,
+    github: ServerHandle,
     daemon: JoinHandle<()>,
 }
 
 impl Host {
     async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let github = Server::start(Options::default()).await.unwrap();
+        let github = Server::start(ServerOptions::default()).await.unwrap();
         let run_dir = dir.path().join("run");
         fs::create_dir(&run_dir).unwrap();
         fs::write(dir.path().join("token"), github.token()).unwrap();

@@ -144,7 +144,7 @@ impl NewJob {
             "name": name,
             "labels": labels,
             "steps": [{ "name": "run", "run": run }],
-            "listener": listener,
+            "listener_faults": listener,
             "lose_races": lose_races,
         })
     }
@@ -276,8 +276,8 @@ impl Sim {
     }
 
     /// Makes an endpoint misbehave: so many times, or until [`Sim::clear_faults`].
-    pub fn fault(&self, endpoint: &str, times: Option<u64>, action: &Value) -> Result<()> {
-        let rule = json!({ "match": { "endpoint": endpoint }, "times": times, "action": action });
+    pub fn fault(&self, endpoint: &str, times: Option<u64>, fault: &Value) -> Result<()> {
+        let rule = json!({ "match": { "endpoint": endpoint }, "times": times, "fault": fault });
         self.post::<Value>("/_sim/faults", &rule).map(drop)
     }
 

@@ -1,24 +1,24 @@
 //! GitHub's error answers.
 
-use hyper::StatusCode;
+use axum::http::StatusCode;
 use serde_json::json;
 
-use crate::http::Reply;
+use crate::http::ApiReply;
 
 const RUNNER_DOCS: &str = "https://docs.github.com/rest/actions/self-hosted-runners";
 const LIMIT_DOCS: &str =
     "https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api";
 
-/// An error in the plain shape: message, documentation, status as a string.
-pub(crate) fn plain(status: StatusCode, message: &str) -> Reply {
+/// Returns an error in the common shape: message, documentation, status as a string.
+pub(crate) fn plain(status: StatusCode, message: &str) -> ApiReply {
     with_docs(status, message, RUNNER_DOCS)
 }
 
-pub(crate) fn not_found() -> Reply {
+pub(crate) fn not_found() -> ApiReply {
     plain(StatusCode::NOT_FOUND, "Not Found")
 }
 
-pub(crate) fn unprocessable(message: &str, errors: &[&str]) -> Reply {
+pub(crate) fn unprocessable(message: &str, errors: &[&str]) -> ApiReply {
     let mut body = json!({
         "message": message,
         "documentation_url": RUNNER_DOCS,
@@ -27,15 +27,15 @@ pub(crate) fn unprocessable(message: &str, errors: &[&str]) -> Reply {
     if !errors.is_empty() {
         body["errors"] = json!(errors);
     }
-    Reply::json(StatusCode::UNPROCESSABLE_ENTITY, &body)
+    ApiReply::json(StatusCode::UNPROCESSABLE_ENTITY, &body)
 }
 
-/// A request that does not fit GitHub's description of it.
-pub(crate) fn invalid(problem: &str) -> Reply {
+/// Returns the answer to a request that does not match GitHub's description.
+pub(crate) fn invalid(problem: &str) -> ApiReply {
     unprocessable(&format!("Invalid request.\n\n{problem}"), &[])
 }
 
-pub(crate) fn primary_limit() -> Reply {
+pub(crate) fn primary_limit() -> ApiReply {
     with_docs(
         StatusCode::FORBIDDEN,
         "API rate limit exceeded for user ID 1.",
@@ -43,7 +43,7 @@ pub(crate) fn primary_limit() -> Reply {
     )
 }
 
-pub(crate) fn secondary_limit(retry_after_s: Option<u64>) -> Reply {
+pub(crate) fn secondary_limit(retry_after_s: Option<u64>) -> ApiReply {
     let reply = with_docs(
         StatusCode::FORBIDDEN,
         "You have exceeded a secondary rate limit. Please wait a few minutes before you try again.",
@@ -55,8 +55,8 @@ pub(crate) fn secondary_limit(retry_after_s: Option<u64>) -> Reply {
     }
 }
 
-fn with_docs(status: StatusCode, message: &str, docs: &str) -> Reply {
-    Reply::json(
+fn with_docs(status: StatusCode, message: &str, docs: &str) -> ApiReply {
+    ApiReply::json(
         status,
         &json!({
             "message": message,

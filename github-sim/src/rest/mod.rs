@@ -1,48 +1,51 @@
-//! The REST API: what every call must bring, what every answer carries, and who answers.
+//! The REST API: requirements of every request, headers of every answer, and the endpoints.
 
-pub(crate) mod app;
+mod app;
 pub(crate) mod errors;
 mod paging;
 mod runners;
+mod schema;
 
-use hyper::StatusCode;
+use axum::http::StatusCode;
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq;
 
 use crate::{
-    http::{Call, Reply},
-    limits::{Bucket, Usage},
-    route::{Endpoint, Route},
-    schema,
+    endpoint::Endpoint,
+    github_app::InstallationToken,
+    http::{ApiReply, ApiRequest},
     scope::Scope,
-    state::State,
+    state::{Bucket, GitHubState, Usage},
 };
 
 const API_VERSIONS: [&str; 2] = ["2022-11-28", "2026-03-10"];
 const SECONDARY_RETRY_S: u64 = 60;
 
-/// Answers one REST call, with all its headers.
-pub(crate) fn answer(state: &mut State, now: u64, call: &Call, route: &Route) -> Reply {
-    let endpoint = route.endpoint();
-    let caller = caller(state, now, call, endpoint);
+/// Answers a request, with all headers.
+pub(crate) fn answer(state: &mut GitHubState, now: u64, request: &ApiRequest) -> ApiReply {
+    let caller = caller(state, now, request);
     let token = caller.as_ref().ok().map(Caller::account);
-    let bucket = bucket_of(endpoint);
-    let mut reply = admit(state, now, call, route, caller)
-        .and_then(|caller| handle(state, now, call, route, &caller))
+    let bucket = bucket_of(request.endpoint);
+    let mut reply = admit(state, now, request, caller)
+        .and_then(|caller| handle(state, now, request, &caller))
         .unwrap_or_else(|refusal| refusal);
 
-    if let Route::Rest { template, .. } = route {
+    if request.endpoint.is_rest() {
         let body = reply.value();
+        let status = reply.status.as_u16();
         let checked =
-            schema::check_response(template, &call.method, reply.status.as_u16(), body.as_ref());
+            schema::check_response(&request.template, &request.method, status, body.as_ref());
         if let Err(problem) = checked {
-            // Loud on purpose: a stand-in that lies is worse than none.
-            tracing::error!(%problem, path = call.target, "own answer breaks the description");
+            // A test must not pass with an answer that GitHub cannot give.
+            tracing::error!(%problem, path = request.target, "answer does not match GitHub's description");
             reply = errors::plain(StatusCode::INTERNAL_SERVER_ERROR, &problem);
         }
     }
-    if call.method == "GET" && reply.status == StatusCode::OK && endpoint != Endpoint::RateLimit {
-        reply = paging::with_etag(reply, call);
+    if request.method == "GET"
+        && reply.status == StatusCode::OK
+        && request.endpoint != Endpoint::RateLimit
+    {
+        reply = paging::with_etag(reply, request);
         if reply.status == StatusCode::NOT_MODIFIED
             && let Some(token) = &token
         {
@@ -52,13 +55,13 @@ pub(crate) fn answer(state: &mut State, now: u64, call: &Call, route: &Route) ->
     let usage = state
         .limits
         .usage(token.as_deref().unwrap_or(""), bucket, &state.settings, now);
-    add_headers(&mut reply, call, route, bucket, usage);
+    add_headers(&mut reply, request, bucket, usage);
     reply
 }
 
-/// The headers of every REST answer, also of those a fault made up.
-pub(crate) fn add_common_headers(reply: &mut Reply, call: &Call) {
-    let version = call
+/// Adds the headers of every REST answer.
+pub(crate) fn add_common_headers(reply: &mut ApiReply, request: &ApiRequest) {
+    let version = request
         .header("x-github-api-version")
         .filter(|version| API_VERSIONS.contains(version))
         .unwrap_or(API_VERSIONS[0]);
@@ -67,21 +70,16 @@ pub(crate) fn add_common_headers(reply: &mut Reply, call: &Call) {
     reply.set("server", "github.com");
 }
 
-/// The state of the caller's bucket, for answers that a fault made up.
-pub(crate) fn usage_of(
-    state: &State,
-    now: u64,
-    call: &Call,
-    endpoint: Endpoint,
-) -> (Bucket, Usage) {
-    let bucket = bucket_of(endpoint);
-    let account =
-        caller(state, now, call, endpoint).map_or_else(|_| String::new(), |c| c.account());
+/// Returns the usage of the caller's bucket.
+pub(crate) fn usage_of(state: &GitHubState, now: u64, request: &ApiRequest) -> (Bucket, Usage) {
+    let bucket = bucket_of(request.endpoint);
+    let account = caller(state, now, request).map_or_else(|_| String::new(), |c| c.account());
     let usage = state.limits.usage(&account, bucket, &state.settings, now);
     (bucket, usage)
 }
 
-pub(crate) fn add_limit_headers(reply: &mut Reply, bucket: Bucket, usage: Usage) {
+/// Adds the headers that announce a limit.
+pub(crate) fn add_limit_headers(reply: &mut ApiReply, bucket: Bucket, usage: Usage) {
     reply.set("x-ratelimit-limit", &usage.limit.to_string());
     reply.set("x-ratelimit-remaining", &usage.remaining().to_string());
     reply.set("x-ratelimit-used", &usage.used.to_string());
@@ -89,13 +87,12 @@ pub(crate) fn add_limit_headers(reply: &mut Reply, bucket: Bucket, usage: Usage)
     reply.set("x-ratelimit-resource", bucket.name());
 }
 
-fn add_headers(reply: &mut Reply, call: &Call, route: &Route, bucket: Bucket, usage: Usage) {
-    add_common_headers(reply, call);
+fn add_headers(reply: &mut ApiReply, request: &ApiRequest, bucket: Bucket, usage: Usage) {
+    add_common_headers(reply, request);
     add_limit_headers(reply, bucket, usage);
     if matches!(reply.status, StatusCode::FORBIDDEN | StatusCode::NOT_FOUND)
-        && let Route::Rest {
-            scope: Some(scope), ..
-        } = route
+        && request.endpoint.is_rest()
+        && let Some(scope) = request.scope()
     {
         let permission = match scope {
             Scope::Organization(_) => "organization_self_hosted_runners=write",
@@ -105,44 +102,43 @@ fn add_headers(reply: &mut Reply, call: &Call, route: &Route, bucket: Bucket, us
     }
 }
 
-/// What must hold before the endpoint matters. In the order in which GitHub complains.
+/// Checks the requirements of every request, in the order in which GitHub reports them.
 fn admit(
-    state: &mut State,
+    state: &mut GitHubState,
     now: u64,
-    call: &Call,
-    route: &Route,
-    caller: Result<Caller, Reply>,
-) -> Result<Caller, Reply> {
-    if call
+    request: &ApiRequest,
+    caller: Result<Caller, ApiReply>,
+) -> Result<Caller, ApiReply> {
+    if request
         .header("user-agent")
         .is_none_or(|agent| agent.trim().is_empty())
     {
-        return Err(Reply::with_type(
+        return Err(ApiReply::with_type(
             StatusCode::FORBIDDEN,
             "text/html; charset=utf-8",
             b"\r\nRequest forbidden by administrative rules. Please make sure your request has a User-Agent header (https://docs.github.com/en/rest/overview/resources-in-the-rest-api#user-agent-required). Check https://developer.github.com for other possible causes.\r\n".to_vec(),
         ));
     }
-    if let Some(version) = call.header("x-github-api-version")
+    if let Some(version) = request.header("x-github-api-version")
         && !API_VERSIONS.contains(&version)
     {
         let message = format!("{version:?} is not a supported API version.");
         return Err(errors::plain(StatusCode::BAD_REQUEST, &message));
     }
-    if !accepts_json(call) {
+    if !accepts_json(request) {
         return Err(errors::plain(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "Unsupported 'Accept' header. Must accept 'application/json'.",
         ));
     }
     let caller = caller?;
-    let endpoint = route.endpoint();
+    let endpoint = request.endpoint;
     if endpoint == Endpoint::RateLimit {
         return Ok(caller);
     }
     let token = &caller.account();
-    let points = if call.method == "GET" { 1 } else { 5 };
-    let State {
+    let points = if request.method == "GET" { 1 } else { 5 };
+    let GitHubState {
         limits, settings, ..
     } = state;
     if limits
@@ -163,56 +159,55 @@ fn admit(
 }
 
 fn handle(
-    state: &mut State,
+    state: &mut GitHubState,
     now: u64,
-    call: &Call,
-    route: &Route,
+    request: &ApiRequest,
     caller: &Caller,
-) -> Result<Reply, Reply> {
-    let Route::Rest {
-        endpoint,
-        template,
-        scope,
-        id,
-    } = route
-    else {
+) -> Result<ApiReply, ApiReply> {
+    if !request.endpoint.is_rest() {
         return Err(errors::not_found());
-    };
+    }
+    let scope = &request.scope();
     if let Some(scope) = scope {
         may_use(state, scope, caller)?;
     }
-    for (name, value) in &call.query {
-        schema::check_param(template, &call.method, "query", name, value)
+    for (name, value) in &request.query {
+        schema::check_param(&request.template, &request.method, "query", name, value)
             .map_err(|problem| errors::invalid(&problem))?;
     }
-    if *endpoint == Endpoint::AccessToken {
-        let body = if call.body.is_empty() {
+    if request.endpoint == Endpoint::AccessToken {
+        let body = if request.body.is_empty() {
             Value::Null
         } else {
-            json_body(call, template)?
+            json_body(request)?
         };
-        return app::access_token(state, now, id.as_deref().unwrap_or(""), &body);
+        let installation = request.path_param("installation_id").unwrap_or("");
+        return app::access_token(state, now, installation, &body);
     }
-    let id = match id {
+    let id = match request.path_param("runner_id") {
         None => 0,
-        // GitHub's router knows only digits here.
+        // GitHub's router takes only digits here.
         Some(text) => {
-            schema::check_param(template, &call.method, "path", "runner_id", text)
-                .map_err(|_| errors::not_found())?;
+            schema::check_param(
+                &request.template,
+                &request.method,
+                "path",
+                "runner_id",
+                text,
+            )
+            .map_err(|_| errors::not_found())?;
             text.parse().map_err(|_| errors::not_found())?
         }
     };
-    match (endpoint, scope) {
-        (Endpoint::Mint, Some(scope)) => {
-            runners::mint(state, now, scope, &json_body(call, template)?)
-        }
-        (Endpoint::List, Some(scope)) => Ok(runners::list(state, now, scope, call)),
+    match (request.endpoint, scope) {
+        (Endpoint::Mint, Some(scope)) => runners::mint(state, now, scope, &json_body(request)?),
+        (Endpoint::List, Some(scope)) => Ok(runners::list(state, now, scope, request)),
         (Endpoint::Get, Some(scope)) => runners::get(state, now, scope, id),
         (Endpoint::Delete, Some(scope)) => runners::delete(state, now, scope, id),
-        (Endpoint::Groups, Some(scope)) => Ok(runners::groups(state, scope, call)),
+        (Endpoint::Groups, Some(scope)) => Ok(runners::groups(state, scope, request)),
         (Endpoint::Installation, Some(scope)) => app::installation(state, scope),
         (Endpoint::RateLimit, _) => Ok(rate_limit(state, now, caller)),
-        (Endpoint::Meta, _) => Ok(Reply::json(
+        (Endpoint::Meta, _) => Ok(ApiReply::json(
             StatusCode::OK,
             &json!({"verifiable_password_authentication": false, "hooks": [], "api": [], "actions": []}),
         )),
@@ -220,8 +215,8 @@ fn handle(
     }
 }
 
-fn json_body(call: &Call, template: &str) -> Result<Value, Reply> {
-    let body: Value = call
+fn json_body(request: &ApiRequest) -> Result<Value, ApiReply> {
+    let body: Value = request
         .json()
         .map_err(|_| errors::plain(StatusCode::BAD_REQUEST, "Problems parsing JSON"))?;
     if !body.is_object() {
@@ -230,19 +225,19 @@ fn json_body(call: &Call, template: &str) -> Result<Value, Reply> {
             "Body should be a JSON object",
         ));
     }
-    schema::check_body(template, &call.method, &body)
+    schema::check_body(&request.template, &request.method, &body)
         .map_err(|problem| errors::invalid(&problem))?;
     Ok(body)
 }
 
-fn rate_limit(state: &State, now: u64, caller: &Caller) -> Reply {
+fn rate_limit(state: &GitHubState, now: u64, caller: &Caller) -> ApiReply {
     let token = caller.account();
     let show = |bucket| {
         let usage = state.limits.usage(&token, bucket, &state.settings, now);
         json!({"limit": usage.limit, "used": usage.used, "remaining": usage.remaining(), "reset": usage.reset})
     };
     let core = show(Bucket::Core);
-    Reply::json(
+    ApiReply::json(
         StatusCode::OK,
         &json!({
             "resources": {
@@ -263,45 +258,48 @@ fn bucket_of(endpoint: Endpoint) -> Bucket {
     }
 }
 
-/// Who calls.
+/// The caller of a request.
 enum Caller {
-    /// A token that was configured.
+    /// A configured token.
     User(String),
-    /// A token of an App's installation.
-    Installation(app::Issued),
-    /// An App itself, by a JWT.
+    /// A token of a GitHub App's installation.
+    Installation(InstallationToken),
+    /// A GitHub App itself, by a JWT.
     App,
 }
 
 impl Caller {
-    /// Whose limits are spent.
+    /// Returns the account whose limits the caller spends.
     fn account(&self) -> String {
         match self {
             Self::User(token) => token.clone(),
-            Self::Installation(issued) => issued.account(),
+            Self::Installation(token) => token.account(),
             Self::App => "app".into(),
         }
     }
 }
 
-/// Who shows what the endpoint wants to see.
-fn caller(state: &State, now: u64, call: &Call, endpoint: Endpoint) -> Result<Caller, Reply> {
-    if matches!(endpoint, Endpoint::Installation | Endpoint::AccessToken) {
-        return app::check_jwt(state, call, now).map(|()| Caller::App);
+/// Returns the caller, by the kind of credential that the endpoint takes.
+fn caller(state: &GitHubState, now: u64, request: &ApiRequest) -> Result<Caller, ApiReply> {
+    if matches!(
+        request.endpoint,
+        Endpoint::Installation | Endpoint::AccessToken
+    ) {
+        return app::check_jwt(state, request, now).map(|()| Caller::App);
     }
-    let given = call.bearer().unwrap_or_default();
+    let given = request.bearer().unwrap_or_default();
     let is = |known: &str| bool::from(known.as_bytes().ct_eq(given.as_bytes()));
     let user = state.tokens.iter().find(|known| is(known));
-    let issued = state
-        .issued
+    let installation = state
+        .installation_tokens
         .iter()
-        .find(|issued| issued.is_valid(now) && is(&issued.token));
-    match (user, issued) {
+        .find(|token| token.is_valid(now) && is(&token.token));
+    match (user, installation) {
         (Some(token), _) => Ok(Caller::User(token.clone())),
-        (None, Some(issued)) => Ok(Caller::Installation(issued.clone())),
+        (None, Some(token)) => Ok(Caller::Installation(token.clone())),
         (None, None) => Err(errors::plain(
             StatusCode::UNAUTHORIZED,
-            if call.header("authorization").is_some() {
+            if request.header("authorization").is_some() {
                 "Bad credentials"
             } else {
                 "Requires authentication"
@@ -310,18 +308,18 @@ fn caller(state: &State, now: u64, call: &Call, endpoint: Endpoint) -> Result<Ca
     }
 }
 
-fn may_use(state: &State, scope: &Scope, caller: &Caller) -> Result<(), Reply> {
+fn may_use(state: &GitHubState, scope: &Scope, caller: &Caller) -> Result<(), ApiReply> {
     if !state.scopes.contains(scope) {
         return Err(errors::not_found());
     }
     match caller {
         Caller::User(_) | Caller::App => Ok(()),
-        Caller::Installation(issued) => issued.may_use(state, scope),
+        Caller::Installation(token) => app::check_token(state, token, scope),
     }
 }
 
-fn accepts_json(call: &Call) -> bool {
-    let Some(accept) = call.header("accept") else {
+fn accepts_json(request: &ApiRequest) -> bool {
+    let Some(accept) = request.header("accept") else {
         return true;
     };
     accept.split(',').any(|range| {

@@ -1,27 +1,26 @@
 //! Runners and their groups.
 
-use hyper::StatusCode;
+use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{errors, paging::Page};
+use super::{errors, paging::PageRequest};
 use crate::{
-    blob,
-    http::{Call, Reply},
-    model::Runner,
+    http::{ApiReply, ApiRequest},
+    jit_config,
     scope::Scope,
-    settings::{Group, PageGlitch},
-    state::State,
-    view::{GoneCause, JobStatus},
+    settings::{PagingFault, RunnerGroup},
+    state::{GitHubState, RegisteredRunner},
+    view::{GoneCause, JobState},
 };
 
 const LONGEST_NAME: usize = 64;
 const LONGEST_LABEL: usize = 256;
 const DEFAULT_GROUP: u64 = 1;
 
-/// What a mint asks for; its JSON types have been checked.
+/// Body of a mint, after its JSON types have been checked.
 #[derive(Deserialize)]
-struct Mint {
+struct MintBody {
     name: String,
     runner_group_id: u64,
     labels: Vec<String>,
@@ -34,12 +33,12 @@ fn default_work_folder() -> String {
 }
 
 pub(super) fn mint(
-    state: &mut State,
+    state: &mut GitHubState,
     now: u64,
     scope: &Scope,
     body: &Value,
-) -> Result<Reply, Reply> {
-    let ask: Mint = serde_json::from_value(body.clone())
+) -> Result<ApiReply, ApiReply> {
+    let ask: MintBody = serde_json::from_value(body.clone())
         .map_err(|error| errors::invalid(&error.to_string()))?;
     check_name(&ask.name)?;
     check_labels(&ask.labels)?;
@@ -73,37 +72,57 @@ pub(super) fn mint(
         ));
     }
     let runner = new_runner(state, now, scope, &ask);
-    let config = blob::encode(&runner, &group.name, &ask.work_folder, &state.public_url);
+    let config = jit_config::encode(&runner, &group.name, &ask.work_folder, &state.public_url);
     let shown = show(state, now, &runner);
     state.runners.insert(runner.id, runner);
-    Ok(Reply::json(
+    Ok(ApiReply::json(
         StatusCode::CREATED,
         &json!({"runner": shown, "encoded_jit_config": config}),
     ))
 }
 
-pub(super) fn list(state: &State, now: u64, scope: &Scope, call: &Call) -> Reply {
+pub(super) fn list(state: &GitHubState, now: u64, scope: &Scope, request: &ApiRequest) -> ApiReply {
     let shown: Vec<Value> = state
         .runners
         .values()
         .filter(|r| r.is_registered() && r.scope == *scope && now >= r.listed_from)
-        .filter(|r| call.param("name").is_none_or(|name| r.name == name))
+        .filter(|r| {
+            request
+                .query_param("name")
+                .is_none_or(|name| r.name == name)
+        })
         .map(|runner| show(state, now, runner))
         .collect();
-    paged(state, call, "runners", shown, state.settings.page_glitch)
+    paged(
+        state,
+        request,
+        "runners",
+        shown,
+        state.settings.paging_fault,
+    )
 }
 
-pub(super) fn get(state: &State, now: u64, scope: &Scope, id: u64) -> Result<Reply, Reply> {
+pub(super) fn get(
+    state: &GitHubState,
+    now: u64,
+    scope: &Scope,
+    id: u64,
+) -> Result<ApiReply, ApiReply> {
     let runner = find(state, scope, id)?;
-    Ok(Reply::json(StatusCode::OK, &show(state, now, runner)))
+    Ok(ApiReply::json(StatusCode::OK, &show(state, now, runner)))
 }
 
-pub(super) fn delete(state: &mut State, now: u64, scope: &Scope, id: u64) -> Result<Reply, Reply> {
+pub(super) fn delete(
+    state: &mut GitHubState,
+    now: u64,
+    scope: &Scope,
+    id: u64,
+) -> Result<ApiReply, ApiReply> {
     let runner = find(state, scope, id)?;
     let assigned = runner
         .job
         .and_then(|id| state.jobs.get(&id))
-        .is_some_and(|job| job.status == JobStatus::Assigned);
+        .is_some_and(|job| job.state == JobState::Assigned);
     if state.is_busy(runner) || (assigned && !state.settings.assigned_runner_deletable) {
         let message = format!(
             "Runner \"{}\" is still running a job. Please wait for it to finish before deleting it.",
@@ -112,12 +131,13 @@ pub(super) fn delete(state: &mut State, now: u64, scope: &Scope, id: u64) -> Res
         return Err(errors::unprocessable(&message, &[]));
     }
     state.remove_runner(id, GoneCause::DeletedByRest, now);
-    Ok(Reply::empty(StatusCode::NO_CONTENT))
+    Ok(ApiReply::empty(StatusCode::NO_CONTENT))
 }
 
-pub(super) fn groups(state: &State, scope: &Scope, call: &Call) -> Reply {
-    let visible = |group: &&Group| {
-        call.param("visible_to_repository")
+pub(super) fn groups(state: &GitHubState, scope: &Scope, request: &ApiRequest) -> ApiReply {
+    let visible = |group: &&RunnerGroup| {
+        request
+            .query_param("visible_to_repository")
             .is_none_or(|repository| {
                 group.visibility == "all"
                     || group
@@ -150,22 +170,32 @@ pub(super) fn groups(state: &State, scope: &Scope, call: &Call) -> Reply {
             })
         })
         .collect();
-    paged(state, call, "runner_groups", shown, PageGlitch::None)
+    paged(state, request, "runner_groups", shown, PagingFault::None)
 }
 
-fn paged(state: &State, call: &Call, key: &str, items: Vec<Value>, glitch: PageGlitch) -> Reply {
-    let page = Page::of(call);
+fn paged(
+    state: &GitHubState,
+    request: &ApiRequest,
+    key: &str,
+    items: Vec<Value>,
+    fault: PagingFault,
+) -> ApiReply {
+    let page = PageRequest::of(request);
     let total = items.len();
     let mut body = json!({"total_count": total});
-    body[key] = page.cut(items, glitch).into();
-    let reply = Reply::json(StatusCode::OK, &body);
-    match page.link(call, &state.public_url, total) {
+    body[key] = page.cut(items, fault).into();
+    let reply = ApiReply::json(StatusCode::OK, &body);
+    match page.link(request, &state.public_url, total) {
         Some(link) => reply.header("link", &link),
         None => reply,
     }
 }
 
-fn find<'a>(state: &'a State, scope: &Scope, id: u64) -> Result<&'a Runner, Reply> {
+fn find<'a>(
+    state: &'a GitHubState,
+    scope: &Scope,
+    id: u64,
+) -> Result<&'a RegisteredRunner, ApiReply> {
     state
         .runners
         .get(&id)
@@ -173,9 +203,9 @@ fn find<'a>(state: &'a State, scope: &Scope, id: u64) -> Result<&'a Runner, Repl
         .ok_or_else(errors::not_found)
 }
 
-fn find_group(state: &State, scope: &Scope, id: u64) -> Result<Group, Reply> {
-    // A repository has no groups of its own; everything else about it is the default group.
-    let exists = |group: &&Group| {
+fn find_group(state: &GitHubState, scope: &Scope, id: u64) -> Result<RunnerGroup, ApiReply> {
+    // A repository has only the default group.
+    let exists = |group: &&RunnerGroup| {
         group.id == id && (matches!(scope, Scope::Organization(_)) || id == DEFAULT_GROUP)
     };
     let group = state.settings.groups.iter().find(exists);
@@ -189,7 +219,7 @@ fn find_group(state: &State, scope: &Scope, id: u64) -> Result<Group, Reply> {
     }
 }
 
-fn check_name(name: &str) -> Result<(), Reply> {
+fn check_name(name: &str) -> Result<(), ApiReply> {
     let problem = if name.trim().is_empty() || name.trim() != name {
         "name must not be empty, nor start or end with a space"
     } else if name.chars().count() > LONGEST_NAME {
@@ -205,7 +235,7 @@ fn check_name(name: &str) -> Result<(), Reply> {
     Err(errors::unprocessable("Validation Failed", &[problem]))
 }
 
-fn check_labels(labels: &[String]) -> Result<(), Reply> {
+fn check_labels(labels: &[String]) -> Result<(), ApiReply> {
     let problem = if labels.iter().any(|label| label.trim().is_empty()) {
         "labels must not be empty"
     } else if labels.iter().any(|label| label.len() > LONGEST_LABEL) {
@@ -221,7 +251,12 @@ fn check_labels(labels: &[String]) -> Result<(), Reply> {
     Err(errors::unprocessable("Validation Failed", &[problem]))
 }
 
-fn new_runner(state: &mut State, now: u64, scope: &Scope, ask: &Mint) -> Runner {
+fn new_runner(
+    state: &mut GitHubState,
+    now: u64,
+    scope: &Scope,
+    ask: &MintBody,
+) -> RegisteredRunner {
     let mut labels: Vec<(u64, String)> = vec![];
     for label in &ask.labels {
         let label = label.to_lowercase();
@@ -229,7 +264,7 @@ fn new_runner(state: &mut State, now: u64, scope: &Scope, ask: &Mint) -> Runner 
             labels.push((state.take_label_id(), label));
         }
     }
-    Runner {
+    RegisteredRunner {
         id: state.take_runner_id(),
         group_id: ask.runner_group_id,
         name: ask.name.clone(),
@@ -241,7 +276,7 @@ fn new_runner(state: &mut State, now: u64, scope: &Scope, ask: &Mint) -> Runner 
         created_at: now,
         listed_from: now + state.settings.list_lag_ms,
         client_id: crate::random::uuid(),
-        secret: crate::random::key().to_vec(),
+        secret: crate::random::bytes(32),
         access_token: None,
         session: None,
         idle_since: now,
@@ -252,7 +287,7 @@ fn new_runner(state: &mut State, now: u64, scope: &Scope, ask: &Mint) -> Runner 
     }
 }
 
-fn show(state: &State, now: u64, runner: &Runner) -> Value {
+fn show(state: &GitHubState, now: u64, runner: &RegisteredRunner) -> Value {
     let online = runner.is_online(now, state.settings.offline_after_ms);
     json!({
         "id": runner.id,

@@ -8,11 +8,15 @@
 
 use std::{
     collections::HashMap,
+    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
-use github_sim::{App, Control, Handle, JobStatus, JobView, Options, RunnerView, Server, Settings};
+use github_sim::{
+    Control, GitHubApp, JobState, JobView, RunnerView, Server, ServerHandle, ServerOptions,
+    Settings,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use ureq::http::Method;
@@ -21,7 +25,7 @@ use ureq::http::Method;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Sim {
-    handle: Handle,
+    handle: ServerHandle,
     /// After the server, which lives in it.
     runtime: tokio::runtime::Runtime,
 }
@@ -54,10 +58,10 @@ impl Sim {
             .enable_all()
             .build()
             .unwrap();
-        let options = Options {
+        let options = ServerOptions {
             settings,
-            app: Some(App::example()),
-            ..Options::default()
+            app: Some(GitHubApp::example()),
+            ..ServerOptions::default()
         };
         let handle = runtime.block_on(Server::start(options)).unwrap();
         Self { handle, runtime }
@@ -69,6 +73,16 @@ impl Sim {
 
     pub(crate) fn url(&self) -> &str {
         self.handle.url()
+    }
+
+    pub(crate) fn token(&self) -> &str {
+        self.handle.token()
+    }
+
+    /// Ends the server, and returns its runtime: a test that drops it ends all tasks, too.
+    pub(crate) fn end(self) -> tokio::runtime::Runtime {
+        drop(self.handle);
+        self.runtime
     }
 
     /// A call as a careful client makes it.
@@ -165,7 +179,7 @@ impl Sim {
         });
     }
 
-    pub(crate) fn wait_job(&self, id: u64, status: JobStatus) -> JobView {
+    pub(crate) fn wait_job(&self, id: u64, status: JobState) -> JobView {
         self.wait("job status", |control| {
             control.job(id).filter(|job| job.status == status)
         })
@@ -176,7 +190,16 @@ pub(crate) fn runner(control: &Control, id: u64) -> Option<RunnerView> {
     control.runners().into_iter().find(|runner| runner.id == id)
 }
 
-/// A stand-in listener in a root of its own.
+/// Waits until a file exists.
+pub(crate) fn wait_for_file(path: &Path) {
+    let since = Instant::now();
+    while !path.exists() {
+        assert!(since.elapsed() < PATIENCE, "{} is missing", path.display());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A stand-in listener with its own root.
 pub(crate) struct Listener {
     pub(crate) id: u64,
     pub(crate) root: TempDir,

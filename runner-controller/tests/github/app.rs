@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
-use github_sim::{Action, App, Endpoint, Handle, Options, Rule, Server, Settings};
+use github_sim::{
+    Endpoint, Fault, FaultRule, GitHubApp, Server, ServerHandle, ServerOptions, Settings,
+};
 use runner_controller::world::{Registry, RegistryErrorKind as Kind};
 
 use super::{connect_app, organization, repository, request};
 
 /// The stand-in knows no other token.
-async fn sim_with(change: impl FnOnce(&mut Settings)) -> Handle {
-    let sim = Server::start(Options {
-        app: Some(App::example()),
-        ..Options::default()
+async fn sim_with(change: impl FnOnce(&mut Settings)) -> ServerHandle {
+    let sim = Server::start(ServerOptions {
+        app: Some(GitHubApp::example()),
+        ..ServerOptions::default()
     })
     .await
     .unwrap();
@@ -20,7 +22,7 @@ async fn sim_with(change: impl FnOnce(&mut Settings)) -> Handle {
     sim
 }
 
-fn calls(sim: &Handle, endpoint: &str) -> u64 {
+fn calls(sim: &ServerHandle, endpoint: &str) -> u64 {
     sim.control().stats().calls_of(endpoint)
 }
 
@@ -59,12 +61,12 @@ async fn a_refused_token_is_replaced_once() {
     let github = connect_app(sim.url(), "123456", repository());
     github.list().await.unwrap();
     let refuse = |times: u64| {
-        let unauthorized = Action::Status {
+        let unauthorized = Fault::Status {
             code: 401,
             body: None,
             headers: BTreeMap::default(),
         };
-        Rule::on(Endpoint::Mint, times, unauthorized)
+        FaultRule::on(Endpoint::Mint, times, unauthorized)
     };
     sim.control().add_faults([refuse(1)]);
     github.mint(&request(1)).await.unwrap();

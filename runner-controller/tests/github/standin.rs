@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use github_sim::{
-    Action, Endpoint, Handle, Options, PageGlitch, PlantedRunner, Rule, Server, Settings,
+    Endpoint, Fault, FaultRule, PagingFault, PlantedRunner, Server, ServerHandle, ServerOptions,
+    Settings,
 };
 use runner_controller::config::Scope;
 use runner_controller::github::{GitHub, cleanup_candidates};
@@ -15,21 +16,21 @@ use runner_controller::world::{
 
 use super::{PATIENCE, connect, host, organization, repository, request};
 
-async fn sim() -> Handle {
+async fn sim() -> ServerHandle {
     sim_with(|_| {}).await
 }
 
-async fn sim_with(change: impl FnOnce(&mut Settings)) -> Handle {
-    let sim = Server::start(Options::default()).await.unwrap();
+async fn sim_with(change: impl FnOnce(&mut Settings)) -> ServerHandle {
+    let sim = Server::start(ServerOptions::default()).await.unwrap();
     sim.control().change_settings(change);
     sim
 }
 
-fn github(sim: &Handle, scope: Scope) -> GitHub {
+fn github(sim: &ServerHandle, scope: Scope) -> GitHub {
     connect(sim.url(), sim.token(), scope, PATIENCE)
 }
 
-fn plant(sim: &Handle, name: &str, status: &str, busy: bool) -> RunnerId {
+fn plant(sim: &ServerHandle, name: &str, status: &str, busy: bool) -> RunnerId {
     RunnerId(sim.control().plant_runner(PlantedRunner {
         scope: "acme".parse().unwrap(),
         name: name.into(),
@@ -118,8 +119,8 @@ async fn a_long_list_is_read_whole_and_costs_nothing_while_it_stays() {
 
 #[tokio::test]
 async fn pages_that_repeat_or_skip_give_every_runner_once() {
-    for (glitch, seen) in [(PageGlitch::Repeat, 250), (PageGlitch::Skip, 248)] {
-        let sim = sim_with(|settings| settings.page_glitch = glitch).await;
+    for (glitch, seen) in [(PagingFault::Repeat, 250), (PagingFault::Skip, 248)] {
+        let sim = sim_with(|settings| settings.paging_fault = glitch).await;
         for n in 0..250 {
             plant(&sim, &format!("other-{n}"), "offline", false);
         }
@@ -132,21 +133,21 @@ async fn pages_that_repeat_or_skip_give_every_runner_once() {
 #[tokio::test]
 async fn every_fault_is_an_error_of_its_kind_and_no_mint_is_tried_twice() {
     let message = "Resource not accessible by personal access token".to_owned();
-    let status = |code| Action::Status {
+    let status = |code| Fault::Status {
         code,
         body: None,
         headers: [("retry-after".to_owned(), "9".to_owned())].into(),
     };
     let wait = Some(Duration::from_secs(9));
     for (n, (action, kind, retry_after)) in (0_u32..).zip([
-        (Action::DropBefore, Kind::Unreachable, None),
-        (Action::DropAfter, Kind::Unreachable, None),
-        (Action::Truncate { bytes: 20 }, Kind::Unreachable, None),
-        (Action::Html502, Kind::Server, None),
-        (Action::WrongTypes, Kind::Server, None),
-        (Action::Giant { bytes: 5 << 20 }, Kind::Server, None),
-        (Action::SlowDrip { bytes_per_s: 1 }, Kind::Unreachable, None),
-        (Action::Forbidden { message }, Kind::Forbidden, None),
+        (Fault::DropBefore, Kind::Unreachable, None),
+        (Fault::DropAfter, Kind::Unreachable, None),
+        (Fault::Truncate { bytes: 20 }, Kind::Unreachable, None),
+        (Fault::Html502, Kind::Server, None),
+        (Fault::WrongTypes, Kind::Server, None),
+        (Fault::Giant { bytes: 5 << 20 }, Kind::Server, None),
+        (Fault::SlowDrip { bytes_per_s: 1 }, Kind::Unreachable, None),
+        (Fault::Forbidden { message }, Kind::Forbidden, None),
         (status(500), Kind::Server, wait),
         (status(503), Kind::Server, wait),
         (status(409), Kind::NameTaken, wait),
@@ -155,14 +156,14 @@ async fn every_fault_is_an_error_of_its_kind_and_no_mint_is_tried_twice() {
     ]) {
         let sim = sim().await;
         let what = format!("{action:?}");
-        let timeout = if matches!(action, Action::SlowDrip { .. }) {
+        let timeout = if matches!(action, Fault::SlowDrip { .. }) {
             Duration::from_millis(400)
         } else {
             PATIENCE
         };
         let github = connect(sim.url(), sim.token(), repository(), timeout);
         sim.control()
-            .add_faults([Rule::on(Endpoint::Mint, 1, action)]);
+            .add_faults([FaultRule::on(Endpoint::Mint, 1, action)]);
         let error = failed_mint(&github, n).await;
         assert_eq!(error.kind, kind, "{what}: {error}");
         assert_eq!(error.retry_after, retry_after, "{what}: {error}");
@@ -186,20 +187,20 @@ async fn faults_of_a_list_are_errors_and_never_a_shorter_list() {
         plant(&sim, &format!("other-{n}"), "offline", false);
     }
     for action in [
-        Action::DropAfter,
-        Action::Truncate { bytes: 500 },
-        Action::Html502,
-        Action::WrongTypes,
-        Action::Giant { bytes: 5 << 20 },
-        Action::Giant { bytes: 100 },
+        Fault::DropAfter,
+        Fault::Truncate { bytes: 500 },
+        Fault::Html502,
+        Fault::WrongTypes,
+        Fault::Giant { bytes: 5 << 20 },
+        Fault::Giant { bytes: 100 },
     ] {
         let what = format!("{action:?}");
         // One that has no pages yet: a 304 has no body to spoil.
         let github = github(&sim, organization());
         // The second page.
-        sim.control().add_faults([Rule {
+        sim.control().add_faults([FaultRule {
             skip: 1,
-            ..Rule::on(Endpoint::List, 1, action)
+            ..FaultRule::on(Endpoint::List, 1, action)
         }]);
         assert!(github.list().await.is_err(), "{what}");
         sim.control().clear_faults();
@@ -210,8 +211,8 @@ async fn faults_of_a_list_are_errors_and_never_a_shorter_list() {
 #[tokio::test]
 async fn nothing_leaves_while_github_limits_us() {
     for action in [
-        Action::PrimaryLimit { reset_in_s: 2 },
-        Action::SecondaryLimit {
+        Fault::PrimaryLimit { reset_in_s: 2 },
+        Fault::SecondaryLimit {
             retry_after_s: Some(2),
         },
     ] {
@@ -219,7 +220,7 @@ async fn nothing_leaves_while_github_limits_us() {
         let github = github(&sim, repository());
         github.list().await.unwrap();
         sim.control()
-            .add_faults([Rule::on(Endpoint::Mint, 1, action)]);
+            .add_faults([FaultRule::on(Endpoint::Mint, 1, action)]);
         let error = failed_mint(&github, 1).await;
         assert_eq!((error.kind, error.status), (Kind::Limited, Some(403)));
         let wait = error.retry_after.unwrap();
@@ -248,11 +249,11 @@ async fn nothing_leaves_while_github_limits_us() {
 #[tokio::test]
 async fn a_secondary_limit_without_a_time_is_a_minute() {
     let sim = sim().await;
-    let limit = Action::SecondaryLimit {
+    let limit = Fault::SecondaryLimit {
         retry_after_s: None,
     };
     sim.control()
-        .add_faults([Rule::on(Endpoint::List, 1, limit)]);
+        .add_faults([FaultRule::on(Endpoint::List, 1, limit)]);
     let error = github(&sim, repository()).list().await.unwrap_err();
     assert_eq!(error.kind, Kind::Limited);
     assert_eq!(error.retry_after, Some(Duration::from_mins(1)));
@@ -289,9 +290,9 @@ async fn four_mints_are_under_way_and_no_more() {
             settings.concurrent_calls = allowed;
         })
         .await;
-        let delay = Action::Delay { ms: 100 };
+        let delay = Fault::Delay { ms: 100 };
         sim.control()
-            .add_faults([Rule::on(Endpoint::Mint, None, delay)]);
+            .add_faults([FaultRule::on(Endpoint::Mint, None, delay)]);
         let github = github(&sim, repository());
         let mints = (0..20).map(|random| {
             let (github, request) = (&github, request(random));
@@ -397,13 +398,13 @@ async fn an_old_servers_500_means_busy_only_when_it_says_so() {
         ("Runner \"x\" is still running a job\"", Ok(Deleted::Busy)),
         ("Something went wrong", Err(Kind::Server)),
     ] {
-        let action = Action::Status {
+        let action = Fault::Status {
             code: 500,
             body: Some(serde_json::json!({ "message": message })),
             headers: [].into(),
         };
         sim.control()
-            .add_faults([Rule::on(Endpoint::Delete, 1, action)]);
+            .add_faults([FaultRule::on(Endpoint::Delete, 1, action)]);
         let deleted = github.delete(RunnerId(1)).await;
         assert_eq!(deleted.map_err(|error| error.kind), result);
     }
@@ -415,14 +416,17 @@ async fn a_redirect_is_repeated_as_it_was() {
     let github = github(&sim, repository());
     for (random, code) in (0_u32..).zip([301, 302, 307, 308]) {
         let to = "/repos/acme/widgets/actions/runners/generate-jitconfig".to_owned();
-        sim.control()
-            .add_faults([Rule::on(Endpoint::Mint, 1, Action::Redirect { to, code })]);
+        sim.control().add_faults([FaultRule::on(
+            Endpoint::Mint,
+            1,
+            Fault::Redirect { to, code },
+        )]);
         github.mint(&request(random)).await.unwrap();
     }
     let to = "/repos/acme/widgets/actions/runners".to_owned();
-    let round = Action::Redirect { to, code: 307 };
+    let round = Fault::Redirect { to, code: 307 };
     sim.control()
-        .add_faults([Rule::on(Endpoint::List, None, round)]);
+        .add_faults([FaultRule::on(Endpoint::List, None, round)]);
     let error = github.list().await.unwrap_err();
     assert!(error.message.contains("redirects"), "{error}");
 }

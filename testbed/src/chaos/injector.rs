@@ -94,7 +94,7 @@ pub(super) fn inject(lab: &Lab, log: &RunLog, fault: &Fault) -> Result<Hit> {
         }
         FaultKind::PageGlitch => {
             let glitch = if draw % 2 == 0 { "skip" } else { "repeat" };
-            injector.setting("page_glitch", &json!(glitch), &json!("none"))
+            injector.setting("paging_fault", &json!(glitch), &json!("none"))
         }
         FaultKind::IdleLapse => injector.setting("idle_reap_ms", &json!(1000), &Value::Null),
         FaultKind::LostRace => injector.lost_race(),

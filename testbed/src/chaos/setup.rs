@@ -78,7 +78,7 @@ pub(super) fn prepare(lab: &Lab, config: &Config) -> Result<()> {
 fn settings() -> Value {
     json!({
         "lock_ms": LOCK_MS, "assignment_timeout_ms": 15_000, "offline_after_ms": 10_000,
-        "list_lag_ms": 0, "page_glitch": "none", "idle_reap_ms": null,
+        "list_lag_ms": 0, "paging_fault": "none", "idle_reap_ms": null,
     })
 }
 

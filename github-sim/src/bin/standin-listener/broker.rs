@@ -1,33 +1,33 @@
-//! The listener's calls, one method each.
+//! The listener's calls, one method for each.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use github_sim::{
-    blob,
+    jit_config,
     wire::{
-        Acknowledge, Acquire, Agent, BrokerError, Complete, Facts, JobMessage, JobRequest,
-        JobResult, Message, Renew, SessionBody,
+        Acknowledge, Acquire, BrokerError, BrokerMessage, Complete, Facts, JobMessage, JobRequest,
+        JobResult, Renew, SessionAgent, SessionBody,
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
 use ureq::http::Response;
 
-use crate::{VERSION, settings::Settings};
+use crate::{VERSION, root::Configuration};
 
 const USER_AGENT: &str = concat!("VSServices/standin-listener/", env!("CARGO_PKG_VERSION"));
 
-/// A poll is held for 50 s; what takes longer is broken.
+/// Timeout for a poll, which the server holds for 50 s.
 const POLL_TIMEOUT: Duration = Duration::from_secs(100);
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 const QUICK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A call that did not succeed.
+/// Failure of a call.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
-    /// No answer, or not a readable one.
+    /// The answer is missing or cannot be read.
     #[error("{0}")]
     Transport(#[from] ureq::Error),
-    /// The server refused; `kind` is empty if it did not say which error it is.
+    /// The server refused. `kind` is empty if the answer does not name an error.
     #[error("{status} {kind} {message}")]
     Refused {
         status: u16,
@@ -77,15 +77,15 @@ fn agent() -> ureq::Agent {
 }
 
 impl Broker {
-    /// Trades the credentials for a token.
-    pub(crate) fn connect(settings: &Settings) -> Result<Self, CallError> {
+    /// Exchanges the credentials for a token.
+    pub(crate) fn connect(configuration: &Configuration) -> Result<Self, CallError> {
         let agent = agent();
-        let data = &settings.credentials.data;
+        let data = &configuration.credentials.data;
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
         let url = &data.authorization_url;
-        let assertion = blob::client_assertion(&data.client_id, url, &settings.key, now);
+        let assertion = jit_config::client_assertion(&data.client_id, url, &configuration.key, now);
         let form = [
             ("grant_type", "client_credentials"),
             (
@@ -97,20 +97,20 @@ impl Broker {
         let answer: serde_json::Value = read(agent.post(url).send_form(form)?)?;
         Ok(Self {
             agent,
-            base: settings.runner.server_url_v2.clone(),
+            base: configuration.runner.server_url_v2.clone(),
             token: answer["access_token"].as_str().unwrap_or("").into(),
         })
     }
 
     /// Opens a session and returns its id.
-    pub(crate) fn open_session(&self, settings: &Settings) -> Result<String, CallError> {
+    pub(crate) fn open_session(&self, configuration: &Configuration) -> Result<String, CallError> {
         let host = nix::unistd::gethostname().unwrap_or_default();
         let body = SessionBody {
             session_id: "00000000-0000-0000-0000-000000000000".into(),
             owner_name: format!("{} (PID: {})", host.to_string_lossy(), std::process::id()),
-            agent: Agent {
-                id: settings.runner.agent_id.parse().unwrap_or(0),
-                name: settings.runner.agent_name.clone(),
+            agent: SessionAgent {
+                id: configuration.runner.agent_id.parse().unwrap_or(0),
+                name: configuration.runner.agent_name.clone(),
                 version: VERSION.into(),
                 os_description: "Linux".into(),
             },
@@ -129,8 +129,12 @@ impl Broker {
         refuse_failure(request.header("authorization", self.bearer()).call()?).map(drop)
     }
 
-    /// One long poll. `None` if there was no message.
-    pub(crate) fn poll(&self, session: &str, status: &str) -> Result<Option<Message>, CallError> {
+    /// Polls once. Returns `None` if there was no message.
+    pub(crate) fn poll(
+        &self,
+        session: &str,
+        status: &str,
+    ) -> Result<Option<BrokerMessage>, CallError> {
         let url = format!("{}message?{}", self.base, query(session, status));
         let request = self
             .agent
@@ -242,7 +246,7 @@ fn query(session: &str, status: &str) -> String {
     )
 }
 
-/// `X64`, `ARM64`, … as the runner names them.
+/// Returns the runner's name of the architecture: `X64`, `ARM64`, …
 pub(crate) fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "aarch64" => "ARM64",
@@ -269,7 +273,7 @@ fn refuse_failure(answer: Response<ureq::Body>) -> Result<Response<ureq::Body>, 
     if let Ok(error) = serde_json::from_str::<BrokerError>(&text) {
         return Err(refused(error.error_kind, error.error_message));
     }
-    // The token endpoint says it in OAuth's words.
+    // The token endpoint uses OAuth's error shape.
     let oauth: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
     Err(refused(oauth["error"].as_str().unwrap_or("").into(), text))
 }

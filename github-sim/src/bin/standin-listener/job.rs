@@ -1,4 +1,4 @@
-//! One job, seen from the listener: it starts the worker, keeps the lock, cancels, reports.
+//! One job at the listener: the worker's start, the lock, cancellation, and reports.
 
 use std::{
     fs::File,
@@ -19,27 +19,29 @@ use nix::{
 use crate::{
     broker::{CallError, RunService},
     code,
-    listen::{Event, Listener, Poller, backoff, cancellation},
-    worker::Order,
+    listen::{ListenerContext, ListenerEvent, Poller, backoff, cancellation},
+    worker::WorkerOrder,
 };
 
 const RENEW_EVERY: Duration = Duration::from_mins(1);
-/// How often the worker is looked at while the channel of events is silent.
-const GLANCE: Duration = Duration::from_millis(20);
-/// After a signal the real listener waits this long for its worker.
+/// Interval between checks of the worker while there is no event.
+const CHECK_EVERY: Duration = Duration::from_millis(20);
+/// Time that GitHub's listener gives its worker after a signal.
 const SIGNAL_PATIENCE: Duration = Duration::from_secs(30);
 const REPORT_TRIES: u32 = 5;
 
 /// Runs the job and returns the listener's exit code.
 pub(crate) fn run(
-    listener: &Listener,
+    listener: &ListenerContext,
     message: &JobMessage,
     poller: &Poller,
-    events: &Receiver<Event>,
+    events: &Receiver<ListenerEvent>,
 ) -> u8 {
     let name = &message.job_display_name;
     let Some(service) = RunService::of(message) else {
-        listener.log.error("The job has no address to report to.");
+        listener
+            .log
+            .error("cannot run the job: it has no address for reports");
         return code::RETRYABLE;
     };
     listener.log.event(&format!("Running job: {name}"));
@@ -51,7 +53,7 @@ pub(crate) fn run(
     let _ = service.tell(&facts(&log_file));
     poller.poll("Busy");
     let mut running = match start_worker(listener, message, &log_file) {
-        Ok(child) => Running {
+        Ok(child) => RunningJob {
             listener,
             message,
             service: &service,
@@ -62,75 +64,78 @@ pub(crate) fn run(
         Err(error) => {
             listener
                 .log
-                .error(&format!("The worker cannot be started: {error}"));
+                .error(&format!("cannot start the worker: {error}"));
             let _ = report(listener, &service, JobResult::Failed);
             return code::RETRYABLE;
         }
     };
-    let Ending::Over(result) = running.wait(events) else {
+    let JobEnd::Over(result) = running.wait(events) else {
         running.kill(Signal::SIGKILL);
-        return message.listener.crash_with.unwrap_or(code::RETRYABLE);
+        return message
+            .listener_faults
+            .crash_with
+            .unwrap_or(code::RETRYABLE);
     };
-    // Whatever the job left running goes with it.
+    // Processes that the job left running end with it.
     running.kill(Signal::SIGKILL);
     let _ = service.tell(&facts(&log_file));
-    if !message.listener.skip_complete
+    if !message.listener_faults.skip_complete
         && let Err(error) = report(listener, &service, result)
     {
         listener
             .log
-            .error(&format!("The job's end cannot be reported: {error}"));
+            .error(&format!("cannot report the job's end: {error}"));
     }
     listener.log.event(&format!(
         "Job {name} completed with result: {}",
         result.log_word()
     ));
-    std::thread::sleep(Duration::from_millis(message.listener.linger_ms));
+    std::thread::sleep(Duration::from_millis(message.listener_faults.linger_ms));
     listener.root.forget();
     let tells_result = listener
         .env
         .get("ACTIONS_RUNNER_RETURN_JOB_RESULT_FOR_HOSTED")
         .is_some_and(|value| value == "1" || value.eq_ignore_ascii_case("true"));
-    match message.listener.exit_with {
+    match message.listener_faults.exit_with {
         Some(code) => code,
         None if tells_result => result.exit_code(),
         None => code::SUCCESS,
     }
 }
 
-/// A job whose worker has been started.
-struct Running<'a> {
-    listener: &'a Listener,
+/// A job whose worker has started.
+struct RunningJob<'a> {
+    listener: &'a ListenerContext,
     message: &'a JobMessage,
     service: &'a RunService,
     poller: &'a Poller,
     child: Child,
-    /// When a cancelled worker is killed.
+    /// Time at which a cancelled worker is killed.
     deadline: Option<Instant>,
 }
 
-enum Ending {
-    /// The worker ended, or the job was taken away.
+enum JobEnd {
+    /// The worker ended, or the server took the job back.
     Over(JobResult),
-    /// The job asked for a listener that dies.
-    Crash,
+    /// The listener's fault is to crash.
+    Crashed,
 }
 
-impl Running<'_> {
-    fn wait(&mut self, events: &Receiver<Event>) -> Ending {
-        let asked = &self.message.listener;
-        let crash_after = Duration::from_millis(asked.crash_after_ms);
+impl RunningJob<'_> {
+    fn wait(&mut self, events: &Receiver<ListenerEvent>) -> JobEnd {
+        let faults = &self.message.listener_faults;
+        let crash_after = Duration::from_millis(faults.crash_after_ms);
         let started = Instant::now();
         let mut renewed = started;
         loop {
-            if asked.crash_with.is_some() && started.elapsed() >= crash_after {
-                return Ending::Crash;
+            if faults.crash_with.is_some() && started.elapsed() >= crash_after {
+                return JobEnd::Crashed;
             }
             if let Ok(Some(status)) = self.child.try_wait() {
                 let told = status.code().and_then(JobResult::from_exit_code);
-                return Ending::Over(match (told, self.deadline) {
-                    // The signal may reach a step before the worker knows that it was meant, and
-                    // a worker that died of it says nothing.
+                return JobEnd::Over(match (told, self.deadline) {
+                    // The signal may reach a step before it reaches the worker, and a worker that
+                    // it ended reports nothing.
                     (Some(JobResult::Failed) | None, Some(_)) => JobResult::Canceled,
                     (None, None) => JobResult::Failed,
                     (Some(result), _) => result,
@@ -142,13 +147,13 @@ impl Running<'_> {
             {
                 self.kill(Signal::SIGKILL);
             }
-            if renewed.elapsed() >= RENEW_EVERY && !asked.skip_renew {
+            if renewed.elapsed() >= RENEW_EVERY && !faults.skip_renew {
                 renewed = Instant::now();
                 if self.renewal_is_refused() {
                     self.kill(Signal::SIGKILL);
                 }
             }
-            match events.recv_timeout(GLANCE) {
+            match events.recv_timeout(CHECK_EVERY) {
                 Ok(event) => self.hear(event),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
             }
@@ -161,19 +166,19 @@ impl Running<'_> {
             Err(error) => {
                 self.listener
                     .log
-                    .error(&format!("The job's lock cannot be renewed: {error}"));
+                    .error(&format!("cannot renew the job's lock: {error}"));
                 error.status() == Some(404)
             }
         }
     }
 
-    fn hear(&mut self, event: Event) {
+    fn hear(&mut self, event: ListenerEvent) {
         match event {
-            Event::Signal => {
+            ListenerEvent::Signal => {
                 self.listener.log.line("Exiting...");
                 self.cancel(SIGNAL_PATIENCE);
             }
-            Event::Polled(Ok(message)) => {
+            ListenerEvent::Polled(Ok(message)) => {
                 let order = message.as_ref().and_then(cancellation);
                 if let Some((job, seconds)) = order
                     && job == self.message.job_id
@@ -182,9 +187,8 @@ impl Running<'_> {
                 }
                 self.poller.poll("Busy");
             }
-            // The job goes on whatever the broker says; the pause keeps it from being asked in
-            // a tight loop.
-            Event::Polled(Err(_)) => {
+            // The job goes on whatever the broker answers. Without a pause this would be a busy loop.
+            ListenerEvent::Polled(Err(_)) => {
                 std::thread::sleep(backoff(self.listener, 1).min(Duration::from_secs(1)));
                 self.poller.poll("Busy");
             }
@@ -192,7 +196,7 @@ impl Running<'_> {
     }
 
     fn cancel(&mut self, patience: Duration) {
-        if self.message.listener.ignore_cancel {
+        if self.message.listener_faults.ignore_cancel {
             return;
         }
         let deadline = Instant::now() + patience;
@@ -203,7 +207,7 @@ impl Running<'_> {
         self.kill(Signal::SIGINT);
     }
 
-    /// Signals the worker and everything it started that stayed in its group.
+    /// Signals the worker and the processes of its group.
     fn kill(&self, signal: Signal) {
         if let Ok(id) = i32::try_from(self.child.id()) {
             let _ = killpg(Pid::from_raw(id), signal);
@@ -211,15 +215,19 @@ impl Running<'_> {
     }
 }
 
-fn start_worker(listener: &Listener, message: &JobMessage, log: &Path) -> std::io::Result<Child> {
-    let order = Order {
+fn start_worker(
+    listener: &ListenerContext,
+    message: &JobMessage,
+    log: &Path,
+) -> std::io::Result<Child> {
+    let order = WorkerOrder {
         job: message.clone(),
         root: listener.root.path().into(),
         work_folder: listener
             .root
             .path()
-            .join(&listener.settings.runner.work_folder),
-        runner_name: listener.settings.runner.agent_name.clone(),
+            .join(&listener.configuration.runner.work_folder),
+        runner_name: listener.configuration.runner.agent_name.clone(),
         log: PathBuf::from(log),
     };
     let mut child = Command::new(std::env::current_exe()?)
@@ -235,13 +243,17 @@ fn start_worker(listener: &Listener, message: &JobMessage, log: &Path) -> std::i
     Ok(child)
 }
 
-fn report(listener: &Listener, service: &RunService, result: JobResult) -> Result<(), CallError> {
+fn report(
+    listener: &ListenerContext,
+    service: &RunService,
+    result: JobResult,
+) -> Result<(), CallError> {
     let mut tries = 0;
     loop {
         tries += 1;
         match service.complete(result) {
             Ok(()) => return Ok(()),
-            // The job is no longer ours, or never was.
+            // The server has taken the job back, or never gave it.
             Err(error) if matches!(error.status(), Some(400..=499)) => return Err(error),
             Err(error) if tries == REPORT_TRIES => return Err(error),
             Err(_) => std::thread::sleep(backoff(listener, 1)),

@@ -1,4 +1,4 @@
-//! From credentials to the end: connect, wait for a job, run it, leave.
+//! The listener from its credentials to its end: connect, wait for a job, run it, leave.
 
 use std::{
     sync::mpsc::{self, Receiver, Sender},
@@ -6,47 +6,47 @@ use std::{
     time::Duration,
 };
 
-use github_sim::wire::{JobCancellation, JobRequest, Message};
+use github_sim::wire::{BrokerMessage, JobCancellation, JobRequest};
 
 use crate::{
-    Env,
+    Environment,
     broker::{Broker, CallError},
     code, job,
-    log::Log,
-    settings::{Root, Settings},
+    log::ListenerLog,
+    root::{Configuration, Root},
 };
 
 const POLL_TRIES: u32 = 10;
 const SESSION_TRIES: u32 = 8;
 
-/// All that stays the same while the listener lives.
-pub(crate) struct Listener {
+/// Values that do not change while the listener lives.
+pub(crate) struct ListenerContext {
     pub(crate) root: Root,
-    pub(crate) settings: Settings,
-    pub(crate) env: Env,
-    pub(crate) log: Log,
+    pub(crate) configuration: Configuration,
+    pub(crate) env: Environment,
+    pub(crate) log: ListenerLog,
 }
 
-/// What can happen to a listener that waits.
-pub(crate) enum Event {
+/// An event for a listener that waits.
+pub(crate) enum ListenerEvent {
     /// SIGINT or SIGTERM.
     Signal,
-    /// A poll came back.
-    Polled(Result<Option<Message>, CallError>),
+    /// A poll was answered.
+    Polled(Result<Option<BrokerMessage>, CallError>),
 }
 
-/// Polls on a thread of its own, one poll for each status it is given.
+/// A thread that polls once for each status that it is given.
 pub(crate) struct Poller {
     status: Sender<&'static str>,
 }
 
 impl Poller {
-    fn start(broker: Broker, session: String, events: Sender<Event>) -> Self {
+    fn start(broker: Broker, session: String, events: Sender<ListenerEvent>) -> Self {
         let (status, statuses) = mpsc::channel();
         thread::spawn(move || {
             for status in statuses {
                 if events
-                    .send(Event::Polled(broker.poll(&session, status)))
+                    .send(ListenerEvent::Polled(broker.poll(&session, status)))
                     .is_err()
                 {
                     return;
@@ -56,33 +56,42 @@ impl Poller {
         Self { status }
     }
 
-    /// Asks once more; the answer comes as an event.
+    /// Starts one more poll. The answer is an event.
     pub(crate) fn poll(&self, status: &'static str) {
-        // It ends only together with the program.
+        // The thread ends only with the program.
         let _ = self.status.send(status);
     }
 }
 
 /// Runs until the job is done, the registration is gone, or a signal comes. Returns the exit code.
-pub(crate) fn run(listener: &Listener, sender: Sender<Event>, events: &Receiver<Event>) -> u8 {
+pub(crate) fn run(
+    listener: &ListenerContext,
+    sender: Sender<ListenerEvent>,
+    events: &Receiver<ListenerEvent>,
+) -> u8 {
     let (broker, session) = match connect(listener, events) {
         Ok(connected) => connected,
         Err(code) => return code,
     };
     let code = serve(listener, &broker, &session, sender, events);
-    // Whether that works is the server's concern now.
+    // The listener ends whether or not the server agrees.
     let _ = broker.close_session();
     code
 }
 
-fn connect(listener: &Listener, events: &Receiver<Event>) -> Result<(Broker, String), u8> {
-    let Listener { settings, log, .. } = listener;
+fn connect(
+    listener: &ListenerContext,
+    events: &Receiver<ListenerEvent>,
+) -> Result<(Broker, String), u8> {
+    let ListenerContext {
+        configuration, log, ..
+    } = listener;
     let mut tries = 0;
     loop {
         tries += 1;
-        let connected = Broker::connect(settings).and_then(|broker| {
+        let connected = Broker::connect(configuration).and_then(|broker| {
             broker
-                .open_session(settings)
+                .open_session(configuration)
                 .map(|session| (broker, session))
         });
         let error = match connected {
@@ -117,18 +126,18 @@ fn connect(listener: &Listener, events: &Receiver<Event>) -> Result<(Broker, Str
             )),
             _ => return Err(code::RETRYABLE),
         }
-        if let Ok(Event::Signal) = events.recv_timeout(backoff(listener, 30)) {
+        if let Ok(ListenerEvent::Signal) = events.recv_timeout(backoff(listener, 30)) {
             return Err(code::SUCCESS);
         }
     }
 }
 
 fn serve(
-    listener: &Listener,
+    listener: &ListenerContext,
     broker: &Broker,
     session: &str,
-    sender: Sender<Event>,
-    events: &Receiver<Event>,
+    sender: Sender<ListenerEvent>,
+    events: &Receiver<ListenerEvent>,
 ) -> u8 {
     let log = &listener.log;
     let poller = Poller::start(broker.clone(), session.into(), sender);
@@ -137,11 +146,11 @@ fn serve(
     loop {
         poller.poll("Online");
         let answer = match events.recv() {
-            Ok(Event::Signal) | Err(_) => {
+            Ok(ListenerEvent::Signal) | Err(_) => {
                 log.line("Exiting...");
                 return code::SUCCESS;
             }
-            Ok(Event::Polled(answer)) => answer,
+            Ok(ListenerEvent::Polled(answer)) => answer,
         };
         match answer {
             Ok(message) => {
@@ -155,7 +164,7 @@ fn serve(
                 }
             }
             Err(error) => {
-                if let Some(code) = last_word(listener, &error) {
+                if let Some(code) = final_code(listener, &error) {
                     return code;
                 }
                 failures += 1;
@@ -166,7 +175,7 @@ fn serve(
                     "Runner connect error: {error}. Retrying until reconnected."
                 ));
                 let pause = backoff(listener, if failures <= 5 { 15 } else { 30 });
-                if let Ok(Event::Signal) = events.recv_timeout(pause) {
+                if let Ok(ListenerEvent::Signal) = events.recv_timeout(pause) {
                     return code::SUCCESS;
                 }
             }
@@ -174,8 +183,8 @@ fn serve(
     }
 }
 
-/// The exit code for errors after which there is nothing to wait for.
-fn last_word(listener: &Listener, error: &CallError) -> Option<u8> {
+/// Returns the exit code for an error that ends the listener.
+fn final_code(listener: &ListenerContext, error: &CallError) -> Option<u8> {
     let log = &listener.log;
     if error.is("RunnerNotFound") {
         return Some(no_longer_exists(listener));
@@ -198,14 +207,14 @@ fn last_word(listener: &Listener, error: &CallError) -> Option<u8> {
         });
     }
     if error.is("RunnerSessionInvalid") {
-        // The real listener opens a new session; for a used one-time config it would be refused.
+        // GitHub's listener opens a new session, which is refused for a used one-time config.
         log.error("The session is no longer valid.");
         return Some(code::RETRYABLE);
     }
     None
 }
 
-fn no_longer_exists(listener: &Listener) -> u8 {
+fn no_longer_exists(listener: &ListenerContext) -> u8 {
     listener
         .log
         .error("The runner no longer exists on the server. Please reconfigure the runner.");
@@ -213,21 +222,21 @@ fn no_longer_exists(listener: &Listener) -> u8 {
     code::SUCCESS
 }
 
-/// Deals with a message. `Some` is the exit code of a listener that has had its one job.
+/// Handles a message. Returns the exit code if the listener has run its one job.
 fn take(
-    listener: &Listener,
+    listener: &ListenerContext,
     broker: &Broker,
     session: &str,
     poller: &Poller,
-    events: &Receiver<Event>,
-    message: &Message,
+    events: &Receiver<ListenerEvent>,
+    message: &BrokerMessage,
 ) -> Option<u8> {
     if message.message_type != "RunnerJobRequest" {
         return None;
     }
     let log = &listener.log;
     let Ok(offer) = serde_json::from_str::<JobRequest>(&message.body) else {
-        log.error("A job request cannot be read.");
+        log.error("cannot read a job request");
         return None;
     };
     if offer.should_acknowledge
@@ -245,14 +254,14 @@ fn take(
             None
         }
         Err(error) => {
-            log.error(&format!("The job cannot be acquired: {error}"));
+            log.error(&format!("cannot acquire the job: {error}"));
             None
         }
     }
 }
 
-/// The job that a message cancels, and the seconds it gets to end.
-pub(crate) fn cancellation(message: &Message) -> Option<(String, u64)> {
+/// Returns the job that a message cancels, and the seconds that the job has to end.
+pub(crate) fn cancellation(message: &BrokerMessage) -> Option<(String, u64)> {
     if message.message_type != "JobCancellation" {
         return None;
     }
@@ -263,8 +272,8 @@ pub(crate) fn cancellation(message: &Message) -> Option<(String, u64)> {
     Some((body.job_id, seconds))
 }
 
-/// Pauses as the real listener's, from `least_s` to twice that; tests shorten them.
-pub(crate) fn backoff(listener: &Listener, least_s: u64) -> Duration {
+/// Returns a pause of GitHub's listener, from `least_s` to twice that. Tests shorten it.
+pub(crate) fn backoff(listener: &ListenerContext, least_s: u64) -> Duration {
     let told = listener
         .env
         .get("STANDIN_BACKOFF_MS")

@@ -1,4 +1,4 @@
-//! What the listener prints, and the same in `_diag`.
+//! The listener's log on standard output and in `_diag`.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -7,10 +7,10 @@ use std::{
     time::SystemTime,
 };
 
-/// Prints as the real listener does. Failing to write is ignored: a log must not end a job.
-pub(crate) struct Log(Option<File>);
+/// The listener's log. A line that cannot be written is dropped, because a log must not end a job.
+pub(crate) struct ListenerLog(Option<File>);
 
-impl Log {
+impl ListenerLog {
     /// Opens `_diag/Runner_<time>-utc.log` under the root.
     pub(crate) fn open(root: &Path) -> Self {
         let diag = root.join("_diag");
@@ -25,19 +25,20 @@ impl Log {
         )
     }
 
+    /// Writes a line.
     pub(crate) fn line(&self, text: &str) {
-        let mut out = std::io::stdout().lock();
-        let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+        stdio::progress(text);
         self.diag("INFO", text);
     }
 
-    /// A line with the time in front.
+    /// Writes a line that starts with the time.
     pub(crate) fn event(&self, text: &str) {
         self.line(&format!("{}: {text}", stamp()));
     }
 
+    /// Writes a line to standard error.
     pub(crate) fn error(&self, text: &str) {
-        let _ = writeln!(std::io::stderr(), "{text}");
+        stdio::error(text);
         self.diag("ERR ", text);
     }
 
@@ -48,7 +49,7 @@ impl Log {
     }
 }
 
-/// `2026-01-02 03:04:05Z`
+/// Returns the time as `2026-01-02 03:04:05Z`.
 fn stamp() -> String {
     humantime::format_rfc3339_seconds(SystemTime::now())
         .to_string()

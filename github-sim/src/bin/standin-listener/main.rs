@@ -1,25 +1,28 @@
-//! A stand-in for the runner's `Runner.Listener`: same call, same files, same log lines, same
-//! exit codes, one small synchronous program.
+//! A stand-in for the runner's `Runner.Listener`: one small synchronous program with the same
+//! arguments, files, log lines and exit codes.
 //!
 //! ```text
-//! main ── settings: blob or files of the runner root
+//! main ── root: JIT config or files of the runner root
 //!   └── listen: session, polls, signals ──offer──▶ job: acquire, renew, cancel, report
 //!                                                    └── worker (own process): hooks and steps
 //! ```
+
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod broker;
 mod job;
 mod listen;
 mod log;
-mod settings;
+mod root;
 mod signals;
 mod worker;
 
 use std::{collections::BTreeMap, process::ExitCode, sync::mpsc};
 
-use settings::Root;
+use listen::ListenerEvent;
+use root::Root;
 
-/// The release of the real listener that this one claims to be.
+/// Version of GitHub's listener that the stand-in claims to be.
 const VERSION: &str = "2.336.0";
 
 /// Exit codes, as in `Constants.Runner.ReturnCode` of actions/runner.
@@ -31,29 +34,31 @@ mod code {
     pub(crate) const VERSION_DEPRECATED: u8 = 7;
 }
 
-/// The environment as the listener sees it: its own, and what `.env` and `.path` add.
-type Env = BTreeMap<String, String>;
+/// The listener's environment, with the additions of `.env` and `.path`.
+type Environment = BTreeMap<String, String>;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     ExitCode::from(match args.first().map(String::as_str) {
-        Some("--version") => {
-            println!("{VERSION}");
-            code::SUCCESS
-        }
+        Some("--version") => match stdio::print_line(VERSION) {
+            Ok(()) => code::SUCCESS,
+            Err(_) => code::TERMINATED,
+        },
         Some("warmup") => code::SUCCESS,
         Some("worker") => worker::main(),
         Some("run") => run(&args[1..]),
         None => run(&[]),
         Some(flag) if flag.starts_with("--") => run(&args),
         Some(other) => {
-            eprintln!("Unrecognized command-line input arguments: '{other}'.");
+            stdio::error(format_args!(
+                "Unrecognized command-line input arguments: '{other}'."
+            ));
             code::TERMINATED
         }
     })
 }
 
-/// A flag's value, from `--name value` or `--name=value`.
+/// Returns a flag's value, from `--name value` or `--name=value`.
 fn option(args: &[String], name: &str) -> Option<String> {
     let flag = format!("--{name}");
     let joined = format!("--{name}=");
@@ -67,17 +72,17 @@ fn option(args: &[String], name: &str) -> Option<String> {
 }
 
 fn run(args: &[String]) -> u8 {
-    let mut env: Env = std::env::vars_os()
+    let mut env: Environment = std::env::vars_os()
         .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    // Taken out before anything else can inherit it. (The kernel still shows it in
-    // /proc/PID/environ to the same user, as it does for the real one.)
+    // Removed before a child can inherit it. The kernel still shows it in /proc/PID/environ to the
+    // same user, as it does for GitHub's listener.
     let from_env = env.remove("ACTIONS_RUNNER_INPUT_JITCONFIG");
-    let blob = option(args, "jitconfig").or(from_env);
+    let config = option(args, "jitconfig").or(from_env);
     let root = match Root::find(&env) {
         Ok(root) => root,
         Err(error) => {
-            eprintln!("{error}");
+            stdio::error(error);
             return code::TERMINATED;
         }
     };
@@ -86,36 +91,36 @@ fn run(args: &[String]) -> u8 {
         .get("RUNNER_ALLOW_RUNASROOT")
         .is_some_and(|value| !value.is_empty());
     if nix::unistd::geteuid().is_root() && !allowed {
-        eprintln!("Must not run interactively with sudo");
+        stdio::error("Must not run interactively with sudo");
         return code::TERMINATED;
     }
     let (sender, events) = mpsc::channel();
     let on_signal = sender.clone();
     let watched = signals::forward(move || {
-        // Nobody listens any more when the program is about to end.
-        let _ = on_signal.send(listen::Event::Signal);
+        // The receiver is gone only when the program is about to end.
+        let _ = on_signal.send(ListenerEvent::Signal);
     });
     if let Err(error) = watched {
-        eprintln!("cannot watch for signals: {error}");
+        stdio::error(format_args!("cannot watch for signals: {error}"));
         return code::RETRYABLE;
     }
-    let log = log::Log::open(root.path());
-    if let Some(blob) = blob.filter(|blob| !blob.is_empty())
-        && let Err(error) = root.store(&blob)
+    let log = log::ListenerLog::open(root.path());
+    if let Some(config) = config.filter(|config| !config.is_empty())
+        && let Err(error) = root.store(&config)
     {
         log.error(&format!("An error occurred: {error}"));
         return code::TERMINATED;
     }
-    let settings = match root.load() {
-        Ok(settings) => settings,
+    let configuration = match root.load() {
+        Ok(configuration) => configuration,
         Err(error) => {
-            log.error(&format!("{error}"));
+            log.error(&error.to_string());
             return code::TERMINATED;
         }
     };
-    let listener = listen::Listener {
+    let listener = listen::ListenerContext {
         root,
-        settings,
+        configuration,
         env,
         log,
     };

@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM as something to wait for.
+//! SIGINT and SIGTERM as events.
 
 use std::io;
 
@@ -7,10 +7,10 @@ use signal_hook::{
     iterator::Signals,
 };
 
-/// Calls `act` for every SIGINT and SIGTERM from now on, on a thread of its own.
+/// Calls `act` for every SIGINT and SIGTERM from now on, on a new thread.
 ///
-/// By handlers and not by blocking: `exec` resets handlers, but a blocked signal would stay
-/// blocked in every step of the job (`std::process::Command` passes the mask on).
+/// This uses handlers. A blocked signal would stay blocked in every step of the job, because
+/// `std::process::Command` keeps the mask; `exec` resets handlers.
 pub(crate) fn forward(mut act: impl FnMut() + Send + 'static) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     std::thread::spawn(move || {

@@ -1,6 +1,6 @@
-//! The worker: runs the hooks and steps of one job in a process of its own.
+//! The worker: a process that runs the hooks and steps of one job.
 //!
-//! It reads its order from stdin and says how the job ended by its exit code, 100 + result.
+//! It reads its order from standard input and reports the result by its exit code, 100 + result.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -21,16 +21,17 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Env, broker::architecture, code, signals};
+use crate::{Environment, broker::architecture, code, signals};
 
-/// A cancelled step gets SIGINT, after this SIGTERM, and after the next SIGKILL: as the real one.
+/// Time from SIGINT to SIGTERM, and to SIGKILL, for a cancelled step, as in GitHub's worker.
 const UNTIL_SIGTERM: Duration = Duration::from_millis(7_500);
 const UNTIL_SIGKILL: Duration = Duration::from_secs(10);
-const GLANCE: Duration = Duration::from_millis(5);
+/// Interval between checks of a step.
+const CHECK_EVERY: Duration = Duration::from_millis(5);
 
-/// What a worker is told.
+/// Order of the listener to its worker.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct Order {
+pub(crate) struct WorkerOrder {
     pub(crate) job: JobMessage,
     pub(crate) root: PathBuf,
     pub(crate) work_folder: PathBuf,
@@ -38,9 +39,9 @@ pub(crate) struct Order {
     pub(crate) log: PathBuf,
 }
 
-/// Runs the order on stdin.
+/// Runs the order on standard input, and returns the exit code.
 pub(crate) fn main() -> u8 {
-    // First, so that no signal for the group ends the worker itself.
+    // First, because a signal for the group must not end the worker itself.
     let cancelled = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&cancelled);
     if signals::forward(move || told.store(true, Ordering::SeqCst)).is_err() {
@@ -48,30 +49,30 @@ pub(crate) fn main() -> u8 {
     }
     let worker = serde_json::from_reader(std::io::stdin())
         .map_err(std::io::Error::from)
-        .and_then(|order| Worker::prepare(order, cancelled));
+        .and_then(|order| JobWorker::prepare(order, cancelled));
     match worker {
         Ok(mut worker) => worker.run().exit_code(),
         Err(error) => {
-            eprintln!("the worker cannot start: {error}");
+            stdio::error(format_args!("cannot start the worker: {error}"));
             JobResult::Failed.exit_code()
         }
     }
 }
 
-struct Worker {
-    order: Order,
+struct JobWorker {
+    order: WorkerOrder,
     cancelled: Arc<AtomicBool>,
     log: File,
     workspace: PathBuf,
     temp: PathBuf,
-    env: Env,
-    /// From `GITHUB_PATH`, latest first.
+    env: Environment,
+    /// Lines of `GITHUB_PATH`, latest first.
     path: Vec<String>,
     steps_run: u32,
 }
 
-impl Worker {
-    fn prepare(order: Order, cancelled: Arc<AtomicBool>) -> std::io::Result<Self> {
+impl JobWorker {
+    fn prepare(order: WorkerOrder, cancelled: Arc<AtomicBool>) -> std::io::Result<Self> {
         let repository = order
             .job
             .context_data
@@ -83,7 +84,7 @@ impl Worker {
         let runner_workspace = order.work_folder.join(name);
         let workspace = runner_workspace.join(name);
         let temp = order.work_folder.join("_temp");
-        // What an earlier job left in the temporary directory does not reach this one.
+        // Files that an earlier job left in the temporary directory do not reach this one.
         let _ = fs::remove_dir_all(&temp);
         for directory in [
             "_actions",
@@ -99,7 +100,7 @@ impl Worker {
             .create(true)
             .append(true)
             .open(&order.log)?;
-        let mut env: Env = std::env::vars_os()
+        let mut env: Environment = std::env::vars_os()
             .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
             .collect();
         for (key, value) in &order.job.context_data.github {
@@ -164,7 +165,7 @@ impl Worker {
             };
         }
         if let Some(hook) = self.hook("ACTIONS_RUNNER_HOOK_JOB_COMPLETED") {
-            // A cancelled job still gets its hook; only a second signal would cut that short.
+            // The hook runs for a cancelled job too. Only a second signal ends it.
             let was_cancelled = self.cancelled.swap(false, Ordering::SeqCst);
             let hook_result = self.step("Complete runner", &["-e", &hook]);
             self.cancelled.fetch_or(was_cancelled, Ordering::SeqCst);
@@ -186,7 +187,7 @@ impl Worker {
             .cloned()
     }
 
-    /// Runs bash with `args` as one step, and takes over what it wrote to its command files.
+    /// Runs bash with `args` as one step, and reads the command files that it wrote.
     fn step(&mut self, name: &str, args: &[&str]) -> JobResult {
         if self.cancelled.load(Ordering::SeqCst) {
             return JobResult::Canceled;
@@ -250,7 +251,7 @@ impl Worker {
                 return Ok(status.code());
             }
             if self.cancelled.load(Ordering::SeqCst) {
-                // The group has had its SIGINT from the listener.
+                // The listener has sent SIGINT to the group.
                 let waited = since.get_or_insert_with(Instant::now).elapsed();
                 if waited >= UNTIL_SIGKILL {
                     child.kill()?;
@@ -260,7 +261,7 @@ impl Worker {
                     let _ = kill(Pid::from_raw(id), Signal::SIGTERM);
                 }
             }
-            std::thread::sleep(GLANCE);
+            std::thread::sleep(CHECK_EVERY);
         }
     }
 
@@ -294,7 +295,7 @@ const COMMAND_FILES: [&str; 5] = [
     "GITHUB_STEP_SUMMARY",
 ];
 
-/// Reads `KEY=VALUE` lines and `KEY<<END … END` blocks. The error is the line that is neither.
+/// Reads `KEY=VALUE` lines and `KEY<<END … END` blocks. The error is a line that is neither.
 fn parse_assignments(text: &str) -> Result<Vec<(String, String)>, String> {
     let mut pairs = vec![];
     let mut lines = text.lines();

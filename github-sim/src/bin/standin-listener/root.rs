@@ -1,4 +1,4 @@
-//! The runner root: where it is, and what the files in it say.
+//! The runner root and its files.
 
 use std::{
     fs::{self, OpenOptions},
@@ -9,46 +9,47 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use github_sim::{
-    blob,
+    jit_config,
     wire::{CredentialsFile, RunnerFile},
 };
 use serde::de::DeserializeOwned;
 
-use crate::Env;
+use crate::Environment;
 
-/// The runner root.
+/// The directory that holds the listener's files.
 pub(crate) struct Root(PathBuf);
 
-/// What a JIT config says, read back from the root.
-pub(crate) struct Settings {
+/// Contents of a JIT config, read back from the root.
+pub(crate) struct Configuration {
     pub(crate) runner: RunnerFile,
     pub(crate) credentials: CredentialsFile,
     pub(crate) key: Vec<u8>,
 }
 
+/// Failure to use the runner root.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum SettingsError {
+pub(crate) enum RootError {
     #[error("cannot find the runner root")]
     NoRoot(#[source] std::io::Error),
-    #[error("the JIT config cannot be read: {0}")]
-    Config(#[from] blob::ConfigError),
+    #[error("cannot read the JIT config: {0}")]
+    Config(#[from] jit_config::JitConfigError),
     #[error("cannot write {0}: {1}")]
     Write(PathBuf, std::io::Error),
     #[error("Not configured. Run config.(sh/cmd) to configure the runner.")]
     NotConfigured,
-    #[error("{0} cannot be read: {1}")]
+    #[error("cannot read {0}: {1}")]
     Parse(PathBuf, serde_json::Error),
-    #[error("{0} holds no key")]
+    #[error("cannot read {0}: it has no key")]
     NoKey(PathBuf),
 }
 
 impl Root {
-    /// `$RUNNER_ROOT`, or the parent of the directory of this program.
-    pub(crate) fn find(env: &Env) -> Result<Self, SettingsError> {
+    /// Returns `$RUNNER_ROOT`, or the parent of this program's directory.
+    pub(crate) fn find(env: &Environment) -> Result<Self, RootError> {
         if let Some(root) = env.get("RUNNER_ROOT").filter(|root| !root.is_empty()) {
             return Ok(Self(root.into()));
         }
-        let program = std::env::current_exe().map_err(SettingsError::NoRoot)?;
+        let program = std::env::current_exe().map_err(RootError::NoRoot)?;
         let root = program
             .parent()
             .and_then(Path::parent)
@@ -61,7 +62,7 @@ impl Root {
     }
 
     /// Adds `.env` (lines of `KEY=VALUE`, for keys that are not set) and `.path`.
-    pub(crate) fn load_env(&self, env: &mut Env) {
+    pub(crate) fn load_env(&self, env: &mut Environment) {
         let lines = fs::read_to_string(self.0.join(".env")).unwrap_or_default();
         for (key, value) in lines.lines().filter_map(|line| line.split_once('=')) {
             if !key.is_empty() && !key.starts_with('#') {
@@ -76,10 +77,10 @@ impl Root {
     }
 
     /// Writes the files of a JIT config, readable by their owner only.
-    pub(crate) fn store(&self, config: &str) -> Result<(), SettingsError> {
-        for (name, content) in blob::decode(config)? {
+    pub(crate) fn store(&self, config: &str) -> Result<(), RootError> {
+        for (name, content) in jit_config::decode(config)? {
             let path = self.0.join(name);
-            // Not through an old file, whose mode would stay.
+            // A new file, because an old one would keep its mode.
             let _ = fs::remove_file(&path);
             OpenOptions::new()
                 .write(true)
@@ -87,32 +88,33 @@ impl Root {
                 .mode(0o600)
                 .open(&path)
                 .and_then(|mut file| file.write_all(&content))
-                .map_err(|error| SettingsError::Write(path, error))?;
+                .map_err(|error| RootError::Write(path, error))?;
         }
         Ok(())
     }
 
-    pub(crate) fn load(&self) -> Result<Settings, SettingsError> {
-        let key_file = self.0.join(blob::FILES[2]);
-        let key: serde_json::Value = self.read(blob::FILES[2])?;
+    /// Reads the files of a JIT config.
+    pub(crate) fn load(&self) -> Result<Configuration, RootError> {
+        let key_file = self.0.join(jit_config::FILES[2]);
+        let key: serde_json::Value = self.read(jit_config::FILES[2])?;
         let key = key["d"].as_str().and_then(|d| STANDARD.decode(d).ok());
-        Ok(Settings {
-            runner: self.read(blob::FILES[0])?,
-            credentials: self.read(blob::FILES[1])?,
-            key: key.ok_or(SettingsError::NoKey(key_file))?,
+        Ok(Configuration {
+            runner: self.read(jit_config::FILES[0])?,
+            credentials: self.read(jit_config::FILES[1])?,
+            key: key.ok_or(RootError::NoKey(key_file))?,
         })
     }
 
     /// Removes the files that make this root a configured runner.
     pub(crate) fn forget(&self) {
-        for name in blob::FILES {
+        for name in jit_config::FILES {
             let _ = fs::remove_file(self.0.join(name));
         }
     }
 
-    fn read<T: DeserializeOwned>(&self, name: &str) -> Result<T, SettingsError> {
+    fn read<T: DeserializeOwned>(&self, name: &str) -> Result<T, RootError> {
         let path = self.0.join(name);
-        let text = fs::read(&path).map_err(|_| SettingsError::NotConfigured)?;
-        serde_json::from_slice(&text).map_err(|error| SettingsError::Parse(path, error))
+        let text = fs::read(&path).map_err(|_| RootError::NotConfigured)?;
+        serde_json::from_slice(&text).map_err(|error| RootError::Parse(path, error))
     }
 }

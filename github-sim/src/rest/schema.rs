@@ -1,4 +1,4 @@
-//! GitHub's own description of its REST API, as a judge of requests and of our answers.
+//! Checks of requests and answers by GitHub's `OpenAPI` description of its REST API.
 
 use std::{
     collections::HashMap,
@@ -9,14 +9,14 @@ use jsonschema::Validator;
 use serde_json::{Map, Value};
 
 static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
-    serde_json::from_str(include_str!("../rest-api-subset.openapi.json")).unwrap_or_default()
+    serde_json::from_str(include_str!("../../rest-api-subset.openapi.json")).unwrap_or_default()
 });
 
-/// Compiled schemas by their place in the document; compiling one takes milliseconds.
+/// Compiled schemas by their place in the document. To compile a schema takes milliseconds.
 static COMPILED: LazyLock<Mutex<HashMap<String, Option<Arc<Validator>>>>> =
     LazyLock::new(Mutex::default);
 
-/// Whether a JSON body may be sent to `method template`. The error is for people.
+/// Checks that a JSON body may be sent to `method template`. The error is text for people.
 pub(crate) fn check_body(template: &str, method: &str, body: &Value) -> Result<(), String> {
     let pointer = format!(
         "{}/requestBody/content/application~1json/schema",
@@ -26,7 +26,7 @@ pub(crate) fn check_body(template: &str, method: &str, body: &Value) -> Result<(
         return Err("no body is expected".into());
     };
     check(&pointer, body)?;
-    // The document does not forbid further fields; GitHub says so for those it does not permit.
+    // The document does not forbid further fields, but GitHub refuses them in these words.
     let known = schema.get("properties").and_then(Value::as_object);
     let unknown = body
         .as_object()
@@ -38,7 +38,7 @@ pub(crate) fn check_body(template: &str, method: &str, body: &Value) -> Result<(
     })
 }
 
-/// Whether a path or query parameter exists and its text fits. The error is for people.
+/// Checks that a path or query parameter exists and that its text fits. The error is text for people.
 pub(crate) fn check_param(
     template: &str,
     method: &str,
@@ -68,7 +68,7 @@ pub(crate) fn check_param(
         .map_err(|_| format!("For '{place}/{name}', {text:?} does not fit."))
 }
 
-/// Whether the document lets us answer `method template` with this status and body.
+/// Checks that `method template` may be answered with this status and body.
 pub(crate) fn check_response(
     template: &str,
     method: &str,
@@ -77,7 +77,7 @@ pub(crate) fn check_response(
 ) -> Result<(), String> {
     let responses = format!("{}/responses/{status}", operation(template, method));
     let Some(response) = DOCUMENT.pointer(&responses) else {
-        // Errors that every endpoint may give are not listed everywhere.
+        // The document does not list everywhere the errors that every endpoint may give.
         return match status {
             400..=599 => check_component("basic-error", body),
             304 => Ok(()),
@@ -138,9 +138,9 @@ fn validate(key: &str, schema: impl FnOnce() -> Value, value: &Value) -> Result<
     }
 }
 
-/// Replaces references by what they point to, and `nullable` (`OpenAPI` 3.0) by a null type.
+/// Replaces references by their targets, and `nullable` (`OpenAPI` 3.0) by a null type.
 ///
-/// The parts we use do not refer to themselves; the depth is a guard against one that would.
+/// The parts in use do not refer to themselves; the bound on the depth ends the search if one does.
 fn inline(schema: &Value, depth: usize) -> Value {
     const DEEPEST: usize = 64;
     if depth > DEEPEST {

@@ -1,9 +1,9 @@
 //! The JIT config: three files of the runner root in one string.
 //!
-//! Shape as the real one: base64 of a JSON object, file name → base64 of the file. The real
-//! `.credentials_rsaparams` is an RSA private key, and the listener proves who it is with a JWT
-//! signed by it (RS256). Ours holds a random key in `d` and the JWT is signed with HMAC-SHA256:
-//! just as secret and bound to one runner, without seconds of key generation per runner.
+//! It has GitHub's shape: base64 of a JSON object that maps file names to base64 of the files. At
+//! GitHub, `.credentials_rsaparams` is an RSA private key that signs the listener's JWT (RS256). Here it
+//! holds a random key in `d`, and the JWT is signed with HMAC-SHA256. That is as secret and as bound
+//! to one runner, and saves the seconds that it takes to generate an RSA key.
 
 use std::collections::BTreeMap;
 
@@ -16,31 +16,36 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 
 use crate::{
-    model::Runner,
+    state::RegisteredRunner,
     wire::{CredentialsData, CredentialsFile, RunnerFile},
 };
 
 /// Names of the files in a JIT config.
 pub const FILES: [&str; 3] = [".runner", ".credentials", ".credentials_rsaparams"];
 
-/// Seconds a client assertion is valid.
+/// Lifetime of a client assertion in seconds.
 const ASSERTION_LIFE_S: u64 = 300;
 
-/// Why a JIT config could not be read.
+/// Failure to read a JIT config.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The blob or a file in it is not base64.
+pub enum JitConfigError {
+    /// The config or a file in it is not base64.
     #[error("not base64")]
     Base64(#[from] base64::DecodeError),
-    /// The blob is not a JSON object of strings.
+    /// The config is not a JSON object of strings.
     #[error("not a JSON object of files")]
     Json(#[from] serde_json::Error),
-    /// A file is missing, or the blob has one it should not.
+    /// A file is missing, or there is a further one.
     #[error("the files are not .runner, .credentials and .credentials_rsaparams")]
     Files,
 }
 
-pub(crate) fn encode(runner: &Runner, group: &str, work_folder: &str, public_url: &str) -> String {
+pub(crate) fn encode(
+    runner: &RegisteredRunner,
+    group: &str,
+    work_folder: &str,
+    public_url: &str,
+) -> String {
     let broker = format!("{public_url}/broker/");
     let settings = RunnerFile {
         agent_id: runner.id.to_string(),
@@ -62,11 +67,8 @@ pub(crate) fn encode(runner: &Runner, group: &str, work_folder: &str, public_url
             authorization_url: format!("{public_url}/oauth2/token"),
         },
     };
-    // Sizes as in a 2048-bit key, so that buffers meet a blob of the real length.
-    let filler = |bytes: usize| {
-        let bytes: Vec<u8> = (0..bytes).map(|_| rand::random()).collect();
-        STANDARD.encode(bytes)
-    };
+    // Sizes of a 2048-bit key, because the config must have its real length.
+    let filler = |bytes: usize| STANDARD.encode(crate::random::bytes(bytes));
     let key = json!({
         "d": STANDARD.encode(&runner.secret),
         "dp": filler(128),
@@ -85,11 +87,11 @@ pub(crate) fn encode(runner: &Runner, group: &str, work_folder: &str, public_url
     file(&files)
 }
 
-/// The files of a JIT config, by name.
-pub fn decode(blob: &str) -> Result<BTreeMap<String, Vec<u8>>, ConfigError> {
-    let files: BTreeMap<String, String> = serde_json::from_slice(&STANDARD.decode(blob.trim())?)?;
+/// Returns the files of a JIT config by name.
+pub fn decode(config: &str) -> Result<BTreeMap<String, Vec<u8>>, JitConfigError> {
+    let files: BTreeMap<String, String> = serde_json::from_slice(&STANDARD.decode(config.trim())?)?;
     if files.len() != FILES.len() || FILES.iter().any(|name| !files.contains_key(*name)) {
-        return Err(ConfigError::Files);
+        return Err(JitConfigError::Files);
     }
     files
         .into_iter()
@@ -97,9 +99,8 @@ pub fn decode(blob: &str) -> Result<BTreeMap<String, Vec<u8>>, ConfigError> {
         .collect()
 }
 
-/// A JWT that proves to the token endpoint `audience` that the caller is `client_id`.
-///
-/// `now` is unix time in seconds.
+/// Returns a JWT that proves to the token endpoint `audience` that the caller is `client_id`. `now` is unix
+/// time in seconds.
 #[must_use]
 pub fn client_assertion(client_id: &str, audience: &str, key: &[u8], now: u64) -> String {
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
@@ -119,12 +120,12 @@ pub fn client_assertion(client_id: &str, audience: &str, key: &[u8], now: u64) -
     format!("{signed}.{signature}")
 }
 
-/// Who a client assertion says it is from; to be verified with that client's key.
+/// Returns the client that an assertion names. The caller verifies it with that client's key.
 pub(crate) fn claimed_client(assertion: &str) -> Option<String> {
     Some(claims(assertion)?["iss"].as_str()?.to_owned())
 }
 
-/// Whether an assertion is signed with `key`, meant for `audience`, and in its time.
+/// Tells whether an assertion is signed with `key`, meant for `audience`, and in its time.
 pub(crate) fn assertion_holds(assertion: &str, audience: &str, key: &[u8], now: u64) -> bool {
     let Some((signed, signature)) = assertion.rsplit_once('.') else {
         return false;
@@ -133,7 +134,7 @@ pub(crate) fn assertion_holds(assertion: &str, audience: &str, key: &[u8], now: 
     else {
         return false;
     };
-    // A minute of slack for clocks that differ.
+    // The clocks of client and server may differ.
     let in_time = claims["exp"]
         .as_u64()
         .is_some_and(|exp| now < exp && exp <= now + 2 * ASSERTION_LIFE_S);
@@ -154,13 +155,13 @@ fn claims(assertion: &str) -> Option<Value> {
     reason = "HMAC takes a key of any length (RFC 2104)"
 )]
 fn mac(key: &[u8], signed: &str) -> Hmac<Sha256> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("any length will do");
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("a key of any length");
     mac.update(signed.as_bytes());
     mac
 }
 
 fn file(content: &impl serde::Serialize) -> String {
-    // Strings and numbers only: this cannot fail.
+    // A value of strings and numbers always serializes.
     STANDARD.encode(serde_json::to_vec(content).unwrap_or_default())
 }
 
@@ -185,9 +186,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_config_is_refused() {
-        assert!(matches!(decode("%"), Err(ConfigError::Base64(_))));
-        assert!(matches!(decode("aGk="), Err(ConfigError::Json(_))));
-        assert!(matches!(decode("e30="), Err(ConfigError::Files)));
+    fn text_that_is_not_a_config_is_refused() {
+        assert!(matches!(decode("%"), Err(JitConfigError::Base64(_))));
+        assert!(matches!(decode("aGk="), Err(JitConfigError::Json(_))));
+        assert!(matches!(decode("e30="), Err(JitConfigError::Files)));
     }
 }

@@ -1,44 +1,38 @@
-//! What listeners call: token, session, messages, and the life of one job.
+//! Endpoints that listeners call: token, session, messages, and one job from acquire to complete.
 
 use std::sync::Arc;
 
-use hyper::StatusCode;
+use axum::http::StatusCode;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::{
-    blob,
-    http::{Call, Reply},
-    model::{Job, Runner, Session, github_context},
-    route::Endpoint,
-    state::{Hub, State},
-    view::{Conclusion, GoneCause, JobStatus, Outcome},
+    endpoint::Endpoint,
+    http::{ApiReply, ApiRequest},
+    jit_config,
+    state::{GitHubState, Hub, JobRecord, ListenerSession, RegisteredRunner},
+    view::{Conclusion, JobState, Outcome},
     wire::{
-        Acknowledge, Acquire, Authorization, BrokerError, Complete, ContextData,
-        Endpoint as ServiceEndpoint, Facts, JobMessage, JobResult, LOG_TAIL_BYTES, Message, Plan,
-        Renew, Resources, SessionBody,
+        Acknowledge, Acquire, Authorization, BrokerError, BrokerMessage, Complete, ContextData,
+        Facts, JobMessage, JobPlan, JobResult, LOG_TAIL_BYTES, Renew, Resources, ServiceEndpoint,
+        SessionBody,
     },
 };
 
-/// Answers one call of a listener. A poll may take as long as polls are held.
-pub(crate) async fn answer(
-    hub: &Arc<Hub>,
-    call: &Call,
-    endpoint: Endpoint,
-    request: &str,
-) -> Reply {
-    if endpoint == Endpoint::Message {
-        return poll(hub, call).await;
+/// Answers a listener's request. A poll is held until there is a message, up to the configured time.
+pub(crate) async fn answer(hub: &Arc<Hub>, request: &ApiRequest) -> ApiReply {
+    if request.endpoint == Endpoint::Message {
+        return poll(hub, request).await;
     }
-    hub.change(|state, now| match endpoint {
-        Endpoint::Token => token(state, now, call),
-        Endpoint::Session => open_session(state, now, call),
-        Endpoint::SessionDelete => close_session(state, call),
-        Endpoint::Acknowledge => acknowledge(state, call),
-        Endpoint::Acquire => acquire(state, now, call, request),
-        Endpoint::Renew => renew(state, now, call, request),
-        Endpoint::Complete => complete(state, now, call, request),
-        Endpoint::Facts => facts(state, call, request),
+    hub.change(|state, now| match request.endpoint {
+        Endpoint::Token => token(state, now, request),
+        Endpoint::Session => open_session(state, now, request),
+        Endpoint::SessionDelete => close_session(state, request),
+        Endpoint::Acknowledge => acknowledge(state, request),
+        Endpoint::Acquire => acquire(state, now, request),
+        Endpoint::Renew => renew(state, now, request),
+        Endpoint::Complete => complete(state, now, request),
+        Endpoint::Facts => facts(state, request),
         Endpoint::Mint
         | Endpoint::List
         | Endpoint::Get
@@ -49,13 +43,13 @@ pub(crate) async fn answer(
         | Endpoint::Message
         | Endpoint::Installation
         | Endpoint::AccessToken
-        | Endpoint::Unknown => Err(Reply::empty(StatusCode::NOT_FOUND)),
+        | Endpoint::Unknown => Err(ApiReply::empty(StatusCode::NOT_FOUND)),
     })
     .unwrap_or_else(|refusal| refusal)
 }
 
-fn refuse(status: StatusCode, kind: &str, message: &str) -> Reply {
-    Reply::json(
+fn refuse(status: StatusCode, kind: &str, message: &str) -> ApiReply {
+    ApiReply::json(
         status,
         &BrokerError {
             source: "actions-broker-listener".into(),
@@ -66,24 +60,25 @@ fn refuse(status: StatusCode, kind: &str, message: &str) -> Reply {
     )
 }
 
-fn runner_not_found() -> Reply {
+fn runner_not_found() -> ApiReply {
     refuse(StatusCode::NOT_FOUND, "RunnerNotFound", "Runner not found")
 }
 
-fn parse<T: DeserializeOwned>(call: &Call) -> Result<T, Reply> {
-    call.json()
+fn parse<T: DeserializeOwned>(request: &ApiRequest) -> Result<T, ApiReply> {
+    request
+        .json()
         .map_err(|error| refuse(StatusCode::BAD_REQUEST, "BadRequest", &error.to_string()))
 }
 
-fn token(state: &mut State, now: u64, call: &Call) -> Result<Reply, Reply> {
+fn token(state: &mut GitHubState, now: u64, request: &ApiRequest) -> Result<ApiReply, ApiReply> {
     const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
     let oauth_error = |kind: &str| {
-        Err(Reply::json(
+        Err(ApiReply::json(
             StatusCode::BAD_REQUEST,
             &json!({"error": kind, "error_description": "the client could not be authenticated"}),
         ))
     };
-    let form: Vec<(String, String)> = form_urlencoded::parse(&call.body).into_owned().collect();
+    let form: Vec<(String, String)> = form_urlencoded::parse(&request.body).into_owned().collect();
     let field = |name: &str| {
         form.iter()
             .find(|(key, _)| key == name)
@@ -97,11 +92,11 @@ fn token(state: &mut State, now: u64, call: &Call) -> Result<Reply, Reply> {
     }
     let assertion = field("client_assertion");
     let audience = format!("{}/oauth2/token", state.public_url);
-    let client = blob::claimed_client(assertion).unwrap_or_default();
+    let client = jit_config::claimed_client(assertion).unwrap_or_default();
     let Some(runner) = state.runners.values_mut().find(|r| r.client_id == client) else {
         return oauth_error("invalid_client");
     };
-    let proven = blob::assertion_holds(assertion, &audience, &runner.secret, now / 1000);
+    let proven = jit_config::assertion_holds(assertion, &audience, &runner.secret, now / 1000);
     if !proven || runner.gone.is_some() {
         return oauth_error("invalid_client");
     }
@@ -109,16 +104,16 @@ fn token(state: &mut State, now: u64, call: &Call) -> Result<Reply, Reply> {
         .access_token
         .get_or_insert_with(|| crate::random::secret("listener"))
         .clone();
-    Ok(Reply::json(
+    Ok(ApiReply::json(
         StatusCode::OK,
         &json!({"access_token": token, "token_type": "bearer", "expires_in": 3600}),
     ))
 }
 
-/// The runner whose listener calls; gone ones too.
-fn caller(state: &State, call: &Call) -> Result<u64, Reply> {
+/// Returns the runner whose listener calls, also if it is gone.
+fn caller(state: &GitHubState, request: &ApiRequest) -> Result<u64, ApiReply> {
     let unauthorized = || refuse(StatusCode::UNAUTHORIZED, "Unauthorized", "token not valid");
-    let token = call.bearer().ok_or_else(unauthorized)?;
+    let token = request.bearer().ok_or_else(unauthorized)?;
     state
         .runners
         .values()
@@ -127,8 +122,11 @@ fn caller(state: &State, call: &Call) -> Result<u64, Reply> {
         .ok_or_else(unauthorized)
 }
 
-fn live_caller<'a>(state: &'a mut State, call: &Call) -> Result<&'a mut Runner, Reply> {
-    let id = caller(state, call)?;
+fn live_caller<'a>(
+    state: &'a mut GitHubState,
+    request: &ApiRequest,
+) -> Result<&'a mut RegisteredRunner, ApiReply> {
+    let id = caller(state, request)?;
     state
         .runners
         .get_mut(&id)
@@ -136,10 +134,14 @@ fn live_caller<'a>(state: &'a mut State, call: &Call) -> Result<&'a mut Runner, 
         .ok_or_else(runner_not_found)
 }
 
-fn open_session(state: &mut State, now: u64, call: &Call) -> Result<Reply, Reply> {
-    let body: SessionBody = parse(call)?;
+fn open_session(
+    state: &mut GitHubState,
+    now: u64,
+    request: &ApiRequest,
+) -> Result<ApiReply, ApiReply> {
+    let body: SessionBody = parse(request)?;
     let lapse = state.settings.session_lapse_ms;
-    let runner = live_caller(state, call)?;
+    let runner = live_caller(state, request)?;
     if body.agent.id != runner.id || body.agent.name != runner.name {
         return Err(refuse(
             StatusCode::FORBIDDEN,
@@ -147,7 +149,7 @@ fn open_session(state: &mut State, now: u64, call: &Call) -> Result<Reply, Reply
             "the session's agent is not the caller",
         ));
     }
-    let alive = |session: &Session| session.polls > 0 || now < session.last_poll + lapse;
+    let alive = |session: &ListenerSession| session.polls > 0 || now < session.last_poll + lapse;
     if runner.session.as_ref().is_some_and(alive) {
         return Err(refuse(
             StatusCode::CONFLICT,
@@ -158,24 +160,24 @@ fn open_session(state: &mut State, now: u64, call: &Call) -> Result<Reply, Reply
     runner.version = Some(body.agent.version.clone());
     runner.os = "Linux".into();
     runner.idle_since = now;
-    let session = Session::new(crate::random::uuid(), body.owner_name.clone(), now);
+    let session = ListenerSession::new(crate::random::uuid(), body.owner_name.clone(), now);
     let answer = SessionBody {
         session_id: session.id.clone(),
         ..body
     };
     runner.session = Some(session);
-    Ok(Reply::json(StatusCode::OK, &answer))
+    Ok(ApiReply::json(StatusCode::OK, &answer))
 }
 
-fn close_session(state: &mut State, call: &Call) -> Result<Reply, Reply> {
-    let id = caller(state, call)?;
+fn close_session(state: &mut GitHubState, request: &ApiRequest) -> Result<ApiReply, ApiReply> {
+    let id = caller(state, request)?;
     if let Some(runner) = state.runners.get_mut(&id) {
         runner.session = None;
     }
-    Ok(Reply::empty(StatusCode::OK))
+    Ok(ApiReply::empty(StatusCode::OK))
 }
 
-/// One poll in flight. Also when the caller hangs up, it ends.
+/// One poll in flight. It also ends when the listener closes the connection.
 struct Poll {
     hub: Arc<Hub>,
     runner: u64,
@@ -183,9 +185,9 @@ struct Poll {
 }
 
 impl Poll {
-    fn begin(hub: &Arc<Hub>, call: &Call) -> Result<Self, Reply> {
+    fn begin(hub: &Arc<Hub>, request: &ApiRequest) -> Result<Self, ApiReply> {
         hub.change(|state, now| {
-            let (runner, session) = session_of(state, call)?;
+            let (runner, session) = session_of(state, request)?;
             session.polls += 1;
             session.has_polled = true;
             session.last_poll = now;
@@ -213,11 +215,14 @@ impl Drop for Poll {
     }
 }
 
-/// The caller's session, if it is the one the call names and its listener is recent enough.
-fn session_of<'a>(state: &'a mut State, call: &Call) -> Result<(u64, &'a mut Session), Reply> {
+/// Returns the caller's session, if the request names it and the listener is recent enough.
+fn session_of<'a>(
+    state: &'a mut GitHubState,
+    request: &ApiRequest,
+) -> Result<(u64, &'a mut ListenerSession), ApiReply> {
     let floor = state.settings.minimum_version.clone();
-    let runner = live_caller(state, call)?;
-    let version = call.param("runnerVersion").unwrap_or("");
+    let runner = live_caller(state, request)?;
+    let version = request.query_param("runnerVersion").unwrap_or("");
     if let Some(floor) = floor
         && numbers(version) < numbers(&floor)
     {
@@ -233,7 +238,7 @@ fn session_of<'a>(state: &'a mut State, call: &Call) -> Result<(u64, &'a mut Ses
     runner
         .session
         .as_mut()
-        .filter(|session| call.param("sessionId") == Some(&session.id))
+        .filter(|session| request.query_param("sessionId") == Some(&session.id))
         .map(|session| (id, session))
         .ok_or_else(|| {
             refuse(
@@ -251,10 +256,10 @@ fn numbers(version: &str) -> Vec<u64> {
         .collect()
 }
 
-async fn poll(hub: &Arc<Hub>, call: &Call) -> Reply {
+async fn poll(hub: &Arc<Hub>, request: &ApiRequest) -> ApiReply {
     let known = ["Online", "Busy", "Offline"];
-    if !call
-        .param("status")
+    if !request
+        .query_param("status")
         .is_some_and(|status| known.contains(&status))
     {
         return refuse(
@@ -264,34 +269,34 @@ async fn poll(hub: &Arc<Hub>, call: &Call) -> Reply {
         );
     }
     let mut changes = hub.watch();
-    let poll = match Poll::begin(hub, call) {
+    let poll = match Poll::begin(hub, request) {
         Ok(poll) => poll,
         Err(refusal) => return refusal,
     };
-    let hold = hub.look(|state, _| state.settings.poll_hold_ms);
+    let hold = hub.read(|state, _| state.settings.poll_hold_ms);
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_millis(hold);
     loop {
         changes.borrow_and_update();
-        match next_message(&poll.hub, call) {
+        match next_message(&poll.hub, request) {
             Ok(None) => {}
-            Ok(Some(message)) => return Reply::json(StatusCode::OK, &message),
+            Ok(Some(message)) => return ApiReply::json(StatusCode::OK, &message),
             Err(refusal) => return refusal,
         }
         tokio::select! {
             _ = changes.changed() => {}
-            () = tokio::time::sleep_until(deadline) => return Reply::empty(StatusCode::ACCEPTED),
+            () = tokio::time::sleep_until(deadline) => return ApiReply::empty(StatusCode::ACCEPTED),
         }
     }
 }
 
-/// Takes the next message, without waking anyone: taking one is no news to others.
-fn next_message(hub: &Hub, call: &Call) -> Result<Option<Message>, Reply> {
-    hub.note(|state, _| Ok(session_of(state, call)?.1.messages.pop_front()))
+/// Takes the next message. No other task waits for that, so none is woken.
+fn next_message(hub: &Hub, request: &ApiRequest) -> Result<Option<BrokerMessage>, ApiReply> {
+    hub.note(|state, _| Ok(session_of(state, request)?.1.messages.pop_front()))
 }
 
-fn acknowledge(state: &mut State, call: &Call) -> Result<Reply, Reply> {
-    let body: Acknowledge = parse(call)?;
-    let id = caller(state, call)?;
+fn acknowledge(state: &mut GitHubState, request: &ApiRequest) -> Result<ApiReply, ApiReply> {
+    let body: Acknowledge = parse(request)?;
+    let id = caller(state, request)?;
     offered_job(state, id, &body.runner_request_id).ok_or_else(|| {
         refuse(
             StatusCode::NOT_FOUND,
@@ -299,10 +304,14 @@ fn acknowledge(state: &mut State, call: &Call) -> Result<Reply, Reply> {
             "Job not found",
         )
     })?;
-    Ok(Reply::empty(StatusCode::OK))
+    Ok(ApiReply::empty(StatusCode::OK))
 }
 
-fn offered_job<'a>(state: &'a mut State, runner: u64, request: &str) -> Option<&'a mut Job> {
+fn offered_job<'a>(
+    state: &'a mut GitHubState,
+    runner: u64,
+    request: &str,
+) -> Option<&'a mut JobRecord> {
     state.jobs.values_mut().find(|job| {
         job.offer
             .as_ref()
@@ -310,10 +319,11 @@ fn offered_job<'a>(state: &'a mut State, runner: u64, request: &str) -> Option<&
     })
 }
 
-fn acquire(state: &mut State, now: u64, call: &Call, request: &str) -> Result<Reply, Reply> {
-    let body: Acquire = parse(call)?;
-    let runner = caller(state, call)?;
-    if body.job_message_id != request {
+fn acquire(state: &mut GitHubState, now: u64, request: &ApiRequest) -> Result<ApiReply, ApiReply> {
+    let body: Acquire = parse(request)?;
+    let runner = caller(state, request)?;
+    let offer = request.path_param("request").unwrap_or("");
+    if body.job_message_id != offer {
         return Err(refuse(
             StatusCode::BAD_REQUEST,
             "BadRequest",
@@ -321,7 +331,7 @@ fn acquire(state: &mut State, now: u64, call: &Call, request: &str) -> Result<Re
         ));
     }
     let (url, lock_ms) = (state.public_url.clone(), state.settings.lock_ms);
-    let Some(job) = offered_job(state, runner, request) else {
+    let Some(job) = offered_job(state, runner, offer) else {
         lose_registration(state, runner);
         return Err(refuse(
             StatusCode::NOT_FOUND,
@@ -329,7 +339,7 @@ fn acquire(state: &mut State, now: u64, call: &Call, request: &str) -> Result<Re
             "Job not found",
         ));
     };
-    if job.status == JobStatus::InProgress {
+    if job.state == JobState::InProgress {
         return Err(refuse(
             StatusCode::CONFLICT,
             "JobAlreadyAcquired",
@@ -347,7 +357,7 @@ fn acquire(state: &mut State, now: u64, call: &Call, request: &str) -> Result<Re
             "Job already acquired",
         ));
     }
-    job.status = JobStatus::InProgress;
+    job.state = JobState::InProgress;
     job.started_at = Some(now);
     if let Some(last) = job.assignments.last_mut() {
         last.outcome = Outcome::Acquired;
@@ -356,13 +366,13 @@ fn acquire(state: &mut State, now: u64, call: &Call, request: &str) -> Result<Re
         offer.locked_until = Some(now + lock_ms);
     }
     Ok(
-        Reply::json(StatusCode::OK, &job_message(job, &url, request))
+        ApiReply::json(StatusCode::OK, &job_message(job, &url, offer))
             .header("x-plan-id", &job.plan),
     )
 }
 
-/// What happens to the loser of a race: its listener lives on, its registration does not.
-fn lose_registration(state: &mut State, runner: u64) {
+/// Ends the registration of a runner that lost a race for a job. Its listener lives on.
+fn lose_registration(state: &mut GitHubState, runner: u64) {
     if let Some(runner) = state.runners.get_mut(&runner)
         && runner.ephemeral
         && runner.gone.is_none()
@@ -371,11 +381,11 @@ fn lose_registration(state: &mut State, runner: u64) {
     }
 }
 
-fn job_message(job: &Job, url: &str, request: &str) -> JobMessage {
+fn job_message(job: &JobRecord, url: &str, offer: &str) -> JobMessage {
     let token = ("AccessToken".to_owned(), job.token.clone());
     JobMessage {
         message_type: "PipelineAgentJobRequest".into(),
-        plan: Plan {
+        plan: JobPlan {
             plan_id: job.plan.clone(),
         },
         job_id: job.uuid.clone(),
@@ -383,7 +393,7 @@ fn job_message(job: &Job, url: &str, request: &str) -> JobMessage {
         resources: Resources {
             endpoints: vec![ServiceEndpoint {
                 name: "SystemVssConnection".into(),
-                url: format!("{url}/run/{request}/"),
+                url: format!("{url}/run/{offer}/"),
                 authorization: Authorization {
                     scheme: "OAuth".into(),
                     parameters: [token].into(),
@@ -391,17 +401,20 @@ fn job_message(job: &Job, url: &str, request: &str) -> JobMessage {
             }],
         },
         context_data: ContextData {
-            github: github_context(job, url),
+            github: job.github_context(url),
         },
         environment_variables: job.spec.env.clone(),
         steps: job.spec.steps.clone(),
-        listener: job.spec.listener.clone(),
+        listener_faults: job.spec.listener_faults.clone(),
     }
 }
 
-/// The running job that the caller's job token and the path belong to.
-fn running_job<'a>(state: &'a mut State, call: &Call, request: &str) -> Result<&'a mut Job, Reply> {
-    let token = call.bearer().unwrap_or("");
+/// Returns the running job of the job token and of the path.
+fn running_job<'a>(
+    state: &'a mut GitHubState,
+    request: &ApiRequest,
+) -> Result<&'a mut JobRecord, ApiReply> {
+    let token = request.bearer().unwrap_or("");
     let job = state
         .jobs
         .values_mut()
@@ -413,11 +426,11 @@ fn running_job<'a>(state: &'a mut State, call: &Call, request: &str) -> Result<&
                 "job token not valid",
             )
         })?;
-    let running = job.status == JobStatus::InProgress
+    let running = job.state == JobState::InProgress
         && job
             .offer
             .as_ref()
-            .is_some_and(|offer| offer.request_id == request);
+            .is_some_and(|offer| request.path_param("request") == Some(&offer.request_id));
     if running {
         Ok(job)
     } else {
@@ -429,7 +442,7 @@ fn running_job<'a>(state: &'a mut State, call: &Call, request: &str) -> Result<&
     }
 }
 
-fn check_ids(job: &Job, plan: &str, id: &str) -> Result<(), Reply> {
+fn check_ids(job: &JobRecord, plan: &str, id: &str) -> Result<(), ApiReply> {
     if job.plan == plan && job.uuid == id {
         Ok(())
     } else {
@@ -441,22 +454,25 @@ fn check_ids(job: &Job, plan: &str, id: &str) -> Result<(), Reply> {
     }
 }
 
-fn renew(state: &mut State, now: u64, call: &Call, request: &str) -> Result<Reply, Reply> {
-    let body: Renew = parse(call)?;
+fn renew(state: &mut GitHubState, now: u64, request: &ApiRequest) -> Result<ApiReply, ApiReply> {
+    let body: Renew = parse(request)?;
     let until = now + state.settings.lock_ms;
-    let job = running_job(state, call, request)?;
+    let job = running_job(state, request)?;
     check_ids(job, &body.plan_id, &body.job_id)?;
     if let Some(offer) = &mut job.offer {
         offer.locked_until = Some(until);
     }
     let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(until);
     let text = humantime::format_rfc3339_millis(time).to_string();
-    Ok(Reply::json(StatusCode::OK, &json!({"lockedUntil": text})))
+    Ok(ApiReply::json(
+        StatusCode::OK,
+        &json!({"lockedUntil": text}),
+    ))
 }
 
-fn complete(state: &mut State, now: u64, call: &Call, request: &str) -> Result<Reply, Reply> {
-    let body: Complete = parse(call)?;
-    let job = running_job(state, call, request)?;
+fn complete(state: &mut GitHubState, now: u64, request: &ApiRequest) -> Result<ApiReply, ApiReply> {
+    let body: Complete = parse(request)?;
+    let job = running_job(state, request)?;
     check_ids(job, &body.plan_id, &body.job_id)?;
     let id = job.id;
     let conclusion = match body.conclusion {
@@ -465,12 +481,12 @@ fn complete(state: &mut State, now: u64, call: &Call, request: &str) -> Result<R
         JobResult::Canceled => Conclusion::Cancelled,
     };
     state.end_job(id, conclusion, None, now);
-    Ok(Reply::empty(StatusCode::OK))
+    Ok(ApiReply::empty(StatusCode::OK))
 }
 
-fn facts(state: &mut State, call: &Call, request: &str) -> Result<Reply, Reply> {
-    let mut body: Facts = parse(call)?;
-    let job = running_job(state, call, request)?;
+fn facts(state: &mut GitHubState, request: &ApiRequest) -> Result<ApiReply, ApiReply> {
+    let mut body: Facts = parse(request)?;
+    let job = running_job(state, request)?;
     if body.log_tail.len() > LOG_TAIL_BYTES {
         let start = body.log_tail.len() - LOG_TAIL_BYTES;
         let start = (start..=body.log_tail.len())
@@ -479,17 +495,7 @@ fn facts(state: &mut State, call: &Call, request: &str) -> Result<Reply, Reply> 
         body.log_tail.drain(..start);
     }
     job.facts = body;
-    Ok(Reply::empty(StatusCode::OK))
-}
-
-/// Used by the control API: the runner is deleted by a person.
-pub(crate) fn delete_in_ui(state: &mut State, id: u64, now: u64) -> bool {
-    let known = state
-        .runners
-        .get(&id)
-        .is_some_and(|runner| runner.gone.is_none());
-    state.remove_runner(id, GoneCause::DeletedInUi, now);
-    known
+    Ok(ApiReply::empty(StatusCode::OK))
 }
 
 #[cfg(test)]

@@ -1,61 +1,60 @@
-//! Everything the server knows, behind one lock, and what time does to it.
+//! The state of the stand-in GitHub, and the changes that time makes to it.
+
+mod file;
+mod hub;
+mod limits;
+mod records;
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use tokio::sync::watch;
-
 use crate::{
-    faults::FaultList,
-    keep::{Ground, Keeper},
-    limits::Limits,
-    model::{Gone, Job, Offer, Runner},
-    rest::app::{App, Issued},
+    faults::FaultInjector,
+    github_app::{GitHubApp, InstallationToken},
     scope::Scope,
     settings::Settings,
-    stats::Recorder,
-    view::{Assignment, Conclusion, GoneCause, JobStatus, Outcome},
+    stats::Stats,
+    view::{Assignment, Conclusion, GoneCause, JobState, Outcome},
     wire::{CANCEL_TIMEOUT_S, JobCancellation, JobRequest},
 };
 
-/// Ids start above 2³² so that a client that stores them in 32 bits is found out. Runners' start
-/// somewhere else in each process: GitHub gives none twice, and a client that outlives a stand-in
-/// must not delete the next one's runners by the last one's ids.
+use file::CommonRecord;
+pub(crate) use file::StateFile;
+pub(crate) use hub::Hub;
+pub(crate) use limits::{Bucket, RateLimits, Usage};
+use records::{Gone, JobOffer};
+pub(crate) use records::{JobRecord, ListenerSession, RegisteredRunner};
+
+/// Smallest id of a runner. Ids are above 2³², so a client that stores them in 32 bits fails. They start
+/// elsewhere in each process: GitHub never gives an id twice, and a client that outlives a stand-in
+/// must not delete the next stand-in's runners by the ids of the last.
 const LEAST_RUNNER_ID: u64 = 1 << 33;
 const FIRST_JOB_ID: u64 = (1 << 34) + 5;
 
-/// The state and the bell that rings when it changed.
-pub(crate) struct Hub {
-    state: Mutex<State>,
-    changed: watch::Sender<u64>,
-}
-
+/// Everything that the stand-in knows.
 #[derive(Debug)]
-pub(crate) struct State {
+pub(crate) struct GitHubState {
     pub(crate) settings: Settings,
     pub(crate) tokens: Vec<String>,
-    pub(crate) app: Option<App>,
-    /// Tokens of the App's installations.
-    pub(crate) issued: Vec<Issued>,
+    pub(crate) app: Option<GitHubApp>,
+    /// Tokens that the GitHub App's installations were given.
+    pub(crate) installation_tokens: Vec<InstallationToken>,
     pub(crate) scopes: Vec<Scope>,
-    /// Where listeners reach this server; no slash at the end.
+    /// Base URL for listeners, without a slash at the end.
     pub(crate) public_url: String,
-    pub(crate) runners: BTreeMap<u64, Runner>,
-    pub(crate) jobs: BTreeMap<u64, Job>,
-    pub(crate) limits: Limits,
-    pub(crate) faults: FaultList,
-    pub(crate) stats: Recorder,
-    /// If the state is to outlive the program.
-    pub(crate) keeper: Option<Keeper>,
+    pub(crate) runners: BTreeMap<u64, RegisteredRunner>,
+    pub(crate) jobs: BTreeMap<u64, JobRecord>,
+    pub(crate) limits: RateLimits,
+    pub(crate) faults: FaultInjector,
+    pub(crate) stats: Stats,
     next_runner_id: u64,
     next_job_id: u64,
     next_label_id: u64,
 }
 
-/// Unix time in milliseconds.
+/// Returns unix time in milliseconds.
 pub(crate) fn unix_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -64,72 +63,11 @@ pub(crate) fn unix_ms() -> u64 {
         })
 }
 
-impl Hub {
-    pub(crate) fn new(state: State) -> Self {
-        Self {
-            state: Mutex::new(state),
-            changed: watch::Sender::new(0),
-        }
-    }
-
-    /// Runs `act` on the state as it is now, and wakes those who wait for a change.
-    pub(crate) fn change<T>(&self, act: impl FnOnce(&mut State, u64) -> T) -> T {
-        let now = unix_ms();
-        let mut state = self.lock();
-        state.advance(now);
-        let result = act(&mut state, now);
-        state.advance(now);
-        state.keep();
-        drop(state);
-        self.changed.send_modify(|version| *version += 1);
-        result
-    }
-
-    /// Reads the state as it is now.
-    pub(crate) fn look<T>(&self, read: impl FnOnce(&State, u64) -> T) -> T {
-        let now = unix_ms();
-        let mut state = self.lock();
-        let moved = state.advance(now);
-        let result = read(&state, now);
-        if moved {
-            state.keep();
-        }
-        drop(state);
-        if moved {
-            self.changed.send_modify(|version| *version += 1);
-        }
-        result
-    }
-
-    /// Like `change`, for bookkeeping that nobody waits for.
-    pub(crate) fn note<T>(&self, act: impl FnOnce(&mut State, u64) -> T) -> T {
-        let mut state = self.lock();
-        let result = act(&mut state, unix_ms());
-        state.keep();
-        result
-    }
-
-    /// Lets time pass, and wakes those who wait if that changed anything.
-    pub(crate) fn tick(&self) {
-        self.look(|_, _| ());
-    }
-
-    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
-        self.changed.subscribe()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic while the lock was held is a bug that its own test reports; the state is still
-        // the best there is.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
+impl GitHubState {
     pub(crate) fn new(
         settings: Settings,
         tokens: Vec<String>,
-        app: Option<App>,
+        app: Option<GitHubApp>,
         scopes: Vec<Scope>,
         public_url: String,
     ) -> Self {
@@ -137,57 +75,46 @@ impl State {
             settings,
             tokens,
             app,
-            issued: vec![],
+            installation_tokens: vec![],
             scopes,
             public_url,
             runners: BTreeMap::new(),
             jobs: BTreeMap::new(),
-            limits: Limits::default(),
-            faults: FaultList::default(),
-            stats: Recorder::default(),
-            keeper: None,
+            limits: RateLimits::default(),
+            faults: FaultInjector::default(),
+            stats: Stats::default(),
             next_runner_id: LEAST_RUNNER_ID + u64::from(rand::random::<u32>()),
             next_job_id: FIRST_JOB_ID,
             next_label_id: 1,
         }
     }
 
-    /// What is kept beside runners and jobs.
-    pub(crate) fn ground(&self) -> Ground {
-        Ground {
+    /// Returns the record of everything that is neither a runner nor a job.
+    fn common(&self) -> CommonRecord {
+        CommonRecord {
             settings: self.settings.clone(),
             tokens: self.tokens.clone(),
             rules: self.faults.rules.clone(),
             announced: [self.limits.announced_at, self.limits.announced_until],
-            while_limited: self.stats.stats.while_limited,
-            calls: self.stats.stats.calls.clone(),
+            while_limited: self.stats.while_limited,
+            calls: self.stats.calls.clone(),
             next_ids: [self.next_runner_id, self.next_job_id, self.next_label_id],
         }
     }
 
-    /// The inverse of [`ground`](Self::ground).
-    pub(crate) fn stand_on(&mut self, ground: Ground) {
-        self.settings = ground.settings;
-        self.tokens = ground.tokens;
-        self.faults.rules = ground.rules;
-        [self.limits.announced_at, self.limits.announced_until] = ground.announced;
-        self.stats.stats.while_limited = ground.while_limited;
-        self.stats.stats.calls = ground.calls;
-        [self.next_runner_id, self.next_job_id, self.next_label_id] = ground.next_ids;
-    }
-
-    /// Writes down what changed, if that is wanted.
-    fn keep(&mut self) {
-        if let Some(mut keeper) = self.keeper.take() {
-            if let Err(error) = keeper.write(self) {
-                tracing::error!(%error, "cannot write down the state");
-            }
-            self.keeper = Some(keeper);
-        }
+    /// Takes over a record of [`common`](Self::common).
+    fn restore(&mut self, common: CommonRecord) {
+        self.settings = common.settings;
+        self.tokens = common.tokens;
+        self.faults.rules = common.rules;
+        [self.limits.announced_at, self.limits.announced_until] = common.announced;
+        self.stats.while_limited = common.while_limited;
+        self.stats.calls = common.calls;
+        [self.next_runner_id, self.next_job_id, self.next_label_id] = common.next_ids;
     }
 
     pub(crate) fn take_runner_id(&mut self) -> u64 {
-        // Not consecutive, as in life.
+        // Ids of GitHub are not consecutive either.
         let id = self.next_runner_id;
         self.next_runner_id += 3;
         id
@@ -205,7 +132,7 @@ impl State {
         id
     }
 
-    pub(crate) fn is_busy(&self, runner: &Runner) -> bool {
+    pub(crate) fn is_busy(&self, runner: &RegisteredRunner) -> bool {
         runner.planted.is_some_and(|(_, busy)| busy)
             || runner
                 .job
@@ -213,7 +140,7 @@ impl State {
                 .is_some_and(|job| job.is_run_by(runner.id))
     }
 
-    /// Does what is due at `now`, and hands out jobs. Says whether anything changed.
+    /// Makes the changes that are due at `now`, and offers jobs. Tells whether anything changed.
     fn advance(&mut self, now: u64) -> bool {
         let expired = self.expire_runners(now);
         let lapsed = self.lapse_jobs(now);
@@ -249,7 +176,7 @@ impl State {
                     self.withdraw(id, Outcome::NotAcquired, now);
                 }
                 Some(until) if now >= until => {
-                    // First, so that this is the cause on record.
+                    // First, because the first cause stays on record.
                     self.remove_runner(runner, GoneCause::LostCommunication, now);
                     self.end_job(
                         id,
@@ -271,7 +198,7 @@ impl State {
             let Some(job) = self.jobs.get(&id) else {
                 continue;
             };
-            if job.status != JobStatus::Queued || job.held {
+            if job.state != JobState::Queued || job.held {
                 continue;
             }
             let free = self.runners.values().find(|runner| {
@@ -297,14 +224,14 @@ impl State {
             return;
         };
         let request_id = crate::random::uuid();
-        job.status = JobStatus::Assigned;
+        job.state = JobState::Assigned;
         job.assignments.push(Assignment {
             runner_id: runner.id,
             runner_name: runner.name.clone(),
             assigned_at: now,
             outcome: Outcome::Offered,
         });
-        job.offer = Some(Offer {
+        job.offer = Some(JobOffer {
             runner: runner.id,
             request_id: request_id.clone(),
             assigned_at: now,
@@ -330,7 +257,7 @@ impl State {
         let Some(job) = self.jobs.get_mut(&job) else {
             return;
         };
-        job.status = JobStatus::Queued;
+        job.state = JobState::Queued;
         if let Some(last) = job.assignments.last_mut() {
             last.outcome = outcome;
         }
@@ -344,12 +271,12 @@ impl State {
         }
     }
 
-    /// Ends a job and frees its runner, which an ephemeral one does not outlive.
+    /// Ends a job and frees its runner. An ephemeral runner ends with its job.
     pub(crate) fn end_job(&mut self, id: u64, end: Conclusion, reason: Option<&str>, now: u64) {
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
-        job.status = JobStatus::Completed;
+        job.state = JobState::Completed;
         job.conclusion = Some(end);
         job.reason = reason.map(Into::into);
         job.completed_at = Some(now);
@@ -365,16 +292,16 @@ impl State {
         }
     }
 
-    /// Cancels a job: at once if nobody runs it, else by a message to its listener.
+    /// Cancels a job: by a message to the listener that runs it, or at once if no listener does.
     pub(crate) fn cancel_job(&mut self, id: u64, now: u64) {
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
-        match job.status {
-            JobStatus::Completed => {}
-            JobStatus::Queued => self.end_job(id, Conclusion::Cancelled, None, now),
-            JobStatus::Assigned => {
-                // The listener that asks for it now has lost the race; it is told so then.
+        match job.state {
+            JobState::Completed => {}
+            JobState::Queued => self.end_job(id, Conclusion::Cancelled, None, now),
+            JobState::Assigned => {
+                // The listener that asks for the job from now on has lost the race.
                 let runner = job.offer.as_ref().map(|offer| offer.runner);
                 if let Some(last) = job.assignments.last_mut() {
                     last.outcome = Outcome::Cancelled;
@@ -384,7 +311,7 @@ impl State {
                     runner.ghost = true;
                 }
             }
-            JobStatus::InProgress => {
+            JobState::InProgress => {
                 job.cancelling = true;
                 let hours = CANCEL_TIMEOUT_S / 3600;
                 let message = JobCancellation {
@@ -406,14 +333,14 @@ impl State {
         }
     }
 
-    /// Ends a registration. A job that was only offered to it goes back to the queue.
+    /// Ends a registration. A job that was only offered to the runner goes back to the queue.
     pub(crate) fn remove_runner(&mut self, id: u64, cause: GoneCause, now: u64) {
         let offered = self.runners.get(&id).and_then(|runner| runner.job);
         if let Some(job) = offered
             && self
                 .jobs
                 .get(&job)
-                .is_some_and(|job| job.status == JobStatus::Assigned)
+                .is_some_and(|job| job.state == JobState::Assigned)
         {
             self.withdraw(job, Outcome::RunnerGone, now);
         }
@@ -425,7 +352,7 @@ impl State {
     }
 }
 
-fn due_cause(runner: &Runner, settings: &Settings, now: u64) -> Option<GoneCause> {
+fn due_cause(runner: &RegisteredRunner, settings: &Settings, now: u64) -> Option<GoneCause> {
     let online = runner.is_online(now, settings.offline_after_ms);
     let last_seen = runner
         .session
@@ -444,7 +371,7 @@ fn due_cause(runner: &Runner, settings: &Settings, now: u64) -> Option<GoneCause
     (online && now >= runner.idle_since + limit).then_some(GoneCause::IdleReaped)
 }
 
-fn drop_offer_message(runner: &mut Runner, request_id: &str) {
+fn drop_offer_message(runner: &mut RegisteredRunner, request_id: &str) {
     if let Some(session) = &mut runner.session {
         session
             .messages

@@ -1,4 +1,4 @@
-//! What the server remembers: runners, sessions, jobs. Plain data; nothing here does I/O.
+//! Records of runners, sessions and jobs. Plain data without I/O.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -6,101 +6,104 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     scope::Scope,
-    view::{Assignment, JobSpec, JobStatus},
-    wire::{Facts, Message},
+    view::{Assignment, Conclusion, GoneCause, JobSpec, JobState},
+    wire::{BrokerMessage, Facts},
 };
 
-/// A registered runner, or what is left of one: records stay, so that a listener whose runner is
-/// gone hears `RunnerNotFound` instead of a bare 401.
+/// A registered runner, or one that was registered. Records stay, because a listener whose runner is
+/// gone is answered `RunnerNotFound` and not a bare 401.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Runner {
+pub(crate) struct RegisteredRunner {
     pub(crate) id: u64,
     pub(crate) group_id: u64,
     pub(crate) name: String,
     pub(crate) scope: Scope,
-    /// In lower case, in the order they came.
+    /// Id and name in lower case, in the order of the request.
     pub(crate) labels: Vec<(u64, String)>,
     pub(crate) os: String,
     pub(crate) version: Option<String>,
     pub(crate) ephemeral: bool,
     pub(crate) created_at: u64,
-    /// Missing from the list before this time.
+    /// Time before which the list does not show the runner.
     pub(crate) listed_from: u64,
     pub(crate) client_id: String,
-    /// Signs client assertions. Empty for planted runners, which nobody can speak for.
+    /// Key of client assertions. Empty for a planted runner, which has no listener.
     pub(crate) secret: Vec<u8>,
     pub(crate) access_token: Option<String>,
-    pub(crate) session: Option<Session>,
-    /// When it was last seen without a job; counts for idle reaping.
+    pub(crate) session: Option<ListenerSession>,
+    /// Start of the current time without a job, for the removal of idle runners.
     pub(crate) idle_since: u64,
     pub(crate) job: Option<u64>,
-    /// Lost the race for its job: the listener lives on, the registration is gone.
+    /// True after a lost race for a job: the listener lives on without a registration.
     pub(crate) ghost: bool,
     pub(crate) gone: Option<Gone>,
-    /// For planted runners: status and busy as they were asked for.
+    /// Online and busy as a test asked for, if the runner is planted.
     pub(crate) planted: Option<(bool, bool)>,
 }
 
-/// Why a runner is no longer registered.
+/// End of a registration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Gone {
     pub(crate) at: u64,
-    pub(crate) cause: crate::view::GoneCause,
+    pub(crate) cause: GoneCause,
 }
 
+/// A session that a listener opened.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Session {
+pub(crate) struct ListenerSession {
     pub(crate) id: String,
     pub(crate) owner: String,
-    pub(crate) messages: VecDeque<Message>,
+    pub(crate) messages: VecDeque<BrokerMessage>,
     pub(crate) next_message_id: u64,
-    /// Polls in flight; they end with the program.
+    /// Polls in flight, which end with the program.
     #[serde(skip)]
     pub(crate) polls: u32,
     pub(crate) last_poll: u64,
-    /// Whether it has polled at all: only then can it be offered a job.
+    /// True after the first poll. A runner that has not polled is not offered a job.
     pub(crate) has_polled: bool,
 }
 
+/// A job from the queue to its end.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Job {
+pub(crate) struct JobRecord {
     pub(crate) id: u64,
     pub(crate) spec: JobSpec,
     pub(crate) origin: Scope,
-    pub(crate) status: JobStatus,
-    pub(crate) conclusion: Option<crate::view::Conclusion>,
+    pub(crate) state: JobState,
+    pub(crate) conclusion: Option<Conclusion>,
     pub(crate) reason: Option<String>,
     pub(crate) created_at: u64,
     pub(crate) started_at: Option<u64>,
     pub(crate) completed_at: Option<u64>,
     pub(crate) assignments: Vec<Assignment>,
     pub(crate) held: bool,
-    pub(crate) offer: Option<Offer>,
+    pub(crate) offer: Option<JobOffer>,
     pub(crate) cancelling: bool,
     pub(crate) facts: Facts,
-    /// What the job said of itself.
+    /// Lines that the job wrote about itself.
     pub(crate) witness: Vec<String>,
     pub(crate) uuid: String,
     pub(crate) plan: String,
     pub(crate) token: String,
 }
 
-/// A job on its way to a runner, or with it.
+/// The offer of a job to a runner, until the job's end.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Offer {
+pub(crate) struct JobOffer {
     pub(crate) runner: u64,
     pub(crate) request_id: String,
     pub(crate) assigned_at: u64,
-    /// Set once acquired.
+    /// Present once the runner has acquired the job.
     pub(crate) locked_until: Option<u64>,
 }
 
-impl Runner {
-    /// Whether REST calls can see it.
+impl RegisteredRunner {
+    /// Tells whether the REST API knows the runner.
     pub(crate) fn is_registered(&self) -> bool {
         self.gone.is_none() && !self.ghost
     }
 
+    /// Tells whether the REST API shows the runner as online.
     pub(crate) fn is_online(&self, now: u64, offline_after_ms: u64) -> bool {
         if let Some((online, _)) = self.planted {
             return online;
@@ -110,6 +113,7 @@ impl Runner {
         })
     }
 
+    /// Tells whether the runner has all `wanted` labels.
     pub(crate) fn has_labels(&self, wanted: &[String]) -> bool {
         wanted.iter().all(|want| {
             self.labels
@@ -119,7 +123,7 @@ impl Runner {
     }
 }
 
-impl Session {
+impl ListenerSession {
     pub(crate) fn new(id: String, owner: String, now: u64) -> Self {
         Self {
             id,
@@ -133,8 +137,8 @@ impl Session {
     }
 
     /// Queues a message for the next poll.
-    pub(crate) fn send(&mut self, message_type: &str, body: &impl serde::Serialize) {
-        self.messages.push_back(Message {
+    pub(crate) fn send(&mut self, message_type: &str, body: &impl Serialize) {
+        self.messages.push_back(BrokerMessage {
             message_id: self.next_message_id,
             message_type: message_type.into(),
             body: serde_json::to_string(body).unwrap_or_default(),
@@ -143,14 +147,14 @@ impl Session {
     }
 }
 
-impl Job {
+impl JobRecord {
     pub(crate) fn new(id: u64, spec: JobSpec, origin: Scope, now: u64) -> Self {
         Self {
             id,
             held: spec.hold,
             spec,
             origin,
-            status: JobStatus::Queued,
+            state: JobState::Queued,
             conclusion: None,
             reason: None,
             created_at: now,
@@ -167,49 +171,46 @@ impl Job {
         }
     }
 
-    /// Whether the runner `id` holds this job and has acquired it.
+    /// Tells whether the runner `id` has acquired the job and runs it.
     pub(crate) fn is_run_by(&self, id: u64) -> bool {
-        self.status == JobStatus::InProgress
+        self.state == JobState::InProgress
             && self.offer.as_ref().is_some_and(|offer| offer.runner == id)
     }
-}
 
-/// The `github` context of a job.
-pub(crate) fn github_context(job: &Job, server_url: &str) -> BTreeMap<String, String> {
-    let (owner, repository) = job.origin.repository();
-    let full_name = format!("{owner}/{repository}");
-    [
-        ("actor", owner.to_owned()),
-        ("api_url", server_url.to_owned()),
-        ("event_name", "push".into()),
-        ("graphql_url", format!("{server_url}/graphql")),
-        ("job", job.spec.name.clone()),
-        ("ref", "refs/heads/main".into()),
-        ("ref_name", "main".into()),
-        ("ref_protected", "false".into()),
-        ("ref_type", "branch".into()),
-        ("repository", full_name.clone()),
-        ("repository_id", "1296269".into()),
-        ("repository_owner", owner.to_owned()),
-        ("repository_owner_id", "1".into()),
-        ("retention_days", "90".into()),
-        ("run_attempt", job.assignments.len().max(1).to_string()),
-        ("run_id", job.id.to_string()),
-        ("run_number", "1".into()),
-        ("server_url", server_url.to_owned()),
-        ("sha", "6dcb09b5b57875f334f61aebed695e2e4193db5e".into()),
-        ("triggering_actor", owner.to_owned()),
-        ("workflow", "ci".into()),
-        (
-            "workflow_ref",
-            format!("{full_name}/.github/workflows/ci.yml@refs/heads/main"),
-        ),
-        (
-            "workflow_sha",
-            "6dcb09b5b57875f334f61aebed695e2e4193db5e".into(),
-        ),
-    ]
-    .into_iter()
-    .map(|(key, value)| (key.to_owned(), value))
-    .collect()
+    /// Returns the `github` context of the job.
+    pub(crate) fn github_context(&self, server_url: &str) -> BTreeMap<String, String> {
+        const SHA: &str = "6dcb09b5b57875f334f61aebed695e2e4193db5e";
+        let (owner, repository) = self.origin.repository();
+        let full_name = format!("{owner}/{repository}");
+        [
+            ("actor", owner),
+            ("api_url", server_url),
+            ("event_name", "push"),
+            ("graphql_url", &format!("{server_url}/graphql")),
+            ("job", &self.spec.name),
+            ("ref", "refs/heads/main"),
+            ("ref_name", "main"),
+            ("ref_protected", "false"),
+            ("ref_type", "branch"),
+            ("repository", &full_name),
+            ("repository_id", "1296269"),
+            ("repository_owner", owner),
+            ("repository_owner_id", "1"),
+            ("retention_days", "90"),
+            ("run_attempt", &self.assignments.len().max(1).to_string()),
+            ("run_id", &self.id.to_string()),
+            ("run_number", "1"),
+            ("server_url", server_url),
+            ("sha", SHA),
+            ("triggering_actor", owner),
+            ("workflow", "ci"),
+            (
+                "workflow_ref",
+                &format!("{full_name}/.github/workflows/ci.yml@refs/heads/main"),
+            ),
+            ("workflow_sha", SHA),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
+    }
 }

@@ -1,17 +1,17 @@
-//! Rate limits: the primary buckets, and the secondary ones when they are switched on.
+//! Rate limits: the primary buckets, and the secondary limits when they are switched on.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::settings::Settings;
 
-/// A primary bucket.
+/// A bucket of the primary limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Bucket {
     Core,
     Registration,
 }
 
-/// The numbers of a bucket at one moment.
+/// State of a bucket at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Usage {
     pub(crate) limit: u64,
@@ -27,20 +27,20 @@ impl Usage {
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Limits {
-    windows: BTreeMap<(String, Bucket), Window>,
-    /// Endpoint → time and points of the calls of the last minute.
+pub(crate) struct RateLimits {
+    windows: BTreeMap<(String, Bucket), RateWindow>,
+    /// Time and points of the last minute's calls, by endpoint.
     points: BTreeMap<String, VecDeque<(u64, u64)>>,
     /// REST calls in flight.
     pub(crate) in_flight: u64,
-    /// A limit was announced that holds until then, unix milliseconds.
+    /// End of the announced limit, unix milliseconds.
     pub(crate) announced_until: u64,
-    /// When that was.
+    /// Start of the announced limit, unix milliseconds.
     pub(crate) announced_at: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Window {
+struct RateWindow {
     ends: u64,
     used: u64,
 }
@@ -61,21 +61,21 @@ impl Bucket {
     }
 }
 
-impl Limits {
-    /// The usage of `token`'s bucket, without counting a call.
+impl RateLimits {
+    /// Returns the usage of an account's bucket without counting a call.
     pub(crate) fn usage(
         &self,
-        token: &str,
+        account: &str,
         bucket: Bucket,
         settings: &Settings,
         now: u64,
     ) -> Usage {
         let window = self
             .windows
-            .get(&(token.to_owned(), bucket))
+            .get(&(account.to_owned(), bucket))
             .filter(|window| now < window.ends)
             .copied()
-            .unwrap_or(Window {
+            .unwrap_or(RateWindow {
                 ends: now + settings.rate_window_ms,
                 used: 0,
             });
@@ -86,23 +86,23 @@ impl Limits {
         }
     }
 
-    /// Counts one call. `None` means the bucket is empty and the call must be refused.
+    /// Counts one call. Returns `None` if the bucket is empty, so the call must be refused.
     pub(crate) fn spend(
         &mut self,
-        token: &str,
+        account: &str,
         bucket: Bucket,
         settings: &Settings,
         now: u64,
     ) -> Option<()> {
-        if self.usage(token, bucket, settings, now).remaining() == 0 {
+        if self.usage(account, bucket, settings, now).remaining() == 0 {
             return None;
         }
         let window = self
             .windows
-            .entry((token.to_owned(), bucket))
-            .or_insert(Window { ends: 0, used: 0 });
+            .entry((account.to_owned(), bucket))
+            .or_insert(RateWindow { ends: 0, used: 0 });
         if now >= window.ends {
-            *window = Window {
+            *window = RateWindow {
                 ends: now + settings.rate_window_ms,
                 used: 0,
             };
@@ -111,14 +111,14 @@ impl Limits {
         Some(())
     }
 
-    /// Gives back one call, for an answer that costs nothing (304).
-    pub(crate) fn refund(&mut self, token: &str, bucket: Bucket) {
-        if let Some(window) = self.windows.get_mut(&(token.to_owned(), bucket)) {
+    /// Returns one call to the bucket, for an answer that costs nothing (304).
+    pub(crate) fn refund(&mut self, account: &str, bucket: Bucket) {
+        if let Some(window) = self.windows.get_mut(&(account.to_owned(), bucket)) {
             window.used = window.used.saturating_sub(1);
         }
     }
 
-    /// Counts a call's points. `false` means that a secondary limit is exceeded.
+    /// Counts the points of a call. Returns `false` if they exceed a secondary limit.
     pub(crate) fn spend_points(
         &mut self,
         endpoint: &str,
@@ -144,7 +144,7 @@ impl Limits {
         true
     }
 
-    /// Remembers that the client was told to stay away until `until`, unix milliseconds.
+    /// Records that the client was told to wait until `until`, unix milliseconds.
     pub(crate) fn announce(&mut self, now: u64, until: u64) {
         if now >= self.announced_until {
             self.announced_at = now;
@@ -152,7 +152,7 @@ impl Limits {
         self.announced_until = self.announced_until.max(until);
     }
 
-    /// How long a limit that holds has been announced, in milliseconds.
+    /// Returns the age in milliseconds of the announcement of a limit that holds.
     pub(crate) fn announced_for(&self, now: u64) -> Option<u64> {
         (now < self.announced_until).then(|| now.saturating_sub(self.announced_at))
     }
@@ -169,7 +169,7 @@ mod tests {
             rate_window_ms: 1000,
             ..Settings::default()
         };
-        let mut limits = Limits::default();
+        let mut limits = RateLimits::default();
         assert!(limits.spend("t", Bucket::Core, &settings, 10).is_some());
         assert!(limits.spend("t", Bucket::Core, &settings, 20).is_some());
         assert!(limits.spend("t", Bucket::Core, &settings, 1009).is_none());
@@ -187,7 +187,7 @@ mod tests {
             secondary_limits: true,
             ..Settings::default()
         };
-        let mut limits = Limits::default();
+        let mut limits = RateLimits::default();
         for n in 0..180 {
             assert!(limits.spend_points("mint", 5, &settings, n), "{n}");
         }

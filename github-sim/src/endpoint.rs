@@ -1,0 +1,218 @@
+//! Endpoints by method and path.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+/// An endpoint, as fault rules and statistics name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Endpoint {
+    /// `POST …/actions/runners/generate-jitconfig`
+    Mint,
+    /// `GET …/actions/runners`
+    List,
+    /// `GET …/actions/runners/{runner_id}`
+    Get,
+    /// `DELETE …/actions/runners/{runner_id}`
+    Delete,
+    /// `GET /orgs/{org}/actions/runner-groups`
+    Groups,
+    /// `GET …/installation`, called by a GitHub App
+    Installation,
+    /// `POST /app/installations/{installation_id}/access_tokens`
+    AccessToken,
+    /// `GET /rate_limit`
+    RateLimit,
+    /// `GET /meta`
+    Meta,
+    /// `POST /oauth2/token`: a listener's access token
+    Token,
+    /// `POST /broker/session`
+    Session,
+    /// `DELETE /broker/session`
+    SessionDelete,
+    /// `GET /broker/message`
+    Message,
+    /// `POST /broker/acknowledge`
+    Acknowledge,
+    /// `POST /run/{request}/acquirejob`
+    Acquire,
+    /// `POST /run/{request}/renewjob`
+    Renew,
+    /// `POST /run/{request}/completejob`
+    Complete,
+    /// `POST /run/{request}/facts`, which GitHub does not have
+    Facts,
+    /// Any other method and path
+    Unknown,
+}
+
+impl Endpoint {
+    /// All endpoints that are served.
+    const SERVED: [Self; 18] = [
+        Self::Mint,
+        Self::List,
+        Self::Get,
+        Self::Delete,
+        Self::Groups,
+        Self::Installation,
+        Self::AccessToken,
+        Self::RateLimit,
+        Self::Meta,
+        Self::Token,
+        Self::Session,
+        Self::SessionDelete,
+        Self::Message,
+        Self::Acknowledge,
+        Self::Acquire,
+        Self::Renew,
+        Self::Complete,
+        Self::Facts,
+    ];
+
+    /// Returns the endpoint of a method and a path template of [`paths`](Self::paths).
+    pub(crate) fn of(method: &str, path: &str) -> Self {
+        Self::SERVED
+            .into_iter()
+            .find(|endpoint| {
+                let (served, paths) = endpoint.route();
+                served == method && paths.contains(&path)
+            })
+            .unwrap_or(Self::Unknown)
+    }
+
+    /// Returns the path templates of all endpoints.
+    pub(crate) fn paths() -> BTreeSet<&'static str> {
+        let paths = |endpoint: &Self| endpoint.route().1;
+        Self::SERVED.iter().flat_map(paths).copied().collect()
+    }
+
+    /// Returns the method and the path templates. The templates of REST endpoints are those of GitHub's
+    /// `OpenAPI` description, by which requests and answers are checked.
+    fn route(self) -> (&'static str, &'static [&'static str]) {
+        match self {
+            Self::Mint => (
+                "POST",
+                &[
+                    "/orgs/{org}/actions/runners/generate-jitconfig",
+                    "/repos/{owner}/{repo}/actions/runners/generate-jitconfig",
+                ],
+            ),
+            Self::List => (
+                "GET",
+                &[
+                    "/orgs/{org}/actions/runners",
+                    "/repos/{owner}/{repo}/actions/runners",
+                ],
+            ),
+            Self::Get => ("GET", &RUNNER),
+            Self::Delete => ("DELETE", &RUNNER),
+            Self::Groups => ("GET", &["/orgs/{org}/actions/runner-groups"]),
+            Self::Installation => (
+                "GET",
+                &[
+                    "/orgs/{org}/installation",
+                    "/repos/{owner}/{repo}/installation",
+                ],
+            ),
+            Self::AccessToken => (
+                "POST",
+                &["/app/installations/{installation_id}/access_tokens"],
+            ),
+            Self::RateLimit => ("GET", &["/rate_limit"]),
+            Self::Meta => ("GET", &["/meta"]),
+            Self::Token => ("POST", &["/oauth2/token"]),
+            Self::Session => ("POST", &["/broker/session"]),
+            Self::SessionDelete => ("DELETE", &["/broker/session"]),
+            Self::Message => ("GET", &["/broker/message"]),
+            Self::Acknowledge => ("POST", &["/broker/acknowledge"]),
+            Self::Acquire => ("POST", &["/run/{request}/acquirejob"]),
+            Self::Renew => ("POST", &["/run/{request}/renewjob"]),
+            Self::Complete => ("POST", &["/run/{request}/completejob"]),
+            Self::Facts => ("POST", &["/run/{request}/facts"]),
+            Self::Unknown => ("", &[]),
+        }
+    }
+
+    /// Tells whether the endpoint belongs to the REST API.
+    #[must_use]
+    pub fn is_rest(self) -> bool {
+        match self {
+            Self::Mint
+            | Self::List
+            | Self::Get
+            | Self::Delete
+            | Self::Groups
+            | Self::Installation
+            | Self::AccessToken
+            | Self::RateLimit
+            | Self::Meta => true,
+            Self::Token
+            | Self::Session
+            | Self::SessionDelete
+            | Self::Message
+            | Self::Acknowledge
+            | Self::Acquire
+            | Self::Renew
+            | Self::Complete
+            | Self::Facts
+            | Self::Unknown => false,
+        }
+    }
+
+    /// Returns the name in fault rules and statistics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mint => "mint",
+            Self::List => "list",
+            Self::Get => "get",
+            Self::Delete => "delete",
+            Self::Groups => "groups",
+            Self::Installation => "installation",
+            Self::AccessToken => "access_token",
+            Self::RateLimit => "rate_limit",
+            Self::Meta => "meta",
+            Self::Token => "token",
+            Self::Session => "session",
+            Self::SessionDelete => "session_delete",
+            Self::Message => "message",
+            Self::Acknowledge => "acknowledge",
+            Self::Acquire => "acquire",
+            Self::Renew => "renew",
+            Self::Complete => "complete",
+            Self::Facts => "facts",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+const RUNNER: [&str; 2] = [
+    "/orgs/{org}/actions/runners/{runner_id}",
+    "/repos/{owner}/{repo}/actions/runners/{runner_id}",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_what_serde_writes() {
+        for endpoint in Endpoint::SERVED.into_iter().chain([Endpoint::Unknown]) {
+            let written = serde_json::to_value(endpoint).unwrap();
+            assert_eq!(written, endpoint.name());
+        }
+    }
+
+    #[test]
+    fn each_route_leads_to_its_endpoint() {
+        for endpoint in Endpoint::SERVED {
+            let (method, paths) = endpoint.route();
+            for path in paths {
+                assert_eq!(Endpoint::of(method, path), endpoint);
+                assert_eq!(Endpoint::of("HEAD", path), Endpoint::Unknown);
+            }
+        }
+    }
+}
