@@ -7,6 +7,6 @@
 
 use strict; use Socket;
 socket(my $s, AF_UNIX, SOCK_STREAM, 0) or die "$!";
-if (connect($s, pack('S a*', AF_UNIX, "\0storm-host"))) { print 'got ', <$s>; exit 0 }
+if (connect($s, pack('S a*', AF_UNIX, "\0attack-host"))) { print 'got ', <$s>; exit 0 }
 print "$!\n";
 exit 1;

@@ -6,7 +6,7 @@
 # given: nspawn +--bind=/sys/fs/cgroup:/run/host-cgroup
 # without: nspawn --private-users=no
 
-if said=$( (echo $BASHPID >/run/host-cgroup/system.slice/storm-canary.service/cgroup.procs) 2>&1); then
+if said=$( (echo $BASHPID >/run/host-cgroup/system.slice/attack-canary.service/cgroup.procs) 2>&1); then
   echo "got out"
   exit 0
 fi

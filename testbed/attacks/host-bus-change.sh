@@ -7,7 +7,7 @@
 # without: nspawn --private-users=no
 
 if said=$(busctl --address=unix:path=/run/host-bus call org.freedesktop.systemd1 /org/freedesktop/systemd1 \
-  org.freedesktop.systemd1.Manager ResetFailedUnit s storm-answers.service 2>&1); then
+  org.freedesktop.systemd1.Manager ResetFailedUnit s attack-answers.service 2>&1); then
   echo "got it done"
   exit 0
 fi

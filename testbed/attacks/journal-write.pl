@@ -7,7 +7,7 @@
 
 use strict; use Socket;
 socket(my $s, AF_UNIX, SOCK_DGRAM, 0) or die "$!";
-if (defined send($s, "SYSLOG_IDENTIFIER=runner-controller\nMESSAGE=storm\n", 0, pack_sockaddr_un('/run/host-journal'))) {
+if (defined send($s, "SYSLOG_IDENTIFIER=runner-controller\nMESSAGE=attack\n", 0, pack_sockaddr_un('/run/host-journal'))) {
     print "got a line into it\n";
     exit 0;
 }

@@ -9,5 +9,5 @@
 # after: pkill -KILL -f '^[s]torm-outlives-fork'; true
 
 [ "$1" = plant ] || exit 0
-(setsid bash -c "exec -a storm-outlives-fork sleep 600" </dev/null >/dev/null 2>&1 &)
+(setsid bash -c "exec -a attack-outlives-fork sleep 600" </dev/null >/dev/null 2>&1 &)
 sleep 0.3

@@ -9,5 +9,5 @@
 # after: pkill -KILL -f '^[s]torm-outlives-ignore'; true
 
 [ "$1" = plant ] || exit 0
-(trap "" TERM INT HUP QUIT PIPE USR1 USR2; setsid bash -c "exec -a storm-outlives-ignore sleep 600" </dev/null >/dev/null 2>&1 &)
+(trap "" TERM INT HUP QUIT PIPE USR1 USR2; setsid bash -c "exec -a attack-outlives-ignore sleep 600" </dev/null >/dev/null 2>&1 &)
 sleep 0.3

@@ -9,6 +9,6 @@
 # after: pkill -KILL -f '^[s]torm-outlives-stopped'; true
 
 [ "$1" = plant ] || exit 0
-setsid bash -c "exec -a storm-outlives-stopped sleep 600" </dev/null >/dev/null 2>&1 &
+setsid bash -c "exec -a attack-outlives-stopped sleep 600" </dev/null >/dev/null 2>&1 &
 sleep 0.3
 kill -STOP $!

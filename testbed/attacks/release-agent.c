@@ -15,7 +15,7 @@
 
 int main(void) {
     mkdir("/tmp/cgroup", 0700);
-    if (mount("none", "/tmp/cgroup", "cgroup", 0, "none,name=storm") == 0) {
+    if (mount("none", "/tmp/cgroup", "cgroup", 0, "none,name=attack") == 0) {
         umount("/tmp/cgroup");
         return puts("got a hierarchy"), 0;
     }

@@ -5,7 +5,7 @@
 # wall: user namespace
 # expect: belongs to uid
 # without: nspawn --private-users=no
-# witness: set -- $(stat -c '%u %a' /proc/$LEADER/root/tmp/storm-suid); [ "$1" = 0 ] && [ "$2" = 4755 ] && echo "got uid $1, mode $2" && exit 0;
+# witness: set -- $(stat -c '%u %a' /proc/$LEADER/root/tmp/attack-suid); [ "$1" = 0 ] && [ "$2" = 4755 ] && echo "got uid $1, mode $2" && exit 0;
 #   echo "belongs to uid $1, mode $2"; exit 1
 
-cp /bin/true /tmp/storm-suid && chown 0:0 /tmp/storm-suid && chmod 4755 /tmp/storm-suid || exit 2
+cp /bin/true /tmp/attack-suid && chown 0:0 /tmp/attack-suid && chmod 4755 /tmp/attack-suid || exit 2

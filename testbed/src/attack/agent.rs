@@ -1,8 +1,8 @@
-//! Runs programs in a container from within: as a part of its job, or as a service of its own systemd.
+//! //! Runs programs inside a container: as a part of its job, or as a service of its systemd.
 //!
-//! Who enters a container from outside brings capabilities and system calls that nobody in it has.
-//! So a loop that was started inside takes orders from a FIFO, and runs each program with just what
-//! the job, or the container's root, has.
+//! A process that enters a container from outside has more capabilities and system calls than the
+//! container. So a loop that was started inside reads commands from a FIFO, and runs each program
+//! with exactly the rights of the job or of the container's root.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -19,10 +19,10 @@ use crate::host::TestHost;
 use crate::lab::Lab;
 use crate::wait::{Seen, wait_until};
 
-/// How long a program may take, its own bounds being shorter.
+/// /// Timeout for a program, which is longer than the program's own.
 const LIMIT: Duration = Duration::from_secs(40);
 
-/// The loop, for bash; `$dir` is where it takes its orders.
+/// /// The loop in bash. It reads commands from `$dir`.
 const LOOP: &str = r#"
 mkdir -p "$dir"; cd "$dir"; mkfifo -m 600 orders; exec 3<>orders; touch ready
 while read -r number argument <&3; do
@@ -32,35 +32,35 @@ while read -r number argument <&3; do
 done
 "#;
 
-/// How a program ended.
+/// /// Exit status and output of a program.
 #[derive(Debug, Clone)]
 pub(super) struct Ran {
     pub(super) status: i32,
     pub(super) said: String,
 }
 
-/// A loop that waits for orders.
+/// /// A loop that waits for commands.
 #[derive(Debug)]
 pub(super) struct Agent {
-    /// Its directory, seen from here.
+    /// /// The loop's directory, as seen from the machine.
     dir: PathBuf,
     count: u32,
 }
 
-/// Where a loop takes its orders, in its container.
+/// /// Returns the directory of a loop in its container.
 fn dir(who: Who) -> &'static str {
     match who {
-        Who::Job => "/tmp/storm-job",
-        Who::Root => "/tmp/storm-root",
+        Who::Job => "/tmp/attack-job",
+        Who::Root => "/tmp/attack-root",
     }
 }
 
-/// The script of a job that takes orders.
+/// /// Returns the script of a job that takes commands.
 pub(super) fn job_script() -> String {
     format!("set +e +o pipefail\ndir={}\n{LOOP}", dir(Who::Job))
 }
 
-/// Both loops, for the first process of a container that has no init.
+/// /// Returns a script with both loops, for process 1 of a container without an init.
 pub(super) fn both_script() -> String {
     format!(
         "loop() {{ {LOOP} }}\n\
@@ -71,10 +71,10 @@ pub(super) fn both_script() -> String {
     )
 }
 
-/// Starts a loop as a service of a container's own systemd.
+/// /// Starts a loop as a service of a container's systemd.
 pub(super) fn start_service(lab: &Lab, machine: &str, who: Who) -> Result<()> {
     let script = format!("dir={}\n{LOOP}", dir(who));
-    let unit = format!("--unit=storm-{}", who.name());
+    let unit = format!("--unit=attack-{}", who.name());
     let mut argv = vec!["systemd-run", "--quiet", "--machine", machine, &unit];
     if who == Who::Job {
         argv.extend(["--uid=runner", "--setenv=HOME=/home/runner"]);
@@ -84,7 +84,7 @@ pub(super) fn start_service(lab: &Lab, machine: &str, who: Who) -> Result<()> {
 }
 
 impl Agent {
-    /// Waits until the loop of a container, whose process 1 is `leader`, waits for orders.
+    /// /// Waits until the loop of the container with process 1 `leader` waits for commands.
     pub(super) fn find(host: &TestHost, leader: &str, who: Who) -> Result<Self> {
         let dir = host.path(&format!("/proc/{leader}/root{}", dir(who)));
         let ready = dir.join("ready");
@@ -142,13 +142,13 @@ impl Agent {
             .write(true)
             .open(&orders)
             .context("the container is gone")?;
-        // One write: a line is whole or not there.
+        // // One write, so that a reader sees the whole line.
         fifo.write_all(format!("{line}\n").as_bytes())?;
         Ok(())
     }
 }
 
-/// What a program says comes from a hostile place: control characters do not reach a terminal.
+/// /// Returns a program's output without control characters, because the program is hostile.
 fn lossy(bytes: &[u8]) -> String {
     const MAX: usize = 4000;
     let start = bytes.len().saturating_sub(MAX);
@@ -158,7 +158,7 @@ fn lossy(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// Assignments that a shell reads back as they were.
+/// /// Returns assignments that a shell reads back unchanged.
 pub(super) fn assignments(env: &BTreeMap<String, String>) -> String {
     let mut text = String::new();
     for (key, value) in env {

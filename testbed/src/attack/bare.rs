@@ -1,10 +1,9 @@
-//! Lives in which one wall is missing.
+//! //! Containers in which one protection is missing.
 //!
-//! A slot of a pool of its own is started as any other: by systemd, through the launcher, with the
-//! launcher's own mounts. Only the last step differs: a drop-in puts a program of ours before
-//! `systemd-nspawn` in `PATH`, which becomes the real one with the launcher's own arguments but for
-//! what is written in a file. In place of an init runs the loop of [`super::agent`], in every such
-//! life, with and without the wall.
+//! systemd starts a slot of a separate pool as any other, through the launcher and with the
+//! launcher's mounts. Only the last step differs: a drop-in puts our program before
+//! `systemd-nspawn` in `PATH`. It becomes the real one with the launcher's arguments, changed by a
+//! file. The loop of [`super::agent`] runs instead of an init, with and without the protection.
 
 use std::fmt::Write as _;
 
@@ -15,16 +14,17 @@ use super::program::{Change, Who};
 use crate::claims::leader;
 use crate::lab::Lab;
 
-/// The slot.
+/// /// Machine name of the slot.
 pub(super) const MACHINE: &str = "bare-1";
 const UNIT: &str = "runner-bare@1.service";
 const SHIM: &str = "/run/testbed/shim/systemd-nspawn";
 const EDITS: &str = "/run/testbed/edits";
 const INIT: &str = "/run/testbed/init";
 
-/// What stands before `systemd-nspawn`: edits are `--name=value` (instead of all of that name, or
-/// added), `+--name=value` (added), `!--name` (removed), `KEY=value` (environment), `capability NAME`
-/// (not dropped but kept), and `init`, which puts the loop in the init's place. Everything up to the first word without a dash is an option.
+/// /// Program that runs before `systemd-nspawn`. Edits are `--name=value` (replaces all of that
+/// name, or is added), `+--name=value` (added), `!--name` (removed), `KEY=value` (environment),
+/// `capability NAME` (kept instead of dropped), and `init` (the loop runs instead of the init).
+/// Words up to the first one without a dash are options.
 const SHIM_TEXT: &str = r#"#!/bin/bash
 set -eu
 machine=
@@ -57,7 +57,7 @@ done <"/run/testbed/edits/$machine"
 PATH=/usr/sbin:/usr/bin exec systemd-nspawn "${options[@]}" "$@"
 "#;
 
-/// A running one.
+/// /// A running container.
 #[derive(Debug)]
 pub(super) struct Bare {
     pub(super) leader: String,
@@ -65,16 +65,16 @@ pub(super) struct Bare {
     root: Agent,
 }
 
-/// Puts the program that changes arguments before the real one, for the units that match.
+/// /// Puts the program that changes arguments before the real one, for matching units.
 pub(super) fn install(lab: &Lab) -> Result<()> {
     let host = lab.host();
     host.write(SHIM, SHIM_TEXT.as_bytes(), 0o755)?;
     host.write(INIT, both_script().as_bytes(), 0o644)?;
-    // The daemon starts a life here as well, and that is one like any other.
+    // // The daemon starts an unchanged runner in this slot as well.
     edit(lab, MACHINE, UNIT, &[])
 }
 
-/// Lets a unit's launcher find our program first, and gives it more lines.
+/// /// Lets a unit's launcher find our program first, and adds lines to the unit.
 fn redirect(lab: &Lab, unit: &str, lines: &[&str]) -> Result<()> {
     let mut text = format!(
         "[Service]\nEnvironment=PATH={}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin\n",
@@ -85,12 +85,12 @@ fn redirect(lab: &Lab, unit: &str, lines: &[&str]) -> Result<()> {
         writeln!(text, "{line}").ok();
     }
     let host = lab.host();
-    let file = format!("/run/systemd/system/{unit}.d/storm.conf");
+    let file = format!("/run/systemd/system/{unit}.d/attack.conf");
     host.write(&file, text.as_bytes(), 0o644)?;
     host.run(&["systemctl", "daemon-reload"]).map(drop)
 }
 
-/// Lets the lives of one slot start with more arguments, and otherwise as they are.
+/// /// Lets the containers of one slot start with more arguments, and otherwise unchanged.
 pub(super) fn edit(lab: &Lab, machine: &str, unit: &str, edits: &[&str]) -> Result<()> {
     write_edits(lab, machine, edits)?;
     redirect(lab, unit, &[])
@@ -106,25 +106,26 @@ fn write_edits(lab: &Lab, machine: &str, edits: &[impl AsRef<str>]) -> Result<()
         .write(&format!("{EDITS}/{machine}"), text.as_bytes(), 0o644)
 }
 
-/// Where nothing is changed any more.
+/// /// Removes every change.
 pub(super) fn remove(lab: &Lab) -> Result<()> {
     lab.host()
-        .sh("rm -rf /run/systemd/system/runner-*.service.d/storm.conf /run/testbed/shim /run/testbed/edits /run/testbed/init; systemctl daemon-reload")
+        .sh("rm -rf /run/systemd/system/runner-*.service.d/attack.conf /run/testbed/shim /run/testbed/edits /run/testbed/init; systemctl daemon-reload")
         .map(drop)
 }
 
 impl Bare {
-    /// Starts a life with these changes.
+    /// /// Starts a container with these changes.
     pub(super) fn start(lab: &Lab, changes: &[&Change]) -> Result<Self> {
         let mut edits = vec!["init".to_owned()];
-        // Nothing in here needs addresses, and one without a network of its own cannot have any.
+        // // The programs need no addresses, and a container without a private network cannot have
+        // any.
         let mut lines = vec!["ExecStartPost="];
         for change in changes {
             match change {
                 Change::Nspawn(arguments) => edits.extend(arguments.iter().cloned()),
                 Change::Capability(name) => edits.push(format!("capability {name}")),
                 Change::Unit(more) => lines.extend(more.split("; ")),
-                // These change no life, but what is around it.
+                // // These changes do not concern the container.
                 Change::Firewall | Change::Host(..) | Change::Place(..) | Change::Service(_) => {}
             }
         }
@@ -146,7 +147,7 @@ impl Bare {
         })
     }
 
-    /// The loop of one of its users.
+    /// /// Returns the loop of one of its users.
     pub(super) fn agent(&mut self, who: Who) -> &mut Agent {
         match who {
             Who::Job => &mut self.job,
@@ -155,7 +156,7 @@ impl Bare {
     }
 }
 
-/// Ends the life at once; what it leaves is the sweep's to find.
+/// /// Ends the container at once. The sweep removes what it leaves.
 pub(super) fn stop(lab: &Lab) -> Result<()> {
     let host = lab.host();
     host.output(&[

@@ -3,19 +3,19 @@
 //!
 //! ```text
 //! attack    in a container with a job (or the place it names): refused, in the expected words
-//! compared  in a bare life, all walls there:                   refused, in the expected words
-//! control   in a bare life, this one wall away:                got what it wanted
+//! compared  in a bare container, all walls there:                   refused, in the expected words
+//! control   in a bare container, this one wall away:                got what it wanted
 //! ```
 //! Programs are in `testbed/attacks`, and say themselves what they expect; see [`program`]. Where the
 //! wall is on the host (the firewall, a mode) the control runs in the very same container, and
 //! there is nothing to compare. A wall that cannot be taken away has its reason instead.
 
 mod agent;
+mod attack_run;
 mod bare;
 pub mod program;
 pub mod report;
 mod scene;
-mod storm;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -30,22 +30,22 @@ use crate::lab::Lab;
 use program::Attack;
 use report::{Row, table};
 
-/// What to run, and where to write it down.
+/// /// Options of `cargo attack`.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Only attacks whose name contains this.
+    /// /// Part of the names of the attacks to run.
     pub filter: String,
-    /// Say what there is, and run nothing.
+    /// /// List the attacks instead of running them.
     pub list: bool,
-    /// Write every run here.
+    /// /// File for the results as JSON.
     pub json: Option<PathBuf>,
-    /// Leave the test host up.
+    /// /// Leave the test host running.
     pub keep: bool,
-    /// How our programs are built.
+    /// /// Build profile of our programs.
     pub profile: Profile,
 }
 
-/// Runs the attacks; true if every one was refused, and every control got through.
+/// /// Runs the attacks. Returns true if every attack was refused and every control succeeded.
 pub fn attack(options: &Options) -> Result<bool> {
     let attacks = select(&options.filter)?;
     ensure!(
@@ -91,7 +91,7 @@ pub fn attack(options: &Options) -> Result<bool> {
     Ok(failed == 0)
 }
 
-/// Every attack whose name contains the filter.
+/// /// Returns the attacks whose names contain the filter.
 pub fn select(filter: &str) -> Result<Vec<Attack>> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("attacks");
     let mut attacks = Attack::read_all(&dir)?;
@@ -99,22 +99,23 @@ pub fn select(filter: &str) -> Result<Vec<Attack>> {
     Ok(attacks)
 }
 
-/// Sets the scene, runs these attacks with their controls, and leaves an empty host.
+/// /// Installs the pools, runs these attacks with their controls, and leaves an empty host.
 pub fn run(lab: &mut Lab, attacks: &[Attack]) -> Result<Vec<Row>> {
     let programs = compile(attacks)?;
     scene::set(lab)?;
-    let outcome = storm::Storm::new(lab, &programs).run(attacks);
+    let outcome = attack_run::AttackRun::new(lab, &programs).run(attacks);
     if outcome.is_err() {
         println!("{}", lab.account());
     }
-    // First what changes units: a life that begins meanwhile is to be like any other.
+    // // The changes of units go first, so that a runner that starts meanwhile is unchanged.
     bare::remove(lab)?;
     scene::remove_fixtures(lab)?;
     lab.reset()?;
     outcome
 }
 
-/// The programs as they will run: scripts as they are, C compiled so that any image runs it.
+/// /// Returns the programs: scripts as they are, C compiled statically so that every image runs
+/// it.
 fn compile(attacks: &[Attack]) -> Result<BTreeMap<String, Vec<u8>>> {
     let work = tempfile::tempdir()?;
     let mut programs = BTreeMap::new();

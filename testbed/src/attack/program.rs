@@ -20,33 +20,34 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 /// One attack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attack {
-    /// Its file's name without the ending.
+    /// /// Name of the file without its ending.
     pub name: String,
     /// The program.
     pub file: PathBuf,
-    /// What it tries, in words.
+    /// /// Purpose in words.
     pub tries: String,
-    /// As whom.
+    /// /// User that runs it.
     pub who: Who,
-    /// Where.
+    /// /// Container in which it runs.
     pub place: Place,
-    /// The wall that stops it.
+    /// /// Protection that stops it.
     pub wall: String,
-    /// What it then says.
+    /// /// Words in its output when it is refused.
     pub expect: String,
-    /// Other walls that are away in a control and in the run it is compared with.
+    /// /// Other protections that are removed in a control and in the run that it is compared with.
     pub given: Vec<Change>,
-    /// What takes the wall away, or why nothing can.
+    /// /// Change that removes the protection, or the reason why none can.
     pub control: Control,
-    /// Shell, run on the host before each run.
+    /// /// Shell script for the host before each run.
     pub before: Option<String>,
-    /// Shell, run on the host after each run.
+    /// /// Shell script for the host after each run.
     pub after: Option<String>,
-    /// Shell on the host that looks whether the attack got what it wanted: 0 with `got `, or 1.
+    /// /// Shell script for the host that checks whether the attack succeeded: status 0 with `got
+    /// `, or 1.
     pub witness: Option<String>,
 }
 
-/// As whom.
+/// /// User that runs an attack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Who {
     /// The job's user.
@@ -55,31 +56,32 @@ pub enum Who {
     Root,
 }
 
-/// In which life.
+/// /// Container in which an attack runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     /// A container with a job.
     Job,
-    /// The same in a pool with `docker = true`, where root has more capabilities: those of the network.
+    /// /// A container with a job in a pool with `docker = true`, where root has network
+    /// capabilities.
     Docker,
-    /// Two lives of one slot: run with `plant` in the first, and with `look` in the second.
+    /// /// Two runners of one slot: run with `plant` in the first, and with `look` in the second.
     Lives,
     /// A container whose runner has not asked for its config.
     Early,
-    /// The same, with the first one's sockets and the host's API bound into it.
+    /// /// The same, with the sockets of the first slot and the host's API bound into it.
     Visitor,
-    /// A life without an init, started by the launcher with some of its arguments changed.
+    /// /// A container without an init, started by the launcher with changed arguments.
     Bare,
-    /// Two of them, one after the other, as in [`Place::Lives`].
+    /// /// Two such containers, one after the other, as in [`Place::Lives`].
     BareLives,
 }
 
-/// What takes a wall away.
+/// /// Change that removes a protection.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Change {
     /// Our table's filter chains are empty.
     Firewall,
-    /// Shell on the host; the second undoes it.
+    /// /// Shell script for the host, and the script that undoes it.
     Host(String, String),
     /// Other arguments of systemd-nspawn.
     Nspawn(Vec<String>),
@@ -87,23 +89,23 @@ pub enum Change {
     Capability(String),
     /// Lines of the unit's `[Service]`, with `; ` between them.
     Unit(String),
-    /// The same program elsewhere, where the wall is not.
+    /// /// The same program in a place without the protection.
     Place(Place, Who),
     /// The same program as a service of the host with these properties, and no container around it.
     Service(Vec<String>),
 }
 
-/// The run that shows that the wall is what stops it.
+/// /// Run that shows that the protection is what stops the attack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Control {
-    /// This away, it succeeds.
+    /// /// Without this protection the attack succeeds.
     Without(Change),
-    /// The wall cannot be taken away, for this reason.
+    /// /// The protection cannot be removed, for this reason.
     Impossible(String),
 }
 
 impl Who {
-    /// As it is written and shown.
+    /// /// Returns the name in files and tables.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -132,18 +134,20 @@ impl Place {
             "bare" => Self::Bare,
             "bare-lives" => Self::BareLives,
             other => {
-                bail!("where is {other:?}? job, docker, lives, early, visitor, bare or bare-lives")
+                bail!(
+                    "{other:?} is not a place; write job, docker, lives, early, visitor, bare or bare-lives"
+                )
             }
         })
     }
 
-    /// True if it takes two lives.
+    /// /// Returns true if it needs two containers.
     #[must_use]
-    pub fn is_two_lives(self) -> bool {
+    pub fn needs_two_containers(self) -> bool {
         matches!(self, Self::Lives | Self::BareLives)
     }
 
-    /// True if no job runs there.
+    /// /// Returns true if no job runs there.
     #[must_use]
     pub fn is_bare(self) -> bool {
         matches!(self, Self::Bare | Self::BareLives)
@@ -173,7 +177,7 @@ impl Change {
         })
     }
 
-    /// In a word or two.
+    /// /// Returns a short name.
     #[must_use]
     pub fn name(&self) -> String {
         match self {
@@ -187,16 +191,16 @@ impl Change {
         }
     }
 
-    /// True if only a life that was started for it can have it.
+    /// /// Returns true if only a container that was started for it can have it.
     #[must_use]
-    pub fn needs_a_life(&self) -> bool {
+    pub fn needs_a_container(&self) -> bool {
         matches!(self, Self::Nspawn(_) | Self::Capability(_) | Self::Unit(_))
     }
 }
 
 impl Attack {
-    /// Reads every attack of a directory, by name. Floods come last: what they leave in a queue would
-    /// keep those who come after from being answered at all.
+    /// /// Reads every attack of a directory, sorted by name. Floods come last, because their full
+    /// queues would disturb later attacks.
     pub fn read_all(dir: &Path) -> Result<Vec<Self>> {
         let mut all = Vec::new();
         for entry in fs::read_dir(dir).with_context(|| dir.display().to_string())? {
@@ -232,8 +236,8 @@ impl Attack {
             None => Place::Bare,
         };
         ensure!(
-            given.is_empty() || place.is_bare() || !given.iter().any(Change::needs_a_life),
-            "what is given with a life needs a life of its own"
+            given.is_empty() || place.is_bare() || !given.iter().any(Change::needs_a_container),
+            "a change of a container needs `in: bare` or `in: bare-lives`"
         );
         let must = |value: Option<String>, key: &str| {
             value
@@ -255,13 +259,13 @@ impl Attack {
             witness: head.take("witness"),
         };
         if let Some((key, _)) = head.0.first() {
-            bail!("`{key}:` is no key, or stands there twice");
+            bail!("`{key}:` is not a key, or is there twice");
         }
         Ok(attack)
     }
 }
 
-/// `key: value` lines of the first comment; a line that is indented goes on.
+/// /// The `key: value` lines of the first comment. An indented line continues the line before.
 struct Head(Vec<(String, String)>);
 
 impl Head {

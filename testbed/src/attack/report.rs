@@ -1,4 +1,4 @@
-//! What came of the attacks: the table, the same as JSON, and the count.
+//! //! Results of the attacks: the table, the same as JSON, and the count.
 
 use std::fmt::Write as _;
 
@@ -6,19 +6,19 @@ use serde::Serialize;
 
 use super::program::{Attack, Control};
 
-/// One run of one program.
+/// /// Result of one run of one program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "outcome", content = "detail", rename_all = "snake_case")]
 pub enum Outcome {
-    /// It got what it wanted.
+    /// /// The attack succeeded.
     Got(String),
-    /// It was refused in the words that were expected.
+    /// /// The attack was refused with the expected words.
     Blocked(String),
-    /// It failed in another way, so nothing is known.
+    /// /// The attack failed in another way, so it shows nothing.
     Broken(String),
 }
 
-/// What came of one attack.
+/// /// Results of one attack.
 #[derive(Debug, Clone, Serialize)]
 pub struct Row {
     name: String,
@@ -27,18 +27,19 @@ pub struct Row {
     who: &'static str,
     wall: String,
     expect: String,
-    /// Against the walls as they are.
+    /// /// Result with every protection.
     attack: Outcome,
-    /// In the control's own kind of life with the wall still there; absent where that is the same.
+    /// /// Result in the control's kind of container with the protection. `None` where that is the
+    /// same.
     compared: Option<Outcome>,
-    /// Without the wall; absent where it cannot be taken away.
+    /// /// Result without the protection. `None` where it cannot be removed.
     control: Option<Outcome>,
-    /// What was taken away, or why nothing was.
+    /// /// Name of the removed protection, or the reason why none was removed.
     control_is: String,
 }
 
 impl Outcome {
-    /// Judges how a program ended.
+    /// /// Returns the result of a program by its exit status and output.
     #[must_use]
     pub fn of(status: i32, said: &str, expect: &str) -> Self {
         let last = said.trim_end().lines().last().unwrap_or_default();
@@ -58,7 +59,7 @@ impl Outcome {
 }
 
 impl Row {
-    /// A row without runs yet.
+    /// /// Returns a row with the first result.
     #[must_use]
     pub fn new(attack: &Attack, outcome: Outcome) -> Self {
         Self {
@@ -77,36 +78,36 @@ impl Row {
         }
     }
 
-    /// Adds the run with the wall in the control's kind of life.
+    /// /// Adds the result with the protection in the control's kind of container.
     pub fn compare(&mut self, outcome: Outcome) {
         self.compared = Some(outcome);
     }
 
-    /// Adds the run without the wall.
+    /// /// Adds the result without the protection.
     pub fn control(&mut self, outcome: Outcome) {
         self.control = Some(outcome);
     }
 
-    /// The attack's name.
+    /// /// Returns the attack's name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// True if there is a control, and it got through.
+    /// /// Returns true if there is a control and it succeeded.
     #[must_use]
     pub fn has_control(&self) -> bool {
         matches!(self.control, Some(Outcome::Got(_)))
     }
 
-    /// What is wrong, if anything is.
+    /// /// Returns the reason why this row fails, if it does.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         let mut wrong = Vec::new();
         for (what, outcome) in [
             ("the attack", Some(&self.attack)),
             (
-                "the same in the control's life with the wall",
+                "the same in the control's container with the wall",
                 self.compared.as_ref(),
             ),
         ] {
@@ -132,7 +133,7 @@ impl Row {
     }
 }
 
-/// The table, for a person.
+/// /// Returns the table as text.
 #[must_use]
 pub fn table(rows: &[Row]) -> String {
     let mut text = String::new();
@@ -196,7 +197,7 @@ mod tests {
         ));
         assert!(matches!(of(0, "got root\n"), Outcome::Got(_)));
         assert!(matches!(of(0, "fine\n"), Outcome::Broken(_)));
-        // One that has it and fails all the same has not told what it knows.
+        // // An attack that succeeded and printed no `got` has not said what it got.
         assert!(matches!(
             of(1, "got it\nOperation not permitted"),
             Outcome::Broken(_)

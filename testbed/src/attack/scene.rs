@@ -1,5 +1,5 @@
-//! What the attacks are run against: pools, somebody in the next slot, and listeners and secrets on
-//! the host that would answer if they were reached.
+//! //! Targets of the attacks: pools, a neighbour in the next slot, and listeners and secrets on
+//! the host that would answer if an attack reached them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,9 +17,9 @@ use crate::net::{GITHUB, INTERNET, METADATA, NEIGHBOUR, RESOLVER, UPLINK};
 use crate::sim::NewJob;
 use crate::status::Runner;
 
-/// Of every layer: enough to boot in, and quickly full.
+/// /// Size of every layer: enough to boot, and quickly full.
 const LAYER: &str = "96 MiB";
-/// First places of the pools: far apart, so that none is the neighbour of another's slots.
+/// /// Offsets of the pools, far apart, so that their slots are not neighbours.
 const OFFSETS: [(&str, u16); 5] = [
     ("ci", 0),
     ("one", 20),
@@ -27,29 +27,29 @@ const OFFSETS: [(&str, u16); 5] = [
     ("bare", 60),
     ("docker", 80),
 ];
-/// The service that waits for its config, in an image where it does not.
+/// /// Service that waits for its config, changed in one image so that it does not.
 const RUNNER_UNIT: &str = "usr/lib/systemd/system/github-runner.service";
-/// Services of the host that exist to be attacked.
+/// /// Services of the host that exist only as targets.
 const FIXTURES: [&str; 6] = [
-    "storm-answers",
-    "storm-dns",
-    "storm-listens",
-    "storm-abstract",
-    "storm-loopback",
-    "storm-canary",
+    "attack-answers",
+    "attack-dns",
+    "attack-listens",
+    "attack-abstract",
+    "attack-loopback",
+    "attack-canary",
 ];
 
-/// A container with a job that takes orders, and with a service of its own that does.
+/// /// A container with a job and a service that take commands.
 #[derive(Debug)]
-pub(super) struct Stormed {
+pub(super) struct Target {
     pub(super) machine: String,
     pub(super) leader: String,
     job: Agent,
     root: Agent,
 }
 
-impl Stormed {
-    /// Finds the loop of a job, and starts that of the container's root.
+impl Target {
+    /// /// Finds the loop of a job, and starts the loop of the container's root.
     pub(super) fn with_job(lab: &Lab, runner: &Runner) -> Result<Self> {
         let leader = leader(lab, &runner.machine)?;
         let job = Agent::find(lab.host(), &leader, Who::Job)?;
@@ -90,7 +90,7 @@ impl Stormed {
         }
     }
 
-    /// Ends the job, and the life with it.
+    /// /// Ends the job, and so the container.
     pub(super) fn end_job(&self) -> Result<()> {
         self.job.quit()
     }
@@ -104,7 +104,7 @@ pub(super) fn set(lab: &Lab) -> Result<()> {
     bare::install(lab)?;
     let api = format!("+--bind={RUN_DIR}/api/api.sock:/run/host-api.sock");
     let first = format!("+--bind-ro={RUN_DIR}/slots/early-1:/run/first");
-    // The daemon makes its socket when it starts, and this life starts after it.
+    // // The daemon makes its socket when it starts, and this container starts later.
     bare::edit(lab, "early-2", "runner-early@2.service", &[&first, &api])?;
     fixtures(lab)?;
     lab.start()
@@ -112,7 +112,8 @@ pub(super) fn set(lab: &Lab) -> Result<()> {
 
 fn config(lab: &Lab) -> Result<Config> {
     let waiting = image::variant(lab.host(), "early", |root| {
-        // The image's files are shared with the one that works: replaced, not written to.
+        // // The image shares its files with the good one, so a file is replaced and not written
+        // to.
         let unit = root.join(RUNNER_UNIT);
         let text = fs::read_to_string(&unit)?;
         fs::remove_file(&unit)?;
@@ -150,7 +151,7 @@ fn config(lab: &Lab) -> Result<Config> {
     Ok(config)
 }
 
-/// Starts a job that takes orders, in a pool.
+/// /// Starts a job in a pool that takes commands.
 pub(super) fn start_job(lab: &Lab, pool: &str, name: &str) -> Result<(u64, Runner)> {
     let id = lab
         .sim()
@@ -171,17 +172,17 @@ fn fixtures(lab: &Lab) -> Result<()> {
     let answer = ["/usr/local/bin/testbed", "inner", "answer"];
     let internet = format!("--property=NetworkNamespacePath=/run/netns/{INTERNET}");
     let with = |more: &[&'static str]| [answer.as_slice(), more].concat();
-    start("storm-answers", &[], &with(&["--http", "0.0.0.0:80"]))?;
+    start("attack-answers", &[], &with(&["--http", "0.0.0.0:80"]))?;
     let dns = format!("{GITHUB}:53");
     let dot = format!("{GITHUB}:853");
     start(
-        "storm-dns",
+        "attack-dns",
         &[&internet],
         &[&answer[..], &["--dns", &dns, "--http", &dot]].concat(),
     )?;
-    // Writes down who sends what to port 9999 of the internet, whatever address it claims to have.
+    // // Records each packet to port 9999 of the internet with its source address.
     start(
-        "storm-listens",
+        "attack-listens",
         &[&internet],
         &[
             "socat",
@@ -190,16 +191,16 @@ fn fixtures(lab: &Lab) -> Result<()> {
         ],
     )?;
     start(
-        "storm-abstract",
+        "attack-abstract",
         &[],
         &[
             "socat",
-            "ABSTRACT-LISTEN:storm-host,fork",
+            "ABSTRACT-LISTEN:attack-host,fork",
             "SYSTEM:echo host-secret",
         ],
     )?;
     start(
-        "storm-loopback",
+        "attack-loopback",
         &[],
         &[
             "socat",
@@ -208,7 +209,7 @@ fn fixtures(lab: &Lab) -> Result<()> {
         ],
     )?;
     start(
-        "storm-canary",
+        "attack-canary",
         &["--setenv=CANARY=host-secret"],
         &["sleep", "infinity"],
     )?;
@@ -217,7 +218,7 @@ fn fixtures(lab: &Lab) -> Result<()> {
         .map(drop)
 }
 
-/// Ends what was started to be attacked.
+/// /// Stops the services that exist only as targets.
 pub(super) fn remove_fixtures(lab: &Lab) -> Result<()> {
     let host = lab.host();
     let mut stop = vec!["systemctl", "stop"];
@@ -234,8 +235,8 @@ pub(super) fn remove_fixtures(lab: &Lab) -> Result<()> {
     .map(drop)
 }
 
-/// Somebody in the next slot, with a secret in every place, who answers on port 8000.
-pub(super) fn furnish_sibling(sibling: &mut Stormed) -> Result<()> {
+/// /// Puts a secret in every place of the next slot's container, and lets it answer on port 8000.
+pub(super) fn furnish_sibling(sibling: &mut Target) -> Result<()> {
     let script = "#!/bin/bash\n\
         echo sibling-secret >/home/runner/canary; chmod 600 /home/runner/canary\n\
         (CANARY=sibling-secret exec -a sibling-secret sleep 3600) </dev/null >/dev/null 2>&1 &\n\
@@ -245,11 +246,11 @@ pub(super) fn furnish_sibling(sibling: &mut Stormed) -> Result<()> {
     Ok(())
 }
 
-/// What programs and witnesses are told of where they are.
+/// /// Returns the variables of programs and witnesses.
 pub(super) fn surroundings(
     machine: &str,
     leader: &str,
-    sibling: Option<&Stormed>,
+    sibling: Option<&Target>,
 ) -> Result<BTreeMap<String, String>> {
     let own = Numbers::of(machine)?;
     let mut env: BTreeMap<String, String> = [
@@ -291,7 +292,7 @@ pub(super) fn surroundings(
     Ok(env)
 }
 
-/// What follows from a slot's place; see README.md, `network.block` and `network.uid_base`.
+/// /// Numbers that follow from a slot's place (`network.block` and `network.uid_base`).
 struct Numbers {
     gateway: String,
     address: String,
@@ -318,7 +319,7 @@ impl Numbers {
     }
 }
 
-/// Waits until the pools of the scene are as they are wanted.
+/// /// Waits until the pools have their runners.
 pub(super) fn await_ready(lab: &Lab) -> Result<()> {
     lab.await_status("runners of ci and one", SOON, |status| {
         let idle = |name: &str| {

@@ -1,4 +1,4 @@
-//! What is left of root to root's small programs, and of the daemon to its unit.
+//! //! Rights that root's short programs keep, and rights that the daemon's unit leaves it.
 
 use anyhow::{Context, Result, ensure};
 
@@ -10,21 +10,22 @@ use crate::lab::{DAEMON, Lab, RUN_DIR};
 use crate::wait::{Seen, wait_until};
 
 pub(super) const SUITE: Suite = suite![SMALL;
-    connect_and_sweep_keep_little_of_root,
-    a_sweep_of_what_nobody_owns_keeps_little_of_root,
-    nothing_of_a_cage_reaches_a_job,
+    connect_and_sweep_keep_few_rights_of_root,
+    a_sweep_of_unowned_slots_keeps_few_rights_of_root,
+    restrictions_of_a_unit_do_not_reach_a_job,
     the_daemons_unit_is_closed,
 ];
 
 const PROGRAM: &str = "/usr/local/bin/runner-controller";
 const DROP_IN: &str = "/run/systemd/system/runner-ci@.service.d/traced.conf";
 
-/// Bits of `linux/capability.h`.
+/// /// Bit of `CAP_DAC_OVERRIDE` in `linux/capability.h`.
 const DAC_OVERRIDE: u64 = 1 << 1;
 const NET_ADMIN: u64 = 1 << 12;
 const SYS_ADMIN: u64 = 1 << 21;
 
-/// A program of root's, held at its end so that the kernel can be asked what it still may.
+/// /// Returns a command line that stops one of root's programs at its end, so that its rights can
+/// be read from /proc.
 fn traced(command: &str) -> String {
     format!(
         "strace --follow-forks --quiet=all --output={} --trace=landlock_restrict_self,exit_group \
@@ -38,7 +39,7 @@ fn trace_of(command: &str) -> String {
     format!("/run/testbed-{name}.strace")
 }
 
-/// Waits until such a program runs, is in its cage, and has these capabilities and no others.
+/// /// Waits until such a program runs in its sandbox with exactly these capabilities.
 fn ensure_caged(lab: &Lab, command: &str, capabilities: u64) -> Result<()> {
     let find = format!(
         "for pid in $(pgrep --full '^{PROGRAM} {command}'); do cat /proc/$pid/status; done 2>/dev/null; true"
@@ -66,7 +67,7 @@ fn ensure_caged(lab: &Lab, command: &str, capabilities: u64) -> Result<()> {
             Seen::NotYet(status)
         })
     })?;
-    // The files in view are not to be read from /proc.
+    // // Landlock's rules cannot be read from /proc.
     let trace = trace_of(command);
     wait_until("the end of it", SOON, || {
         let text = lab.host().sh(&format!("cat {trace}"))?;
@@ -80,7 +81,7 @@ fn ensure_caged(lab: &Lab, command: &str, capabilities: u64) -> Result<()> {
     })
 }
 
-fn connect_and_sweep_keep_little_of_root(lab: &mut Lab) -> Result<()> {
+fn connect_and_sweep_keep_few_rights_of_root(lab: &mut Lab) -> Result<()> {
     let held = lab.await_settled(SOON)?;
     let unit = spare(&held)?.unit;
     lab.host().write(
@@ -98,7 +99,7 @@ fn connect_and_sweep_keep_little_of_root(lab: &mut Lab) -> Result<()> {
         lab.host()
             .run(&["systemctl", "--no-block", "stop", &unit])?;
         ensure_caged(lab, "sweep ci", NET_ADMIN)?;
-        // The spare's successor.
+        // // The container that replaces the spare.
         ensure_caged(lab, "connect ci", NET_ADMIN | SYS_ADMIN)
     })();
     lab.host().run(&["rm", DROP_IN])?;
@@ -107,7 +108,7 @@ fn connect_and_sweep_keep_little_of_root(lab: &mut Lab) -> Result<()> {
     lab.await_settled(SOON).map(drop)
 }
 
-fn a_sweep_of_what_nobody_owns_keeps_little_of_root(lab: &mut Lab) -> Result<()> {
+fn a_sweep_of_unowned_slots_keeps_few_rights_of_root(lab: &mut Lab) -> Result<()> {
     let dirs = format!("{RUN_DIR}/lives/gone-7 {RUN_DIR}/slots/gone-7");
     lab.host().sh(&format!(
         "install --directory --owner=runner-controller {dirs} && touch {RUN_DIR}/slots/gone-7/jit.sock"
@@ -129,8 +130,8 @@ fn a_sweep_of_what_nobody_owns_keeps_little_of_root(lab: &mut Lab) -> Result<()>
     Ok(())
 }
 
-/// A job that leans on what a unit's walls like to forbid; it says what worked, a line each. A leak is
-/// looked for by `LeakSanitizer`, which stops its own process with ptrace; the rest runs below strace.
+/// /// A job that needs what a unit's restrictions often forbid. It prints a line for each thing
+/// that worked. `LeakSanitizer` stops its process with ptrace, and the rest runs below strace.
 const TRACED: &str = r#"
 cd "$(mktemp -d)"
 echo "as $(id -un)"
@@ -176,7 +177,7 @@ const TRACED_SAYS: &[&str] = &[
     "node: machine code true, its child traced true",
 ];
 
-/// What a template would say if it were closed as other units are.
+/// /// Restrictions that a slot's template would have if it were as closed as other units.
 const CLOSED_TEMPLATE: &str = "\
 [Service]
 MemoryDenyWriteExecute=yes
@@ -185,9 +186,9 @@ SystemCallFilter=~ptrace
 SystemCallErrorNumber=EPERM
 ";
 
-fn nothing_of_a_cage_reaches_a_job(lab: &mut Lab) -> Result<()> {
+fn restrictions_of_a_unit_do_not_reach_a_job(lab: &mut Lab) -> Result<()> {
     ensure_says(&run(lab, TRACED)?, TRACED_SAYS)?;
-    // What a template's walls would have done, so that the job is known to lean on them.
+    // // The control: with these restrictions the job fails.
     let said = with_drop_in(lab, CLOSED_TEMPLATE, |lab| run(lab, TRACED))?;
     for line in &TRACED_SAYS[1..] {
         ensure!(!said.contains(line), "{line:?} in spite of a wall: {said}");
@@ -195,7 +196,7 @@ fn nothing_of_a_cage_reaches_a_job(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
-/// Does something while every container's unit has a drop-in.
+/// /// Runs an action while every container's unit has a drop-in.
 fn with_drop_in<T>(lab: &Lab, text: &str, act: impl FnOnce(&Lab) -> Result<T>) -> Result<T> {
     let start_anew = || {
         stop_all(lab)?;
@@ -211,9 +212,10 @@ fn with_drop_in<T>(lab: &Lab, text: &str, act: impl FnOnce(&Lab) -> Result<T>) -
     restored.map(|_| done)
 }
 
-/// The most that `systemd-analyze security` may find open of the daemon, of 10.
+/// /// Maximum exposure of the daemon's unit by `systemd-analyze security`, of 10.
 const EXPOSURE: f64 = 2.0;
-/// And of the firewall's, which are root with two capabilities over the host's network.
+/// /// Maximum exposure of the firewall's unit, which is root with two capabilities over the host's
+/// network.
 const FIREWALL_EXPOSURE: f64 = 2.5;
 
 fn the_daemons_unit_is_closed(lab: &mut Lab) -> Result<()> {

@@ -1,4 +1,4 @@
-//! The two commands that destroy.
+//! //! The two commands that destroy: `cleanup-github-runners` and `cleanup-all-containers`.
 
 use std::process::Output;
 
@@ -12,7 +12,7 @@ use crate::lab::Lab;
 use crate::wait::{Seen, wait_until};
 
 pub(super) const SUITE: Suite = suite![SMALL;
-    cleanup_of_github_touches_nothing_but_its_own_dead,
+    cleanup_of_github_deletes_only_this_hosts_stale_runners,
     cleanup_of_containers_leaves_nothing_and_refills,
     cleanup_of_containers_can_stay_down,
     cleanup_of_containers_works_without_a_daemon,
@@ -26,7 +26,7 @@ fn output(lab: &Lab, command: &[&str]) -> Result<(Output, String)> {
     Ok((output, said))
 }
 
-/// Names of planted registrations that GitHub still has.
+/// /// Returns the names of planted registrations that GitHub still has.
 fn planted(lab: &Lab) -> Result<Vec<String>> {
     let runners = lab.sim().runners()?.into_iter();
     Ok(runners
@@ -35,10 +35,10 @@ fn planted(lab: &Lab) -> Result<Vec<String>> {
         .collect())
 }
 
-fn cleanup_of_github_touches_nothing_but_its_own_dead(lab: &mut Lab) -> Result<()> {
+fn cleanup_of_github_deletes_only_this_hosts_stale_runners(lab: &mut Lab) -> Result<()> {
     lab.await_settled(SOON)?;
     let plant = |name: &str, status: &str, busy: bool| json!({ "scope": "acme/widgets", "name": name, "status": status, "busy": busy, "labels": ["ci"] });
-    // Three pages, with ours on the first and on the last.
+    // // Three pages. The first and the last have registrations of this host.
     let mut all: Vec<Value> = vec![plant("testhost-ci-9-0000000a", "offline", false)];
     all.extend((0..244).map(|number| plant(&format!("foreign-{number}"), "offline", false)));
     let kept = [
@@ -71,11 +71,11 @@ fn cleanup_of_github_touches_nothing_but_its_own_dead(lab: &mut Lab) -> Result<(
     );
     ensure!(
         lab.sim().registered()? == ours,
-        "a runner that lives was deleted"
+        "a running runner was deleted"
     );
     let (again, said) = output(lab, &["cleanup-github-runners", "--yes"])?;
     ensure!(again.status.success() && said.contains("nothing"), "{said}");
-    // Foreign ones are no strays of ours either.
+    // // Registrations of other hosts are not this host's to delete.
     let status = lab.await_settled(SOON)?;
     ensure!(status.strays.is_empty(), "{:?}", status.strays);
     for runner in lab.sim().runners()? {
@@ -86,7 +86,7 @@ fn cleanup_of_github_touches_nothing_but_its_own_dead(lab: &mut Lab) -> Result<(
     run(lab, "true").map(drop)
 }
 
-/// The command says that nothing is left, and so it is.
+/// /// Runs the command and checks that nothing is left, as it says.
 fn clean(lab: &Lab, arguments: &[&str]) -> Result<String> {
     let mut command = vec!["cleanup-all-containers"];
     command.extend(arguments);
@@ -101,14 +101,14 @@ fn clean(lab: &Lab, arguments: &[&str]) -> Result<String> {
 
 fn cleanup_of_containers_leaves_nothing_and_refills(lab: &mut Lab) -> Result<()> {
     let (id, busy) = start_held(lab, "doomed")?;
-    let before = super::common::lives(lab)?;
+    let before = super::common::running(lab)?;
     let (refused, said) = output(lab, &["cleanup-all-containers"])?;
     ensure!(
         !refused.status.success() && said.contains("--yes"),
         "{said}"
     );
     ensure!(
-        super::common::lives(lab)?.get(&busy.machine) == busy.invocation.as_ref(),
+        super::common::running(lab)?.get(&busy.machine) == busy.invocation.as_ref(),
         "it went ahead"
     );
     clean(lab, &["--yes"])?;
@@ -119,11 +119,11 @@ fn cleanup_of_containers_leaves_nothing_and_refills(lab: &mut Lab) -> Result<()>
         job.summary()
     );
     lab.await_settled(SOON)?;
-    let now = super::common::lives(lab)?;
+    let now = super::common::running(lab)?;
     ensure!(
         now.values()
             .all(|life| !before.values().any(|old| old == life)),
-        "a life outlived it"
+        "a container outlived it"
     );
     let verdicts = lab.look()?.recent.into_iter().take(before.len());
     for ended in verdicts {
@@ -144,7 +144,7 @@ fn cleanup_of_containers_can_stay_down(lab: &mut Lab) -> Result<()> {
         "{}",
         status.summary()
     );
-    // Not even after a restart.
+    // // A restart of the daemon starts nothing either.
     lab.kill()?;
     lab.start()?;
     ensure!(lab.look()?.state == "cleared", "{}", lab.look()?.summary());
@@ -161,7 +161,8 @@ fn cleanup_of_containers_works_without_a_daemon(lab: &mut Lab) -> Result<()> {
     let (github, said) = output(lab, &["cleanup-github-runners", "--yes"])?;
     ensure!(github.status.success(), "{said}");
     clean(lab, &["--yes"])?;
-    // GitHub refuses to forget a runner that has a job, and does it by itself when it hears no more.
+    // // GitHub refuses to delete a runner that has a job, and removes it when the runner stops
+    // renewing the job.
     wait_until("nothing to be left", SOON, || {
         let left = lab.leftovers()?;
         let here: Vec<&String> = left

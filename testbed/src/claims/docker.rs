@@ -1,4 +1,4 @@
-//! Jobs that use Docker in their own container, and what that does not lead to.
+//! //! Jobs that use Docker in their container, and the access that this does not give them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -28,15 +28,15 @@ pub(super) const SUITE: Suite = suite![FIXTURE;
     jobs_run_docker_containers_on_a_bridge,
     jobs_build_docker_images_with_both_builders,
     jobs_with_docker_container_steps_run,
-    what_docker_stores_is_of_the_layer_and_dies_with_it,
+    dockers_storage_is_in_the_layer_and_ends_with_it,
     docker_opens_two_system_calls_and_four_capabilities,
 ];
 
-/// The pools with Docker, by their layer.
+/// /// Pools with Docker, one for each kind of layer.
 const POOLS: [&str; 2] = ["ci", "disk"];
-/// Of every layer.
+/// /// Size of every layer, in MiB.
 const LAYER_MIB: u64 = 256;
-/// Docker's daemon starts within a second or two; this is for a machine that is busy with other things.
+/// /// Timeout for a job that starts Docker's daemon, which takes two seconds on an idle machine.
 const SOON: Duration = Duration::from_mins(2);
 
 const BASE: &str = include_str!("docker/base.sh");
@@ -45,7 +45,8 @@ const BUILD: &str = include_str!("docker/build.sh");
 const STEP: &str = include_str!("docker/step.sh");
 const CALLS: &str = include_str!("docker/calls.c");
 
-/// Two pools with Docker; one that has what it opens, and a compiler in its place; and one without.
+/// /// Returns two pools with Docker, one with Docker's rights and a compiler instead, and one
+/// without.
 fn config(lab: &Lab) -> Result<Config> {
     let image = Image::Directory(image::with_docker(lab.host())?);
     let mut config = Config::small(lab.sim().api_url());
@@ -69,7 +70,7 @@ fn config(lab: &Lab) -> Result<Config> {
     Ok(config)
 }
 
-/// Runs one job to its good end and its life's, and returns it.
+/// /// Runs one job until it has succeeded and its runner has ended, and returns the job.
 fn run_in(lab: &Lab, pool: &str, script: &str) -> Result<Job> {
     let id = lab.sim().queue(&NewJob::new(pool, pool, script))?;
     let job = lab
@@ -81,7 +82,7 @@ fn run_in(lab: &Lab, pool: &str, script: &str) -> Result<Job> {
     Ok(job)
 }
 
-/// Runs a job in every pool with Docker, and hands over what it said.
+/// /// Runs a job in every pool with Docker, and checks its output.
 fn in_each(lab: &Lab, script: &str, check: impl Fn(&str) -> Result<()>) -> Result<()> {
     for pool in POOLS {
         let job = run_in(lab, pool, &format!("{BASE}\n{script}"))?;
@@ -147,14 +148,14 @@ fn jobs_with_docker_container_steps_run(lab: &mut Lab) -> Result<()> {
     })
 }
 
-/// Fills docker's storage with more than the layer has, and leaves a container, an image and a volume.
+/// /// Fills Docker's storage beyond the layer, and leaves a container, an image and a volume.
 const LEAVE: &str = "docker volume create left >/dev/null\n\
      docker run --log-driver none -v left:/left base sh -c \
      'dd if=/dev/zero of=/left/fill bs=1M count=1024; echo \"left $?\"; rm /left/fill' 2>&1\n\
      docker run --detach --restart always base sleep 600 >/dev/null\n\
      touch /tmp/left; until [ -e /tmp/go ]; do sleep 0.05; done";
 
-fn what_docker_stores_is_of_the_layer_and_dies_with_it(lab: &mut Lab) -> Result<()> {
+fn dockers_storage_is_in_the_layer_and_ends_with_it(lab: &mut Lab) -> Result<()> {
     for pool in POOLS {
         let job = NewJob::new(pool, pool, &format!("{BASE}\n{LEAVE}"));
         let id = lab.sim().queue(&job)?;
@@ -204,7 +205,7 @@ fn docker_opens_two_system_calls_and_four_capabilities(lab: &mut Lab) -> Result<
             &busy.machine,
             "until [ -e /tmp/made ]; do sleep 0.05; done; /tmp/calls; grep CapBnd /proc/self/status",
         )?;
-        // x86-64 and the generic table of other machines differ; the compiler knows.
+        // // The numbers differ between x86-64 and other machines, so the compiler provides them.
         let numbers = said
             .lines()
             .find(|line| line.starts_with("add_key "))

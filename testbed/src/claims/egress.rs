@@ -1,4 +1,4 @@
-//! How far the jobs of a pool get, pool beside pool.
+//! //! Addresses that the jobs of each pool reach.
 
 use std::fmt::Write as _;
 
@@ -20,10 +20,10 @@ pub(super) const SUITE: Suite = suite![EMPTY;
 /// The host's address on its LAN.
 const LAN_SIDE: &str = "192.168.77.1";
 
-/// Whether each of these is reached, in the order of [`PLACES`].
+/// /// Reached or not, in the order of [`PLACES`] and then the resolver.
 type Reach = [bool; 6];
 
-/// What is tried: its name, its address, its port.
+/// /// Name, address and port of each place that jobs try to reach.
 const PLACES: [(&str, &str, u16); 5] = [
     ("internet", GITHUB, 80),
     ("github", GITHUB, PORT),
@@ -32,8 +32,8 @@ const PLACES: [(&str, &str, u16); 5] = [
     ("metadata", METADATA, 80),
 ];
 
-/// Pools, and what their jobs reach: the [`PLACES`], and the resolver by hand. One pool's name begins
-/// with another's, as its links' names then do.
+/// /// Returns pools and the places that their jobs reach. The name of one pool begins with the
+/// name of another, and so do the names of their links.
 fn pools() -> Vec<(Pool, Reach)> {
     let github = format!("{GITHUB}:{PORT}");
     let pool = |name: &str, offset: u16, egress: &'static str, allow: &[&str]| Pool {
@@ -53,7 +53,7 @@ fn pools() -> Vec<(Pool, Reach)> {
             [true, true, true, false, false, true],
         ),
         (
-            // A network is the machines on it, and not this host, which is on it as well.
+            // // A listed network does not open this host's address on it.
             pool("list", 2, "listed", &[&github, "192.168.77.0/24:80"]),
             [false, true, true, false, false, true],
         ),
@@ -76,7 +76,7 @@ fn each_pool_reaches_what_it_is_given_and_no_more(lab: &mut Lab) -> Result<()> {
             let open = lab
                 .host()
                 .output(&["nc", "-z", "-w", "1", address, &port])?;
-            ensure!(open.status.success(), "{address}:{port} answers nobody");
+            ensure!(open.status.success(), "{address}:{port} does not answer");
         }
         for (pool, reach) in &pools {
             check(lab, pool, *reach).with_context(|| format!("pool {}", pool.name))?;
@@ -91,7 +91,7 @@ fn check(lab: &Lab, pool: &Pool, reach: Reach) -> Result<()> {
         probe(&mut script, name, address, port);
     }
     script.push_str("wait\n");
-    // The address of `x`, asked of the resolver without anybody's help.
+    // // The address of `x`, by a query that the job sends to the resolver itself.
     writeln!(
         script,
         "exec 3<>/dev/udp/{RESOLVER}/53\n\

@@ -1,4 +1,4 @@
-//! What operators, monitoring and systemd see of the daemon.
+//! //! The daemon as operators, monitoring and systemd see it.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::common::{
-    SOON, await_no_strangers, daemon_pid, ensure_says, finish_held, idle, lives, run, start_held,
+    SOON, await_no_strangers, daemon_pid, ensure_says, finish_held, idle, run, running, start_held,
 };
 use super::fixture::SMALL;
 use super::{Suite, suite};
@@ -18,10 +18,10 @@ pub(super) const SUITE: Suite = suite![SMALL;
     check_config_prints_every_mistake_at_once,
     a_drain_waits_for_jobs_and_leaves_nothing,
     a_drain_outlives_the_daemon,
-    health_says_what_stands_in_the_way,
+    health_gives_the_reason_why_jobs_would_wait,
     metrics_have_bounded_labels,
     the_journal_has_fields,
-    readiness_is_told_when_the_daemon_answers,
+    the_daemon_is_ready_only_when_it_answers,
     a_stuck_daemon_is_restarted,
     a_new_configuration_rolls_idle_runners_and_no_job,
     a_bad_configuration_changes_nothing,
@@ -83,7 +83,7 @@ fn a_drain_waits_for_jobs_and_leaves_nothing(lab: &mut Lab) -> Result<()> {
         + &String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.code() == Some(3), "{}: {said}", output.status);
     ensure_says(&said, &[&busy.machine, "acme/widgets"])?;
-    // Those without a job have left by now, or soon will have.
+    // // Runners without a job have ended, or will soon.
     lab.await_active(1, SOON)?;
     let status = lab.look()?;
     ensure!(
@@ -95,7 +95,7 @@ fn a_drain_waits_for_jobs_and_leaves_nothing(lab: &mut Lab) -> Result<()> {
     host.run(&[CONTROLLER, "drain", "--wait", "--timeout", "30s"])?;
     ensure!(lab.look()?.state == "drained", "{}", lab.look()?.summary());
     lab.ensure_nothing_left()?;
-    // A job that comes now waits for GitHub's other runners, or for us.
+    // // A job that is queued now waits.
     let waiting = lab.sim().queue(&NewJob::new("waits", "ci", "true"))?;
     ensure!(
         lab.sim().job(waiting)?.status == "queued",
@@ -118,11 +118,11 @@ fn a_drain_outlives_the_daemon(lab: &mut Lab) -> Result<()> {
     lab.await_settled(SOON).map(drop)
 }
 
-fn health_says_what_stands_in_the_way(lab: &mut Lab) -> Result<()> {
+fn health_gives_the_reason_why_jobs_would_wait(lab: &mut Lab) -> Result<()> {
     lab.await_settled(SOON)?;
     let health = lab.api("GET", "/health")?;
     ensure!(health.status == 200, "{health:?}");
-    // No runner to be had: GitHub gives none, and the last one has a job.
+    // // A job queued now would wait: GitHub registers no runner, and the last one is busy.
     lab.sim()
         .fault("mint", None, &json!({ "status": { "code": 503 } }))?;
     let (id, busy) = start_held(lab, "last")?;
@@ -145,7 +145,7 @@ fn health_says_what_stands_in_the_way(lab: &mut Lab) -> Result<()> {
     let health = lab.api("GET", "/health")?;
     ensure!(health.status == 200, "{health:?}");
     finish_held(lab, id, &busy)?;
-    // Nothing but these can be asked, and a look changes nothing.
+    // // Other paths are refused, and a GET changes nothing.
     let statuses = [
         ("GET", "/drain"),
         ("POST", "/status"),
@@ -162,7 +162,7 @@ fn health_says_what_stands_in_the_way(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
-/// The series of `/metrics`, values left out.
+/// /// Returns the series of `/metrics` without their values.
 fn series(lab: &Lab) -> Result<BTreeSet<String>> {
     let answer = lab.api("GET", "/metrics")?;
     ensure!(
@@ -188,7 +188,7 @@ fn metrics_have_bounded_labels(lab: &mut Lab) -> Result<()> {
             .any(|line| line.contains(r#"reason="job_done""#)),
         "{before:?}"
     );
-    // Jobs with names of their own, one of them not what a hook would say.
+    // // Jobs with different names. One of them writes what the hook would not write.
     let jobs = ["one", "two", "thr\"ee\n", "four"].map(|name| {
         NewJob::new(
             name,
@@ -238,10 +238,10 @@ fn the_journal_has_fields(lab: &mut Lab) -> Result<()> {
         url.ends_with(&format!("/acme/widgets/actions/runs/{id}")),
         "JOB_URL={url}"
     );
-    // What the runner said is there after its container's death.
+    // // The runner's output stays after its container has ended.
     let unit = format!("runner-{}.service", slot.replace('-', "@"));
     ensure_says(&lab.journal(&unit, 50), &["Running job: logged"])?;
-    // And live, while it lives.
+    // // The output of a running container is shown as it is written.
     let idle = idle(&lab.await_settled(SOON)?)?;
     let live = lab.host().run(&[
         "journalctl",
@@ -254,7 +254,7 @@ fn the_journal_has_fields(lab: &mut Lab) -> Result<()> {
     ensure_says(&live, &["Listening for Jobs"])
 }
 
-fn readiness_is_told_when_the_daemon_answers(lab: &mut Lab) -> Result<()> {
+fn the_daemon_is_ready_only_when_it_answers(lab: &mut Lab) -> Result<()> {
     for (property, value) in [
         ("Type", "notify"),
         ("WatchdogUSec", "30s"),
@@ -263,9 +263,9 @@ fn readiness_is_told_when_the_daemon_answers(lab: &mut Lab) -> Result<()> {
         let found = lab.show(DAEMON, property)?;
         ensure!(found == value, "{property} is {found}");
     }
-    let before = lives(lab)?;
+    let before = running(lab)?;
     lab.host().run(&["systemctl", "restart", DAEMON])?;
-    // No waiting: who was told that it is ready may ask, and all lives are known.
+    // // The daemon notifies systemd only after it has adopted all runners, so this needs no wait.
     let status = lab.look()?;
     for (machine, invocation) in before {
         ensure!(
@@ -285,7 +285,7 @@ fn readiness_is_told_when_the_daemon_answers(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
-/// A shorter leash than half a minute, for the length of one claim.
+/// /// Drop-in with a shorter watchdog than the unit's half a minute.
 const LEASH: &str = "/run/systemd/system/runner-controller.service.d/50-leash.conf";
 
 fn a_stuck_daemon_is_restarted(lab: &mut Lab) -> Result<()> {
@@ -298,7 +298,7 @@ fn a_stuck_daemon_is_restarted(lab: &mut Lab) -> Result<()> {
     )?;
     host.run(&["systemctl", "daemon-reload"])?;
     host.run(&["systemctl", "restart", DAEMON])?;
-    let before = lives(lab)?;
+    let before = running(lab)?;
     let pid = daemon_pid(lab)?;
     host.run(&["kill", "-STOP", &pid])?;
     let restarted = wait_until("another daemon", SOON, || {
@@ -315,7 +315,7 @@ fn a_stuck_daemon_is_restarted(lab: &mut Lab) -> Result<()> {
     host.run(&["systemctl", "daemon-reload"])?;
     restarted?;
     host.run(&["systemctl", "restart", DAEMON])?;
-    ensure!(lives(lab)? == before, "containers were lost with it");
+    ensure!(running(lab)? == before, "containers were lost with it");
     lab.await_settled(SOON)?;
     run(lab, "true")?;
     await_no_strangers(lab)
@@ -326,7 +326,7 @@ fn a_new_configuration_rolls_idle_runners_and_no_job(lab: &mut Lab) -> Result<()
     lab.await_status("a spare and an idle runner beside it", SOON, |status| {
         (status.in_phase("idle").len() == 1 && status.in_phase("spare").len() == 1).then_some(())
     })?;
-    let before = lives(lab)?;
+    let before = running(lab)?;
     let config = super::fixture::small(lab.sim().api_url());
     lab.install(
         &config
@@ -343,7 +343,7 @@ fn a_new_configuration_rolls_idle_runners_and_no_job(lab: &mut Lab) -> Result<()
         });
         replaced.then_some(())
     })?;
-    let now = lives(lab)?;
+    let now = running(lab)?;
     ensure!(
         now.get(&busy.machine) == busy.invocation.as_ref(),
         "the job's container was replaced"
@@ -380,7 +380,7 @@ fn a_new_configuration_rolls_idle_runners_and_no_job(lab: &mut Lab) -> Result<()
 
 fn a_bad_configuration_changes_nothing(lab: &mut Lab) -> Result<()> {
     lab.await_settled(SOON)?;
-    let (before, pid) = (lives(lab)?, daemon_pid(lab)?);
+    let (before, pid) = (running(lab)?, daemon_pid(lab)?);
     let good = std::fs::read(lab.host().path(CONFIG))?;
     lab.host().write(CONFIG, b"host = 7\n", 0o644)?;
     lab.host().run(&["systemctl", "reload", DAEMON])?;
@@ -395,7 +395,7 @@ fn a_bad_configuration_changes_nothing(lab: &mut Lab) -> Result<()> {
     lab.host().write(CONFIG, &good, 0o644)?;
     refused?;
     ensure!(
-        daemon_pid(lab)? == pid && lives(lab)? == before,
+        daemon_pid(lab)? == pid && running(lab)? == before,
         "something changed"
     );
     run(lab, "true").map(drop)

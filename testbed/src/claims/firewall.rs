@@ -17,26 +17,26 @@ use crate::wait::{Seen, wait_until};
 
 mod stand;
 
-use stand::a_wall_stands_while_other_programs_change_rules;
+use stand::the_firewall_stands_while_other_programs_change_rules;
 
 pub(super) const SUITE: Suite = suite![SMALL;
     another_program_cannot_change_the_table,
     no_container_starts_behind_a_table_that_was_changed,
-    a_wall_that_falls_closes_admission_and_kills_no_job,
+    a_stopped_firewall_closes_admission_and_kills_no_job,
     a_table_that_is_gone_is_loaded_again_and_told,
     an_owner_that_hangs_closes_admission,
     a_job_of_a_removed_pool_keeps_its_network,
-    a_wall_stands_while_other_programs_change_rules,
+    the_firewall_stands_while_other_programs_change_rules,
     no_other_table_is_touched,
 ];
 
 const FIREWALL: &str = "runner-controller-firewall.service";
-/// The owner checks every 15 s.
+/// /// Timeout for a check of the owner, which runs every 15 s.
 const CHECKED: Duration = Duration::from_secs(45);
-/// A report is good for a minute.
+/// /// Timeout for a report to be too old, which is after a minute.
 const STALE: Duration = Duration::from_secs(100);
 
-/// Each way to change the table that a check has to notice, as a script.
+/// /// Changes of the table that a check has to notice: name and script.
 const CHANGES: &[(&str, &str)] = &[
     (
         "a rule is deleted",
@@ -81,7 +81,7 @@ fn change(lab: &Lab, script: &str) -> Result<()> {
     lab.host().sh(&script).map(drop)
 }
 
-/// What is said of the firewall, once admission is closed for it.
+/// /// Returns the reason why the firewall closes admission, if it does.
 fn closed(status: &Status) -> Option<String> {
     let mut reasons = status.closed.iter();
     reasons.find(|why| why.starts_with("firewall: ")).cloned()
@@ -176,10 +176,10 @@ fn a_start_by_hand_is_refused(lab: &Lab) -> Result<()> {
     ensure_refused(lab, &status, |ended| ended.machine == machine)
 }
 
-/// All faces say what is wrong. The end that tells is newer than `before`: other ends of that kind, and
-/// in that slot, are shown beside it.
+/// /// Checks that status, health, metrics and journal name the reason. The runner's end must be
+/// newer than `before`, because older ends of the same kind are shown beside it.
 fn ensure_refused(lab: &Lab, before: &Status, is_it: impl Fn(&Ended) -> bool) -> Result<()> {
-    // The launcher said so; nobody waited for the timer.
+    // // The launcher's report arrives at once.
     let reason = lab.await_status("admission to close", SOON, closed)?;
     ensure_says(&reason, &["inet runner_controller", FIREWALL])?;
     let ended = lab.await_status("the refusal's verdict", SOON, |status| {
@@ -208,7 +208,7 @@ fn ensure_refused(lab: &Lab, before: &Status, is_it: impl Fn(&Ended) -> bool) ->
     ensure_says(&said, &["the firewall is not as it should be"])
 }
 
-fn a_wall_that_falls_closes_admission_and_kills_no_job(lab: &mut Lab) -> Result<()> {
+fn a_stopped_firewall_closes_admission_and_kills_no_job(lab: &mut Lab) -> Result<()> {
     let (id, busy) = start_held(lab, "long")?;
     let waiting = lab.await_status("an idle runner and a spare beside it", SOON, |status| {
         let spares = status.in_phase("spare");
@@ -218,7 +218,7 @@ fn a_wall_that_falls_closes_admission_and_kills_no_job(lab: &mut Lab) -> Result<
     stop_owner(lab)?;
     let reason = lab.await_status("admission to close", SOON, closed)?;
     ensure_says(&reason, &["is stopped", FIREWALL])?;
-    // The runner that waits takes the next job; who is spare is not registered after it.
+    // // The idle runner takes the next job. The spare is not registered after it.
     let (second, other) = start_held(lab, "second")?;
     let third = lab.sim().queue(&NewJob::new("third", "ci", "true"))?;
     let status = lab.look()?;
@@ -309,7 +309,7 @@ fn a_job_of_a_removed_pool_keeps_its_network(lab: &mut Lab) -> Result<()> {
     lab.await_settled(SOON).map(drop)
 }
 
-/// Somebody else's tables, with counters and handles, as they are loaded.
+/// /// Returns the tables of other programs as they are loaded, with counters and handles.
 fn others(lab: &Lab) -> Result<Vec<Value>> {
     let text = lab.host().run(&["nft", "--json", "list", "ruleset"])?;
     let ruleset: Value = serde_json::from_str(&text)?;
@@ -329,7 +329,8 @@ fn others(lab: &Lab) -> Result<Vec<Value>> {
 }
 
 fn no_other_table_is_touched(lab: &mut Lab) -> Result<()> {
-    // One in our family, one that translates as ours does, one with our name in another family.
+    // // A table of the same family, one that masquerades as ours does, and one with our name in
+    // another family.
     lab.host().sh(
         "nft -f - <<'END'
 table inet others {

@@ -1,4 +1,4 @@
-//! Many quick jobs in a row, and what is left of them: nothing.
+//! //! Many quick jobs in a row leave nothing behind.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -28,32 +28,33 @@ pub(super) const FIXTURE: Fixture = Fixture {
 };
 
 pub(super) const SUITE: Suite = suite![FIXTURE;
-    a_runner_that_lost_its_job_to_another_holds_nothing_up,
+    a_runner_that_lost_its_job_to_another_delays_no_job,
     two_hundred_jobs_leak_nothing,
     a_registration_without_a_container_is_deleted,
     a_ghost_is_found_and_replaced,
 ];
 
 const JOBS: usize = 200;
-/// For all of them; they take a second each where two cores are shared.
+/// /// Timeout for all of them. Each takes a second on two shared cores.
 const LIMIT: Duration = Duration::from_secs(400);
-/// The pools' compare.
+/// /// Interval between two reconciles of the pools.
 const RECONCILE: Duration = Duration::from_secs(2);
-/// How long GitHub's list may lack a runner before it is missed, and how old a registration without
-/// a container must be: both are the daemon's patience with GitHub's eventual consistency.
+/// /// Timeout for what the daemon does only after GitHub's list had time to become consistent: it
+/// replaces a missing runner and deletes a registration without a container.
 const PATIENCE: Duration = Duration::from_mins(3);
-/// Registered by nobody.
+/// /// Name of a planted registration that no container has.
 const STRAY: &str = "testhost-ci-4-0badcafe";
 
-/// A ghost is one of the idle, and a stray takes its time to go.
+/// /// Waits for the numbers alone, because a ghost counts as idle and an orphaned registration
+/// stays for minutes.
 fn await_ready(lab: &Lab) -> Result<()> {
     lab.await_status("the pool to be as it is wanted", SOON, |status| {
         status.is_staffed().then_some(())
     })
 }
 
-/// What these two claims wait for takes minutes, and the flood passes the time: they begin here.
-fn a_runner_that_lost_its_job_to_another_holds_nothing_up(lab: &mut Lab) -> Result<()> {
+/// /// Begins what the last two claims wait for minutes for. The flood runs meanwhile.
+fn a_runner_that_lost_its_job_to_another_delays_no_job(lab: &mut Lab) -> Result<()> {
     plant_stray(lab)?;
     let id = lab
         .sim()
@@ -81,7 +82,7 @@ fn is_registered(lab: &Lab, name: &str) -> Result<bool> {
         .any(|runner| runner.name == name && runner.standing == "registered"))
 }
 
-/// What the daemon's process holds.
+/// /// Resources of the daemon's process.
 #[derive(Debug, Clone, Copy)]
 struct Held {
     descriptors: usize,
@@ -111,7 +112,7 @@ fn held(lab: &Lab) -> Result<Held> {
 }
 
 fn two_hundred_jobs_leak_nothing(lab: &mut Lab) -> Result<()> {
-    // All four slots have had a life, so that their descriptors are counted before, too.
+    // // All four slots had a runner, so that their descriptors are counted before as well.
     let before = held(lab)?;
     lab.sim().forget_calls()?;
     let start = Instant::now();
@@ -150,7 +151,7 @@ fn two_hundred_jobs_leak_nothing(lab: &mut Lab) -> Result<()> {
     let lists = calls.of("list");
     let per_job = f64::from(u32::try_from(rest - lists)?) / f64::from(u32::try_from(JOBS)?);
     let reconciles = u64::try_from(took.as_millis() / RECONCILE.as_millis())? + 2;
-    // Beside the jobs a stray is deleted meanwhile, and a ghost replaced.
+    // // Meanwhile the daemon also deletes an orphaned registration and replaces a ghost.
     ensure!(
         per_job <= 1.05,
         "{per_job:.3} calls per job: {:?}",
@@ -174,7 +175,7 @@ fn two_hundred_jobs_leak_nothing(lab: &mut Lab) -> Result<()> {
     lab.host()
         .run(&["runner-controller", "drain", "--wait", "--timeout", "60s"])
         .or_else(|error| {
-            // The stray may be younger than it must be.
+            // // The orphaned registration may not be old enough yet.
             if format!("{error:#}").contains(STRAY) {
                 Ok(String::new())
             } else {
@@ -204,7 +205,7 @@ fn mib(kib: usize) -> Result<f64> {
     Ok(f64::from(u32::try_from(kib)?) / 1024.0)
 }
 
-/// Every job went well, was given to one runner, and had a container to itself.
+/// /// Checks that every job succeeded, on one runner, in a container that ran no other job.
 fn ensure_once_each(jobs: &[Job]) -> Result<()> {
     ensure!(jobs.len() == JOBS, "{} jobs", jobs.len());
     let mut runners = BTreeSet::new();
@@ -269,7 +270,8 @@ fn a_ghost_is_found_and_replaced(lab: &mut Lab) -> Result<()> {
         lab.sim().await_success(id, SOON)?;
     }
     let ghost = ghosts(lab)?.pop().context("the stand-in made no ghost")?;
-    // It listens for jobs that never come. (Its end may be too long ago for status.)
+    // // It listens for jobs that GitHub never sends. Its end may be too old for the status
+    // document.
     wait_until("the ghost to be gone", PATIENCE, || {
         let status = lab.look()?;
         Ok(if status.runner(&ghost).is_some() {

@@ -1,4 +1,5 @@
-//! GitHub refuses, limits, fails and lies; nothing is lost, and status says what to do.
+//! //! GitHub refuses, limits, fails and sends wrong lists. No job is lost, and the status says
+//! what to do.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +20,7 @@ pub(super) const SUITE: Suite = suite![SMALL;
     a_missing_permission_is_named_and_spares_wait,
     an_unprocessable_mint_is_named_and_spares_wait,
     a_taken_name_is_never_sent_again,
-    a_bad_token_is_named_and_a_good_one_mends_it,
+    a_bad_token_is_named_and_a_good_one_works_at_once,
     an_app_takes_the_tokens_place_while_a_job_runs,
     nothing_is_sent_while_the_primary_limit_holds,
     nothing_is_sent_while_a_secondary_limit_holds,
@@ -29,8 +30,8 @@ pub(super) const SUITE: Suite = suite![SMALL;
     a_runner_that_just_got_a_job_survives_a_drain,
 ];
 
-/// Lets the idle runner take a job, so that the spare is to be registered, which GitHub does not
-/// do. The spare must wait meanwhile, and be the runner of the next job once GitHub does.
+/// /// Lets the idle runner take a job while GitHub refuses to register the spare. The spare must
+/// wait, and must take the next job once GitHub registers it.
 fn while_mints_fail(
     lab: &Lab,
     endpoint_fault: &Value,
@@ -43,7 +44,7 @@ fn while_mints_fail(
     let (id, busy) = start_held(lab, "meanwhile")?;
     await_calls(lab, "mint", 1)?;
     meanwhile(lab, &waiting)?;
-    // Whoever is busy is not disturbed.
+    // // The busy runner is not disturbed.
     finish_held(lab, id, &busy)?;
     let status = lab.look()?;
     let same = status
@@ -69,7 +70,7 @@ fn while_mints_fail(
     run(lab, "true").map(drop)
 }
 
-/// Waits until status shows an error of GitHub that says all of this, and that it holds mints back.
+/// /// Waits until the status shows a GitHub error with these words and a backoff of mints.
 fn await_error(lab: &Lab, trouble: &str, words: &[&str]) -> Result<()> {
     let (error, backoff) = lab.await_status("an error of GitHub's", SOON, |status| {
         let error = status.github.error.clone()?;
@@ -134,7 +135,7 @@ fn a_taken_name_is_never_sent_again(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
-fn a_bad_token_is_named_and_a_good_one_mends_it(lab: &mut Lab) -> Result<()> {
+fn a_bad_token_is_named_and_a_good_one_works_at_once(lab: &mut Lab) -> Result<()> {
     let settled = lab.await_settled(SOON)?;
     let (idle, spare) = (idle(&settled)?, spare(&settled)?);
     let pid = daemon_pid(lab)?;
@@ -180,7 +181,7 @@ fn an_app_takes_the_tokens_place_while_a_job_runs(lab: &mut Lab) -> Result<()> {
     let mut config = small(lab.sim().api_url());
     config.login = format!("app = {{ id = {APP_ID}, key_file = {KEY:?} }}");
     lab.install(&config)?;
-    // What the token could do, the App does.
+    // // The App can do what the token could.
     lab.sim().rotate_token("ghp_of_nobody_any_more")?;
     lab.host().run(&["systemctl", "restart", DAEMON])?;
     finish_held(lab, id, &busy)?;
@@ -200,8 +201,8 @@ fn an_app_takes_the_tokens_place_while_a_job_runs(lab: &mut Lab) -> Result<()> {
     lab.await_settled(SOON).map(drop)
 }
 
-/// Both limits end by themselves, the wait is GitHub's word and not our guess, and it holds for a
-/// daemon that starts meanwhile.
+/// /// Checks that a limit lasts as long as GitHub says, ends by itself, and holds for a daemon
+/// that starts meanwhile.
 fn while_limited(lab: &Lab, fault: &Value) -> Result<()> {
     let waiting = spare(&lab.await_settled(SOON)?)?;
     lab.sim().forget_calls()?;
@@ -266,7 +267,7 @@ fn an_outage_is_waited_out(lab: &mut Lab) -> Result<()> {
             status.summary()
         );
     }
-    // The fourth mint works, without anybody's word.
+    // // The fourth mint works without an operator.
     lab.await_status("a runner that was registered after all", SOON, |status| {
         status.in_phase("registering").first().map(|_| ())
     })?;
@@ -314,8 +315,8 @@ fn a_lost_answer_to_a_mint_is_another_name(lab: &mut Lab) -> Result<()> {
             .cloned()
     })?;
     finish_held(lab, id, &busy)?;
-    // The registration that nobody has is seen, named and not mistaken for another's. That it goes
-    // too is the claim `a_registration_without_a_container_is_deleted`.
+    // // The orphaned registration is shown under its name. Its deletion is the claim
+    // `a_registration_without_a_container_is_deleted`.
     let ours = now.runner.context("it is registered")?;
     let lost: Vec<String> = lab
         .sim()
@@ -341,7 +342,8 @@ fn a_lost_answer_to_a_mint_is_another_name(lab: &mut Lab) -> Result<()> {
 
 fn a_runner_that_just_got_a_job_survives_a_drain(lab: &mut Lab) -> Result<()> {
     let idle = idle(&lab.await_settled(SOON)?)?;
-    // It has its job, and nobody on this host can know: the listener is still asking for it.
+    // // It has its job, and nothing on this host shows it yet, because the listener is still
+    // asking for it.
     lab.sim()
         .fault("acquire", Some(1), &json!({ "delay": { "ms": 1500 } }))?;
     let id = lab.sim().queue(&NewJob::new("raced", "ci", "true"))?;

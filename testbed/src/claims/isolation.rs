@@ -1,4 +1,4 @@
-//! What a job reaches, and what it does not.
+//! //! Addresses, sockets and files that a job reaches or does not reach.
 
 use std::fmt::Write as _;
 
@@ -17,16 +17,17 @@ use crate::sim::NewJob;
 pub(super) const SUITE: Suite = suite![SMALL;
     a_job_reaches_the_internet_and_nothing_else,
     a_spoofed_source_is_dropped,
-    a_job_that_asks_for_a_config_gets_nothing,
+    a_job_that_asks_for_a_config_gets_none,
     a_container_gets_one_config_and_no_second,
     a_hook_ends_well_without_a_daemon_and_with_a_full_pipe,
     an_image_is_never_written,
 ];
 
-/// What answers on the host itself; without it, silence would prove nothing.
+/// /// Service that answers on the host itself. Without it, a missing answer would prove nothing.
 const HOST_ANSWERS: &str = "testbed-host-answers.service";
 
-/// A line of a job's script that prints `NAME open` or `NAME closed`, all of them side by side.
+/// /// Adds a line to a job's script that prints `NAME open` or `NAME closed`. All lines run at the
+/// same time.
 pub(super) fn probe(script: &mut String, name: &str, address: &str, port: u16) {
     // Writing to a String cannot fail.
     writeln!(
@@ -40,7 +41,7 @@ fn a_job_reaches_the_internet_and_nothing_else(lab: &mut Lab) -> Result<()> {
     with_host_answers(lab, reach)
 }
 
-/// Lets the host answer on port 80 of all its addresses meanwhile.
+/// /// Runs a claim while the host answers on port 80 of all its addresses.
 pub(super) fn with_host_answers(lab: &Lab, claim: impl FnOnce(&Lab) -> Result<()>) -> Result<()> {
     let host = lab.host();
     host.output(&["systemctl", "stop", HOST_ANSWERS])?;
@@ -61,7 +62,7 @@ pub(super) fn with_host_answers(lab: &Lab, claim: impl FnOnce(&Lab) -> Result<()
 }
 
 fn reach(lab: &Lab) -> Result<()> {
-    // Somebody who listens in another slot, and whom the host reaches.
+    // // A program listens in another slot, and the host reaches it.
     let (id, other) = start_held(lab, "neighbour")?;
     let address = in_container(
         lab,
@@ -91,7 +92,7 @@ fn reach(lab: &Lab) -> Result<()> {
     let from_outside = host.output(&[
         "ip", "netns", "exec", INTERNET, "nc", "-z", "-w", "1", UPLINK, "80",
     ])?;
-    ensure!(from_outside.status.success(), "the host answers nobody");
+    ensure!(from_outside.status.success(), "the host does not answer");
 
     let other_gateway = address
         .rsplit_once('.')
@@ -118,7 +119,7 @@ fn reach(lab: &Lab) -> Result<()> {
     }
     probe(&mut script, "internet", GITHUB, 80);
     script.push_str("wait\n");
-    // Who we are to the internet, by a name that only the resolver knows.
+    // // The address that the internet sees, at a name that only the resolver knows.
     script.push_str(
         "exec 3<>/dev/tcp/anything.example/80; printf GET >&3; cat <&3\n\
          cat /proc/sys/net/ipv6/conf/host0/disable_ipv6 /etc/resolv.conf\n",
@@ -175,8 +176,8 @@ fn a_spoofed_source_is_dropped(lab: &mut Lab) -> Result<()> {
     finish_held(lab, id, &busy).map(drop)
 }
 
-fn a_job_that_asks_for_a_config_gets_nothing(lab: &mut Lab) -> Result<()> {
-    // As the job's user: the connection is closed at once and brings nothing.
+fn a_job_that_asks_for_a_config_gets_none(lab: &mut Lab) -> Result<()> {
+    // // As the job's user: the connection is closed at once and returns nothing.
     let said = run(
         lab,
         "set +e; ls -l /run/runner; for i in 1 2 3; do timeout 5 nc -U /run/runner/jit.sock </dev/null >/tmp/got; \
@@ -202,7 +203,7 @@ fn a_container_gets_one_config_and_no_second(lab: &mut Lab) -> Result<()> {
         "-c",
         "timeout 2 nc -U /run/runner/jit.sock </dev/null | wc -c",
     ];
-    // Root of a container that waits already, and root of one that has its config.
+    // // As root of a spare, and as root of a container that has its config.
     let got = in_container(lab, &waiting.machine, &ask)?;
     ensure!(
         got.trim() == "0",
@@ -254,7 +255,7 @@ fn a_hook_ends_well_without_a_daemon_and_with_a_full_pipe(lab: &mut Lab) -> Resu
         times.len() == 3 && times[0] < 1000 && times.iter().all(|ms| *ms < 5000),
         "{times:?} ms: {said}"
     );
-    // The same hook, before a job's first step, with nobody to hear it.
+    // // The same hook, before a job's first step, without a reader.
     lab.stop()?;
     let unheard = lab.sim().queue(&NewJob::new("unheard", "ci", "true"))?;
     let job = lab.sim().await_success(unheard, SOON)?;
@@ -266,7 +267,7 @@ fn a_hook_ends_well_without_a_daemon_and_with_a_full_pipe(lab: &mut Lab) -> Resu
 }
 
 fn an_image_is_never_written(lab: &mut Lab) -> Result<()> {
-    // Root in a container, with all that it may do there, does not get through to the image.
+    // // Root in a container cannot change the image.
     let (id, busy) = start_held(lab, "writes")?;
     in_container(
         lab,

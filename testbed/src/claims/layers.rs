@@ -25,17 +25,17 @@ pub(super) const SUITE: Suite = suite![FIXTURE;
     a_store_is_read_only_and_of_the_containers_ids,
     a_layer_is_as_large_as_configured_and_no_larger,
     the_runners_own_directory_is_never_on_disk,
-    a_disk_layer_is_gone_with_its_life,
+    a_disk_layer_is_removed_with_its_runner,
 ];
 
-/// Their names, and those of the jobs' labels.
+/// /// Names of the pools and of the jobs' labels.
 pub(super) const POOLS: [&str; 4] = ["mem", "disk", "nixmem", "nixdisk"];
-/// Those with a layer on disk.
+/// /// Pools with a layer on disk.
 const ON_DISK: [&str; 2] = ["disk", "nixdisk"];
-/// Of every layer: enough to boot in.
+/// /// Size of every layer in MiB, which is enough to boot.
 const LAYER_MIB: u64 = 96;
 
-/// One pool of each kind.
+/// /// Returns one pool of each kind.
 fn config(lab: &Lab) -> Result<Config> {
     let (system, store) = image::store(lab.host())?;
     let nixos = Image::Nixos { system, store };
@@ -57,7 +57,7 @@ fn config(lab: &Lab) -> Result<Config> {
     Ok(config)
 }
 
-/// Runs one job in every pool at once, and returns what each printed.
+/// /// Runs one job in every pool at once, and returns the output of each.
 fn in_all(lab: &Lab, script: &str) -> Result<Vec<(&'static str, String)>> {
     let jobs = POOLS.map(|pool| NewJob::new(pool, pool, script));
     let ids = lab.sim().queue_all(&jobs)?;
@@ -124,7 +124,8 @@ fn a_layer_is_as_large_as_configured_and_no_larger(lab: &mut Lab) -> Result<()> 
                     .all(|bytes| (LAYER_MIB / 2 * mib..=LAYER_MIB * mib).contains(bytes)),
             "{pool}: {said}"
         );
-        // A tmpfs may have one for each page, and an ext4 for each 16 KiB (mke2fs.conf(5)).
+        // // A tmpfs may have one inode for each page, and an ext4 one for each 16 KiB
+        // (mke2fs.conf(5)).
         let made: Option<u64> = said
             .lines()
             .find_map(|line| line.strip_prefix("made ")?.parse().ok());
@@ -137,8 +138,8 @@ fn a_layer_is_as_large_as_configured_and_no_larger(lab: &mut Lab) -> Result<()> 
     Ok(())
 }
 
-/// A job that makes up a word, writes it to the runner's own directory and to the work folder, and
-/// waits. The word stands nowhere but there, and in halves in the job's log.
+/// /// A job that makes up a word, writes it to the runner's directory and to the work folder, and
+/// waits. The word is only there, and in halves in the job's log.
 const WORDS: &str = "word() { od -An -N16 -tx1 /dev/urandom | tr -d ' \\n'; }\n\
                      own=$(word); work=$(word)\n\
                      for i in $(seq 1000); do echo $own; done >/opt/actions-runner/words\n\
@@ -197,7 +198,7 @@ fn the_runners_own_directory_is_never_on_disk(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
-fn a_disk_layer_is_gone_with_its_life(lab: &mut Lab) -> Result<()> {
+fn a_disk_layer_is_removed_with_its_runner(lab: &mut Lab) -> Result<()> {
     lab.await_settled(SOON)?;
     let devices = lab.disk_images()?;
     ensure!(devices.len() == 2, "loop devices: {devices:?}");

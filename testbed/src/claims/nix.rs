@@ -1,4 +1,4 @@
-//! Jobs that build with Nix, and what that does not lead to.
+//! //! Jobs that build with Nix, and the access that this does not give them.
 
 use std::time::Duration;
 
@@ -21,32 +21,33 @@ pub(super) const FIXTURE: Fixture = Fixture {
 };
 
 pub(super) const SUITE: Suite = suite![FIXTURE;
-    jobs_build_in_a_store_that_dies_with_their_life,
+    jobs_build_in_a_store_that_ends_with_their_runner,
     a_pool_without_nix_has_no_daemon,
-    lives_side_by_side_do_not_see_each_others_paths,
+    runners_do_not_see_the_store_paths_of_others,
     a_fixed_output_build_reaches_the_internet_and_nothing_else,
     the_hosts_nix_is_not_reachable,
-    a_job_is_no_trusted_user_of_its_store,
+    a_job_is_not_a_trusted_user_of_its_store,
     the_layer_bounds_what_builds_write,
-    a_cache_of_the_pools_serves_what_its_key_signed,
+    the_pools_cache_serves_only_paths_signed_by_its_key,
 ];
 
-/// The pools with Nix, by kind of image and layer: `ci` boots a directory, `store` a closure over a
-/// store, `disk` the same with a layer on disk.
+/// /// Pools with Nix: `ci` boots a directory, `store` a closure over a store, `disk` the same with
+/// a layer on disk.
 const POOLS: [&str; 3] = ["ci", "store", "disk"];
-/// Of `ci`'s layer.
+/// /// Size of the layer of `ci`, in MiB.
 const LAYER_MIB: u64 = 128;
-/// Nix compiles, builds and downloads; this is for a machine that is busy with other things.
+/// /// Timeout for a job in which Nix compiles, builds and downloads.
 const SOON: Duration = Duration::from_secs(90);
 
-/// Where the fixture's cache is on the internet.
+/// /// Port of the fixture's cache on the internet.
 const CACHE_PORT: u16 = 8081;
 const CACHE: &str = "testbed-nix-cache.service";
 
 const FETCH: &str = include_str!("nix/fetch.sh");
 const READ: &str = include_str!("nix/read.sh");
 
-/// Builds a derivation in the sandbox, in shell: `build NAME SCRIPT`, and prints its path.
+/// /// Shell function that builds a derivation in the sandbox and prints its path: `build NAME
+/// SCRIPT`.
 const BUILD: &str = r#"
 shell=$(echo /nix/store/*-testbed-busybox)
 build() {
@@ -56,7 +57,7 @@ build() {
 }
 "#;
 
-/// Three pools with Nix and one without.
+/// /// Returns three pools with Nix and one without.
 fn config(lab: &Lab) -> Result<Config> {
     let made = image::with_nix(lab.host())?;
     serve_cache(lab, &made)?;
@@ -96,7 +97,8 @@ fn config(lab: &Lab) -> Result<Config> {
     Ok(config)
 }
 
-/// Puts the cache on the internet. It lies among the images, and so does the program that serves it.
+/// /// Serves the cache on the internet. Its files and the program that serves them are among the
+/// images.
 fn serve_cache(lab: &Lab, made: &WithNix) -> Result<()> {
     let host = lab.host();
     host.output(&["systemctl", "stop", CACHE])?;
@@ -117,7 +119,7 @@ fn serve_cache(lab: &Lab, made: &WithNix) -> Result<()> {
     .map(drop)
 }
 
-/// Runs one job to its good end and its life's, and returns it.
+/// /// Runs one job until it has succeeded and its runner has ended, and returns the job.
 fn run_in(lab: &Lab, pool: &str, script: &str) -> Result<Job> {
     let id = lab.sim().queue(&NewJob::new(pool, pool, script))?;
     let job = lab
@@ -132,7 +134,7 @@ fn run_in(lab: &Lab, pool: &str, script: &str) -> Result<Job> {
     Ok(job)
 }
 
-/// What a job printed after a word at the beginning of a line.
+/// /// Returns what a job printed after a word at the beginning of a line.
 fn word(said: &str, name: &str) -> Result<String> {
     said.lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
@@ -140,12 +142,12 @@ fn word(said: &str, name: &str) -> Result<String> {
         .with_context(|| format!("no line {name:?} in: {said}"))
 }
 
-/// A script as a function that a job can call.
+/// /// Returns a script as a function that a job can call.
 fn function(name: &str, script: &str) -> String {
     format!("{name}() (\nset +e\n{script}\n)\n")
 }
 
-/// What is in the image's and the store's `/nix`, to the byte.
+/// /// Returns a digest of everything in the image's and the store's `/nix`.
 fn stores(lab: &Lab) -> Result<String> {
     lab.host().sh(
         "cd /var/lib/runner-images; find nix/nix nix-store/*-testbed-busybox nix-store/*-closure-info \
@@ -153,7 +155,7 @@ fn stores(lab: &Lab) -> Result<String> {
     )
 }
 
-fn jobs_build_in_a_store_that_dies_with_their_life(lab: &mut Lab) -> Result<()> {
+fn jobs_build_in_a_store_that_ends_with_their_runner(lab: &mut Lab) -> Result<()> {
     let before = stores(lab)?;
     for pool in POOLS {
         let job = run_in(
@@ -202,7 +204,7 @@ fn a_pool_without_nix_has_no_daemon(lab: &mut Lab) -> Result<()> {
     ensure_says(&said, &["inactive", "No such file or directory"])
 }
 
-/// Queues a job that builds a path and waits; returns it with its runner's machine and the path.
+/// /// Queues a job that builds a path and waits. Returns the job, its runner and the path.
 fn hold_with_path(lab: &Lab, name: &str) -> Result<(u64, crate::status::Runner, String)> {
     let script = format!(
         "{BUILD}build {name} 'echo {name} >$out' >/tmp/path\ntouch /tmp/built; until [ -e /tmp/go ]; do sleep 0.05; done"
@@ -214,7 +216,7 @@ fn hold_with_path(lab: &Lab, name: &str) -> Result<(u64, crate::status::Runner, 
     Ok((id, runner, path.trim().to_owned()))
 }
 
-fn lives_side_by_side_do_not_see_each_others_paths(lab: &mut Lab) -> Result<()> {
+fn runners_do_not_see_the_store_paths_of_others(lab: &mut Lab) -> Result<()> {
     let (first_id, first, first_path) = hold_with_path(lab, "first")?;
     let (second_id, second, second_path) = hold_with_path(lab, "second")?;
     ensure!(
@@ -226,7 +228,7 @@ fn lives_side_by_side_do_not_see_each_others_paths(lab: &mut Lab) -> Result<()> 
         (&first, &first_path, &second_path),
         (&second, &second_path, &first_path),
     ] {
-        // As the container's root, who sees all there is.
+        // // As the container's root, which can read everything.
         let look = |path: &str| {
             let script = format!("{}read_path {path} || true", function("read_path", READ));
             in_container(lab, &runner.machine, &["bash", "-c", &script])
@@ -325,10 +327,10 @@ fn the_hosts_nix_is_not_reachable(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
-fn a_job_is_no_trusted_user_of_its_store(lab: &mut Lab) -> Result<()> {
+fn a_job_is_not_a_trusted_user_of_its_store(lab: &mut Lab) -> Result<()> {
     let forged = cached(lab, "forged")?;
     let import = format!("nix copy --no-check-sigs --from http://{GITHUB}:{CACHE_PORT} {forged}");
-    // The build's sandbox has no /usr, and a build without one would see it.
+    // // The build's sandbox has no /usr. A build without a sandbox would see it.
     let script = format!(
         "{BUILD}set +e\n\
          path=$(build sandboxed 'if [ -e /usr/bin/nix-daemon ]; then echo outside; else echo inside; fi >$out' --option sandbox false 2>/dev/null)\n\
@@ -345,7 +347,7 @@ fn a_job_is_no_trusted_user_of_its_store(lab: &mut Lab) -> Result<()> {
             said.matches("Permission denied").count() == 4,
             "{pool}: {said}"
         );
-        // A number in Nix 2.26, a truth value later.
+        // // A number in Nix 2.26, a boolean later.
         let trusted = word(&said, "trusted")?;
         ensure!(
             trusted.contains("\"trusted\":0") || trusted.contains("\"trusted\":false"),
@@ -360,14 +362,15 @@ fn a_job_is_no_trusted_user_of_its_store(lab: &mut Lab) -> Result<()> {
             "{pool}: {said}"
         );
     }
-    // The path is good but for its signature: the container's root, who asks no daemon, gets it.
+    // // Only the path's signature is wrong: the container's root, which does not ask the daemon,
+    // gets the path.
     lab.await_settled(SOON)?;
     let as_root = format!("{import} && cat {forged}");
     let said = in_container(lab, "store-1", &["sh", "-c", &as_root])?;
     ensure_says(&said, &["forged from the cache"])
 }
 
-/// A path of the fixture's cache.
+/// /// Returns a path of the fixture's cache.
 fn cached(lab: &Lab, name: &str) -> Result<String> {
     let path = lab
         .host()
@@ -391,7 +394,7 @@ fn the_layer_bounds_what_builds_write(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
-fn a_cache_of_the_pools_serves_what_its_key_signed(lab: &mut Lab) -> Result<()> {
+fn the_pools_cache_serves_only_paths_signed_by_its_key(lab: &mut Lab) -> Result<()> {
     let (good, forged) = (cached(lab, "good")?, cached(lab, "forged")?);
     for pool in POOLS {
         let script = format!(

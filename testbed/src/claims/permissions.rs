@@ -1,10 +1,10 @@
-//! Who may do what: the daemon's user, ordinary users, and those in the daemon's group.
+//! //! Rights of the daemon's user, of ordinary users, and of members of the daemon's group.
 
 use std::process::Output;
 
 use anyhow::{Context, Result, ensure};
 
-use super::common::{SOON, daemon_pid, ensure_says, lives};
+use super::common::{SOON, daemon_pid, ensure_says, running};
 use super::fixture::SMALL;
 use super::{Suite, suite};
 use crate::lab::{Lab, RUN_DIR};
@@ -16,25 +16,25 @@ pub(super) const SUITE: Suite = suite![SMALL;
     status_is_for_the_group_and_says_so,
 ];
 
-/// How polkit, asked by systemd or machined, says no to who cannot give a password.
+/// /// Refusals of polkit, on behalf of systemd or machined, without a password.
 const BY_POLKIT: &[&str] = &["nteractive authentication required", "Access denied"];
-/// How the kernel and tools do.
+/// /// Refusals of the kernel and of tools.
 const OTHERWISE: &[&str] = &[
     "Permission denied",
     "Operation not permitted",
-    // A transient unit cannot take the name of one that is installed, whoever asks.
+    // // A transient unit cannot take the name of an installed unit, not even for root.
     "already loaded or has a fragment file",
 ];
-/// What systemd answers, whoever asks, of names that no unit can have.
+/// /// Refusals of systemd for names that a unit cannot have.
 const NO_NAME: &[&str] = &[
     "is not valid",
     "missing the instance name",
     "Invalid argument",
     "not loaded",
 ];
-/// And of units that are not there to be killed or reset.
+/// /// Refusals of systemd to kill or reset a unit that is not loaded.
 const NOT_LOADED: &[&str] = &["not loaded"];
-/// Who the daemon is.
+/// /// The daemon's user.
 const USER: &str = "runner-controller";
 
 /// Runs a command in the host as a user, in that user's groups.
@@ -77,8 +77,8 @@ fn the_daemon_has_no_privilege(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
-/// What systemd is asked to do to a unit of ours and may not do for the daemon. `UNIT` is one that
-/// lives, `VACANT` one that does not.
+/// /// Commands on a unit of a slot that the daemon may not give. `UNIT` is a running one, `VACANT`
+/// one of a vacant slot.
 const FORBIDDEN_VERBS: &[&str] = &[
     "systemctl restart UNIT",
     "systemctl try-restart UNIT",
@@ -102,15 +102,15 @@ const FORBIDDEN_VERBS: &[&str] = &[
     "busctl call org.freedesktop.systemd1 /org/freedesktop/systemd1 org.freedesktop.systemd1.Manager RefUnit s UNIT",
 ];
 
-/// Units of slots that may have been configured before. The daemon may stop and kill them, but not
-/// start them.
+/// /// Units of slots that may have been configured before. The daemon may stop and kill them, and
+/// may not start them.
 const FORMER_UNITS: &[&str] = &[
     "runner-ci@5.service",
     "runner-ci@99.service",
     "runner-x@1.service",
 ];
 
-/// Units that are not the daemon's to start, stop, kill and reset, however like ours they look.
+/// /// Units with similar names that the daemon may not start, stop, kill or reset.
 const FORBIDDEN_UNITS: &[&str] = &[
     "runner-ci@0.service",
     "runner-ci@007.service",
@@ -141,7 +141,7 @@ const FORBIDDEN_UNITS: &[&str] = &[
     "rescue.target",
 ];
 
-/// No names that a unit can have. They go over the bus as they are, where nothing tidies them.
+/// /// Names that a unit cannot have. They go over the bus as they are.
 const NO_UNITS: &[&str] = &[
     "runner-ci@.service",
     "runner-ci@1.slice",
@@ -157,7 +157,7 @@ const NO_UNITS: &[&str] = &[
     "/runner-ci@1.service",
 ];
 
-/// And everything else that may be asked for.
+/// /// Other commands that the daemon may not give.
 const FORBIDDEN: &[&str] = &[
     "systemd-run --unit=runner-ci@4.service true",
     "systemd-run --unit=runner-ci@4 --scope true",
@@ -190,7 +190,7 @@ const FORBIDDEN: &[&str] = &[
     "cat /etc/runner-controller/token",
 ];
 
-/// Over the bus itself: `systemctl` would tidy a strange name, or refuse it on its own.
+/// /// Beginning of a call over the bus, because `systemctl` would change or refuse a strange name.
 const MANAGER: [&str; 5] = [
     "busctl",
     "call",
@@ -199,13 +199,13 @@ const MANAGER: [&str; 5] = [
     "org.freedesktop.systemd1.Manager",
 ];
 
-/// Of the verbs that the daemon has for its own units, as calls: those for which systemd loads the unit,
-/// and so asks polkit of every name.
+/// /// Returns the daemon's calls for which systemd loads the unit, and so asks polkit for every
+/// name.
 fn start_and_stop(unit: &str) -> [Vec<&str>; 2] {
     ["StartUnit", "StopUnit"].map(|verb| [&MANAGER[..], &[verb, "ss", unit, "replace"]].concat())
 }
 
-/// And those that are for units that are loaded. The signal is one that nobody minds.
+/// /// Returns the daemon's calls for loaded units. The signal is one that does no harm.
 fn kill_and_reset(unit: &str) -> [Vec<&str>; 2] {
     [
         &["KillUnit", "ssi", unit, "main", "28"][..],
@@ -216,10 +216,10 @@ fn kill_and_reset(unit: &str) -> [Vec<&str>; 2] {
 
 /// The words of a command.
 type Command<'a> = Vec<&'a str>;
-/// Ways to say no, each by the words that tell it.
+/// /// Refusals, each by the words in it.
 type Ways<'a> = &'a [&'a [&'a str]];
 
-/// Commands of the daemon's user that were not refused in one of these ways.
+/// /// Returns the commands of the daemon's user that were not refused in one of these ways.
 fn not_refused(lab: &Lab, commands: &[Command<'_>], ways: Ways<'_>) -> Result<Vec<String>> {
     let mut granted = Vec::new();
     for command in commands {
@@ -235,7 +235,7 @@ fn not_refused(lab: &Lab, commands: &[Command<'_>], ways: Ways<'_>) -> Result<Ve
 
 fn polkit_refuses_every_other_verb_and_unit(lab: &mut Lab) -> Result<()> {
     lab.await_settled(SOON)?;
-    let before = lives(lab)?;
+    let before = running(lab)?;
     let machine = before.keys().next().context("nothing lives")?;
     let unit = format!("runner-{}.service", machine.replace('-', "@"));
     let vacant = "runner-ci@4.service";
@@ -259,7 +259,7 @@ fn polkit_refuses_every_other_verb_and_unit(lab: &mut Lab) -> Result<()> {
         let ([start, _], [_, reset]) = (start_and_stop(unit), kill_and_reset(unit));
         [start, reset]
     });
-    // All of them are tried before any is complained of.
+    // // All commands are tried before the claim fails.
     let tables: [(Vec<Command<'_>>, Ways<'_>); 7] = [
         (commands(FORBIDDEN_VERBS), &[BY_POLKIT]),
         (commands(FORBIDDEN), &[BY_POLKIT, OTHERWISE]),
@@ -278,9 +278,9 @@ fn polkit_refuses_every_other_verb_and_unit(lab: &mut Lab) -> Result<()> {
         "{} were not refused: {granted:#?}",
         granted.len()
     );
-    ensure!(lives(lab)? == before, "something changed all the same");
-    // Else silence would prove nothing: what is granted is granted to this very user, by these very
-    // calls. None of them changes anything: one unit runs, the others do not.
+    ensure!(running(lab)? == before, "something changed all the same");
+    // // The control: the granted calls succeed for the same user. They change nothing, because one
+    // unit runs already and the others do not.
     let [start, _] = start_and_stop(&unit);
     let [_, stop] = start_and_stop(vacant);
     let [_, stop_former] = start_and_stop(FORMER_UNITS[0]);
@@ -294,9 +294,9 @@ fn polkit_refuses_every_other_verb_and_unit(lab: &mut Lab) -> Result<()> {
             said(&output)
         );
     }
-    // An ordinary user may not even that.
+    // // An ordinary user may not do even that.
     let output = as_user(lab, "nobody", &["systemctl", "stop", &unit])?;
-    ensure!(!output.status.success(), "nobody stopped {unit}");
+    ensure!(!output.status.success(), "nothing stopped {unit}");
     lab.await_settled(SOON).map(drop)
 }
 

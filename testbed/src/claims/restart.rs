@@ -1,4 +1,5 @@
-//! The daemon dies, systemd and machined restart: no job is lost, no container doubled.
+//! //! The daemon is killed, and systemd and machined restart: no job is lost and no container
+//! started twice.
 
 use std::collections::BTreeMap;
 
@@ -6,8 +7,8 @@ use anyhow::{Result, ensure};
 use serde_json::json;
 
 use super::common::{
-    SOON, await_no_strangers, await_verdict, daemon_pid, ensure_says, finish_held, idle, lives,
-    machine_of, release, run, spare, start_held,
+    SOON, await_no_strangers, await_verdict, daemon_pid, ensure_says, finish_held, idle,
+    machine_of, release, run, running, spare, start_held,
 };
 use super::fixture::SMALL;
 use super::{Suite, suite};
@@ -32,7 +33,7 @@ pub(super) const SUITE: Suite = suite![SMALL;
 const HOLD: &str = "/run/systemd/system/runner-ci@.service.d/50-hold.conf";
 const GATE: &str = "/run/testbed/boot";
 
-/// Kills the daemon as the kernel would, and starts another.
+/// /// Kills the daemon by SIGKILL, and starts another.
 fn kill_and_start(lab: &Lab) -> Result<()> {
     let before = daemon_pid(lab)?;
     lab.kill()?;
@@ -44,16 +45,16 @@ fn kill_and_start(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// Fails unless all these lives run on, as the daemon sees them too.
+/// /// Checks that all these containers run on, and that the daemon shows them.
 fn ensure_kept(lab: &Lab, before: &BTreeMap<String, String>) -> Result<()> {
-    let now = lives(lab)?;
+    let now = running(lab)?;
     for (machine, invocation) in before {
         ensure!(
             now.get(machine) == Some(invocation),
-            "{machine} had life {invocation}, now there are {now:?}"
+            "{machine} had invocation {invocation}, now there are {now:?}"
         );
     }
-    lab.await_status("the lives from before", SOON, |status| {
+    lab.await_status("the runners from before", SOON, |status| {
         before
             .iter()
             .all(|(machine, invocation)| {
@@ -65,7 +66,8 @@ fn ensure_kept(lab: &Lab, before: &BTreeMap<String, String>) -> Result<()> {
     })
 }
 
-/// Whatever was done, the pool is as it should be and nothing went wrong on the way there.
+/// /// Checks that the pool has its runners, and that all runners since the restart ended as
+/// `job_done`.
 fn ensure_undisturbed(lab: &Lab) -> Result<()> {
     let status = lab.await_settled(SOON)?;
     for pool in &status.pools {
@@ -81,11 +83,11 @@ fn ensure_undisturbed(lab: &Lab) -> Result<()> {
 fn a_daemon_killed_beside_a_spare_and_an_idle_runner_keeps_both(lab: &mut Lab) -> Result<()> {
     let settled = lab.await_settled(SOON)?;
     let (first, second) = (idle(&settled)?, spare(&settled)?);
-    let before = lives(lab)?;
+    let before = running(lab)?;
     kill_and_start(lab)?;
     ensure_kept(lab, &before)?;
-    // The one that was idle takes the first job; the spare, whose connection another daemon
-    // accepted, is answered by this one and takes the second.
+    // // The idle runner takes the first job. The killed daemon accepted the spare's connection,
+    // and this daemon answers it, so the spare takes the second job.
     for expected in [first, second] {
         let (id, busy) = start_held(lab, "after")?;
         ensure!(
@@ -100,7 +102,7 @@ fn a_daemon_killed_beside_a_spare_and_an_idle_runner_keeps_both(lab: &mut Lab) -
 
 fn a_daemon_killed_while_a_job_runs_keeps_it(lab: &mut Lab) -> Result<()> {
     let (id, busy) = start_held(lab, "long")?;
-    let before = lives(lab)?;
+    let before = running(lab)?;
     kill_and_start(lab)?;
     let now = lab.await_status("the job to be known", SOON, |status| {
         status
@@ -128,14 +130,14 @@ fn a_job_that_ends_without_a_daemon_is_done(lab: &mut Lab) -> Result<()> {
     release(lab, &busy.machine)?;
     lab.sim().await_success(id, SOON)?;
     wait_until("its container to end", SOON, || {
-        let now = lives(lab)?;
+        let now = running(lab)?;
         Ok(if now.get(&busy.machine) == busy.invocation.as_ref() {
             Seen::NotYet(format!("{now:?}"))
         } else {
             Seen::Done(())
         })
     })?;
-    // So does one that starts and ends while nobody looks.
+    // // The same holds for a job that starts and ends without a daemon.
     let second = lab.sim().queue(&NewJob::new("unseen", "ci", "true"))?;
     let second = if lab.sim().registered()?.is_empty() {
         None
@@ -181,7 +183,8 @@ fn a_daemon_killed_while_a_container_boots_takes_it_over(lab: &mut Lab) -> Resul
     ensure_undisturbed(lab)
 }
 
-/// The job that made a boot necessary, who has it, and the booting life that outlived the daemon.
+/// /// Returns the job that made a boot necessary, its runner, and the invocation that boots across
+/// the restart.
 fn booting(lab: &Lab) -> Result<(u64, crate::status::Runner, String)> {
     let (id, busy) = start_held(lab, "meanwhile")?;
     let machine = lab.await_status("a container that boots", SOON, |status| {
@@ -189,13 +192,13 @@ fn booting(lab: &Lab) -> Result<(u64, crate::status::Runner, String)> {
         booting.first().map(|runner| runner.machine.clone())
     })?;
     let invocation = wait_until("its unit to start", SOON, || {
-        let now = lives(lab)?;
+        let now = running(lab)?;
         Ok(now.get(&machine).map_or_else(
             || Seen::NotYet(format!("{now:?}")),
             |life| Seen::Done(life.clone()),
         ))
     })?;
-    let before = lives(lab)?;
+    let before = running(lab)?;
     kill_and_start(lab)?;
     ensure_kept(lab, &before)?;
     let status = lab.look()?;
@@ -220,7 +223,7 @@ fn a_daemon_killed_in_the_middle_of_a_mint_mints_again(lab: &mut Lab) -> Result<
             .first()
             .map(|runner| (*runner).clone())
     })?;
-    let before = lives(lab)?;
+    let before = running(lab)?;
     kill_and_start(lab)?;
     ensure_kept(lab, &before)?;
     let now = lab.await_status("another mint", SOON, |status| {
@@ -249,7 +252,7 @@ fn a_daemon_killed_while_a_runner_registers_takes_it_over(lab: &mut Lab) -> Resu
             .first()
             .map(|runner| (*runner).clone())
     })?;
-    let before = lives(lab)?;
+    let before = running(lab)?;
     kill_and_start(lab)?;
     ensure_kept(lab, &before)?;
     let now = lab.await_status("it to be idle", SOON, |status| {
@@ -271,7 +274,7 @@ fn a_restarted_daemon_takes_everything_over(lab: &mut Lab) -> Result<()> {
     lab.await_status("a spare and an idle runner beside it", SOON, |status| {
         (status.in_phase("idle").len() == 1 && status.in_phase("spare").len() == 1).then_some(())
     })?;
-    let before = lives(lab)?;
+    let before = running(lab)?;
     ensure!(before.len() == 3, "{before:?}");
     lab.sim().forget_calls()?;
     lab.host().run(&["systemctl", "restart", DAEMON])?;
@@ -282,7 +285,8 @@ fn a_restarted_daemon_takes_everything_over(lab: &mut Lab) -> Result<()> {
     ensure_undisturbed(lab)
 }
 
-/// A pool whose systemd or machined was restarted runs jobs, and learns of their ends by signals.
+/// /// Checks that a pool runs jobs after systemd or machined restarted, and that signals report
+/// their ends.
 fn ensure_heard(lab: &Lab, before: &BTreeMap<String, String>, pid: &str) -> Result<()> {
     ensure_kept(lab, before)?;
     let since = lab.host().run(&["date", "+%s"])?;
@@ -310,14 +314,14 @@ fn ensure_heard(lab: &Lab, before: &BTreeMap<String, String>, pid: &str) -> Resu
 
 fn a_reexecuted_systemd_is_still_heard(lab: &mut Lab) -> Result<()> {
     lab.await_settled(SOON)?;
-    let (before, pid) = (lives(lab)?, daemon_pid(lab)?);
+    let (before, pid) = (running(lab)?, daemon_pid(lab)?);
     lab.host().run(&["systemctl", "daemon-reexec"])?;
     ensure_heard(lab, &before, &pid)
 }
 
 fn a_restarted_machined_costs_nothing(lab: &mut Lab) -> Result<()> {
     lab.await_settled(SOON)?;
-    let (before, pid) = (lives(lab)?, daemon_pid(lab)?);
+    let (before, pid) = (running(lab)?, daemon_pid(lab)?);
     lab.host()
         .run(&["systemctl", "restart", "systemd-machined.service"])?;
     let machines = lab.machines()?;
@@ -330,7 +334,7 @@ fn a_restarted_machined_costs_nothing(lab: &mut Lab) -> Result<()> {
 
 fn a_restarted_journald_costs_nothing(lab: &mut Lab) -> Result<()> {
     lab.await_settled(SOON)?;
-    let (before, pid) = (lives(lab)?, daemon_pid(lab)?);
+    let (before, pid) = (running(lab)?, daemon_pid(lab)?);
     lab.host()
         .run(&["systemctl", "restart", "systemd-journald.service"])?;
     ensure_heard(lab, &before, &pid)

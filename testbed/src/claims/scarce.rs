@@ -1,12 +1,12 @@
-//! A host that runs short: admission closes by name and opens by itself, jobs run on, and nothing that
-//! could not be written down is lost.
+//! //! A host that runs short of a resource: admission closes with its name and opens by itself,
+//! jobs run on, and no record is lost.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 
 use super::common::{
-    SOON, await_no_strangers, await_verdict, daemon_pid, ensure_says, finish_held, lives, run,
+    SOON, await_no_strangers, await_verdict, daemon_pid, ensure_says, finish_held, run, running,
     start_held,
 };
 use super::fixture::{Fixture, small};
@@ -29,20 +29,20 @@ pub(super) const SUITE: Suite = suite![FIXTURE;
     a_daemon_works_on_a_read_only_state_disk,
     a_disk_without_room_for_a_layer_closes_admission,
     a_full_run_directory_closes_admission_and_takes_the_last_records,
-    memory_that_is_to_be_kept_closes_admission_and_all_faces_say_so,
+    reserved_memory_closes_admission_with_its_name,
     a_daemon_at_its_limit_of_files_keeps_what_it_has,
 ];
 
-/// The daemon's records: small enough to be filled in no time.
+/// /// Directory of the daemon's records, on a small file system.
 const STATE: &str = "/var/lib/scarce";
 const STATE_MOUNT: &str = "size=16M,nr_inodes=500";
 
 fn layers(lab: &Lab) -> String {
-    // Beside the other layers, so that what is left of one is told from this.
+    // // Beside the other layers, so that it is not taken for a left-over.
     format!("{}-scarce", lab.host().layer_dir())
 }
 
-/// Makes the disks, and a configuration that uses them.
+/// /// Mounts the disks, and returns a configuration that uses them.
 fn config(lab: &Lab) -> Result<Config> {
     for (dir, options) in [(STATE, STATE_MOUNT), (&layers(lab), "size=1G")] {
         lab.host().sh(&format!(
@@ -68,7 +68,7 @@ fn remount(lab: &Lab, dir: &str, options: &str) -> Result<()> {
         .map(drop)
 }
 
-/// How much of a file system is in use, by one of df's columns.
+/// /// Returns the used part of a file system, by one of df's columns.
 fn df(lab: &Lab, column: &str, dir: &str) -> Result<u64> {
     let output = format!("--output={column}");
     let text = lab.host().run(&["df", "--block-size=1", &output, dir])?;
@@ -76,7 +76,7 @@ fn df(lab: &Lab, column: &str, dir: &str) -> Result<u64> {
     number.parse().with_context(|| text.clone())
 }
 
-/// Waits until nothing new is started for want of this, and that is why.
+/// /// Waits until admission is closed for this resource, and returns the reason.
 fn await_closed(lab: &Lab, resource: &str) -> Result<String> {
     let prefix = format!("{resource}: ");
     lab.await_status(
@@ -95,7 +95,7 @@ fn await_open(lab: &Lab) -> Result<()> {
     })
 }
 
-/// A job, with a spare and an idle runner beside it.
+/// /// Starts a job, and waits for a spare and an idle runner beside it.
 fn a_job_and_two_more(lab: &Lab) -> Result<(u64, Runner)> {
     let (id, busy) = start_held(lab, "long")?;
     lab.await_status("a spare and an idle runner beside it", SOON, |status| {
@@ -104,21 +104,22 @@ fn a_job_and_two_more(lab: &Lab) -> Result<(u64, Runner)> {
     Ok((id, busy))
 }
 
-/// The job's end is seen and judged, and its place stays empty. Returns its runner's name.
+/// /// Ends the job and checks that its runner gets a verdict and is not replaced. Returns the
+/// runner's name.
 fn end_and_not_be_replaced(lab: &Lab, id: u64, busy: &Runner) -> Result<String> {
-    let others: BTreeMap<String, String> = lives(lab)?
+    let others: BTreeMap<String, String> = running(lab)?
         .into_iter()
         .filter(|(machine, _)| *machine != busy.machine)
         .collect();
     finish_held(lab, id, busy)?;
     let name = busy.runner.clone().unwrap_or_default();
     await_verdict(lab, &name, "job_done")?;
-    let now = lives(lab)?;
+    let now = running(lab)?;
     ensure!(now == others, "{others:?} became {now:?}");
     Ok(name)
 }
 
-/// Waits until `/health` does, or does not, complain of the records.
+/// /// Waits until `/health` reports, or does not report, the records.
 fn await_records(lab: &Lab, troubled: bool) -> Result<()> {
     wait_until("what is said of the records to change", SOON, || {
         let health = lab.api("GET", "/health")?;
@@ -130,7 +131,7 @@ fn await_records(lab: &Lab, troubled: bool) -> Result<()> {
     })
 }
 
-/// The next daemon finds this verdict in the records.
+/// /// Checks that the next daemon finds this verdict in the records.
 fn ensure_kept(lab: &Lab, runner: &str, verdict: &str) -> Result<()> {
     await_records(lab, false)?;
     lab.await_settled(SOON)?;
@@ -165,7 +166,7 @@ fn a_full_state_disk_closes_admission_and_loses_nothing(lab: &mut Lab) -> Result
 
 fn a_daemon_starts_without_inodes_for_its_records(lab: &mut Lab) -> Result<()> {
     let (id, busy) = a_job_and_two_more(lab)?;
-    let before = lives(lab)?;
+    let before = running(lab)?;
     lab.stop()?;
     let fill =
         format!("cd {STATE}; mkdir filler; for i in $(seq 600); do >filler/$i || exit 0; done");
@@ -174,7 +175,7 @@ fn a_daemon_starts_without_inodes_for_its_records(lab: &mut Lab) -> Result<()> {
         lab.start()?;
         await_closed(lab, "state_files")?;
         await_records(lab, true)?;
-        // What could not be written could be read: everybody is known.
+        // // The records can be read, so the daemon knows every runner.
         let status = lab.look()?;
         for (machine, life) in &before {
             let known = status.machine(machine);
@@ -201,7 +202,7 @@ fn a_daemon_starts_without_inodes_for_its_records(lab: &mut Lab) -> Result<()> {
 
 fn a_daemon_works_on_a_read_only_state_disk(lab: &mut Lab) -> Result<()> {
     lab.stop()?;
-    // The file system alone, as the kernel does it after an error.
+    // // The file system becomes read-only, as the kernel does after an error.
     remount(lab, STATE, "ro=fs")?;
     let outcome = (|| {
         lab.start()?;
@@ -253,7 +254,7 @@ fn a_full_run_directory_closes_admission_and_takes_the_last_records(lab: &mut La
     lab.await_settled(SOON).map(drop)
 }
 
-fn memory_that_is_to_be_kept_closes_admission_and_all_faces_say_so(lab: &mut Lab) -> Result<()> {
+fn reserved_memory_closes_admission_with_its_name(lab: &mut Lab) -> Result<()> {
     let (id, busy) = a_job_and_two_more(lab)?;
     let good = on_them(lab);
     let mut greedy = good.clone();
@@ -286,7 +287,7 @@ fn memory_that_is_to_be_kept_closes_admission_and_all_faces_say_so(lab: &mut Lab
     lab.await_settled(SOON).map(drop)
 }
 
-/// Takes another configuration.
+/// /// Installs another configuration.
 fn install(lab: &Lab, config: &Config) -> Result<()> {
     lab.install(config)?;
     let pid = daemon_pid(lab)?;
@@ -307,7 +308,7 @@ const LEASH: &str = "/run/systemd/system/runner-controller.service.d/50-files.co
 
 fn a_daemon_at_its_limit_of_files_keeps_what_it_has(lab: &mut Lab) -> Result<()> {
     let (id, busy) = a_job_and_two_more(lab)?;
-    let before = lives(lab)?;
+    let before = running(lab)?;
     let open = lab
         .host()
         .sh(&format!("ls /proc/{}/fd | wc -l", daemon_pid(lab)?))?;
@@ -318,7 +319,11 @@ fn a_daemon_at_its_limit_of_files_keeps_what_it_has(lab: &mut Lab) -> Result<()>
     lab.host().run(&["systemctl", "restart", DAEMON])?;
     let outcome = (|| {
         await_closed(lab, "own_files")?;
-        ensure!(lives(lab)? == before, "{before:?} became {:?}", lives(lab)?);
+        ensure!(
+            running(lab)? == before,
+            "{before:?} became {:?}",
+            running(lab)?
+        );
         end_and_not_be_replaced(lab, id, &busy)
     })();
     lab.host().run(&["rm", LEASH])?;

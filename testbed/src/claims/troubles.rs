@@ -1,4 +1,5 @@
-//! Containers that cannot become runners, and jobs that take too long: beside a pool that works.
+//! //! Containers that cannot become runners, and jobs that take too long, beside a pool that
+//! works.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -29,15 +30,15 @@ pub(super) const SUITE: Suite = suite![FIXTURE;
     a_pool_that_cannot_boot_disturbs_no_other,
     a_job_past_its_time_is_cancelled_at_github,
     a_runner_that_never_comes_online_is_replaced,
-    a_pool_that_is_mended_works_again,
-    a_pool_that_is_gone_ends_a_container_that_hangs,
+    a_repaired_pool_works_again,
+    a_removed_pool_ends_a_container_that_hangs,
 ];
 
-/// Where the runner's unit is pulled into an image's boot.
+/// /// Link that starts the runner's unit when an image boots.
 const WANTS: &str = "etc/systemd/system/multi-user.target.wants/github-runner.service";
 const INIT: &str = "usr/lib/systemd/systemd";
 
-/// Makes the images, and a pool for each. `late` is the one that works.
+/// /// Makes the images, and returns a pool for each. Pool `late` works.
 fn config(lab: &Lab) -> Result<Config> {
     let host = lab.host();
     image::variant(host, "gone", |root| {
@@ -56,7 +57,7 @@ fn config(lab: &Lab) -> Result<Config> {
     Ok(pools(lab))
 }
 
-/// The pools, with their images as they are.
+/// /// Returns the pools with the existing images.
 fn pools(lab: &Lab) -> Config {
     let pool = |name: &str, offset: u16| Pool {
         image: Image::Directory(image::inside(name)),
@@ -73,7 +74,7 @@ fn pools(lab: &Lab) -> Config {
     config
 }
 
-/// The others never are.
+/// /// Waits for the pool that works. The others are never ready.
 fn await_ready(lab: &Lab) -> Result<()> {
     lab.await_status("an idle runner of the pool that works", SOON, |status| {
         let pool = status.pool("late")?;
@@ -81,8 +82,8 @@ fn await_ready(lab: &Lab) -> Result<()> {
     })
 }
 
-/// Waits until a pool's boots have failed more than once, each life with this verdict and end, and
-/// status and health say why.
+/// /// Waits until two boots of a pool have failed with this verdict and exit, and checks that
+/// status and health give the reason.
 fn await_failures(lab: &Lab, pool: &str, verdict: &str, exit: &str, reason: &str) -> Result<()> {
     let find = |status: &Status| {
         let backoff = status.pool(pool)?.backoffs.first()?.clone();
@@ -123,7 +124,7 @@ fn await_failures(lab: &Lab, pool: &str, verdict: &str, exit: &str, reason: &str
 
 fn a_refusing_launcher_is_a_boot_failure_with_its_reason(lab: &mut Lab) -> Result<()> {
     await_failures(lab, "gone", "boot_failed", "status 81", "image")?;
-    // The launcher's own words are in the unit's journal, for whom status made curious.
+    // // The launcher's message is in the unit's journal.
     ensure_says(
         &lab.journal("runner-gone@1.service", 20),
         &["systemd userland"],
@@ -144,7 +145,7 @@ fn a_pool_that_cannot_boot_disturbs_no_other(lab: &mut Lab) -> Result<()> {
         let job = lab.sim().await_success(id, SOON)?;
         await_verdict(lab, &job.runner_name.unwrap_or_default(), "job_done")?;
     }
-    // And what cannot boot is not tried all the time.
+    // // The backoff bounds the number of boots.
     let status = lab.look()?;
     for pool in ["gone", "dead"] {
         let pool = status.pool(pool).context("a pool is missing")?;
@@ -201,7 +202,7 @@ fn a_runner_that_never_comes_online_is_replaced(lab: &mut Lab) -> Result<()> {
             .cloned()
     })?;
     let name = ended.runner.context("it was registered")?;
-    // GitHub was asked first: it might have had a job after all.
+    // // The daemon asked GitHub first, because the runner might have had a job.
     ensure!(
         !lab.sim().registered()?.contains(&name),
         "{name} is still registered"
@@ -209,7 +210,7 @@ fn a_runner_that_never_comes_online_is_replaced(lab: &mut Lab) -> Result<()> {
     await_ready(lab)
 }
 
-fn a_pool_that_is_mended_works_again(lab: &mut Lab) -> Result<()> {
+fn a_repaired_pool_works_again(lab: &mut Lab) -> Result<()> {
     image::variant(lab.host(), "gone", |_| Ok(()))?;
     lab.api("POST", "/undrain")?;
     let id = lab.sim().queue(&NewJob::new("mended", "gone", "true"))?;
@@ -219,7 +220,7 @@ fn a_pool_that_is_mended_works_again(lab: &mut Lab) -> Result<()> {
     })
 }
 
-fn a_pool_that_is_gone_ends_a_container_that_hangs(lab: &mut Lab) -> Result<()> {
+fn a_removed_pool_ends_a_container_that_hangs(lab: &mut Lab) -> Result<()> {
     let all = pools(lab);
     let patient = all.clone().with("mute", |pool| {
         pool.timeouts = vec![("boot", "1h".into())];
@@ -228,8 +229,8 @@ fn a_pool_that_is_gone_ends_a_container_that_hangs(lab: &mut Lab) -> Result<()> 
     let mute = wait_until("a container that hangs", SOON, || {
         let status = lab.look()?;
         let runner = status.machine("mute-1").cloned().unwrap_or_default();
-        // A daemon that takes it over cannot know that it was never answered. The one before may have
-        // ended it in its last moment.
+        // // A daemon that adopts it cannot know that it never got a config. The daemon before may
+        // have ended it in its last moment.
         let hangs = ["booting", "registering"].contains(&runner.phase.as_str());
         let up = lab.show("runner-mute@1.service", "ActiveState")? == "active";
         Ok(if hangs && up && runner.invocation.is_some() {
@@ -241,8 +242,8 @@ fn a_pool_that_is_gone_ends_a_container_that_hangs(lab: &mut Lab) -> Result<()> 
     let mut fewer = patient;
     fewer.pools.retain(|pool| pool.name != "mute");
     reconfigure(lab, &fewer)?;
-    // It may have been answered in the moment the last daemon ended: GitHub's list is asked twice
-    // whether it is registered, and a list is believed half a minute late.
+    // // The last daemon may have answered it at its end. So two of GitHub's lists must lack it,
+    // and a list counts half a minute after the registration.
     let ended = lab.await_status("its end", 3 * SOON, |status| {
         let mut recent = status.recent.iter();
         let ended = recent.find(|ended| ended.machine == mute.machine)?;
@@ -258,7 +259,7 @@ fn a_pool_that_is_gone_ends_a_container_that_hangs(lab: &mut Lab) -> Result<()> 
     await_ready(lab)
 }
 
-/// Installs a configuration and has the daemon take it up: another daemon, with the same lives.
+/// /// Installs a configuration and restarts the daemon.
 fn reconfigure(lab: &Lab, config: &Config) -> Result<()> {
     let before = daemon_pid(lab)?;
     lab.install(config)?;

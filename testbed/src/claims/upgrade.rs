@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::common::{
-    SOON, await_busy, await_no_strangers, await_verdict, finish_held, held, lives, start_held,
+    SOON, await_busy, await_no_strangers, await_verdict, finish_held, held, running, start_held,
 };
 use super::fixture::{EMPTY, small};
 use super::{Suite, suite};
@@ -116,7 +116,7 @@ fn upgraded(lab: &Lab, config: &Config) -> Result<()> {
     let busy = await_phase(lab, "busy", 1)?;
     let idle = await_phase(lab, "idle", 1)?;
     let spare = await_phase(lab, "spare", 1)?;
-    let before = lives(lab)?;
+    let before = running(lab)?;
     ensure!(before.len() == 3, "more than three containers: {before:?}");
     lab.sim().forget_calls()?;
 
@@ -133,7 +133,11 @@ fn upgraded(lab: &Lab, config: &Config) -> Result<()> {
         let now = await_phase(lab, phase, 1)?;
         ensure!(now == *expected, "{phase} was {expected:?}, now {now:?}");
     }
-    ensure!(lives(lab)? == before, "other containers: {:?}", lives(lab)?);
+    ensure!(
+        running(lab)? == before,
+        "other containers: {:?}",
+        running(lab)?
+    );
     let mints = lab.sim().stats()?.of("mint");
     ensure!(mints == 0, "the upgrade cost {mints} registrations");
     let status = lab.look()?;

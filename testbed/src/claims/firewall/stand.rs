@@ -90,7 +90,7 @@ fn with_echo(lab: &Lab, claim: impl FnOnce(&Lab) -> Result<()>) -> Result<()> {
     outcome
 }
 
-pub(super) fn a_wall_stands_while_other_programs_change_rules(lab: &mut Lab) -> Result<()> {
+pub(super) fn the_firewall_stands_while_other_programs_change_rules(lab: &mut Lab) -> Result<()> {
     with_host_answers(lab, |lab| {
         with_echo(lab, |lab| {
             let log = probed(lab, |lab| {

@@ -1,4 +1,4 @@
-//! The order of things: each kind of life is begun once, and has all its attacks.
+//! //! The order of the attacks: each kind of container is started once and has all its attacks.
 
 use std::collections::BTreeMap;
 use std::process::Output;
@@ -9,26 +9,27 @@ use super::agent::{Ran, assignments};
 use super::bare::{self, Bare};
 use super::program::{Attack, Change, Control, Place, Who};
 use super::report::{Outcome, Row};
-use super::scene::{self, Stormed};
+use super::scene::{self, Target};
 use crate::bed::note;
 use crate::claims::SOON;
 use crate::lab::{DAEMON, Lab, TOKEN};
 
-/// Our table's chains that drop; the one that masquerades stays, as the way to the internet does.
+/// /// Chains of our table that drop packets. The chain that masquerades stays, because it is the
+/// way to the internet.
 const FILTERS: [&str; 3] = ["arriving", "to_host", "through_host"];
 const FIREWALL: &str = "runner-controller-firewall.service";
 
 type Env = BTreeMap<String, String>;
 
-pub(super) struct Storm<'a> {
+pub(super) struct AttackRun<'a> {
     lab: &'a Lab,
     programs: &'a BTreeMap<String, Vec<u8>>,
     rows: BTreeMap<String, Row>,
-    /// Who lives next door, in every place.
-    sibling: Option<Stormed>,
+    /// /// The neighbour of every place.
+    sibling: Option<Target>,
 }
 
-impl<'a> Storm<'a> {
+impl<'a> AttackRun<'a> {
     pub(super) fn new(lab: &'a Lab, programs: &'a BTreeMap<String, Vec<u8>>) -> Self {
         Self {
             lab,
@@ -38,13 +39,13 @@ impl<'a> Storm<'a> {
         }
     }
 
-    /// Runs everything; one row for each attack, in their order.
+    /// /// Runs all attacks and returns one row for each, in their order.
     pub(super) fn run(mut self, attacks: &[Attack]) -> Result<Vec<Row>> {
         scene::await_ready(self.lab)?;
         let (_, target) = scene::start_job(self.lab, "ci", "target")?;
         let (_, sibling) = scene::start_job(self.lab, "ci", "sibling")?;
-        let mut target = Stormed::with_job(self.lab, &target)?;
-        let mut sibling = Stormed::with_job(self.lab, &sibling)?;
+        let mut target = Target::with_job(self.lab, &target)?;
+        let mut sibling = Target::with_job(self.lab, &sibling)?;
         scene::furnish_sibling(&mut sibling)?;
         self.sibling = Some(sibling);
 
@@ -52,9 +53,9 @@ impl<'a> Storm<'a> {
         self.in_place(attacks, Place::Job, &mut target)?;
         self.docker(attacks)?;
         self.early(attacks)?;
-        self.lives(attacks)?;
+        self.containers(attacks)?;
         self.services(attacks)?;
-        // From here on lives begin and end that the daemon has not started.
+        // // From here on, containers start and end that the daemon did not start.
         self.lab.host().run(&["systemctl", "stop", DAEMON])?;
         bare::stop(self.lab)?;
         self.bare(attacks)?;
@@ -67,13 +68,14 @@ impl<'a> Storm<'a> {
         Ok(rows)
     }
 
-    /// Attacks of one place, and the controls that need no other life.
-    fn in_place(&mut self, attacks: &[Attack], place: Place, life: &mut Stormed) -> Result<()> {
-        let env = scene::surroundings(&life.machine, &life.leader, self.sibling.as_ref())?;
+    /// /// Runs the attacks of one place, and the controls that need no other container.
+    fn in_place(&mut self, attacks: &[Attack], place: Place, container: &mut Target) -> Result<()> {
+        let env =
+            scene::surroundings(&container.machine, &container.leader, self.sibling.as_ref())?;
         for attack in attacks.iter().filter(|attack| attack.place == place) {
-            let outcome = self.given(attack, &env, |storm| {
-                storm.once(attack, &env, |program| {
-                    life.run(attack.who, program, "", &env)
+            let outcome = self.given(attack, &env, |attack_run| {
+                attack_run.once(attack, &env, |program| {
+                    container.run(attack.who, program, "", &env)
                 })
             })?;
             self.rows
@@ -81,33 +83,36 @@ impl<'a> Storm<'a> {
             if let Control::Without(change @ Change::Host(..)) = &attack.control {
                 let mut all: Vec<&Change> = attack.given.iter().collect();
                 all.push(change);
-                let outcome = self.changed(&all, &env, |storm| {
-                    storm.once(attack, &env, |program| {
-                        life.run(attack.who, program, "", &env)
+                let outcome = self.changed(&all, &env, |attack_run| {
+                    attack_run.once(attack, &env, |program| {
+                        container.run(attack.who, program, "", &env)
                     })
                 })?;
                 self.control(attack, outcome)?;
             }
         }
-        self.without_firewall(attacks, place, life, &env)?;
-        // Controls of other places' attacks.
+        self.without_firewall(attacks, place, container, &env)?;
+        // // Controls of attacks in other places.
         for attack in attacks {
             if let Control::Without(Change::Place(there, who)) = &attack.control
                 && *there == place
             {
-                let outcome = self.once(attack, &env, |program| life.run(*who, program, "", &env));
+                let outcome = self.once(attack, &env, |program| {
+                    container.run(*who, program, "", &env)
+                });
                 self.control(attack, outcome)?;
             }
         }
         Ok(())
     }
 
-    /// The firewall goes once, for all that it stopped in this place.
+    /// /// Removes the firewall once and runs the controls of all attacks that it stopped in this
+    /// place.
     fn without_firewall(
         &mut self,
         attacks: &[Attack],
         place: Place,
-        life: &mut Stormed,
+        container: &mut Target,
         env: &Env,
     ) -> Result<()> {
         let stopped: Vec<&Attack> = attacks
@@ -120,9 +125,9 @@ impl<'a> Storm<'a> {
         }
         self.remove(&Change::Firewall, env)?;
         for attack in stopped {
-            let outcome = self.given(attack, env, |storm| {
-                storm.once(attack, env, |program| {
-                    life.run(attack.who, program, "", env)
+            let outcome = self.given(attack, env, |attack_run| {
+                attack_run.once(attack, env, |program| {
+                    container.run(attack.who, program, "", env)
                 })
             })?;
             self.control(attack, outcome)?;
@@ -130,7 +135,7 @@ impl<'a> Storm<'a> {
         self.restore(&Change::Firewall, env)
     }
 
-    /// What is given on the host, around a run.
+    /// /// Makes the given changes of the host around a run.
     fn given(
         &mut self,
         attack: &Attack,
@@ -140,13 +145,13 @@ impl<'a> Storm<'a> {
         let around: Vec<&Change> = attack
             .given
             .iter()
-            .filter(|change| !change.needs_a_life())
+            .filter(|change| !change.needs_a_container())
             .collect();
         self.changed(&around, env, work)
     }
 
-    /// Changes on the host, around a run. One that cannot be made is the attack's trouble; one that
-    /// cannot be undone is everybody's.
+    /// /// Makes changes of the host around a run. A change that cannot be made fails the attack.
+    /// One that cannot be undone fails all of them.
     fn changed(
         &mut self,
         changes: &[&Change],
@@ -205,7 +210,7 @@ impl<'a> Storm<'a> {
         }
     }
 
-    /// One run, with what is before and after it, judged.
+    /// /// Runs a program with its scripts before and after, and returns the result.
     fn once(&self, attack: &Attack, env: &Env, run: impl FnOnce(&[u8]) -> Result<Ran>) -> Outcome {
         let work = || -> Result<Outcome> {
             if let Some(before) = &attack.before {
@@ -245,20 +250,20 @@ impl<'a> Storm<'a> {
             .with_context(|| format!("{} has not been run before its control", attack.name))
     }
 
-    /// A container with a job, whose root has the network's capabilities.
+    /// /// Runs the attacks in a container whose root has network capabilities.
     fn docker(&mut self, attacks: &[Attack]) -> Result<()> {
         if !attacks.iter().any(|attack| attack.place == Place::Docker) {
             return Ok(());
         }
         note("attacks in a container with a job that may run docker");
         let (_, runner) = scene::start_job(self.lab, "docker", "docker")?;
-        let mut life = Stormed::with_job(self.lab, &runner)?;
-        self.in_place(attacks, Place::Docker, &mut life)?;
-        life.end_job()
+        let mut container = Target::with_job(self.lab, &runner)?;
+        self.in_place(attacks, Place::Docker, &mut container)?;
+        container.end_job()
     }
 
-    /// Lives whose runner has not asked for its config: the first slot, and the second, which has
-    /// the first one's sockets bound in, as no slot ever has.
+    /// /// Runs the attacks in containers whose runner has not asked for its config. The second
+    /// slot has the sockets of the first bound in, which does not happen outside of this test.
     fn early(&mut self, attacks: &[Attack]) -> Result<()> {
         let here = |attack: &Attack| {
             matches!(attack.place, Place::Early | Place::Visitor)
@@ -283,9 +288,9 @@ impl<'a> Storm<'a> {
         for unit in ["runner-early@1.service", "runner-early@2.service"] {
             self.await_active(unit)?;
         }
-        let mut visitor = Stormed::without_job(self.lab, "early-2")?;
+        let mut visitor = Target::without_job(self.lab, "early-2")?;
         self.in_place(attacks, Place::Visitor, &mut visitor)?;
-        let mut first = Stormed::without_job(self.lab, "early-1")?;
+        let mut first = Target::without_job(self.lab, "early-1")?;
         self.in_place(attacks, Place::Early, &mut first)
     }
 
@@ -300,8 +305,8 @@ impl<'a> Storm<'a> {
         })
     }
 
-    /// Two real jobs in one slot, one after the other.
-    fn lives(&mut self, attacks: &[Attack]) -> Result<()> {
+    /// /// Runs the attacks of two jobs in one slot, one after the other.
+    fn containers(&mut self, attacks: &[Attack]) -> Result<()> {
         let here: Vec<&Attack> = attacks
             .iter()
             .filter(|attack| attack.place == Place::Lives)
@@ -311,30 +316,36 @@ impl<'a> Storm<'a> {
         }
         note("two jobs, one after the other in the same slot");
         let (_, runner) = scene::start_job(self.lab, "one", "plants")?;
-        let mut life = Stormed::with_job(self.lab, &runner)?;
-        let env = scene::surroundings(&life.machine, &life.leader, self.sibling.as_ref())?;
+        let mut container = Target::with_job(self.lab, &runner)?;
+        let env =
+            scene::surroundings(&container.machine, &container.leader, self.sibling.as_ref())?;
         let mut planted = BTreeMap::new();
         for attack in &here {
             let program = &self.programs[&attack.name];
-            planted.insert(&attack.name, life.run(attack.who, program, "plant", &env)?);
+            planted.insert(
+                &attack.name,
+                container.run(attack.who, program, "plant", &env)?,
+            );
         }
-        life.end_job()?;
+        container.end_job()?;
         let (_, runner) = scene::start_job(self.lab, "one", "looks")?;
-        ensure!(runner.machine == life.machine, "another slot");
-        let mut life = Stormed::with_job(self.lab, &runner)?;
-        let env = scene::surroundings(&life.machine, &life.leader, self.sibling.as_ref())?;
+        ensure!(runner.machine == container.machine, "another slot");
+        let mut container = Target::with_job(self.lab, &runner)?;
+        let env =
+            scene::surroundings(&container.machine, &container.leader, self.sibling.as_ref())?;
         for attack in &here {
             let outcome = self.once(attack, &env, |program| {
                 ensure_planted(&planted[&attack.name])?;
-                life.run(attack.who, program, "look", &env)
+                container.run(attack.who, program, "look", &env)
             });
             self.rows
                 .insert(attack.name.clone(), Row::new(attack, outcome));
         }
-        life.end_job()
+        container.end_job()
     }
 
-    /// Lives with and without one wall. Those that are alike are one life.
+    /// /// Runs the attacks in containers with and without one protection. Attacks that need the
+    /// same container share it.
     fn bare(&mut self, attacks: &[Attack]) -> Result<()> {
         let mut with: BTreeMap<Vec<&Change>, Vec<&Attack>> = BTreeMap::new();
         let mut without: BTreeMap<Vec<&Change>, Vec<&Attack>> = BTreeMap::new();
@@ -342,10 +353,10 @@ impl<'a> Storm<'a> {
             let given: Vec<&Change> = attack
                 .given
                 .iter()
-                .filter(|change| change.needs_a_life())
+                .filter(|change| change.needs_a_container())
                 .collect();
             let change = match &attack.control {
-                Control::Without(change) if change.needs_a_life() => Some(change),
+                Control::Without(change) if change.needs_a_container() => Some(change),
                 Control::Without(change @ Change::Host(..)) if attack.place.is_bare() => {
                     Some(change)
                 }
@@ -361,11 +372,11 @@ impl<'a> Storm<'a> {
             }
         }
         note(&format!(
-            "{} lives, to compare and without one wall each",
+            "{} containers, to compare and without one wall each",
             with.len() + without.len()
         ));
         for (changes, attacks) in with {
-            for (attack, outcome) in self.bare_life(&changes, &attacks)? {
+            for (attack, outcome) in self.bare_container(&changes, &attacks)? {
                 match self.rows.get_mut(&attack.name) {
                     Some(row) => row.compare(outcome),
                     None => {
@@ -376,15 +387,16 @@ impl<'a> Storm<'a> {
             }
         }
         for (changes, attacks) in without {
-            for (attack, outcome) in self.bare_life(&changes, &attacks)? {
+            for (attack, outcome) in self.bare_container(&changes, &attacks)? {
                 self.control(attack, outcome)?;
             }
         }
         Ok(())
     }
 
-    /// All attacks of one kind of bare life; those that need a life before it have one.
-    fn bare_life<'b>(
+    /// /// Runs all attacks of one kind of bare container. Attacks that need an earlier container
+    /// get one.
+    fn bare_container<'b>(
         &mut self,
         changes: &[&Change],
         attacks: &[&'b Attack],
@@ -392,7 +404,7 @@ impl<'a> Storm<'a> {
         let begun = self.bare_outcomes(changes, attacks);
         bare::stop(self.lab)?;
         Ok(begun.unwrap_or_else(|error| {
-            // A life that does not begin is the trouble of those that wanted it, and of no others.
+            // // A container that does not start fails only the attacks that need it.
             let why = format!("{error:#}");
             let broken = |attack: &&'b Attack| (*attack, Outcome::Broken(why.clone()));
             attacks.iter().map(broken).collect()
@@ -404,21 +416,25 @@ impl<'a> Storm<'a> {
         changes: &[&Change],
         attacks: &[&'b Attack],
     ) -> Result<Vec<(&'b Attack, Outcome)>> {
-        let env = |life: &Bare, storm: &Self| {
-            scene::surroundings(bare::MACHINE, &life.leader, storm.sibling.as_ref())
+        let env = |container: &Bare, attack_run: &Self| {
+            scene::surroundings(
+                bare::MACHINE,
+                &container.leader,
+                attack_run.sibling.as_ref(),
+            )
         };
-        let mut life = Bare::start(self.lab, changes)?;
+        let mut container = Bare::start(self.lab, changes)?;
         let mut planted = BTreeMap::new();
-        let mut here = env(&life, self)?;
-        for attack in attacks.iter().filter(|a| a.place.is_two_lives()) {
+        let mut here = env(&container, self)?;
+        for attack in attacks.iter().filter(|a| a.place.needs_two_containers()) {
             let program = &self.programs[&attack.name];
-            let ran = life.agent(attack.who).run(program, "plant", &here)?;
+            let ran = container.agent(attack.who).run(program, "plant", &here)?;
             planted.insert(&attack.name, ran);
         }
         if !planted.is_empty() {
             bare::stop(self.lab)?;
-            life = Bare::start(self.lab, changes)?;
-            here = env(&life, self)?;
+            container = Bare::start(self.lab, changes)?;
+            here = env(&container, self)?;
         }
         let mut outcomes = Vec::new();
         for attack in attacks {
@@ -426,16 +442,16 @@ impl<'a> Storm<'a> {
                 .iter()
                 .copied()
                 .chain(&attack.given)
-                .filter(|change| !change.needs_a_life())
+                .filter(|change| !change.needs_a_container())
                 .collect();
-            let outcome = self.changed(&around, &here, |storm| {
-                storm.once(attack, &here, |program| {
+            let outcome = self.changed(&around, &here, |attack_run| {
+                attack_run.once(attack, &here, |program| {
                     let mut argument = "";
                     if let Some(ran) = planted.get(&attack.name) {
                         ensure_planted(ran)?;
                         argument = "look";
                     }
-                    life.agent(attack.who).run(program, argument, &here)
+                    container.agent(attack.who).run(program, argument, &here)
                 })
             })?;
             outcomes.push((*attack, outcome));
@@ -443,7 +459,7 @@ impl<'a> Storm<'a> {
         Ok(outcomes)
     }
 
-    /// Controls that have no container at all.
+    /// /// Runs the controls without a container.
     fn services(&mut self, attacks: &[Attack]) -> Result<()> {
         for attack in attacks {
             let Control::Without(Change::Service(properties)) = &attack.control else {
@@ -472,7 +488,7 @@ impl<'a> Storm<'a> {
     }
 
     fn shell(&self, script: &str, env: &Env) -> Result<Output> {
-        // Witnesses and controls may know it; no program in a container is told.
+        // // Witnesses and controls may know the token. A program in a container may not.
         let script = format!(
             "set -a\n{}TOKEN={TOKEN}\nset +a\n{script}",
             assignments(env)
