@@ -15,12 +15,12 @@ pub mod guest;
 pub mod handshake;
 pub mod hostfiles;
 pub mod http;
-pub mod launch;
 pub mod machine;
 pub mod manual;
 #[cfg(any(test, fuzzing))]
 pub mod outside;
 pub mod pool;
+pub mod privileged;
 pub mod readings;
 pub mod slot_records;
 pub mod status;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use runner_controller::cli::{Cli, Command, NAMES, SlotArgs};
 use runner_controller::pool::SlotId;
 use runner_controller::world::chain;
-use runner_controller::{commands, config, firewall, guest, hostfiles, launch, manual};
+use runner_controller::{commands, config, firewall, guest, hostfiles, manual, privileged};
 
 fn main() -> ExitCode {
     let cli = Cli::read();
@@ -86,7 +86,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Man { dir } => list(manual::write_pages(&dir)?),
         Command::Completions { shell, dir } => list(manual::write_completions(shell, &dir)?),
         Command::CheckFirewall => {
-            return Ok(match launch::read_config(config) {
+            return Ok(match privileged::read_config(config) {
                 Ok(config) => {
                     firewall::check(&config)?;
                     ExitCode::SUCCESS
@@ -95,7 +95,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             });
         }
         Command::Firewall => {
-            return Ok(match launch::read_config(config) {
+            return Ok(match privileged::read_config(config) {
                 Ok(checked) => {
                     commands::firewall(config, checked)?;
                     ExitCode::SUCCESS
@@ -104,17 +104,19 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             });
         }
         Command::Launch(slot) => {
-            return Ok(for_slot(config, &slot, |place| vec![launch::launch(place)]));
+            return Ok(for_slot(config, &slot, |place| {
+                vec![privileged::launch(place)]
+            }));
         }
         Command::Connect(slot) => {
             return Ok(for_slot(config, &slot, |place| {
-                launch::connect(place).err().into_iter().collect()
+                privileged::connect(place).err().into_iter().collect()
             }));
         }
-        Command::Sweep(slot) => return Ok(for_slot(config, &slot, launch::sweep)),
+        Command::Sweep(slot) => return Ok(for_slot(config, &slot, privileged::sweep)),
         Command::SweepUnowned => {
-            return Ok(match launch::read_config(config) {
-                Ok(config) => exit_code(&launch::sweep_unowned(&config)),
+            return Ok(match privileged::read_config(config) {
+                Ok(config) => exit_code(&privileged::sweep_unowned(&config)),
                 Err(error) => exit_code(&[error]),
             });
         }
@@ -133,10 +135,10 @@ fn list(paths: impl IntoIterator<Item = std::path::PathBuf>) {
 fn for_slot(
     config: &std::path::Path,
     slot: &SlotArgs,
-    step: impl FnOnce(config::Place<'_>) -> Vec<launch::LaunchError>,
+    step: impl FnOnce(config::Place<'_>) -> Vec<privileged::RootError>,
 ) -> ExitCode {
-    let failures = launch::read_config(config).and_then(|config| {
-        let place = launch::find_place(
+    let failures = privileged::read_config(config).and_then(|config| {
+        let place = privileged::find_place(
             &config,
             &SlotId {
                 pool: slot.pool.clone(),
@@ -149,7 +151,7 @@ fn for_slot(
 }
 
 /// Prints failures. The exit status is that of the first one; the daemon reads it from the unit.
-fn exit_code(failures: &[launch::LaunchError]) -> ExitCode {
+fn exit_code(failures: &[privileged::RootError]) -> ExitCode {
     for error in failures {
         stdio::error(format_args!("runner-controller: {}", chain(error)));
     }

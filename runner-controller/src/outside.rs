@@ -81,7 +81,7 @@ pub fn handshake(bytes: &[u8]) {
 
 /// Checks tables that root reads: of `systemctl`, `nft` and `/proc`.
 pub fn host_listing(bytes: &[u8]) {
-    crate::launch::try_listing(&String::from_utf8_lossy(bytes));
+    crate::privileged::try_listing(&String::from_utf8_lossy(bytes));
 }
 
 /// Checks the records that root writes for a slot.

@@ -204,7 +204,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let seen = filesystem(dir.path()).unwrap();
         assert!(seen.bytes >= seen.bytes_left && seen.bytes > 0, "{seen:?}");
-        let mut config = crate::launch::testing::config();
+        let mut config = crate::config::testing::config();
         config.state_dir = dir.path().to_owned();
         let seen = read(&config);
         assert!(seen.memory.is_some() && seen.tasks.is_some(), "{seen:?}");
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn each_change_is_told_once() {
         let dir = tempfile::tempdir().unwrap();
-        let mut config = crate::launch::testing::config();
+        let mut config = crate::config::testing::config();
         config.state_dir = dir.path().to_owned();
         config.reserve.memory = Some(crate::config::ByteSize(u64::MAX));
         let (sender, mut events) = mpsc::channel(8);

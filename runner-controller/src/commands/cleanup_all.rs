@@ -11,7 +11,7 @@ use super::cleanup_github;
 use super::common::{block_on, confirm};
 use crate::config::{self, Config};
 use crate::http::client::{self, ClientError};
-use crate::launch;
+use crate::privileged;
 use crate::status::DaemonState;
 use crate::world::chain;
 
@@ -39,7 +39,7 @@ pub fn cleanup_all_containers(
         return Ok(());
     }
     // For the report alone, so a failure does not matter.
-    let before = launch::leftovers(&config).unwrap_or_default();
+    let before = privileged::leftovers(&config).unwrap_or_default();
     block_on(async {
         let socket = config.api_socket();
         match client::command(&socket, "clear").await {
@@ -53,7 +53,7 @@ pub fn cleanup_all_containers(
         }
         verify(&config)?;
         if !before.is_empty() {
-            stdio::progress(format_args!("Removed: {}.", launch::count(&before)));
+            stdio::progress(format_args!("Removed: {}.", privileged::count(&before)));
         }
         if stay_down {
             stdio::progress("No runner starts until `runner-controller undrain`.");
@@ -116,8 +116,8 @@ async fn wait_for_daemon(config: &Config) -> anyhow::Result<()> {
 /// the rest goes on.
 async fn clear_without_daemon(config: &Config) -> anyhow::Result<()> {
     stdio::progress("The daemon is not running, so this command ends the containers itself.");
-    let mut failures = launch::end_units(config);
-    failures.extend(launch::sweep_all(config));
+    let mut failures = privileged::end_units(config);
+    failures.extend(privileged::sweep_all(config));
     for failure in &failures {
         stdio::error(chain(failure));
     }
@@ -132,7 +132,7 @@ async fn clear_without_daemon(config: &Config) -> anyhow::Result<()> {
 
 /// Fails if anything of our containers is left on the host.
 fn verify(config: &Config) -> anyhow::Result<()> {
-    let left = launch::leftovers(config).context("cannot check for leftovers")?;
+    let left = privileged::leftovers(config).context("cannot check for leftovers")?;
     if left.is_empty() {
         stdio::progress(
             "Nothing is left: no units, machines, mounts, links, directories, layers or loop devices.",

@@ -18,13 +18,17 @@ mod model;
 mod place;
 mod pool;
 mod read;
+#[cfg(test)]
+pub(crate) mod testing;
 mod units;
 
 pub use egress::{Allow, Egress, Protocol};
 pub use github::{GitHubConfig, LoginConfig, Scope};
 pub use host_check::check_host;
 pub use mistake::{Mistake, Mistakes};
-pub use model::{API_SOCKET, Config, DEFAULT_PATH, DEFAULT_RUN_DIR, Network, ReserveConfig};
+pub use model::{
+    API_SOCKET, Config, DAEMON_USER, DEFAULT_PATH, DEFAULT_RUN_DIR, Network, ReserveConfig,
+};
 pub use place::Place;
 pub use pool::{Image, Layer, Nix, PoolConfig, RunnerLimits, Total};
 pub use read::{load, parse};

@@ -16,6 +16,8 @@ pub const DEFAULT_PATH: &str = "/etc/runner-controller/config.toml";
 pub const DEFAULT_RUN_DIR: &str = "/run/runner-controller";
 /// File name of the API socket in the run directory.
 pub const API_SOCKET: &str = "api.sock";
+/// Name of the daemon's user and group.
+pub const DAEMON_USER: &str = "runner-controller";
 
 /// A configuration in which every value is in its range and all values fit each other.
 #[derive(Debug, Clone)]
@@ -128,6 +130,13 @@ impl Config {
     #[must_use]
     pub fn firewall_dir(&self) -> PathBuf {
         self.run_dir.join("firewall")
+    }
+
+    /// Returns the mount point of every launcher, each in its own mount namespace. It is empty on the
+    /// host.
+    #[must_use]
+    pub fn mount_dir(&self) -> PathBuf {
+        self.run_dir.join("mnt")
     }
 
     /// Returns the parent of the slots' socket directories, which root owns with mode 0750.

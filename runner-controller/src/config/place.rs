@@ -62,12 +62,18 @@ impl Place<'_> {
     }
 
     /// Returns the name of the veth interface on the host, at most 15 bytes.
+    #[must_use]
+    pub fn veth(&self) -> String {
+        Self::veth_of(&self.id())
+    }
+
+    /// Returns the name of the veth interface of a slot that may no longer be configured.
     ///
     /// It contains the slot's name, which always fits; a runner's name rarely does. It does not begin
     /// with `ve-`, because networkd's stock file `80-container-ve.network` would claim it.
     #[must_use]
-    pub fn veth(&self) -> String {
-        format!("rc-{}", self.id())
+    pub fn veth_of(id: &SlotId) -> String {
+        format!("rc-{id}")
     }
 
     /// Returns the host's address on the link, which is the container's gateway.

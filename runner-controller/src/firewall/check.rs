@@ -164,7 +164,7 @@ pub fn difference(expected: &str, found: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::launch::testing;
+    use crate::config::testing;
 
     #[test]
     fn the_first_difference_is_shown() {

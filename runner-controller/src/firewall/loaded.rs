@@ -123,7 +123,7 @@ pub(super) fn is_roots(dir: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::launch::testing;
+    use crate::config::testing;
 
     #[test]
     fn a_removed_pool_is_kept_while_it_has_a_link() {

@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn each_change_is_sent_once() {
         let run = tempfile::tempdir().unwrap();
-        let mut config = crate::launch::testing::config();
+        let mut config = crate::config::testing::config();
         config.run_dir = run.path().to_owned();
         let dir = config.firewall_dir();
         std::fs::create_dir(&dir).unwrap();

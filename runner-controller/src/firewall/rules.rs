@@ -152,7 +152,7 @@ pub(super) fn chains(config: &Config, pool: &PoolConfig) -> Chains {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::launch::testing;
+    use crate::config::testing;
 
     #[test]
     fn a_fingerprint_changes_only_with_the_rules() {

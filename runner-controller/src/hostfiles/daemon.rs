@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use super::file::{HostFile, Program};
-use crate::config::Config;
+use crate::config::{Config, DAEMON_USER};
 use crate::firewall::FIREWALL_UNIT;
 use crate::http;
-use crate::launch::DAEMON_USER;
 
 /// File descriptors that systemd keeps for a slot: its socket, its FIFO, a waiting connection, and
 /// the mark that it was answered.

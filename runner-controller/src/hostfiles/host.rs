@@ -3,8 +3,7 @@
 use std::fmt::Write;
 
 use super::file::HostFile;
-use crate::config::Config;
-use crate::launch::{DAEMON_USER, mount_dir};
+use crate::config::{Config, DAEMON_USER};
 
 pub(super) fn files(config: &Config) -> Vec<HostFile> {
     vec![
@@ -88,7 +87,7 @@ d {layers} 0700 root root -
         records = records.display(),
         api = api.display(),
         firewall = config.firewall_dir().display(),
-        mnt = mount_dir(config).display(),
+        mnt = config.mount_dir().display(),
     );
     if config.state_dir.strip_prefix("/var/lib").is_err() {
         let state = config.state_dir.display();

@@ -127,8 +127,8 @@ fn write_if_changed(file: &HostFile, path: &Path) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::testing;
     use crate::config::{ByteSize, Cpu, Layer, Total};
-    use crate::launch::testing;
 
     /// Written anew with `RECORD=1 cargo test`, to be read in the diff.
     const RECORDED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/recorded/host-files.txt");

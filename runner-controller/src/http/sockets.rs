@@ -61,7 +61,7 @@ impl Served {
             let dir = tempfile::tempdir().unwrap();
             let file = dir.path().join("token");
             std::fs::write(&file, token).unwrap();
-            let mut config = crate::launch::testing::config();
+            let mut config = crate::config::testing::config();
             config.api_token_file = Some(file);
             ApiToken::load(&config).unwrap().unwrap()
         });

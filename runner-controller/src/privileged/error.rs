@@ -103,7 +103,7 @@ impl Refusal {
 /// One thing root could not do.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub struct LaunchError {
+pub struct RootError {
     /// What it means for the slot.
     pub refusal: Refusal,
     /// The failed operation, with the facts that a reader of the journal needs.
@@ -113,7 +113,7 @@ pub struct LaunchError {
     pub source: Option<Box<dyn Error + Send + Sync>>,
 }
 
-impl LaunchError {
+impl RootError {
     /// Returns a failure without a cause below it.
     pub(crate) fn plain(refusal: Refusal, message: String) -> Self {
         Self {
@@ -137,14 +137,14 @@ impl LaunchError {
     }
 }
 
-/// Conversion of a cause into a [`LaunchError`].
+/// Conversion of a cause into a [`RootError`].
 pub(crate) trait OrRefuse<T> {
     /// Names the operation that failed: a verb and its object, to be read after "cannot".
     fn or_refuse(
         self,
         refusal: Refusal,
         operation: impl FnOnce() -> String,
-    ) -> Result<T, LaunchError>;
+    ) -> Result<T, RootError>;
 }
 
 impl<T, E: Error + Send + Sync + 'static> OrRefuse<T> for Result<T, E> {
@@ -152,8 +152,8 @@ impl<T, E: Error + Send + Sync + 'static> OrRefuse<T> for Result<T, E> {
         self,
         refusal: Refusal,
         operation: impl FnOnce() -> String,
-    ) -> Result<T, LaunchError> {
-        self.map_err(|cause| LaunchError::caused(refusal, &operation(), cause))
+    ) -> Result<T, RootError> {
+        self.map_err(|cause| RootError::caused(refusal, &operation(), cause))
     }
 }
 

@@ -116,7 +116,7 @@ const OLDER: &[libc::c_long] = &[];
 
 /// Every other call fails from now on, as one that the kernel does not have: a C library of tomorrow
 /// that tries a new call then falls back to an old one. Sets `no_new_privs`.
-pub(super) fn restrict() -> Result<(), Error> {
+pub(crate) fn restrict() -> Result<(), Error> {
     let allowed: BTreeMap<_, _> = ALLOWED
         .iter()
         .chain(OLDER)

@@ -10,9 +10,8 @@ use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::fstat;
 use nix::unistd::{User, geteuid};
 
-use super::error::OrRefuse;
-use super::{DAEMON_USER, LaunchError, Refusal};
-use crate::config::{self, Config};
+use super::error::{OrRefuse, Refusal, RootError};
+use crate::config::{self, Config, DAEMON_USER};
 use crate::pool::SlotId;
 use crate::world::Invocation;
 
@@ -30,14 +29,14 @@ const STICKY: u32 = 0o1000;
 /// Reads the configuration as root may: the file, every link that leads to it and every directory
 /// above them must be root's and writable by nobody else, since whoever writes it chooses what root
 /// mounts.
-pub fn read_config(path: &Path) -> Result<Config, LaunchError> {
+pub fn read_config(path: &Path) -> Result<Config, RootError> {
     let refuse = || format!("read {}", path.display());
     let real = follow(path)?;
     let seen = real.metadata().or_refuse(Refusal::Config, refuse)?;
     if !seen.is_file() {
         // To open a pipe would wait for somebody to write into it.
         let what = format!("{} is no regular file", real.display());
-        return Err(LaunchError::plain(Refusal::Config, what));
+        return Err(RootError::plain(Refusal::Config, what));
     }
     let file = File::open(&real).or_refuse(Refusal::Config, refuse)?;
     let seen = file.metadata().or_refuse(Refusal::Config, refuse)?;
@@ -47,7 +46,7 @@ pub fn read_config(path: &Path) -> Result<Config, LaunchError> {
             "{} is larger than any configuration ({CONFIG_MAX} bytes)",
             real.display()
         );
-        return Err(LaunchError::plain(Refusal::Config, what));
+        return Err(RootError::plain(Refusal::Config, what));
     }
     let mut text = String::new();
     file.take(CONFIG_MAX)
@@ -58,7 +57,7 @@ pub fn read_config(path: &Path) -> Result<Config, LaunchError> {
 
 /// Where a path leads. Links are fine (NixOS has two on the way) as long as each lies where only root
 /// can put one.
-fn follow(path: &Path) -> Result<PathBuf, LaunchError> {
+fn follow(path: &Path) -> Result<PathBuf, RootError> {
     let refuse = |path: &Path| format!("read {}", path.display());
     let mut path = std::path::absolute(path).or_refuse(Refusal::Config, || refuse(path))?;
     for _ in 0..LINKS_MAX {
@@ -87,7 +86,7 @@ fn follow(path: &Path) -> Result<PathBuf, LaunchError> {
         path = parent.join(target);
     }
     let what = format!("{} is a link that leads nowhere", path.display());
-    Err(LaunchError::plain(Refusal::Config, what))
+    Err(RootError::plain(Refusal::Config, what))
 }
 
 fn check_owner(
@@ -96,7 +95,7 @@ fn check_owner(
     uid: u32,
     mode: u32,
     sticky: bool,
-) -> Result<(), LaunchError> {
+) -> Result<(), RootError> {
     let wrong = if uid != 0 {
         format!("belongs to uid {uid}; let root own it")
     } else if mode & WRITABLE_BY_OTHERS != 0 && !sticky {
@@ -107,7 +106,7 @@ fn check_owner(
     } else {
         return Ok(());
     };
-    Err(LaunchError::plain(
+    Err(RootError::plain(
         refusal,
         format!("{} {wrong}", path.display()),
     ))
@@ -116,8 +115,8 @@ fn check_owner(
 /// Makes sure that systemd runs us as this slot's unit, and tells which start of it this is.
 ///
 /// The launcher sweeps its slot before it builds. Run by hand, it would sweep one that is alive.
-pub(super) fn own_unit(id: &SlotId) -> Result<Invocation, LaunchError> {
-    let refuse = |wrong: String| Err(LaunchError::plain(Refusal::Caller, wrong));
+pub(crate) fn own_unit(id: &SlotId) -> Result<Invocation, RootError> {
+    let refuse = |wrong: String| Err(RootError::plain(Refusal::Caller, wrong));
     if !geteuid().is_root() {
         return refuse("it takes root; start the slot with systemctl instead".into());
     }
@@ -138,14 +137,14 @@ pub(super) fn own_unit(id: &SlotId) -> Result<Invocation, LaunchError> {
 }
 
 /// Our place in the unified hierarchy.
-pub(super) fn own_cgroup() -> Result<String, LaunchError> {
+pub(crate) fn own_cgroup() -> Result<String, RootError> {
     let text = std::fs::read_to_string("/proc/self/cgroup")
         .or_refuse(Refusal::Caller, || "read /proc/self/cgroup".into())?;
     text.lines()
         .find_map(|line| line.strip_prefix("0::"))
         .map(str::to_owned)
         .ok_or_else(|| {
-            LaunchError::plain(
+            RootError::plain(
                 Refusal::Caller,
                 "the host has no unified cgroup hierarchy".into(),
             )
@@ -153,7 +152,7 @@ pub(super) fn own_cgroup() -> Result<String, LaunchError> {
 }
 
 /// Opens a directory of which no component may be a symlink.
-pub(super) fn open_dir(path: &Path) -> nix::Result<OwnedFd> {
+pub(crate) fn open_dir(path: &Path) -> nix::Result<OwnedFd> {
     let how = OpenHow::new()
         .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS);
@@ -162,7 +161,7 @@ pub(super) fn open_dir(path: &Path) -> nix::Result<OwnedFd> {
 
 /// Opens a directory of root's: it, and every one on the way to it, is no symlink, belongs to root
 /// and is writable by nobody else.
-pub(super) fn open_roots(path: &Path, refusal: Refusal) -> Result<OwnedFd, LaunchError> {
+pub(crate) fn open_roots(path: &Path, refusal: Refusal) -> Result<OwnedFd, RootError> {
     let opened = open_below_roots(path, refusal)?;
     check_roots(&opened, path, refusal)?;
     Ok(opened)
@@ -170,7 +169,7 @@ pub(super) fn open_roots(path: &Path, refusal: Refusal) -> Result<OwnedFd, Launc
 
 /// Opens a directory whose parents, all of them, are root's. What is looked at is what is open: no
 /// name is looked up twice, so nothing can be put in its place in between.
-fn open_below_roots(path: &Path, refusal: Refusal) -> Result<OwnedFd, LaunchError> {
+fn open_below_roots(path: &Path, refusal: Refusal) -> Result<OwnedFd, RootError> {
     let how = OpenHow::new()
         .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS);
@@ -192,7 +191,7 @@ fn open_below_roots(path: &Path, refusal: Refusal) -> Result<OwnedFd, LaunchErro
     Ok(opened)
 }
 
-fn check_roots(opened: &OwnedFd, path: &Path, refusal: Refusal) -> Result<(), LaunchError> {
+fn check_roots(opened: &OwnedFd, path: &Path, refusal: Refusal) -> Result<(), RootError> {
     let seen = fstat(opened).or_refuse(refusal, || format!("look at {}", path.display()))?;
     let sticky = seen.st_mode & STICKY != 0;
     check_owner(refusal, path, seen.st_uid, seen.st_mode, sticky)
@@ -202,11 +201,11 @@ fn check_roots(opened: &OwnedFd, path: &Path, refusal: Refusal) -> Result<(), La
 ///
 /// What is opened is what gets bound: a path would be looked up again, and whoever could swap the
 /// directory in between would choose what root binds into a container.
-pub(super) fn open_sockets(path: &Path) -> Result<OwnedFd, LaunchError> {
+pub(crate) fn open_sockets(path: &Path) -> Result<OwnedFd, RootError> {
     let daemon = User::from_name(DAEMON_USER)
         .or_refuse(Refusal::Sockets, || format!("look up user {DAEMON_USER}"))?
         .ok_or_else(|| {
-            LaunchError::plain(
+            RootError::plain(
                 Refusal::Sockets,
                 format!("there is no user {DAEMON_USER}; systemd-sysusers makes it"),
             )
@@ -214,11 +213,11 @@ pub(super) fn open_sockets(path: &Path) -> Result<OwnedFd, LaunchError> {
     open_sockets_of(path, daemon.uid.as_raw())
 }
 
-fn open_sockets_of(path: &Path, daemon: u32) -> Result<OwnedFd, LaunchError> {
+fn open_sockets_of(path: &Path, daemon: u32) -> Result<OwnedFd, RootError> {
     let dir = open_below_roots(path, Refusal::Sockets)?;
     let seen = fstat(&dir).or_refuse(Refusal::Sockets, || format!("look at {}", path.display()))?;
     if seen.st_uid != daemon {
-        return Err(LaunchError::plain(
+        return Err(RootError::plain(
             Refusal::Sockets,
             format!(
                 "{} belongs to uid {} and not to {DAEMON_USER}; systemd-tmpfiles --create makes it",
@@ -252,7 +251,7 @@ mod tests {
     }
 
     /// Fails unless it is refused for this reason, with these words.
-    fn ensure_refused<T>(result: Result<T, LaunchError>, refusal: Refusal, words: &str) {
+    fn ensure_refused<T>(result: Result<T, RootError>, refusal: Refusal, words: &str) {
         let error = result.err().expect("a refusal");
         let text = crate::world::chain(&error);
         assert_eq!(error.refusal, refusal, "{text}");
@@ -264,7 +263,7 @@ mod tests {
         let Some((_dir, dir)) = roots_dir() else {
             return;
         };
-        let good = crate::launch::testing::TEXT;
+        let good = crate::config::testing::TEXT;
         let file = dir.join("config.toml");
         let refused = |words| ensure_refused(read_config(&file), Refusal::Config, words);
         refused("No such file");
@@ -310,7 +309,7 @@ mod tests {
         for name in ["store", "static", "open", "sticky"] {
             fs::create_dir(dir.join(name)).unwrap();
         }
-        fs::write(dir.join("store/config.toml"), crate::launch::testing::TEXT).unwrap();
+        fs::write(dir.join("store/config.toml"), crate::config::testing::TEXT).unwrap();
         // As on NixOS: through a link in a directory that is itself reached by a link.
         symlink(
             dir.join("store/config.toml"),

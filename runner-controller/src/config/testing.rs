@@ -1,8 +1,8 @@
-//! A configuration for tests of what root does.
+//! A configuration for tests.
 
 use std::time::Duration;
 
-use crate::config::{
+use super::{
     ByteSize, Config, Cpu, Egress, GitHubConfig, Image, Layer, LoginConfig, Network, PoolConfig,
     ReserveConfig, RunnerLimits, Scope, Total,
 };

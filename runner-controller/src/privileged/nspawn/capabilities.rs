@@ -88,13 +88,13 @@ const ALL: [&str; 41] = [
 ];
 
 /// What systemd-nspawn is told to leave and to take away. What it takes away wins.
-pub(super) struct Sets {
-    pub(super) kept: String,
-    pub(super) dropped: String,
+pub(crate) struct Sets {
+    pub(crate) kept: String,
+    pub(crate) dropped: String,
 }
 
 /// The two sets for a pool.
-pub(super) fn sets(docker: bool) -> Sets {
+pub(crate) fn sets(docker: bool) -> Sets {
     let is_kept = |name: &&str| KEPT.contains(name) || (docker && FOR_DOCKER.contains(name));
     let (kept, dropped): (Vec<&str>, Vec<&str>) = ALL.iter().partition(|name| is_kept(name));
     Sets {

@@ -16,21 +16,20 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::stat::fstat;
 
-use super::error::OrRefuse;
 use super::guest_files::fill_store;
-use super::root::{Stage, map_ids, mount_overlay, open_in, open_mapped, unmount};
-use super::{LaunchError, Refusal};
+use super::stage::{Stage, map_ids, mount_overlay, open_in, open_mapped, unmount};
 use crate::config::{Image, Place};
+use crate::privileged::error::{OrRefuse, Refusal, RootError};
 
 /// Where a store is in the container, wherever it is on the host.
-pub(super) const STORE: &str = "/nix/store";
+pub(crate) const STORE: &str = "/nix/store";
 
 /// What pulls the container's Nix daemon into its boot.
 const SOCKET: &str = "etc/systemd/system/sockets.target.wants/nix-daemon.socket";
 
 /// The store of a `nixos` image.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Store {
+pub(crate) enum StoreMount {
     /// The host's, to be mapped and bound read-only.
     Shared(PathBuf),
     /// The life's, mounted and mapped.
@@ -43,7 +42,7 @@ pub(super) fn own_store(
     stage: &Stage,
     shared: &Path,
     layer: &Path,
-) -> Result<PathBuf, LaunchError> {
+) -> Result<PathBuf, RootError> {
     let mapped = stage.make("mapped-store")?;
     map_ids(place, shared, &mapped)?;
     let lower = open_mapped(&mapped)?;
@@ -52,7 +51,7 @@ pub(super) fn own_store(
         fstat(&lower).or_refuse(Refusal::Image, || "look at the store".into())?,
     );
     if seen.st_uid != uid {
-        return Err(LaunchError::plain(
+        return Err(RootError::plain(
             Refusal::Mounts,
             format!(
                 "the store belongs to uid {} in the container's map and not to {uid}: either it is \
@@ -66,7 +65,7 @@ pub(super) fn own_store(
             .filter(|file| file.symlink_metadata().is_err())
             .map(|file| format!("find the registration {}", file.display()));
         if let Some(operation) = missing {
-            return Err(LaunchError::plain(Refusal::Image, operation));
+            return Err(RootError::plain(Refusal::Image, operation));
         }
     }
     unmount(shared)?;
@@ -85,7 +84,7 @@ fn registration_in(place: Place<'_>, store: &Path) -> Option<PathBuf> {
 }
 
 /// Makes sure that a directory image has the Nix its pool promises to jobs.
-pub(super) fn check_nix(place: Place<'_>, image: &OwnedFd) -> Result<(), LaunchError> {
+pub(super) fn check_nix(place: Place<'_>, image: &OwnedFd) -> Result<(), RootError> {
     let Some(nix) = &place.pool.nix else {
         return Ok(());
     };

@@ -5,7 +5,7 @@
 //! process of the job. For the same reason the launcher itself enters no cage: it gives away only
 //! what systemd-nspawn has no use for.
 
-mod calls;
+mod system_calls;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,24 +16,23 @@ use landlock::{
     RulesetCreatedAttr, RulesetStatus, Scope,
 };
 
-use super::error::OrRefuse;
-use super::{LaunchError, Refusal};
+use super::error::{OrRefuse, Refusal, RootError};
 
 /// The newest Landlock whose rights we name. On an older kernel the older rights hold.
 const LANDLOCK: ABI = ABI::V6;
 
 /// What of root is left to a program. Everything else is gone for good, for its threads to come too.
 #[derive(Debug, Default)]
-pub(super) struct Cage {
+pub(crate) struct Sandbox {
     capabilities: Vec<Cap>,
     reads: Vec<PathBuf>,
     writes: Vec<PathBuf>,
     removes: Vec<PathBuf>,
 }
 
-impl Cage {
+impl Sandbox {
     /// One with these capabilities, and no files at all.
-    pub(super) fn with(capabilities: &[Cap]) -> Self {
+    pub(crate) fn with(capabilities: &[Cap]) -> Self {
         Self {
             capabilities: capabilities.to_vec(),
             ..Self::default()
@@ -41,26 +40,26 @@ impl Cage {
     }
 
     /// May read what lies below.
-    pub(super) fn reads(mut self, dir: impl Into<PathBuf>) -> Self {
+    pub(crate) fn reads(mut self, dir: impl Into<PathBuf>) -> Self {
         self.reads.push(dir.into());
         self
     }
 
     /// May make, write, rename and remove files below.
-    pub(super) fn writes(mut self, dir: impl Into<PathBuf>) -> Self {
+    pub(crate) fn writes(mut self, dir: impl Into<PathBuf>) -> Self {
         self.writes.push(dir.into());
         self
     }
 
     /// May look into and remove whatever is below, and make nothing.
-    pub(super) fn removes(mut self, dir: impl Into<PathBuf>) -> Self {
+    pub(crate) fn removes(mut self, dir: impl Into<PathBuf>) -> Self {
         self.removes.push(dir.into());
         self
     }
 
     /// Goes in, with the calling thread and those it starts from now on: to be called while there is
     /// no other. There is no way out.
-    pub(super) fn enter(self) -> Result<(), LaunchError> {
+    pub(crate) fn enter(self) -> Result<(), RootError> {
         let view = self
             .restrict_files()
             .or_refuse(Refusal::Cage, || "restrict the files in view".into())?;
@@ -73,7 +72,7 @@ impl Cage {
             }
         }
         keep(&self.capabilities)?;
-        calls::restrict().or_refuse(Refusal::Cage, || "restrict system calls".into())
+        system_calls::restrict().or_refuse(Refusal::Cage, || "restrict system calls".into())
     }
 
     fn restrict_files(&self) -> Result<RulesetStatus, landlock::RulesetError> {
@@ -111,7 +110,7 @@ fn allow(
 }
 
 /// Keeps these capabilities and gives up all others, for this thread and what it executes.
-pub(super) fn keep(capabilities: &[Cap]) -> Result<(), LaunchError> {
+pub(crate) fn keep(capabilities: &[Cap]) -> Result<(), RootError> {
     let kept: CapSet = capabilities.iter().copied().collect();
     let refuse = || "give up capabilities".to_owned();
     ambient::clear().or_refuse(Refusal::Cage, refuse)?;
@@ -126,7 +125,7 @@ pub(super) fn keep(capabilities: &[Cap]) -> Result<(), LaunchError> {
 }
 
 /// Keeps these capabilities for this thread; what it executes is another matter.
-pub(super) fn lower(capabilities: &[Cap]) -> io::Result<()> {
+pub(crate) fn lower(capabilities: &[Cap]) -> io::Result<()> {
     let kept: CapSet = capabilities.iter().copied().collect();
     let kept = CapState::get_current()?.permitted & kept;
     let mut next = CapState::empty();
@@ -154,7 +153,7 @@ const NOT_FOR_NSPAWN: [Cap; 12] = [
 
 /// The launcher's part: what it becomes has these no more. Sets nothing else, as all of it would be
 /// inherited by the job: no filter, no `no_new_privs` (sudo works in a container that has it).
-pub(super) fn before_nspawn() -> Result<(), LaunchError> {
+pub(crate) fn before_nspawn() -> Result<(), RootError> {
     for cap in NOT_FOR_NSPAWN {
         if bounding::read(cap) == Some(true) {
             bounding::drop(cap).or_refuse(Refusal::Cage, || "give up capabilities".to_owned())?;
@@ -175,7 +174,7 @@ mod tests {
     use super::*;
 
     /// All of it belongs to a thread, so one that ends afterwards can try it.
-    fn caged<T: Send>(cage: Cage, work: impl FnOnce() -> T + Send) -> T {
+    fn caged<T: Send>(cage: Sandbox, work: impl FnOnce() -> T + Send) -> T {
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
                 cage.enter().unwrap();
@@ -191,7 +190,7 @@ mod tests {
 
     #[test]
     fn in_a_cage_the_kernel_counts_what_was_kept() {
-        let cage = Cage::with(&[Cap::NET_ADMIN]).reads("/proc");
+        let cage = Sandbox::with(&[Cap::NET_ADMIN]).reads("/proc");
         let status = caged(cage, status_of_thread);
         let line = |name: &str| {
             let found = status.lines().find_map(|line| line.strip_prefix(name));
@@ -215,7 +214,7 @@ mod tests {
             fs::create_dir(dir).unwrap();
             fs::write(dir.join("file"), "text").unwrap();
         }
-        let cage = Cage::with(&[]).writes(&seen);
+        let cage = Sandbox::with(&[]).writes(&seen);
         let (inside, outside, made, removed) = caged(cage, || {
             (
                 fs::read_to_string(seen.join("file")),
@@ -238,7 +237,7 @@ mod tests {
 
     #[test]
     fn in_a_cage_nothing_is_executed_mounted_or_unshared() {
-        let cage = Cage::with(&[Cap::SYS_ADMIN]).reads("/");
+        let cage = Sandbox::with(&[Cap::SYS_ADMIN]).reads("/");
         let (executed, unmounted, unshared) = caged(cage, || {
             (
                 std::process::Command::new("/bin/true").status(),

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::stat::fstat;
 
-use super::root::open_in;
+use super::stage::open_in;
 use crate::config::{Nix, Place};
 
 /// The name a container calls itself.
-pub(super) fn hostname(place: Place<'_>) -> String {
+pub(crate) fn hostname(place: Place<'_>) -> String {
     format!("{}-{}", place.config.host, place.id())
 }
 

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use super::error::OrRefuse;
-use super::sweep::{known_slots, nspawn_dirs, veth};
-use super::{LaunchError, Refusal, gc_root, layer, link, mount_dir};
-use crate::config::Config;
-use crate::pool::SlotId;
+use super::known::known_slots;
+use super::slot::nspawn_dirs;
+use super::units::loaded_units;
+use crate::config::{Config, Place};
+use crate::privileged::error::{OrRefuse, Refusal, RootError};
+use crate::privileged::{gc_root, link};
 
 /// Something that should not be there when no runner lives.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,7 +80,7 @@ pub fn count(found: &[Leftover]) -> String {
 }
 
 /// Everything of ours that the host has now. Takes root.
-pub fn leftovers(config: &Config) -> Result<Vec<Leftover>, LaunchError> {
+pub fn leftovers(config: &Config) -> Result<Vec<Leftover>, RootError> {
     let known = known_slots(config);
     let mut found = Vec::new();
     let mut add = |kind, what: String| found.push(Leftover { kind, what });
@@ -92,13 +92,13 @@ pub fn leftovers(config: &Config) -> Result<Vec<Leftover>, LaunchError> {
             );
         }
     }
-    let mut mount_points = vec![mount_dir(config)];
+    let mut mount_points = vec![config.mount_dir()];
     for id in &known {
         let machine = Path::new("/run/systemd/machines").join(id.to_string());
         if machine.exists() {
             add(LeftoverKind::Machine, id.to_string());
         }
-        let link = veth(id);
+        let link = Place::veth_of(id);
         if link::exists(&link) {
             add(LeftoverKind::Veth, link);
         }
@@ -140,93 +140,9 @@ pub fn leftovers(config: &Config) -> Result<Vec<Leftover>, LaunchError> {
     Ok(found)
 }
 
-/// Ends every unit of ours at once and forgets the failed ones. For when no daemon is there to do it.
-/// Returns when all have ended and their slots are swept.
-#[must_use]
-pub fn end_units(config: &Config) -> Vec<LaunchError> {
-    match try_end_units(config) {
-        Ok(failed) => failed,
-        Err(why) => vec![why],
-    }
-}
-
-fn try_end_units(config: &Config) -> Result<Vec<LaunchError>, LaunchError> {
-    let known = known_slots(config);
-    let ours = |wanted: fn(&LoadedUnit) -> bool| -> Result<Vec<String>, LaunchError> {
-        let ours = loaded_units()?
-            .into_iter()
-            .filter(|unit| known.contains(&unit.slot) && wanted(unit));
-        Ok(ours.map(|unit| unit.slot.unit()).collect())
-    };
-    let mut failed = Vec::new();
-    let alive = ours(LoadedUnit::is_alive)?;
-    if !alive.is_empty() {
-        // The main processes alone: systemd kills the rest then, and a signal to all would hit
-        // ExecStopPost= too, which records the end and sweeps. One that is ending by itself has no
-        // main process any more, and that is fine: what counts is the stop, which waits for all.
-        let _ = systemctl(&["kill", "--kill-whom=main", "--signal=SIGKILL"], &alive);
-        failed.extend(systemctl(&["stop"], &alive).err());
-    }
-    let dead = ours(|unit| unit.state == "failed")?;
-    if !dead.is_empty() {
-        failed.extend(systemctl(&["reset-failed"], &dead).err());
-    }
-    Ok(failed)
-}
-
-fn systemctl(verb: &[&str], units: &[String]) -> Result<(), LaunchError> {
-    let mut command = Command::new("systemctl");
-    layer::run(Refusal::Leftovers, command.args(verb).args(units))
-}
-
-/// A unit of ours that systemd knows now.
-pub(super) struct LoadedUnit {
-    /// Its slot.
-    pub(super) slot: SlotId,
-    /// systemd's `ActiveState`.
-    pub(super) state: String,
-}
-
-impl LoadedUnit {
-    /// True while anything of it may run.
-    pub(super) fn is_alive(&self) -> bool {
-        self.state != "inactive" && self.state != "failed"
-    }
-}
-
-/// Asks systemd.
-pub(super) fn loaded_units() -> Result<Vec<LoadedUnit>, LaunchError> {
-    let output = Command::new("systemctl")
-        .args(["list-units", "--all", "--full", "--plain", "--no-legend"])
-        .args(["--no-pager", "runner-*@*.service"])
-        .output()
-        .or_refuse(Refusal::Leftovers, || "run systemctl".into())?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(LaunchError::plain(
-            Refusal::Leftovers,
-            format!("systemctl cannot list units: {said}"),
-        ));
-    }
-    Ok(read_units(&String::from_utf8_lossy(&output.stdout)))
-}
-
-/// `UNIT LOAD ACTIVE SUB DESCRIPTION`
-fn read_units(listing: &str) -> Vec<LoadedUnit> {
-    listing
-        .lines()
-        .filter_map(|line| {
-            let mut words = line.split_whitespace();
-            let slot = SlotId::from_unit(words.next()?)?;
-            let state = words.nth(1)?.to_owned();
-            Some(LoadedUnit { slot, state })
-        })
-        .collect()
-}
-
 /// Mount points at or below the given directories (`proc_pid_mountinfo(5)`: the fifth field, with
 /// spaces and the like as octal escapes, which no path of ours has).
-fn mounts_below(mountinfo: &str, dirs: &[PathBuf]) -> Vec<PathBuf> {
+pub(super) fn mounts_below(mountinfo: &str, dirs: &[PathBuf]) -> Vec<PathBuf> {
     mountinfo
         .lines()
         .filter_map(|line| line.split(' ').nth(4).map(PathBuf::from))
@@ -257,7 +173,7 @@ fn mounted(devices: &[String]) -> BTreeSet<String> {
 }
 
 /// What is mounted: the second field after the dash.
-fn sources(mountinfo: &str) -> impl Iterator<Item = String> {
+pub(super) fn sources(mountinfo: &str) -> impl Iterator<Item = String> {
     mountinfo.lines().filter_map(|line| {
         let (_, after) = line.split_once(" - ")?;
         after.split(' ').nth(1).map(str::to_owned)
@@ -278,36 +194,9 @@ fn loop_devices() -> Vec<(String, PathBuf)> {
         .collect()
 }
 
-/// Only units of ours come out of a listing of units, and only what lies below our directories out of
-/// one of mounts.
-#[cfg(any(test, fuzzing))]
-pub(super) fn try_listing(text: &str) {
-    for unit in read_units(text) {
-        assert!(text.contains(&unit.slot.unit()));
-        let _ = unit.is_alive();
-    }
-    let dirs = [PathBuf::from("/run/runner-controller/mnt")];
-    for mount in mounts_below(text, &dirs) {
-        assert!(mount.starts_with(&dirs[0]));
-    }
-    let _ = sources(text).count();
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn units_are_read_with_their_state() {
-        let listing = "runner-ci@1.service loaded active running Runner\n\
-                       runner-ci@2.service loaded failed failed  Runner\n\
-                       runner-ci@02.service loaded active running not ours\n\
-                       \n";
-        let units = read_units(listing);
-        assert_eq!(units.len(), 2);
-        assert!(units[0].is_alive());
-        assert!(!units[1].is_alive());
-    }
 
     #[test]
     fn what_was_found_is_counted_by_kind() {

@@ -13,8 +13,8 @@ use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, setns};
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 
-use super::error::OrRefuse;
-use super::{LaunchError, Refusal, confine, trust};
+use super::error::{OrRefuse, Refusal, RootError};
+use super::sandbox;
 use crate::config::Place;
 
 /// The veth's name in the container.
@@ -22,48 +22,27 @@ const GUEST_LINK: &str = "host0";
 /// Network, host, container, broadcast.
 const PREFIX: u8 = 30;
 
-/// `ExecStartPost=`: gives the veth its addresses on both sides, and the container its route.
-///
-/// systemd runs it when the container is ready, and calls the unit active when it is done: a runner
-/// is answered only then, so none starts without a network.
-pub fn connect(place: Place<'_>) -> Result<(), LaunchError> {
-    trust::own_unit(&place.id())?;
-    let main = std::env::var("MAINPID").unwrap_or_default();
-    let main: u32 = main.parse().or_refuse(Refusal::Network, || {
-        format!("read $MAINPID, which is {main:?}")
-    })?;
-    let leader = leader(main)
-        .or_refuse(Refusal::Network, || {
-            format!("look for the container's init below process {main}")
-        })?
-        .ok_or_else(|| {
-            LaunchError::plain(
-                Refusal::Network,
-                format!("process {main} has no container's init below it; it has just ended"),
-            )
-        })?;
-    let netns = format!("/proc/{leader}/ns/net");
-    let netns = File::open(&netns).or_refuse(Refusal::Network, || format!("open {netns}"))?;
-    // The namespace is in our hands, so the rest of the host need not be in view.
-    confine::Cage::with(&[Cap::NET_ADMIN, Cap::SYS_ADMIN])
-        .writes("/proc/sys/net")
-        .enter()?;
-    let (host, guest) = (place.host_address(), place.guest_address());
-    let veth = place.veth();
-    in_thread(move || {
-        confine::lower(&[Cap::NET_ADMIN])?;
+/// Gives the host's end its address.
+pub(crate) fn address_host(place: &Place<'_>) -> Result<(), RootError> {
+    let (veth, host) = (place.veth(), place.host_address());
+    let operation = || format!("address {veth} as {host}/{PREFIX}");
+    in_thread(|| {
+        sandbox::lower(&[Cap::NET_ADMIN])?;
         ipv6_off(&veth);
         run(address(&veth, host, None))
     })
-    .or_refuse(Refusal::Network, || {
-        format!("address {} as {host}/{PREFIX}", place.veth())
-    })?;
+    .or_refuse(Refusal::Network, operation)
+}
+
+/// Gives the container's end its address, and the container its route.
+pub(crate) fn address_container(place: &Place<'_>, netns: File) -> Result<(), RootError> {
+    let (host, guest) = (place.host_address(), place.guest_address());
     let ids = place.uid_first()..=place.uid_first() + (Place::UIDS - 1);
     // A thread of its own enters the container's namespace and ends there: nothing else of ours,
     // no later file or socket, can be there by mistake.
     in_thread(move || {
         setns(netns, CloneFlags::CLONE_NEWNET)?;
-        confine::lower(&[Cap::NET_ADMIN])?;
+        sandbox::lower(&[Cap::NET_ADMIN])?;
         ipv6_off(GUEST_LINK);
         ping_for(ids);
         run(address(GUEST_LINK, guest, Some(host)))
@@ -74,7 +53,7 @@ pub fn connect(place: Place<'_>) -> Result<(), LaunchError> {
 }
 
 /// Removes a veth if there is one. Its other end goes with it.
-pub(super) fn remove(veth: &str) -> io::Result<()> {
+pub(crate) fn remove(veth: &str) -> io::Result<()> {
     if !exists(veth) {
         return Ok(());
     }
@@ -95,38 +74,8 @@ pub(super) fn remove(veth: &str) -> io::Result<()> {
 }
 
 /// True if the host has an interface of this name.
-pub(super) fn exists(link: &str) -> bool {
+pub(crate) fn exists(link: &str) -> bool {
     if_nametoindex(link).is_ok()
-}
-
-/// The container's init: nspawn's child that is process 1 of a namespace.
-fn leader(main: u32) -> io::Result<Option<u32>> {
-    let children = fs::read_to_string(format!("/proc/{main}/task/{main}/children"))?;
-    for child in children
-        .split_whitespace()
-        .filter_map(|pid| pid.parse().ok())
-    {
-        let status = match fs::read_to_string(format!("/proc/{child}/status")) {
-            Ok(status) => status,
-            Err(why) if why.kind() == io::ErrorKind::NotFound => continue,
-            Err(why) => return Err(why),
-        };
-        if is_init(&status) {
-            return Ok(Some(child));
-        }
-    }
-    Ok(None)
-}
-
-/// `NSpid:` lists a process's ids from our namespace to its innermost.
-pub(super) fn is_init(status: &str) -> bool {
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("NSpid:"))
-        .is_some_and(|ids| {
-            let ids: Vec<&str> = ids.split_whitespace().collect();
-            ids.len() > 1 && ids.last() == Some(&"1")
-        })
 }
 
 /// Sets up one side; with a gateway it is the container's.
@@ -202,19 +151,4 @@ fn run(talk: impl AsyncFnOnce(Handle) -> io::Result<()>) -> io::Result<()> {
         connection.abort();
         result
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_init_is_process_one_of_an_inner_namespace() {
-        assert!(is_init("Name:\tsystemd\nNSpid:\t812\t1\n"));
-        assert!(is_init("NSpid:\t4000\t812\t1\n"));
-        assert!(!is_init("NSpid:\t812\n"));
-        assert!(!is_init("NSpid:\t1\n"));
-        assert!(!is_init("NSpid:\t812\t11\n"));
-        assert!(!is_init(""));
-    }
 }

@@ -15,17 +15,17 @@ use crate::config::Image;
 use crate::pool::SlotId;
 
 /// The one directory for our roots. The collector looks into directories below `gcroots`.
-pub(super) const ROOTS: &str = "/nix/var/nix/gcroots/runner-controller";
+pub(crate) const ROOTS: &str = "/nix/var/nix/gcroots/runner-controller";
 /// The store whose collector those are for; a store elsewhere is somebody else's to keep.
 const STORE: &str = "/nix/store";
 
 /// Where the slot's root is, whether or not it is there.
-pub(super) fn path(id: &SlotId) -> PathBuf {
+pub(crate) fn path(id: &SlotId) -> PathBuf {
     Path::new(ROOTS).join(id.to_string())
 }
 
 /// Holds the system of an image, if it lies in this host's store.
-pub(super) fn hold(id: &SlotId, image: &Image) -> io::Result<()> {
+pub(crate) fn hold(id: &SlotId, image: &Image) -> io::Result<()> {
     match held_by(image) {
         Some(system) => hold_in(Path::new(ROOTS), id, system),
         None => Ok(()),
@@ -33,12 +33,12 @@ pub(super) fn hold(id: &SlotId, image: &Image) -> io::Result<()> {
 }
 
 /// Lets go of what the slot's life held. Already gone counts as done.
-pub(super) fn release(id: &SlotId) -> io::Result<()> {
+pub(crate) fn release(id: &SlotId) -> io::Result<()> {
     release_in(Path::new(ROOTS), id)
 }
 
 /// Slots that hold something.
-pub(super) fn held() -> BTreeSet<SlotId> {
+pub(crate) fn held() -> BTreeSet<SlotId> {
     held_in(Path::new(ROOTS))
 }
 

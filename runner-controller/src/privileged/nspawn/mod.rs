@@ -1,12 +1,11 @@
 //! The arguments of `systemd-nspawn`: values in, arguments out.
 
+mod capabilities;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::capabilities;
-use super::guest_files::hostname;
-use super::root::Tree;
-use super::store::{STORE, Store};
+use super::rootfs::{Rootfs, STORE, StoreMount, hostname};
 use crate::config::{Image, Place};
 
 /// Where the slot's sockets are in the container.
@@ -16,7 +15,7 @@ const SOCKETS: &str = "/run/runner";
 const DOCKER_STORAGE: &str = "/var/lib/docker";
 
 /// Said to nspawn by environment, because it has no options for these.
-pub(super) const ENVIRONMENT: [(&str, &str); 3] = [
+pub(crate) const ENVIRONMENT: [(&str, &str); 3] = [
     // The root is this life's alone. A lock would be one more file to clean up after a SIGKILL.
     ("SYSTEMD_NSPAWN_LOCK", "0"),
     // nspawn's own tmpfs on /tmp has a tenth of the host's memory; in the layer it has a limit.
@@ -29,7 +28,7 @@ pub(super) const ENVIRONMENT: [(&str, &str); 3] = [
 const INIT_ARGUMENTS: [&str; 2] = ["systemd.show_status=no", "systemd.log_level=notice"];
 
 /// All arguments, program name excluded.
-pub(super) fn arguments(place: Place<'_>, tree: &Tree) -> Vec<OsString> {
+pub(crate) fn arguments(place: Place<'_>, tree: &Rootfs) -> Vec<OsString> {
     let mut list = List::default();
     list.flag("--quiet");
     // A .nspawn file of the same name on the host is not ours.
@@ -89,8 +88,8 @@ pub(super) fn arguments(place: Place<'_>, tree: &Tree) -> Vec<OsString> {
     }
     match &tree.store {
         None => {}
-        Some(Store::Shared(store)) => list.bind_mapped(store, STORE),
-        Some(Store::Own(store)) => list.bind("--bind", store, STORE),
+        Some(StoreMount::Shared(store)) => list.bind_mapped(store, STORE),
+        Some(StoreMount::Own(store)) => list.bind("--bind", store, STORE),
     }
 
     match &place.pool.image {
@@ -156,11 +155,11 @@ fn escaped(path: &Path) -> OsString {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::testing;
     use crate::config::{ByteSize, Config, Layer};
-    use crate::launch::testing;
 
-    fn tree() -> Tree {
-        Tree {
+    fn tree() -> Rootfs {
+        Rootfs {
             root: "/run/rc/mnt/root".into(),
             sockets: "/run/rc/mnt/sockets".into(),
             runner_root: None,
@@ -169,7 +168,7 @@ mod tests {
         }
     }
 
-    fn lines(config: &Config, slot: &str, tree: &Tree) -> Vec<String> {
+    fn lines(config: &Config, slot: &str, tree: &Rootfs) -> Vec<String> {
         let place = config.place(&slot.parse().unwrap()).unwrap();
         arguments(place, tree)
             .into_iter()
@@ -220,8 +219,8 @@ mod tests {
             store: "/srv/store".into(),
             runner_root: "/var/lib/runner".into(),
         };
-        let tree = Tree {
-            store: Some(Store::Shared("/run/rc/mnt/store".into())),
+        let tree = Rootfs {
+            store: Some(StoreMount::Shared("/run/rc/mnt/store".into())),
             ..tree()
         };
         let got = lines(&config, "ci-1", &tree);
@@ -239,8 +238,8 @@ mod tests {
 
     #[test]
     fn a_store_of_the_lifes_own_is_writable_and_mapped_already() {
-        let tree = Tree {
-            store: Some(Store::Own("/run/rc/mnt/own-store".into())),
+        let tree = Rootfs {
+            store: Some(StoreMount::Own("/run/rc/mnt/own-store".into())),
             ..tree()
         };
         let got = lines(&testing::config(), "ci-1", &tree);
@@ -253,7 +252,7 @@ mod tests {
         config.pools[0].layer = Layer::Disk {
             size: ByteSize(1 << 30),
         };
-        let tree = Tree {
+        let tree = Rootfs {
             runner_root: Some("/run/rc/mnt/runner".into()),
             ..tree()
         };
@@ -265,7 +264,7 @@ mod tests {
     fn a_pool_with_docker_opens_two_calls_and_gives_it_storage() {
         let mut config = testing::config();
         config.pools[0].docker = true;
-        let tree = Tree {
+        let tree = Rootfs {
             docker: Some("/run/rc/mnt/layer/docker".into()),
             ..tree()
         };

@@ -3,32 +3,27 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use capctl::caps::Cap;
-use nix::errno::Errno;
-use nix::mount::{MntFlags, umount2};
 
-use super::confine::Cage;
-use super::error::OrRefuse;
-use super::leftovers::loaded_units;
-use super::{LaunchError, Refusal, gc_root, link, trust};
+use super::cleanup::known::{known_slots, seen_slots};
+use super::cleanup::slot::{
+    absent_is_fine, let_go, remove, remove_all, remove_mount_points, removing,
+};
+use super::cleanup::units::loaded_units;
+use super::error::{OrRefuse, Refusal, RootError};
+use super::sandbox::Sandbox;
+use super::{gc_root, trust};
 use crate::config::{Config, Place};
 use crate::pool::SlotId;
 use crate::world::{EndRecord, Exit};
 use crate::{clock, slot_records};
 
-/// nspawn's directories on the host for a machine. It refuses to start while the first is mounted.
-const NSPAWN_DIRS: [&str; 2] = [
-    "/run/systemd/nspawn/unix-export",
-    "/run/systemd/nspawn/propagate",
-];
-
 /// `ExecStopPost=`: records how the life ended, then removes what it left. Goes on past a failure
 /// and returns all of them; safe to repeat.
 #[must_use]
-pub fn sweep(place: Place<'_>) -> Vec<LaunchError> {
+pub fn sweep(place: Place<'_>) -> Vec<RootError> {
     let invocation = match trust::own_unit(&place.id()) {
         Ok(invocation) => invocation,
         Err(why) => return vec![why],
@@ -40,7 +35,7 @@ pub fn sweep(place: Place<'_>) -> Vec<LaunchError> {
     // What takes the whole of root comes before the rest of it is given up. A sweep that cannot do
     // that goes on: without the record, the daemon would not know how the life ended.
     let mut failed = remove_mount_points(&place.id());
-    let mut cage = Cage::with(&[Cap::NET_ADMIN])
+    let mut cage = Sandbox::with(&[Cap::NET_ADMIN])
         .writes(&dir)
         .removes(gc_root::ROOTS);
     if let Some(memory) = &memory {
@@ -69,7 +64,7 @@ pub fn sweep(place: Place<'_>) -> Vec<LaunchError> {
 /// run, with their records and socket directories. Of slots that a pool has, what a power cut left
 /// in the Nix store's keeping.
 #[must_use]
-pub fn sweep_unowned(config: &Config) -> Vec<LaunchError> {
+pub fn sweep_unowned(config: &Config) -> Vec<RootError> {
     let owned: BTreeSet<SlotId> = config.slots().collect();
     let held = gc_root::held();
     let unowned: BTreeSet<SlotId> = seen_slots(config).difference(&owned).cloned().collect();
@@ -87,9 +82,9 @@ pub fn sweep_unowned(config: &Config) -> Vec<LaunchError> {
     };
     // One that lives finishes on its own, and the next start of the daemon sweeps it.
     let unowned: Vec<SlotId> = unowned.into_iter().filter(|id| !runners(id)).collect();
-    let mut failed: Vec<LaunchError> = unowned.iter().flat_map(remove_mount_points).collect();
+    let mut failed: Vec<RootError> = unowned.iter().flat_map(remove_mount_points).collect();
     // The socket directories are the daemon's user's.
-    let cage = Cage::with(&[Cap::DAC_OVERRIDE, Cap::NET_ADMIN])
+    let cage = Sandbox::with(&[Cap::DAC_OVERRIDE, Cap::NET_ADMIN])
         .removes(config.records_dir())
         .removes(config.slots_dir())
         .removes(gc_root::ROOTS);
@@ -112,7 +107,7 @@ pub fn sweep_unowned(config: &Config) -> Vec<LaunchError> {
 
 /// Sweeps every slot that is configured or was seen and whose unit does not run.
 #[must_use]
-pub fn sweep_all(config: &Config) -> Vec<LaunchError> {
+pub fn sweep_all(config: &Config) -> Vec<RootError> {
     let running = match loaded_units() {
         Ok(units) => units,
         Err(why) => return vec![why],
@@ -124,91 +119,12 @@ pub fn sweep_all(config: &Config) -> Vec<LaunchError> {
                 .iter()
                 .any(|unit| unit.slot == **id && unit.is_alive())
         })
-        .flat_map(sweep_host)
+        .flat_map(remove_all)
         .collect()
-}
-
-/// Removes what one slot left outside its own mount namespace.
-pub(super) fn sweep_host(id: &SlotId) -> Vec<LaunchError> {
-    let mut failed = remove_mount_points(id);
-    failed.extend(remove(id));
-    failed
-}
-
-/// The part of it that takes the whole of root: to unmount, and to look into directories that their
-/// owner may not enter either.
-fn remove_mount_points(id: &SlotId) -> Vec<LaunchError> {
-    let removed = nspawn_dirs(id)
-        .map(|dir| remove_mount_point(&dir).or_refuse(Refusal::Leftovers, || removing(&dir)));
-    removed.into_iter().filter_map(Result::err).collect()
-}
-
-/// And the rest.
-fn remove(id: &SlotId) -> Vec<LaunchError> {
-    let mut failed = Vec::new();
-    // The kernel takes a link away with the container's namespace, but in its own time, and a new
-    // life with the same link name would fail until then.
-    let veth = veth(id);
-    let removed = link::remove(&veth).or_refuse(Refusal::Leftovers, || removing(Path::new(&veth)));
-    failed.extend(removed.err());
-    failed.extend(let_go(id).err());
-    failed
-}
-
-fn let_go(id: &SlotId) -> Result<(), LaunchError> {
-    gc_root::release(id).or_refuse(Refusal::Leftovers, || removing(&gc_root::path(id)))
-}
-
-/// The slot's directories of nspawn's.
-pub(super) fn nspawn_dirs(id: &SlotId) -> [PathBuf; 2] {
-    NSPAWN_DIRS.map(|parent| Path::new(parent).join(id.to_string()))
-}
-
-/// The slot's link; like [`Place::veth`], for slots that have no place any more.
-pub(super) fn veth(id: &SlotId) -> String {
-    format!("rc-{id}")
-}
-
-/// Slots of the configuration, and those whose directories are there.
-pub(super) fn known_slots(config: &Config) -> BTreeSet<SlotId> {
-    let mut known = seen_slots(config);
-    known.extend(config.slots());
-    known
-}
-
-/// Slots whose directories or roots are there: the marks by which we know a slot to be ours.
-fn seen_slots(config: &Config) -> BTreeSet<SlotId> {
-    [config.records_dir(), config.slots_dir()]
-        .iter()
-        .filter_map(|dir| fs::read_dir(dir).ok())
-        .flatten()
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .chain(gc_root::held())
-        .collect()
-}
-
-fn removing(path: &Path) -> String {
-    format!("remove {}", path.display())
-}
-
-fn remove_mount_point(dir: &Path) -> io::Result<()> {
-    match umount2(dir, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
-        // Not there, or not mounted: the usual case.
-        Ok(()) | Err(Errno::ENOENT | Errno::EINVAL) => {}
-        Err(why) => return Err(why.into()),
-    }
-    absent_is_fine(fs::remove_dir(dir))
-}
-
-fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(why) if why.kind() == ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
 }
 
 /// systemd's `$EXIT_CODE` and `$EXIT_STATUS` (systemd.exec(5)).
-pub(super) fn exit(code: &str, status: &str) -> Exit {
+pub(crate) fn exit(code: &str, status: &str) -> Exit {
     match code {
         "exited" => status.parse().map_or(Exit::Unknown, Exit::Status),
         "killed" | "dumped" => Exit::Signal(status.to_owned()),
@@ -283,12 +199,5 @@ mod tests {
         assert_eq!(oom_kills(dir.path()), Some(2));
         assert_eq!(memory_peak(dir.path()), Some(1 << 20));
         assert_eq!(oom_kills(Path::new("/nowhere")), None);
-    }
-
-    #[test]
-    fn a_link_is_named_as_its_place_names_it() {
-        let config = super::super::testing::config();
-        let id: SlotId = "ci-4".parse().unwrap();
-        assert_eq!(veth(&id), config.place(&id).unwrap().veth());
     }
 }

@@ -7,28 +7,24 @@
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, openat};
 use nix::mount::{MsFlags, mount};
 use nix::sys::stat::{Mode, fstat};
 use nix::unistd::ftruncate;
 
-use super::error::OrRefuse;
-use super::trust::open_dir;
-use super::{LaunchError, Refusal};
 use crate::config::{ByteSize, Layer};
+use crate::privileged::error::{OrRefuse, Refusal, RootError};
+use crate::privileged::tool;
+use crate::privileged::trust::open_dir;
 
 /// No device node works on any filesystem of a life. A user namespace cannot make one; this is for
 /// the day somebody finds out how.
 pub(super) const NO_DEVICES: MsFlags = MsFlags::MS_NODEV;
 
 /// Mounts the layer on an empty directory.
-pub(super) fn mount_layer(
-    layer: &Layer,
-    layer_dir: &Path,
-    target: &Path,
-) -> Result<(), LaunchError> {
+pub(super) fn mount_layer(layer: &Layer, layer_dir: &Path, target: &Path) -> Result<(), RootError> {
     match layer {
         Layer::Tmpfs { size } => mount_tmpfs(target, *size),
         Layer::Disk { size } => mount_disk(layer_dir, *size, target),
@@ -36,7 +32,7 @@ pub(super) fn mount_layer(
 }
 
 /// Mounts a tmpfs of a hard size, in bytes and in files.
-pub(super) fn mount_tmpfs(target: &Path, size: ByteSize) -> Result<(), LaunchError> {
+pub(super) fn mount_tmpfs(target: &Path, size: ByteSize) -> Result<(), RootError> {
     // The kernel's default for files is half the host's pages whatever the size, and each costs
     // about a kilobyte that no size limit sees.
     let files = (size.0 / 4096).max(1024);
@@ -53,7 +49,7 @@ pub(super) fn mount_tmpfs(target: &Path, size: ByteSize) -> Result<(), LaunchErr
     })
 }
 
-fn mount_disk(layer_dir: &Path, size: ByteSize, target: &Path) -> Result<(), LaunchError> {
+fn mount_disk(layer_dir: &Path, size: ByteSize, target: &Path) -> Result<(), RootError> {
     let file = nameless_file(layer_dir, size)?;
     // mke2fs and mount reach the file as their own open descriptor, since it has no name.
     fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty()))
@@ -68,7 +64,7 @@ fn mount_disk(layer_dir: &Path, size: ByteSize, target: &Path) -> Result<(), Lau
         // now (lazy) or in the background once it is mounted (noinit_itable).
         .args(["-E", "nodiscard,lazy_itable_init=1"])
         .arg(&path);
-    run(Refusal::Layer, &mut mkfs)?;
+    tool::run(Refusal::Layer, &mut mkfs)?;
     // `-o loop` makes the loop device clear itself when its last user is gone. `-c`, because what
     // the descriptor's link says is no path that could be looked up.
     let mut mount = Command::new("mount");
@@ -77,11 +73,11 @@ fn mount_disk(layer_dir: &Path, size: ByteSize, target: &Path) -> Result<(), Lau
         .args(["-o", "loop,nodev,noatime,nodiscard,noinit_itable,barrier=0"])
         .arg(&path)
         .arg(target);
-    run(Refusal::Layer, &mut mount)
+    tool::run(Refusal::Layer, &mut mount)
 }
 
 /// A sparse file that is gone when nobody has it open.
-fn nameless_file(layer_dir: &Path, size: ByteSize) -> Result<File, LaunchError> {
+fn nameless_file(layer_dir: &Path, size: ByteSize) -> Result<File, RootError> {
     let refuse = || format!("make a layer of {size} in {}", layer_dir.display());
     let dir = open_layer_dir(layer_dir)?;
     let file = openat(
@@ -96,7 +92,7 @@ fn nameless_file(layer_dir: &Path, size: ByteSize) -> Result<File, LaunchError> 
     Ok(File::from(file))
 }
 
-fn open_layer_dir(path: &Path) -> Result<OwnedFd, LaunchError> {
+fn open_layer_dir(path: &Path) -> Result<OwnedFd, RootError> {
     let dir = open_dir(path).or_refuse(Refusal::Layer, || {
         format!(
             "open {}; systemd-tmpfiles --create makes it",
@@ -105,7 +101,7 @@ fn open_layer_dir(path: &Path) -> Result<OwnedFd, LaunchError> {
     })?;
     let seen = fstat(&dir).or_refuse(Refusal::Layer, || format!("look at {}", path.display()))?;
     if seen.st_uid != 0 || seen.st_mode & 0o077 != 0 {
-        return Err(LaunchError::plain(
+        return Err(RootError::plain(
             Refusal::Layer,
             format!(
                 "{} is not root's alone; it holds what jobs write (chown root, chmod 0700)",
@@ -114,21 +110,4 @@ fn open_layer_dir(path: &Path) -> Result<OwnedFd, LaunchError> {
         ));
     }
     Ok(dir)
-}
-
-/// Runs a tool to its end; its own words go into the error.
-pub(super) fn run(refusal: Refusal, command: &mut Command) -> Result<(), LaunchError> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .or_refuse(refusal, || format!("run {name}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(LaunchError::plain(
-        refusal,
-        format!("{name} ended with {}: {}", output.status, said.trim()),
-    ))
 }

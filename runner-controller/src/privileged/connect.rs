@@ -1,0 +1,86 @@
+//! `ExecStartPost=`: the program that gives both ends of a container's link their addresses.
+
+use std::fs::{self, File};
+use std::io;
+
+use capctl::caps::Cap;
+
+use super::error::{OrRefuse, Refusal, RootError};
+use super::sandbox::Sandbox;
+use super::{link, trust};
+use crate::config::Place;
+
+/// `ExecStartPost=`: gives the veth its addresses on both sides, and the container its route.
+///
+/// systemd runs it when the container is ready, and calls the unit active when it is done: a runner
+/// is answered only then, so none starts without a network.
+pub fn connect(place: Place<'_>) -> Result<(), RootError> {
+    trust::own_unit(&place.id())?;
+    let main = std::env::var("MAINPID").unwrap_or_default();
+    let main: u32 = main.parse().or_refuse(Refusal::Network, || {
+        format!("read $MAINPID, which is {main:?}")
+    })?;
+    let leader = leader(main)
+        .or_refuse(Refusal::Network, || {
+            format!("look for the container's init below process {main}")
+        })?
+        .ok_or_else(|| {
+            RootError::plain(
+                Refusal::Network,
+                format!("process {main} has no container's init below it; it has just ended"),
+            )
+        })?;
+    let netns = format!("/proc/{leader}/ns/net");
+    let netns = File::open(&netns).or_refuse(Refusal::Network, || format!("open {netns}"))?;
+    // The namespace is in our hands, so the rest of the host need not be in view.
+    Sandbox::with(&[Cap::NET_ADMIN, Cap::SYS_ADMIN])
+        .writes("/proc/sys/net")
+        .enter()?;
+    link::address_host(&place)?;
+    link::address_container(&place, netns)
+}
+
+/// The container's init: nspawn's child that is process 1 of a namespace.
+fn leader(main: u32) -> io::Result<Option<u32>> {
+    let children = fs::read_to_string(format!("/proc/{main}/task/{main}/children"))?;
+    for child in children
+        .split_whitespace()
+        .filter_map(|pid| pid.parse().ok())
+    {
+        let status = match fs::read_to_string(format!("/proc/{child}/status")) {
+            Ok(status) => status,
+            Err(why) if why.kind() == io::ErrorKind::NotFound => continue,
+            Err(why) => return Err(why),
+        };
+        if is_init(&status) {
+            return Ok(Some(child));
+        }
+    }
+    Ok(None)
+}
+
+/// `NSpid:` lists a process's ids from our namespace to its innermost.
+pub(crate) fn is_init(status: &str) -> bool {
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("NSpid:"))
+        .is_some_and(|ids| {
+            let ids: Vec<&str> = ids.split_whitespace().collect();
+            ids.len() > 1 && ids.last() == Some(&"1")
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_init_is_process_one_of_an_inner_namespace() {
+        assert!(is_init("Name:\tsystemd\nNSpid:\t812\t1\n"));
+        assert!(is_init("NSpid:\t4000\t812\t1\n"));
+        assert!(!is_init("NSpid:\t812\n"));
+        assert!(!is_init("NSpid:\t1\n"));
+        assert!(!is_init("NSpid:\t812\t11\n"));
+        assert!(!is_init(""));
+    }
+}

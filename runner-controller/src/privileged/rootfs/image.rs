@@ -1,0 +1,59 @@
+//! The shared image of a pool: checked, brought to the stage, and mapped to the slot's ids.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use nix::sys::stat::fstat;
+
+use super::stage::{Stage, map_ids, open_in, open_mapped, unmount};
+use crate::config::Place;
+use crate::privileged::error::{OrRefuse, Refusal, RootError};
+use crate::privileged::trust;
+
+fn open_image(path: &Path) -> Result<OwnedFd, RootError> {
+    trust::open_roots(path, Refusal::Image)
+}
+
+/// Brings a directory image to the stage, read-only and with the slot's ids.
+pub(super) fn map_image(
+    place: Place<'_>,
+    stage: &Stage,
+    path: &Path,
+) -> Result<OwnedFd, RootError> {
+    let opened = open_image(path)?;
+    open_in(&opened, Path::new("usr/lib/systemd/systemd")).or_refuse(Refusal::Image, || {
+        format!("find a systemd userland in {}", path.display())
+    })?;
+    let plain = stage.bind("plain", &opened, Refusal::Image)?;
+    let mapped = stage.make("image")?;
+    map_ids(place, &plain, &mapped)?;
+    let image = open_mapped(&mapped)?;
+    let uid = place.uid_first();
+    let root = open_in(&image, Path::new("usr"))
+        .and_then(fstat)
+        .or_refuse(Refusal::Image, || format!("look at {}/usr", path.display()))?;
+    if root.st_uid != uid {
+        return Err(RootError::plain(
+            Refusal::Mounts,
+            format!(
+                "/usr of {} belongs to uid {} in the container's map and not to {uid}: either the \
+                 image is not root's, or mount does not know ID-mapped mounts (util-linux 2.39)",
+                path.display(),
+                root.st_uid
+            ),
+        ));
+    }
+    unmount(&plain)?;
+    Ok(image)
+}
+
+/// Brings the store to the stage. nspawn maps the ids of a bind itself; only the lower layer of an
+/// overlay is ours to map.
+pub(super) fn bind_store(stage: &Stage, system: &Path, store: &Path) -> Result<PathBuf, RootError> {
+    let opened = open_image(store)?;
+    let init = system.join("init");
+    // A link in the store is looked up in the container; here it is enough that it is there.
+    init.symlink_metadata()
+        .or_refuse(Refusal::Image, || format!("look at {}", init.display()))?;
+    stage.bind("store", &opened, Refusal::Image)
+}
