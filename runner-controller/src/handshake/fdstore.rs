@@ -1,12 +1,12 @@
-//! systemd's file descriptor store: what a restart of the daemon must not close.
+//! systemd's file descriptor store, for descriptors that must survive a restart of the daemon.
 //!
 //! The daemon's unit has `FileDescriptorStoreMax=` (four per slot) and
-//! `FileDescriptorStorePreserve=yes`. Without systemd (no `NOTIFY_SOCKET`) nothing is kept and
+//! `FileDescriptorStorePreserve=yes`. Without systemd (no `NOTIFY_SOCKET`) no descriptor is stored, and
 //! everything else works.
 //!
-//! The store drops a descriptor by itself when its peer is gone (it polls for hang-up). That is
-//! what we want of a waiting connection: its container is dead. A peer that only stopped writing,
-//! as systemd does after it connected for a credential, is not gone and stays.
+//! The store drops a descriptor when its peer is gone (it polls for hang-up). For a waiting connection this
+//! is right, because its container is dead. A peer that only stopped writing is not gone, and its connection
+//! stays; systemd stops writing after it has connected for a credential.
 
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -19,24 +19,23 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 use sd_notify::NotifyState;
 use tokio::sync::oneshot;
 
-/// Orders that may wait for systemd. A slot has at most a handful on the way at a time, and an
-/// order that does not fit costs persistence, not a job.
+/// Maximum number of orders that wait for systemd. A slot has a handful of them at a time. An order that
+/// does not fit costs persistence, not a job.
 const WAITING_ORDERS: usize = 4096;
 
-/// How long [`Keeper::flush`] waits for systemd.
+/// Timeout of [`FdStore::flush`].
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Takes what systemd hands this process at its start: stored descriptors and activated sockets,
-/// with their names (`jit.ci-3`, `api`, …).
+/// Takes the descriptors that systemd passes to this process, with their names (`jit.ci-3`, …).
 ///
-/// To be called once, before anything else opens a descriptor and before threads start. A
-/// descriptor that cannot be taken is logged and left out. Not started by systemd: empty.
+/// To be called once, before anything else opens a descriptor and before threads start. A descriptor that
+/// cannot be taken is logged and left out. The list is empty if systemd did not start the process.
 #[must_use]
 pub fn take() -> Vec<(String, OwnedFd)> {
     let listed = match sd_notify::listen_fds_with_names() {
         Ok(listed) => listed,
         Err(error) => {
-            tracing::warn!(%error, "cannot read the descriptors that systemd passes");
+            tracing::warn!(%error, "cannot read the list of descriptors from systemd");
             return Vec::new();
         }
     };
@@ -50,10 +49,10 @@ pub fn take() -> Vec<(String, OwnedFd)> {
     taken
 }
 
-/// Makes a descriptor that is only a number ours.
+/// Returns an owned descriptor for a number, and closes the number.
 ///
-/// `OwnedFd::from_raw_fd` is `unsafe`, which this crate does without: the number is sent to
-/// ourselves over a socket, arrives as a descriptor of its own, and the first is closed.
+/// `OwnedFd::from_raw_fd` is `unsafe`, which this crate forbids. Instead the number is sent over a socket
+/// to this process, where it arrives as a new descriptor.
 fn own(raw: RawFd) -> io::Result<OwnedFd> {
     let (here, there) = UnixStream::pair()?;
     let raws = [raw];
@@ -91,51 +90,53 @@ enum Order {
     Flush(oneshot::Sender<()>),
 }
 
-/// Passes orders to systemd's store, in order, from a thread of its own: systemd may be busy, and
-/// nothing here needs its answer.
+/// Client of the store. A thread passes orders to systemd in order, because systemd may be busy and no
+/// caller needs its answer.
 #[derive(Debug, Clone)]
-pub(super) struct Keeper(Option<SyncSender<Order>>);
+pub(super) struct FdStore(Option<SyncSender<Order>>);
 
-impl Keeper {
-    /// One that talks to systemd if this process was started by it with a notify socket.
-    pub(super) fn start() -> Self {
+impl FdStore {
+    /// Returns a client. It ignores all orders if systemd did not pass a notify socket.
+    pub(super) fn connect() -> Self {
         if std::env::var_os("NOTIFY_SOCKET").is_none() {
             return Self(None);
         }
         let (orders, waiting) = sync_channel(WAITING_ORDERS);
         let spawned = std::thread::Builder::new()
             .name("fdstore".to_owned())
-            .spawn(move || carry_out(&waiting));
+            .spawn(move || execute(&waiting));
         match spawned {
             Ok(_) => Self(Some(orders)),
             Err(error) => {
-                tracing::error!(%error, "no thread for the descriptor store; a restart will end spares");
+                tracing::error!(%error, "cannot start the thread of the descriptor store; a restart will end spares");
                 Self(None)
             }
         }
     }
 
-    /// Keeps a copy of `fd` under `name`, beside what has that name already.
+    /// Stores a copy of `fd` under `name`. Descriptors that have this name already stay.
     pub(super) fn put(&self, name: String, fd: impl AsFd) {
         if self.0.is_none() {
             return;
         }
         match fd.as_fd().try_clone_to_owned() {
             Ok(copy) => self.order(Order::Put(name, copy)),
-            Err(error) => tracing::warn!(name, %error, "cannot copy a descriptor for the store"),
+            Err(error) => {
+                tracing::warn!(name, %error, "cannot duplicate a descriptor for systemd's store");
+            }
         }
     }
 
-    /// Closes systemd's copies of everything that has this name.
+    /// Removes all descriptors with this name from the store.
     pub(super) fn remove(&self, name: String) {
         self.order(Order::Remove(name));
     }
 
-    /// Waits until systemd has carried out every order so far; at most some seconds.
+    /// Waits until systemd has executed all orders so far, at most some seconds.
     pub(super) async fn flush(&self) {
         let (done, flushed) = oneshot::channel();
         self.order(Order::Flush(done));
-        // Without a thread the sender is dropped, and that is an answer as well.
+        // Without a thread the sender is dropped, which ends the wait.
         let _ = flushed.await;
     }
 
@@ -144,16 +145,18 @@ impl Keeper {
         match orders.try_send(order) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => {
-                tracing::warn!("systemd does not take descriptors; a restart now would end spares");
+                tracing::warn!(
+                    "systemd does not take descriptors in time; a restart would end spares"
+                );
             }
             Err(TrySendError::Disconnected(_)) => {
-                tracing::error!("the descriptor store's thread is gone");
+                tracing::error!("the thread of the descriptor store has ended");
             }
         }
     }
 }
 
-fn carry_out(orders: &Receiver<Order>) {
+fn execute(orders: &Receiver<Order>) {
     for order in orders {
         let result = match order {
             Order::Put(name, fd) => sd_notify::notify_with_fds(
@@ -170,22 +173,22 @@ fn carry_out(orders: &Receiver<Order>) {
             }
         };
         if let Err(error) = result {
-            tracing::warn!(%error, "systemd's descriptor store cannot be reached");
+            tracing::warn!(%error, "cannot reach systemd's descriptor store");
         }
     }
 }
 
-/// Waits until systemd has handled what was sent so far (`sd_notify_barrier(3)`): it closes the
-/// descriptor it gets. A message of a process that is gone by then is dropped.
+/// Waits until systemd has handled all messages so far: it closes the descriptor that it gets
+/// (`sd_notify_barrier(3)`). systemd drops messages of a process that has ended.
 fn barrier() -> io::Result<()> {
     let (mut ours, theirs) = UnixStream::pair()?;
     sd_notify::notify_with_fds(&[NotifyState::Custom("BARRIER=1")], &[theirs.as_fd()])?;
     drop(theirs);
     ours.set_read_timeout(Some(FLUSH_TIMEOUT))?;
-    // The end of the stream is the answer.
+    // systemd answers by closing its end.
     match ours.read(&mut [0])? {
         0 => Ok(()),
-        _ => Err(io::Error::other("a barrier was answered with data")),
+        _ => Err(io::Error::other("systemd answered a barrier with data")),
     }
 }
 
@@ -196,7 +199,7 @@ mod tests {
     use std::os::fd::IntoRawFd as _;
 
     #[test]
-    fn a_number_becomes_a_descriptor_and_is_closed() {
+    fn a_number_becomes_an_owned_descriptor_and_is_closed() {
         let (mut ours, theirs) = UnixStream::pair().unwrap();
         let raw = theirs.into_raw_fd();
         let owned = own(raw).unwrap();
@@ -205,22 +208,22 @@ mod tests {
         stream.write_all(b"hello").unwrap();
         drop(stream);
         let mut text = String::new();
-        // Ends only if the first copy is closed as well.
+        // The stream ends only if the first descriptor is closed as well.
         ours.read_to_string(&mut text).unwrap();
         assert_eq!(text, "hello");
     }
 
     #[test]
-    fn a_number_that_names_nothing_is_refused() {
+    fn a_number_without_a_descriptor_is_an_error() {
         assert!(own(987_654).is_err());
     }
 
     #[tokio::test]
-    async fn without_systemd_everything_is_a_no_op() {
-        let keeper = Keeper(None);
+    async fn without_systemd_the_store_ignores_orders() {
+        let store = FdStore(None);
         let (one, _two) = UnixStream::pair().unwrap();
-        keeper.put("x".into(), &one);
-        keeper.remove("x".into());
-        keeper.flush().await;
+        store.put("x".into(), &one);
+        store.remove("x".into());
+        store.flush().await;
     }
 }

@@ -1,7 +1,7 @@
-//! A slot's socket and FIFO as files: made, checked, emptied.
+//! A slot's socket and FIFO as files: created, checked, emptied.
 //!
-//! The directory belongs to the daemon and is hidden by its root-owned 0750 parent, so modes here
-//! let a container's users in and nobody else.
+//! The directory belongs to the daemon, and its root-owned 0750 parent hides it from other users. So the
+//! modes here let in the users of the container alone.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
@@ -17,14 +17,14 @@ use tokio::net::{UnixListener, UnixStream};
 
 use super::marker::Inode;
 
-/// Connecting needs write permission; who may is decided by the peer's uid.
+/// Mode of the socket. Connecting needs write permission; the peer's uid decides who is accepted.
 const SOCKET_MODE: u32 = 0o666;
-/// The hook runs as the job's user and only writes.
+/// Mode of the FIFO. The hook runs as the job's user and only writes.
 const FIFO_MODE: u32 = 0o622;
 
-/// A pipe's buffer is at most 1 MiB (`/proc/sys/fs/pipe-max-size`).
-const MAX_DRAIN: usize = 2 * 1024 * 1024;
-/// More than any backlog holds.
+/// Maximum number of bytes to drain. A pipe's buffer has at most 1 MiB (`/proc/sys/fs/pipe-max-size`).
+const MAX_DRAIN_BYTES: usize = 2 * 1024 * 1024;
+/// Maximum number of queued connections to drop, more than any backlog holds.
 const MAX_QUEUED: usize = 8192;
 
 pub(super) fn socket(dir: &Path) -> PathBuf {
@@ -35,7 +35,7 @@ pub(super) fn fifo(dir: &Path) -> PathBuf {
     dir.join("started")
 }
 
-/// The socket at `path`, if there is one.
+/// Returns the identity of the socket at `path`, if there is one.
 pub(super) fn socket_inode(path: &Path) -> Option<Inode> {
     let metadata = fs::symlink_metadata(path).ok()?;
     metadata.file_type().is_socket().then(|| inode(&metadata))
@@ -48,7 +48,7 @@ fn inode(metadata: &fs::Metadata) -> Inode {
     }
 }
 
-/// Listens at `path`, in place of whatever is there.
+/// Listens at `path` and replaces any file there.
 pub(super) fn bind(path: &Path) -> io::Result<(UnixListener, Inode)> {
     remove(path)?;
     let listener = UnixListener::bind(path)?;
@@ -57,17 +57,17 @@ pub(super) fn bind(path: &Path) -> io::Result<(UnixListener, Inode)> {
     Ok((listener, inode))
 }
 
-/// Makes a FIFO at `path`, in place of whatever is there, and opens it.
+/// Creates a FIFO at `path`, replaces any file there, and opens it.
 pub(super) fn make_fifo(path: &Path) -> io::Result<pipe::Receiver> {
     remove(path)?;
     nix::unistd::mkfifo(path, Mode::from_bits_truncate(0o600))?;
-    // By path, since the mode that mkfifo was given has lost the umask's bits.
+    // mkfifo subtracts the umask from its mode.
     fs::set_permissions(path, Permissions::from_mode(FIFO_MODE))?;
     open_fifo(path)
 }
 
-/// Opens the FIFO at `path` for both directions: with a writer that never goes away, reading never
-/// ends and a hook never blocks in `open`.
+/// Opens the FIFO at `path` for both directions. Its own writer keeps reads from ending, and its own
+/// reader keeps a hook from blocking in `open`.
 pub(super) fn open_fifo(path: &Path) -> io::Result<pipe::Receiver> {
     let file = OpenOptions::new()
         .read(true)
@@ -77,12 +77,12 @@ pub(super) fn open_fifo(path: &Path) -> io::Result<pipe::Receiver> {
     receiver(file.into())
 }
 
-/// A FIFO as tokio reads it; refused if the descriptor is none.
+/// Returns a FIFO as tokio reads it. Fails if the descriptor is not a FIFO.
 pub(super) fn receiver(fd: OwnedFd) -> io::Result<pipe::Receiver> {
     pipe::Receiver::from_owned_fd(fd)
 }
 
-/// True if the open FIFO is the one at `path`.
+/// Returns true if the open FIFO is the file at `path`.
 pub(super) fn is_at(fifo: impl AsFd, path: &Path) -> bool {
     let at = |path| -> io::Result<Inode> { Ok(inode(&fs::symlink_metadata(path)?)) };
     let open = || -> io::Result<Inode> {
@@ -92,11 +92,11 @@ pub(super) fn is_at(fifo: impl AsFd, path: &Path) -> bool {
     matches!((open(), at(path)), (Ok(open), Ok(at)) if open == at)
 }
 
-/// Reads and forgets what is in the FIFO; false if that does not end.
+/// Empties the FIFO. Returns false if it does not get empty.
 pub(super) fn drain(fifo: &pipe::Receiver) -> bool {
     let mut buffer = vec![0; 64 * 1024];
     let mut drained = 0;
-    while drained < MAX_DRAIN {
+    while drained < MAX_DRAIN_BYTES {
         match nix::unistd::read(fifo, &mut buffer) {
             Ok(length) if length > 0 => drained += length,
             Err(nix::Error::EAGAIN) => return true,
@@ -106,7 +106,7 @@ pub(super) fn drain(fifo: &pipe::Receiver) -> bool {
     false
 }
 
-/// Closes connections that nobody has accepted.
+/// Closes all queued connections.
 pub(super) fn drop_queued(listener: &UnixListener) -> io::Result<()> {
     for _ in 0..MAX_QUEUED {
         match listener.accept().now_or_never() {
@@ -117,21 +117,21 @@ pub(super) fn drop_queued(listener: &UnixListener) -> io::Result<()> {
     Ok(())
 }
 
-/// A listener as tokio uses it. See [`is_listener_at`] for the check.
+/// Returns a listener as tokio uses it. [`is_listener_at`] checks the descriptor.
 pub(super) fn listener(fd: OwnedFd) -> io::Result<UnixListener> {
     let listener = std::os::unix::net::UnixListener::from(fd);
     listener.set_nonblocking(true)?;
     UnixListener::from_std(listener)
 }
 
-/// A connection as tokio uses it. See [`is_connection_of`] for the check.
+/// Returns a connection as tokio uses it. [`is_connection_of`] checks the descriptor.
 pub(super) fn stream(fd: OwnedFd) -> io::Result<UnixStream> {
     let stream = std::os::unix::net::UnixStream::from(fd);
     stream.set_nonblocking(true)?;
     UnixStream::from_std(stream)
 }
 
-/// True if the descriptor is a listening stream socket that was bound to `path`.
+/// Returns true if the descriptor is a listening stream socket that was bound to `path`.
 pub(super) fn is_listener_at(fd: &OwnedFd, path: &Path) -> bool {
     let listens = getsockopt(fd, sockopt::SockType) == Ok(SockType::Stream)
         && getsockopt(fd, sockopt::AcceptConn) == Ok(true);
@@ -139,7 +139,7 @@ pub(super) fn is_listener_at(fd: &OwnedFd, path: &Path) -> bool {
     listens && bound.is_ok_and(|address| address.path() == Some(path))
 }
 
-/// True if the descriptor is a stream connection whose peer is `uid`.
+/// Returns true if the descriptor is a stream connection whose peer has this uid.
 pub(super) fn is_connection_of(fd: &OwnedFd, uid: u32) -> bool {
     getsockopt(fd, sockopt::SockType) == Ok(SockType::Stream)
         && getsockopt(fd, sockopt::AcceptConn) == Ok(false)

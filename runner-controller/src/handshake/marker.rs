@@ -1,8 +1,8 @@
-//! What this life of a slot has been given and has said, in a memfd that outlives the daemon.
+//! The exchange with one runner, in a memfd that outlives the daemon.
 //!
-//! The file lies in systemd's file descriptor store beside the sockets, so it lives exactly as
-//! long as they do, and it is written in place: a daemon that is killed between "answered" and the
-//! answer leaves "answered" behind, and no life is ever answered twice.
+//! The file is in systemd's file descriptor store beside the sockets, so it exists exactly as long as they
+//! do. It is written before the answer is sent: a daemon that is killed between the two leaves "answered"
+//! behind, so no runner is ever answered twice.
 
 use std::fs::File;
 use std::io;
@@ -13,44 +13,44 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::note::MAX_LINE;
 
-/// The whole file. Written with one call and within one page, so never seen half-written.
+/// Size of the file. It is written with one call and within one page, so it is never seen half-written.
 const SIZE: usize = 1024;
 
-/// Which file a path names.
+/// Identity of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Inode {
     pub(super) device: u64,
     pub(super) number: u64,
 }
 
-/// Whether this life has its config.
+/// Answer to a runner: its config.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// It may be answered once.
+    /// The runner may be answered once.
     Due,
-    /// It was answered, or is being answered, or nobody knows.
+    /// The runner was answered, is being answered, or this is unknown.
     Given,
 }
 
-/// What is known of a life.
+/// State of the exchange with one runner.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Runner {
+pub(super) struct Exchange {
     pub(super) answer: Answer,
-    /// The listener's path when it was bound.
+    /// Socket file of the listener when it was bound.
     pub(super) listener: Option<Inode>,
-    /// The line its job wrote, raw.
+    /// Line that the job wrote, raw.
     pub(super) line: Option<Vec<u8>>,
 }
 
-impl Runner {
-    /// The safe thing to believe when nothing is known.
+impl Exchange {
+    /// Safe assumption without a marker.
     pub(super) const UNKNOWN: Self = Self {
         answer: Answer::Given,
         listener: None,
         line: None,
     };
 
-    /// A life that has just begun.
+    /// Returns the exchange with a runner that is about to start.
     pub(super) fn new(listener: Inode) -> Self {
         Self {
             answer: Answer::Due,
@@ -104,30 +104,30 @@ impl Runner {
     }
 }
 
-/// The file that holds a [`Runner`].
+/// File that holds an [`Exchange`].
 #[derive(Debug)]
 pub(super) struct Marker(File);
 
 impl Marker {
-    /// A new file; the first [`Marker::write`] gives it its content.
+    /// Creates an empty file; [`Marker::write`] fills it.
     pub(super) fn create() -> io::Result<Self> {
         let fd = memfd_create("runner-life", MFdFlags::MFD_CLOEXEC)?;
         Ok(Self(File::from(fd)))
     }
 
-    /// One that systemd kept.
-    pub(super) fn restored(fd: OwnedFd) -> io::Result<(Self, Runner)> {
+    /// Reads a file that systemd stored.
+    pub(super) fn restored(fd: OwnedFd) -> io::Result<(Self, Exchange)> {
         let file = File::from(fd);
         let mut bytes = [0; SIZE];
         file.read_exact_at(&mut bytes, 0)?;
         Ok((
             Self(file),
-            Runner::decode(&bytes).unwrap_or(Runner::UNKNOWN),
+            Exchange::decode(&bytes).unwrap_or(Exchange::UNKNOWN),
         ))
     }
 
-    pub(super) fn write(&self, runner: &Runner) -> io::Result<()> {
-        self.0.write_all_at(&runner.encode(), 0)
+    pub(super) fn write(&self, exchange: &Exchange) -> io::Result<()> {
+        self.0.write_all_at(&exchange.encode(), 0)
     }
 }
 
@@ -137,11 +137,11 @@ impl AsFd for Marker {
     }
 }
 
-/// What is read is read again as it is written.
+/// Checks that an exchange reads back as it was written.
 #[cfg(any(test, fuzzing))]
 pub(super) fn try_bytes(bytes: &[u8]) {
-    if let Some(runner) = Runner::decode(bytes) {
-        assert_eq!(Runner::decode(&runner.encode()), Some(runner));
+    if let Some(exchange) = Exchange::decode(bytes) {
+        assert_eq!(Exchange::decode(&exchange.encode()), Some(exchange));
     }
 }
 
@@ -156,21 +156,21 @@ mod tests {
     };
 
     #[test]
-    fn a_life_is_read_back_as_it_was_written() {
+    fn an_exchange_reads_back_as_it_was_written() {
         let marker = Marker::create().unwrap();
-        let mut runner = Runner::new(LISTENER);
-        runner.line = Some(vec![b'x'; MAX_LINE]);
-        marker.write(&runner).unwrap();
-        runner.answer = Answer::Given;
-        runner.line = Some(b"v1\tshorter".to_vec());
-        marker.write(&runner).unwrap();
+        let mut exchange = Exchange::new(LISTENER);
+        exchange.line = Some(vec![b'x'; MAX_LINE]);
+        marker.write(&exchange).unwrap();
+        exchange.answer = Answer::Given;
+        exchange.line = Some(b"v1\tshorter".to_vec());
+        marker.write(&exchange).unwrap();
 
         let copy = marker.as_fd().try_clone_to_owned().unwrap();
-        assert_eq!(Marker::restored(copy).unwrap().1, runner);
+        assert_eq!(Marker::restored(copy).unwrap().1, exchange);
     }
 
     #[test]
-    fn an_unwritten_file_is_not_taken_for_a_life() {
+    fn an_unwritten_file_is_not_a_marker() {
         let marker = Marker::create().unwrap();
         assert!(Marker::restored(marker.as_fd().try_clone_to_owned().unwrap()).is_err());
     }

@@ -1,232 +1,118 @@
-//! [`Handshake`] over a socket and a FIFO per slot: a runner asks for its config, a job says that
-//! it started.
+//! [`Handshake`] over a socket and a FIFO per slot: a runner asks for its config, and a job reports that
+//! it has started.
 //!
-//! `<run_dir>/slots/<slot>/jit.sock` is where systemd in the container connects for the credential
-//! of the runner's unit, and waits: that connection is the news "booted and ready", and writing
-//! the config to it is the answer. `<run_dir>/slots/<slot>/started` takes the one line of the
-//! job-started hook; a FIFO, because bash can write it without any helper in the image.
+//! systemd in the container connects to `<run_dir>/slots/<slot>/jit.sock` to load the credential of the
+//! runner's unit, and waits. The connection means "booted and ready", and the config is written to it as
+//! the answer. `<run_dir>/slots/<slot>/started` is a FIFO for the one line of the job-started hook; bash
+//! can write to a FIFO without a helper program in the image.
 //!
-//! Listeners, FIFOs, waiting connections and what each life was given survive the daemon in
-//! systemd's [`fdstore`].
+//! Listeners, FIFOs, waiting connections and markers survive the daemon in systemd's [`fdstore`].
+//!
+//! - `slot`: the task that owns one slot's sockets
+//! - `files`: socket and FIFO as files
+//! - `marker`: the exchange with one runner, kept in memory that outlives the daemon
+//! - `restore`: descriptors from systemd's store, checked
+//! - [`note`]: the line of the job-started hook
 
+mod error;
 pub mod fdstore;
 mod files;
 mod marker;
 pub mod note;
+mod restore;
 mod slot;
 
 use std::collections::HashMap;
-use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Config;
 use crate::pool::SlotId;
-use crate::world::{Event, Failure, Handshake, JitConfig};
+use crate::world::{Event, Handshake, JitConfig};
 
-use fdstore::Keeper;
-use marker::Marker;
-use slot::{Command, Kept, Slot, Stored};
+use fdstore::FdStore;
+use restore::{Restored, Stored};
+use slot::{SlotCommand, SlotSockets};
 
-/// A slot is prepared, answered and prepared again; nobody queues more than that.
+pub use error::HandshakeError;
+
+/// Maximum number of commands that wait for a slot's task. A slot is prepared, answered and prepared
+/// again, one after the other.
 const WAITING_COMMANDS: usize = 4;
 
-/// Why a slot's sockets did not do what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum HandshakeError {
-    /// The configuration has no such slot.
-    #[error("slot {slot} is not in the configuration")]
-    NoSuchSlot {
-        /// The slot.
-        slot: SlotId,
-    },
-    /// The slot's socket or FIFO cannot be made.
-    #[error(
-        "cannot prepare the sockets of {slot} in {}; the directory is made by `systemd-tmpfiles --create` and must belong to the daemon's user",
-        dir.display()
-    )]
-    Prepare {
-        /// The slot.
-        slot: SlotId,
-        /// Its directory.
-        dir: PathBuf,
-        /// What the kernel said.
-        #[source]
-        source: io::Error,
-    },
-    /// No container waits for a config. Nothing was sent.
-    #[error("nobody waits for a config in {slot}")]
-    NobodyWaits {
-        /// The slot.
-        slot: SlotId,
-    },
-    /// This life was answered, or may have been. Nothing was sent.
-    #[error("the runner in {slot} has been answered already")]
-    AlreadyAnswered {
-        /// The slot.
-        slot: SlotId,
-    },
-    /// The config did not reach the container whole. This life will not get another.
-    #[error("cannot send its config to {slot}")]
-    Send {
-        /// The slot.
-        slot: SlotId,
-        /// What the kernel said.
-        #[source]
-        source: io::Error,
-    },
-    /// The slot's task has ended: the daemon is shutting down.
-    #[error("the sockets of {slot} are closed")]
-    Closed {
-        /// The slot.
-        slot: SlotId,
-    },
-}
-
-impl Failure for HandshakeError {
-    fn is_transient(&self) -> bool {
-        match self {
-            Self::Prepare { .. } => true,
-            Self::NoSuchSlot { .. }
-            | Self::NobodyWaits { .. }
-            | Self::AlreadyAnswered { .. }
-            | Self::Send { .. }
-            | Self::Closed { .. } => false,
-        }
-    }
-}
-
-/// What was counted since the daemon started.
-#[derive(Debug, Default)]
-pub struct Counts {
-    answered: AtomicU64,
-    foreign: AtomicU64,
-    surplus: AtomicU64,
-    job_lines: AtomicU64,
-    garbled: AtomicU64,
-}
-
-/// A look at [`Counts`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counted {
-    /// Configs handed over.
-    pub answered: u64,
-    /// Connections refused because the peer was not root of its container.
-    pub foreign: u64,
-    /// Connections refused because one was waiting, or the life had its config.
-    pub surplus: u64,
-    /// Job-started lines read.
-    pub job_lines: u64,
-    /// Those that were not understood.
-    pub garbled: u64,
-}
-
-impl Counts {
-    fn add(counter: &AtomicU64) {
-        counter.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn observe(&self) -> Counted {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Counted {
-            answered: read(&self.answered),
-            foreign: read(&self.foreign),
-            surplus: read(&self.surplus),
-            job_lines: read(&self.job_lines),
-            garbled: read(&self.garbled),
-        }
-    }
-}
-
-/// The sockets of all slots. Dropping it closes our copies; systemd keeps its own.
+/// The sockets of all slots. Dropping it closes the daemon's descriptors; systemd keeps its copies.
 #[derive(Debug)]
 pub struct Sockets {
     config: Arc<Config>,
     events: mpsc::Sender<Event>,
-    slots: Mutex<HashMap<SlotId, mpsc::Sender<Command>>>,
-    keeper: Keeper,
-    counts: Arc<Counts>,
+    slots: Mutex<HashMap<SlotId, mpsc::Sender<SlotCommand>>>,
+    store: FdStore,
 }
 
 impl Sockets {
-    /// Opens the sockets that systemd kept; the others are made by [`Handshake::prepare`].
+    /// Takes over the sockets that systemd stored. [`Handshake::prepare`] creates the others.
     ///
-    /// `restored` is what [`fdstore::take`] gave, less what belongs to others. A waiting
-    /// connection is told again as [`Event::ConfigRequested`], a job's line as [`Event::JobStarted`], and
-    /// both are in the channel when this returns, if it has the room. What is unknown, broken or
-    /// not where the configuration says is closed here and in the store.
+    /// `descriptors` are those of [`fdstore::take`]. A waiting connection is sent again as
+    /// [`Event::ConfigRequested`], and a job's line as [`Event::JobStarted`]. Both are in the channel
+    /// when this returns, if it has room for them. Descriptors that are unknown, broken or not at their
+    /// configured path are closed here and in the store.
     /// Must be called inside a tokio runtime.
     #[must_use]
     pub fn open(
         config: Arc<Config>,
         events: mpsc::Sender<Event>,
-        restored: Vec<(String, OwnedFd)>,
+        descriptors: Vec<(String, OwnedFd)>,
     ) -> Self {
-        let keeper = Keeper::start();
-        let mut kept: HashMap<SlotId, Kept> = HashMap::new();
-        for (name, fd) in restored {
-            if let Err(why) = check(&config, &mut kept, &name, fd) {
-                tracing::warn!(name, why, "closed a descriptor that systemd had kept");
-                keeper.remove(name);
-            }
-        }
-        for (slot, kept) in &mut kept {
-            distrust_moved_listener(&config, slot, kept, &keeper);
-        }
+        let store = FdStore::connect();
+        let mut restored = restore::sort(&config, descriptors, &store);
         let sockets = Self {
             config,
             events,
             slots: Mutex::default(),
-            keeper,
-            counts: Arc::default(),
+            store,
         };
         for slot in sockets.config.slots().collect::<Vec<_>>() {
-            let kept = kept.remove(&slot).unwrap_or_default();
-            if let Err(error) = sockets.open_slot(&slot, kept) {
-                tracing::warn!(%slot, %error, "cannot use what systemd kept for this slot");
+            let restored = restored.remove(&slot).unwrap_or_default();
+            if let Err(error) = sockets.open_slot(&slot, restored) {
+                tracing::warn!(%slot, %error, "cannot use the stored descriptors of a slot");
                 for stored in Stored::ALL {
-                    sockets.keeper.remove(stored.name(&slot));
+                    sockets.store.remove(stored.name(&slot));
                 }
             }
         }
         sockets
     }
 
-    /// What was counted since the daemon started.
-    #[must_use]
-    pub fn counted(&self) -> Counted {
-        self.counts.observe()
-    }
-
-    /// Waits until systemd holds a copy of everything, at most some seconds. To be called before
-    /// an orderly exit: messages of a process that is gone are dropped.
+    /// Waits until systemd has a copy of every descriptor, at most some seconds. To be called before an
+    /// orderly exit, because systemd drops messages of a process that has ended.
     pub async fn flush(&self) {
-        self.keeper.flush().await;
+        self.store.flush().await;
     }
 
-    fn open_slot(&self, id: &SlotId, kept: Kept) -> Result<mpsc::Sender<Command>, HandshakeError> {
+    fn open_slot(
+        &self,
+        id: &SlotId,
+        restored: Restored,
+    ) -> Result<mpsc::Sender<SlotCommand>, HandshakeError> {
         let Some(place) = self.config.place(id) else {
             return Err(HandshakeError::NoSuchSlot { slot: id.clone() });
         };
         let dir = place.socket_dir();
-        let mut slot = Slot::new(
+        let mut slot = SlotSockets::new(
             id.clone(),
             dir.clone(),
             place.uid_first(),
-            kept,
-            self.keeper.clone(),
-            Arc::clone(&self.counts),
+            restored,
+            self.store.clone(),
         )
         .map_err(|source| HandshakeError::Prepare {
             slot: id.clone(),
             dir,
             source,
         })?;
-        slot.tell(&self.events);
+        slot.send_now(&self.events);
         let (commands, waiting) = mpsc::channel(WAITING_COMMANDS);
         tokio::spawn(slot.run(waiting, self.events.clone()));
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
@@ -234,10 +120,10 @@ impl Sockets {
         Ok(commands)
     }
 
-    async fn ask(
+    async fn send(
         &self,
         slot: &SlotId,
-        command: impl FnOnce(oneshot::Sender<Result<(), HandshakeError>>) -> Command,
+        command: impl FnOnce(oneshot::Sender<Result<(), HandshakeError>>) -> SlotCommand,
     ) -> Result<(), HandshakeError> {
         let known = self
             .slots
@@ -247,8 +133,8 @@ impl Sockets {
             .cloned();
         let commands = match known {
             Some(commands) => commands,
-            // What systemd kept for it could not be used.
-            None => self.open_slot(slot, Kept::default())?,
+            // The slot's stored descriptors could not be used.
+            None => self.open_slot(slot, Restored::default())?,
         };
         let closed = || HandshakeError::Closed { slot: slot.clone() };
         let (done, result) = oneshot::channel();
@@ -261,81 +147,23 @@ impl Handshake for Sockets {
     type Error = HandshakeError;
 
     async fn prepare(&self, slot: &SlotId) -> Result<(), HandshakeError> {
-        self.ask(slot, Command::Prepare).await
+        self.send(slot, SlotCommand::Prepare).await
     }
 
     async fn answer(&self, slot: &SlotId, config: JitConfig) -> Result<(), HandshakeError> {
-        self.ask(slot, |done| Command::Answer(config, done)).await
+        self.send(slot, |done| SlotCommand::Answer(config, done))
+            .await
     }
 }
 
-/// What [`crate::outside`] tries: a job's line, and what systemd kept of a life.
+/// Checks for [`crate::outside`] that a job's line and a marker are read without panic and within their
+/// bounds.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn try_bytes(bytes: &[u8]) {
     if let Ok(note) = note::parse(bytes) {
         note::ensure_bounded(&note);
     }
     marker::try_bytes(bytes);
-}
-
-/// Sorts one kept descriptor to its slot, or says why it is not wanted.
-fn check(
-    config: &Config,
-    kept: &mut HashMap<SlotId, Kept>,
-    name: &str,
-    fd: OwnedFd,
-) -> Result<(), &'static str> {
-    let (prefix, slot) = name.split_once('.').ok_or("not a name of ours")?;
-    let slot: SlotId = slot.parse().map_err(|_| "not a name of ours")?;
-    let place = config.place(&slot).ok_or("no such slot any more")?;
-    let stored = Stored::ALL
-        .into_iter()
-        .find(|stored| stored.prefix() == prefix)
-        .ok_or("not a name of ours")?;
-    let dir = place.socket_dir();
-    let entry = kept.entry(slot).or_default();
-    let (good, double) = match stored {
-        Stored::Listener => (
-            files::is_listener_at(&fd, &files::socket(&dir)),
-            entry.listener.is_some(),
-        ),
-        Stored::Fifo => (files::is_at(&fd, &files::fifo(&dir)), entry.fifo.is_some()),
-        Stored::Waiting => (
-            files::is_connection_of(&fd, place.uid_first()),
-            entry.waiting.is_some(),
-        ),
-        Stored::Runner => (true, entry.runner.is_some()),
-    };
-    if !good {
-        return Err("not what its name says, or not where it was");
-    }
-    if double {
-        // The store forgets by name, so the second copy goes when the first one does.
-        return Ok(());
-    }
-    match stored {
-        Stored::Listener => entry.listener = Some(fd),
-        Stored::Fifo => entry.fifo = Some(fd),
-        Stored::Waiting => entry.waiting = Some(fd),
-        Stored::Runner => {
-            entry.runner = Some(Marker::restored(fd).map_err(|_| "not a life's marker")?);
-        }
-    }
-    Ok(())
-}
-
-/// Closes a kept listener whose socket is no longer at its path: nobody can reach it.
-fn distrust_moved_listener(config: &Config, slot: &SlotId, kept: &mut Kept, keeper: &Keeper) {
-    let Some(place) = config.place(slot) else {
-        return;
-    };
-    let bound = kept.runner.as_ref().and_then(|(_, runner)| runner.listener);
-    let there = files::socket_inode(&files::socket(&place.socket_dir()));
-    if kept.listener.is_some() && (bound.is_none() || bound != there) {
-        tracing::warn!(%slot, "the socket of this slot was moved away; made anew at its next start");
-        kept.listener = None;
-        keeper.remove(Stored::Listener.name(slot));
-    }
 }
 
 #[cfg(test)]

@@ -1,14 +1,11 @@
-//! One slot's sockets, and the task that owns them.
+//! The sockets of one slot, and the task that owns them.
 //!
-//! A hostile container can do nothing here but waste its own connections: a connection that is not
-//! wanted is closed and costs a pause, one line is read per life, and while a sight waits to be
-//! delivered nothing more is accepted.
+//! A hostile container can only waste its own connections. Each refused connection costs it a pause, one
+//! line is read per runner, and no connection is accepted while an event waits for the channel.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncWriteExt as _, Interest};
@@ -18,136 +15,105 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::fdstore::Keeper;
+use super::error::HandshakeError;
+use super::fdstore::FdStore;
 use super::files;
-use super::marker::{Answer, Marker, Runner};
+use super::marker::{Answer, Exchange, Marker};
 use super::note::{self, MAX_LINE};
-use super::{Counts, HandshakeError};
+use super::restore::{Restored, Stored};
 use crate::pool::SlotId;
 use crate::world::{Event, JitConfig, JobNote};
 
-/// The pause after a connection that is not wanted, and after one that hung up.
+/// Pause after a refused connection, and after one that hung up.
 const PAUSE: Duration = Duration::from_millis(100);
-/// The pause after the kernel refused to accept, for want of descriptors or memory.
+/// Pause after a failed accept, for want of descriptors or memory.
 const PAUSE_ON_ERROR: Duration = Duration::from_secs(1);
-/// A config is a few KiB and fits the socket's buffer; only a machine in trouble needs longer.
+/// Timeout for sending a config. It has a few KiB and fits the socket's buffer, so only an overloaded
+/// machine needs as long.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Between two log lines about unwanted connections of one slot.
-const LOG_EVERY: Duration = Duration::from_mins(1);
+/// Interval between two log lines about refused connections of one slot.
+const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
-/// What the task is asked to do.
-pub(super) enum Command {
+/// Command for the task.
+#[derive(Debug)]
+pub(super) enum SlotCommand {
+    /// Prepares the slot for a new runner.
     Prepare(oneshot::Sender<Result<(), HandshakeError>>),
+    /// Sends the config to the waiting runner.
     Answer(JitConfig, oneshot::Sender<Result<(), HandshakeError>>),
 }
 
-/// What systemd kept for a slot, checked.
-#[derive(Default)]
-pub(super) struct Kept {
-    pub(super) listener: Option<OwnedFd>,
-    pub(super) fifo: Option<OwnedFd>,
-    pub(super) waiting: Option<OwnedFd>,
-    pub(super) runner: Option<(Marker, Runner)>,
-}
-
-/// The names that a slot's descriptors have in systemd's store.
-pub(super) enum Stored {
-    Listener,
-    Fifo,
-    Waiting,
-    Runner,
-}
-
-impl Stored {
-    pub(super) const ALL: [Self; 4] = [Self::Listener, Self::Fifo, Self::Waiting, Self::Runner];
-
-    pub(super) fn prefix(&self) -> &'static str {
-        match self {
-            Self::Listener => "jit",
-            Self::Fifo => "started",
-            Self::Waiting => "ask",
-            Self::Runner => "life",
-        }
-    }
-
-    pub(super) fn name(&self, slot: &SlotId) -> String {
-        format!("{}.{slot}", self.prefix())
-    }
-}
-
-/// The state of one slot; owned by its task.
-pub(super) struct Slot {
+/// Sockets of one slot and the exchange with its runner, owned by the task.
+pub(super) struct SlotSockets {
     id: SlotId,
     dir: PathBuf,
-    /// The only peer that is answered: root of this slot's container.
+    /// Uid of the only accepted peer: root of the slot's container.
     root_uid: u32,
     listener: Option<UnixListener>,
     fifo: Option<pipe::Receiver>,
     waiting: Option<UnixStream>,
-    runner: Runner,
+    exchange: Exchange,
     marker: Option<Marker>,
+    /// Events that wait for room in the channel.
     outbox: VecDeque<Event>,
     pause_until: Instant,
-    unwanted_logged: Option<Instant>,
-    keeper: Keeper,
-    counts: Arc<Counts>,
+    refusal_logged: Option<Instant>,
+    store: FdStore,
 }
 
-impl Slot {
-    /// A slot with what systemd kept for it. Without a marker, "answered" is believed: a life that
-    /// may have its config gets no second one.
+impl SlotSockets {
+    /// Returns the sockets of a slot with the descriptors that systemd stored. Without a marker the
+    /// runner counts as answered, because a runner that may have its config must not get a second one.
     pub(super) fn new(
         id: SlotId,
         dir: PathBuf,
         root_uid: u32,
-        kept: Kept,
-        keeper: Keeper,
-        counts: Arc<Counts>,
+        restored: Restored,
+        store: FdStore,
     ) -> io::Result<Self> {
-        let (marker, runner) = match kept.runner {
-            Some((marker, runner)) => (Some(marker), runner),
-            None => (None, Runner::UNKNOWN),
+        let (marker, exchange) = match restored.exchange {
+            Some((marker, exchange)) => (Some(marker), exchange),
+            None => (None, Exchange::UNKNOWN),
         };
-        let fifo = match (&runner.line, kept.fifo) {
-            // What comes after the first line is not read.
+        let fifo = match (&exchange.line, restored.fifo) {
+            // Further lines are not read.
             (Some(_), _) => None,
             (None, Some(fd)) => Some(files::receiver(fd)?),
             (None, None) => {
-                // Nothing was kept, but a job that runs now may still want to say so.
+                // No FIFO was stored, but a running job may still report its start.
                 let found = files::open_fifo(&files::fifo(&dir)).ok();
                 if let Some(fifo) = &found {
-                    keeper.put(Stored::Fifo.name(&id), fifo);
+                    store.put(Stored::Fifo.name(&id), fifo);
                 }
                 found
             }
         };
         let mut slot = Self {
-            listener: kept.listener.map(files::listener).transpose()?,
+            listener: restored.listener.map(files::listener).transpose()?,
             fifo,
             waiting: None,
             outbox: VecDeque::new(),
             pause_until: Instant::now(),
-            unwanted_logged: None,
+            refusal_logged: None,
             id,
             dir,
             root_uid,
-            runner,
+            exchange,
             marker,
-            keeper,
-            counts,
+            store,
         };
-        if let Some(line) = &slot.runner.line {
+        if let Some(line) = &slot.exchange.line {
             let note = slot.read_note(line);
-            slot.tell_started(note);
+            slot.push_started(note);
         }
-        match kept.waiting {
-            Some(fd) if slot.runner.answer == Answer::Due => {
+        match restored.waiting {
+            Some(fd) if slot.exchange.answer == Answer::Due => {
                 slot.waiting = Some(files::stream(fd)?);
                 slot.outbox.push_back(Event::ConfigRequested {
                     slot: slot.id.clone(),
                 });
             }
-            // The last daemon died while it answered this one.
+            // The last daemon ended while it answered this connection.
             Some(fd) => {
                 drop(fd);
                 slot.forget(&Stored::Waiting);
@@ -157,8 +123,8 @@ impl Slot {
         Ok(slot)
     }
 
-    /// Tells at once what there is to tell, as far as there is room for it.
-    pub(super) fn tell(&mut self, events: &mpsc::Sender<Event>) {
+    /// Sends waiting events at once, as far as the channel has room.
+    pub(super) fn send_now(&mut self, events: &mpsc::Sender<Event>) {
         while let Some(event) = self.outbox.pop_front() {
             if let Err(TrySendError::Full(event)) = events.try_send(event) {
                 self.outbox.push_front(event);
@@ -167,22 +133,22 @@ impl Slot {
         }
     }
 
-    /// Serves the slot until its commands end.
+    /// Serves the slot until the sender of commands is gone.
     pub(super) async fn run(
         mut self,
-        mut commands: mpsc::Receiver<Command>,
+        mut commands: mpsc::Receiver<SlotCommand>,
         events: mpsc::Sender<Event>,
     ) {
         loop {
             tokio::select! {
-                // In this order: what we are told, what ended, and only then what is new.
+                // In this order: commands, events and hang-ups come before new lines and connections.
                 biased;
                 command = commands.recv() => match command {
                     None => return,
-                    Some(Command::Prepare(done)) => {
+                    Some(SlotCommand::Prepare(done)) => {
                         let _ = done.send(self.prepare());
                     }
-                    Some(Command::Answer(config, done)) => {
+                    Some(SlotCommand::Answer(config, done)) => {
                         let _ = done.send(self.answer(&config).await);
                     }
                 },
@@ -195,25 +161,25 @@ impl Slot {
                     }
                 },
                 () = hung_up(self.waiting.as_ref()) => self.hang_up(),
-                line = read_line(self.fifo.as_ref()) => self.started(line),
+                line = read_line(self.fifo.as_ref()) => self.job_started(line),
                 peer = accept(self.listener.as_ref(), self.pause_until), if self.outbox.is_empty() => {
-                    self.accepted(peer);
+                    self.connected(peer);
                 }
             }
         }
     }
 
     fn prepare(&mut self) -> Result<(), HandshakeError> {
-        // Nothing of the last life is told any more, and nobody of it may be waiting.
+        // Events and connections of the last runner are not of the next one.
         self.outbox.clear();
         if self.waiting.take().is_some() {
             self.forget(&Stored::Waiting);
         }
         self.pause_until = Instant::now();
-        self.unwanted_logged = None;
+        self.refusal_logged = None;
         self.prepare_files().map_err(|source| {
-            // Half-made is not ready: without its files the slot answers nobody.
-            self.runner = Runner::UNKNOWN;
+            // A slot with half of its files answers no runner.
+            self.exchange = Exchange::UNKNOWN;
             HandshakeError::Prepare {
                 slot: self.id.clone(),
                 dir: self.dir.clone(),
@@ -224,60 +190,60 @@ impl Slot {
 
     fn prepare_files(&mut self) -> io::Result<()> {
         let path = files::socket(&self.dir);
-        let bound = match (&self.listener, self.runner.listener) {
+        let bound = match (&self.listener, self.exchange.listener) {
             (Some(listener), Some(bound)) if files::socket_inode(&path) == Some(bound) => {
-                // Only dead processes of the last life can be queued here.
+                // Only dead processes of the last runner can be in the queue.
                 files::drop_queued(listener)?;
                 bound
             }
             _ => {
                 self.forget(&Stored::Listener);
                 let (listener, bound) = files::bind(&path)?;
-                self.keeper.put(self.name(&Stored::Listener), &listener);
+                self.store.put(self.name(&Stored::Listener), &listener);
                 self.listener = Some(listener);
                 bound
             }
         };
 
         let path = files::fifo(&self.dir);
-        let kept = match &self.fifo {
+        let is_usable = match &self.fifo {
             Some(fifo) => files::is_at(fifo, &path) && files::drain(fifo),
             None => false,
         };
-        if !kept {
+        if !is_usable {
             self.forget(&Stored::Fifo);
             let fifo = files::make_fifo(&path)?;
-            self.keeper.put(self.name(&Stored::Fifo), &fifo);
+            self.store.put(self.name(&Stored::Fifo), &fifo);
             self.fifo = Some(fifo);
         }
 
-        let runner = Runner::new(bound);
+        let exchange = Exchange::new(bound);
         if let Some(marker) = &self.marker {
-            marker.write(&runner)?;
+            marker.write(&exchange)?;
         } else {
             let marker = Marker::create()?;
-            marker.write(&runner)?;
-            self.keeper.put(self.name(&Stored::Runner), &marker);
+            marker.write(&exchange)?;
+            self.store.put(self.name(&Stored::Marker), &marker);
             self.marker = Some(marker);
         }
-        self.runner = runner;
+        self.exchange = exchange;
         Ok(())
     }
 
     async fn answer(&mut self, config: &JitConfig) -> Result<(), HandshakeError> {
         let slot = || self.id.clone();
-        match self.runner.answer {
+        match self.exchange.answer {
             Answer::Due => {}
             Answer::Given => return Err(HandshakeError::AlreadyAnswered { slot: slot() }),
         }
         let Some(waiting) = self.waiting.take() else {
-            return Err(HandshakeError::NobodyWaits { slot: slot() });
+            return Err(HandshakeError::NotWaiting { slot: slot() });
         };
-        self.runner.answer = Answer::Given;
+        self.exchange.answer = Answer::Given;
         if let Some(marker) = &self.marker
-            && let Err(source) = marker.write(&self.runner)
+            && let Err(source) = marker.write(&self.exchange)
         {
-            // Not remembered is not given: nothing was sent, and the next life starts afresh.
+            // A config must not be sent unless the marker says so. This runner gets none.
             self.forget(&Stored::Waiting);
             return Err(HandshakeError::Send {
                 slot: slot(),
@@ -287,27 +253,24 @@ impl Slot {
         let sent = timeout(ANSWER_TIMEOUT, send(waiting, config.expose().as_bytes())).await;
         self.forget(&Stored::Waiting);
         match sent {
-            Ok(Ok(())) => {
-                Counts::add(&self.counts.answered);
-                Ok(())
-            }
+            Ok(Ok(())) => Ok(()),
             Ok(Err(source)) => Err(HandshakeError::Send {
                 slot: slot(),
                 source,
             }),
             Err(_) => Err(HandshakeError::Send {
                 slot: slot(),
-                source: io::Error::new(ErrorKind::TimedOut, "the container does not read"),
+                source: io::Error::new(ErrorKind::TimedOut, "the container does not read it"),
             }),
         }
     }
 
-    fn accepted(&mut self, peer: io::Result<UnixStream>) {
+    fn connected(&mut self, peer: io::Result<UnixStream>) {
         let peer = match peer {
             Ok(peer) => peer,
             Err(error) => {
                 self.pause_until = Instant::now() + PAUSE_ON_ERROR;
-                self.log_unwanted(&error.to_string());
+                self.log_refusal(&error.to_string());
                 return;
             }
         };
@@ -316,25 +279,18 @@ impl Slot {
             Err(error) => return self.refuse(&error.to_string()),
         };
         if uid != self.root_uid {
-            Counts::add(&self.counts.foreign);
             return self.refuse(&format!("uid {uid} is not root of this container"));
         }
-        match self.runner.answer {
+        match self.exchange.answer {
             Answer::Due if self.waiting.is_none() => {
-                self.keeper.put(self.name(&Stored::Waiting), &peer);
+                self.store.put(self.name(&Stored::Waiting), &peer);
                 self.waiting = Some(peer);
                 self.outbox.push_back(Event::ConfigRequested {
                     slot: self.id.clone(),
                 });
             }
-            Answer::Due => {
-                Counts::add(&self.counts.surplus);
-                self.refuse("another connection is waiting");
-            }
-            Answer::Given => {
-                Counts::add(&self.counts.surplus);
-                self.refuse("this life has its config");
-            }
+            Answer::Due => self.refuse("another connection is waiting"),
+            Answer::Given => self.refuse("the runner has its config"),
         }
     }
 
@@ -347,56 +303,54 @@ impl Slot {
         });
     }
 
-    fn started(&mut self, line: io::Result<Vec<u8>>) {
-        // Closed until the next life: a container that goes on writing wakes nobody.
+    fn job_started(&mut self, line: io::Result<Vec<u8>>) {
+        // The FIFO is closed until the next runner, so further lines do not wake the task.
         self.fifo = None;
         let line = match line {
             Ok(line) => line,
             Err(error) => {
-                tracing::error!(slot = %self.id, %error, "cannot read job-started lines");
+                tracing::error!(slot = %self.id, %error, "cannot read a job-started line");
                 return;
             }
         };
         let note = self.read_note(&line);
-        self.runner.line = Some(line);
+        self.exchange.line = Some(line);
         if let Some(marker) = &self.marker
-            && let Err(error) = marker.write(&self.runner)
+            && let Err(error) = marker.write(&self.exchange)
         {
-            tracing::warn!(slot = %self.id, %error, "a restart would forget that this job started");
+            tracing::warn!(slot = %self.id, %error, "cannot record that the job has started; a restart would forget it");
         }
-        Counts::add(&self.counts.job_lines);
-        self.tell_started(note);
+        self.push_started(note);
     }
 
     fn read_note(&self, line: &[u8]) -> JobNote {
         note::parse(line).unwrap_or_else(|error| {
-            Counts::add(&self.counts.garbled);
-            tracing::warn!(slot = %self.id, %error, "a job-started line is not understood");
+            tracing::warn!(slot = %self.id, %error, "malformed job-started line");
             JobNote::default()
         })
     }
 
-    fn tell_started(&mut self, note: JobNote) {
+    fn push_started(&mut self, note: JobNote) {
         self.outbox.push_back(Event::JobStarted {
             slot: self.id.clone(),
             note,
         });
     }
 
-    /// Closes the connection that was just accepted, by letting it go, and waits a little.
-    fn refuse(&mut self, why: &str) {
+    /// Pauses after a connection that the caller drops, and so closes.
+    fn refuse(&mut self, reason: &str) {
         self.pause_until = Instant::now() + PAUSE;
-        self.log_unwanted(why);
+        self.log_refusal(reason);
     }
 
-    fn log_unwanted(&mut self, why: &str) {
+    fn log_refusal(&mut self, reason: &str) {
         let now = Instant::now();
-        let due = self
-            .unwanted_logged
-            .is_none_or(|last| now.duration_since(last) >= LOG_EVERY);
-        if due {
-            self.unwanted_logged = Some(now);
-            tracing::warn!(slot = %self.id, why, "refused a connection that asks for a config");
+        let is_due = self
+            .refusal_logged
+            .is_none_or(|last| now.duration_since(last) >= LOG_INTERVAL);
+        if is_due {
+            self.refusal_logged = Some(now);
+            tracing::warn!(slot = %self.id, reason, "refused a connection");
         }
     }
 
@@ -405,11 +359,11 @@ impl Slot {
     }
 
     fn forget(&self, stored: &Stored) {
-        self.keeper.remove(self.name(stored));
+        self.store.remove(self.name(stored));
     }
 }
 
-/// Waits for a connection, not before `pause_until`. Never, without a listener.
+/// Waits for a connection, not before `pause_until`. Never returns without a listener.
 async fn accept(listener: Option<&UnixListener>, pause_until: Instant) -> io::Result<UnixStream> {
     let Some(listener) = listener else {
         return std::future::pending().await;
@@ -418,10 +372,10 @@ async fn accept(listener: Option<&UnixListener>, pause_until: Instant) -> io::Re
     listener.accept().await.map(|(stream, _)| stream)
 }
 
-/// Waits until the peer is gone altogether. Never, without a connection.
+/// Waits until the peer has closed its connection. Never returns without a connection.
 ///
-/// systemd closes its sending half as soon as it has connected, so reading "end of file" says
-/// nothing; a peer that is gone shows as our *writing* half closed.
+/// systemd closes its sending half as soon as it has connected, so an end of file means nothing. A peer
+/// that is gone shows as our *writing* half closed.
 async fn hung_up(waiting: Option<&UnixStream>) {
     let Some(stream) = waiting else {
         return std::future::pending().await;
@@ -429,7 +383,7 @@ async fn hung_up(waiting: Option<&UnixStream>) {
     loop {
         match stream.ready(Interest::WRITABLE).await {
             Ok(ready) if !ready.is_write_closed() => {
-                // Writable all the time: says so once, and then the next change.
+                // The stream is always writable. Clearing that waits for the next change.
                 let _ = stream.try_io(Interest::WRITABLE, || {
                     Err::<(), _>(ErrorKind::WouldBlock.into())
                 });
@@ -439,9 +393,9 @@ async fn hung_up(waiting: Option<&UnixStream>) {
     }
 }
 
-/// Waits for the first bytes of a life, at most one line's worth. Never, without a FIFO.
+/// Waits for the first bytes in the FIFO, at most as long as a line. Never returns without a FIFO.
 ///
-/// The hook writes its line with one `write`, and so many bytes arrive whole (`PIPE_BUF`).
+/// The hook writes its line with one `write`, and so few bytes arrive whole (`PIPE_BUF`).
 async fn read_line(fifo: Option<&pipe::Receiver>) -> io::Result<Vec<u8>> {
     let Some(fifo) = fifo else {
         return std::future::pending().await;
@@ -461,8 +415,8 @@ async fn read_line(fifo: Option<&pipe::Receiver>) -> io::Result<Vec<u8>> {
 }
 
 async fn send(waiting: UnixStream, config: &[u8]) -> io::Result<()> {
-    // Watching for the hang-up has used up the readiness to write, and the kernel tells it only
-    // once per registration.
+    // The wait for a hang-up has cleared the readiness to write, which the kernel reports once per
+    // registration.
     let mut stream = UnixStream::from_std(waiting.into_std()?)?;
     stream.write_all(config).await?;
     stream.shutdown().await
