@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::Token;
+use super::token::Token;
 use crate::config::Scope;
 
 /// GitHub takes a JWT for ten minutes at most; a clock of a minute's difference is allowed for.
@@ -112,7 +112,8 @@ pub(super) fn narrowed(scope: &Scope) -> Value {
     }
 }
 
-/// The answer to `GET …/installation`, as far as it is used.
+/// The answer to `GET …/installation`, as far as it is used. octocrab's `Installation` requires an
+/// account with more fields than GitHub promises (octocrab 0.54.9, src/models.rs:1377).
 #[derive(Deserialize)]
 pub(super) struct Installation {
     pub(super) id: u64,
@@ -120,38 +121,44 @@ pub(super) struct Installation {
 
 /// The answer to `POST /app/installations/{id}/access_tokens`, as far as it is used.
 #[derive(Deserialize)]
-pub(super) struct Issued {
-    pub(super) token: String,
+pub(super) struct TokenAnswer {
+    token: String,
     /// RFC 3339.
     expires_at: String,
 }
 
-impl Issued {
-    /// How long it lasts, by GitHub's own clock.
-    pub(super) fn lasts(&self, answered_at: SystemTime) -> Option<Duration> {
-        let end = humantime::parse_rfc3339_weak(&self.expires_at).ok()?;
-        end.duration_since(answered_at).ok()
+impl TokenAnswer {
+    /// Returns the token that an answer of `answered_at`, by GitHub's clock, brings.
+    ///
+    /// # Errors
+    /// The rule that the answer breaks.
+    pub(super) fn read(
+        &self,
+        answered_at: SystemTime,
+        now: Instant,
+        random: f64,
+    ) -> Result<InstallationToken, &'static str> {
+        let ends = humantime::parse_rfc3339_weak(&self.expires_at);
+        let lasts = ends
+            .ok()
+            .and_then(|end| end.duration_since(answered_at).ok());
+        let lasts = lasts.ok_or("the token has ended already, or says no time")?;
+        let token = Token::new(&self.token).map_err(|_| "there is no token in it")?;
+        Ok(InstallationToken::new(token, lasts, now, random))
     }
 }
 
-/// What is known of the installation.
-#[derive(Debug, Default)]
-pub(super) struct Pass {
-    pub(super) installation: Option<u64>,
-    pub(super) held: Option<Held>,
-}
-
-/// A token of the installation's.
+/// A token of an installation.
 #[derive(Debug, Clone)]
-pub(super) struct Held {
+pub(super) struct InstallationToken {
     pub(super) token: Token,
     renew_at: Instant,
     ends_at: Instant,
 }
 
-impl Held {
-    /// `random` spreads the renewals of a fleet.
-    pub(super) fn new(token: Token, lasts: Duration, now: Instant, random: f64) -> Self {
+impl InstallationToken {
+    /// `random`, from 0 to 1, spreads the renewals of a fleet.
+    fn new(token: Token, lasts: Duration, now: Instant, random: f64) -> Self {
         let early = RENEW_BEFORE + RENEW_SPREAD.mul_f64(random.clamp(0.0, 1.0));
         Self {
             token,
@@ -164,8 +171,8 @@ impl Held {
         now < self.renew_at
     }
 
-    /// Goes on with it for a while, if it has not ended.
-    pub(super) fn hold_on(&mut self, now: Instant) -> bool {
+    /// Puts the renewal off. Returns false if the token has ended.
+    pub(super) fn postpone_renewal(&mut self, now: Instant) -> bool {
         self.renew_at = (now + RENEW_AGAIN).min(self.ends_at);
         now < self.ends_at
     }
@@ -208,14 +215,14 @@ mod tests {
     async fn a_token_is_renewed_in_time_and_held_to_its_end() {
         let now = Instant::now();
         let token = Token::new("ghs_one").unwrap();
-        let mut held = Held::new(token.clone(), Duration::from_hours(1), now, 0.5);
+        let mut held = InstallationToken::new(token.clone(), Duration::from_hours(1), now, 0.5);
         let minute = Duration::from_mins(1);
         assert!(held.is_fresh(now + 54 * minute) && !held.is_fresh(now + 55 * minute));
-        assert!(held.hold_on(now + 55 * minute));
+        assert!(held.postpone_renewal(now + 55 * minute));
         assert!(held.is_fresh(now + 55 * minute + Duration::from_secs(29)));
-        assert!(!held.hold_on(now + 60 * minute));
+        assert!(!held.postpone_renewal(now + 60 * minute));
         // One that lasts only minutes is not asked for all the time.
-        let short = Held::new(token, 4 * minute, now, 1.0);
+        let short = InstallationToken::new(token, 4 * minute, now, 1.0);
         assert!(short.is_fresh(now + minute) && !short.is_fresh(now + 2 * minute));
     }
 }

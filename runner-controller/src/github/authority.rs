@@ -1,72 +1,125 @@
-//! Who we are to GitHub, request by request: a token as it is, or those that an App asks for.
+//! The token of each request: the configured one, or those that an App asks for.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::Method;
 use http::header::DATE;
-use url::Url;
+use http::{HeaderMap, Method};
+use octocrab::Octocrab;
+use tokio::time::Instant;
 
-use super::app::{AppKey, Held, Installation, Issued, Pass, narrowed};
-use super::client::{Client, Request};
+use super::app::{self, AppKey, InstallationToken, TokenAnswer};
+use super::context::Context;
+use super::endpoints::Endpoints;
+use super::exchange::{Answer, Request, exchange};
+use super::login::Login;
 use super::operation::Operation;
-use super::{Login, Token, parse};
-use crate::config;
+use super::token::Token;
+use crate::config::GitHubConfig;
 use crate::world::{RegistryError, RegistryErrorKind};
 
-/// What each request shows.
+/// The source of tokens.
 pub(super) enum Authority {
     Token(Token),
     App(Box<App>),
 }
 
+/// A GitHub App and what is known of its installation.
+///
+/// octocrab's App authentication (`AuthState::Installation`, octocrab 0.54.9) is not used:
+/// - it cannot narrow a token to a permission (src/lib.rs:1437), and ours may manage runners only;
+/// - it knows Apps by their number only, not by their client id (src/auth.rs:30);
+/// - each request that meets no valid token asks for one (src/lib.rs:2620), and ours wait for the
+///   first;
+/// - it renews 30 s before the end by this host's clock (src/lib.rs:1341-1360), and a renewal that
+///   fails is an error. Ours is early, spread over a fleet, by GitHub's clock, and while it fails the
+///   old token serves to its end;
+/// - its `jwt` feature needs aws-lc-rs or the `rsa` crate (src/lib.rs:376), and this program has ring.
+///
+/// Each token reaches octocrab as [`AuthState::AccessToken`](octocrab::AuthState).
 pub(super) struct App {
-    key: Box<AppKey>,
-    api_url: Url,
-    scope: config::Scope,
-    /// Held while a token is asked for, so that nobody else does meanwhile.
-    pass: tokio::sync::Mutex<Pass>,
+    key: AppKey,
+    octocrab: Octocrab,
+    endpoints: Endpoints,
+    scope: crate::config::Scope,
+    context: Arc<Context>,
+    /// Held while a token is asked for, so that all other requests wait for it.
+    session: tokio::sync::Mutex<Session>,
+}
+
+#[derive(Default)]
+struct Session {
+    installation: Option<u64>,
+    token: Option<InstallationToken>,
 }
 
 impl Authority {
-    pub(super) fn new(login: Login, config: &config::GitHubConfig) -> Self {
+    /// Returns the source of tokens for `login`. An App asks for its tokens through `octocrab`.
+    pub(super) fn new(
+        login: Login,
+        config: &GitHubConfig,
+        octocrab: Octocrab,
+        context: Arc<Context>,
+    ) -> Self {
         match login {
-            Login::Token(token) => Self::Token(token),
+            Login::Token(token) => {
+                context.secrets.keep(token.clone());
+                Self::Token(token)
+            }
             Login::App(key) => Self::App(Box::new(App {
-                key,
-                api_url: config.api_url.clone(),
+                key: *key,
+                octocrab,
+                endpoints: Endpoints::new(config),
                 scope: config.scope.clone(),
-                pass: tokio::sync::Mutex::default(),
+                context,
+                session: tokio::sync::Mutex::default(),
             })),
+        }
+    }
+
+    /// Returns the token for a request, which an App may have to ask for first.
+    pub(super) async fn token(&self, operation: Operation) -> Result<Token, RegistryError> {
+        match self {
+            Self::Token(token) => Ok(token.clone()),
+            Self::App(app) => app.token(operation).await,
+        }
+    }
+
+    /// Drops a token that GitHub refused. Returns true if another one can be had.
+    pub(super) async fn replace(&self, refused: &Token) -> bool {
+        match self {
+            Self::Token(_) => false,
+            Self::App(app) => {
+                let mut session = app.session.lock().await;
+                // Another request may have asked for the next one meanwhile.
+                session.token.take_if(|held| held.token == *refused);
+                true
+            }
         }
     }
 }
 
-impl Client {
-    /// What is shown now: the one token, or an installation's that is good for a while.
-    pub(super) async fn token(&self, operation: Operation) -> Result<Token, RegistryError> {
-        let app = match &self.authority {
-            Authority::Token(token) => return Ok(token.clone()),
-            Authority::App(app) => app,
-        };
-        let mut pass = app.pass.lock().await;
-        let now = tokio::time::Instant::now();
-        if let Some(held) = pass.held.as_ref().filter(|held| held.is_fresh(now)) {
+impl App {
+    async fn token(&self, operation: Operation) -> Result<Token, RegistryError> {
+        let mut session = self.session.lock().await;
+        let now = Instant::now();
+        if let Some(held) = session.token.as_ref().filter(|held| held.is_fresh(now)) {
             return Ok(held.token.clone());
         }
-        match self.ask_for_token(app, &mut pass.installation).await {
+        match self.ask_for_token(&mut session.installation).await {
             Ok(held) => {
                 let token = held.token.clone();
-                pass.held = Some(held);
+                session.token = Some(held);
                 Ok(token)
             }
             Err(error) => {
-                if let Some(held) = pass.held.as_mut()
-                    && held.hold_on(now)
+                if let Some(held) = session.token.as_mut()
+                    && held.postpone_renewal(now)
                 {
-                    tracing::warn!(%error, "the App's token is not renewed yet");
+                    tracing::warn!(%error, "cannot renew the App's token yet");
                     return Ok(held.token.clone());
                 }
-                pass.held = None;
+                session.token = None;
                 Err(RegistryError {
                     message: format!("no token for it: {}", error.message),
                     operation: operation.name(),
@@ -76,90 +129,63 @@ impl Client {
         }
     }
 
-    async fn ask_for_installation(&self, app: &App, jwt: &Token) -> Result<u64, RegistryError> {
-        let operation = Operation::Installation;
-        let request = Request {
-            operation,
-            method: Method::GET,
-            url: app.installation_url(),
-            body: None,
-            etag: None,
-        };
-        let answer = self.exchange_as(&request, jwt).await?;
-        let found: Installation = parse(self, operation, &answer)?;
-        Ok(found.id)
-    }
-
-    /// Asks as the App.
     async fn ask_for_token(
         &self,
-        app: &App,
         installation: &mut Option<u64>,
-    ) -> Result<Held, RegistryError> {
+    ) -> Result<InstallationToken, RegistryError> {
         let operation = Operation::AccessToken;
-        let invalid = |what: &str| self.error(operation, RegistryErrorKind::Invalid, what);
-        let jwt = app.key.jwt(SystemTime::now()).map_err(invalid)?;
+        let jwt = self.key.jwt(SystemTime::now()).map_err(|problem| {
+            self.context
+                .error(operation, RegistryErrorKind::Invalid, problem)
+        })?;
         self.context.secrets.keep(jwt.clone());
         let id = match *installation {
             Some(id) => id,
-            None => *installation.insert(self.ask_for_installation(app, &jwt).await?),
+            None => *installation.insert(self.ask_for_installation(&jwt).await?),
         };
         let request = Request {
             operation,
             method: Method::POST,
-            url: app.token_url(id),
-            body: Some(narrowed(&app.scope).to_string()),
-            etag: None,
+            target: self.endpoints.access_tokens(id),
+            body: Some(app::narrowed(&self.scope)),
         };
-        let answer = self
-            .exchange_as(&request, &jwt)
-            .await
-            .inspect_err(|error| {
-                // Installed anew, it has another id.
-                if error.kind == RegistryErrorKind::NotFound {
-                    *installation = None;
-                }
-            })?;
-        let issued: Issued = parse(self, operation, &answer)?;
-        let wrong = |what: &str| self.misshapen(operation, &answer, what);
-        let at = answer.headers.get(DATE).and_then(|date| date.to_str().ok());
-        let at = at.and_then(|date| httpdate::parse_http_date(date).ok());
-        let lasts = issued
-            .lasts(at.unwrap_or_else(SystemTime::now))
-            .ok_or_else(|| wrong("the token has ended already, or says no time"))?;
-        let token = Token::new(&issued.token).map_err(|_| wrong("there is no token in it"))?;
-        self.context.secrets.keep(token.clone());
-        let now = tokio::time::Instant::now();
-        Ok(Held::new(token, lasts, now, rand::random()))
+        let answer: Result<Answer<TokenAnswer>, RegistryError> =
+            exchange(&self.octocrab, &jwt, &request, &self.context).await;
+        let answer = answer.inspect_err(|error| {
+            // An App that was installed anew has another installation id.
+            if error.kind == RegistryErrorKind::NotFound {
+                *installation = None;
+            }
+        })?;
+        let token = answer
+            .body
+            .read(answered_at(&answer.headers), Instant::now(), rand::random());
+        let token = token.map_err(|problem| {
+            let Answer {
+                status, headers, ..
+            } = &answer;
+            self.context.misshapen(operation, *status, headers, problem)
+        })?;
+        self.context.secrets.keep(token.token.clone());
+        Ok(token)
+    }
+
+    async fn ask_for_installation(&self, jwt: &Token) -> Result<u64, RegistryError> {
+        let request = Request {
+            operation: Operation::Installation,
+            method: Method::GET,
+            target: self.endpoints.installation(),
+            body: None,
+        };
+        let answer: Answer<app::Installation> =
+            exchange(&self.octocrab, jwt, &request, &self.context).await?;
+        Ok(answer.body.id)
     }
 }
 
-impl App {
-    pub(super) async fn drop_token(&self, token: &Token) {
-        let mut pass = self.pass.lock().await;
-        // Another request may have asked for the next one meanwhile.
-        pass.held.take_if(|held| held.token == *token);
-    }
-
-    fn installation_url(&self) -> Url {
-        match &self.scope {
-            config::Scope::Repository { owner, repo } => {
-                self.url(&["repos", owner, repo, "installation"])
-            }
-            config::Scope::Organization { org } => self.url(&["orgs", org, "installation"]),
-        }
-    }
-
-    fn token_url(&self, installation: u64) -> Url {
-        let id = installation.to_string();
-        self.url(&["app", "installations", &id, "access_tokens"])
-    }
-
-    fn url(&self, path: &[&str]) -> Url {
-        let mut url = self.api_url.clone();
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().extend(path);
-        }
-        url
-    }
+/// Returns the time of an answer by GitHub's clock, or by this host's if the answer has none.
+fn answered_at(headers: &HeaderMap) -> SystemTime {
+    let date = headers.get(DATE).and_then(|date| date.to_str().ok());
+    let date = date.and_then(|date| httpdate::parse_http_date(date).ok());
+    date.unwrap_or_else(SystemTime::now)
 }

@@ -3,9 +3,10 @@
 use http::Method;
 use serde::Deserialize;
 
-use super::client::Request;
+use super::client::Client;
+use super::exchange::{Answer, Request};
 use super::operation::Operation;
-use super::{GitHub, link, parse};
+use super::paged::Paged;
 use crate::world::{RegistryError, RegistryErrorKind};
 
 /// Pages of 100. An organisation has few groups; a server that never ends its list is cut off.
@@ -21,8 +22,9 @@ pub(super) struct Group {
     name: String,
 }
 
+/// The body of a page, as far as it is used.
 #[derive(Deserialize)]
-pub(super) struct Page {
+pub(super) struct Body {
     pub(super) runner_groups: Vec<Group>,
 }
 
@@ -34,14 +36,19 @@ impl Groups {
 
     /// The id of a group. A name that is not known is looked up anew each time, since somebody may
     /// just have made the group.
-    pub(super) async fn id(&mut self, github: &GitHub, name: &str) -> Result<u64, RegistryError> {
+    pub(super) async fn id(
+        &mut self,
+        client: &Client,
+        first: String,
+        name: &str,
+    ) -> Result<u64, RegistryError> {
         if let Some(id) = self.0.as_deref().and_then(|groups| find(groups, name)) {
             return Ok(id);
         }
-        let groups = fetch(github).await?;
+        let groups = fetch(client, first).await?;
         let found = find(&groups, name);
         let groups = self.0.insert(groups);
-        found.ok_or_else(|| missing(github, groups, name))
+        found.ok_or_else(|| missing(client, groups, name))
     }
 }
 
@@ -56,47 +63,39 @@ pub(super) fn find(groups: &[Group], name: &str) -> Option<u64> {
     exact.or_else(alike).map(|group| group.id)
 }
 
-fn missing(github: &GitHub, groups: &[Group], name: &str) -> RegistryError {
+fn missing(client: &Client, groups: &[Group], name: &str) -> RegistryError {
+    let context = &client.context;
     let message = format!("there is no runner group named {name:?}");
     let names: Vec<&str> = groups.iter().map(|group| group.name.as_str()).collect();
     RegistryError {
-        advice: Some(github.client.clean(&format!(
+        advice: Some(context.clean(&format!(
             "make the group in the organisation's settings, or set runner_group to one that the token may see: {}",
             names.join(", ")
         ))),
-        ..github
-            .client
-            .error(Operation::Groups, RegistryErrorKind::NotFound, &message)
+        ..context.error(Operation::Groups, RegistryErrorKind::NotFound, &message)
     }
 }
 
-async fn fetch(github: &GitHub) -> Result<Vec<Group>, RegistryError> {
-    let client = &github.client;
-    let mut url = github.url(&["runner-groups"]);
-    url.set_query(Some("per_page=100"));
+async fn fetch(client: &Client, first: String) -> Result<Vec<Group>, RegistryError> {
+    let mut target = first;
     let mut groups = Vec::new();
     for _ in 0..MAX_PAGES {
-        let answer = client
-            .send(Request {
-                operation: Operation::Groups,
-                method: Method::GET,
-                url: url.clone(),
-                body: None,
-                etag: None,
-            })
-            .await?;
-        let page: Page = parse(client, Operation::Groups, &answer)?;
-        groups.extend(page.runner_groups);
-        let Some(target) = link::next(&answer.headers) else {
+        let request = Request {
+            operation: Operation::Groups,
+            method: Method::GET,
+            target,
+            body: None,
+        };
+        let Answer { body: page, .. }: Answer<Paged<Body>> = client.call(&request).await?;
+        groups.extend(page.body.runner_groups);
+        let Some(next) = page.next else {
             return Ok(groups);
         };
-        url = link::resolve(&url, &target).map_err(|_| {
-            let what = "the next page of groups is on another server";
-            client.misshapen(Operation::Groups, &answer, what)
-        })?;
+        target = next;
     }
-    let what = format!("the list has more than {MAX_PAGES} pages");
-    Err(client.error(Operation::Groups, RegistryErrorKind::Server, &what))
+    let message = format!("the list has more than {MAX_PAGES} pages");
+    let context = &client.context;
+    Err(context.error(Operation::Groups, RegistryErrorKind::Server, &message))
 }
 
 #[cfg(test)]

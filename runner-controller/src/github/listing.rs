@@ -1,36 +1,28 @@
-//! The list of runners: all pages, each remembered with its `ETag`.
+//! The list of runners: all pages, each remembered while GitHub says that it holds.
 
 use std::collections::BTreeMap;
 
-use http::header::{ETAG, LINK};
-use http::{HeaderValue, Method, StatusCode};
+use http::{Method, StatusCode};
 use serde::Deserialize;
-use url::Url;
 
-use super::client::{Answer, Client, Request};
+use super::client::Client;
+use super::exchange::{Answer, Request};
 use super::operation::Operation;
-use super::{link, parse};
+use super::paged::Paged;
 use crate::world::{ListedRunner, RegistryError, RegistryErrorKind, RunnerId};
 
-/// Pages of 100: twice what a runner group holds. A list that is longer is refused and not cut,
-/// since a runner that is missing from a list is taken for gone.
+/// Maximum number of pages of 100, which is twice what a runner group holds. A longer list is refused
+/// and not cut, because a runner that is missing from a list is taken for gone.
 const MAX_PAGES: usize = 200;
 
-/// Pages as they were last answered, by address.
-#[derive(Default)]
-pub(super) struct Pages(BTreeMap<Url, Page>);
-
-struct Page {
-    etag: Option<HeaderValue>,
-    runners: Vec<ListedRunner>,
-    next: Option<Url>,
-}
-
+/// The body of a page, as far as it is used.
 #[derive(Deserialize)]
 pub(super) struct Body {
     pub(super) runners: Vec<Runner>,
 }
 
+/// A runner of the list, as far as it is used. octocrab's `SelfHostedRunner` requires an id of every
+/// label, which is optional in GitHub's schema (octocrab 0.54.9, src/models/actions.rs:19).
 #[derive(Deserialize)]
 pub(super) struct Runner {
     id: u64,
@@ -39,89 +31,50 @@ pub(super) struct Runner {
     busy: bool,
 }
 
-impl Pages {
-    /// Fetches every page, in order of id, each runner once. Cancelling keeps the pages that were
-    /// answered.
-    pub(super) async fn fetch(
-        &mut self,
-        client: &Client,
-        first: Url,
-    ) -> Result<Vec<ListedRunner>, RegistryError> {
-        let mut visited: Vec<Url> = Vec::new();
-        let mut next = Some(first);
-        while let Some(url) = next {
-            if visited.len() >= MAX_PAGES || visited.contains(&url) {
-                let what = "the list of runners never ends";
-                return Err(client.error(Operation::List, RegistryErrorKind::Server, what));
-            }
-            next = self.fetch_page(client, &url).await?;
-            visited.push(url);
+/// Fetches every page, in order of id, each runner once. Must not run twice at once. Cancelling keeps
+/// the pages that were answered.
+pub(super) async fn fetch(
+    client: &Client,
+    first: String,
+) -> Result<Vec<ListedRunner>, RegistryError> {
+    let mut visited: Vec<String> = Vec::new();
+    // A runner may move from one page to the next between two calls, and is then seen twice; the
+    // later page tells the newer state.
+    let mut runners = BTreeMap::new();
+    let mut next = Some(first);
+    while let Some(target) = next {
+        if visited.len() >= MAX_PAGES || visited.contains(&target) {
+            let message = "the list of runners never ends";
+            let context = &client.context;
+            return Err(context.error(Operation::List, RegistryErrorKind::Server, message));
         }
-        self.0.retain(|url, _| visited.contains(url));
-
-        // A runner may move from one page to the next between two calls, and is then seen twice;
-        // the later page tells the newer state.
-        let mut runners = BTreeMap::new();
-        for page in visited.iter().filter_map(|url| self.0.get(url)) {
-            runners.extend(
-                page.runners
-                    .iter()
-                    .map(|runner| (runner.id, runner.clone())),
-            );
-        }
-        Ok(runners.into_values().collect())
+        let page = fetch_page(client, &target).await?;
+        let read = page.body.runners.into_iter();
+        runners.extend(read.map(|runner| (runner.id, ListedRunner::from(runner))));
+        next = page.next;
+        visited.push(target);
     }
-
-    /// Brings one page up to date and returns the address of the one after it.
-    async fn fetch_page(
-        &mut self,
-        client: &Client,
-        url: &Url,
-    ) -> Result<Option<Url>, RegistryError> {
-        let etag = self.0.get(url).and_then(|page| page.etag.clone());
-        let answer = client
-            .send(Request {
-                operation: Operation::List,
-                method: Method::GET,
-                url: url.clone(),
-                body: None,
-                etag,
-            })
-            .await?;
-        if answer.status == StatusCode::NOT_MODIFIED
-            && let Some(page) = self.0.get_mut(url)
-        {
-            // A 304 may tell of a page that was added behind this one.
-            if answer.headers.contains_key(LINK) {
-                page.next = next_of(client, url, &answer)?;
-            }
-            return Ok(page.next.clone());
-        }
-        let page = read(client, url, &answer)?;
-        let next = page.next.clone();
-        self.0.insert(url.clone(), page);
-        Ok(next)
-    }
+    client
+        .pages
+        .retain(|uri| visited.iter().any(|target| uri == target.as_str()));
+    Ok(runners.into_values().collect())
 }
 
-fn read(client: &Client, url: &Url, answer: &Answer) -> Result<Page, RegistryError> {
-    let body: Body = parse(client, Operation::List, answer)?;
-    Ok(Page {
-        etag: answer.headers.get(ETAG).cloned(),
-        runners: body.runners.into_iter().map(Runner::into).collect(),
-        next: next_of(client, url, answer)?,
-    })
-}
-
-fn next_of(client: &Client, url: &Url, answer: &Answer) -> Result<Option<Url>, RegistryError> {
-    let Some(target) = link::next(&answer.headers) else {
-        return Ok(None);
+async fn fetch_page(client: &Client, target: &str) -> Result<Paged<Body>, RegistryError> {
+    let request = Request {
+        operation: Operation::List,
+        method: Method::GET,
+        target: target.to_owned(),
+        body: None,
     };
-    let next = link::resolve(url, &target);
-    next.map(Some).map_err(|_| {
-        let what = "the next page of runners is on another server";
-        client.misshapen(Operation::List, answer, what)
-    })
+    let answer: Result<Answer<Paged<Body>>, RegistryError> = client.call_cached(&request).await;
+    let answer = answer.inspect_err(|error| {
+        // A success that cannot be read: GitHub would confirm it for as long as the list stays.
+        if error.status == Some(StatusCode::OK.as_u16()) {
+            client.pages.retain(|uri| uri != target);
+        }
+    })?;
+    Ok(answer.body)
 }
 
 impl From<Runner> for ListedRunner {

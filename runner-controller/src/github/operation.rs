@@ -16,6 +16,13 @@ pub(super) enum Operation {
 }
 
 impl Operation {
+    /// Returns the operation that a request is for, which [`exchange`](super::exchange) attaches. A
+    /// request without one counts as the operation that is withheld first.
+    pub(super) fn of<B>(request: &http::Request<B>) -> Self {
+        let attached = request.extensions().get().copied();
+        attached.unwrap_or(Self::List)
+    }
+
     /// The name in errors, logs and metrics.
     pub(super) fn name(self) -> &'static str {
         match self {

@@ -3,15 +3,20 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
+use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Bytes;
 use url::Url;
 
 use super::budget::{Budget, LimitHeaders};
+use super::context::Context;
 use super::jit::{self, Content};
 use super::operation::Operation;
-use super::refusal::{self, Context};
+use super::registry::Made;
 use super::secrets::Secrets;
-use super::{Made, Token, groups, link, listing};
+use super::token::Token;
+use super::{groups, link, listing, refusal};
 use crate::pool::{HostId, RunnerName};
 use crate::world::ListedRunner;
 
@@ -22,17 +27,17 @@ const TOKEN: &str = "ghp_outside_of_everything";
 #[expect(clippy::expect_used, reason = "to panic is how it tells")]
 pub(crate) fn try_answer(body: &[u8]) {
     let host: HostId = "h".parse().expect("a host");
-    if let Ok(list) = serde_json::from_slice::<listing::Body>(body) {
+    if let Some(list) = read_by_octocrab::<listing::Body>(body) {
         for runner in list.runners.into_iter().map(ListedRunner::from) {
             if let Some(name) = RunnerName::parse(&host, &runner.name) {
                 assert_eq!(name.to_string(), runner.name);
             }
         }
     }
-    if let Ok(page) = serde_json::from_slice::<groups::Page>(body) {
+    if let Some(page) = read_by_octocrab::<groups::Body>(body) {
         let _ = groups::find(&page.runner_groups, "Default");
     }
-    if let Ok(made) = serde_json::from_slice::<Made>(body) {
+    if let Some(made) = read_by_octocrab::<Made>(body) {
         let _ = jit::read(&made.encoded_jit_config);
     }
     if let Ok(text) = std::str::from_utf8(body) {
@@ -46,6 +51,12 @@ pub(crate) fn try_answer(body: &[u8]) {
         Content::Nameless => assert!(!body.is_empty()),
         Content::Opaque => {}
     }
+}
+
+fn read_by_octocrab<T: octocrab::FromResponse>(body: &[u8]) -> Option<T> {
+    let body = Full::new(Bytes::copy_from_slice(body)).map_err(|never| match never {});
+    let read = T::from_response(http::Response::new(body)).now_or_never();
+    read.and_then(Result::ok)
 }
 
 /// A whole answer that is not a success: a line with the status, header lines, an empty line, the

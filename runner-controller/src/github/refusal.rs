@@ -4,13 +4,10 @@ use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
 use super::budget::{Limit, LimitHeaders};
+use super::context::Context;
 use super::operation::Operation;
-use super::secrets::Secrets;
 use crate::config::LoginConfig;
 use crate::world::{RegistryError, RegistryErrorKind};
-
-/// Longest message that is kept, in characters.
-const MAX_MESSAGE: usize = 300;
 
 /// Messages that a 403, 404 or 422 is recognised by, and what to do about each.
 const KNOWN: &[(&str, &str)] = &[
@@ -66,38 +63,6 @@ struct Body {
     message: Option<String>,
     #[serde(default)]
     errors: Option<serde_json::Value>,
-}
-
-/// Words that advice is made of.
-#[derive(Debug, Clone)]
-pub(super) struct Context {
-    /// What lets us in.
-    pub(super) login: LoginConfig,
-    /// `owner/repo` or the organisation.
-    pub(super) scope: String,
-    /// What must not come back out in a message.
-    pub(super) secrets: Secrets,
-}
-
-impl Context {
-    /// A bounded single line without control characters and without a secret.
-    pub(super) fn clean(&self, text: &str) -> String {
-        let text = self.secrets.hide(text);
-        let mut clean = String::new();
-        for word in text.split(|c: char| c.is_whitespace() || c.is_control()) {
-            if !word.is_empty() {
-                if !clean.is_empty() {
-                    clean.push(' ');
-                }
-                clean.push_str(word);
-            }
-        }
-        if let Some((end, _)) = clean.char_indices().nth(MAX_MESSAGE) {
-            clean.truncate(end);
-            clean.push('…');
-        }
-        clean
-    }
 }
 
 /// Which limit a refusal announces. A 403 is read before it is believed to be one: most are

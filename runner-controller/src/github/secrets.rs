@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::Token;
+use super::token::Token;
 
 /// GitHub's tokens have 40 bytes and more.
 const MIN_SECRET: usize = 8;

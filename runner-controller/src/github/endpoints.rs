@@ -1,0 +1,82 @@
+//! The paths of GitHub's API that one scope uses.
+
+use url::{Position, Url};
+
+use crate::config::{GitHubConfig, Scope};
+use crate::world::RunnerId;
+
+/// The paths for one scope, below the path of the API's base.
+#[derive(Debug, Clone)]
+pub(super) struct Endpoints {
+    api_url: Url,
+    scope: Scope,
+}
+
+impl Endpoints {
+    pub(super) fn new(config: &GitHubConfig) -> Self {
+        Self {
+            api_url: config.api_url.clone(),
+            scope: config.scope.clone(),
+        }
+    }
+
+    /// Returns the path of a new runner's JIT config.
+    pub(super) fn jit_config(&self) -> String {
+        self.actions(&["runners", "generate-jitconfig"])
+    }
+
+    /// Returns the path of the first page of runners.
+    pub(super) fn runners(&self) -> String {
+        full_pages(self.actions(&["runners"]))
+    }
+
+    /// Returns the path of one runner.
+    pub(super) fn runner(&self, id: RunnerId) -> String {
+        self.actions(&["runners", &id.to_string()])
+    }
+
+    /// Returns the path of the first page of runner groups. Only organisations have them.
+    pub(super) fn groups(&self) -> String {
+        full_pages(self.actions(&["runner-groups"]))
+    }
+
+    /// Returns the path of the App's installation in this scope.
+    pub(super) fn installation(&self) -> String {
+        let mut path = self.scope_path();
+        path.push("installation");
+        self.url(&path)
+    }
+
+    /// Returns the path of an installation's tokens.
+    pub(super) fn access_tokens(&self, installation: u64) -> String {
+        let id = installation.to_string();
+        self.url(&["app", "installations", &id, "access_tokens"])
+    }
+
+    fn scope_path(&self) -> Vec<&str> {
+        match &self.scope {
+            Scope::Repository { owner, repo } => vec!["repos", owner, repo],
+            Scope::Organization { org } => vec!["orgs", org],
+        }
+    }
+
+    fn actions(&self, rest: &[&str]) -> String {
+        let mut path = self.scope_path();
+        path.push("actions");
+        path.extend(rest);
+        self.url(&path)
+    }
+
+    fn url(&self, path: &[&str]) -> String {
+        let mut url = self.api_url.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        url[Position::BeforePath..].to_owned()
+    }
+}
+
+/// Asks for pages of 100, which is the most that GitHub gives.
+fn full_pages(path: String) -> String {
+    path + "?per_page=100"
+}

@@ -1,0 +1,291 @@
+//! [`Registry`] over GitHub's REST API.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use hyper::body::Body;
+use hyper::body::Bytes;
+use octocrab::OctoBody;
+use serde::Deserialize;
+use tokio::sync::{Mutex, Semaphore};
+use tokio::time::Instant;
+use tower::{BoxError, Service};
+
+use super::budget::Quota;
+use super::client::Client;
+use super::endpoints::Endpoints;
+use super::exchange::{Answer, Request, Unread};
+use super::groups::Groups;
+use super::jit::{self, Content};
+use super::listing;
+use super::login::Login;
+use super::operation::Operation;
+use super::setup::SetupError;
+use super::transport::{self, Transport};
+use crate::config::{GitHubConfig, Scope};
+use crate::world::{
+    Deleted, JitConfig, ListedRunner, MintRequest, Minted, Registry, RegistryError,
+    RegistryErrorKind, RunnerId,
+};
+
+/// Mints under way at once. GitHub wants mutations in a row, but a pool that refills after a
+/// reboot should not wait for one answer at a time; four stay far below its limit of 100 calls at
+/// once and 180 mints a minute.
+const CONCURRENT_MINTS: usize = 4;
+
+/// GitHub's "Best practices for using the REST API": at least a second between mutations.
+const BETWEEN_DELETIONS: Duration = Duration::from_secs(1);
+
+/// The runner takes its config from an environment variable, and Linux takes no longer one
+/// (`MAX_ARG_STRLEN` in linux/binfmts.h). GitHub's have some 4 KiB.
+const MAX_JIT_CONFIG: usize = 120 * 1024;
+
+/// A repository has one runner group, and no call to ask for it.
+const REPOSITORY_GROUP: u64 = 1;
+
+/// GitHub's runners of one repository or organisation.
+pub struct GitHub {
+    client: Client,
+    scope: Scope,
+    endpoints: Endpoints,
+    groups: Mutex<Groups>,
+    /// Held while the list is fetched, because its pages are remembered one call after the other.
+    listing: Mutex<()>,
+    mints: Semaphore,
+    /// Held by every other mutation, so that deletes go one after the other.
+    mutation: Mutex<Option<Instant>>,
+    warned_of_opaque: AtomicBool,
+}
+
+impl GitHub {
+    /// Prepares to talk to GitHub and sends nothing yet. Must be called within a tokio runtime,
+    /// as octocrab starts tasks.
+    ///
+    /// # Errors
+    /// This host has no certificate authorities and `api_url` is `https`, or the configured API
+    /// version does not fit a header.
+    pub fn new(config: &GitHubConfig, login: impl Into<Login>) -> Result<Self, SetupError> {
+        Self::with(transport::network(config)?, config, login.into())
+    }
+
+    /// The same over any HTTP service in place of the network, for tests that are to see what is
+    /// sent. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// As [`GitHub::new`], without the certificates.
+    pub fn over<S, B>(
+        config: &GitHubConfig,
+        login: impl Into<Login>,
+        service: S,
+    ) -> Result<Self, SetupError>
+    where
+        S: Service<http::Request<OctoBody>, Response = http::Response<B>> + Clone + Send + 'static,
+        S::Future: Send,
+        S::Error: Into<BoxError>,
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        Self::with(transport::over(service), config, login.into())
+    }
+
+    fn with(transport: Transport, config: &GitHubConfig, login: Login) -> Result<Self, SetupError> {
+        Ok(Self {
+            client: Client::new(transport, config, login)?,
+            scope: config.scope.clone(),
+            endpoints: Endpoints::new(config),
+            groups: Mutex::default(),
+            listing: Mutex::default(),
+            mints: Semaphore::new(CONCURRENT_MINTS),
+            mutation: Mutex::default(),
+            warned_of_opaque: AtomicBool::new(false),
+        })
+    }
+
+    /// Requests so far: operation, outcome, count. Outcomes are few and fixed: `ok`,
+    /// `not_modified`, `redirected`, `withheld` (never sent, to stay within a limit), and one per
+    /// [`RegistryErrorKind`] in lower case. Each page of a list is a request.
+    #[must_use]
+    pub fn calls(&self) -> Vec<(&'static str, &'static str, u64)> {
+        self.client.usage.calls()
+    }
+
+    /// The rate-limit windows that answers have told of, as last seen.
+    #[must_use]
+    pub fn quotas(&self) -> Vec<Quota> {
+        self.client.usage.quotas()
+    }
+
+    async fn group_id(&self, name: &str) -> Result<u64, RegistryError> {
+        match &self.scope {
+            Scope::Repository { .. } => Ok(REPOSITORY_GROUP),
+            Scope::Organization { .. } => {
+                let mut groups = self.groups.lock().await;
+                groups.id(&self.client, self.endpoints.groups(), name).await
+            }
+        }
+    }
+
+    /// After a 404: was it the group? Asks for the groups once and improves the error.
+    async fn explain_not_found(
+        &self,
+        group: &str,
+        used: u64,
+        error: RegistryError,
+    ) -> RegistryError {
+        match &self.scope {
+            Scope::Repository { .. } => error,
+            Scope::Organization { .. } => {
+                let mut groups = self.groups.lock().await;
+                groups.forget();
+                match groups
+                    .id(&self.client, self.endpoints.groups(), group)
+                    .await
+                {
+                    Ok(id) if id == used => error,
+                    Ok(id) => RegistryError {
+                        advice: Some(format!(
+                            "runner group {group} was made anew (id {used}, now {id}): the next attempt uses the new one"
+                        )),
+                        ..error
+                    },
+                    Err(other) if other.kind == RegistryErrorKind::NotFound => RegistryError {
+                        advice: other.advice,
+                        ..error
+                    },
+                    Err(_) => error,
+                }
+            }
+        }
+    }
+
+    /// Refuses a config that would make our container somebody else's runner.
+    fn verify(&self, request: &MintRequest, answer: &Answer<Made>) -> Result<(), RegistryError> {
+        let made = &answer.body;
+        let name = request.name.to_string();
+        let refuse = |problem: &str| Err(self.misshapen(answer, problem));
+        if made.encoded_jit_config.is_empty() || made.encoded_jit_config.len() > MAX_JIT_CONFIG {
+            return refuse("the JIT config is empty or too long for a runner to take");
+        }
+        match jit::read(&made.encoded_jit_config) {
+            Content::Names(other) if other != name => {
+                refuse("the JIT config is for a runner of another name")
+            }
+            Content::Names(_) | Content::Nameless => Ok(()),
+            Content::Opaque => {
+                if !self.warned_of_opaque.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(
+                        "the JIT config is of an unknown shape, so whom it is for cannot be checked"
+                    );
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn mint_in(&self, group: u64, request: &MintRequest) -> Result<Minted, RegistryError> {
+        let body = serde_json::json!({
+            "name": request.name.to_string(),
+            "runner_group_id": group,
+            "labels": request.labels,
+            "work_folder": request.work_folder,
+        });
+        let request_for_config = Request {
+            operation: Operation::Mint,
+            method: Method::POST,
+            target: self.endpoints.jit_config(),
+            body: Some(body),
+        };
+        let answer: Answer<Made> = self.client.call(&request_for_config).await?;
+        let runner = &answer.body.runner;
+        if runner.name != request.name.to_string() {
+            // Whose that registration is nobody can say, so it is left alone.
+            let problem = "the new runner has another name than the one asked for";
+            return Err(self.misshapen(&answer, problem));
+        }
+        let id = RunnerId(runner.id);
+        if let Err(mut error) = self.verify(request, &answer) {
+            if let Err(left) = self.delete(id).await {
+                error.message = format!("{}; runner {id} is left behind: {left}", error.message);
+            }
+            return Err(error);
+        }
+        Ok(Minted {
+            id,
+            config: JitConfig::new(answer.body.encoded_jit_config),
+        })
+    }
+
+    fn misshapen(&self, answer: &Answer<Made>, problem: &str) -> RegistryError {
+        let context = &self.client.context;
+        context.misshapen(Operation::Mint, answer.status, &answer.headers, problem)
+    }
+}
+
+impl Registry for GitHub {
+    async fn mint(&self, request: &MintRequest) -> Result<Minted, RegistryError> {
+        // Never closed; if it were, a mint too many at once would be the lesser evil.
+        let _permit = self.mints.acquire().await.ok();
+        let group = self.group_id(&request.runner_group).await?;
+        match self.mint_in(group, request).await {
+            Err(error) if error.kind == RegistryErrorKind::NotFound => {
+                let group_name = &request.runner_group;
+                Err(self.explain_not_found(group_name, group, error).await)
+            }
+            result => result,
+        }
+    }
+
+    async fn list(&self) -> Result<Vec<ListedRunner>, RegistryError> {
+        let _alone = self.listing.lock().await;
+        listing::fetch(&self.client, self.endpoints.runners()).await
+    }
+
+    fn hold(&self, wait: Duration) {
+        self.client.usage.hold(wait);
+    }
+
+    async fn delete(&self, id: RunnerId) -> Result<Deleted, RegistryError> {
+        let mut last = self.mutation.lock().await;
+        if let Some(last) = *last {
+            tokio::time::sleep_until(last + BETWEEN_DELETIONS).await;
+        }
+        *last = Some(Instant::now());
+        let request = Request {
+            operation: Operation::Delete,
+            method: Method::DELETE,
+            target: self.endpoints.runner(id),
+            body: None,
+        };
+        let answer: Result<Answer<Unread>, RegistryError> = self.client.call(&request).await;
+        match answer {
+            Ok(_) => Ok(Deleted::Gone),
+            Err(error) if error.status == Some(StatusCode::NOT_FOUND.as_u16()) => Ok(Deleted::Gone),
+            Err(error) if means_busy(&error) => Ok(Deleted::Busy),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// 422, or an older server's 500 that says so.
+fn means_busy(error: &RegistryError) -> bool {
+    let message = error.message.to_ascii_lowercase();
+    match error.status {
+        Some(422) => true,
+        Some(500) => message.contains("running a job") || message.contains("still running"),
+        _ => false,
+    }
+}
+
+/// The answer to a mint, as far as it is used. octocrab's `SelfHostedRunnerJitConfig` requires an id
+/// of every label, which is optional in GitHub's schema (octocrab 0.54.9, src/models/actions.rs:19).
+#[derive(Deserialize)]
+pub(super) struct Made {
+    runner: MadeRunner,
+    pub(super) encoded_jit_config: String,
+}
+
+#[derive(Deserialize)]
+struct MadeRunner {
+    id: u64,
+    name: String,
+}
