@@ -48,7 +48,7 @@ let
 
       ${lib.trim (option.description or "")}
 
-      Type: ${option.type}
+      Type: `${option.type}`
     ''
     + value "Default" (option.default or null)
     + value "Example" (option.example or null);

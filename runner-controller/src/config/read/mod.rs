@@ -29,7 +29,7 @@ pub fn load(path: &Path) -> Result<Config, Mistakes> {
         list: vec![Mistake {
             key: "(file)".into(),
             wrong: format!("the file cannot be read: {error}"),
-            write: "a TOML file; README.md has an example".into(),
+            write: "a TOML file; docs/other-hosts.md has an example".into(),
         }],
     })?;
     parse(path, &text)

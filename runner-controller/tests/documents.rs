@@ -1,0 +1,68 @@
+//! Agreement between the documents and the program: keys, the example configuration, verdicts and states.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that unwraps fails with the line it stands on; clippy.toml knows only #[test] functions"
+)]
+
+use std::path::Path;
+
+use runner_controller::config;
+use runner_controller::pool::{PhaseKind, Verdict};
+use serde_json::Value;
+
+const CONFIGURATION: &str = include_str!("../../docs/configuration.md");
+const OPERATIONS: &str = include_str!("../../docs/operations.md");
+const OTHER_HOSTS: &str = include_str!("../../docs/other-hosts.md");
+/// Settings with every key that has an option in Nix, among other things.
+const GOLDEN: &str = include_str!("../../nix/golden/runner-01.json");
+
+/// Collects the paths of all values of a table.
+fn keys(table: &Value, prefix: &str, found: &mut Vec<String>) {
+    for (key, value) in table.as_object().unwrap() {
+        let path = format!("{prefix}{key}");
+        if value.is_object() {
+            keys(value, &format!("{path}."), found);
+        } else {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn the_configuration_page_names_every_key() {
+    let golden: Value = serde_json::from_str(GOLDEN).unwrap();
+    let mut found = Vec::new();
+    keys(&golden["everything"], "", &mut found);
+    assert!(found.len() > 40, "{found:?}");
+    for key in found {
+        let key = key.strip_prefix("pools.ci.").unwrap_or(&key);
+        let named = CONFIGURATION.contains(&format!("`{key}`"));
+        assert!(named, "docs/configuration.md does not name {key}");
+    }
+}
+
+#[test]
+fn the_example_configuration_is_valid() {
+    let (_, rest) = OTHER_HOSTS.split_once("```toml\n").unwrap();
+    let (example, _) = rest.split_once("```").unwrap();
+    let config = config::parse(Path::new("example"), example)
+        .unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    assert_eq!(config.pools.len(), 1);
+}
+
+#[test]
+fn the_operations_page_explains_every_verdict_and_state() {
+    let names = Verdict::ALL
+        .iter()
+        .map(ToString::to_string)
+        .chain(PhaseKind::ALL.iter().map(ToString::to_string));
+    for name in names {
+        let row = OPERATIONS.lines().any(|line| {
+            line.strip_prefix("| ")
+                .and_then(|row| row.split('|').next())
+                .is_some_and(|cell| cell.contains(&format!("`{name}`")))
+        });
+        assert!(row, "docs/operations.md has no row for {name}");
+    }
+}
