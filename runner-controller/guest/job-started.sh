@@ -1,15 +1,16 @@
 #!/bin/bash
-# Runs before every job's first step, as the job's user: moves the job away from the listener, and
-# writes one line to the host that a job has started.
-# A failing hook fails the job, and one that hangs holds it up. So this ends with 0 within seconds,
+# Runs before the first step of every job, as the job's user. It moves the job away from the listener and
+# writes a line to the host, which reports that a job has started.
+# A failing hook fails the job, and a hanging hook delays it. So this script ends with 0 within seconds,
 # whatever the host does. The runner calls it with -e.
 set +e
 exec </dev/null >/dev/null 2>&1
 
 fifo=/run/runner/started
 
-# Moves what runs the job to the group that the start script made for it, where it is also the first
-# to be killed when memory runs out. It is our oldest ancestor but one: the oldest is the listener.
+# Moves the worker, which runs the job, to the control group that the start script created. When memory
+# runs out, the kernel kills the job first. The worker is our second oldest ancestor; the oldest is the
+# listener.
 move() {
     local line group pid=$PPID worker='' stat name
     while read -r line; do
@@ -17,7 +18,7 @@ move() {
     done </proc/self/cgroup
     [ -w "${group%/*}/job/cgroup.procs" ] || return
     while read -r stat <"/proc/$pid/stat"; do
-        # After the name, which may have anything in it: state, parent.
+        # The name may contain anything. State and parent follow it.
         stat=${stat##*) }
         stat=${stat#* }
         [ "${stat%% *}" -gt 1 ] || break
@@ -31,23 +32,23 @@ move() {
     printf 500 >"/proc/$worker/oom_score_adj"
 }
 
-# Printable ASCII without tabs, cut.
+# Prints the printable ASCII characters of a text, up to a length.
 field() {
     local LC_ALL=C text=${1//[^ -~]/}
     printf '%s' "${text:0:$2}"
 }
 
 if [ "${1-}" != tell ]; then
-    # Waits for nobody, so it has all the time that a busy machine takes.
+    # The move waits for no other process, so it needs no timeout.
     move
     timeout -k 0.1 3 /bin/bash "$0" tell
     exit 0
 fi
 [ -p "$fifo" ] || exit 0
-# For writing only: its mode lets nobody in here read. Opening waits for nobody, since the host holds
-# the other end; and if no host does, the second ends.
+# The FIFO's mode permits writing alone. Opening does not block while the host has the other end open.
+# If it does block, the timeout ends it.
 exec 3>"$fifo" || exit 0
-# At most 375 bytes, which is less than PIPE_BUF: written whole or not at all.
+# The line has at most 375 bytes, fewer than PIPE_BUF, so it is written whole or not at all.
 printf 'v1\t%s\t%s\t%s\t%s\n' \
     "$(field "${GITHUB_REPOSITORY-}" 140)" \
     "$(field "${GITHUB_RUN_ID-}" 20)" \

@@ -1,21 +1,23 @@
-//! Users in an image's own files: passwd, group, shadow. The image's tools are not run, as they are
-//! the image's.
+//! Users and groups in the files of an image: passwd, group, shadow and gshadow.
+//!
+//! `systemd-sysusers --root` would do the same, but it joins paths as text and follows links (`prefix_roota`
+//! in sysusers.c). A link in an image would let root write the host's own passwd.
 
 use std::io;
 
 use super::tree::Tree;
 
-/// The job's user.
+/// User that jobs run as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Runner {
+pub(super) struct JobUser {
     pub(super) uid: u32,
     pub(super) gid: u32,
 }
 
 const NAME: &str = "runner";
 
-/// Finds user `runner`, or makes it with uid and gid `id`.
-pub(super) fn ensure_runner(tree: &Tree, id: u32) -> io::Result<Runner> {
+/// Returns the image's user `runner`, or creates it with uid and gid `id`.
+pub(super) fn ensure_runner(tree: &Tree, id: u32) -> io::Result<JobUser> {
     let passwd = tree.read("etc/passwd")?.unwrap_or_default();
     if let Some(found) = find(&passwd)? {
         return Ok(found);
@@ -28,7 +30,7 @@ pub(super) fn ensure_runner(tree: &Tree, id: u32) -> io::Result<Runner> {
             .find(|line| line.split(':').nth(2) == Some(id.as_str()) && !is_runners(line))
         {
             return Err(io::Error::other(format!(
-                "{file} gives id {id} to {}; make user runner in the image yourself",
+                "{file} gives id {id} to {}; create user runner in the image",
                 other.split(':').next().unwrap_or_default()
             )));
         }
@@ -40,23 +42,23 @@ pub(super) fn ensure_runner(tree: &Tree, id: u32) -> io::Result<Runner> {
             format!("{NAME}:x:{id}:{id}::/home/runner:/bin/bash"),
         ),
         ("etc/group", 0o644, format!("{NAME}:x:{id}:")),
-        // No password, and no date on which one would end.
+        // No password, and no date of expiry.
         ("etc/shadow", 0o640, format!("{NAME}:!*:::::::")),
         ("etc/gshadow", 0o640, format!("{NAME}:!*::")),
     ];
     for (file, mode, line) in lines {
         add_lines(tree, file, mode, &[line])?;
     }
-    Ok(Runner { uid: id, gid: id })
+    Ok(JobUser { uid: id, gid: id })
 }
 
-/// The group whose members build for Nix's daemon, and the ids that Nix's installers give them.
+/// Group whose members build for the Nix daemon. Nix's installers use the same name and ids.
 const BUILD_GROUP: &str = "nixbld";
 const BUILD_GID: u32 = 30_000;
-/// As many builds can run at once.
+/// Number of build users, and so the maximum number of builds at once.
 const BUILD_USERS: u32 = 32;
 
-/// Makes the users that builds run as, unless the image has their group.
+/// Creates the build users, unless the image has their group.
 pub(super) fn ensure_build_users(tree: &Tree) -> io::Result<()> {
     let group = tree.read("etc/group")?.unwrap_or_default();
     if group.lines().any(|line| is_of(line, BUILD_GROUP)) {
@@ -68,8 +70,8 @@ pub(super) fn ensure_build_users(tree: &Tree) -> io::Result<()> {
         .any(|line| line.split(':').nth(2) == Some(&gid))
     {
         return Err(io::Error::other(format!(
-            "etc/group gives id {gid} to another group; make group {BUILD_GROUP} and its members in \
-             the image yourself"
+            "etc/group gives id {gid} to another group; create group {BUILD_GROUP} and its members in \
+             the image"
         )));
     }
     let names: Vec<String> = (1..=BUILD_USERS)
@@ -92,7 +94,7 @@ pub(super) fn ensure_build_users(tree: &Tree) -> io::Result<()> {
         0o640,
         &[format!("{BUILD_GROUP}:!*::{members}")],
     )?;
-    // Last: who finds the group takes the rest for done.
+    // The group comes last, because its presence means that the rest is done.
     add_lines(
         tree,
         "etc/group",
@@ -101,13 +103,15 @@ pub(super) fn ensure_build_users(tree: &Tree) -> io::Result<()> {
     )
 }
 
-/// Makes user `runner` a member of a group that the image has.
+/// Adds user `runner` to a group of the image.
 pub(super) fn add_to_group(tree: &Tree, group: &str) -> io::Result<()> {
     for (file, required) in [("etc/group", true), ("etc/gshadow", false)] {
         let text = tree.read(file)?.unwrap_or_default();
         let Some(whole) = with_member(&text, group) else {
             if required {
-                return Err(io::Error::other(format!("{file} has no group {group}")));
+                return Err(io::Error::other(format!(
+                    "{file} does not have the group {group}"
+                )));
             }
             continue;
         };
@@ -119,7 +123,7 @@ pub(super) fn add_to_group(tree: &Tree, group: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// The text with `runner` among the group's members, who are the line's last field.
+/// Returns the text with `runner` among the members of the group, which are the last field of its line.
 fn with_member(text: &str, group: &str) -> Option<String> {
     let line = text.lines().find(|line| is_of(line, group))?;
     let (_, members) = line.rsplit_once(':')?;
@@ -137,7 +141,7 @@ fn with_member(text: &str, group: &str) -> Option<String> {
     Some(lines.collect())
 }
 
-/// Adds lines to a file that is there, but for names that it has.
+/// Adds lines to an existing file, except lines with a name that it has already.
 fn add_lines(tree: &Tree, file: &str, mode: u32, lines: &[String]) -> io::Result<()> {
     let Some(text) = tree.read(file)? else {
         return Ok(());
@@ -164,16 +168,16 @@ fn is_runners(line: &str) -> bool {
     is_of(line, NAME)
 }
 
-fn find(passwd: &str) -> io::Result<Option<Runner>> {
+fn find(passwd: &str) -> io::Result<Option<JobUser>> {
     let Some(line) = passwd.lines().find(|line| is_runners(line)) else {
         return Ok(None);
     };
     let mut fields = line.split(':').skip(2);
     let mut id = || fields.next()?.parse().ok();
     match (id(), id()) {
-        (Some(uid), Some(gid)) if uid != 0 => Ok(Some(Runner { uid, gid })),
+        (Some(uid), Some(gid)) if uid != 0 => Ok(Some(JobUser { uid, gid })),
         _ => Err(io::Error::other(format!(
-            "etc/passwd has {line:?}, which is no user for jobs"
+            "etc/passwd has {line:?}, which cannot be the user of jobs"
         ))),
     }
 }
@@ -192,12 +196,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_runner_that_the_image_has_keeps_its_ids() {
+    fn an_existing_runner_keeps_its_ids() {
         let passwd = "root:x:0:0::/root:/bin/sh\nrunner:x:1000:100::/home/runner:/bin/sh\n";
         let found = find(passwd).unwrap();
         assert_eq!(
             found,
-            Some(Runner {
+            Some(JobUser {
                 uid: 1000,
                 gid: 100
             })
@@ -215,11 +219,11 @@ mod tests {
             with_member(text, "dockers").unwrap(),
             "root:x:0:\ndocker:x:990:\ndockers:x:991:a,runner\n"
         );
-        assert_eq!(with_member(text, "nobody"), None);
+        assert_eq!(with_member(text, "missing"), None);
     }
 
     #[test]
-    fn a_runner_that_is_root_is_refused() {
+    fn a_runner_with_the_uid_of_root_is_refused() {
         assert!(find("runner:x:0:0::/root:/bin/sh\n").is_err());
         assert!(find("runner:x\n").is_err());
     }

@@ -1,5 +1,4 @@
-//! Docker in an image that is no NixOS: its daemon starts with its first client, who may be the job's
-//! user.
+//! Docker in an image other than NixOS. The daemon starts with its first client, which may be a job.
 
 use std::io;
 
@@ -8,24 +7,24 @@ use super::tree::Tree;
 
 const SOCKET: &str = "docker.socket";
 
-/// Where the daemon may be.
+/// Paths of the daemon in packages.
 pub(super) const DAEMONS: [&str; 3] = [
     "usr/local/bin/dockerd",
     "usr/bin/dockerd",
     "usr/sbin/dockerd",
 ];
 
-/// Where a package puts its units.
+/// Directories in which packages have their units.
 const UNIT_DIRS: [&str; 3] = [
     "etc/systemd/system",
     "usr/local/lib/systemd/system",
     "usr/lib/systemd/system",
 ];
 
-/// What packages enable: each a second of every boot, needed or not.
+/// Units that packages enable. Each costs a second of every boot, needed or not.
 const NOT_AT_BOOT: [&str; 2] = ["docker.service", "containerd.service"];
 
-/// The path of its socket's unit, if the image has Docker.
+/// Returns the path of the socket's unit, if the image has Docker.
 pub(super) fn socket(tree: &Tree) -> Option<String> {
     if !DAEMONS.iter().any(|program| tree.exists(program)) {
         return None;
@@ -36,16 +35,16 @@ pub(super) fn socket(tree: &Tree) -> Option<String> {
         .find(|unit| tree.exists(unit))
 }
 
-/// Lets the job's user use it, and nobody start it earlier.
+/// Lets jobs use Docker, and keeps the daemon from starting at boot.
 pub(super) fn install(tree: &Tree, socket: &str) -> io::Result<()> {
-    // The one that owns the socket; to be in it is to be root, here in the container.
+    // The group owns the socket. Its members are as good as root, in the container alone.
     add_to_group(tree, "docker")?;
     tree.link(
         &format!("etc/systemd/system/sockets.target.wants/{SOCKET}"),
         &format!("/{socket}"),
     )?;
     for unit in NOT_AT_BOOT {
-        // Masks the wish and not the unit (systemd.unit(5)).
+        // This masks the dependency, not the unit (systemd.unit(5)).
         tree.link(
             &format!("etc/systemd/system/multi-user.target.wants/{unit}"),
             "/dev/null",

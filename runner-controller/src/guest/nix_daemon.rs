@@ -1,5 +1,5 @@
-//! The container's own Nix daemon in an image that is no NixOS. The files are in `guest/nix/`; NixOS
-//! has units of its own for all but `nix-registration.service`.
+//! The Nix daemon of a container in an image other than NixOS. The files are in `guest/nix/`. NixOS has
+//! units for all but `nix-registration.service`.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use super::tree::Tree;
 
 const SOCKET: &str = "nix-daemon.socket";
 
-/// In /etc, which wins over what a distribution's package has in /usr.
+/// Units for /etc, which take precedence over those of a package in /usr.
 const UNITS: [(&str, &str); 3] = [
     (SOCKET, include_str!("../../guest/nix/nix-daemon.socket")),
     (
@@ -21,19 +21,19 @@ const UNITS: [(&str, &str); 3] = [
     ),
 ];
 
-/// Where the daemon may be; the unit looks in the same places.
+/// Paths of the daemon. The unit searches the same directories.
 pub(super) const DAEMONS: [&str; 3] = [
     "usr/local/bin/nix-daemon",
     "usr/bin/nix-daemon",
     "nix/var/nix/profiles/default/bin/nix-daemon",
 ];
 
-/// True if the image has a Nix.
+/// Returns true if the image has Nix.
 pub(super) fn is_installed(tree: &Tree) -> bool {
     DAEMONS.iter().any(|program| tree.exists(program))
 }
 
-/// Installs the units and the users that builds run as.
+/// Installs the units and the build users.
 pub(super) fn install(tree: &Tree) -> io::Result<()> {
     ensure_build_users(tree)?;
     for (name, text) in UNITS {

@@ -1,7 +1,7 @@
-//! Writing into a directory tree without ever leaving it.
+//! Files of an image, opened without ever leaving its directory.
 //!
-//! Symlinks in an image mean what they mean to the container, whose root the tree will be:
-//! `RESOLVE_IN_ROOT` of openat2(2). A file's own name is never followed: what is there is replaced.
+//! Symlinks are followed as in the container, whose root the tree will be (`RESOLVE_IN_ROOT` of openat2(2)).
+//! The last part of a path is never followed: a link there is replaced.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -16,49 +16,51 @@ use nix::fcntl::{
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, symlinkat, unlinkat};
 
-/// No file that we read in an image is larger.
-const READ_MAX: u64 = 4 << 20;
+/// Maximum number of bytes that are read of a file.
+const READ_MAX_BYTES: u64 = 4 << 20;
 
-/// An image's root.
+/// Root of an image.
 pub(super) struct Tree {
     root: OwnedFd,
     set_owners: bool,
 }
 
 impl Tree {
-    /// Opens a directory as a root.
+    /// Opens a directory as the root of an image.
     pub(super) fn open(dir: &Path, set_owners: bool) -> io::Result<Self> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let root = openat(AT_FDCWD, dir, flags, Mode::empty())?;
         Ok(Self { root, set_owners })
     }
 
-    /// True if it is the root that we run in ourselves.
-    pub(super) fn is_the_hosts(&self) -> io::Result<bool> {
+    /// Returns true if the tree is the root of the running system.
+    pub(super) fn is_host_root(&self) -> io::Result<bool> {
         let here = File::from(self.root.try_clone()?).metadata()?;
         let host = fs::metadata("/")?;
         Ok((here.dev(), here.ino()) == (host.dev(), host.ino()))
     }
 
-    /// True if the path leads to something.
+    /// Returns true if the path exists.
     pub(super) fn exists(&self, path: &str) -> bool {
         self.at(path, OFlag::O_PATH).is_ok()
     }
 
-    /// A file's text; `None` if there is none.
+    /// Returns the text of a file; `None` if it does not exist.
     pub(super) fn read(&self, path: &str) -> io::Result<Option<String>> {
         match self.at(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK) {
             Ok(file) => {
                 let mut text = String::new();
-                File::from(file).take(READ_MAX).read_to_string(&mut text)?;
+                File::from(file)
+                    .take(READ_MAX_BYTES)
+                    .read_to_string(&mut text)?;
                 Ok(Some(text))
             }
             Err(Errno::ENOENT) => Ok(None),
-            Err(why) => Err(why.into()),
+            Err(error) => Err(error.into()),
         }
     }
 
-    /// A file's mode, owner and group; `None` if there is none.
+    /// Returns mode, owner and group of a file; `None` if it does not exist.
     pub(super) fn attributes(&self, path: &str) -> io::Result<Option<(u32, u32, u32)>> {
         match self.at(path, OFlag::O_PATH) {
             Ok(file) => {
@@ -66,16 +68,16 @@ impl Tree {
                 Ok(Some((seen.mode() & 0o7777, seen.uid(), seen.gid())))
             }
             Err(Errno::ENOENT) => Ok(None),
-            Err(why) => Err(why.into()),
+            Err(error) => Err(error.into()),
         }
     }
 
-    /// Puts root's file in place of whatever has its name, whole or not at all.
+    /// Writes a file that belongs to root. It replaces any file of the name, whole or not at all.
     pub(super) fn file(&self, path: &str, mode: u32, text: &str) -> io::Result<()> {
         self.owned_file(path, mode, 0, 0, text)
     }
 
-    /// The same for a file that is somebody else's.
+    /// Writes a file that belongs to this user and group, like [`Tree::file`].
     pub(super) fn owned_file(
         &self,
         path: &str,
@@ -102,7 +104,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Puts a symlink in place of whatever file has its name.
+    /// Creates a symlink. It replaces any file of the name.
     pub(super) fn link(&self, path: &str, to: &str) -> io::Result<()> {
         let (dir, name) = self.parent(path)?;
         if readlinkat(&dir, name).is_ok_and(|now| now == to) {
@@ -113,7 +115,7 @@ impl Tree {
         self.own(&dir, name, 0, 0)
     }
 
-    /// Makes a directory, if need be, and gives it its owner and mode.
+    /// Creates a directory unless it exists, and sets its owner and mode.
     pub(super) fn owned_dir(&self, path: &str, mode: u32, uid: u32, gid: u32) -> io::Result<()> {
         let dir = self.dir(path)?;
         if self.set_owners {
@@ -129,7 +131,7 @@ impl Tree {
         openat2(&self.root, path, how)
     }
 
-    /// Opens a directory, and makes it and those above it if they are not there.
+    /// Opens a directory, and creates it and its parents unless they exist.
     fn dir(&self, path: &str) -> io::Result<OwnedFd> {
         let open = || self.at(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY);
         match open() {
@@ -138,7 +140,7 @@ impl Tree {
         }
         let (parent, name) = self.parent(path)?;
         mkdirat(&parent, name, Mode::from_bits_truncate(0o755))?;
-        // The umask may have taken something away.
+        // mkdirat subtracts the umask from its mode.
         let made = open()?;
         File::from(made.try_clone()?).set_permissions(fs::Permissions::from_mode(0o755))?;
         self.own(&parent, name, 0, 0)?;
@@ -170,6 +172,6 @@ impl Tree {
 fn unlink_if_there(dir: &OwnedFd, name: &str) -> io::Result<()> {
     match unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
         Ok(()) | Err(Errno::ENOENT) => Ok(()),
-        Err(why) => Err(why.into()),
+        Err(error) => Err(error.into()),
     }
 }

@@ -1,6 +1,12 @@
-//! `prepare-image`: what a root filesystem needs to be a runner's image, and what it can do without.
+//! `prepare-image`: turns a root filesystem with systemd into a runner image.
 //!
-//! Takes any systemd userland in a directory. May be repeated. The files are in `guest/`.
+//! It takes any systemd userland in a directory and may be repeated. It runs no program of the image,
+//! because the image is not trusted with root on the host. The files that it installs are in
+//! `runner-controller/guest/`.
+//!
+//! - `tree`: files of the image, opened without leaving it
+//! - `accounts`: users and groups of the image
+//! - `nix_daemon`, `docker`: optional services for jobs
 
 mod accounts;
 mod docker;
@@ -14,23 +20,23 @@ use nix::unistd::geteuid;
 
 use tree::Tree;
 
-/// The job's user in an image that has none yet. GitHub's own images use the same ids.
+/// Uid and gid of user `runner` in an image without one. GitHub's images use the same ids.
 const RUNNER_UID: u32 = 1001;
-/// Where a runner lives unless the pool says otherwise.
+/// Default directory of the runner's program; a pool may name another.
 const RUNNER_ROOT: &str = "opt/actions-runner";
 const RUNNER_HOME: &str = "home/runner";
 const WORK_FOLDER: &str = "home/runner/work";
 
 const UNIT: &str = "github-runner.service";
-const UNIT_TEXT: &str = include_str!("../guest/github-runner.service");
-const START: &str = include_str!("../guest/start");
-const JOB_STARTED: &str = include_str!("../guest/job-started.sh");
-const LOCKS: &str = include_str!("../guest/run-lock.conf");
-const JOURNALD: &str = include_str!("../guest/journald.conf");
-const MASKED: &str = include_str!("../guest/masked");
+const UNIT_TEXT: &str = include_str!("../../guest/github-runner.service");
+const START: &str = include_str!("../../guest/start");
+const JOB_STARTED: &str = include_str!("../../guest/job-started.sh");
+const LOCKS: &str = include_str!("../../guest/run-lock.conf");
+const JOURNALD: &str = include_str!("../../guest/journald.conf");
+const MASKED: &str = include_str!("../../guest/masked");
 const SUDOERS: &str = "runner ALL=(ALL) NOPASSWD:ALL\n";
 
-/// Programs that the shipped scripts call.
+/// Programs that our scripts in the image call.
 const NEEDED: [&str; 5] = [
     "bin/bash",
     "bin/umount",
@@ -39,43 +45,45 @@ const NEEDED: [&str; 5] = [
     "usr/bin/timeout",
 ];
 
-/// What the caller may choose.
+/// Options of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Options {
-    /// Let the job's user become root in its container without a password, if the image has sudo.
+    /// Let jobs become root in their container with sudo, without a password.
     pub sudo: bool,
-    /// Let pools with `nix = true` use the image: its jobs have a Nix daemon of their container's own.
+    /// Set up the image's Nix for pools with `nix = true`. Each container runs a Nix daemon.
     pub nix: bool,
-    /// Let the jobs of pools with `docker = true` use the image's Docker.
+    /// Set up the image's Docker for pools with `docker = true`.
     pub docker: bool,
 }
 
-/// Why an image was not prepared.
+/// Failure to prepare an image.
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
-    /// Files in an image belong to root.
-    #[error("prepare-image takes root, since what it writes must be root's in the image")]
+    /// The caller is not root, to whom the files of an image belong.
+    #[error(
+        "cannot prepare the image: permission denied; run this as root, because its files belong to root"
+    )]
     NotRoot,
-    /// Not a place to write to.
-    #[error("{}: {why}", dir.display())]
+    /// The directory cannot become an image.
+    #[error("cannot prepare {}: {reason}", dir.display())]
     Refused {
-        /// The directory.
+        /// Path of the directory.
         dir: PathBuf,
-        /// What is wrong with it.
-        why: String,
+        /// Problem with the directory, and a hint.
+        reason: String,
     },
     /// A step failed.
-    #[error("{step} in the image")]
+    #[error("cannot {step} in the image")]
     Step {
-        /// The step.
+        /// Verb and object of the step.
         step: String,
-        /// Why.
+        /// Cause.
         #[source]
         source: io::Error,
     },
 }
 
-/// Makes a systemd root filesystem an image for runners. Tells what was done, for the one who ran it.
+/// Turns a systemd root filesystem into a runner image. Returns a line for each thing that was done.
 pub fn prepare_image(dir: &Path, options: Options) -> Result<Vec<String>, PrepareError> {
     if !geteuid().is_root() {
         return Err(PrepareError::NotRoot);
@@ -83,7 +91,7 @@ pub fn prepare_image(dir: &Path, options: Options) -> Result<Vec<String>, Prepar
     prepare(dir, options, Owners::Set)
 }
 
-/// Whether files get their owners. Tests run as anybody, and only root gives files away.
+/// Owners of new files. Tests run as any user, and only root can give files away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Owners {
     Set,
@@ -92,17 +100,21 @@ enum Owners {
 }
 
 fn prepare(dir: &Path, options: Options, owners: Owners) -> Result<Vec<String>, PrepareError> {
-    let refuse = |why: String| PrepareError::Refused {
+    let refuse = |reason: String| PrepareError::Refused {
         dir: dir.to_owned(),
-        why,
+        reason,
     };
-    let tree = Tree::open(dir, owners == Owners::Set).map_err(|why| refuse(why.to_string()))?;
-    if tree.is_the_hosts().map_err(|why| refuse(why.to_string()))? {
-        return Err(refuse("this is the running system's root".into()));
+    let tree = Tree::open(dir, owners == Owners::Set).map_err(|error| refuse(error.to_string()))?;
+    if tree
+        .is_host_root()
+        .map_err(|error| refuse(error.to_string()))?
+    {
+        return Err(refuse("it is the root of the running system".into()));
     }
     if !tree.exists("usr/lib/systemd/systemd") || !tree.exists("etc/passwd") {
         return Err(refuse(
-            "no systemd userland: usr/lib/systemd/systemd or etc/passwd is missing".into(),
+            "it does not hold a systemd userland; usr/lib/systemd/systemd or etc/passwd is missing"
+                .into(),
         ));
     }
     let missing: Vec<&str> = NEEDED
@@ -111,21 +123,21 @@ fn prepare(dir: &Path, options: Options, owners: Owners) -> Result<Vec<String>, 
         .collect();
     if !missing.is_empty() {
         return Err(refuse(format!(
-            "install bash, coreutils and util-linux in it; missing: {}",
+            "{} is missing; install bash, coreutils and util-linux in it",
             missing.join(", ")
         )));
     }
     if options.nix && !nix_daemon::is_installed(&tree) {
         return Err(refuse(format!(
-            "--nix takes an image with Nix in it; install Debian's nix-bin or Nix's own installer's, \
-             so that one of these is there: {}",
+            "--nix needs Nix in the image; install Debian's nix-bin or use Nix's installer, so that one \
+             of these exists: {}",
             nix_daemon::DAEMONS.join(", ")
         )));
     }
     if options.docker && docker::socket(&tree).is_none() {
         return Err(refuse(format!(
-            "--docker takes an image with Docker in it; install Debian's docker.io or Docker's own \
-             docker-ce, so that docker.socket is there and one of these: {}",
+            "--docker needs Docker in the image; install Debian's docker.io or Docker's docker-ce, so \
+             that docker.socket and one of these exist: {}",
             docker::DAEMONS.join(", ")
         )));
     }
@@ -141,7 +153,7 @@ fn install(tree: &Tree, options: Options) -> Result<Vec<String>, PrepareError> {
     };
     let mut done = Vec::new();
 
-    let runner = accounts::ensure_runner(tree, RUNNER_UID).map_err(step("make user runner"))?;
+    let runner = accounts::ensure_runner(tree, RUNNER_UID).map_err(step("create user runner"))?;
     done.push(format!("user runner has uid {}", runner.uid));
     for (path, mode) in [
         (RUNNER_HOME, 0o755),
@@ -149,10 +161,10 @@ fn install(tree: &Tree, options: Options) -> Result<Vec<String>, PrepareError> {
         (RUNNER_ROOT, 0o755),
     ] {
         tree.owned_dir(path, mode, runner.uid, runner.gid)
-            .map_err(step("make the runner's directories"))?;
+            .map_err(step("create the directories of the runner"))?;
     }
 
-    let install = step("install the runner's unit");
+    let install = step("install the unit of the runner");
     tree.file("usr/lib/github-runner/start", 0o755, START)
         .and_then(|()| tree.file("usr/lib/github-runner/job-started.sh", 0o755, JOB_STARTED))
         .and_then(|()| tree.file(&format!("usr/lib/systemd/system/{UNIT}"), 0o644, UNIT_TEXT))
@@ -190,19 +202,21 @@ fn install(tree: &Tree, options: Options) -> Result<Vec<String>, PrepareError> {
         masked += 1;
     }
     done.push(format!("{masked} units are masked"));
-    // "uninitialized", or no file, would make every boot a machine's first: 0.13 s of presets.
+    // With "uninitialized", or without the file, every boot would be a first boot: 0.13 s of presets.
     tree.file("etc/machine-id", 0o444, "")
         .map_err(step("empty the machine id"))?;
 
     if options.nix {
-        nix_daemon::install(tree).map_err(step("set up its Nix daemon"))?;
-        done.push("nix-daemon.socket is installed and enabled, for pools with nix = true".into());
+        nix_daemon::install(tree).map_err(step("set up the Nix daemon"))?;
+        done.push("nix-daemon.socket is installed and enabled for pools with nix = true".into());
     }
     if options.docker
         && let Some(socket) = docker::socket(tree)
     {
-        docker::install(tree, &socket).map_err(step("set up its Docker"))?;
-        done.push("runner is in group docker, whose daemon starts with its first client".into());
+        docker::install(tree, &socket).map_err(step("set up Docker"))?;
+        done.push(
+            "runner is in group docker; the Docker daemon starts with its first client".into(),
+        );
     }
     if options.sudo {
         if tree.exists("usr/bin/sudo") {
@@ -210,12 +224,12 @@ fn install(tree: &Tree, options: Options) -> Result<Vec<String>, PrepareError> {
                 .map_err(step("allow sudo"))?;
             done.push("runner may use sudo".into());
         } else {
-            done.push("the image has no sudo; nothing to allow".into());
+            done.push("the image does not have sudo, so there is nothing to allow".into());
         }
     }
     if !tree.exists(&format!("{RUNNER_ROOT}/bin/Runner.Listener")) {
         done.push(format!(
-            "/{RUNNER_ROOT} has no runner yet: unpack actions-runner-linux-*.tar.gz there"
+            "/{RUNNER_ROOT} does not have the runner yet; unpack actions-runner-linux-*.tar.gz there"
         ));
     }
     Ok(done)
@@ -235,7 +249,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
-    /// As much of a userland as is looked at.
+    /// Returns the part of a userland that `prepare` checks.
     fn userland() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
@@ -280,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_gets_its_unit_enabled_and_its_user() {
+    fn an_image_gets_an_enabled_unit_and_a_user() {
         let image = userland();
         prepare_here(image.path()).unwrap();
         let read = |path: &str| fs::read_to_string(image.path().join(path)).unwrap();
@@ -302,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn preparing_twice_is_preparing_once() {
+    fn preparing_an_image_twice_changes_nothing() {
         let image = userland();
         prepare_here(image.path()).unwrap();
         let once = everything(image.path());
@@ -311,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_userland_is_left_alone() {
+    fn a_directory_without_a_userland_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         assert!(prepare_here(dir.path()).is_err());
         assert!(everything(dir.path()).is_empty());
@@ -320,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_symlink_in_the_image_leads_nowhere_outside() {
+    fn a_symlink_in_the_image_does_not_lead_out_of_it() {
         let outside = tempfile::tempdir().unwrap();
         let image = userland();
         fs::remove_dir(image.path().join("opt")).unwrap();
@@ -330,13 +344,13 @@ mod tests {
             image.path().join("etc/machine-id"),
         )
         .unwrap();
-        // Followed as the container would, the link ends in the image, where there is nothing.
+        // The link is followed as in the container, where its target does not exist.
         let _ = prepare_here(image.path());
         assert!(everything(outside.path()).is_empty());
     }
 
     #[test]
-    fn an_image_for_nix_pools_has_a_daemon_and_users_that_build() {
+    fn an_image_for_nix_pools_has_a_daemon_and_build_users() {
         let image = userland();
         let options = Options {
             nix: true,
@@ -361,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_for_docker_pools_starts_its_daemon_for_a_client() {
+    fn an_image_for_docker_pools_starts_the_daemon_with_its_first_client() {
         let image = userland();
         let options = Options {
             docker: true,
@@ -379,7 +393,7 @@ mod tests {
         let error = prepare(image.path(), options, Owners::Keep).unwrap_err();
         assert_eq!(
             error.source().unwrap().to_string(),
-            "etc/group has no group docker"
+            "etc/group does not have the group docker"
         );
 
         fs::write(image.path().join("etc/group"), "root:x:0:\ndocker:x:990:\n").unwrap();
@@ -407,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_without_what_the_scripts_call_is_refused() {
+    fn an_image_without_the_programs_of_our_scripts_is_refused() {
         let image = userland();
         fs::remove_file(image.path().join("usr/bin/setpriv")).unwrap();
         let error = prepare_here(image.path()).unwrap_err().to_string();
