@@ -37,6 +37,7 @@ pub mod leftovers;
 pub mod net;
 pub mod older;
 pub mod qemu;
+pub mod record;
 pub mod rootfs;
 pub mod settle;
 pub mod sim;

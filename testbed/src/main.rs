@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,7 +17,7 @@ use testbed::checks::imports;
 use testbed::checks::language::{self, Audience};
 use testbed::host::{self, TestHost};
 use testbed::verify::{self, Part, Selection};
-use testbed::{attack, chaos, demo, inner, net, supervise};
+use testbed::{attack, chaos, demo, inner, net, record, supervise};
 
 #[derive(Debug, Parser)]
 #[command(version, about)]
@@ -126,6 +127,21 @@ enum Verb {
     },
     /// List files that import each other in a circle
     Imports,
+    /// Record a command in a pseudo terminal as an animated SVG
+    Record {
+        /// SVG file to write
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Columns of the terminal
+        #[arg(long, default_value = "100")]
+        columns: NonZeroU16,
+        /// Rows of the terminal
+        #[arg(long, default_value = "40")]
+        rows: NonZeroU16,
+        /// Command and its arguments
+        #[arg(last = true, default_values = ["cargo", "demo"])]
+        command: Vec<String>,
+    },
     /// What runs on the way into the test host
     #[command(hide = true)]
     Inner {
@@ -286,6 +302,20 @@ fn run(verb: Verb) -> Result<ExitCode> {
         }
         Verb::Language { paths } => list_language(&paths),
         Verb::Imports => list_imports(),
+        Verb::Record {
+            file,
+            columns,
+            rows,
+            command,
+        } => {
+            let options = record::Options {
+                file,
+                columns,
+                rows,
+                command,
+            };
+            record::record(&options).map(|()| ExitCode::SUCCESS)
+        }
         Verb::Inner { verb } => on_the_way_in(&verb).map(|()| ExitCode::SUCCESS),
     }
 }
