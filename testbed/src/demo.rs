@@ -16,6 +16,7 @@ use nix::unistd::{SysconfVar, sysconf};
 use crate::bed::{Bed, note};
 use crate::binaries::{Binaries, CONTROLLER, Profile};
 use crate::config::{Config, Pool};
+use crate::image;
 use crate::journal;
 use crate::lab::{DAEMON, Lab};
 use crate::supervise;
@@ -50,7 +51,8 @@ pub fn demo(options: Options) -> Result<bool> {
     let config = config(lab.sim().api_url());
     lab.install(&config)?;
     let mark = journal::mark(lab.host())?;
-    lab.sim().queue_all(&jobs::all())?;
+    lab.sim()
+        .queue_all(&jobs::all(&image::archives(lab.host())?))?;
     note("20 jobs are queued, the daemon starts");
     lab.start()?;
 

@@ -11,7 +11,8 @@ use anyhow::{Context, Result};
 use crate::bed::{self, Lock, hash, note, remove_tree, write_whole};
 use crate::binaries::{Binaries, CONTROLLER, LISTENER};
 use crate::host::{TestHost, images_dir};
-use crate::rootfs::{self, DOCKER, GUEST, NIX};
+use crate::rootfs::{self, DOCKER, GUEST, Incomplete, NIX};
+use crate::sources::{self, Sources};
 
 /// The one system of the store.
 const SYSTEM: &str = "0123456789abcdfghijklmnpqrsvwxyz-nixos-system-testhost";
@@ -24,9 +25,11 @@ const LISTENER_PATH: &str = "opt/actions-runner/bin/Runner.Listener";
 pub fn refresh(host: &TestHost, binaries: &Binaries) -> Result<()> {
     let images = images_dir(host.bed());
     let stamp = images.join("debian.stamp");
+    let sources = Sources::ready(host.bed())?;
     let wanted = format!(
-        "{} {} {}",
+        "{} {} {} {}",
         GUEST.id(),
+        sources.id(),
         binaries.fingerprint(CONTROLLER)?,
         binaries.fingerprint(LISTENER)?
     );
@@ -36,6 +39,7 @@ pub fn refresh(host: &TestHost, binaries: &Binaries) -> Result<()> {
     }
     note("preparing the image");
     let new = prepare(host, "debian.new", binaries.path(LISTENER)?)?;
+    sources.install(&new)?;
     if stamp.exists() {
         fs::remove_file(&stamp)?;
     }
@@ -61,6 +65,19 @@ pub fn prepare(host: &TestHost, name: &str, listener: &Path) -> Result<PathBuf> 
     host.run(&[CONTROLLER, "prepare-image", &inside(name)])?;
     install_listener(listener, &image)?;
     Ok(image)
+}
+
+/// Returns the names of the archives that the image has for its jobs; see [`Sources`].
+pub fn archives(host: &TestHost) -> Result<Vec<String>> {
+    let dir = images_dir(host.bed())
+        .join("debian")
+        .join(sources::IN_IMAGE);
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&dir).with_context(|| format!("list {}", dir.display()))? {
+        let file = entry?.file_name().to_string_lossy().into_owned();
+        names.extend(file.strip_suffix(".tar.gz").map(str::to_owned));
+    }
+    Ok(names)
 }
 
 /// Deletes images that were replaced. Only for a host in which no container runs yet.
@@ -160,7 +177,7 @@ const CLOSURE_INFO: &str = "123456789abcdfghijklmnpqrsvwxyz0-closure-info";
 pub fn with_nix(host: &TestHost) -> Result<WithNix> {
     {
         let _building = host.bed().lock(Lock::Build)?;
-        rootfs::build(host.bed(), &[&NIX])?;
+        rootfs::build(host.bed(), &[&NIX], Incomplete::Keep)?;
     }
     let images = images_dir(host.bed());
     let stamp = images.join("nix.stamp");
@@ -214,7 +231,7 @@ pub fn with_nix(host: &TestHost) -> Result<WithNix> {
 pub fn with_docker(host: &TestHost) -> Result<String> {
     {
         let _building = host.bed().lock(Lock::Build)?;
-        rootfs::build(host.bed(), &[&DOCKER])?;
+        rootfs::build(host.bed(), &[&DOCKER], Incomplete::Keep)?;
     }
     let images = images_dir(host.bed());
     let stamp = images.join("docker.stamp");

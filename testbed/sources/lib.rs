@@ -1,0 +1,1 @@
+//! An empty library: cargo wants a target beside the dependencies.
