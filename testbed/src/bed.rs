@@ -15,18 +15,6 @@ use sha2::{Digest, Sha256};
 /// Where everything is kept unless `RUNNER_TESTBED_DIR` says otherwise.
 pub const DEFAULT_DIR: &str = "/var/tmp/runner-controller-testbed";
 
-/// What we call, the package that has it, and where Debian puts it.
-const TOOLS: &[(&str, &str)] = &[
-    ("/usr/bin/mmdebstrap", "mmdebstrap"),
-    ("/usr/bin/systemd-nspawn", "systemd-container"),
-    ("/usr/bin/nsenter", "util-linux"),
-    ("/usr/bin/cp", "coreutils"),
-    (
-        "/usr/share/keyrings/debian-archive-keyring.gpg",
-        "debian-archive-keyring",
-    ),
-];
-
 /// Our directory on this machine.
 #[derive(Debug, Clone)]
 pub struct Bed {
@@ -47,7 +35,12 @@ impl Bed {
             "RUNNER_TESTBED_DIR must be an absolute path, not {}",
             dir.display()
         );
-        fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
+        Self::at(&dir)
+    }
+
+    /// Opens a directory, as [`Bed::open`] does.
+    pub fn at(dir: &Path) -> Result<Self> {
+        fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
         let dir = dir.canonicalize()?;
         // Root runs programs from here, so nobody else may have put them here.
         let meta = fs::metadata(&dir)?;
@@ -126,27 +119,6 @@ impl Bed {
         let words: Vec<String> = std::env::args().skip(1).collect();
         writeln!(held, "process {} ({})", std::process::id(), words.join(" "))?;
         Ok(Held(held))
-    }
-
-    /// Installs through apt what this machine lacks, and says so.
-    pub fn install_tools(&self) -> Result<()> {
-        let missing: Vec<&str> = TOOLS
-            .iter()
-            .filter(|(file, _)| !Path::new(file).exists())
-            .map(|(_, package)| *package)
-            .collect();
-        if missing.is_empty() {
-            return Ok(());
-        }
-        note(&format!("installing with apt: {}", missing.join(" ")));
-        let log = self.path("apt.log");
-        logged(apt().args(["update", "--quiet=2"]), &log)?;
-        logged(
-            apt()
-                .args(["install", "--yes", "--quiet=2", "--no-install-recommends"])
-                .args(&missing),
-            &log,
-        )
     }
 }
 
@@ -261,12 +233,6 @@ pub fn run(command: &mut Command) -> Result<String> {
         );
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-fn apt() -> Command {
-    let mut command = Command::new("apt-get");
-    command.env("DEBIAN_FRONTEND", "noninteractive");
-    command
 }
 
 #[cfg(test)]

@@ -28,7 +28,8 @@ use process::{Process, parent_of};
 
 use crate::bed::{self, Bed, Lock, last_lines, note, remove_tree, tail, write_whole};
 use crate::inner::Boot;
-use crate::rootfs;
+use crate::packages::tools;
+use crate::rootfs::{self, GUEST, HOST, Incomplete};
 use crate::wait::{Seen, wait_until};
 
 /// Nodes for loop devices in the host; the kernel's pool is shared by all hosts of the machine.
@@ -60,13 +61,19 @@ impl TestHost {
     /// The running host, or a freshly booted one. Builds what is missing first.
     pub fn up(bed: &Bed) -> Result<Self> {
         let _building = bed.lock(Lock::Build)?;
-        // A host that runs was booted from what was asked for then; its containers' image is made
-        // from what is asked for now.
-        rootfs::build_missing(bed)?;
-        if let Some(host) = Self::running(bed) {
+        let running = Self::running(bed);
+        let incomplete = if running.is_some() {
+            Incomplete::Keep
+        } else {
+            Incomplete::Replace
+        };
+        // A running host was booted from an older description, perhaps. The image of its containers follows
+        // the present one.
+        rootfs::build(bed, &[&HOST, &GUEST], incomplete)?;
+        if let Some(host) = running {
             return Ok(host);
         }
-        bed.install_tools()?;
+        tools::install(bed)?;
         clear(bed)?;
         let host = Self::boot(bed)?;
         host.make_devices()?;
@@ -268,7 +275,7 @@ impl TestHost {
         let boot = Boot {
             name: bed.machine_name(),
             dir: dir.clone(),
-            lower: rootfs::HOST.path(bed),
+            lower: HOST.path(bed),
             // Not overlays: one cannot be ID-mapped, and disk layers belong on a disk.
             binds: vec![
                 (images_dir(bed), "/var/lib/runner-images".into()),

@@ -6,8 +6,8 @@
 //! systemd need not be process 1 of the machine.
 //!
 //! The rooms, from the ground up:
-//! - [`bed`]: directories, locks and packages of the machine we are on;
-//! - [`rootfs`]: root filesystems, built once and kept;
+//! - [`bed`]: directories and locks on this machine; [`packages`]: downloads from its package mirror;
+//! - [`rootfs`]: root filesystems, built once and kept; [`sources`]: the software that jobs compile;
 //! - [`host`]: boots, enters and removes the test host ([`inner`] is what runs on the way in);
 //! - [`net`]: the test host's internet; [`sim`]: the stand-in for GitHub that lives in it;
 //! - [`api`], [`status`]: what the daemon says of itself, as its readers see it;
@@ -16,6 +16,7 @@
 //!   [`leftovers`]: what must not be there afterwards;
 //! - [`settle`]: waits for pools that are full and rest;
 //! - [`checks`]: judges the files of this repository;
+//! - [`setup`]: claims about the set-up itself;
 //! - [`verify`] with [`claims`], [`attack`], [`chaos`], [`demo`], [`bench`]: the commands.
 
 pub mod api;
@@ -36,11 +37,14 @@ pub mod lab;
 pub mod leftovers;
 pub mod net;
 pub mod older;
+pub mod packages;
 pub mod qemu;
 pub mod record;
 pub mod rootfs;
 pub mod settle;
+pub mod setup;
 pub mod sim;
+pub mod sources;
 pub mod status;
 pub mod supervise;
 pub mod verify;

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,8 @@ use anyhow::{Context, Result, ensure};
 use crate::bed::{Bed, note};
 use crate::binaries::{Binaries, CONTROLLER, SIM};
 use crate::host::images_dir;
+use crate::packages::apt::Apt;
+use crate::packages::tools;
 use crate::rootfs::HOST;
 
 const VM: &str = include_str!("qemu/vm.sh");
@@ -46,12 +49,15 @@ pub fn enforce(bed: &Bed, binaries: &Binaries, mut found: impl FnMut(Finding)) -
     note("booting a virtual machine without /dev/kvm; takes minutes");
     let dir = bed.path("qemu");
     fs::create_dir_all(&dir)?;
+    tools::install_these(bed, tools::FOR_QEMU)?;
+    let kernel = kernel(bed)?;
     let script = dir.join("enforce.py");
     fs::write(&script, ENFORCE)?;
     // It goes when we do, however we go.
     let mut child = Command::new("setpriv")
         .args(["--pdeathsig=TERM", "bash", "-c", VM])
         .env("DIR", &dir)
+        .env("KERNEL", kernel)
         .env("HOST", HOST.path(bed))
         .env("IMAGE", images_dir(bed).join("debian"))
         .env("CONTROLLER", binaries.path(CONTROLLER)?)
@@ -92,6 +98,27 @@ pub fn enforce(bed: &Bed, binaries: &Binaries, mut found: impl FnMut(Finding)) -
         Vec::from(said).join("\n")
     );
     Ok(())
+}
+
+/// Returns the directory of Debian's kernel for virtual machines, unpacked once.
+fn kernel(bed: &Bed) -> Result<PathBuf> {
+    const METAPACKAGE: &str = "linux-image-cloud-amd64";
+    let dir = bed.path("qemu");
+    for entry in fs::read_dir(&dir)? {
+        let path = entry?.path();
+        // Debian 13 has its files below /usr.
+        if ["lib/modules", "usr/lib/modules"]
+            .iter()
+            .any(|modules| path.join(modules).is_dir())
+        {
+            return Ok(path);
+        }
+    }
+    let apt = Apt::new(bed.path("apt.log"));
+    let package = apt.dependency(METAPACKAGE, "linux-image-")?;
+    let target = dir.join(&package);
+    apt.unpack(&package, &target)?;
+    Ok(target)
 }
 
 /// Firmware and systemd draw on a console.

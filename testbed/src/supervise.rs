@@ -19,6 +19,14 @@ pub fn is_worker() -> bool {
     std::env::var_os(WORKER).is_some()
 }
 
+/// Returns a command for a program that supervises its own work, whatever this process does.
+#[must_use]
+pub fn unsupervised(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.env_remove(WORKER);
+    command
+}
+
 /// Runs this program with the same arguments as a child, then tidies up, however the child ended.
 pub fn supervise(tidy: impl FnOnce() -> Result<()>) -> Result<ExitCode> {
     let mut signals = SigSet::empty();

@@ -19,6 +19,8 @@ use crate::claims::{Claim, Fixture, SUITES};
 use crate::config::{Config, IMAGE};
 use crate::lab::{CONFIG, DAEMON, Lab};
 use crate::qemu;
+use crate::rootfs::{GUEST, HOST};
+use crate::setup;
 
 /// A part of the whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -31,6 +33,8 @@ pub enum Part {
     Simulation,
     /// `systemd-analyze verify` of every unit we print or install into an image
     Units,
+    /// The set-up of the test host, from a mirror that loses packages
+    Setup,
     /// Claims about the daemon on a real test host
     System,
     /// Hostile programs against the walls of real containers
@@ -95,6 +99,14 @@ pub fn verify(selection: &Selection) -> Result<bool> {
             cargo().args(["simulate", "--histories", "2000", "--events", "500"]),
         );
     }
+    if wants(Part::Setup) {
+        let bed = Bed::open()?;
+        for claim in setup::CLAIMS {
+            if claim.name.contains(&selection.filter) {
+                tally.check(claim.name, || claim.check(&bed));
+            }
+        }
+    }
     // Minutes without /dev/kvm, and many on a busy machine: not part of everything.
     let in_a_machine = selection.only == Some(Part::Qemu);
     let on_host = [Part::Units, Part::System, Part::Attack, Part::Chaos];
@@ -102,6 +114,9 @@ pub fn verify(selection: &Selection) -> Result<bool> {
         let bed = Bed::open()?;
         let binaries = Binaries::build(selection.profile)?;
         let mut lab = Lab::up(&bed, binaries)?;
+        tally.check("the mirror delivered every package that tests need", || {
+            every_package_is_there(&bed)
+        });
         if wants(Part::Units) {
             tally.check("systemd accepts every unit we print", || {
                 units_are_accepted(&lab)
@@ -369,6 +384,21 @@ fn counts(text: &str) -> (u64, u64) {
                 failed + before(line, "failed"),
             )
         })
+}
+
+/// Fails with the names of packages that the root filesystems lack.
+fn every_package_is_there(bed: &Bed) -> Result<()> {
+    let missing: Vec<String> = [&HOST, &GUEST]
+        .iter()
+        .flat_map(|recipe| recipe.missing(bed))
+        .collect();
+    ensure!(
+        missing.is_empty(),
+        "{} was not on the mirror, so claims that use it fail; run the command again later, or set \
+         RUNNER_TESTBED_MIRROR to another Debian mirror",
+        missing.join(", ")
+    );
+    Ok(())
 }
 
 /// Every unit that our own commands make, judged by the systemd that will run it.

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::bed::{Bed, Lock, last_lines};
 use crate::binaries::cargo;
-use crate::rootfs::{self, TOOLS};
+use crate::rootfs::{self, Incomplete, TOOLS};
 
 /// Which release of deadnix. It is on crates.io and not in Debian.
 const DEADNIX: &str = "1.3.1";
@@ -26,7 +26,7 @@ impl Tools {
     pub fn ready() -> Result<Self> {
         let bed = Bed::open()?;
         let _building = bed.lock(Lock::Build)?;
-        rootfs::build(&bed, &[&TOOLS])?;
+        rootfs::build(&bed, &[&TOOLS], Incomplete::Keep)?;
         Ok(Self {
             root: TOOLS.path(&bed),
         })

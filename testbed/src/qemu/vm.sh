@@ -1,52 +1,25 @@
 #!/bin/bash
-# Boots a virtual machine from the test host's root filesystem, with Debian's own kernel and without
-# /dev/kvm, and lets enforce.py run in it. The console is our output.
-# DIR is ours alone; HOST a root filesystem, IMAGE a prepared image, CONTROLLER and SIM programs,
-# ENFORCE the script.
+# Boots a virtual machine from the test host's root filesystem, with Debian's kernel and without /dev/kvm,
+# and runs enforce.py in it. The console is this script's output.
+# DIR is a directory that no other program uses; KERNEL the unpacked kernel package; HOST a root filesystem;
+# IMAGE a prepared image; CONTROLLER and SIM programs; ENFORCE the script.
 set -euo pipefail
 
-: "$DIR" "$HOST" "$IMAGE" "$CONTROLLER" "$SIM" "$ENFORCE"
+: "$DIR" "$KERNEL" "$HOST" "$IMAGE" "$CONTROLLER" "$SIM" "$ENFORCE"
 root=$DIR/root
 initrd=$DIR/initrd
 mkdir -p "$DIR"
 cd "$DIR"
 rm -rf "$root" "$initrd" disk initrd.gz
 
-tools() {
-    local tool
-    for tool in qemu-system-x86_64 cpio modprobe mke2fs strip xz; do
-        command -v "$tool" >/dev/null || return
-    done
-}
-
-# Debian's for virtual machines, unpacked once: its directory.
-kernel() {
-    local package=linux-image-cloud-amd64
-    if ! compgen -G "$DIR/linux-image-*/lib/modules" >/dev/null; then
-        rm -rf "$DIR"/linux-image-*
-        # The one that the package without a version stands for.
-        package=$(apt-cache depends $package | sed -n 's/^ *Depends: \(linux-image-[^ ]*\)/\1/p' | head -n 1)
-        apt-get download --quiet=2 "$package"
-        dpkg-deb --extract "$package"_*.deb unpacked
-        rm "$package"_*.deb
-        mv unpacked "$package"
-    fi
-    printf '%s\n' "$DIR"/linux-image-*/
-}
-
-if ! tools || ! compgen -G "$DIR/linux-image-*/lib/modules" >/dev/null; then
-    export DEBIAN_FRONTEND=noninteractive
-    apt-get update --quiet=2
-    tools || apt-get install --yes --quiet=2 --no-install-recommends \
-        qemu-system-x86 cpio kmod e2fsprogs binutils xz-utils
-fi >apt.log 2>&1 || { cat apt.log; exit 1; }
-kernel=$(kernel 2>apt.log) || { cat apt.log; exit 1; }
-version=$(basename "$kernel"/lib/modules/*)
+modules_of_kernel=$KERNEL/lib/modules
+[ -d "$modules_of_kernel" ] || modules_of_kernel=$KERNEL/usr/lib/modules
+version=$(basename "$modules_of_kernel"/*)
 
 # Shared files: nothing below writes into one, everything replaces it.
 cp --archive --link "$HOST" "$root"
 mkdir -p "$root/usr/lib/modules" "$root/var/lib/runner-images" "$root/etc/runner-controller"
-cp --archive "$kernel/lib/modules/$version" "$root/usr/lib/modules/"
+cp --archive "$modules_of_kernel/$version" "$root/usr/lib/modules/"
 depmod --basedir "$root" "$version"
 cp --archive --link "$IMAGE" "$root/var/lib/runner-images/debian"
 strip -o "$root/usr/local/bin/runner-controller" "$CONTROLLER"
@@ -106,7 +79,7 @@ rm -rf "$root" "$initrd"
 # A /dev/kvm that is there may still not work; this takes any machine. The deadline is a net under the
 # script's own.
 setpriv --pdeathsig=TERM timeout --kill-after=5 2400 qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 2048 \
-    -nographic -no-reboot -net none -kernel "$kernel"/boot/vmlinuz-* -initrd initrd.gz \
+    -nographic -no-reboot -net none -kernel "$KERNEL"/boot/vmlinuz-* -initrd initrd.gz \
     -append "console=ttyS0 loglevel=1 systemd.show_status=false panic=-1 rw cgroup_no_v1=all" \
     -drive file=disk,if=virtio,format=raw,cache=unsafe </dev/null
 rm -f disk initrd.gz

@@ -1,0 +1,172 @@
+//! The root filesystems that the demo and the tests need.
+
+use super::recipe::Recipe;
+
+/// Debian's release for the test host and for the image.
+pub(super) const SUITE: &str = "trixie";
+
+/// Every recipe.
+pub(super) const ALL: &[&Recipe] = &[&HOST, &GUEST, &TOOLS, &NIX, &DOCKER];
+
+const DOCUMENTATION: &[&str] = &[
+    "/usr/share/man/*",
+    "/usr/share/doc/*",
+    "/usr/share/locale/*",
+    "/usr/share/info/*",
+];
+
+/// The test host: what an operator's machine has, and the tools of tests.
+pub const HOST: Recipe = Recipe {
+    name: "host",
+    suite: SUITE,
+    variant: "minbase",
+    packages: &[
+        "systemd",
+        "systemd-sysv",
+        "systemd-container",
+        "dbus",
+        "polkitd",
+        "nftables",
+        "iproute2",
+        "e2fsprogs",
+        "util-linux",
+        "mount",
+        "kmod",
+        "procps",
+    ],
+    optional: &[
+        "iputils-ping",
+        "xfsprogs",
+        "netcat-openbsd",
+        "socat",
+        "strace",
+        "python3-minimal",
+        "ca-certificates",
+    ],
+    masks: &[
+        "console-getty.service",
+        "getty.target",
+        "apt-daily.timer",
+        "apt-daily-upgrade.timer",
+        "dpkg-db-backup.timer",
+        "e2scrub_all.timer",
+        "e2scrub_reap.service",
+        "fstrim.timer",
+        "ldconfig.service",
+        "systemd-firstboot.service",
+        "systemd-networkd-wait-online.service",
+        "xfs_scrub_all.timer",
+    ],
+    files: &[
+        // Empty, not missing: systemd makes one up at every boot and it is not a first boot.
+        ("/etc/machine-id", ""),
+        ("/etc/hostname", "testhost\n"),
+        ("/etc/hosts", "127.0.0.1 localhost\n127.0.1.1 testhost\n"),
+        // Containers reach the internet through us.
+        (
+            "/etc/sysctl.d/50-testbed.conf",
+            "net.ipv4.ip_forward = 1\nnet.ipv6.conf.all.forwarding = 1\n",
+        ),
+    ],
+    links: &[(
+        "/lib/systemd/system/multi-user.target",
+        "/etc/systemd/system/default.target",
+    )],
+    excluded: DOCUMENTATION,
+};
+
+/// The image's root filesystem before `runner-controller prepare-image`: a plain Debian with the tools
+/// that jobs of the demo need.
+pub const GUEST: Recipe = Recipe {
+    name: "guest",
+    suite: SUITE,
+    variant: "minbase",
+    packages: &[
+        "systemd",
+        "systemd-sysv",
+        "dbus",
+        "bash",
+        // The first program of a root that has no libraries yet.
+        "busybox-static",
+        "coreutils",
+        "iproute2",
+        "procps",
+        "gcc",
+        "libc6-dev",
+        "make",
+    ],
+    optional: &[
+        "iputils-ping",
+        "netcat-openbsd",
+        "nodejs",
+        "python3-minimal",
+        "strace",
+    ],
+    masks: &[],
+    files: &[],
+    links: &[],
+    excluded: DOCUMENTATION,
+};
+
+/// Programs that judge the repository's files, in one version on every machine.
+pub const TOOLS: Recipe = Recipe {
+    name: "tools",
+    suite: SUITE,
+    variant: "minbase",
+    packages: &["just", "nix-bin", "shellcheck"],
+    optional: &[],
+    masks: &[],
+    files: &[],
+    links: &[],
+    excluded: DOCUMENTATION,
+};
+
+/// The base of an image for jobs with Nix. Built by the first test that needs it.
+pub const NIX: Recipe = Recipe {
+    name: "nix",
+    suite: SUITE,
+    variant: "minbase",
+    packages: &[
+        "systemd",
+        "systemd-sysv",
+        "dbus",
+        "bash",
+        "busybox-static",
+        "coreutils",
+        "iproute2",
+        "netcat-openbsd",
+        "procps",
+        "nix-bin",
+    ],
+    optional: &[],
+    masks: &[],
+    files: &[],
+    links: &[],
+    excluded: DOCUMENTATION,
+};
+
+/// The base of an image for jobs with Docker. Built by the first test that needs it.
+pub const DOCKER: Recipe = Recipe {
+    name: "docker",
+    suite: SUITE,
+    variant: "minbase",
+    packages: &[
+        "systemd",
+        "systemd-sysv",
+        "dbus",
+        "bash",
+        "busybox-static",
+        "coreutils",
+        "iproute2",
+        "netcat-openbsd",
+        "procps",
+        "docker.io",
+        "docker-cli",
+        "docker-buildx",
+    ],
+    optional: &[],
+    masks: &[],
+    files: &[],
+    links: &[],
+    excluded: DOCUMENTATION,
+};
