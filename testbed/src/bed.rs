@@ -146,7 +146,7 @@ pub struct Held(#[expect(dead_code, reason = "held, not read")] Flock<File>);
 
 /// Tells the person at the terminal what happens. Never on stdout, which belongs to results.
 pub fn note(text: &str) {
-    eprintln!("testbed: {text}");
+    stdio::error(format_args!("testbed: {text}"));
 }
 
 /// Runs a command with its output in a log file; a failure shows the log's end.

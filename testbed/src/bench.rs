@@ -89,8 +89,8 @@ pub fn bench(options: &Options) -> Result<bool> {
     );
     lab.reset()?;
 
-    println!("{}", figures::table(&figures));
-    println!("{ABOUT_CLOCKS}");
+    stdio::progress(format_args!("{}", figures::table(&figures)));
+    stdio::progress(format_args!("{ABOUT_CLOCKS}"));
     if let Some(path) = &options.json {
         let document = document(options, load, &figures)?;
         fs::write(path, serde_json::to_string_pretty(&document)?)

@@ -56,7 +56,8 @@ pub fn demo(options: Options) -> Result<bool> {
     note("20 jobs are queued, the daemon starts");
     lab.start()?;
 
-    let jobs = watch::jobs(&lab, &clock).inspect_err(|_| println!("{}", lab.account()))?;
+    let jobs = watch::jobs(&lab, &clock)
+        .inspect_err(|_| stdio::progress(format_args!("{}", lab.account())))?;
     let alive = claims::settled(&lab);
     let working = lab.sim().stats()?;
     let daemon = claims::daemon_process(&lab)?;
@@ -66,8 +67,8 @@ pub fn demo(options: Options) -> Result<bool> {
     let spans = journal::spans(&journal::since(lab.host(), &mark, "runner-*@*.service")?);
     let said = journal::since(lab.host(), &mark, DAEMON)?;
     let ran = account::lives(jobs, &spans, &said);
-    println!("\n{}", account::table(&ran));
-    println!("{}\n", clock.first_job(&ran));
+    stdio::progress(format_args!("\n{}", account::table(&ran)));
+    stdio::progress(format_args!("{}\n", clock.first_job(&ran)));
     let claims = [
         claims::done(&ran),
         claims::different(&ran),
@@ -79,15 +80,19 @@ pub fn demo(options: Options) -> Result<bool> {
         daemon,
     ];
     for claim in &claims {
-        println!("{} {}", if claim.holds { '✓' } else { '✗' }, claim.text);
+        stdio::progress(format_args!(
+            "{} {}",
+            if claim.holds { '✓' } else { '✗' },
+            claim.text
+        ));
     }
     let holds = claims.iter().all(|claim| claim.holds);
     if !holds {
-        println!("\n{}", lab.account());
+        stdio::progress(format_args!("\n{}", lab.account()));
     }
     if options.keep {
         lab.host().run(&[CONTROLLER, "undrain"])?;
-        println!("{LOOK_AROUND}");
+        stdio::progress(format_args!("{LOOK_AROUND}"));
     }
     Ok(holds)
 }

@@ -19,6 +19,8 @@
 //! - [`setup`]: claims about the set-up itself;
 //! - [`verify`] with [`claims`], [`attack`], [`chaos`], [`demo`], [`bench`]: the commands.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod api;
 pub mod attack;
 pub mod bed;

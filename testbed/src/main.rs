@@ -1,6 +1,7 @@
 //! Command line of the test bed: the test host, the demo, the system tests, the benchmark.
 
-use std::io::Write as _;
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::os::unix::process::CommandExt;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use stdio::PrintError;
 use testbed::bed::Bed;
 use testbed::bench;
 use testbed::binaries::Profile;
@@ -201,8 +203,11 @@ enum InnerVerb {
 fn main() -> ExitCode {
     match run(Cli::parse_from(arguments(std::env::args())).command) {
         Ok(code) => code,
+        Err(error) if matches!(error.downcast_ref(), Some(PrintError::ReaderGone)) => {
+            ExitCode::from(stdio::READER_GONE)
+        }
         Err(error) => {
-            eprintln!("testbed: {error:#}");
+            stdio::error(format_args!("testbed: {error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -327,23 +332,23 @@ fn list_language(paths: &[String]) -> Result<ExitCode> {
         .iter()
         .filter(|finding| finding.audience == Audience::Users)
         .count();
-    let mut out = std::io::stdout().lock();
     for finding in &findings {
-        writeln!(out, "{finding}")?;
+        stdio::print_line(finding)?;
     }
     let rest = findings.len() - shown;
-    writeln!(out, "{shown} in text that is shown, {rest} in comments")?;
+    stdio::print_line(format_args!(
+        "{shown} in text that is shown, {rest} in comments"
+    ))?;
     Ok(ExitCode::from(u8::from(!findings.is_empty())))
 }
 
 /// Prints every circle of imports, and a count.
 fn list_imports() -> Result<ExitCode> {
     let circles = imports::circles()?;
-    let mut out = std::io::stdout().lock();
     for circle in &circles {
-        write!(out, "{circle}")?;
+        stdio::print(circle)?;
     }
-    writeln!(out, "{} circles", circles.len())?;
+    stdio::print_line(format_args!("{} circles", circles.len()))?;
     Ok(ExitCode::from(u8::from(!circles.is_empty())))
 }
 

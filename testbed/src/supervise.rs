@@ -48,7 +48,7 @@ pub fn supervise(tidy: impl FnOnce() -> Result<()>) -> Result<ExitCode> {
     let interrupted = wait(&mut child, &signals)?;
     let status = child.wait()?;
     if let Some(signal) = interrupted {
-        eprintln!("testbed: {signal}, tidying up");
+        stdio::error(format_args!("testbed: {signal}, tidying up"));
     }
     tidy()?;
     // A shell's convention for what a signal ended.

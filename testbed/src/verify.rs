@@ -145,7 +145,10 @@ pub fn verify(selection: &Selection) -> Result<bool> {
             note("the test host stays up; `cargo run -p testbed -- host shell` enters it");
         }
     }
-    println!("{} passed, {} failed", tally.passed, tally.failed);
+    stdio::progress(format_args!(
+        "{} passed, {} failed",
+        tally.passed, tally.failed
+    ));
     Ok(tally.failed == 0)
 }
 
@@ -181,12 +184,12 @@ impl Stage {
 impl Tally {
     fn report(&mut self, name: &str, took: Duration, outcome: &Result<()>) {
         let mark = if outcome.is_ok() { "ok  " } else { "FAIL" };
-        println!("{mark} {:7.2} s  {name}", took.as_secs_f64());
+        stdio::progress(format_args!("{mark} {:7.2} s  {name}", took.as_secs_f64()));
         match outcome {
             Ok(()) => self.passed += 1,
             Err(error) => {
                 self.failed += 1;
-                println!("{}", indented(&format!("{error:#}")));
+                stdio::progress(format_args!("{}", indented(&format!("{error:#}"))));
             }
         }
     }
@@ -267,7 +270,7 @@ impl Tally {
         self.report(claim.name, start.elapsed(), &outcome);
         stage.after(&outcome);
         if outcome.is_err() {
-            println!("{}", indented(&lab.account()));
+            stdio::progress(format_args!("{}", indented(&lab.account())));
         }
     }
 
@@ -280,8 +283,11 @@ impl Tally {
         let start = Instant::now();
         match attack::run(lab, &attacks) {
             Ok(rows) => {
-                println!("{}", attack::report::table(&rows));
-                println!("     {:7.2} s  all attacks", start.elapsed().as_secs_f64());
+                stdio::progress(format_args!("{}", attack::report::table(&rows)));
+                stdio::progress(format_args!(
+                    "     {:7.2} s  all attacks",
+                    start.elapsed().as_secs_f64()
+                ));
                 for row in rows {
                     match row.trouble() {
                         None => self.passed += 1,
@@ -300,7 +306,7 @@ impl Tally {
     fn chaos(&mut self, lab: &mut Lab) {
         let start = Instant::now();
         let outcome = chaos::run(lab, CHAOS_SEED, CHAOS_LENGTH).and_then(|report| {
-            println!("{}", indented(&report.table()));
+            stdio::progress(format_args!("{}", indented(&report.table())));
             ensure!(report.holds(), "{}", report.violations());
             chaos::clear(lab)
         });

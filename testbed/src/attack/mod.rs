@@ -55,23 +55,23 @@ pub fn attack(options: &Options) -> Result<bool> {
     );
     if options.list {
         for attack in &attacks {
-            println!(
+            stdio::progress(format_args!(
                 "{:26} {:4}  {}: {}",
                 attack.name,
                 attack.who.name(),
                 attack.wall,
                 attack.tries
-            );
+            ));
         }
         return Ok(true);
     }
     let bed = Bed::open()?;
     let mut lab = Lab::up(&bed, Binaries::build(options.profile)?)?;
     let rows = run(&mut lab, &attacks)?;
-    println!("{}", table(&rows));
+    stdio::progress(format_args!("{}", table(&rows)));
     for row in &rows {
         if let Some(trouble) = row.trouble() {
-            println!("FAIL {}: {trouble}", row.name());
+            stdio::progress(format_args!("FAIL {}: {trouble}", row.name()));
         }
     }
     if let Some(path) = &options.json {
@@ -83,11 +83,14 @@ pub fn attack(options: &Options) -> Result<bool> {
     }
     let failed = rows.iter().filter(|row| row.trouble().is_some()).count();
     let controls = rows.iter().filter(|row| row.has_control()).count();
-    println!(
+    stdio::progress(format_args!(
         "{} attacks, {controls} of them with a control that gets through",
         rows.len()
-    );
-    println!("{} passed, {failed} failed", rows.len() - failed);
+    ));
+    stdio::progress(format_args!(
+        "{} passed, {failed} failed",
+        rows.len() - failed
+    ));
     Ok(failed == 0)
 }
 
@@ -105,7 +108,7 @@ pub fn run(lab: &mut Lab, attacks: &[Attack]) -> Result<Vec<Row>> {
     scene::set(lab)?;
     let outcome = attack_run::AttackRun::new(lab, &programs).run(attacks);
     if outcome.is_err() {
-        println!("{}", lab.account());
+        stdio::progress(format_args!("{}", lab.account()));
     }
     // // The changes of units go first, so that a runner that starts meanwhile is unchanged.
     bare::remove(lab)?;

@@ -82,7 +82,7 @@ pub fn bench(options: &Options) -> Result<bool> {
     lab.reset()?;
 
     let figures = figures_of(&samples, options.at_most);
-    println!("{}", figures::table(&figures));
+    stdio::progress(format_args!("{}", figures::table(&figures)));
     if let Some(path) = &options.json {
         let document = json!({
             "version": 2,

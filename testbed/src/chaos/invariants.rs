@@ -79,8 +79,8 @@ fn print_journal(lab: &Lab, story: &str) {
         DAEMON,
         "--unit=runner-*@*.service",
     ]);
-    println!(
+    stdio::progress(format_args!(
         "--- {story}\n{}---",
         journal.unwrap_or_else(|error| format!("{error:#}\n"))
-    );
+    ));
 }

@@ -72,7 +72,7 @@ impl RunLog {
     /// Prints one line with its time.
     pub(super) fn print(&self, subject: &str, details: &str) {
         let at = self.elapsed().as_secs_f64();
-        println!("{at:8.1} s  {subject:<25} {details}");
+        stdio::progress(format_args!("{at:8.1} s  {subject:<25} {details}"));
     }
 
     /// Queues a job at the stand-in. After an error it is unknown whether the stand-in accepted the job.

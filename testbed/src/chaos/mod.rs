@@ -63,7 +63,7 @@ pub fn chaos(options: Options) -> Result<bool> {
     let bed = Bed::open()?;
     let mut lab = Lab::up(&bed, Binaries::build(options.profile)?)?;
     let report = run(&mut lab, options.seed, options.length)?;
-    println!("\n{}", report.table());
+    stdio::progress(format_args!("\n{}", report.table()));
     if options.keep {
         note("the test host stays up; `cargo run -p testbed -- host shell` enters it");
     } else if report.holds() {
@@ -77,11 +77,11 @@ pub fn run(lab: &mut Lab, seed: u64, length: Duration) -> Result<Report> {
     let config = setup::config(lab)?;
     setup::prepare(lab, &config)?;
     let faults = plan::plan(seed, length);
-    println!(
+    stdio::progress(format_args!(
         "seed {seed}, {}: {} faults planned",
         humantime::format_duration(length),
         faults.len()
-    );
+    ));
     let log = RunLog::new();
     let mut phase = FaultPhase {
         log: &log,
@@ -103,7 +103,7 @@ pub fn run(lab: &mut Lab, seed: u64, length: Duration) -> Result<Report> {
     if let Err(error) = &settled
         && log.violation("not settled", &format!("{error:#}"))
     {
-        println!("{}", lab.account());
+        stdio::progress(format_args!("{}", lab.account()));
     }
     // The check that ran beside the faults may have missed the last seconds.
     invariants::check(lab, &log, &config)?;

@@ -105,24 +105,30 @@ impl Screen {
 
     fn line(&mut self, text: &str) {
         self.clear();
-        println!("{text}");
+        stdio::progress(format_args!("{text}"));
     }
 
     fn status(&mut self, text: &str) {
         if let Some(width) = self.width {
             // A line that wraps could not be written over.
             let text: String = text.chars().take(width.saturating_sub(1)).collect();
-            print!("\r{text}\x1b[K");
-            std::io::stdout().flush().ok();
+            rewrite(&text);
         }
     }
 
     fn clear(&mut self) {
         if self.width.is_some() {
-            print!("\r\x1b[K");
-            std::io::stdout().flush().ok();
+            rewrite("");
         }
     }
+}
+
+/// Writes the last line anew. A terminal that is gone shows nothing.
+fn rewrite(text: &str) {
+    let mut out = std::io::stdout().lock();
+    write!(out, "\r{text}\x1b[K")
+        .and_then(|()| out.flush())
+        .ok();
 }
 
 fn terminal_width() -> Option<usize> {
