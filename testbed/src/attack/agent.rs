@@ -1,4 +1,4 @@
-//! //! Runs programs inside a container: as a part of its job, or as a service of its systemd.
+//! Runs programs inside a container: as a part of its job, or as a service of its systemd.
 //!
 //! A process that enters a container from outside has more capabilities and system calls than the
 //! container. So a loop that was started inside reads commands from a FIFO, and runs each program
@@ -19,10 +19,10 @@ use crate::host::TestHost;
 use crate::lab::Lab;
 use crate::wait::{Seen, wait_until};
 
-/// /// Timeout for a program, which is longer than the program's own.
+/// Timeout for a program, which is longer than the program's own.
 const LIMIT: Duration = Duration::from_secs(40);
 
-/// /// The loop in bash. It reads commands from `$dir`.
+/// The loop in bash. It reads commands from `$dir`.
 const LOOP: &str = r#"
 mkdir -p "$dir"; cd "$dir"; mkfifo -m 600 orders; exec 3<>orders; touch ready
 while read -r number argument <&3; do
@@ -32,22 +32,22 @@ while read -r number argument <&3; do
 done
 "#;
 
-/// /// Exit status and output of a program.
+/// Exit status and output of a program.
 #[derive(Debug, Clone)]
 pub(super) struct Ran {
     pub(super) status: i32,
     pub(super) said: String,
 }
 
-/// /// A loop that waits for commands.
+/// A loop that waits for commands.
 #[derive(Debug)]
 pub(super) struct Agent {
-    /// /// The loop's directory, as seen from the machine.
+    /// The loop's directory, as seen from the machine.
     dir: PathBuf,
     count: u32,
 }
 
-/// /// Returns the directory of a loop in its container.
+/// Returns the directory of a loop in its container.
 fn dir(who: Who) -> &'static str {
     match who {
         Who::Job => "/tmp/attack-job",
@@ -55,12 +55,12 @@ fn dir(who: Who) -> &'static str {
     }
 }
 
-/// /// Returns the script of a job that takes commands.
+/// Returns the script of a job that takes commands.
 pub(super) fn job_script() -> String {
     format!("set +e +o pipefail\ndir={}\n{LOOP}", dir(Who::Job))
 }
 
-/// /// Returns a script with both loops, for process 1 of a container without an init.
+/// Returns a script with both loops, for process 1 of a container without an init.
 pub(super) fn both_script() -> String {
     format!(
         "loop() {{ {LOOP} }}\n\
@@ -71,7 +71,7 @@ pub(super) fn both_script() -> String {
     )
 }
 
-/// /// Starts a loop as a service of a container's systemd.
+/// Starts a loop as a service of a container's systemd.
 pub(super) fn start_service(lab: &Lab, machine: &str, who: Who) -> Result<()> {
     let script = format!("dir={}\n{LOOP}", dir(who));
     let unit = format!("--unit=attack-{}", who.name());
@@ -84,7 +84,7 @@ pub(super) fn start_service(lab: &Lab, machine: &str, who: Who) -> Result<()> {
 }
 
 impl Agent {
-    /// /// Waits until the loop of the container with process 1 `leader` waits for commands.
+    /// Waits until the loop of the container with process 1 `leader` waits for commands.
     pub(super) fn find(host: &TestHost, leader: &str, who: Who) -> Result<Self> {
         let dir = host.path(&format!("/proc/{leader}/root{}", dir(who)));
         let ready = dir.join("ready");
@@ -142,13 +142,13 @@ impl Agent {
             .write(true)
             .open(&orders)
             .context("the container is gone")?;
-        // // One write, so that a reader sees the whole line.
+        // One write, so that a reader sees the whole line.
         fifo.write_all(format!("{line}\n").as_bytes())?;
         Ok(())
     }
 }
 
-/// /// Returns a program's output without control characters, because the program is hostile.
+/// Returns a program's output without control characters, because the program is hostile.
 fn lossy(bytes: &[u8]) -> String {
     const MAX: usize = 4000;
     let start = bytes.len().saturating_sub(MAX);
@@ -158,7 +158,7 @@ fn lossy(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// /// Returns assignments that a shell reads back unchanged.
+/// Returns assignments that a shell reads back unchanged.
 pub(super) fn assignments(env: &BTreeMap<String, String>) -> String {
     let mut text = String::new();
     for (key, value) in env {

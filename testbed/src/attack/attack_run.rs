@@ -1,4 +1,4 @@
-//! //! The order of the attacks: each kind of container is started once and has all its attacks.
+//! The order of the attacks: each kind of container is started once and has all its attacks.
 
 use std::collections::BTreeMap;
 use std::process::Output;
@@ -14,7 +14,7 @@ use crate::bed::note;
 use crate::claims::SOON;
 use crate::lab::{DAEMON, Lab, TOKEN};
 
-/// /// Chains of our table that drop packets. The chain that masquerades stays, because it is the
+/// Chains of our table that drop packets. The chain that masquerades stays, because it is the
 /// way to the internet.
 const FILTERS: [&str; 3] = ["arriving", "to_host", "through_host"];
 const FIREWALL: &str = "runner-controller-firewall.service";
@@ -25,7 +25,7 @@ pub(super) struct AttackRun<'a> {
     lab: &'a Lab,
     programs: &'a BTreeMap<String, Vec<u8>>,
     rows: BTreeMap<String, Row>,
-    /// /// The neighbour of every place.
+    /// The neighbour of every place.
     sibling: Option<Target>,
 }
 
@@ -39,7 +39,7 @@ impl<'a> AttackRun<'a> {
         }
     }
 
-    /// /// Runs all attacks and returns one row for each, in their order.
+    /// Runs all attacks and returns one row for each, in their order.
     pub(super) fn run(mut self, attacks: &[Attack]) -> Result<Vec<Row>> {
         scene::await_ready(self.lab)?;
         let (_, target) = scene::start_job(self.lab, "ci", "target")?;
@@ -55,7 +55,7 @@ impl<'a> AttackRun<'a> {
         self.early(attacks)?;
         self.containers(attacks)?;
         self.services(attacks)?;
-        // // From here on, containers start and end that the daemon did not start.
+        // From here on, containers start and end that the daemon did not start.
         self.lab.host().run(&["systemctl", "stop", DAEMON])?;
         bare::stop(self.lab)?;
         self.bare(attacks)?;
@@ -68,7 +68,7 @@ impl<'a> AttackRun<'a> {
         Ok(rows)
     }
 
-    /// /// Runs the attacks of one place, and the controls that need no other container.
+    /// Runs the attacks of one place, and the controls that need no other container.
     fn in_place(&mut self, attacks: &[Attack], place: Place, container: &mut Target) -> Result<()> {
         let env =
             scene::surroundings(&container.machine, &container.leader, self.sibling.as_ref())?;
@@ -92,7 +92,7 @@ impl<'a> AttackRun<'a> {
             }
         }
         self.without_firewall(attacks, place, container, &env)?;
-        // // Controls of attacks in other places.
+        // Controls of attacks in other places.
         for attack in attacks {
             if let Control::Without(Change::Place(there, who)) = &attack.control
                 && *there == place
@@ -106,7 +106,7 @@ impl<'a> AttackRun<'a> {
         Ok(())
     }
 
-    /// /// Removes the firewall once and runs the controls of all attacks that it stopped in this
+    /// Removes the firewall once and runs the controls of all attacks that it stopped in this
     /// place.
     fn without_firewall(
         &mut self,
@@ -135,7 +135,7 @@ impl<'a> AttackRun<'a> {
         self.restore(&Change::Firewall, env)
     }
 
-    /// /// Makes the given changes of the host around a run.
+    /// Makes the given changes of the host around a run.
     fn given(
         &mut self,
         attack: &Attack,
@@ -150,7 +150,7 @@ impl<'a> AttackRun<'a> {
         self.changed(&around, env, work)
     }
 
-    /// /// Makes changes of the host around a run. A change that cannot be made fails the attack.
+    /// Makes changes of the host around a run. A change that cannot be made fails the attack.
     /// One that cannot be undone fails all of them.
     fn changed(
         &mut self,
@@ -210,7 +210,7 @@ impl<'a> AttackRun<'a> {
         }
     }
 
-    /// /// Runs a program with its scripts before and after, and returns the result.
+    /// Runs a program with its scripts before and after, and returns the result.
     fn once(&self, attack: &Attack, env: &Env, run: impl FnOnce(&[u8]) -> Result<Ran>) -> Outcome {
         let work = || -> Result<Outcome> {
             if let Some(before) = &attack.before {
@@ -250,7 +250,7 @@ impl<'a> AttackRun<'a> {
             .with_context(|| format!("{} has not been run before its control", attack.name))
     }
 
-    /// /// Runs the attacks in a container whose root has network capabilities.
+    /// Runs the attacks in a container whose root has network capabilities.
     fn docker(&mut self, attacks: &[Attack]) -> Result<()> {
         if !attacks.iter().any(|attack| attack.place == Place::Docker) {
             return Ok(());
@@ -262,7 +262,7 @@ impl<'a> AttackRun<'a> {
         container.end_job()
     }
 
-    /// /// Runs the attacks in containers whose runner has not asked for its config. The second
+    /// Runs the attacks in containers whose runner has not asked for its config. The second
     /// slot has the sockets of the first bound in, which does not happen outside of this test.
     fn early(&mut self, attacks: &[Attack]) -> Result<()> {
         let here = |attack: &Attack| {
@@ -305,7 +305,7 @@ impl<'a> AttackRun<'a> {
         })
     }
 
-    /// /// Runs the attacks of two jobs in one slot, one after the other.
+    /// Runs the attacks of two jobs in one slot, one after the other.
     fn containers(&mut self, attacks: &[Attack]) -> Result<()> {
         let here: Vec<&Attack> = attacks
             .iter()
@@ -344,7 +344,7 @@ impl<'a> AttackRun<'a> {
         container.end_job()
     }
 
-    /// /// Runs the attacks in containers with and without one protection. Attacks that need the
+    /// Runs the attacks in containers with and without one protection. Attacks that need the
     /// same container share it.
     fn bare(&mut self, attacks: &[Attack]) -> Result<()> {
         let mut with: BTreeMap<Vec<&Change>, Vec<&Attack>> = BTreeMap::new();
@@ -394,7 +394,7 @@ impl<'a> AttackRun<'a> {
         Ok(())
     }
 
-    /// /// Runs all attacks of one kind of bare container. Attacks that need an earlier container
+    /// Runs all attacks of one kind of bare container. Attacks that need an earlier container
     /// get one.
     fn bare_container<'b>(
         &mut self,
@@ -404,7 +404,7 @@ impl<'a> AttackRun<'a> {
         let begun = self.bare_outcomes(changes, attacks);
         bare::stop(self.lab)?;
         Ok(begun.unwrap_or_else(|error| {
-            // // A container that does not start fails only the attacks that need it.
+            // A container that does not start fails only the attacks that need it.
             let why = format!("{error:#}");
             let broken = |attack: &&'b Attack| (*attack, Outcome::Broken(why.clone()));
             attacks.iter().map(broken).collect()
@@ -459,7 +459,7 @@ impl<'a> AttackRun<'a> {
         Ok(outcomes)
     }
 
-    /// /// Runs the controls without a container.
+    /// Runs the controls without a container.
     fn services(&mut self, attacks: &[Attack]) -> Result<()> {
         for attack in attacks {
             let Control::Without(Change::Service(properties)) = &attack.control else {
@@ -488,7 +488,7 @@ impl<'a> AttackRun<'a> {
     }
 
     fn shell(&self, script: &str, env: &Env) -> Result<Output> {
-        // // Witnesses and controls may know the token. A program in a container may not.
+        // Witnesses and controls may know the token. A program in a container may not.
         let script = format!(
             "set -a\n{}TOKEN={TOKEN}\nset +a\n{script}",
             assignments(env)

@@ -1,4 +1,4 @@
-//! //! Containers in which one protection is missing.
+//! Containers in which one protection is missing.
 //!
 //! systemd starts a slot of a separate pool as any other, through the launcher and with the
 //! launcher's mounts. Only the last step differs: a drop-in puts our program before
@@ -14,14 +14,14 @@ use super::program::{Change, Who};
 use crate::claims::leader;
 use crate::lab::Lab;
 
-/// /// Machine name of the slot.
+/// Machine name of the slot.
 pub(super) const MACHINE: &str = "bare-1";
 const UNIT: &str = "runner-bare@1.service";
 const SHIM: &str = "/run/testbed/shim/systemd-nspawn";
 const EDITS: &str = "/run/testbed/edits";
 const INIT: &str = "/run/testbed/init";
 
-/// /// Program that runs before `systemd-nspawn`. Edits are `--name=value` (replaces all of that
+/// Program that runs before `systemd-nspawn`. Edits are `--name=value` (replaces all of that
 /// name, or is added), `+--name=value` (added), `!--name` (removed), `KEY=value` (environment),
 /// `capability NAME` (kept instead of dropped), and `init` (the loop runs instead of the init).
 /// Words up to the first one without a dash are options.
@@ -57,7 +57,7 @@ done <"/run/testbed/edits/$machine"
 PATH=/usr/sbin:/usr/bin exec systemd-nspawn "${options[@]}" "$@"
 "#;
 
-/// /// A running container.
+/// A running container.
 #[derive(Debug)]
 pub(super) struct Bare {
     pub(super) leader: String,
@@ -65,16 +65,16 @@ pub(super) struct Bare {
     root: Agent,
 }
 
-/// /// Puts the program that changes arguments before the real one, for matching units.
+/// Puts the program that changes arguments before the real one, for matching units.
 pub(super) fn install(lab: &Lab) -> Result<()> {
     let host = lab.host();
     host.write(SHIM, SHIM_TEXT.as_bytes(), 0o755)?;
     host.write(INIT, both_script().as_bytes(), 0o644)?;
-    // // The daemon starts an unchanged runner in this slot as well.
+    // The daemon starts an unchanged runner in this slot as well.
     edit(lab, MACHINE, UNIT, &[])
 }
 
-/// /// Lets a unit's launcher find our program first, and adds lines to the unit.
+/// Lets a unit's launcher find our program first, and adds lines to the unit.
 fn redirect(lab: &Lab, unit: &str, lines: &[&str]) -> Result<()> {
     let mut text = format!(
         "[Service]\nEnvironment=PATH={}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin\n",
@@ -90,7 +90,7 @@ fn redirect(lab: &Lab, unit: &str, lines: &[&str]) -> Result<()> {
     host.run(&["systemctl", "daemon-reload"]).map(drop)
 }
 
-/// /// Lets the containers of one slot start with more arguments, and otherwise unchanged.
+/// Lets the containers of one slot start with more arguments, and otherwise unchanged.
 pub(super) fn edit(lab: &Lab, machine: &str, unit: &str, edits: &[&str]) -> Result<()> {
     write_edits(lab, machine, edits)?;
     redirect(lab, unit, &[])
@@ -106,7 +106,7 @@ fn write_edits(lab: &Lab, machine: &str, edits: &[impl AsRef<str>]) -> Result<()
         .write(&format!("{EDITS}/{machine}"), text.as_bytes(), 0o644)
 }
 
-/// /// Removes every change.
+/// Removes every change.
 pub(super) fn remove(lab: &Lab) -> Result<()> {
     lab.host()
         .sh("rm -rf /run/systemd/system/runner-*.service.d/attack.conf /run/testbed/shim /run/testbed/edits /run/testbed/init; systemctl daemon-reload")
@@ -114,10 +114,10 @@ pub(super) fn remove(lab: &Lab) -> Result<()> {
 }
 
 impl Bare {
-    /// /// Starts a container with these changes.
+    /// Starts a container with these changes.
     pub(super) fn start(lab: &Lab, changes: &[&Change]) -> Result<Self> {
         let mut edits = vec!["init".to_owned()];
-        // // The programs need no addresses, and a container without a private network cannot have
+        // The programs need no addresses, and a container without a private network cannot have
         // any.
         let mut lines = vec!["ExecStartPost="];
         for change in changes {
@@ -125,7 +125,7 @@ impl Bare {
                 Change::Nspawn(arguments) => edits.extend(arguments.iter().cloned()),
                 Change::Capability(name) => edits.push(format!("capability {name}")),
                 Change::Unit(more) => lines.extend(more.split("; ")),
-                // // These changes do not concern the container.
+                // These changes do not concern the container.
                 Change::Firewall | Change::Host(..) | Change::Place(..) | Change::Service(_) => {}
             }
         }
@@ -147,7 +147,7 @@ impl Bare {
         })
     }
 
-    /// /// Returns the loop of one of its users.
+    /// Returns the loop of one of its users.
     pub(super) fn agent(&mut self, who: Who) -> &mut Agent {
         match who {
             Who::Job => &mut self.job,
@@ -156,7 +156,7 @@ impl Bare {
     }
 }
 
-/// /// Ends the container at once. The sweep removes what it leaves.
+/// Ends the container at once. The sweep removes what it leaves.
 pub(super) fn stop(lab: &Lab) -> Result<()> {
     let host = lab.host();
     host.output(&[

@@ -30,22 +30,22 @@ use crate::lab::Lab;
 use program::Attack;
 use report::{Row, table};
 
-/// /// Options of `cargo attack`.
+/// Options of `cargo attack`.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// /// Part of the names of the attacks to run.
+    /// Part of the names of the attacks to run.
     pub filter: String,
-    /// /// List the attacks instead of running them.
+    /// List the attacks instead of running them.
     pub list: bool,
-    /// /// File for the results as JSON.
+    /// File for the results as JSON.
     pub json: Option<PathBuf>,
-    /// /// Leave the test host running.
+    /// Leave the test host running.
     pub keep: bool,
-    /// /// Build profile of our programs.
+    /// Build profile of our programs.
     pub profile: Profile,
 }
 
-/// /// Runs the attacks. Returns true if every attack was refused and every control succeeded.
+/// Runs the attacks. Returns true if every attack was refused and every control succeeded.
 pub fn attack(options: &Options) -> Result<bool> {
     let attacks = select(&options.filter)?;
     ensure!(
@@ -94,7 +94,7 @@ pub fn attack(options: &Options) -> Result<bool> {
     Ok(failed == 0)
 }
 
-/// /// Returns the attacks whose names contain the filter.
+/// Returns the attacks whose names contain the filter.
 pub fn select(filter: &str) -> Result<Vec<Attack>> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("attacks");
     let mut attacks = Attack::read_all(&dir)?;
@@ -102,7 +102,7 @@ pub fn select(filter: &str) -> Result<Vec<Attack>> {
     Ok(attacks)
 }
 
-/// /// Installs the pools, runs these attacks with their controls, and leaves an empty host.
+/// Installs the pools, runs these attacks with their controls, and leaves an empty host.
 pub fn run(lab: &mut Lab, attacks: &[Attack]) -> Result<Vec<Row>> {
     let programs = compile(attacks)?;
     scene::set(lab)?;
@@ -110,14 +110,14 @@ pub fn run(lab: &mut Lab, attacks: &[Attack]) -> Result<Vec<Row>> {
     if outcome.is_err() {
         stdio::progress(format_args!("{}", lab.account()));
     }
-    // // The changes of units go first, so that a runner that starts meanwhile is unchanged.
+    // The changes of units go first, so that a runner that starts meanwhile is unchanged.
     bare::remove(lab)?;
     scene::remove_fixtures(lab)?;
     lab.reset()?;
     outcome
 }
 
-/// /// Returns the programs: scripts as they are, C compiled statically so that every image runs
+/// Returns the programs: scripts as they are, C compiled statically so that every image runs
 /// it.
 fn compile(attacks: &[Attack]) -> Result<BTreeMap<String, Vec<u8>>> {
     let work = tempfile::tempdir()?;

@@ -20,34 +20,34 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 /// One attack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attack {
-    /// /// Name of the file without its ending.
+    /// Name of the file without its ending.
     pub name: String,
     /// The program.
     pub file: PathBuf,
-    /// /// Purpose in words.
+    /// Purpose in words.
     pub tries: String,
-    /// /// User that runs it.
+    /// User that runs it.
     pub who: Who,
-    /// /// Container in which it runs.
+    /// Container in which it runs.
     pub place: Place,
-    /// /// Protection that stops it.
+    /// Protection that stops it.
     pub wall: String,
-    /// /// Words in its output when it is refused.
+    /// Words in its output when it is refused.
     pub expect: String,
-    /// /// Other protections that are removed in a control and in the run that it is compared with.
+    /// Other protections that are removed in a control and in the run that it is compared with.
     pub given: Vec<Change>,
-    /// /// Change that removes the protection, or the reason why none can.
+    /// Change that removes the protection, or the reason why none can.
     pub control: Control,
-    /// /// Shell script for the host before each run.
+    /// Shell script for the host before each run.
     pub before: Option<String>,
-    /// /// Shell script for the host after each run.
+    /// Shell script for the host after each run.
     pub after: Option<String>,
-    /// /// Shell script for the host that checks whether the attack succeeded: status 0 with `got
+    /// Shell script for the host that checks whether the attack succeeded: status 0 with `got
     /// `, or 1.
     pub witness: Option<String>,
 }
 
-/// /// User that runs an attack.
+/// User that runs an attack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Who {
     /// The job's user.
@@ -56,32 +56,32 @@ pub enum Who {
     Root,
 }
 
-/// /// Container in which an attack runs.
+/// Container in which an attack runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     /// A container with a job.
     Job,
-    /// /// A container with a job in a pool with `docker = true`, where root has network
+    /// A container with a job in a pool with `docker = true`, where root has network
     /// capabilities.
     Docker,
-    /// /// Two runners of one slot: run with `plant` in the first, and with `look` in the second.
+    /// Two runners of one slot: run with `plant` in the first, and with `look` in the second.
     Lives,
     /// A container whose runner has not asked for its config.
     Early,
-    /// /// The same, with the sockets of the first slot and the host's API bound into it.
+    /// The same, with the sockets of the first slot and the host's API bound into it.
     Visitor,
-    /// /// A container without an init, started by the launcher with changed arguments.
+    /// A container without an init, started by the launcher with changed arguments.
     Bare,
-    /// /// Two such containers, one after the other, as in [`Place::Lives`].
+    /// Two such containers, one after the other, as in [`Place::Lives`].
     BareLives,
 }
 
-/// /// Change that removes a protection.
+/// Change that removes a protection.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Change {
     /// Our table's filter chains are empty.
     Firewall,
-    /// /// Shell script for the host, and the script that undoes it.
+    /// Shell script for the host, and the script that undoes it.
     Host(String, String),
     /// Other arguments of systemd-nspawn.
     Nspawn(Vec<String>),
@@ -89,23 +89,23 @@ pub enum Change {
     Capability(String),
     /// Lines of the unit's `[Service]`, with `; ` between them.
     Unit(String),
-    /// /// The same program in a place without the protection.
+    /// The same program in a place without the protection.
     Place(Place, Who),
     /// The same program as a service of the host with these properties, and no container around it.
     Service(Vec<String>),
 }
 
-/// /// Run that shows that the protection is what stops the attack.
+/// Run that shows that the protection is what stops the attack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Control {
-    /// /// Without this protection the attack succeeds.
+    /// Without this protection the attack succeeds.
     Without(Change),
-    /// /// The protection cannot be removed, for this reason.
+    /// The protection cannot be removed, for this reason.
     Impossible(String),
 }
 
 impl Who {
-    /// /// Returns the name in files and tables.
+    /// Returns the name in files and tables.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -141,13 +141,13 @@ impl Place {
         })
     }
 
-    /// /// Returns true if it needs two containers.
+    /// Returns true if it needs two containers.
     #[must_use]
     pub fn needs_two_containers(self) -> bool {
         matches!(self, Self::Lives | Self::BareLives)
     }
 
-    /// /// Returns true if no job runs there.
+    /// Returns true if no job runs there.
     #[must_use]
     pub fn is_bare(self) -> bool {
         matches!(self, Self::Bare | Self::BareLives)
@@ -177,7 +177,7 @@ impl Change {
         })
     }
 
-    /// /// Returns a short name.
+    /// Returns a short name.
     #[must_use]
     pub fn name(&self) -> String {
         match self {
@@ -191,7 +191,7 @@ impl Change {
         }
     }
 
-    /// /// Returns true if only a container that was started for it can have it.
+    /// Returns true if only a container that was started for it can have it.
     #[must_use]
     pub fn needs_a_container(&self) -> bool {
         matches!(self, Self::Nspawn(_) | Self::Capability(_) | Self::Unit(_))
@@ -199,7 +199,7 @@ impl Change {
 }
 
 impl Attack {
-    /// /// Reads every attack of a directory, sorted by name. Floods come last, because their full
+    /// Reads every attack of a directory, sorted by name. Floods come last, because their full
     /// queues would disturb later attacks.
     pub fn read_all(dir: &Path) -> Result<Vec<Self>> {
         let mut all = Vec::new();
@@ -265,7 +265,7 @@ impl Attack {
     }
 }
 
-/// /// The `key: value` lines of the first comment. An indented line continues the line before.
+/// The `key: value` lines of the first comment. An indented line continues the line before.
 struct Head(Vec<(String, String)>);
 
 impl Head {

@@ -1,4 +1,4 @@
-//! //! Results of the attacks: the table, the same as JSON, and the count.
+//! Results of the attacks: the table, the same as JSON, and the count.
 
 use std::fmt::Write as _;
 
@@ -6,19 +6,19 @@ use serde::Serialize;
 
 use super::program::{Attack, Control};
 
-/// /// Result of one run of one program.
+/// Result of one run of one program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "outcome", content = "detail", rename_all = "snake_case")]
 pub enum Outcome {
-    /// /// The attack succeeded.
+    /// The attack succeeded.
     Got(String),
-    /// /// The attack was refused with the expected words.
+    /// The attack was refused with the expected words.
     Blocked(String),
-    /// /// The attack failed in another way, so it shows nothing.
+    /// The attack failed in another way, so it shows nothing.
     Broken(String),
 }
 
-/// /// Results of one attack.
+/// Results of one attack.
 #[derive(Debug, Clone, Serialize)]
 pub struct Row {
     name: String,
@@ -27,19 +27,19 @@ pub struct Row {
     who: &'static str,
     wall: String,
     expect: String,
-    /// /// Result with every protection.
+    /// Result with every protection.
     attack: Outcome,
-    /// /// Result in the control's kind of container with the protection. `None` where that is the
+    /// Result in the control's kind of container with the protection. `None` where that is the
     /// same.
     compared: Option<Outcome>,
-    /// /// Result without the protection. `None` where it cannot be removed.
+    /// Result without the protection. `None` where it cannot be removed.
     control: Option<Outcome>,
-    /// /// Name of the removed protection, or the reason why none was removed.
+    /// Name of the removed protection, or the reason why none was removed.
     control_is: String,
 }
 
 impl Outcome {
-    /// /// Returns the result of a program by its exit status and output.
+    /// Returns the result of a program by its exit status and output.
     #[must_use]
     pub fn of(status: i32, said: &str, expect: &str) -> Self {
         let last = said.trim_end().lines().last().unwrap_or_default();
@@ -59,7 +59,7 @@ impl Outcome {
 }
 
 impl Row {
-    /// /// Returns a row with the first result.
+    /// Returns a row with the first result.
     #[must_use]
     pub fn new(attack: &Attack, outcome: Outcome) -> Self {
         Self {
@@ -78,29 +78,29 @@ impl Row {
         }
     }
 
-    /// /// Adds the result with the protection in the control's kind of container.
+    /// Adds the result with the protection in the control's kind of container.
     pub fn compare(&mut self, outcome: Outcome) {
         self.compared = Some(outcome);
     }
 
-    /// /// Adds the result without the protection.
+    /// Adds the result without the protection.
     pub fn control(&mut self, outcome: Outcome) {
         self.control = Some(outcome);
     }
 
-    /// /// Returns the attack's name.
+    /// Returns the attack's name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// /// Returns true if there is a control and it succeeded.
+    /// Returns true if there is a control and it succeeded.
     #[must_use]
     pub fn has_control(&self) -> bool {
         matches!(self.control, Some(Outcome::Got(_)))
     }
 
-    /// /// Returns the reason why this row fails, if it does.
+    /// Returns the reason why this row fails, if it does.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         let mut wrong = Vec::new();
@@ -133,7 +133,7 @@ impl Row {
     }
 }
 
-/// /// Returns the table as text.
+/// Returns the table as text.
 #[must_use]
 pub fn table(rows: &[Row]) -> String {
     let mut text = String::new();
@@ -197,7 +197,7 @@ mod tests {
         ));
         assert!(matches!(of(0, "got root\n"), Outcome::Got(_)));
         assert!(matches!(of(0, "fine\n"), Outcome::Broken(_)));
-        // // An attack that succeeded and printed no `got` has not said what it got.
+        // An attack that succeeded and printed no `got` has not said what it got.
         assert!(matches!(
             of(1, "got it\nOperation not permitted"),
             Outcome::Broken(_)

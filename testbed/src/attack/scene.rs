@@ -1,4 +1,4 @@
-//! //! Targets of the attacks: pools, a neighbour in the next slot, and listeners and secrets on
+//! Targets of the attacks: pools, a neighbour in the next slot, and listeners and secrets on
 //! the host that would answer if an attack reached them.
 
 use std::collections::BTreeMap;
@@ -17,9 +17,9 @@ use crate::net::{GITHUB, INTERNET, METADATA, NEIGHBOUR, RESOLVER, UPLINK};
 use crate::sim::NewJob;
 use crate::status::Runner;
 
-/// /// Size of every layer: enough to boot, and quickly full.
+/// Size of every layer: enough to boot, and quickly full.
 const LAYER: &str = "96 MiB";
-/// /// Offsets of the pools, far apart, so that their slots are not neighbours.
+/// Offsets of the pools, far apart, so that their slots are not neighbours.
 const OFFSETS: [(&str, u16); 5] = [
     ("ci", 0),
     ("one", 20),
@@ -27,9 +27,9 @@ const OFFSETS: [(&str, u16); 5] = [
     ("bare", 60),
     ("docker", 80),
 ];
-/// /// Service that waits for its config, changed in one image so that it does not.
+/// Service that waits for its config, changed in one image so that it does not.
 const RUNNER_UNIT: &str = "usr/lib/systemd/system/github-runner.service";
-/// /// Services of the host that exist only as targets.
+/// Services of the host that exist only as targets.
 const FIXTURES: [&str; 6] = [
     "attack-answers",
     "attack-dns",
@@ -39,7 +39,7 @@ const FIXTURES: [&str; 6] = [
     "attack-canary",
 ];
 
-/// /// A container with a job and a service that take commands.
+/// A container with a job and a service that take commands.
 #[derive(Debug)]
 pub(super) struct Target {
     pub(super) machine: String,
@@ -49,7 +49,7 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// /// Finds the loop of a job, and starts the loop of the container's root.
+    /// Finds the loop of a job, and starts the loop of the container's root.
     pub(super) fn with_job(lab: &Lab, runner: &Runner) -> Result<Self> {
         let leader = leader(lab, &runner.machine)?;
         let job = Agent::find(lab.host(), &leader, Who::Job)?;
@@ -90,7 +90,7 @@ impl Target {
         }
     }
 
-    /// /// Ends the job, and so the container.
+    /// Ends the job, and so the container.
     pub(super) fn end_job(&self) -> Result<()> {
         self.job.quit()
     }
@@ -104,7 +104,7 @@ pub(super) fn set(lab: &Lab) -> Result<()> {
     bare::install(lab)?;
     let api = format!("+--bind={RUN_DIR}/api/api.sock:/run/host-api.sock");
     let first = format!("+--bind-ro={RUN_DIR}/slots/early-1:/run/first");
-    // // The daemon makes its socket when it starts, and this container starts later.
+    // The daemon makes its socket when it starts, and this container starts later.
     bare::edit(lab, "early-2", "runner-early@2.service", &[&first, &api])?;
     fixtures(lab)?;
     lab.start()
@@ -112,7 +112,7 @@ pub(super) fn set(lab: &Lab) -> Result<()> {
 
 fn config(lab: &Lab) -> Result<Config> {
     let waiting = image::variant(lab.host(), "early", |root| {
-        // // The image shares its files with the good one, so a file is replaced and not written
+        // The image shares its files with the good one, so a file is replaced and not written
         // to.
         let unit = root.join(RUNNER_UNIT);
         let text = fs::read_to_string(&unit)?;
@@ -151,7 +151,7 @@ fn config(lab: &Lab) -> Result<Config> {
     Ok(config)
 }
 
-/// /// Starts a job in a pool that takes commands.
+/// Starts a job in a pool that takes commands.
 pub(super) fn start_job(lab: &Lab, pool: &str, name: &str) -> Result<(u64, Runner)> {
     let id = lab
         .sim()
@@ -180,7 +180,7 @@ fn fixtures(lab: &Lab) -> Result<()> {
         &[&internet],
         &[&answer[..], &["--dns", &dns, "--http", &dot]].concat(),
     )?;
-    // // Records each packet to port 9999 of the internet with its source address.
+    // Records each packet to port 9999 of the internet with its source address.
     start(
         "attack-listens",
         &[&internet],
@@ -218,7 +218,7 @@ fn fixtures(lab: &Lab) -> Result<()> {
         .map(drop)
 }
 
-/// /// Stops the services that exist only as targets.
+/// Stops the services that exist only as targets.
 pub(super) fn remove_fixtures(lab: &Lab) -> Result<()> {
     let host = lab.host();
     let mut stop = vec!["systemctl", "stop"];
@@ -235,7 +235,7 @@ pub(super) fn remove_fixtures(lab: &Lab) -> Result<()> {
     .map(drop)
 }
 
-/// /// Puts a secret in every place of the next slot's container, and lets it answer on port 8000.
+/// Puts a secret in every place of the next slot's container, and lets it answer on port 8000.
 pub(super) fn furnish_sibling(sibling: &mut Target) -> Result<()> {
     let script = "#!/bin/bash\n\
         echo sibling-secret >/home/runner/canary; chmod 600 /home/runner/canary\n\
@@ -246,7 +246,7 @@ pub(super) fn furnish_sibling(sibling: &mut Target) -> Result<()> {
     Ok(())
 }
 
-/// /// Returns the variables of programs and witnesses.
+/// Returns the variables of programs and witnesses.
 pub(super) fn surroundings(
     machine: &str,
     leader: &str,
@@ -292,7 +292,7 @@ pub(super) fn surroundings(
     Ok(env)
 }
 
-/// /// Numbers that follow from a slot's place (`network.block` and `network.uid_base`).
+/// Numbers that follow from a slot's place (`network.block` and `network.uid_base`).
 struct Numbers {
     gateway: String,
     address: String,
@@ -319,7 +319,7 @@ impl Numbers {
     }
 }
 
-/// /// Waits until the pools have their runners.
+/// Waits until the pools have their runners.
 pub(super) fn await_ready(lab: &Lab) -> Result<()> {
     lab.await_status("runners of ci and one", SOON, |status| {
         let idle = |name: &str| {

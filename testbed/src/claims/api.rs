@@ -1,4 +1,4 @@
-//! //! Access to the daemon's API: by the peer's credentials on the Unix socket, by a token on TCP.
+//! Access to the daemon's API: by the peer's credentials on the Unix socket, by a token on TCP.
 
 use anyhow::{Context, Result, ensure};
 
@@ -14,13 +14,13 @@ pub(super) const SUITE: Suite = suite![SMALL;
 
 const CONTROLLER: &str = "runner-controller";
 const GROUP: &str = "runner-controller";
-/// /// An unprivileged user of the host.
+/// An unprivileged user of the host.
 const USER: &str = "somebody";
 const PORT: u16 = 9817;
 const TOKEN: &str = "5e1f0c8d9b7a4e6f5e1f0c8d9b7a4e6f";
 const TOKEN_FILE: &str = "/etc/runner-controller/api-token";
 
-/// /// Runs one of our commands as that user. Returns true if it succeeded, and its output.
+/// Runs one of our commands as that user. Returns true if it succeeded, and its output.
 fn as_somebody(lab: &Lab, command: &str) -> Result<(bool, String)> {
     let output = lab.host().output(&[
         "setpriv",
@@ -58,7 +58,7 @@ fn as_stranger_and_member(lab: &Lab) -> Result<()> {
         ensure!(!well, "a stranger may ask for {command}: {said}");
         ensure_says(&said, &["join the group"])?;
     }
-    // // With open modes, every user may read.
+    // With open modes, every user may read.
     host.sh(
         "chmod 0755 /run/runner-controller/api; chmod 0666 /run/runner-controller/api/api.sock",
     )?;
@@ -83,7 +83,7 @@ fn as_stranger_and_member(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// /// Returns the status of one request over TCP from the host itself.
+/// Returns the status of one request over TCP from the host itself.
 fn over_tcp(lab: &Lab, method: &str, path: &str, headers: &str) -> Result<u16> {
     let said = lab.host().run(&[
         "timeout",
@@ -139,7 +139,7 @@ fn with_and_without(lab: &Lab) -> Result<()> {
     let found = over_tcp(lab, "POST", "/drain", &good)?;
     ensure!(found == 202, "{found}");
     ensure!(lab.look()?.state.starts_with("drain"), "it does not drain");
-    // // The token is only in its file.
+    // The token is only in its file.
     let shown = lab.host().run(&["systemctl", "show", DAEMON])?;
     let said = lab.journal(DAEMON, 100);
     ensure!(

@@ -1,4 +1,4 @@
-//! //! Rights that root's short programs keep, and rights that the daemon's unit leaves it.
+//! Rights that root's short programs keep, and rights that the daemon's unit leaves it.
 
 use anyhow::{Context, Result, ensure};
 
@@ -19,12 +19,12 @@ pub(super) const SUITE: Suite = suite![SMALL;
 const PROGRAM: &str = "/usr/local/bin/runner-controller";
 const DROP_IN: &str = "/run/systemd/system/runner-ci@.service.d/traced.conf";
 
-/// /// Bit of `CAP_DAC_OVERRIDE` in `linux/capability.h`.
+/// Bit of `CAP_DAC_OVERRIDE` in `linux/capability.h`.
 const DAC_OVERRIDE: u64 = 1 << 1;
 const NET_ADMIN: u64 = 1 << 12;
 const SYS_ADMIN: u64 = 1 << 21;
 
-/// /// Returns a command line that stops one of root's programs at its end, so that its rights can
+/// Returns a command line that stops one of root's programs at its end, so that its rights can
 /// be read from /proc.
 fn traced(command: &str) -> String {
     format!(
@@ -39,7 +39,7 @@ fn trace_of(command: &str) -> String {
     format!("/run/testbed-{name}.strace")
 }
 
-/// /// Waits until such a program runs in its sandbox with exactly these capabilities.
+/// Waits until such a program runs in its sandbox with exactly these capabilities.
 fn ensure_caged(lab: &Lab, command: &str, capabilities: u64) -> Result<()> {
     let find = format!(
         "for pid in $(pgrep --full '^{PROGRAM} {command}'); do cat /proc/$pid/status; done 2>/dev/null; true"
@@ -67,7 +67,7 @@ fn ensure_caged(lab: &Lab, command: &str, capabilities: u64) -> Result<()> {
             Seen::NotYet(status)
         })
     })?;
-    // // Landlock's rules cannot be read from /proc.
+    // Landlock's rules cannot be read from /proc.
     let trace = trace_of(command);
     wait_until("the end of it", SOON, || {
         let text = lab.host().sh(&format!("cat {trace}"))?;
@@ -99,7 +99,7 @@ fn connect_and_sweep_keep_few_rights_of_root(lab: &mut Lab) -> Result<()> {
         lab.host()
             .run(&["systemctl", "--no-block", "stop", &unit])?;
         ensure_caged(lab, "sweep ci", NET_ADMIN)?;
-        // // The container that replaces the spare.
+        // The container that replaces the spare.
         ensure_caged(lab, "connect ci", NET_ADMIN | SYS_ADMIN)
     })();
     lab.host().run(&["rm", DROP_IN])?;
@@ -130,7 +130,7 @@ fn a_sweep_of_unowned_slots_keeps_few_rights_of_root(lab: &mut Lab) -> Result<()
     Ok(())
 }
 
-/// /// A job that needs what a unit's restrictions often forbid. It prints a line for each thing
+/// A job that needs what a unit's restrictions often forbid. It prints a line for each thing
 /// that worked. `LeakSanitizer` stops its process with ptrace, and the rest runs below strace.
 const TRACED: &str = r#"
 cd "$(mktemp -d)"
@@ -177,7 +177,7 @@ const TRACED_SAYS: &[&str] = &[
     "node: machine code true, its child traced true",
 ];
 
-/// /// Restrictions that a slot's template would have if it were as closed as other units.
+/// Restrictions that a slot's template would have if it were as closed as other units.
 const CLOSED_TEMPLATE: &str = "\
 [Service]
 MemoryDenyWriteExecute=yes
@@ -188,7 +188,7 @@ SystemCallErrorNumber=EPERM
 
 fn restrictions_of_a_unit_do_not_reach_a_job(lab: &mut Lab) -> Result<()> {
     ensure_says(&run(lab, TRACED)?, TRACED_SAYS)?;
-    // // The control: with these restrictions the job fails.
+    // The control: with these restrictions the job fails.
     let said = with_drop_in(lab, CLOSED_TEMPLATE, |lab| run(lab, TRACED))?;
     for line in &TRACED_SAYS[1..] {
         ensure!(!said.contains(line), "{line:?} in spite of a wall: {said}");
@@ -196,7 +196,7 @@ fn restrictions_of_a_unit_do_not_reach_a_job(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
-/// /// Runs an action while every container's unit has a drop-in.
+/// Runs an action while every container's unit has a drop-in.
 fn with_drop_in<T>(lab: &Lab, text: &str, act: impl FnOnce(&Lab) -> Result<T>) -> Result<T> {
     let start_anew = || {
         stop_all(lab)?;
@@ -212,9 +212,9 @@ fn with_drop_in<T>(lab: &Lab, text: &str, act: impl FnOnce(&Lab) -> Result<T>) -
     restored.map(|_| done)
 }
 
-/// /// Maximum exposure of the daemon's unit by `systemd-analyze security`, of 10.
+/// Maximum exposure of the daemon's unit by `systemd-analyze security`, of 10.
 const EXPOSURE: f64 = 2.0;
-/// /// Maximum exposure of the firewall's unit, which is root with two capabilities over the host's
+/// Maximum exposure of the firewall's unit, which is root with two capabilities over the host's
 /// network.
 const FIREWALL_EXPOSURE: f64 = 2.5;
 

@@ -1,4 +1,4 @@
-//! //! The two commands that destroy: `cleanup-github-runners` and `cleanup-all-containers`.
+//! The two commands that destroy: `cleanup-github-runners` and `cleanup-all-containers`.
 
 use std::process::Output;
 
@@ -26,7 +26,7 @@ fn output(lab: &Lab, command: &[&str]) -> Result<(Output, String)> {
     Ok((output, said))
 }
 
-/// /// Returns the names of planted registrations that GitHub still has.
+/// Returns the names of planted registrations that GitHub still has.
 fn planted(lab: &Lab) -> Result<Vec<String>> {
     let runners = lab.sim().runners()?.into_iter();
     Ok(runners
@@ -38,7 +38,7 @@ fn planted(lab: &Lab) -> Result<Vec<String>> {
 fn cleanup_of_github_deletes_only_this_hosts_stale_runners(lab: &mut Lab) -> Result<()> {
     lab.await_settled(SOON)?;
     let plant = |name: &str, status: &str, busy: bool| json!({ "scope": "acme/widgets", "name": name, "status": status, "busy": busy, "labels": ["ci"] });
-    // // Three pages. The first and the last have registrations of this host.
+    // Three pages. The first and the last have registrations of this host.
     let mut all: Vec<Value> = vec![plant("testhost-ci-9-0000000a", "offline", false)];
     all.extend((0..244).map(|number| plant(&format!("foreign-{number}"), "offline", false)));
     let kept = [
@@ -75,7 +75,7 @@ fn cleanup_of_github_deletes_only_this_hosts_stale_runners(lab: &mut Lab) -> Res
     );
     let (again, said) = output(lab, &["cleanup-github-runners", "--yes"])?;
     ensure!(again.status.success() && said.contains("nothing"), "{said}");
-    // // Registrations of other hosts are not this host's to delete.
+    // Registrations of other hosts are not this host's to delete.
     let status = lab.await_settled(SOON)?;
     ensure!(status.strays.is_empty(), "{:?}", status.strays);
     for runner in lab.sim().runners()? {
@@ -86,7 +86,7 @@ fn cleanup_of_github_deletes_only_this_hosts_stale_runners(lab: &mut Lab) -> Res
     run(lab, "true").map(drop)
 }
 
-/// /// Runs the command and checks that nothing is left, as it says.
+/// Runs the command and checks that nothing is left, as it says.
 fn clean(lab: &Lab, arguments: &[&str]) -> Result<String> {
     let mut command = vec!["cleanup-all-containers"];
     command.extend(arguments);
@@ -144,7 +144,7 @@ fn cleanup_of_containers_can_stay_down(lab: &mut Lab) -> Result<()> {
         "{}",
         status.summary()
     );
-    // // A restart of the daemon starts nothing either.
+    // A restart of the daemon starts nothing either.
     lab.kill()?;
     lab.start()?;
     ensure!(lab.look()?.state == "cleared", "{}", lab.look()?.summary());
@@ -161,7 +161,7 @@ fn cleanup_of_containers_works_without_a_daemon(lab: &mut Lab) -> Result<()> {
     let (github, said) = output(lab, &["cleanup-github-runners", "--yes"])?;
     ensure!(github.status.success(), "{said}");
     clean(lab, &["--yes"])?;
-    // // GitHub refuses to delete a runner that has a job, and removes it when the runner stops
+    // GitHub refuses to delete a runner that has a job, and removes it when the runner stops
     // renewing the job.
     wait_until("nothing to be left", SOON, || {
         let left = lab.leftovers()?;

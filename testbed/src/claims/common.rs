@@ -1,4 +1,4 @@
-//! //! Steps that many claims share.
+//! Steps that many claims share.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,21 +10,21 @@ use crate::sim::{Job, NewJob};
 use crate::status::{Ended, Runner, Status};
 use crate::wait::{Seen, wait_until};
 
-/// /// Timeout for things that take a second at most on an idle machine. A boot takes 0.2 s.
+/// Timeout for things that take a second at most on an idle machine. A boot takes 0.2 s.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
-/// /// Returns the slot in a runner's name: `ci-1` of `testhost-ci-1-0a1b2c3d`.
+/// Returns the slot in a runner's name: `ci-1` of `testhost-ci-1-0a1b2c3d`.
 pub(crate) fn machine_of(runner: &str) -> &str {
     let slot = runner.strip_prefix("testhost-").unwrap_or(runner);
     slot.rsplit_once('-').map_or(slot, |(slot, _)| slot)
 }
 
-/// /// Returns a job that runs until [`release`].
+/// Returns a job that runs until [`release`].
 pub(super) fn held(name: &str) -> NewJob {
     NewJob::new(name, "ci", "until [ -e /tmp/go ]; do sleep 0.05; done")
 }
 
-/// /// Lets the held job of a container end.
+/// Lets the held job of a container end.
 pub(super) fn release(lab: &Lab, machine: &str) -> Result<()> {
     in_container(lab, machine, &["touch", "/tmp/go"]).map(drop)
 }
@@ -37,7 +37,7 @@ pub(super) fn in_container(lab: &Lab, machine: &str, command: &[&str]) -> Result
     lab.host().run(&argv)
 }
 
-/// /// Runs a command as a service of a container's systemd: as root with the container's rights.
+/// Runs a command as a service of a container's systemd: as root with the container's rights.
 /// [`in_container`] has all of the host's capabilities and no filter.
 pub(super) fn as_its_root(lab: &Lab, machine: &str, script: &str) -> Result<String> {
     let machine = format!("--machine={machine}");
@@ -54,7 +54,7 @@ pub(super) fn as_its_root(lab: &Lab, machine: &str, script: &str) -> Result<Stri
     lab.host().run(&argv)
 }
 
-/// /// Returns the host's process number of a container's process 1.
+/// Returns the host's process number of a container's process 1.
 pub(crate) fn leader(lab: &Lab, machine: &str) -> Result<String> {
     let leader = lab.host().run(&[
         "machinectl",
@@ -85,7 +85,7 @@ pub(crate) fn await_busy(lab: &Lab, id: u64) -> Result<Runner> {
     })
 }
 
-/// /// Ends a held job, and checks that it ran once and succeeded.
+/// Ends a held job, and checks that it ran once and succeeded.
 pub(super) fn finish_held(lab: &Lab, id: u64, runner: &Runner) -> Result<Job> {
     release(lab, &runner.machine)?;
     let job = lab.sim().await_success(id, SOON)?;
@@ -99,7 +99,7 @@ pub(super) fn finish_held(lab: &Lab, id: u64, runner: &Runner) -> Result<Job> {
     Ok(job)
 }
 
-/// /// Runs jobs until each has succeeded.
+/// Runs jobs until each has succeeded.
 pub(super) fn run_jobs(lab: &Lab, jobs: &[NewJob]) -> Result<Vec<Job>> {
     let ids = lab.sim().queue_all(jobs)?;
     ids.iter()
@@ -107,7 +107,7 @@ pub(super) fn run_jobs(lab: &Lab, jobs: &[NewJob]) -> Result<Vec<Job>> {
         .collect()
 }
 
-/// /// Runs one job until it has succeeded, and returns its output.
+/// Runs one job until it has succeeded, and returns its output.
 pub(super) fn run(lab: &Lab, script: &str) -> Result<String> {
     let jobs = run_jobs(lab, &[NewJob::new("job", "ci", script)])?;
     Ok(jobs
@@ -116,14 +116,14 @@ pub(super) fn run(lab: &Lab, script: &str) -> Result<String> {
         .collect::<String>())
 }
 
-/// /// Waits until a runner has ended.
+/// Waits until a runner has ended.
 pub(super) fn await_end(lab: &Lab, runner: &str) -> Result<Ended> {
     lab.await_status(&format!("the end of {runner}"), SOON, |status| {
         status.ended(runner).cloned()
     })
 }
 
-/// /// Waits until a runner has ended with this verdict.
+/// Waits until a runner has ended with this verdict.
 pub(super) fn await_verdict(lab: &Lab, runner: &str, verdict: &str) -> Result<Ended> {
     let ended = await_end(lab, runner)?;
     ensure!(
@@ -134,7 +134,7 @@ pub(super) fn await_verdict(lab: &Lab, runner: &str, verdict: &str) -> Result<En
     Ok(ended)
 }
 
-/// /// Returns the idle runner of the fixture.
+/// Returns the idle runner of the fixture.
 pub(super) fn idle(status: &Status) -> Result<Runner> {
     let idle = status.in_phase("idle");
     idle.first()
@@ -142,7 +142,7 @@ pub(super) fn idle(status: &Status) -> Result<Runner> {
         .context("no runner is idle")
 }
 
-/// /// Returns the spare of the fixture.
+/// Returns the spare of the fixture.
 pub(super) fn spare(status: &Status) -> Result<Runner> {
     let spares = status.in_phase("spare");
     spares
@@ -151,7 +151,7 @@ pub(super) fn spare(status: &Status) -> Result<Runner> {
         .context("no runner is a spare")
 }
 
-/// /// Returns the invocation of each running container, by machine.
+/// Returns the invocation of each running container, by machine.
 pub(super) fn running(lab: &Lab) -> Result<BTreeMap<String, String>> {
     Ok(lab
         .containers()?
@@ -161,7 +161,7 @@ pub(super) fn running(lab: &Lab) -> Result<BTreeMap<String, String>> {
         .collect())
 }
 
-/// /// Waits until GitHub lists exactly the runners that the daemon has.
+/// Waits until GitHub lists exactly the runners that the daemon has.
 pub(super) fn await_no_strangers(lab: &Lab) -> Result<()> {
     wait_until("GitHub to list exactly the daemon's runners", SOON, || {
         let mut theirs = lab.sim().registered()?;
@@ -180,7 +180,7 @@ pub(super) fn await_no_strangers(lab: &Lab) -> Result<()> {
     })
 }
 
-/// /// Waits until the stand-in has received so many calls of an endpoint.
+/// Waits until the stand-in has received so many calls of an endpoint.
 pub(super) fn await_calls(lab: &Lab, endpoint: &str, count: u64) -> Result<()> {
     wait_until(&format!("{count} calls of {endpoint}"), SOON, || {
         let stats = lab.sim().stats()?;
@@ -198,12 +198,12 @@ pub(super) fn stop_all(lab: &Lab) -> Result<()> {
     lab.host().run(&["systemctl", "stop", SLOT_UNITS]).map(drop)
 }
 
-/// /// Returns the process number of the daemon.
+/// Returns the process number of the daemon.
 pub(super) fn daemon_pid(lab: &Lab) -> Result<String> {
     lab.show(crate::lab::DAEMON, "MainPID")
 }
 
-/// /// Returns an error unless a text contains all of these words.
+/// Returns an error unless a text contains all of these words.
 pub(super) fn ensure_says(text: &str, words: &[&str]) -> Result<()> {
     for word in words {
         ensure!(text.contains(word), "{word:?} is not in: {text}");

@@ -1,4 +1,4 @@
-//! //! Jobs that use Docker in their container, and the access that this does not give them.
+//! Jobs that use Docker in their container, and the access that this does not give them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -32,11 +32,11 @@ pub(super) const SUITE: Suite = suite![FIXTURE;
     docker_opens_two_system_calls_and_four_capabilities,
 ];
 
-/// /// Pools with Docker, one for each kind of layer.
+/// Pools with Docker, one for each kind of layer.
 const POOLS: [&str; 2] = ["ci", "disk"];
-/// /// Size of every layer, in MiB.
+/// Size of every layer, in MiB.
 const LAYER_MIB: u64 = 256;
-/// /// Timeout for a job that starts Docker's daemon, which takes two seconds on an idle machine.
+/// Timeout for a job that starts Docker's daemon, which takes two seconds on an idle machine.
 const SOON: Duration = Duration::from_mins(2);
 
 const BASE: &str = include_str!("docker/base.sh");
@@ -45,7 +45,7 @@ const BUILD: &str = include_str!("docker/build.sh");
 const STEP: &str = include_str!("docker/step.sh");
 const CALLS: &str = include_str!("docker/calls.c");
 
-/// /// Returns two pools with Docker, one with Docker's rights and a compiler instead, and one
+/// Returns two pools with Docker, one with Docker's rights and a compiler instead, and one
 /// without.
 fn config(lab: &Lab) -> Result<Config> {
     let image = Image::Directory(image::with_docker(lab.host())?);
@@ -70,7 +70,7 @@ fn config(lab: &Lab) -> Result<Config> {
     Ok(config)
 }
 
-/// /// Runs one job until it has succeeded and its runner has ended, and returns the job.
+/// Runs one job until it has succeeded and its runner has ended, and returns the job.
 fn run_in(lab: &Lab, pool: &str, script: &str) -> Result<Job> {
     let id = lab.sim().queue(&NewJob::new(pool, pool, script))?;
     let job = lab
@@ -82,7 +82,7 @@ fn run_in(lab: &Lab, pool: &str, script: &str) -> Result<Job> {
     Ok(job)
 }
 
-/// /// Runs a job in every pool with Docker, and checks its output.
+/// Runs a job in every pool with Docker, and checks its output.
 fn in_each(lab: &Lab, script: &str, check: impl Fn(&str) -> Result<()>) -> Result<()> {
     for pool in POOLS {
         let job = run_in(lab, pool, &format!("{BASE}\n{script}"))?;
@@ -148,7 +148,7 @@ fn jobs_with_docker_container_steps_run(lab: &mut Lab) -> Result<()> {
     })
 }
 
-/// /// Fills Docker's storage beyond the layer, and leaves a container, an image and a volume.
+/// Fills Docker's storage beyond the layer, and leaves a container, an image and a volume.
 const LEAVE: &str = "docker volume create left >/dev/null\n\
      docker run --log-driver none -v left:/left base sh -c \
      'dd if=/dev/zero of=/left/fill bs=1M count=1024; echo \"left $?\"; rm /left/fill' 2>&1\n\
@@ -205,7 +205,7 @@ fn docker_opens_two_system_calls_and_four_capabilities(lab: &mut Lab) -> Result<
             &busy.machine,
             "until [ -e /tmp/made ]; do sleep 0.05; done; /tmp/calls; grep CapBnd /proc/self/status",
         )?;
-        // // The numbers differ between x86-64 and other machines, so the compiler provides them.
+        // The numbers differ between x86-64 and other machines, so the compiler provides them.
         let numbers = said
             .lines()
             .find(|line| line.starts_with("add_key "))

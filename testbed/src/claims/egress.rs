@@ -1,4 +1,4 @@
-//! //! Addresses that the jobs of each pool reach.
+//! Addresses that the jobs of each pool reach.
 
 use std::fmt::Write as _;
 
@@ -20,10 +20,10 @@ pub(super) const SUITE: Suite = suite![EMPTY;
 /// The host's address on its LAN.
 const LAN_SIDE: &str = "192.168.77.1";
 
-/// /// Reached or not, in the order of [`PLACES`] and then the resolver.
+/// Reached or not, in the order of [`PLACES`] and then the resolver.
 type Reach = [bool; 6];
 
-/// /// Name, address and port of each place that jobs try to reach.
+/// Name, address and port of each place that jobs try to reach.
 const PLACES: [(&str, &str, u16); 5] = [
     ("internet", GITHUB, 80),
     ("github", GITHUB, PORT),
@@ -32,7 +32,7 @@ const PLACES: [(&str, &str, u16); 5] = [
     ("metadata", METADATA, 80),
 ];
 
-/// /// Returns pools and the places that their jobs reach. The name of one pool begins with the
+/// Returns pools and the places that their jobs reach. The name of one pool begins with the
 /// name of another, and so do the names of their links.
 fn pools() -> Vec<(Pool, Reach)> {
     let github = format!("{GITHUB}:{PORT}");
@@ -53,7 +53,7 @@ fn pools() -> Vec<(Pool, Reach)> {
             [true, true, true, false, false, true],
         ),
         (
-            // // A listed network does not open this host's address on it.
+            // A listed network does not open this host's address on it.
             pool("list", 2, "listed", &[&github, "192.168.77.0/24:80"]),
             [false, true, true, false, false, true],
         ),
@@ -91,7 +91,7 @@ fn check(lab: &Lab, pool: &Pool, reach: Reach) -> Result<()> {
         probe(&mut script, name, address, port);
     }
     script.push_str("wait\n");
-    // // The address of `x`, by a query that the job sends to the resolver itself.
+    // The address of `x`, by a query that the job sends to the resolver itself.
     writeln!(
         script,
         "exec 3<>/dev/udp/{RESOLVER}/53\n\

@@ -1,4 +1,4 @@
-//! //! The daemon as operators, monitoring and systemd see it.
+//! The daemon as operators, monitoring and systemd see it.
 
 use std::collections::BTreeSet;
 
@@ -83,7 +83,7 @@ fn a_drain_waits_for_jobs_and_leaves_nothing(lab: &mut Lab) -> Result<()> {
         + &String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.code() == Some(3), "{}: {said}", output.status);
     ensure_says(&said, &[&busy.machine, "acme/widgets"])?;
-    // // Runners without a job have ended, or will soon.
+    // Runners without a job have ended, or will soon.
     lab.await_active(1, SOON)?;
     let status = lab.look()?;
     ensure!(
@@ -95,7 +95,7 @@ fn a_drain_waits_for_jobs_and_leaves_nothing(lab: &mut Lab) -> Result<()> {
     host.run(&[CONTROLLER, "drain", "--wait", "--timeout", "30s"])?;
     ensure!(lab.look()?.state == "drained", "{}", lab.look()?.summary());
     lab.ensure_nothing_left()?;
-    // // A job that is queued now waits.
+    // A job that is queued now waits.
     let waiting = lab.sim().queue(&NewJob::new("waits", "ci", "true"))?;
     ensure!(
         lab.sim().job(waiting)?.status == "queued",
@@ -122,7 +122,7 @@ fn health_gives_the_reason_why_jobs_would_wait(lab: &mut Lab) -> Result<()> {
     lab.await_settled(SOON)?;
     let health = lab.api("GET", "/health")?;
     ensure!(health.status == 200, "{health:?}");
-    // // A job queued now would wait: GitHub registers no runner, and the last one is busy.
+    // A job queued now would wait: GitHub registers no runner, and the last one is busy.
     lab.sim()
         .fault("mint", None, &json!({ "status": { "code": 503 } }))?;
     let (id, busy) = start_held(lab, "last")?;
@@ -145,7 +145,7 @@ fn health_gives_the_reason_why_jobs_would_wait(lab: &mut Lab) -> Result<()> {
     let health = lab.api("GET", "/health")?;
     ensure!(health.status == 200, "{health:?}");
     finish_held(lab, id, &busy)?;
-    // // Other paths are refused, and a GET changes nothing.
+    // Other paths are refused, and a GET changes nothing.
     let statuses = [
         ("GET", "/drain"),
         ("POST", "/status"),
@@ -162,7 +162,7 @@ fn health_gives_the_reason_why_jobs_would_wait(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
-/// /// Returns the series of `/metrics` without their values.
+/// Returns the series of `/metrics` without their values.
 fn series(lab: &Lab) -> Result<BTreeSet<String>> {
     let answer = lab.api("GET", "/metrics")?;
     ensure!(
@@ -188,7 +188,7 @@ fn metrics_have_bounded_labels(lab: &mut Lab) -> Result<()> {
             .any(|line| line.contains(r#"reason="job_done""#)),
         "{before:?}"
     );
-    // // Jobs with different names. One of them writes what the hook would not write.
+    // Jobs with different names. One of them writes what the hook would not write.
     let jobs = ["one", "two", "thr\"ee\n", "four"].map(|name| {
         NewJob::new(
             name,
@@ -238,10 +238,10 @@ fn the_journal_has_fields(lab: &mut Lab) -> Result<()> {
         url.ends_with(&format!("/acme/widgets/actions/runs/{id}")),
         "JOB_URL={url}"
     );
-    // // The runner's output stays after its container has ended.
+    // The runner's output stays after its container has ended.
     let unit = format!("runner-{}.service", slot.replace('-', "@"));
     ensure_says(&lab.journal(&unit, 50), &["Running job: logged"])?;
-    // // The output of a running container is shown as it is written.
+    // The output of a running container is shown as it is written.
     let idle = idle(&lab.await_settled(SOON)?)?;
     let live = lab.host().run(&[
         "journalctl",
@@ -265,7 +265,7 @@ fn the_daemon_is_ready_only_when_it_answers(lab: &mut Lab) -> Result<()> {
     }
     let before = running(lab)?;
     lab.host().run(&["systemctl", "restart", DAEMON])?;
-    // // The daemon notifies systemd only after it has adopted all runners, so this needs no wait.
+    // The daemon notifies systemd only after it has adopted all runners, so this needs no wait.
     let status = lab.look()?;
     for (machine, invocation) in before {
         ensure!(
@@ -285,7 +285,7 @@ fn the_daemon_is_ready_only_when_it_answers(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
-/// /// Drop-in with a shorter watchdog than the unit's half a minute.
+/// Drop-in with a shorter watchdog than the unit's half a minute.
 const LEASH: &str = "/run/systemd/system/runner-controller.service.d/50-leash.conf";
 
 fn a_stuck_daemon_is_restarted(lab: &mut Lab) -> Result<()> {

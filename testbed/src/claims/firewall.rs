@@ -31,12 +31,12 @@ pub(super) const SUITE: Suite = suite![SMALL;
 ];
 
 const FIREWALL: &str = "runner-controller-firewall.service";
-/// /// Timeout for a check of the owner, which runs every 15 s.
+/// Timeout for a check of the owner, which runs every 15 s.
 const CHECKED: Duration = Duration::from_secs(45);
-/// /// Timeout for a report to be too old, which is after a minute.
+/// Timeout for a report to be too old, which is after a minute.
 const STALE: Duration = Duration::from_secs(100);
 
-/// /// Changes of the table that a check has to notice: name and script.
+/// Changes of the table that a check has to notice: name and script.
 const CHANGES: &[(&str, &str)] = &[
     (
         "a rule is deleted",
@@ -81,7 +81,7 @@ fn change(lab: &Lab, script: &str) -> Result<()> {
     lab.host().sh(&script).map(drop)
 }
 
-/// /// Returns the reason why the firewall closes admission, if it does.
+/// Returns the reason why the firewall closes admission, if it does.
 fn closed(status: &Status) -> Option<String> {
     let mut reasons = status.closed.iter();
     reasons.find(|why| why.starts_with("firewall: ")).cloned()
@@ -176,10 +176,10 @@ fn a_start_by_hand_is_refused(lab: &Lab) -> Result<()> {
     ensure_refused(lab, &status, |ended| ended.machine == machine)
 }
 
-/// /// Checks that status, health, metrics and journal name the reason. The runner's end must be
+/// Checks that status, health, metrics and journal name the reason. The runner's end must be
 /// newer than `before`, because older ends of the same kind are shown beside it.
 fn ensure_refused(lab: &Lab, before: &Status, is_it: impl Fn(&Ended) -> bool) -> Result<()> {
-    // // The launcher's report arrives at once.
+    // The launcher's report arrives at once.
     let reason = lab.await_status("admission to close", SOON, closed)?;
     ensure_says(&reason, &["inet runner_controller", FIREWALL])?;
     let ended = lab.await_status("the refusal's verdict", SOON, |status| {
@@ -218,7 +218,7 @@ fn a_stopped_firewall_closes_admission_and_kills_no_job(lab: &mut Lab) -> Result
     stop_owner(lab)?;
     let reason = lab.await_status("admission to close", SOON, closed)?;
     ensure_says(&reason, &["is stopped", FIREWALL])?;
-    // // The idle runner takes the next job. The spare is not registered after it.
+    // The idle runner takes the next job. The spare is not registered after it.
     let (second, other) = start_held(lab, "second")?;
     let third = lab.sim().queue(&NewJob::new("third", "ci", "true"))?;
     let status = lab.look()?;
@@ -309,7 +309,7 @@ fn a_job_of_a_removed_pool_keeps_its_network(lab: &mut Lab) -> Result<()> {
     lab.await_settled(SOON).map(drop)
 }
 
-/// /// Returns the tables of other programs as they are loaded, with counters and handles.
+/// Returns the tables of other programs as they are loaded, with counters and handles.
 fn others(lab: &Lab) -> Result<Vec<Value>> {
     let text = lab.host().run(&["nft", "--json", "list", "ruleset"])?;
     let ruleset: Value = serde_json::from_str(&text)?;
@@ -329,7 +329,7 @@ fn others(lab: &Lab) -> Result<Vec<Value>> {
 }
 
 fn no_other_table_is_touched(lab: &mut Lab) -> Result<()> {
-    // // A table of the same family, one that masquerades as ours does, and one with our name in
+    // A table of the same family, one that masquerades as ours does, and one with our name in
     // another family.
     lab.host().sh(
         "nft -f - <<'END'

@@ -1,4 +1,4 @@
-//! //! Many quick jobs in a row leave nothing behind.
+//! Many quick jobs in a row leave nothing behind.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -35,17 +35,17 @@ pub(super) const SUITE: Suite = suite![FIXTURE;
 ];
 
 const JOBS: usize = 200;
-/// /// Timeout for all of them. Each takes a second on two shared cores.
+/// Timeout for all of them. Each takes a second on two shared cores.
 const LIMIT: Duration = Duration::from_secs(400);
-/// /// Interval between two reconciles of the pools.
+/// Interval between two reconciles of the pools.
 const RECONCILE: Duration = Duration::from_secs(2);
-/// /// Timeout for what the daemon does only after GitHub's list had time to become consistent: it
+/// Timeout for what the daemon does only after GitHub's list had time to become consistent: it
 /// replaces a missing runner and deletes a registration without a container.
 const PATIENCE: Duration = Duration::from_mins(3);
-/// /// Name of a planted registration that no container has.
+/// Name of a planted registration that no container has.
 const STRAY: &str = "testhost-ci-4-0badcafe";
 
-/// /// Waits for the numbers alone, because a ghost counts as idle and an orphaned registration
+/// Waits for the numbers alone, because a ghost counts as idle and an orphaned registration
 /// stays for minutes.
 fn await_ready(lab: &Lab) -> Result<()> {
     lab.await_status("the pool to be as it is wanted", SOON, |status| {
@@ -53,7 +53,7 @@ fn await_ready(lab: &Lab) -> Result<()> {
     })
 }
 
-/// /// Begins what the last two claims wait for minutes for. The flood runs meanwhile.
+/// Begins what the last two claims wait for minutes for. The flood runs meanwhile.
 fn a_runner_that_lost_its_job_to_another_delays_no_job(lab: &mut Lab) -> Result<()> {
     plant_stray(lab)?;
     let id = lab
@@ -82,7 +82,7 @@ fn is_registered(lab: &Lab, name: &str) -> Result<bool> {
         .any(|runner| runner.name == name && runner.standing == "registered"))
 }
 
-/// /// Resources of the daemon's process.
+/// Resources of the daemon's process.
 #[derive(Debug, Clone, Copy)]
 struct Held {
     descriptors: usize,
@@ -112,7 +112,7 @@ fn held(lab: &Lab) -> Result<Held> {
 }
 
 fn two_hundred_jobs_leak_nothing(lab: &mut Lab) -> Result<()> {
-    // // All four slots had a runner, so that their descriptors are counted before as well.
+    // All four slots had a runner, so that their descriptors are counted before as well.
     let before = held(lab)?;
     lab.sim().forget_calls()?;
     let start = Instant::now();
@@ -151,7 +151,7 @@ fn two_hundred_jobs_leak_nothing(lab: &mut Lab) -> Result<()> {
     let lists = calls.of("list");
     let per_job = f64::from(u32::try_from(rest - lists)?) / f64::from(u32::try_from(JOBS)?);
     let reconciles = u64::try_from(took.as_millis() / RECONCILE.as_millis())? + 2;
-    // // Meanwhile the daemon also deletes an orphaned registration and replaces a ghost.
+    // Meanwhile the daemon also deletes an orphaned registration and replaces a ghost.
     ensure!(
         per_job <= 1.05,
         "{per_job:.3} calls per job: {:?}",
@@ -175,7 +175,7 @@ fn two_hundred_jobs_leak_nothing(lab: &mut Lab) -> Result<()> {
     lab.host()
         .run(&["runner-controller", "drain", "--wait", "--timeout", "60s"])
         .or_else(|error| {
-            // // The orphaned registration may not be old enough yet.
+            // The orphaned registration may not be old enough yet.
             if format!("{error:#}").contains(STRAY) {
                 Ok(String::new())
             } else {
@@ -205,7 +205,7 @@ fn mib(kib: usize) -> Result<f64> {
     Ok(f64::from(u32::try_from(kib)?) / 1024.0)
 }
 
-/// /// Checks that every job succeeded, on one runner, in a container that ran no other job.
+/// Checks that every job succeeded, on one runner, in a container that ran no other job.
 fn ensure_once_each(jobs: &[Job]) -> Result<()> {
     ensure!(jobs.len() == JOBS, "{} jobs", jobs.len());
     let mut runners = BTreeSet::new();
@@ -270,7 +270,7 @@ fn a_ghost_is_found_and_replaced(lab: &mut Lab) -> Result<()> {
         lab.sim().await_success(id, SOON)?;
     }
     let ghost = ghosts(lab)?.pop().context("the stand-in made no ghost")?;
-    // // It listens for jobs that GitHub never sends. Its end may be too old for the status
+    // It listens for jobs that GitHub never sends. Its end may be too old for the status
     // document.
     wait_until("the ghost to be gone", PATIENCE, || {
         let status = lab.look()?;

@@ -1,4 +1,4 @@
-//! //! Garbage collector roots in the Nix store: a runner holds its system until it ends.
+//! Garbage collector roots in the Nix store: a runner holds its system until it ends.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,14 +18,14 @@ pub(super) const SUITE: Suite = suite![EMPTY;
     a_runner_holds_its_system_against_the_collector,
 ];
 
-/// /// Directory of the roots. Links below `gcroots` are roots (Nix manual).
+/// Directory of the roots. Links below `gcroots` are roots (Nix manual).
 const ROOTS: &str = "/nix/var/nix/gcroots/runner-controller";
 
 fn a_runner_holds_its_system_against_the_collector(lab: &mut Lab) -> Result<()> {
     let host = lab.host();
     let (system, store) = image::store(host)?;
     let name = system.rsplit('/').next().context("a system has a name")?;
-    // // The system of the next deploy, which differs in its name alone.
+    // The system of the next deploy, which differs in its name alone.
     let next = name.replace("-nixos-", "-next-");
     host.run(&["cp", "-al", &system, &format!("{store}/{next}")])?;
     host.run(&["mkdir", "-p", "/nix/store", ROOTS])?;
@@ -50,7 +50,7 @@ fn lives_hold(lab: &Lab, [old, new]: &[String; 2]) -> Result<()> {
         pool.max_runners = 2;
         pool.image = store(old);
     });
-    // // Roots that a power cut left: of a removed pool, and of a slot that is not started again.
+    // Roots that a power cut left: of a removed pool, and of a slot that is not started again.
     for stale in ["gone-9", "nix-2"] {
         host.run(&["ln", "-s", "/nix/store/stale", &format!("{ROOTS}/{stale}")])?;
     }
@@ -66,13 +66,13 @@ fn lives_hold(lab: &Lab, [old, new]: &[String; 2]) -> Result<()> {
     let busy = await_busy(lab, id)?;
     ensure!(busy.machine == "nix-1", "it runs on {}", busy.machine);
     await_roots(lab, &[("nix-1", old), ("nix-2", old)])?;
-    // // A deploy: idle runners are replaced, and a busy one keeps its system.
+    // A deploy: idle runners are replaced, and a busy one keeps its system.
     lab.install(&config.with("nix", |pool| pool.image = store(new)))?;
     host.run(&["systemctl", "reload", DAEMON])?;
     await_roots(lab, &[("nix-1", old), ("nix-2", new)])?;
     finish_held(lab, id, &busy)?;
     await_roots(lab, &[("nix-2", new)])?;
-    // // A kill removes the root as well.
+    // A kill removes the root as well.
     host.run(&[
         "systemctl",
         "kill",

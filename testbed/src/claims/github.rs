@@ -1,4 +1,4 @@
-//! //! GitHub refuses, limits, fails and sends wrong lists. No job is lost, and the status says
+//! GitHub refuses, limits, fails and sends wrong lists. No job is lost, and the status says
 //! what to do.
 
 use std::collections::BTreeSet;
@@ -30,7 +30,7 @@ pub(super) const SUITE: Suite = suite![SMALL;
     a_runner_that_just_got_a_job_survives_a_drain,
 ];
 
-/// /// Lets the idle runner take a job while GitHub refuses to register the spare. The spare must
+/// Lets the idle runner take a job while GitHub refuses to register the spare. The spare must
 /// wait, and must take the next job once GitHub registers it.
 fn while_mints_fail(
     lab: &Lab,
@@ -44,7 +44,7 @@ fn while_mints_fail(
     let (id, busy) = start_held(lab, "meanwhile")?;
     await_calls(lab, "mint", 1)?;
     meanwhile(lab, &waiting)?;
-    // // The busy runner is not disturbed.
+    // The busy runner is not disturbed.
     finish_held(lab, id, &busy)?;
     let status = lab.look()?;
     let same = status
@@ -70,7 +70,7 @@ fn while_mints_fail(
     run(lab, "true").map(drop)
 }
 
-/// /// Waits until the status shows a GitHub error with these words and a backoff of mints.
+/// Waits until the status shows a GitHub error with these words and a backoff of mints.
 fn await_error(lab: &Lab, trouble: &str, words: &[&str]) -> Result<()> {
     let (error, backoff) = lab.await_status("an error of GitHub's", SOON, |status| {
         let error = status.github.error.clone()?;
@@ -181,7 +181,7 @@ fn an_app_takes_the_tokens_place_while_a_job_runs(lab: &mut Lab) -> Result<()> {
     let mut config = small(lab.sim().api_url());
     config.login = format!("app = {{ id = {APP_ID}, key_file = {KEY:?} }}");
     lab.install(&config)?;
-    // // The App can do what the token could.
+    // The App can do what the token could.
     lab.sim().rotate_token("ghp_of_nobody_any_more")?;
     lab.host().run(&["systemctl", "restart", DAEMON])?;
     finish_held(lab, id, &busy)?;
@@ -201,7 +201,7 @@ fn an_app_takes_the_tokens_place_while_a_job_runs(lab: &mut Lab) -> Result<()> {
     lab.await_settled(SOON).map(drop)
 }
 
-/// /// Checks that a limit lasts as long as GitHub says, ends by itself, and holds for a daemon
+/// Checks that a limit lasts as long as GitHub says, ends by itself, and holds for a daemon
 /// that starts meanwhile.
 fn while_limited(lab: &Lab, fault: &Value) -> Result<()> {
     let waiting = spare(&lab.await_settled(SOON)?)?;
@@ -267,7 +267,7 @@ fn an_outage_is_waited_out(lab: &mut Lab) -> Result<()> {
             status.summary()
         );
     }
-    // // The fourth mint works without an operator.
+    // The fourth mint works without an operator.
     lab.await_status("a runner that was registered after all", SOON, |status| {
         status.in_phase("registering").first().map(|_| ())
     })?;
@@ -315,7 +315,7 @@ fn a_lost_answer_to_a_mint_is_another_name(lab: &mut Lab) -> Result<()> {
             .cloned()
     })?;
     finish_held(lab, id, &busy)?;
-    // // The orphaned registration is shown under its name. Its deletion is the claim
+    // The orphaned registration is shown under its name. Its deletion is the claim
     // `a_registration_without_a_container_is_deleted`.
     let ours = now.runner.context("it is registered")?;
     let lost: Vec<String> = lab
@@ -342,7 +342,7 @@ fn a_lost_answer_to_a_mint_is_another_name(lab: &mut Lab) -> Result<()> {
 
 fn a_runner_that_just_got_a_job_survives_a_drain(lab: &mut Lab) -> Result<()> {
     let idle = idle(&lab.await_settled(SOON)?)?;
-    // // It has its job, and nothing on this host shows it yet, because the listener is still
+    // It has its job, and nothing on this host shows it yet, because the listener is still
     // asking for it.
     lab.sim()
         .fault("acquire", Some(1), &json!({ "delay": { "ms": 1500 } }))?;

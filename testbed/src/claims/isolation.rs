@@ -1,4 +1,4 @@
-//! //! Addresses, sockets and files that a job reaches or does not reach.
+//! Addresses, sockets and files that a job reaches or does not reach.
 
 use std::fmt::Write as _;
 
@@ -23,10 +23,10 @@ pub(super) const SUITE: Suite = suite![SMALL;
     an_image_is_never_written,
 ];
 
-/// /// Service that answers on the host itself. Without it, a missing answer would prove nothing.
+/// Service that answers on the host itself. Without it, a missing answer would prove nothing.
 const HOST_ANSWERS: &str = "testbed-host-answers.service";
 
-/// /// Adds a line to a job's script that prints `NAME open` or `NAME closed`. All lines run at the
+/// Adds a line to a job's script that prints `NAME open` or `NAME closed`. All lines run at the
 /// same time.
 pub(super) fn probe(script: &mut String, name: &str, address: &str, port: u16) {
     // Writing to a String cannot fail.
@@ -41,7 +41,7 @@ fn a_job_reaches_the_internet_and_nothing_else(lab: &mut Lab) -> Result<()> {
     with_host_answers(lab, reach)
 }
 
-/// /// Runs a claim while the host answers on port 80 of all its addresses.
+/// Runs a claim while the host answers on port 80 of all its addresses.
 pub(super) fn with_host_answers(lab: &Lab, claim: impl FnOnce(&Lab) -> Result<()>) -> Result<()> {
     let host = lab.host();
     host.output(&["systemctl", "stop", HOST_ANSWERS])?;
@@ -62,7 +62,7 @@ pub(super) fn with_host_answers(lab: &Lab, claim: impl FnOnce(&Lab) -> Result<()
 }
 
 fn reach(lab: &Lab) -> Result<()> {
-    // // A program listens in another slot, and the host reaches it.
+    // A program listens in another slot, and the host reaches it.
     let (id, other) = start_held(lab, "neighbour")?;
     let address = in_container(
         lab,
@@ -119,7 +119,7 @@ fn reach(lab: &Lab) -> Result<()> {
     }
     probe(&mut script, "internet", GITHUB, 80);
     script.push_str("wait\n");
-    // // The address that the internet sees, at a name that only the resolver knows.
+    // The address that the internet sees, at a name that only the resolver knows.
     script.push_str(
         "exec 3<>/dev/tcp/anything.example/80; printf GET >&3; cat <&3\n\
          cat /proc/sys/net/ipv6/conf/host0/disable_ipv6 /etc/resolv.conf\n",
@@ -177,7 +177,7 @@ fn a_spoofed_source_is_dropped(lab: &mut Lab) -> Result<()> {
 }
 
 fn a_job_that_asks_for_a_config_gets_none(lab: &mut Lab) -> Result<()> {
-    // // As the job's user: the connection is closed at once and returns nothing.
+    // As the job's user: the connection is closed at once and returns nothing.
     let said = run(
         lab,
         "set +e; ls -l /run/runner; for i in 1 2 3; do timeout 5 nc -U /run/runner/jit.sock </dev/null >/tmp/got; \
@@ -203,7 +203,7 @@ fn a_container_gets_one_config_and_no_second(lab: &mut Lab) -> Result<()> {
         "-c",
         "timeout 2 nc -U /run/runner/jit.sock </dev/null | wc -c",
     ];
-    // // As root of a spare, and as root of a container that has its config.
+    // As root of a spare, and as root of a container that has its config.
     let got = in_container(lab, &waiting.machine, &ask)?;
     ensure!(
         got.trim() == "0",
@@ -255,7 +255,7 @@ fn a_hook_ends_well_without_a_daemon_and_with_a_full_pipe(lab: &mut Lab) -> Resu
         times.len() == 3 && times[0] < 1000 && times.iter().all(|ms| *ms < 5000),
         "{times:?} ms: {said}"
     );
-    // // The same hook, before a job's first step, without a reader.
+    // The same hook, before a job's first step, without a reader.
     lab.stop()?;
     let unheard = lab.sim().queue(&NewJob::new("unheard", "ci", "true"))?;
     let job = lab.sim().await_success(unheard, SOON)?;
@@ -267,7 +267,7 @@ fn a_hook_ends_well_without_a_daemon_and_with_a_full_pipe(lab: &mut Lab) -> Resu
 }
 
 fn an_image_is_never_written(lab: &mut Lab) -> Result<()> {
-    // // Root in a container cannot change the image.
+    // Root in a container cannot change the image.
     let (id, busy) = start_held(lab, "writes")?;
     in_container(
         lab,

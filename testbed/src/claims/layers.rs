@@ -28,14 +28,14 @@ pub(super) const SUITE: Suite = suite![FIXTURE;
     a_disk_layer_is_removed_with_its_runner,
 ];
 
-/// /// Names of the pools and of the jobs' labels.
+/// Names of the pools and of the jobs' labels.
 pub(super) const POOLS: [&str; 4] = ["mem", "disk", "nixmem", "nixdisk"];
-/// /// Pools with a layer on disk.
+/// Pools with a layer on disk.
 const ON_DISK: [&str; 2] = ["disk", "nixdisk"];
-/// /// Size of every layer in MiB, which is enough to boot.
+/// Size of every layer in MiB, which is enough to boot.
 const LAYER_MIB: u64 = 96;
 
-/// /// Returns one pool of each kind.
+/// Returns one pool of each kind.
 fn config(lab: &Lab) -> Result<Config> {
     let (system, store) = image::store(lab.host())?;
     let nixos = Image::Nixos { system, store };
@@ -57,7 +57,7 @@ fn config(lab: &Lab) -> Result<Config> {
     Ok(config)
 }
 
-/// /// Runs one job in every pool at once, and returns the output of each.
+/// Runs one job in every pool at once, and returns the output of each.
 fn in_all(lab: &Lab, script: &str) -> Result<Vec<(&'static str, String)>> {
     let jobs = POOLS.map(|pool| NewJob::new(pool, pool, script));
     let ids = lab.sim().queue_all(&jobs)?;
@@ -124,7 +124,7 @@ fn a_layer_is_as_large_as_configured_and_no_larger(lab: &mut Lab) -> Result<()> 
                     .all(|bytes| (LAYER_MIB / 2 * mib..=LAYER_MIB * mib).contains(bytes)),
             "{pool}: {said}"
         );
-        // // A tmpfs may have one inode for each page, and an ext4 one for each 16 KiB
+        // A tmpfs may have one inode for each page, and an ext4 one for each 16 KiB
         // (mke2fs.conf(5)).
         let made: Option<u64> = said
             .lines()
@@ -138,7 +138,7 @@ fn a_layer_is_as_large_as_configured_and_no_larger(lab: &mut Lab) -> Result<()> 
     Ok(())
 }
 
-/// /// A job that makes up a word, writes it to the runner's directory and to the work folder, and
+/// A job that makes up a word, writes it to the runner's directory and to the work folder, and
 /// waits. The word is only there, and in halves in the job's log.
 const WORDS: &str = "word() { od -An -N16 -tx1 /dev/urandom | tr -d ' \\n'; }\n\
                      own=$(word); work=$(word)\n\

@@ -1,4 +1,4 @@
-//! //! One runner from boot to verdict.
+//! One runner from boot to verdict.
 
 use std::collections::BTreeSet;
 
@@ -44,7 +44,7 @@ fn a_spare_waits_unregistered(lab: &mut Lab) -> Result<()> {
 }
 
 fn a_job_passes_through_every_phase(lab: &mut Lab) -> Result<()> {
-    // // Delays that make each phase visible, because a mint and a listener's start take
+    // Delays that make each phase visible, because a mint and a listener's start take
     // milliseconds.
     lab.sim()
         .fault("mint", None, &json!({ "delay": { "ms": 300 } }))?;
@@ -86,7 +86,7 @@ fn a_job_passes_through_every_phase(lab: &mut Lab) -> Result<()> {
         after.runner(&name).is_none() && !lab.sim().registered()?.contains(&name),
         "{name} is not gone"
     );
-    // // Its slot is vacant, or has another runner.
+    // Its slot is vacant, or has another runner.
     let still = lab
         .containers()?
         .into_iter()
@@ -119,7 +119,7 @@ fn a_job_runs_as_an_ordinary_user(lab: &mut Lab) -> Result<()> {
 }
 
 fn no_job_sees_a_file_of_another(lab: &mut Lab) -> Result<()> {
-    // // Twice as many jobs as slots: a slot gets a second runner, and no container a second job.
+    // Twice as many jobs as slots: a slot gets a second runner, and no container a second job.
     let script = "for dir in /tmp /var/tmp /dev/shm /home/runner /home/runner/work /opt/actions-runner; do\n\
                   ls -A \"$dir\" | grep -x mine && exit 1\n\
                   touch \"$dir/mine\" || exit 2\n\

@@ -1,4 +1,4 @@
-//! //! Limits are properties of systemd's units. `cargo verify --only qemu` shows that the kernel
+//! Limits are properties of systemd's units. `cargo verify --only qemu` shows that the kernel
 //! enforces them, because a test host on a machine whose controllers are in use elsewhere has none.
 
 use anyhow::{Context, Result, ensure};
@@ -42,7 +42,7 @@ fn limits_are_properties_of_the_unit(lab: &mut Lab) -> Result<()> {
             let found = lab.show(&runner.unit, property)?;
             ensure!(found == value, "{property} of {} is {found}", runner.unit);
         }
-        // // The unit has no filter that would reach the job: compilers and sanitizers run.
+        // The unit has no filter that would reach the job: compilers and sanitizers run.
         let inside = in_container(lab, &runner.machine, &["cat", "/proc/1/status"])?;
         ensure_says(&inside, &["NoNewPrivs:\t0"])?;
     }
@@ -60,9 +60,9 @@ fn root_in_a_container_has_the_listed_capabilities_and_no_other(lab: &mut Lab) -
     for set in ["CapPrm", "CapEff", "CapBnd"] {
         ensure_says(&status, &[&format!("{set}:\t{mask:016x}")])?;
     }
-    // // The filter of systemd-nspawn.
+    // The filter of systemd-nspawn.
     ensure_says(&status, &["Seccomp:\t2"])?;
-    // // Programs that need the listed capabilities work, and others do not.
+    // Programs that need the listed capabilities work, and others do not.
     let said = as_its_root(
         lab,
         &spare.machine,
@@ -87,7 +87,7 @@ fn root_in_a_container_has_the_listed_capabilities_and_no_other(lab: &mut Lab) -
     Ok(())
 }
 
-/// /// Program that asks for a session keyring. The compiler knows the machine's number of
+/// Program that asks for a session keyring. The compiler knows the machine's number of
 /// keyctl(2).
 const KEYRING: &str = "#include <errno.h>\n#include <stdio.h>\n#include <string.h>\n#include <sys/syscall.h>\n\
     #include <unistd.h>\n\
@@ -97,7 +97,7 @@ const KEYRING: &str = "#include <errno.h>\n#include <stdio.h>\n#include <string.
 const LEAK: &str =
     "#include <stdlib.h>\nint main() { volatile char *p = malloc(42); p = 0; return 0; }";
 
-/// /// Returns a job that compiles and runs a program that asks for a session keyring.
+/// Returns a job that compiles and runs a program that asks for a session keyring.
 pub(super) fn keyring_job() -> String {
     format!("cat >keyring.c <<'END'\n{KEYRING}\nEND\ngcc -o keyring keyring.c\n./keyring\n")
 }
@@ -110,7 +110,7 @@ fn a_job_pings_finds_leaks_and_gets_no_keyring(lab: &mut Lab) -> Result<()> {
          ! ./leak 2>leaks; grep SUMMARY leaks || cat leaks",
         keyring_job()
     );
-    // // LeakSanitizer stops its process by ptrace(2) to search its memory.
+    // LeakSanitizer stops its process by ptrace(2) to search its memory.
     ensure_says(
         &run(lab, &job)?,
         &[
@@ -123,7 +123,7 @@ fn a_job_pings_finds_leaks_and_gets_no_keyring(lab: &mut Lab) -> Result<()> {
 
 fn the_listener_and_the_job_are_in_groups_of_their_own(lab: &mut Lab) -> Result<()> {
     let (id, busy) = start_held(lab, "grouped")?;
-    // // A held job waits by short sleeps, so a process may end between the list and the read.
+    // A held job waits by short sleeps, so a process may end between the list and the read.
     let said = in_container(
         lab,
         &busy.machine,
@@ -167,7 +167,7 @@ fn open_files_are_as_configured(lab: &mut Lab) -> Result<()> {
         lab,
         "ulimit -Sn; ulimit -Hn; ulimit -n 2000000 2>&1 || true",
     )?;
-    // // A test host may have a lower limit than the pool asks for.
+    // A test host may have a lower limit than the pool asks for.
     let most: u64 = lab
         .host()
         .sh("ulimit -Hn")?
@@ -178,14 +178,14 @@ fn open_files_are_as_configured(lab: &mut Lab) -> Result<()> {
     ensure_says(&said, &[&format!("{files}\n{files}\n"), "ot permitted"])
 }
 
-/// /// Places that a job of the fixture's pool may fill: mount point, MiB, files.
+/// Places that a job of the fixture's pool may fill: mount point, MiB, files.
 const BOUNDS: [(&str, u64, u64); 4] = [
     // The layer.
     ("/", 256, 256 << 8),
     // Half of the runner's memory.
     ("/dev/shm", 512, 512 << 8),
     ("/run/lock", 5, 1024),
-    // // A limit of the kernel (mq_overview(7), queues_max).
+    // A limit of the kernel (mq_overview(7), queues_max).
     ("/dev/mqueue", 0, 256),
 ];
 
@@ -219,7 +219,7 @@ fn every_place_a_job_can_write_to_is_bounded(lab: &mut Lab) -> Result<()> {
         BOUNDS[..3].iter().all(|(point, ..)| seen.contains(point)),
         "{said}"
     );
-    // // Filesystems that only the container's root can write to have both bounds as well. All of
+    // Filesystems that only the container's root can write to have both bounds as well. All of
     // them count as the container's memory, like every filesystem that its root mounts.
     let spare = spare(&lab.await_settled(SOON)?)?;
     let mounts = as_its_root(

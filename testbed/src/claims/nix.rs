@@ -1,4 +1,4 @@
-//! //! Jobs that build with Nix, and the access that this does not give them.
+//! Jobs that build with Nix, and the access that this does not give them.
 
 use std::time::Duration;
 
@@ -31,22 +31,22 @@ pub(super) const SUITE: Suite = suite![FIXTURE;
     the_pools_cache_serves_only_paths_signed_by_its_key,
 ];
 
-/// /// Pools with Nix: `ci` boots a directory, `store` a closure over a store, `disk` the same with
+/// Pools with Nix: `ci` boots a directory, `store` a closure over a store, `disk` the same with
 /// a layer on disk.
 const POOLS: [&str; 3] = ["ci", "store", "disk"];
-/// /// Size of the layer of `ci`, in MiB.
+/// Size of the layer of `ci`, in MiB.
 const LAYER_MIB: u64 = 128;
-/// /// Timeout for a job in which Nix compiles, builds and downloads.
+/// Timeout for a job in which Nix compiles, builds and downloads.
 const SOON: Duration = Duration::from_secs(90);
 
-/// /// Port of the fixture's cache on the internet.
+/// Port of the fixture's cache on the internet.
 const CACHE_PORT: u16 = 8081;
 const CACHE: &str = "testbed-nix-cache.service";
 
 const FETCH: &str = include_str!("nix/fetch.sh");
 const READ: &str = include_str!("nix/read.sh");
 
-/// /// Shell function that builds a derivation in the sandbox and prints its path: `build NAME
+/// Shell function that builds a derivation in the sandbox and prints its path: `build NAME
 /// SCRIPT`.
 const BUILD: &str = r#"
 shell=$(echo /nix/store/*-testbed-busybox)
@@ -57,7 +57,7 @@ build() {
 }
 "#;
 
-/// /// Returns three pools with Nix and one without.
+/// Returns three pools with Nix and one without.
 fn config(lab: &Lab) -> Result<Config> {
     let made = image::with_nix(lab.host())?;
     serve_cache(lab, &made)?;
@@ -97,7 +97,7 @@ fn config(lab: &Lab) -> Result<Config> {
     Ok(config)
 }
 
-/// /// Serves the cache on the internet. Its files and the program that serves them are among the
+/// Serves the cache on the internet. Its files and the program that serves them are among the
 /// images.
 fn serve_cache(lab: &Lab, made: &WithNix) -> Result<()> {
     let host = lab.host();
@@ -119,7 +119,7 @@ fn serve_cache(lab: &Lab, made: &WithNix) -> Result<()> {
     .map(drop)
 }
 
-/// /// Runs one job until it has succeeded and its runner has ended, and returns the job.
+/// Runs one job until it has succeeded and its runner has ended, and returns the job.
 fn run_in(lab: &Lab, pool: &str, script: &str) -> Result<Job> {
     let id = lab.sim().queue(&NewJob::new(pool, pool, script))?;
     let job = lab
@@ -134,7 +134,7 @@ fn run_in(lab: &Lab, pool: &str, script: &str) -> Result<Job> {
     Ok(job)
 }
 
-/// /// Returns what a job printed after a word at the beginning of a line.
+/// Returns what a job printed after a word at the beginning of a line.
 fn word(said: &str, name: &str) -> Result<String> {
     said.lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
@@ -142,12 +142,12 @@ fn word(said: &str, name: &str) -> Result<String> {
         .with_context(|| format!("no line {name:?} in: {said}"))
 }
 
-/// /// Returns a script as a function that a job can call.
+/// Returns a script as a function that a job can call.
 fn function(name: &str, script: &str) -> String {
     format!("{name}() (\nset +e\n{script}\n)\n")
 }
 
-/// /// Returns a digest of everything in the image's and the store's `/nix`.
+/// Returns a digest of everything in the image's and the store's `/nix`.
 fn stores(lab: &Lab) -> Result<String> {
     lab.host().sh(
         "cd /var/lib/runner-images; find nix/nix nix-store/*-testbed-busybox nix-store/*-closure-info \
@@ -204,7 +204,7 @@ fn a_pool_without_nix_has_no_daemon(lab: &mut Lab) -> Result<()> {
     ensure_says(&said, &["inactive", "No such file or directory"])
 }
 
-/// /// Queues a job that builds a path and waits. Returns the job, its runner and the path.
+/// Queues a job that builds a path and waits. Returns the job, its runner and the path.
 fn hold_with_path(lab: &Lab, name: &str) -> Result<(u64, crate::status::Runner, String)> {
     let script = format!(
         "{BUILD}build {name} 'echo {name} >$out' >/tmp/path\ntouch /tmp/built; until [ -e /tmp/go ]; do sleep 0.05; done"
@@ -228,7 +228,7 @@ fn runners_do_not_see_the_store_paths_of_others(lab: &mut Lab) -> Result<()> {
         (&first, &first_path, &second_path),
         (&second, &second_path, &first_path),
     ] {
-        // // As the container's root, which can read everything.
+        // As the container's root, which can read everything.
         let look = |path: &str| {
             let script = format!("{}read_path {path} || true", function("read_path", READ));
             in_container(lab, &runner.machine, &["bash", "-c", &script])
@@ -330,7 +330,7 @@ fn the_hosts_nix_is_not_reachable(lab: &mut Lab) -> Result<()> {
 fn a_job_is_not_a_trusted_user_of_its_store(lab: &mut Lab) -> Result<()> {
     let forged = cached(lab, "forged")?;
     let import = format!("nix copy --no-check-sigs --from http://{GITHUB}:{CACHE_PORT} {forged}");
-    // // The build's sandbox has no /usr. A build without a sandbox would see it.
+    // The build's sandbox has no /usr. A build without a sandbox would see it.
     let script = format!(
         "{BUILD}set +e\n\
          path=$(build sandboxed 'if [ -e /usr/bin/nix-daemon ]; then echo outside; else echo inside; fi >$out' --option sandbox false 2>/dev/null)\n\
@@ -347,7 +347,7 @@ fn a_job_is_not_a_trusted_user_of_its_store(lab: &mut Lab) -> Result<()> {
             said.matches("Permission denied").count() == 4,
             "{pool}: {said}"
         );
-        // // A number in Nix 2.26, a boolean later.
+        // A number in Nix 2.26, a boolean later.
         let trusted = word(&said, "trusted")?;
         ensure!(
             trusted.contains("\"trusted\":0") || trusted.contains("\"trusted\":false"),
@@ -362,7 +362,7 @@ fn a_job_is_not_a_trusted_user_of_its_store(lab: &mut Lab) -> Result<()> {
             "{pool}: {said}"
         );
     }
-    // // Only the path's signature is wrong: the container's root, which does not ask the daemon,
+    // Only the path's signature is wrong: the container's root, which does not ask the daemon,
     // gets the path.
     lab.await_settled(SOON)?;
     let as_root = format!("{import} && cat {forged}");
@@ -370,7 +370,7 @@ fn a_job_is_not_a_trusted_user_of_its_store(lab: &mut Lab) -> Result<()> {
     ensure_says(&said, &["forged from the cache"])
 }
 
-/// /// Returns a path of the fixture's cache.
+/// Returns a path of the fixture's cache.
 fn cached(lab: &Lab, name: &str) -> Result<String> {
     let path = lab
         .host()

@@ -1,4 +1,4 @@
-//! //! The result of evaluating the Nix module and its hosts, on a host that is not NixOS.
+//! The result of evaluating the Nix module and its hosts, on a host that is not NixOS.
 //!
 //! `nix eval --json .#lib.golden` writes `nix/golden/runner-01.json` where nixpkgs is available.
 //! The claims check its configuration, let systemd verify its units, load its firewall, and let the
@@ -27,7 +27,7 @@ pub(super) const SUITE: Suite = suite![EMPTY;
 ];
 
 const GOLDEN: &str = "nix/golden/runner-01.json";
-/// /// Name of the module's drop-ins beside the units that the program renders.
+/// Name of the module's drop-ins beside the units that the program renders.
 const DROP_IN: &str = "50-nixos.conf";
 
 fn golden() -> Result<Value> {
@@ -35,7 +35,7 @@ fn golden() -> Result<Value> {
     serde_json::from_str(&text).context(GOLDEN)
 }
 
-/// /// Returns a unit's text from its lines.
+/// Returns a unit's text from its lines.
 fn text(lines: &Value) -> Result<String> {
     let lines = lines.as_array().context("a unit is a list of lines")?;
     let lines: Vec<&str> = lines.iter().filter_map(Value::as_str).collect();
@@ -47,7 +47,7 @@ fn toml(settings: &Value) -> Result<String> {
     toml::to_string(settings).context("the settings are no TOML")
 }
 
-/// /// Writes the drop-ins of the golden units. [`remove_drop_ins`] removes them.
+/// Writes the drop-ins of the golden units. [`remove_drop_ins`] removes them.
 fn write_drop_ins(lab: &Lab, golden: &Value) -> Result<Vec<String>> {
     let units = golden["units"].as_object().context("no units")?;
     ensure!(units.contains_key(DAEMON), "no {DAEMON} in {GOLDEN}");
@@ -58,7 +58,7 @@ fn write_drop_ins(lab: &Lab, golden: &Value) -> Result<Vec<String>> {
     Ok(units.keys().cloned().collect())
 }
 
-/// /// Removes the drop-ins and everything else that these claims put on the host.
+/// Removes the drop-ins and everything else that these claims put on the host.
 fn remove_drop_ins(lab: &Lab) -> Result<()> {
     let host = lab.host();
     host.sh(&format!(
@@ -68,7 +68,7 @@ fn remove_drop_ins(lab: &Lab) -> Result<()> {
     host.run(&["systemctl", "daemon-reload"]).map(drop)
 }
 
-/// /// Puts Debian's programs under each store path in which units look for programs.
+/// Puts Debian's programs under each store path in which units look for programs.
 fn provide_programs(lab: &Lab, units: &Value) -> Result<()> {
     let said = units.to_string();
     let host = lab.host();
@@ -98,7 +98,7 @@ fn the_evaluated_nixos_host_is_accepted(lab: &mut Lab) -> Result<()> {
 }
 
 fn is_accepted(lab: &Lab, golden: &Value) -> Result<()> {
-    // // The whole configuration, as it is checked while a host is built.
+    // The whole configuration, as it is checked while a host is built.
     lab.install_text(&toml(&golden["settings"])?)?;
     let host = lab.host();
     let token = golden["settings"]["github"]["token_file"]
@@ -108,7 +108,7 @@ fn is_accepted(lab: &Lab, golden: &Value) -> Result<()> {
     write_drop_ins(lab, golden)?;
     provide_programs(lab, &golden["units"])?;
     host.run(&["systemctl", "daemon-reload"])?;
-    // // Everything that the program rendered for this configuration, and what NixOS adds to it.
+    // Everything that the program rendered for this configuration, and what NixOS adds to it.
     let made = host.sh("cd /etc/systemd/system && find runner* -maxdepth 0 -type f")?;
     let names: Vec<String> = made.lines().map(|name| name.replace("@.", "@1.")).collect();
     for wanted in ["runner-ci@1.service", "runners-ci.slice", DAEMON] {
@@ -141,7 +141,7 @@ fn serves_jobs(lab: &Lab, golden: &Value) -> Result<()> {
     let name = system.rsplit('/').next().context("a system has a name")?;
     host.run(&["mkdir", "-p", "/nix/store"])?;
     host.run(&["mount", "--bind", &store, "/nix/store"])?;
-    // // The host's settings, except those for which a test host is too small.
+    // The host's settings, except those for which a test host is too small.
     let mut settings = golden["settings"].clone();
     settings["host"] = json!("testhost");
     settings["reconcile"] = json!("2s");
@@ -155,7 +155,7 @@ fn serves_jobs(lab: &Lab, golden: &Value) -> Result<()> {
     pool["layer"]["size"] = json!("512 MiB");
     pool["min_idle"] = json!(1);
     pool["max_runners"] = json!(2);
-    // // Another claim covers Nix in a job.
+    // Another claim covers Nix in a job.
     pool["nix"] = json!(false);
     if let Some(image) = pool["image"].as_object_mut() {
         image.remove("registration");
@@ -182,13 +182,13 @@ fn serves_jobs(lab: &Lab, golden: &Value) -> Result<()> {
             ],
         )?;
         let ended = await_verdict(lab, &job.runner_name.unwrap_or_default(), "job_done")?;
-        // // The hook, which is the store's script, reported the job.
+        // The hook, which is the store's script, reported the job.
         ensure!(ended.job_ms.is_some(), "its hook said nothing: {ended:?}");
     }
     await_no_strangers(lab)
 }
 
-/// /// Puts the programs that the container's units name into the store, and removes what a
+/// Puts the programs that the container's units name into the store, and removes what a
 /// directory image has instead, so that nothing else can serve a job.
 fn furnish(store: &Path, userland: &Path, container: &Value, listener: &Path) -> Result<()> {
     let units = userland.join("etc/systemd/system");
@@ -202,7 +202,7 @@ fn furnish(store: &Path, userland: &Path, container: &Value, listener: &Path) ->
     fs::remove_dir_all(userland.join("usr/lib/github-runner"))?;
     fs::remove_dir_all(userland.join("opt/actions-runner"))?;
     fs::create_dir(userland.join("opt/actions-runner"))?;
-    // // The same entry as in the tmpfiles settings of nix/container.nix.
+    // The same entry as in the tmpfiles settings of nix/container.nix.
     let rules = "d /var/lib/github-runner 0700 runner runner -\n";
     fs::create_dir_all(userland.join("etc/tmpfiles.d"))?;
     fs::write(userland.join("etc/tmpfiles.d/github-runner.conf"), rules)?;
@@ -216,7 +216,7 @@ fn furnish(store: &Path, userland: &Path, container: &Value, listener: &Path) ->
     place(listener, &path)
 }
 
-/// /// Returns the path of a program that a unit names by its path in the store.
+/// Returns the path of a program that a unit names by its path in the store.
 fn stored(store: &Path, unit: &str, program: &str) -> Result<std::path::PathBuf> {
     let path = unit
         .split(['=', '+', '"', '\n'])

@@ -1,4 +1,4 @@
-//! //! Commands that an operator types on the host, and the logs of runners.
+//! Commands that an operator types on the host, and the logs of runners.
 
 use anyhow::{Result, ensure};
 
@@ -30,7 +30,7 @@ fn the_program_answers_to_every_name(lab: &mut Lab) -> Result<()> {
         ensure_says(&help, &[word, "--config"])?;
     }
     ensure_says(&host.run(&["runner-status"])?, &["POOL", "\nci "])?;
-    // // Only the name of a slot or a pool reaches journalctl.
+    // Only the name of a slot or a pool reaches journalctl.
     for bad in ["ci-01", "ci-1 --flush", "../ci-1", "ci*", "CI-1"] {
         let output = host.output(&["runner-logs", bad])?;
         let said = String::from_utf8_lossy(&output.stderr);
@@ -39,7 +39,7 @@ fn the_program_answers_to_every_name(lab: &mut Lab) -> Result<()> {
     let pages = "/run/testbed/man";
     host.run(&["runner-controller", "man", pages])?;
     host.run(&["test", "-s", &format!("{pages}/runner-logs.8")])?;
-    // // bash accepts the completion script.
+    // bash accepts the completion script.
     let script = "set -eu; cd /run/testbed; runner-controller completions bash words >/dev/null; \
                   for file in words/*.bash; do . ./$file; done; complete -p runner-logs runner-status";
     let said = host.run(&["bash", "-c", script])?;
@@ -62,7 +62,7 @@ fn a_host_is_waited_for_until_it_takes_jobs(lab: &mut Lab) -> Result<()> {
         code == Some(0) && said.contains("\nci "),
         "{code:?}: {said}"
     );
-    // // A token that GitHub refuses is reported, because a rotation waits for that.
+    // A token that GitHub refuses is reported, because a rotation waits for that.
     lab.write_token("github_pat_not_this_one_00000")?;
     lab.host().run(&["systemctl", "restart", DAEMON])?;
     let (code, said) = wait("3s")?;
@@ -70,7 +70,7 @@ fn a_host_is_waited_for_until_it_takes_jobs(lab: &mut Lab) -> Result<()> {
         code == Some(3) && said.contains("GitHub"),
         "{code:?}: {said}"
     );
-    // // The command also waits for a stopped daemon.
+    // The command also waits for a stopped daemon.
     lab.stop()?;
     let (code, said) = wait("1s")?;
     ensure!(
@@ -89,7 +89,7 @@ fn a_runners_log_is_read_while_it_lives_and_after(lab: &mut Lab) -> Result<()> {
     let host = lab.host();
     let live = host.run(&["runner-logs", &idle.machine])?;
     ensure_says(&live, &["Listening for Jobs"])?;
-    // // Following shows lines as they are written: the job begins after the reader.
+    // Following shows lines as they are written: the job begins after the reader.
     let reader = format!(
         "timeout 60 runner-logs {} --follow >/run/testbed/followed",
         idle.machine
@@ -117,7 +117,7 @@ fn a_runners_log_is_read_while_it_lives_and_after(lab: &mut Lab) -> Result<()> {
     finish_held(lab, id, &busy)?;
     let name = busy.runner.unwrap_or_default();
     await_verdict(lab, &name, "job_done")?;
-    // // Its slot may have a new runner, which would be read instead.
+    // Its slot may have a new runner, which would be read instead.
     let slot = machine_of(&name);
     let host = lab.host();
     for command in [
@@ -145,9 +145,9 @@ fn await_line(lab: &Lab, file: &str, words: &str) -> Result<()> {
     })
 }
 
-/// /// Number of lines in the flood.
+/// Number of lines in the flood.
 const FLOOD: usize = 30_000;
-/// /// Maximum number of lines that the host's journal takes. The template's burst is 300 a minute,
+/// Maximum number of lines that the host's journal takes. The template's burst is 300 a minute,
 /// and journald multiplies it by up to six with free disk space (journald.conf(5),
 /// `RateLimitBurst=`). The flood may span two windows.
 const MOST: usize = 2 * 6 * 300;
@@ -165,7 +165,7 @@ fn a_flood_on_the_console_does_not_fill_the_hosts_journal(lab: &mut Lab) -> Resu
         (1..=MOST).contains(&kept),
         "{kept} of {FLOOD} lines are in the host's journal"
     );
-    // // The container's journal is in memory, and bounded as well.
+    // The container's journal is in memory, and bounded as well.
     let usage = in_container(lab, &spare.machine, &["du", "-sm", "/run/log/journal"])?;
     let mib: u64 = usage
         .split_whitespace()

@@ -1,4 +1,4 @@
-//! //! Rights of the daemon's user, of ordinary users, and of members of the daemon's group.
+//! Rights of the daemon's user, of ordinary users, and of members of the daemon's group.
 
 use std::process::Output;
 
@@ -16,25 +16,25 @@ pub(super) const SUITE: Suite = suite![SMALL;
     status_is_for_the_group_and_says_so,
 ];
 
-/// /// Refusals of polkit, on behalf of systemd or machined, without a password.
+/// Refusals of polkit, on behalf of systemd or machined, without a password.
 const BY_POLKIT: &[&str] = &["nteractive authentication required", "Access denied"];
-/// /// Refusals of the kernel and of tools.
+/// Refusals of the kernel and of tools.
 const OTHERWISE: &[&str] = &[
     "Permission denied",
     "Operation not permitted",
-    // // A transient unit cannot take the name of an installed unit, not even for root.
+    // A transient unit cannot take the name of an installed unit, not even for root.
     "already loaded or has a fragment file",
 ];
-/// /// Refusals of systemd for names that a unit cannot have.
+/// Refusals of systemd for names that a unit cannot have.
 const NO_NAME: &[&str] = &[
     "is not valid",
     "missing the instance name",
     "Invalid argument",
     "not loaded",
 ];
-/// /// Refusals of systemd to kill or reset a unit that is not loaded.
+/// Refusals of systemd to kill or reset a unit that is not loaded.
 const NOT_LOADED: &[&str] = &["not loaded"];
-/// /// The daemon's user.
+/// The daemon's user.
 const USER: &str = "runner-controller";
 
 /// Runs a command in the host as a user, in that user's groups.
@@ -77,7 +77,7 @@ fn the_daemon_has_no_privilege(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
-/// /// Commands on a unit of a slot that the daemon may not give. `UNIT` is a running one, `VACANT`
+/// Commands on a unit of a slot that the daemon may not give. `UNIT` is a running one, `VACANT`
 /// one of a vacant slot.
 const FORBIDDEN_VERBS: &[&str] = &[
     "systemctl restart UNIT",
@@ -102,7 +102,7 @@ const FORBIDDEN_VERBS: &[&str] = &[
     "busctl call org.freedesktop.systemd1 /org/freedesktop/systemd1 org.freedesktop.systemd1.Manager RefUnit s UNIT",
 ];
 
-/// /// Units of slots that may have been configured before. The daemon may stop and kill them, and
+/// Units of slots that may have been configured before. The daemon may stop and kill them, and
 /// may not start them.
 const FORMER_UNITS: &[&str] = &[
     "runner-ci@5.service",
@@ -110,7 +110,7 @@ const FORMER_UNITS: &[&str] = &[
     "runner-x@1.service",
 ];
 
-/// /// Units with similar names that the daemon may not start, stop, kill or reset.
+/// Units with similar names that the daemon may not start, stop, kill or reset.
 const FORBIDDEN_UNITS: &[&str] = &[
     "runner-ci@0.service",
     "runner-ci@007.service",
@@ -141,7 +141,7 @@ const FORBIDDEN_UNITS: &[&str] = &[
     "rescue.target",
 ];
 
-/// /// Names that a unit cannot have. They go over the bus as they are.
+/// Names that a unit cannot have. They go over the bus as they are.
 const NO_UNITS: &[&str] = &[
     "runner-ci@.service",
     "runner-ci@1.slice",
@@ -157,7 +157,7 @@ const NO_UNITS: &[&str] = &[
     "/runner-ci@1.service",
 ];
 
-/// /// Other commands that the daemon may not give.
+/// Other commands that the daemon may not give.
 const FORBIDDEN: &[&str] = &[
     "systemd-run --unit=runner-ci@4.service true",
     "systemd-run --unit=runner-ci@4 --scope true",
@@ -190,7 +190,7 @@ const FORBIDDEN: &[&str] = &[
     "cat /etc/runner-controller/token",
 ];
 
-/// /// Beginning of a call over the bus, because `systemctl` would change or refuse a strange name.
+/// Beginning of a call over the bus, because `systemctl` would change or refuse a strange name.
 const MANAGER: [&str; 5] = [
     "busctl",
     "call",
@@ -199,13 +199,13 @@ const MANAGER: [&str; 5] = [
     "org.freedesktop.systemd1.Manager",
 ];
 
-/// /// Returns the daemon's calls for which systemd loads the unit, and so asks polkit for every
+/// Returns the daemon's calls for which systemd loads the unit, and so asks polkit for every
 /// name.
 fn start_and_stop(unit: &str) -> [Vec<&str>; 2] {
     ["StartUnit", "StopUnit"].map(|verb| [&MANAGER[..], &[verb, "ss", unit, "replace"]].concat())
 }
 
-/// /// Returns the daemon's calls for loaded units. The signal is one that does no harm.
+/// Returns the daemon's calls for loaded units. The signal is one that does no harm.
 fn kill_and_reset(unit: &str) -> [Vec<&str>; 2] {
     [
         &["KillUnit", "ssi", unit, "main", "28"][..],
@@ -216,10 +216,10 @@ fn kill_and_reset(unit: &str) -> [Vec<&str>; 2] {
 
 /// The words of a command.
 type Command<'a> = Vec<&'a str>;
-/// /// Refusals, each by the words in it.
+/// Refusals, each by the words in it.
 type Ways<'a> = &'a [&'a [&'a str]];
 
-/// /// Returns the commands of the daemon's user that were not refused in one of these ways.
+/// Returns the commands of the daemon's user that were not refused in one of these ways.
 fn not_refused(lab: &Lab, commands: &[Command<'_>], ways: Ways<'_>) -> Result<Vec<String>> {
     let mut granted = Vec::new();
     for command in commands {
@@ -259,7 +259,7 @@ fn polkit_refuses_every_other_verb_and_unit(lab: &mut Lab) -> Result<()> {
         let ([start, _], [_, reset]) = (start_and_stop(unit), kill_and_reset(unit));
         [start, reset]
     });
-    // // All commands are tried before the claim fails.
+    // All commands are tried before the claim fails.
     let tables: [(Vec<Command<'_>>, Ways<'_>); 7] = [
         (commands(FORBIDDEN_VERBS), &[BY_POLKIT]),
         (commands(FORBIDDEN), &[BY_POLKIT, OTHERWISE]),
@@ -279,7 +279,7 @@ fn polkit_refuses_every_other_verb_and_unit(lab: &mut Lab) -> Result<()> {
         granted.len()
     );
     ensure!(running(lab)? == before, "something changed all the same");
-    // // The control: the granted calls succeed for the same user. They change nothing, because one
+    // The control: the granted calls succeed for the same user. They change nothing, because one
     // unit runs already and the others do not.
     let [start, _] = start_and_stop(&unit);
     let [_, stop] = start_and_stop(vacant);
@@ -294,7 +294,7 @@ fn polkit_refuses_every_other_verb_and_unit(lab: &mut Lab) -> Result<()> {
             said(&output)
         );
     }
-    // // An ordinary user may not do even that.
+    // An ordinary user may not do even that.
     let output = as_user(lab, "nobody", &["systemctl", "stop", &unit])?;
     ensure!(!output.status.success(), "nothing stopped {unit}");
     lab.await_settled(SOON).map(drop)

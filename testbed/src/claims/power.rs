@@ -1,4 +1,4 @@
-//! //! The host loses power: the daemon starts again without an operator.
+//! The host loses power: the daemon starts again without an operator.
 
 use anyhow::{Result, ensure};
 
@@ -16,7 +16,7 @@ fn a_host_that_lost_power_begins_anew(lab: &mut Lab) -> Result<()> {
     lab.await_settled(SOON)?;
     let (_, busy) = start_held(lab, "cut")?;
     lab.power_cycle()?;
-    // // It is enabled as an operator enables it, so it starts by itself.
+    // It is enabled as an operator enables it, so it starts by itself.
     let status = lab.await_settled(SOON)?;
     let name = busy.runner.unwrap_or_default();
     ensure!(

@@ -1,4 +1,4 @@
-//! //! The daemon is killed, and systemd and machined restart: no job is lost and no container
+//! The daemon is killed, and systemd and machined restart: no job is lost and no container
 //! started twice.
 
 use std::collections::BTreeMap;
@@ -33,7 +33,7 @@ pub(super) const SUITE: Suite = suite![SMALL;
 const HOLD: &str = "/run/systemd/system/runner-ci@.service.d/50-hold.conf";
 const GATE: &str = "/run/testbed/boot";
 
-/// /// Kills the daemon by SIGKILL, and starts another.
+/// Kills the daemon by SIGKILL, and starts another.
 fn kill_and_start(lab: &Lab) -> Result<()> {
     let before = daemon_pid(lab)?;
     lab.kill()?;
@@ -45,7 +45,7 @@ fn kill_and_start(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// /// Checks that all these containers run on, and that the daemon shows them.
+/// Checks that all these containers run on, and that the daemon shows them.
 fn ensure_kept(lab: &Lab, before: &BTreeMap<String, String>) -> Result<()> {
     let now = running(lab)?;
     for (machine, invocation) in before {
@@ -66,7 +66,7 @@ fn ensure_kept(lab: &Lab, before: &BTreeMap<String, String>) -> Result<()> {
     })
 }
 
-/// /// Checks that the pool has its runners, and that all runners since the restart ended as
+/// Checks that the pool has its runners, and that all runners since the restart ended as
 /// `job_done`.
 fn ensure_undisturbed(lab: &Lab) -> Result<()> {
     let status = lab.await_settled(SOON)?;
@@ -86,7 +86,7 @@ fn a_daemon_killed_beside_a_spare_and_an_idle_runner_keeps_both(lab: &mut Lab) -
     let before = running(lab)?;
     kill_and_start(lab)?;
     ensure_kept(lab, &before)?;
-    // // The idle runner takes the first job. The killed daemon accepted the spare's connection,
+    // The idle runner takes the first job. The killed daemon accepted the spare's connection,
     // and this daemon answers it, so the spare takes the second job.
     for expected in [first, second] {
         let (id, busy) = start_held(lab, "after")?;
@@ -137,7 +137,7 @@ fn a_job_that_ends_without_a_daemon_is_done(lab: &mut Lab) -> Result<()> {
             Seen::Done(())
         })
     })?;
-    // // The same holds for a job that starts and ends without a daemon.
+    // The same holds for a job that starts and ends without a daemon.
     let second = lab.sim().queue(&NewJob::new("unseen", "ci", "true"))?;
     let second = if lab.sim().registered()?.is_empty() {
         None
@@ -183,7 +183,7 @@ fn a_daemon_killed_while_a_container_boots_takes_it_over(lab: &mut Lab) -> Resul
     ensure_undisturbed(lab)
 }
 
-/// /// Returns the job that made a boot necessary, its runner, and the invocation that boots across
+/// Returns the job that made a boot necessary, its runner, and the invocation that boots across
 /// the restart.
 fn booting(lab: &Lab) -> Result<(u64, crate::status::Runner, String)> {
     let (id, busy) = start_held(lab, "meanwhile")?;
@@ -285,7 +285,7 @@ fn a_restarted_daemon_takes_everything_over(lab: &mut Lab) -> Result<()> {
     ensure_undisturbed(lab)
 }
 
-/// /// Checks that a pool runs jobs after systemd or machined restarted, and that signals report
+/// Checks that a pool runs jobs after systemd or machined restarted, and that signals report
 /// their ends.
 fn ensure_heard(lab: &Lab, before: &BTreeMap<String, String>, pid: &str) -> Result<()> {
     ensure_kept(lab, before)?;

@@ -1,4 +1,4 @@
-//! //! A host that runs short of a resource: admission closes with its name and opens by itself,
+//! A host that runs short of a resource: admission closes with its name and opens by itself,
 //! jobs run on, and no record is lost.
 
 use std::collections::BTreeMap;
@@ -33,16 +33,16 @@ pub(super) const SUITE: Suite = suite![FIXTURE;
     a_daemon_at_its_limit_of_files_keeps_what_it_has,
 ];
 
-/// /// Directory of the daemon's records, on a small file system.
+/// Directory of the daemon's records, on a small file system.
 const STATE: &str = "/var/lib/scarce";
 const STATE_MOUNT: &str = "size=16M,nr_inodes=500";
 
 fn layers(lab: &Lab) -> String {
-    // // Beside the other layers, so that it is not taken for a left-over.
+    // Beside the other layers, so that it is not taken for a left-over.
     format!("{}-scarce", lab.host().layer_dir())
 }
 
-/// /// Mounts the disks, and returns a configuration that uses them.
+/// Mounts the disks, and returns a configuration that uses them.
 fn config(lab: &Lab) -> Result<Config> {
     for (dir, options) in [(STATE, STATE_MOUNT), (&layers(lab), "size=1G")] {
         lab.host().sh(&format!(
@@ -68,7 +68,7 @@ fn remount(lab: &Lab, dir: &str, options: &str) -> Result<()> {
         .map(drop)
 }
 
-/// /// Returns the used part of a file system, by one of df's columns.
+/// Returns the used part of a file system, by one of df's columns.
 fn df(lab: &Lab, column: &str, dir: &str) -> Result<u64> {
     let output = format!("--output={column}");
     let text = lab.host().run(&["df", "--block-size=1", &output, dir])?;
@@ -76,7 +76,7 @@ fn df(lab: &Lab, column: &str, dir: &str) -> Result<u64> {
     number.parse().with_context(|| text.clone())
 }
 
-/// /// Waits until admission is closed for this resource, and returns the reason.
+/// Waits until admission is closed for this resource, and returns the reason.
 fn await_closed(lab: &Lab, resource: &str) -> Result<String> {
     let prefix = format!("{resource}: ");
     lab.await_status(
@@ -95,7 +95,7 @@ fn await_open(lab: &Lab) -> Result<()> {
     })
 }
 
-/// /// Starts a job, and waits for a spare and an idle runner beside it.
+/// Starts a job, and waits for a spare and an idle runner beside it.
 fn a_job_and_two_more(lab: &Lab) -> Result<(u64, Runner)> {
     let (id, busy) = start_held(lab, "long")?;
     lab.await_status("a spare and an idle runner beside it", SOON, |status| {
@@ -104,7 +104,7 @@ fn a_job_and_two_more(lab: &Lab) -> Result<(u64, Runner)> {
     Ok((id, busy))
 }
 
-/// /// Ends the job and checks that its runner gets a verdict and is not replaced. Returns the
+/// Ends the job and checks that its runner gets a verdict and is not replaced. Returns the
 /// runner's name.
 fn end_and_not_be_replaced(lab: &Lab, id: u64, busy: &Runner) -> Result<String> {
     let others: BTreeMap<String, String> = running(lab)?
@@ -119,7 +119,7 @@ fn end_and_not_be_replaced(lab: &Lab, id: u64, busy: &Runner) -> Result<String> 
     Ok(name)
 }
 
-/// /// Waits until `/health` reports, or does not report, the records.
+/// Waits until `/health` reports, or does not report, the records.
 fn await_records(lab: &Lab, troubled: bool) -> Result<()> {
     wait_until("what is said of the records to change", SOON, || {
         let health = lab.api("GET", "/health")?;
@@ -131,7 +131,7 @@ fn await_records(lab: &Lab, troubled: bool) -> Result<()> {
     })
 }
 
-/// /// Checks that the next daemon finds this verdict in the records.
+/// Checks that the next daemon finds this verdict in the records.
 fn ensure_kept(lab: &Lab, runner: &str, verdict: &str) -> Result<()> {
     await_records(lab, false)?;
     lab.await_settled(SOON)?;
@@ -175,7 +175,7 @@ fn a_daemon_starts_without_inodes_for_its_records(lab: &mut Lab) -> Result<()> {
         lab.start()?;
         await_closed(lab, "state_files")?;
         await_records(lab, true)?;
-        // // The records can be read, so the daemon knows every runner.
+        // The records can be read, so the daemon knows every runner.
         let status = lab.look()?;
         for (machine, life) in &before {
             let known = status.machine(machine);
@@ -202,7 +202,7 @@ fn a_daemon_starts_without_inodes_for_its_records(lab: &mut Lab) -> Result<()> {
 
 fn a_daemon_works_on_a_read_only_state_disk(lab: &mut Lab) -> Result<()> {
     lab.stop()?;
-    // // The file system becomes read-only, as the kernel does after an error.
+    // The file system becomes read-only, as the kernel does after an error.
     remount(lab, STATE, "ro=fs")?;
     let outcome = (|| {
         lab.start()?;
@@ -287,7 +287,7 @@ fn reserved_memory_closes_admission_with_its_name(lab: &mut Lab) -> Result<()> {
     lab.await_settled(SOON).map(drop)
 }
 
-/// /// Installs another configuration.
+/// Installs another configuration.
 fn install(lab: &Lab, config: &Config) -> Result<()> {
     lab.install(config)?;
     let pid = daemon_pid(lab)?;

@@ -1,4 +1,4 @@
-//! //! Tokens, configs and keys are only where they must be.
+//! Tokens, configs and keys are only where they must be.
 //!
 //! One search looks in every kind of place for the secrets and for a canary that was planted there.
 //! It must find the canary in each place, because a search that finds nothing proves nothing.
@@ -19,15 +19,15 @@ use crate::status::Runner;
 
 pub(super) const SUITE: Suite = suite![LAYERS; secrets_are_only_where_they_must_be];
 
-/// /// File with the patterns, one a line. It is in memory, and only root can read it.
+/// File with the patterns, one a line. It is in memory, and only root can read it.
 const PATTERNS: &str = "/run/testbed/patterns";
-/// /// Text that is planted in every place that is searched.
+/// Text that is planted in every place that is searched.
 const CANARY: &str = "canary_7d0c5f3f9e1b4b6c8a2e";
 const CANARY_UNIT: &str = "runner-canary.service";
-/// /// Minimum length of a secret part of a config.
+/// Minimum length of a secret part of a config.
 const SHORTEST: usize = 20;
 
-/// /// Returns the secrets of a container's listener: the encoded config in its environment, and
+/// Returns the secrets of a container's listener: the encoded config in its environment, and
 /// the decoded parts in its directory. The kernel shows a process's first environment to root for
 /// as long as it runs, so a config must be in this process.
 fn secrets_of(lab: &Lab, runner: &Runner) -> Result<BTreeSet<String>> {
@@ -39,7 +39,7 @@ fn secrets_of(lab: &Lab, runner: &Runner) -> Result<BTreeSet<String>> {
         .lines()
         .find_map(|line| line.strip_prefix("ACTIONS_RUNNER_INPUT_JITCONFIG="))
         .with_context(|| format!("{} has no config", runner.machine))?;
-    // // A cut secret is still most of a secret.
+    // A cut secret is still most of a secret.
     for start in [0, config.len() / 2, config.len() - 64] {
         found.insert(config[start..start + 64].to_owned());
     }
@@ -48,7 +48,7 @@ fn secrets_of(lab: &Lab, runner: &Runner) -> Result<BTreeSet<String>> {
         &runner.machine,
         &["sh", "-c", "cat /opt/actions-runner/.credentials_rsaparams"],
     )?;
-    // // The file begins with a byte order mark, as GitHub's listener writes it.
+    // The file begins with a byte order mark, as GitHub's listener writes it.
     let key: Value = serde_json::from_str(files.trim_start_matches('\u{feff}'))?;
     for part in ["d", "p", "q"] {
         if let Some(part) = key[part].as_str().filter(|part| part.len() > SHORTEST) {
@@ -59,12 +59,12 @@ fn secrets_of(lab: &Lab, runner: &Runner) -> Result<BTreeSet<String>> {
     Ok(found)
 }
 
-/// /// Returns the places: name, and a line of shell that prints the patterns found there.
+/// Returns the places: name, and a line of shell that prints the patterns found there.
 fn places(lab: &Lab) -> Result<Vec<(String, String)>> {
     let grep =
         format!("grep --text --no-filename --only-matching --fixed-strings --file={PATTERNS}");
     let nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups";
-    // // The environments of listeners are left out, and those of their jobs are not.
+    // The environments of listeners are left out, and those of their jobs are not.
     let mut places: Vec<(String, String)> = [
         ("arguments", format!("cat /proc/[0-9]*/cmdline 2>/dev/null | {grep}")),
         (
@@ -79,7 +79,7 @@ fn places(lab: &Lab) -> Result<Vec<(String, String)>> {
             format!("{nobody} sh -c \"systemctl show --all '*'; systemctl cat 'runner*'\" 2>/dev/null | {grep}"),
         ),
         ("journal", format!("journalctl --all --output=export | {grep}")),
-        // // The last environment left out is that of this program, which has the token.
+        // The last environment left out is that of this program, which has the token.
         (
             "disk",
             format!(
@@ -104,7 +104,7 @@ fn places(lab: &Lab) -> Result<Vec<(String, String)>> {
             format!("journal of {machine}"),
             format!("journalctl --all --output=export --directory={root}/run/log/journal | {grep}"),
         ));
-        // // GitHub's listener keeps its one-use config in the runner's directory as well.
+        // GitHub's listener keeps its one-use config in the runner's directory as well.
         places.push((
             format!("files of {machine}"),
             format!(
@@ -116,7 +116,7 @@ fn places(lab: &Lab) -> Result<Vec<(String, String)>> {
     Ok(places)
 }
 
-/// /// Returns the patterns found in each place.
+/// Returns the patterns found in each place.
 fn search(lab: &Lab) -> Result<BTreeMap<String, BTreeSet<String>>> {
     let mut found = BTreeMap::new();
     for (name, line) in places(lab)? {
@@ -177,7 +177,7 @@ fn remove(lab: &Lab) -> Result<()> {
 
 fn secrets_are_only_where_they_must_be(lab: &mut Lab) -> Result<()> {
     let mut secrets = BTreeSet::from([TOKEN.to_owned()]);
-    // // The first configs, whose runners have ended when the search runs.
+    // The first configs, whose runners have ended when the search runs.
     for runner in lab.await_settled(SOON)?.runners() {
         secrets.extend(secrets_of(lab, runner)?);
     }
@@ -185,7 +185,7 @@ fn secrets_are_only_where_they_must_be(lab: &mut Lab) -> Result<()> {
     for id in lab.sim().queue_all(&jobs)? {
         lab.sim().await_success(id, SOON)?;
     }
-    // // The second configs, whose runners run jobs meanwhile.
+    // The second configs, whose runners run jobs meanwhile.
     let jobs = POOLS.map(|pool| {
         NewJob::new(
             pool,

@@ -1,4 +1,4 @@
-//! //! Containers that cannot become runners, and jobs that take too long, beside a pool that
+//! Containers that cannot become runners, and jobs that take too long, beside a pool that
 //! works.
 
 use std::os::unix::fs::PermissionsExt;
@@ -34,11 +34,11 @@ pub(super) const SUITE: Suite = suite![FIXTURE;
     a_removed_pool_ends_a_container_that_hangs,
 ];
 
-/// /// Link that starts the runner's unit when an image boots.
+/// Link that starts the runner's unit when an image boots.
 const WANTS: &str = "etc/systemd/system/multi-user.target.wants/github-runner.service";
 const INIT: &str = "usr/lib/systemd/systemd";
 
-/// /// Makes the images, and returns a pool for each. Pool `late` works.
+/// Makes the images, and returns a pool for each. Pool `late` works.
 fn config(lab: &Lab) -> Result<Config> {
     let host = lab.host();
     image::variant(host, "gone", |root| {
@@ -57,7 +57,7 @@ fn config(lab: &Lab) -> Result<Config> {
     Ok(pools(lab))
 }
 
-/// /// Returns the pools with the existing images.
+/// Returns the pools with the existing images.
 fn pools(lab: &Lab) -> Config {
     let pool = |name: &str, offset: u16| Pool {
         image: Image::Directory(image::inside(name)),
@@ -74,7 +74,7 @@ fn pools(lab: &Lab) -> Config {
     config
 }
 
-/// /// Waits for the pool that works. The others are never ready.
+/// Waits for the pool that works. The others are never ready.
 fn await_ready(lab: &Lab) -> Result<()> {
     lab.await_status("an idle runner of the pool that works", SOON, |status| {
         let pool = status.pool("late")?;
@@ -82,7 +82,7 @@ fn await_ready(lab: &Lab) -> Result<()> {
     })
 }
 
-/// /// Waits until two boots of a pool have failed with this verdict and exit, and checks that
+/// Waits until two boots of a pool have failed with this verdict and exit, and checks that
 /// status and health give the reason.
 fn await_failures(lab: &Lab, pool: &str, verdict: &str, exit: &str, reason: &str) -> Result<()> {
     let find = |status: &Status| {
@@ -124,7 +124,7 @@ fn await_failures(lab: &Lab, pool: &str, verdict: &str, exit: &str, reason: &str
 
 fn a_refusing_launcher_is_a_boot_failure_with_its_reason(lab: &mut Lab) -> Result<()> {
     await_failures(lab, "gone", "boot_failed", "status 81", "image")?;
-    // // The launcher's message is in the unit's journal.
+    // The launcher's message is in the unit's journal.
     ensure_says(
         &lab.journal("runner-gone@1.service", 20),
         &["systemd userland"],
@@ -145,7 +145,7 @@ fn a_pool_that_cannot_boot_disturbs_no_other(lab: &mut Lab) -> Result<()> {
         let job = lab.sim().await_success(id, SOON)?;
         await_verdict(lab, &job.runner_name.unwrap_or_default(), "job_done")?;
     }
-    // // The backoff bounds the number of boots.
+    // The backoff bounds the number of boots.
     let status = lab.look()?;
     for pool in ["gone", "dead"] {
         let pool = status.pool(pool).context("a pool is missing")?;
@@ -202,7 +202,7 @@ fn a_runner_that_never_comes_online_is_replaced(lab: &mut Lab) -> Result<()> {
             .cloned()
     })?;
     let name = ended.runner.context("it was registered")?;
-    // // The daemon asked GitHub first, because the runner might have had a job.
+    // The daemon asked GitHub first, because the runner might have had a job.
     ensure!(
         !lab.sim().registered()?.contains(&name),
         "{name} is still registered"
@@ -229,7 +229,7 @@ fn a_removed_pool_ends_a_container_that_hangs(lab: &mut Lab) -> Result<()> {
     let mute = wait_until("a container that hangs", SOON, || {
         let status = lab.look()?;
         let runner = status.machine("mute-1").cloned().unwrap_or_default();
-        // // A daemon that adopts it cannot know that it never got a config. The daemon before may
+        // A daemon that adopts it cannot know that it never got a config. The daemon before may
         // have ended it in its last moment.
         let hangs = ["booting", "registering"].contains(&runner.phase.as_str());
         let up = lab.show("runner-mute@1.service", "ActiveState")? == "active";
@@ -242,7 +242,7 @@ fn a_removed_pool_ends_a_container_that_hangs(lab: &mut Lab) -> Result<()> {
     let mut fewer = patient;
     fewer.pools.retain(|pool| pool.name != "mute");
     reconfigure(lab, &fewer)?;
-    // // The last daemon may have answered it at its end. So two of GitHub's lists must lack it,
+    // The last daemon may have answered it at its end. So two of GitHub's lists must lack it,
     // and a list counts half a minute after the registration.
     let ended = lab.await_status("its end", 3 * SOON, |status| {
         let mut recent = status.recent.iter();
@@ -259,7 +259,7 @@ fn a_removed_pool_ends_a_container_that_hangs(lab: &mut Lab) -> Result<()> {
     await_ready(lab)
 }
 
-/// /// Installs a configuration and restarts the daemon.
+/// Installs a configuration and restarts the daemon.
 fn reconfigure(lab: &Lab, config: &Config) -> Result<()> {
     let before = daemon_pid(lab)?;
     lab.install(config)?;

@@ -1,4 +1,4 @@
-//! //! Trust rules of root's programs: a slot is started while a file on the way belongs to another
+//! Trust rules of root's programs: a slot is started while a file on the way belongs to another
 //! user.
 
 use anyhow::{Context, Result, ensure};
@@ -15,7 +15,7 @@ pub(super) const SUITE: Suite = suite![SMALL;
 
 const IMAGE: &str = "/var/lib/runner-images/debian";
 
-/// /// Change of the host, the script that undoes it, and the launcher's answer.
+/// Change of the host, the script that undoes it, and the launcher's answer.
 struct Fault {
     done: &'static str,
     undone: &'static str,
@@ -23,7 +23,7 @@ struct Fault {
     words: &'static str,
 }
 
-/// /// Variables of the scripts: the configuration, the image, the slots' directory, and the slot's
+/// Variables of the scripts: the configuration, the image, the slots' directory, and the slot's
 /// directory.
 const FAULTS: &[Fault] = &[
     Fault {
@@ -94,7 +94,7 @@ const FAULTS: &[Fault] = &[
     },
 ];
 
-/// /// Starts a unit, which must fail. Returns the unit's journal.
+/// Starts a unit, which must fail. Returns the unit's journal.
 fn fail_to_start(lab: &Lab, unit: &str) -> Result<String> {
     let host = lab.host();
     let shown = host.run(&["journalctl", "--lines=0", "--show-cursor", "--quiet"])?;
@@ -103,7 +103,7 @@ fn fail_to_start(lab: &Lab, unit: &str) -> Result<String> {
         .strip_prefix("-- cursor: ")
         .with_context(|| format!("no cursor in {shown:?}"))?;
     let output = host.output(&["systemctl", "start", unit])?;
-    // // The journal is complete when the processes that write to it have ended.
+    // The journal is complete when the processes that write to it have ended.
     host.run(&["journalctl", "--sync"])?;
     let said = host.run(&[
         "journalctl",
@@ -134,7 +134,7 @@ fn a_slot_is_not_started_from_what_others_may_change(lab: &mut Lab) -> Result<()
         said.and_then(|said| ensure_says(&said, &[fault.words, &status]))
             .context(fault.done)?;
     }
-    // // The same slot starts when every change is undone.
+    // The same slot starts when every change is undone.
     lab.start()?;
     let settled = lab.await_settled(SOON)?;
     ensure!(
@@ -148,14 +148,14 @@ fn a_slot_is_not_started_from_what_others_may_change(lab: &mut Lab) -> Result<()
 fn what_is_no_slot_is_not_started(lab: &mut Lab) -> Result<()> {
     stop_all(lab)?;
     for (number, words) in [
-        // // The pool has four slots.
+        // The pool has four slots.
         ("5", "the configuration has no slot ci-5"),
         ("999", "the configuration has no slot ci-999"),
         ("0", "invalid value '0'"),
         ("007", "invalid value '007'"),
         ("01", "invalid value '01'"),
         ("1000", "invalid value '1000'"),
-        // // The form that systemctl prints.
+        // The form that systemctl prints.
         ("+1", r"invalid value '\x2b1'"),
         ("1x", "invalid value '1x'"),
         ("-1", "unexpected argument '-1'"),

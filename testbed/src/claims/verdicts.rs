@@ -1,4 +1,4 @@
-//! //! Ends of registered runners: each gets the right verdict.
+//! Ends of registered runners: each gets the right verdict.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
@@ -22,7 +22,7 @@ pub(super) const SUITE: Suite = suite![SMALL;
 ];
 
 fn a_crashed_listener_is_a_crash_with_its_code(lab: &mut Lab) -> Result<()> {
-    // // GitHub abandons a job when its lock expires, which takes ten minutes there.
+    // GitHub abandons a job when its lock expires, which takes ten minutes there.
     lab.sim().set(&json!({ "lock_ms": 1500 }))?;
     let crash = NewJob::new("dies", "ci", "sleep 60")
         .with_listener(json!({ "crash_with": 42, "crash_after_ms": 300 }));
@@ -88,7 +88,7 @@ fn a_registration_that_lapses_is_replaced(lab: &mut Lab) -> Result<()> {
     let runner = idle(&lab.await_settled(SOON)?)?;
     lab.sim().set(&json!({ "idle_reap_ms": 200 }))?;
     await_verdict(lab, &runner.runner.unwrap_or_default(), "idle_expired")?;
-    // // One replacement, and then a backoff.
+    // One replacement, and then a backoff.
     let backoff = lab.await_status("a pause after lapsed registrations", SOON, |status| {
         status
             .backoff("expired")
