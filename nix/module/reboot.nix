@@ -1,4 +1,4 @@
-# A host gets a new kernel by a reboot, and a reboot ends every job. So it waits for them.
+# Unattended reboots into a new kernel. A reboot ends every job, so it waits for them.
 {
   config,
   lib,
@@ -11,9 +11,6 @@ let
   inherit (import ./types.nix { inherit lib; }) duration;
   cfg = config.services.runner-controller;
   reboot = cfg.rebootWhenDrained;
-
-  # Says that a drain was ours, and no operator's.
-  mark = "/var/lib/runner-controller-reboot/drained";
 
   script = pkgs.writeShellApplication {
     name = "runner-controller-reboot";
@@ -30,59 +27,41 @@ in
   options.services.runner-controller.rebootWhenDrained = {
     enable = lib.mkEnableOption (
       lib.trim ''
-        unattended reboots: if the deployed kernel, initrd or systemd is not the booted one, the host is
-        drained, rebooted, and takes jobs again. No job is ended for it
+        unattended reboots. If the deployed kernel, initrd or systemd is not the booted one, the host is
+        drained, rebooted, and takes jobs again. This ends no job
       ''
     );
 
     schedule = mkOption {
       type = types.str;
       default = "Sun 03:30";
-      description = "When to look, as `systemd.time(7)` writes it. Give each host its own time.";
+      description = "Time of the check, in the notation of `systemd.time(7)`. Use a different time for each host.";
     };
 
     patience = mkOption {
       type = duration;
       default = "6h";
       description = ''
-        How long to wait for jobs, during which the host takes no new ones. Afterwards it takes
-        jobs again, and the reboot waits for the next time.
+        Longest wait for running jobs. The host takes no new ones meanwhile. Afterwards it takes jobs
+        again, and the reboot waits for the next check.
       '';
     };
   };
 
   config = lib.mkIf (cfg.enable && reboot.enable) {
-    systemd.services = {
-      runner-controller-reboot = {
-        description = "Reboot into the deployed system, once no job runs";
-        after = [ "runner-controller.service" ];
-        startAt = reboot.schedule;
-        restartIfChanged = false;
-        serviceConfig = {
-          Type = "oneshot";
-          ExecStart = utils.escapeSystemdExecArgs [
-            (lib.getExe script)
-            "/run/booted-system"
-            "/nix/var/nix/profiles/system"
-            mark
-            reboot.patience
-          ];
-          StateDirectory = "runner-controller-reboot";
-        };
-      };
-      runner-controller-undrain = {
-        description = "Take jobs again after an unattended reboot";
-        wantedBy = [ "multi-user.target" ];
-        after = [ "runner-controller.service" ];
-        unitConfig.ConditionPathExists = mark;
-        serviceConfig = {
-          Type = "oneshot";
-          ExecStart = "${lib.getExe cfg.package} undrain";
-          ExecStartPost = utils.escapeSystemdExecArgs [
-            (lib.getExe' pkgs.coreutils "rm")
-            mark
-          ];
-        };
+    systemd.services.runner-controller-reboot = {
+      description = "Reboot into the deployed system once no job runs";
+      after = [ "runner-controller.service" ];
+      startAt = reboot.schedule;
+      restartIfChanged = false;
+      serviceConfig = {
+        Type = "oneshot";
+        ExecStart = utils.escapeSystemdExecArgs [
+          (lib.getExe script)
+          "/run/booted-system"
+          "/nix/var/nix/profiles/system"
+          reboot.patience
+        ];
       };
     };
   };

@@ -1,5 +1,5 @@
-//! When `nix/module/reboot.sh` reboots a host, and when not: what it calls are stand-ins, the systems
-//! are directories with links.
+//! Cases in which `nix/module/reboot.sh` reboots a host. The programs that it calls are stand-ins, and
+//! the systems are directories with links.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -8,8 +8,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Notes its name and arguments; says that the host's state is what the file `state` has, and that a
-/// drain ends as the file `drain` says.
+/// Program that records its name and arguments. The file `state` has the host's state, and the file
+/// `drain` the exit status of a drain.
 const STAND_IN: &str = r#"#!/bin/bash
 echo "${0##*/} $*" >>"$RECORD/calls"
 case "${0##*/} $*" in
@@ -24,7 +24,7 @@ struct Host {
 }
 
 impl Host {
-    /// A host in a state, on which a drain ends with 0 (no job runs) or 1 (some still do).
+    /// Returns a host in a state, on which a drain exits with 0 (no job runs) or 1 (jobs still run).
     fn new(state: &str, drain: u8) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let host = Self { dir };
@@ -56,16 +56,12 @@ impl Host {
         self.dir.path().join(name)
     }
 
-    fn is_marked(&self) -> bool {
-        self.path("mark").exists()
-    }
-
-    /// Runs the script. What it called, one a line; nothing of what it was called for if it failed.
+    /// Runs the script. Returns its success, and its calls in lines.
     fn run(&self) -> (bool, String) {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../nix/module/reboot.sh");
         let ended = Command::new("bash")
             .arg(script)
-            .args([self.path("booted"), self.path("wanted"), self.path("mark")])
+            .args([self.path("booted"), self.path("wanted")])
             .arg("6h")
             .env_clear()
             .env(
@@ -86,34 +82,30 @@ const DRAIN: &str = "runner-controller drain --wait --timeout 6h\n";
 fn a_host_that_is_as_deployed_is_left_alone() {
     let host = Host::new("running", 0);
     assert_eq!(host.run(), (true, String::new()));
-    assert!(!host.is_marked());
 }
 
 #[test]
-fn whatever_only_a_reboot_changes_is_waited_for_and_then_booted() {
+fn a_part_that_only_a_reboot_changes_is_booted_after_a_drain() {
     for part in ["kernel", "kernel-modules", "initrd", "systemd"] {
         let host = Host::new("running", 0).with_a_new(part);
         let (ok, calls) = host.run();
         assert!(ok && calls.ends_with(&format!("{DRAIN}systemctl reboot\n")));
-        assert!(host.is_marked(), "nobody would undrain it after the boot");
     }
 }
 
 #[test]
-fn a_host_whose_jobs_go_on_takes_jobs_again_and_is_not_rebooted() {
+fn a_host_with_running_jobs_takes_jobs_again_and_is_not_rebooted() {
     let host = Host::new("running", 1).with_a_new("kernel");
     let (ok, calls) = host.run();
     assert!(ok && calls.ends_with(&format!("{DRAIN}runner-controller undrain\n")));
     assert!(!calls.contains("systemctl"), "{calls}");
-    assert!(!host.is_marked());
 }
 
 #[test]
-fn an_operators_drain_is_not_ended() {
+fn a_drain_by_an_operator_is_not_ended() {
     let host = Host::new("drained", 0).with_a_new("kernel");
     let (ok, calls) = host.run();
     assert!(ok && calls.ends_with(&format!("{DRAIN}systemctl reboot\n")));
-    assert!(!host.is_marked(), "the boot would undrain it");
 
     let host = Host::new("draining", 1).with_a_new("kernel");
     let (ok, calls) = host.run();
@@ -121,7 +113,7 @@ fn an_operators_drain_is_not_ended() {
 }
 
 #[test]
-fn a_system_that_is_not_there_is_no_reason_to_reboot() {
+fn a_missing_system_does_not_cause_a_reboot() {
     let host = Host::new("running", 0);
     fs::remove_dir_all(host.path("booted")).unwrap();
     assert_eq!(host.run(), (false, String::new()));
