@@ -1,7 +1,7 @@
-# Commands by name; `just --list` is the manual. Works from any directory below this one.
+# Recipes; `just --list` is the manual. They work from any directory below this one.
 #
-# Hosts and their addresses are in hosts/addresses.json. What a recipe does to a host is in
-# scripts/fleet.sh; the rest are cargo aliases, so that a Rust toolchain is enough without just.
+# hosts/addresses.json has the hosts and their addresses, and scripts/fleet.sh the actions on hosts. Other
+# recipes are cargo aliases, so that a Rust toolchain is enough without just.
 
 fleet := quote(justfile_directory() / "scripts/fleet.sh")
 
@@ -21,7 +21,7 @@ apply-runner-01 *args:
 apply-runner-02 *args:
     @{{ fleet }} apply runner-02 "$@"
 
-# Deploy host after host, each once the one before takes jobs; --drain waits for running jobs first
+# Deploy all hosts, each after the one before takes jobs; --drain waits for running jobs first
 [group('deploy')]
 apply-all *args:
     @{{ fleet }} apply-all "$@"
@@ -36,12 +36,12 @@ build-runner-01 *args:
 build-runner-02 *args:
     @{{ fleet }} build runner-02 "$@"
 
-# Put runner-01 back to the system it had before, and wait until it takes jobs
+# Switch runner-01 to its previous system and wait until it takes jobs
 [group('deploy')]
 rollback-runner-01:
     @{{ fleet }} rollback runner-01
 
-# Put runner-02 back to the system it had before, and wait until it takes jobs
+# Switch runner-02 to its previous system and wait until it takes jobs
 [group('deploy')]
 rollback-runner-02:
     @{{ fleet }} rollback runner-02
@@ -56,27 +56,27 @@ bootstrap-runner-01 ip *args:
 bootstrap-runner-02 ip *args:
     @{{ fleet }} bootstrap runner-02 "$@"
 
-# Show every host's pools, containers and troubles
+# Show every host's pools, runners and problems
 [group('operate')]
 status-all:
     @{{ fleet }} status-all
 
-# Show what takes space on every host, docker's storage included
+# Show the use of space on every host, docker's storage included
 [group('operate')]
 storage-all:
     @{{ fleet }} storage-all
 
-# Show what runner-01's runners say: all, a pool, a slot such as ci-3, or `controller`; -f follows
+# Show logs of runner-01: all runners, a pool, a slot such as ci-3, or `controller`; -f follows
 [group('operate')]
 logs-runner-01 *args:
     @{{ fleet }} logs runner-01 "$@"
 
-# Show what runner-02's runners say: all, a pool, a slot such as ci-3, or `controller`; -f follows
+# Show logs of runner-02: all runners, a pool, a slot such as ci-3, or `controller`; -f follows
 [group('operate')]
 logs-runner-02 *args:
     @{{ fleet }} logs runner-02 "$@"
 
-# Let a host take no new jobs, and wait for those that run
+# Let a host take no new jobs, and wait for running ones
 [group('operate')]
 drain host:
     @{{ fleet }} drain "$1"
@@ -91,17 +91,17 @@ undrain host:
 reboot host:
     @{{ fleet }} reboot "$1"
 
-# Give runner-01 another GitHub token (asks, or reads standard input), and see that GitHub accepts it
+# Give runner-01 another GitHub token (asks, or reads standard input) and check that GitHub accepts it
 [group('secrets')]
 set-token-runner-01 *token:
     @{{ fleet }} set-token runner-01 "$@"
 
-# Give runner-02 another GitHub token (asks, or reads standard input), and see that GitHub accepts it
+# Give runner-02 another GitHub token (asks, or reads standard input) and check that GitHub accepts it
 [group('secrets')]
 set-token-runner-02 *token:
     @{{ fleet }} set-token runner-02 "$@"
 
-# Encrypt a GitHub token (asks, or reads standard input) for the hosts, and deploy nothing
+# Encrypt a GitHub token (asks, or reads standard input) for the hosts without a deploy
 [group('secrets')]
 encrypt-token *token:
     @{{ fleet }} encrypt-token "$@"
@@ -111,7 +111,7 @@ encrypt-token *token:
 agenix-edit file="github-runner.age":
     @{{ fleet }} agenix-edit "$1"
 
-# Encrypt all secrets anew, after secrets.nix got or lost a key
+# Encrypt all secrets again after a change of keys in secrets.nix
 [group('secrets')]
 agenix-rekey:
     @{{ fleet }} agenix-rekey
@@ -134,12 +134,12 @@ fmt:
 test *args:
     cargo verify "$@"
 
-# Boot a test host and watch containers take jobs, die and be replaced (root, Debian 12 or 13)
+# Boot a test host and watch containers run jobs and be replaced (root, Debian 12 or 13)
 [group('develop')]
 demo *args:
     cargo demo "$@"
 
-# Measure a life against bare systemd-nspawn (root)
+# Measure runners beside a bare systemd-nspawn (root)
 [group('develop')]
 bench-life *args:
     cargo bench-life "$@"

@@ -1,5 +1,5 @@
-//! What `scripts/fleet.sh` calls, with what arguments, and what it hides: every outside program is a
-//! stand-in that writes down how it was called.
+//! Calls of `scripts/fleet.sh`, their arguments, and the secrets that it hides. Every outside program is a
+//! stand-in that records its calls.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 
 const TOKEN: &str = "github_pat_11AAAAAAA0testtesttesttest";
 
-/// Notes its name, arguments and input. Fails if the file `fail` names this call.
+/// Program that records its name, arguments and input. It fails if the file `fail` names this call.
 const STAND_IN: &str = r#"#!/bin/bash
 name=${0##*/}
 call="$name $*"
@@ -30,7 +30,7 @@ case $call in
     echo "ssh-ed25519 FRESH comment" >"${@: -1}.pub"
     ;;
 "nixos-anywhere "*)
-    # What is installed has the host's key, and nobody else reads it.
+    # The installed files include the host's key, which only root can read.
     extra=$(sed 's/.*--extra-files \([^ ]*\).*/\1/' <<<"$call")
     stat -c '%a %n' "$extra"/etc/ssh/* "$extra/etc/ssh" >"$RECORD/extra"
     ;;
@@ -103,7 +103,7 @@ impl Fleet {
         Self { dir }
     }
 
-    /// Only the two hosts whose addresses are no placeholders.
+    /// Returns a fleet of the two hosts with real addresses.
     fn of_two() -> Self {
         let fleet = Self::new();
         fleet.write(
@@ -137,7 +137,7 @@ impl Fleet {
         self.run_with(arguments, "")
     }
 
-    /// From another directory, as one may be in any.
+    /// Runs the script from another directory, because an operator may be in any.
     fn run_with(&self, arguments: &[&str], input: &str) -> Ran {
         let mut child = Command::new("bash")
             .arg(self.path("scripts/fleet.sh"))
@@ -156,7 +156,7 @@ impl Fleet {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        // A script that refuses does not read what it is given.
+        // A script that refuses does not read its input.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
         let output = child.wait_with_output().unwrap();
         Ran {
@@ -166,7 +166,7 @@ impl Fleet {
     }
 }
 
-/// The calls are these, in this order; others may stand between them.
+/// Checks that these calls happened in this order; other calls may be between them.
 fn assert_order(calls: &str, wanted: &[&str]) {
     let mut rest = calls;
     for call in wanted {
@@ -180,7 +180,7 @@ fn assert_order(calls: &str, wanted: &[&str]) {
 }
 
 #[test]
-fn a_token_is_encrypted_deployed_and_tried_and_is_in_no_argument() {
+fn a_token_is_encrypted_deployed_and_tried_and_is_never_an_argument() {
     let fleet = Fleet::of_two();
     let ran = fleet.run_with(&["set-token", "runner-01"], &format!("{TOKEN}\n"));
     assert!(ran.ok, "{}", ran.said);
@@ -201,20 +201,20 @@ fn a_token_is_encrypted_deployed_and_tried_and_is_in_no_argument() {
             .read("secrets/github-runner.age")
             .starts_with("-----BEGIN AGE")
     );
-    for (what, text) in [
+    for (place, text) in [
         ("an argument", fleet.calls()),
-        ("what another machine reads", fleet.read("record/ssh.stdin")),
-        ("what is said", ran.said.clone()),
+        ("the input of another machine", fleet.read("record/ssh.stdin")),
+        ("the output", ran.said.clone()),
     ] {
-        assert!(!text.contains(TOKEN), "the token is in {what}: {text}");
+        assert!(!text.contains(TOKEN), "the token is in {place}: {text}");
     }
-    assert!(ran.said.contains("old token: runner-02"), "{}", ran.said);
-    // Nothing unfinished lies beside it.
+    assert!(ran.said.contains("the old token: runner-02"), "{}", ran.said);
+    // No temporary file is left beside it.
     assert_eq!(fs::read_dir(fleet.path("secrets")).unwrap().count(), 2);
 }
 
 #[test]
-fn a_token_as_an_argument_is_warned_about_and_goes_no_further() {
+fn a_token_in_an_argument_causes_a_warning_and_goes_no_further() {
     let fleet = Fleet::of_two();
     let ran = fleet.run(&["set-token", "runner-02", TOKEN]);
     assert!(ran.ok && ran.said.contains("warning"), "{}", ran.said);
@@ -223,7 +223,7 @@ fn a_token_as_an_argument_is_warned_about_and_goes_no_further() {
 }
 
 #[test]
-fn what_is_no_token_changes_nothing() {
+fn a_string_that_is_not_a_token_changes_nothing() {
     for bad in [
         "",
         "short",
@@ -233,7 +233,7 @@ fn what_is_no_token_changes_nothing() {
         let fleet = Fleet::of_two();
         let ran = fleet.run_with(&["set-token", "runner-01"], &format!("{bad}\n"));
         assert!(
-            !ran.ok && ran.said.contains("no GitHub token"),
+            !ran.ok && ran.said.contains("not a GitHub token"),
             "{bad}: {}",
             ran.said
         );
@@ -243,7 +243,7 @@ fn what_is_no_token_changes_nothing() {
 }
 
 #[test]
-fn a_secret_that_could_not_be_encrypted_or_is_refused_says_so() {
+fn a_secret_that_cannot_be_encrypted_or_is_refused_is_an_error() {
     let fleet = Fleet::of_two();
     fleet.fail("age --encrypt");
     let ran = fleet.run_with(&["set-token", "runner-01"], TOKEN);
@@ -266,7 +266,7 @@ fn a_secret_that_could_not_be_encrypted_or_is_refused_says_so() {
 }
 
 #[test]
-fn all_hosts_are_deployed_one_after_the_other() {
+fn all_hosts_are_deployed_in_sequence() {
     let fleet = Fleet::of_two();
     let ran = fleet.run(&["apply-all", "--max-jobs", "2"]);
     assert!(ran.ok, "{}", ran.said);
@@ -296,7 +296,7 @@ fn a_host_that_fails_ends_the_deployment() {
         assert!(!fleet.calls().contains("runner-02"), "{}", fleet.calls());
         assert!(!fleet.calls().contains("10.0.0.2"), "{}", fleet.calls());
     }
-    // One that could not be deployed is not asked how it is.
+    // A host that could not be deployed is not asked for its status.
     let fleet = Fleet::of_two();
     fleet.fail("nixos-rebuild");
     assert!(!fleet.run(&["apply", "runner-01"]).ok);
@@ -308,7 +308,7 @@ fn a_host_that_fails_ends_the_deployment() {
 }
 
 #[test]
-fn a_drained_deployment_waits_for_jobs_and_lets_them_in_again() {
+fn a_deployment_with_drain_waits_for_jobs_and_takes_jobs_again() {
     let fleet = Fleet::of_two();
     let ran = fleet.run(&["apply-all", "--drain"]);
     assert!(ran.ok, "{}", ran.said);
@@ -330,7 +330,7 @@ fn a_drained_deployment_waits_for_jobs_and_lets_them_in_again() {
         "{}",
         fleet.calls()
     );
-    // One host alone, too; and who is left drained is told how to go on.
+    // The same holds for one host. If the host stays drained, the message says how to continue.
     let fleet = Fleet::of_two();
     fleet.fail("nixos-rebuild");
     let ran = fleet.run(&["apply", "runner-02", "--drain"]);
@@ -343,7 +343,7 @@ fn a_drained_deployment_waits_for_jobs_and_lets_them_in_again() {
 }
 
 #[test]
-fn nobody_is_locked_out_by_the_placeholders_key() {
+fn the_placeholders_key_cannot_lock_an_operator_out() {
     for arguments in [
         &["apply", "runner-01"][..],
         &["apply-all"],
@@ -369,7 +369,7 @@ fn nobody_is_locked_out_by_the_placeholders_key() {
 fn a_reboot_drains_first_and_waits_until_jobs_are_taken() {
     let fleet = Fleet::of_two();
     let ran = fleet.run(&["reboot", "runner-01"]);
-    // The stand-in shows both boots from the second on, which differs from the first.
+    // After the reboot, the stand-in prints both boots, which differs from the first.
     assert!(ran.ok, "{}", ran.said);
     assert_order(
         &fleet.calls(),
@@ -392,7 +392,7 @@ fn a_reboot_drains_first_and_waits_until_jobs_are_taken() {
 }
 
 #[test]
-fn a_rollback_is_of_the_whole_system() {
+fn a_rollback_switches_the_whole_system() {
     let fleet = Fleet::of_two();
     assert!(fleet.run(&["rollback", "runner-02"]).ok);
     let profile = "/nix/var/nix/profiles/system";
@@ -450,7 +450,7 @@ fn a_new_host_gets_a_key_that_opens_the_secret_before_it_is_installed() {
 }
 
 #[test]
-fn who_cannot_open_the_secrets_gives_the_token_anew() {
+fn an_operator_who_cannot_open_the_secrets_enters_the_token_again() {
     let fleet = Fleet::new();
     fleet.fail("agenix --rekey");
     let ran = fleet.run_with(&["bootstrap", "runner-01", "1.2.3.4"], TOKEN);
@@ -463,12 +463,12 @@ fn who_cannot_open_the_secrets_gives_the_token_anew() {
 }
 
 #[test]
-fn what_is_no_host_or_no_address_is_refused_before_anything_happens() {
+fn an_unknown_host_or_address_is_refused_before_any_call() {
     for arguments in [
         vec!["apply", "runner-09"],
         vec!["apply", ".*"],
         vec!["set-token", "runner-09", TOKEN],
-        // Its address is one for documentation (RFC 5737).
+        // Its address is reserved for documentation (RFC 5737).
         vec!["apply", "spare-01"],
         vec!["bootstrap", "runner-01"],
         vec!["bootstrap", "runner-01", "IP="],
@@ -490,13 +490,13 @@ fn what_is_no_host_or_no_address_is_refused_before_anything_happens() {
 }
 
 #[test]
-fn a_host_that_does_not_answer_hides_no_other() {
+fn a_host_that_does_not_answer_does_not_hide_others() {
     for command in ["status-all", "storage-all"] {
         let fleet = Fleet::of_two();
         fleet.fail("root@10.0.0.1");
         let ran = fleet.run(&[command]);
         assert!(
-            !ran.ok && ran.said.contains("no good answer from: runner-01"),
+            !ran.ok && ran.said.contains("cannot get an answer from: runner-01"),
             "{}",
             ran.said
         );
@@ -508,7 +508,7 @@ fn a_host_that_does_not_answer_hides_no_other() {
 }
 
 #[test]
-fn words_reach_a_host_as_they_were_given() {
+fn words_reach_a_host_unchanged() {
     let fleet = Fleet::of_two();
     assert!(fleet.run(&["logs", "runner-01", "ci-3", "--follow"]).ok);
     assert!(fleet.run(&["logs", "runner-01", "ci-3; reboot"]).ok);
