@@ -3,8 +3,8 @@
 
   inputs = {
     nixpkgs.url = "github:NixOS/nixpkgs/nixos-26.05";
-    # GitHub refuses runners that are some weeks old, and a release of NixOS is older. Only
-    # github-runner is taken from here: `nix flake update nixpkgs-runner` moves it and nothing else.
+    # Only github-runner comes from here, and `nix flake update nixpkgs-runner` updates nothing else. GitHub
+    # refuses runners that are some weeks old, and a release of NixOS is older.
     nixpkgs-runner.url = "github:NixOS/nixpkgs/nixos-26.05";
     agenix = {
       url = "github:ryantm/agenix";
@@ -56,7 +56,7 @@
 
       templates.default = {
         path = ./nix/template;
-        description = "Hosts of your own that run GitHub Actions jobs in a warm pool of containers";
+        description = "Your hosts that run GitHub Actions jobs in a warm pool of containers";
       };
 
       # Text for files in this repository: `nix eval --raw .#lib.options > docs/options.md`.

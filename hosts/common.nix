@@ -1,4 +1,4 @@
-# What all hosts of the fleet have in common. A host's own files say its labels, disks and hardware.
+# Configuration of all hosts. Each host's directory has its labels, disks and hardware.
 {
   config,
   inputs,
@@ -19,7 +19,7 @@
       "9.9.9.9"
       "1.1.1.1"
     ];
-    # Moved on its own: `nix flake update nixpkgs-runner`.
+    # `nix flake update nixpkgs-runner` updates only this.
     runner.package =
       inputs.nixpkgs-runner.legacyPackages.${pkgs.stdenv.hostPlatform.system}.github-runner;
 
@@ -42,7 +42,7 @@
         cpu = 4;
       };
       timeouts.job = "2h";
-      # What the label `nix` promises.
+      # The label `nix` promises it.
       nix = true;
       image.modules = [ { runner.sudo = true; } ];
     };
@@ -50,7 +50,7 @@
     prometheus.enable = true;
   };
 
-  # The table of the runners and the host's own are of one kind.
+  # The host's firewall uses nftables, as the runners' table does.
   networking = {
     nftables.enable = true;
     useDHCP = lib.mkDefault true;
@@ -66,15 +66,15 @@
   };
   users.mutableUsers = false;
   warnings = lib.optional ((import ./operators.nix) ? placeholder) ''
-    hosts/operators.nix: replace `placeholder` by your own SSH key; nobody has the private half of it.
+    hosts/operators.nix: replace `placeholder` with your SSH key, because its private half does not exist.
   '';
   users.users.root.openssh.authorizedKeys.keys = lib.attrValues (import ./operators.nix);
 
-  # GitHub compares clocks: tokens and configs end at a time.
+  # Tokens and configs expire at a time, so GitHub compares clocks.
   services.timesyncd.enable = true;
   time.timeZone = "UTC";
 
-  # Enough to look into last week's failure, never enough to fill the disk.
+  # The journal keeps last week's failure and cannot fill the disk.
   services.journald.extraConfig = ''
     SystemMaxUse=4G
     SystemKeepFree=10G
@@ -87,12 +87,12 @@
         "nix-command"
         "flakes"
       ];
-      # Below 20 GiB free, a build collects garbage until 60 GiB are.
+      # With less than 20 GiB free, a build collects garbage until 60 GiB are free.
       min-free = 20 * 1024 * 1024 * 1024;
       max-free = 60 * 1024 * 1024 * 1024;
       auto-optimise-store = true;
     };
-    # What runs is rooted: the system of the host, and that of every container.
+    # Roots keep the systems of the host and of every container.
     gc = {
       automatic = true;
       dates = "daily";
@@ -103,7 +103,7 @@
   boot.loader.efi.canTouchEfiVariables = true;
   boot.loader.systemd-boot.enable = true;
 
-  # A kernel that has stopped answering comes back by itself.
+  # A host whose kernel panicked reboots by itself.
   boot.kernelParams = [ "panic=30" ];
   boot.tmp.cleanOnBoot = true;
 

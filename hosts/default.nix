@@ -1,4 +1,4 @@
-# Every directory here is a host: its files are its configuration, its name the one it has.
+# Each directory here is the host of that name, and contains its configuration.
 { inputs }:
 let
   inherit (inputs.nixpkgs) lib;

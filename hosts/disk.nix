@@ -1,5 +1,5 @@
-# One disk: a boot partition, and the rest for everything. Layers of runners on disk are files in
-# /var/lib/runner-layers that have no name; xfs makes and drops large sparse files at once.
+# One disk with a boot partition and a root partition. Layers of runners on disk are files without a name in
+# /var/lib/runner-layers. xfs creates and deletes large sparse files quickly.
 { device }:
 {
   disko.devices.disk.main = {

@@ -1,8 +1,8 @@
-# Who may log in as root and open the secrets: SSH public keys, by name. Data alone, read by
-# common.nix and by secrets/secrets.nix.
+# SSH public keys of operators, by name. They may log in as root and open the secrets. common.nix and
+# secrets/secrets.nix read this file.
 #
-# The one here is a placeholder: its private half was thrown away when it was made. Put yours in its
-# place before the first deploy: a host without a key of yours locks you out.
+# This key is a placeholder, whose private half was deleted when it was made. Replace it with yours before the
+# first deploy, because a host without your key locks you out.
 {
   placeholder = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIM+548trH/hJfi3xXXTpHhEzOh4tvckWa1N3QLXdzBp/ placeholder";
 }

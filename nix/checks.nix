@@ -1,4 +1,4 @@
-# `nix flake check`. What only evaluates is checked by evaluating; the rest is built.
+# Checks of `nix flake check`: some only evaluate, the others build.
 { inputs, system }:
 let
   inherit (inputs) self nixpkgs;
@@ -10,7 +10,7 @@ let
     name: inputs: phase:
     packages.runner-controller.overrideAttrs (old: {
       pname = "runner-controller-${name}";
-      # All of it: tests read what lies outside the crates too.
+      # The whole repository, because tests also read files outside the crates.
       src = self;
       nativeBuildInputs = old.nativeBuildInputs ++ inputs;
       buildPhase = phase;
@@ -18,14 +18,14 @@ let
       dontFixup = true;
     });
 
-  # What was recorded and what evaluation says now.
+  # Compares a recorded file with the result of evaluation.
   recorded =
     file: read: now: command:
     lib.throwIf (read (builtins.readFile file) != now)
-      "${baseNameOf file} is not what evaluation gives; write it anew: ${command}"
+      "${baseNameOf file} differs from evaluation; record it anew: ${command}"
       (pkgs.writeText (baseNameOf file) (builtins.toJSON now));
 
-  # One scenario a file, found by its being there.
+  # Each file in tests/ is a scenario.
   scenarios = lib.filterAttrs (name: type: type == "regular" && lib.hasSuffix ".nix" name) (
     builtins.readDir ./tests
   );
@@ -70,7 +70,7 @@ in
     touch $out
   '';
 
-  # A newcomer's flake, with the inputs of this one.
+  # The template, with the inputs of this flake.
   template =
     let
       template = (import ./template/flake.nix).outputs (inputs // { runner-controller = self; });

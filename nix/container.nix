@@ -1,9 +1,8 @@
 # The NixOS system of a container that runs one job: GitHub's runner as its only service, a user for
-# jobs, tools, and little else. A pool's `image.modules` come on top of it.
+# jobs, tools, and little else. A pool's `image.modules` extend it.
 #
-# The runner's unit, its scripts, the journal's bounds and the units to mask are the files that
-# `runner-controller prepare-image` installs into any other image (runner-controller/guest); here is
-# only what NixOS does differently.
+# `runner-controller prepare-image` installs the same runner's unit, scripts, journal bounds and masks
+# into any other image (runner-controller/guest). This file holds the differences of NixOS.
 {
   config,
   lib,
@@ -44,13 +43,13 @@ in
     root = mkOption {
       type = types.path;
       default = "/var/lib/github-runner";
-      description = "Where the listener writes its decoded config, for itself alone.";
+      description = "Directory in which the listener writes its decoded config.";
     };
 
     workFolder = mkOption {
       type = types.path;
       default = "/home/runner/work";
-      description = "Where jobs check out.";
+      description = "Directory for checkouts.";
     };
 
     packages = mkOption {
@@ -58,7 +57,7 @@ in
       default = [ ];
       example = lib.literalExpression "[ pkgs.gcc pkgs.protobuf ]";
       description = ''
-        More programs on a job's `PATH`. They lie in the host's store, once for all containers, and
+        More programs on a job's `PATH`. The host's store has them once for all containers, and they
         cost nothing until they are read.
       '';
     };
@@ -67,8 +66,8 @@ in
       type = types.bool;
       default = true;
       description = ''
-        Put on a job's `PATH` what most workflows call: git, curl, jq, archivers, `cachix`, and so
-        on. Caches are pushed to only with a token from the job's own secrets.
+        Puts common tools of workflows on a job's `PATH`: git, curl, jq, archivers, `cachix` and
+        others. A push to a cache needs a token from the job's secrets.
       '';
     };
 
@@ -76,7 +75,7 @@ in
       type = types.bool;
       default = false;
       description = ''
-        Set by the pool's `docker`: Docker's daemon in the container, started by its first client.
+        Docker's daemon in the container, started by its first client. The pool's `docker` sets it.
       '';
     };
 
@@ -84,7 +83,7 @@ in
       type = types.bool;
       default = false;
       description = ''
-        Set by the pool's `nix`: a Nix daemon of the container's own, started by its first client.
+        Nix daemon in the container, started by its first client. The pool's `nix` sets it.
       '';
     };
 
@@ -93,15 +92,15 @@ in
       internal = true;
       readOnly = true;
       default = unit;
-      description = "The runner's unit, before what NixOS adds to it.";
+      description = "Unit of the runner, without the additions of NixOS.";
     };
 
     sudo = mkOption {
       type = types.bool;
       default = false;
       description = ''
-        Let a job become root in its container without a password. That root is nobody on the host,
-        and dies with the job; but it meets more of the kernel than a plain user does.
+        Lets a job become root in its container without a password. That root is an unprivileged user
+        on the host and ends with the job. It reaches more of the kernel than an ordinary user does.
       '';
     };
   };
@@ -118,14 +117,14 @@ in
     ];
 
     boot.isNspawnContainer = true;
-    # The host names the container and addresses its link. An empty name here serves every slot.
+    # The host sets the container's name and addresses. An empty name here fits every slot.
     networking = {
       hostName = "";
       useDHCP = false;
       useHostResolvConf = false;
-      # /etc/resolv.conf is written by the launcher.
+      # The launcher writes /etc/resolv.conf.
       resolvconf.enable = false;
-      # Filtering is the host's, where a job that is root cannot change it.
+      # The host filters, because a job that is root could change rules in here.
       firewall.enable = false;
     };
 
@@ -133,7 +132,7 @@ in
       mutableUsers = false;
       allowNoPasswordLogin = true;
       users.runner = {
-        # GitHub's own images use the same ids.
+        # GitHub's images use the same ids.
         uid = 1001;
         group = "runner";
         isNormalUser = true;
@@ -174,16 +173,16 @@ in
     systemd.services.github-runner = {
       overrideStrategy = "asDropin";
       wantedBy = [ "multi-user.target" ];
-      # A job finds its tools by the listener's own PATH, so it is a user's and not a unit's.
+      # A job inherits the listener's PATH, so it is a user's and not a unit's.
       enableDefaultPath = false;
       environment = {
         PATH = lib.mkForce "/run/wrappers/bin:/home/runner/.local/bin:/run/current-system/sw/bin";
         LANG = "C.UTF-8";
         RUNNER_HOME = cfg.root;
         RUNNER_LISTENER = lib.getExe' cfg.package "Runner.Listener";
-        # nixpkgs' wrapper changes to the store; what the listener writes goes here.
+        # nixpkgs' wrapper changes its directory to the store, and the listener writes its files here.
         RUNNER_ROOT = cfg.root;
-        # A unit does not read /etc/profile, where nix-ld has these.
+        # nix-ld sets these in /etc/profile, which a unit does not read.
         NIX_LD = "/run/current-system/sw/share/nix-ld/lib/ld.so";
         NIX_LD_LIBRARY_PATH = "/run/current-system/sw/share/nix-ld/lib";
       }
@@ -191,7 +190,7 @@ in
     };
 
     systemd.tmpfiles.settings."10-github-runner" = {
-      # Under a layer on disk this one is a mount of memory, and root's when the container boots.
+      # With a layer on disk, this is a mount in memory, which belongs to root when the container boots.
       ${cfg.root}.d = {
         mode = "0700";
         user = "runner";
@@ -202,17 +201,17 @@ in
         user = "runner";
         group = "runner";
       };
-      # Shebangs in half of all repositories; the hook of ours has it too.
+      # Many repositories have this shebang, and so has our job-started hook.
       "/bin/bash"."L+".argument = "${pkgs.bashInteractive}/bin/bash";
     };
 
-    # Programs that actions download were linked for other distributions.
+    # Actions download programs that were linked for other distributions.
     programs.nix-ld = {
       enable = true;
       libraries = [ pkgs.icu ];
     };
 
-    # Its storage is the layer's own directory, bound by the launcher.
+    # The launcher binds a directory of the layer as its storage.
     virtualisation.docker = lib.mkIf cfg.docker {
       enable = true;
       enableOnBoot = false;
@@ -243,13 +242,13 @@ in
           zip
           zstd
         ]
-        # Written in Haskell, whose generated package list a sparse copy of nixpkgs may lack.
+        # cachix is written in Haskell, and a sparse copy of nixpkgs may lack the generated package list.
         ++ lib.optional (haskellPackages ? retry) cachix
       );
 
     environment.etc."systemd/journald.conf.d/50-runner.conf".source = guest + "/journald.conf";
 
-    # What a container for one job does without. A mask works for a unit that does not exist, too.
+    # A container for one job does not need these. A mask also works for a unit that does not exist.
     systemd.units = lib.genAttrs masked (_: {
       enable = lib.mkForce false;
     });
@@ -258,8 +257,8 @@ in
     services.timesyncd.enable = false;
     system.switch.enable = false;
 
-    # The host's Nix daemon is not reached from here. What the container's own is told is in pool.conf,
-    # by the launcher, which puts an overlay of the life's layer on the store for it.
+    # The host's Nix daemon cannot be reached from here. The launcher writes pool.conf for the container's
+    # daemon, and puts an overlay of the runner's layer on the store.
     nix = {
       enable = cfg.nix;
       channel.enable = false;
@@ -289,7 +288,7 @@ in
       requires = [ "nix-registration.service" ];
       after = [ "nix-registration.service" ];
       environment.NIX_USER_CONF_FILES = "/etc/nix/pool.conf";
-      # What a build takes too much of is the build's loss, and not the listener's.
+      # A build that takes too much memory ends, and not the listener.
       serviceConfig = {
         OOMPolicy = "continue";
         OOMScoreAdjust = 500;

@@ -1,8 +1,8 @@
-# What a host comes to: its configuration file, what NixOS adds to the program's units, and the runner's
-# unit in a container. Store paths are shown by their names alone, as every change of nixpkgs
-# moves their hashes and versions.
+# Result of evaluating a host: its configuration file, the additions of NixOS to the program's units, and
+# the runner's unit in a container. Store paths appear without hash and version, because every change of
+# nixpkgs changes those.
 #
-# The program's tests read it: they check the configuration, render the units for it, and compare.
+# The program's tests read it. They check the configuration, render the units for it, and compare.
 {
   lib,
   pkgs,
@@ -20,12 +20,12 @@ let
     lib.concatMapStrings (
       part: if builtins.isList part then "/nix/store/${lib.head part}" else part
     ) parts;
-  # What NixOS gives every unit differs from release to release.
+  # NixOS gives these variables to every unit, and they differ between releases.
   isOurs =
     line: line != "" && builtins.match "Environment=\"(LOCALE_ARCHIVE|TZDIR|PATH)=/nix/.*" line == null;
   ours = text: lib.filter isOurs (lib.splitString "\n" (anonymous text));
   unit = config: name: ours config.systemd.units.${name}.text;
-  # Those of which NixOS must know more than where programs lie.
+  # Units to which NixOS adds more than the search path.
   names = [
     "runner-ci@.service"
     "runner-controller-firewall.service"
@@ -33,9 +33,9 @@ let
     "runners-ci.slice"
   ];
 
-  # The module's configuration file for some settings, without a host around it.
+  # Returns the module's configuration file for some settings, without a host.
   settings =
-    said:
+    given:
     (lib.evalModules {
       specialArgs = { inherit pkgs; };
       modules = [
@@ -55,15 +55,15 @@ let
             };
           };
         }
-        { services.runner-controller = said; }
+        { services.runner-controller = given; }
       ];
     }).config.services.runner-controller.settings;
 in
 {
-  # Only the necessary is said: the options' defaults must be the program's.
+  # Only required options are set, because the options' defaults must be the program's.
   defaults = settings { };
-  # What is null by default is said, too: every option must be a key of the program, and every key an
-  # option.
+  # Options that are null by default are set too, because every option must be a key of the program and
+  # every key an option.
   everything = settings {
     apiTokenFile = "/run/agenix/runner-controller-api";
     github.apiUrl = "https://github.example.com/api/v3";

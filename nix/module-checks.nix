@@ -1,5 +1,5 @@
-# The module evaluated with good and bad settings: a good one has no failed assertion, a bad one the one
-# that names the line to change.
+# The module, evaluated with good and bad settings. Good ones fail no assertion, and bad ones fail the
+# one that names the line to change.
 {
   inputs,
   pkgs,
@@ -36,10 +36,10 @@ let
         { services.runner-controller = settings; }
       ];
     }).config;
-  failed = config: map (one: one.message) (lib.filter (one: !one.assertion) config.assertions);
+  failed = config: map (entry: entry.message) (lib.filter (entry: !entry.assertion) config.assertions);
 
-  # The module's own assertions, and its containers'. Without a host around them, which would take half
-  # a gigabyte for each.
+  # Returns the failed assertions of the module and of its containers. They are evaluated without a host,
+  # which would take half a gigabyte for each.
   refused =
     settings:
     let
@@ -58,7 +58,7 @@ let
               config = {
                 _module.freeformType = lib.types.lazyAttrsOf lib.types.raw;
                 networking.hostName = "box";
-                boot.kernelPackages.kernel.version = "6.1.150";
+                boot.kernelPackages.kernel.version = "6.8.12";
                 systemd.package = pkgs.systemd;
                 system.stateVersion = "26.05";
                 virtualisation.docker.enable = false;
@@ -76,7 +76,7 @@ let
       host = failed config;
       containers = lib.concatMap (container: failed container.config) containers;
     };
-  # A container is looked at only if the host says nothing.
+  # A container is evaluated only if the host fails no such assertion.
   says =
     wanted: said:
     lib.any (lib.hasInfix wanted) said.host || lib.any (lib.hasInfix wanted) said.containers;
@@ -123,12 +123,12 @@ let
       )
     ];
   };
-  # What is said of each contains the line to change.
+  # Part of the message for each mistake; the message contains the line to change.
   bad = {
     "pools: add a pool" = {
       pools = lib.mkForce { };
     };
-    "github: set exactly one of tokenFile" = {
+    "github: set exactly one of tokenFile and app" = {
       github.tokenFile = null;
     };
     "GitHub refuses version 2.334.0 of its runner" = {
@@ -136,7 +136,7 @@ let
         version = "2.334.0";
       };
     };
-    "and app, to the id and the key's file of a GitHub App" = {
+    "or app to the id and the key's file of a GitHub App" = {
       github.app = {
         id = 12345;
         keyFile = "/run/secrets/app.pem";
@@ -177,7 +177,7 @@ let
         maxRunners = 2;
       };
     };
-    "network.block: widen it; 10.0.0.0/29 has 2 places" = {
+    "network.block: widen it: 10.0.0.0/29 has 2 places" = {
       network.block = "10.0.0.0/29";
     };
     "network.uidBase: set it to 524288" = {
@@ -186,10 +186,8 @@ let
     "pools.ci: set nix = true" = {
       pools.ci.substituters = [ "https://cache.example.org" ];
     };
-    "pools.ci.layer.kind: set it to \"disk\"; Docker's storage on a tmpfs takes Linux 6.6" = {
-      pools.ci.docker = true;
-    };
-    "remove either directory or modules" = {
+    "boot.kernelPackages: use Linux 6.9 or later instead of 6.8.12" = { };
+    "remove directory or modules" = {
       pools.ci.image = {
         directory = "/image";
         modules = [ { } ];
@@ -210,18 +208,18 @@ let
         let
           said = refused settings;
         in
-        lib.optional (!says wanted said) "nothing said: ${wanted}; but: ${toString said.host}"
+        lib.optional (!says wanted said) "no assertion says: ${wanted}; failed: ${toString said.host}"
       ) bad
     )
     ++ lib.optional (
       good.escape-hatch.services.runner-controller.settings.pools.ci.limits.open_files != 131072
-    ) "settings do not win over options"
+    ) "settings do not override options"
     ++ lib.optional (
       !lib.elem 9817 good.metrics.networking.firewall.allowedTCPPorts
-    ) "the port stays shut"
-    ++ lib.optional (lib.elem 9817 good.minimal.networking.firewall.allowedTCPPorts) "the port is open unasked";
+    ) "openMetricsFirewall does not open the port"
+    ++ lib.optional (lib.elem 9817 good.minimal.networking.firewall.allowedTCPPorts) "the port is open without openMetricsFirewall";
 
-  # Down to what would be built; without it, a pool's system is never looked at.
+  # Evaluated to the derivation, because a pool's system is not evaluated otherwise.
   systems = map (config: builtins.unsafeDiscardStringContext config.system.build.toplevel.drvPath) [
     good.two-pools
     good.docker

@@ -1,7 +1,7 @@
-# The option reference, as text: evaluated from the module, without building anything.
+# Option reference as text, evaluated from the module without a build.
 { lib, pkgs }:
 let
-  # The module alone: what it sets elsewhere is not looked at.
+  # The module alone, without evaluating the options that it sets elsewhere.
   evaluated = lib.evalModules {
     specialArgs = { inherit pkgs; };
     modules = [
@@ -23,7 +23,7 @@ let
       { config._module.check = false; }
     ];
   };
-  # The options of the file, without the NixOS profile it stands on.
+  # The options of the file, without the NixOS profile that it imports.
   removeImports = file: args: {
     inherit (import file (args // { config = { }; })) options;
   };
@@ -40,13 +40,17 @@ let
       else
         "\n${title}: `${literal.text}`\n"
     );
+  # `mkEnableOption` begins each description with the same clause, which has no subject.
+  clause = lib.removeSuffix "." (lib.mkEnableOption "").description;
+  description =
+    option: lib.replaceStrings [ clause ] [ "Enables " ] (lib.trim (option.description or ""));
   entry =
     option:
     ''
 
       ### `${option.name}`
 
-      ${lib.trim (option.description or "")}
+      ${description option}
 
       Type: `${option.type}`
     ''

@@ -1,4 +1,4 @@
-# What lies in this repository and comes from evaluation. Checks compare.
+# Files of this repository that come from evaluation. Checks compare them.
 { inputs }:
 let
   inherit (inputs.nixpkgs) lib;

@@ -1,4 +1,4 @@
-# `nix develop`: all that `just` calls.
+# `nix develop`: all programs that `just` calls.
 { pkgs, agenix }:
 pkgs.mkShell {
   packages = [

@@ -1,5 +1,5 @@
-# What the Rust crates are built from, and nothing else: a change to docs, hosts or Nix files rebuilds
-# no Rust. All members are here, because cargo reads every manifest of the workspace.
+# Sources of the Rust crates alone, so that a change to docs, hosts or Nix files rebuilds no Rust. All
+# members are here, because cargo reads every manifest of the workspace.
 { lib }:
 let
   fs = lib.fileset;

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Refuses plain-text secrets.
+# Refuses secrets in plain text.
 #
-#   check.sh              this directory: every *.age is age's, and nothing looks like a token or a key
-#   check.sh --tree DIR   any tree, such as what a host's /etc is built from: no tokens, no keys
+#   check.sh              checks this directory: age encrypted every *.age, and no file contains a token or key
+#   check.sh --tree DIR   checks any tree, such as the source of a host's /etc, for tokens and keys
 #
-# Ends with 1 and names the files; never prints what it found.
+# Exits with 1 and names the files. It never prints a secret.
 set -euo pipefail
 
 # GitHub's prefixes (https://github.blog/engineering/behind-githubs-new-authentication-token-formats/),
-# private keys in PEM, age's own.
+# private keys in PEM, age's secret keys.
 secret='gh[pousr]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{22,}|-----BEGIN ([A-Z]+ )*PRIVATE KEY-----|AGE-SECRET-KEY-1[0-9A-Z]{20,}'
 bad=0
 
@@ -19,12 +19,12 @@ refuse() {
 
 no_plain_text() {
     local found
-    # Links to files, of which trees in the Nix store are made, but not to directories: a whole nixpkgs
-    # may lie behind one, with the keys of its tests.
+    # Follows links to files, of which trees in the Nix store consist. It does not follow links to
+    # directories, because one may lead to a whole nixpkgs with the keys of its tests.
     found=$(find "$1/" -xtype f -exec grep -I -l -s -E -e "$secret" -- {} + || true)
     if [ -n "$found" ]; then
         while IFS= read -r file; do
-            refuse "$file: holds a secret in plain text. Revoke it, then encrypt the new one with agenix."
+            refuse "$file: contains a secret in plain text; revoke it and encrypt a new one with agenix"
         done <<<"$found"
     fi
 }
@@ -39,16 +39,16 @@ case ${1-} in
             read -r -n 29 first <"$file" || true
             case $first in
             age-encryption.org/v1* | "-----BEGIN AGE ENCRYPTED FILE"*) ;;
-            *) refuse "$file: not encrypted by age. Write it with: agenix -e $(basename "$file")" ;;
+            *) refuse "$file: is not encrypted by age; write it with: agenix -e $(basename "$file")" ;;
             esac
             ;;
         */README.md | */check.sh | */secrets.nix) ;;
-        *) refuse "$file: only *.age files belong here" ;;
+        *) refuse "$file: does not belong here; only *.age files do" ;;
         esac
     done
     ;;
 --tree)
-    no_plain_text "${2:?which directory}"
+    no_plain_text "${2:?name a directory}"
     ;;
 *)
     sed -n '2,8p' "$0"

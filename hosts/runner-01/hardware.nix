@@ -1,4 +1,4 @@
-# A placeholder that boots most x86 servers. Replace it by what the machine itself says:
+# Placeholder that boots most x86 servers. Replace it with the output of this command on the machine:
 #   nixos-generate-config --no-filesystems --show-hardware-config
 { lib, ... }:
 {

@@ -1,13 +1,13 @@
 {
   imports = [
     ./hardware.nix
-    # As `ls -l /dev/disk/by-id` shows it on the machine: names like nvme0n1 may change places.
+    # Name in `ls -l /dev/disk/by-id`, because names such as nvme0n1 can change between boots.
     (import ../disk.nix { device = "/dev/disk/by-id/nvme-main"; })
   ];
 
   services.runner-controller = {
     pools.ci.labels = [ "fuzz-b" ];
-    # Not when the other host does.
+    # At another time than the other host.
     rebootWhenDrained.schedule = "Sun 12:30";
   };
 }

@@ -1,5 +1,5 @@
-# What cannot be right. `check-config` says the rest while the system is built; this is what can be said
-# sooner, in the words of the options.
+# Mistakes that evaluation can find, in the words of the options. `check-config` finds the others while
+# the system is built.
 { config, lib, ... }:
 let
   cfg = config.services.runner-controller;
@@ -23,7 +23,7 @@ let
   outsideTheStore = option: file: {
     assertion =
       file == null || !builtins.isPath file && !lib.hasPrefix (builtins.storeDir + "/") (toString file);
-    message = "${at}.${option}: write it as a string that names a file outside the Nix store; everybody on the host can read what is in it.";
+    message = "${at}.${option}: write it as a string that names a file outside the Nix store, because every user of the host can read the store.";
   };
 
   ofPool =
@@ -35,23 +35,19 @@ let
     [
       {
         assertion = builtins.match "[a-z][a-z0-9]{0,7}" name != null;
-        message = "${here}: rename the pool to 1 to 8 of a-z and 0-9, beginning with a letter; it is part of unit and link names.";
+        message = "${here}: rename the pool to 1 to 8 of a-z and 0-9, beginning with a letter, because its name is part of unit and link names.";
       }
       {
         assertion = wanted <= pool.maxRunners;
-        message = "${here}: minIdle ${toString pool.minIdle} and minSpare ${toString pool.minSpare} do not fit; raise maxRunners to ${toString wanted}, or lower one of them.";
+        message = "${here}: minIdle ${toString pool.minIdle} and minSpare ${toString pool.minSpare} do not fit; raise maxRunners to ${toString wanted}, or lower minIdle or minSpare.";
       }
       {
         assertion = pool.nix || pool.substituters == [ ] && pool.trustedPublicKeys == [ ];
-        message = "${here}: set nix = true, or remove substituters and trustedPublicKeys; without it no Nix would ask them.";
-      }
-      {
-        assertion = pool.docker && pool.layer.kind == "tmpfs" -> lib.versionAtLeast kernel "6.6";
-        message = "${here}.layer.kind: set it to \"disk\"; Docker's storage on a tmpfs takes Linux 6.6, and this host's is ${kernel}.";
+        message = "${here}: set nix = true, or remove substituters and trustedPublicKeys, because only Nix in a job uses them.";
       }
       {
         assertion = pool.image.directory == null || pool.image.modules == [ ];
-        message = "${here}.image: remove either directory or modules; only a NixOS image takes modules.";
+        message = "${here}.image: remove directory or modules, because only a NixOS image takes modules.";
       }
     ];
 in
@@ -64,14 +60,14 @@ in
       }
       {
         assertion = (cfg.github.tokenFile != null) != (cfg.github.app != null);
-        message = "${at}.github: set exactly one of tokenFile, to a file with a GitHub token such as config.age.secrets.github-runner.path, and app, to the id and the key's file of a GitHub App.";
+        message = "${at}.github: set exactly one of tokenFile and app: tokenFile to a file with a GitHub token, such as config.age.secrets.github-runner.path, or app to the id and the key's file of a GitHub App.";
       }
       (outsideTheStore "github.app.keyFile" (cfg.github.app.keyFile or null))
       (outsideTheStore "github.tokenFile" cfg.github.tokenFile)
       (outsideTheStore "apiTokenFile" cfg.apiTokenFile)
       {
         assertion = cfg.apiTokenFile == null || cfg.prometheus.enable;
-        message = "${at}.apiTokenFile: enable ${at}.prometheus too, or remove this; the Unix socket asks who it is and takes no token.";
+        message = "${at}.apiTokenFile: enable ${at}.prometheus too, or remove apiTokenFile, because the Unix socket checks the peer's user and takes no token.";
       }
       {
         assertion = shared == [ ];
@@ -79,11 +75,11 @@ in
           let
             inherit (lib.head shared) fst snd;
           in
-          "${at}.pools.${snd.name}.offset: set it to ${toString fst.end} or more; its places from ${toString snd.from} on are those of pool ${fst.name}.";
+          "${at}.pools.${snd.name}.offset: set it to ${toString fst.end} or more, because pool ${fst.name} has the places from ${toString snd.from} on.";
       }
       {
         assertion = needed <= room;
-        message = "${at}.network.block: widen it; ${cfg.network.block} has ${toString room} places of four addresses, and the pools take ${toString needed}.";
+        message = "${at}.network.block: widen it: ${cfg.network.block} has ${toString room} places of four addresses, and the pools need ${toString needed}.";
       }
       {
         assertion = lib.mod cfg.network.uidBase 65536 == 0;
@@ -93,23 +89,28 @@ in
       }
       {
         assertion = cfg.openMetricsFirewall -> cfg.prometheus.enable;
-        message = "${at}.openMetricsFirewall: enable ${at}.prometheus too, or remove this; nothing listens on that port.";
+        message = "${at}.openMetricsFirewall: enable ${at}.prometheus too, or remove openMetricsFirewall, because no program listens on that port.";
+      }
+      {
+        # The firewall's table has an owner and persists; the kernel can do that since 6.9.
+        assertion = lib.versionAtLeast kernel "6.9";
+        message = "boot.kernelPackages: use Linux 6.9 or later instead of ${kernel}, because the firewall of ${at} needs it.";
       }
       {
         assertion = lib.versionAtLeast config.systemd.package.version "257";
-        message = "systemd.package: ${at} needs systemd 257 or later, and this is ${config.systemd.package.version}.";
+        message = "systemd.package: use systemd 257 or later instead of ${config.systemd.package.version}, because ${at} needs it.";
       }
     ]
     ++ lib.concatLists (lib.mapAttrsToList ofPool cfg.pools);
 
     warnings =
       lib.optional (config.virtualisation.docker.enable && !config.networking.nftables.enable) ''
-        Docker on this host drops what the host forwards, the runners' traffic included. Add rules that
-        let interfaces rc-* out to chain DOCKER-USER, or give jobs a Docker of their own instead.
+        Docker on this host drops forwarded traffic, the runners' traffic included. Accept interfaces
+        rc-* in chain DOCKER-USER, or remove virtualisation.docker and set pools.<name>.docker instead.
       ''
       ++ lib.optional (cfg.openMetricsFirewall && lib.hasPrefix "127." cfg.prometheus.address) ''
-        ${at}.openMetricsFirewall opens a port on which only this host itself is answered; set
-        ${at}.prometheus.address.
+        ${at}.openMetricsFirewall opens a port that answers only to this host; set
+        ${at}.prometheus.address to another address.
       '';
   };
 }

@@ -1,11 +1,11 @@
 # `services.runner-controller`: a warm pool of ephemeral containers for GitHub Actions.
 #
-#   options.nix, pool.nix   what can be said
-#   settings.nix            the same as the program's own configuration file
-#   images.nix              the NixOS systems that containers boot
-#   host.nix                units, firewall and the rest: what the program itself renders, installed
-#   reboot.nix              new kernels, without a job lost
-#   assertions.nix          what cannot be right, with the line to change
+#   options.nix, pool.nix   options
+#   settings.nix            their translation into the program's configuration file
+#   images.nix              NixOS systems that containers boot
+#   host.nix                units, users and kernel settings of the host, rendered by the program
+#   reboot.nix              reboots into a new kernel, without a lost job
+#   assertions.nix          mistakes, each with the line to change
 {
   imports = [
     ./options.nix

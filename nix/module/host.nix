@@ -1,10 +1,10 @@
-# What the host needs: units, slices, firewall, polkit rule, directories, kernel settings.
+# Files of the host: units, slices, firewall, polkit rule, directories, kernel settings.
 #
-# The program renders all of it (`runner-controller units`), for every kind of host. Here its output is
-# built from the configuration and installed, so there is nothing to keep in step. What NixOS alone
-# needs comes as drop-ins: where programs lie, and what a switch may restart. Evaluation cannot look
-# into a build, so the names of the files are recorded in host-files.json; a test of the program
-# keeps that true, and the build below fails if it is not.
+# The program renders all of them for every kind of host (`runner-controller units`). This file builds that
+# output from the configuration and installs it, so that the module cannot differ from the program. NixOS
+# adds drop-ins, which say where programs are and what a switch restarts. Evaluation cannot read the
+# output of a build, so host-files.json records the names of the files. A test of the program checks the
+# record, and the build below fails if it is wrong.
 {
   config,
   lib,
@@ -50,7 +50,7 @@ let
 
         ls root/etc/systemd/system | LC_ALL=C sort > rendered
         LC_ALL=C sort "$expectedPath" | diff - rendered || {
-          echo "nix/module/host-files.json does not name the units that the program renders" >&2
+          echo "nix/module/host-files.json does not name the units that the program renders; run: RECORD=1 cargo test --package runner-controller --test nixos" >&2
           exit 1
         }
         for link in root${cfg.package}/bin/*; do
@@ -64,11 +64,11 @@ let
         cp -r root/etc "$out/etc"
         mv "$out/etc/systemd" "$out/lib/systemd"
         mv "$out/etc/tmpfiles.d" "$out/lib/tmpfiles.d"
-        # NixOS makes users itself.
+        # NixOS creates users by itself.
         rm -r "$out/etc/sysusers.d"
       '';
 
-  # systemd, coreutils and the like are on every unit's path already.
+  # Every unit's path already has systemd, coreutils and the like.
   programs = [
     pkgs.e2fsprogs
     pkgs.nftables
@@ -82,7 +82,7 @@ let
     ]
   );
 
-  # Whatever is a template is a runner's.
+  # Only runners have template units.
   isTemplate = lib.hasSuffix "@";
 
   service = name: wantedBy: {
@@ -91,12 +91,12 @@ let
     path = programs;
     # For command lines that name a program without its path.
     serviceConfig.ExecSearchPath = searchPath;
-    # A deploy touches no life. The next one in the slot starts from the new unit.
+    # A deploy does not touch a runner. The next one in the slot starts from the new unit.
     restartIfChanged = lib.mkIf (isTemplate name) false;
     unitConfig.X-StopOnRemoval = lib.mkIf (isTemplate name) false;
   };
 
-  # agenix restarts nothing when a secret is new.
+  # agenix does not restart a service when its secret changes.
   tokens = [
     cfg.github.tokenFile
     (cfg.github.app.keyFile or null)
@@ -116,7 +116,7 @@ in
 
     environment.systemPackages = [ cfg.package ];
     environment.etc = {
-      # For people: units name the store path, so that a life ends under the rules it began with.
+      # For operators. Units refer to the store path, so that a runner ends under the rules it began with.
       "runner-controller/config.toml".source = configFile;
     }
     // lib.listToAttrs (
@@ -130,8 +130,7 @@ in
     systemd.units = lib.mapAttrs (name: wantedBy: {
       overrideStrategy = "asDropin";
       inherit wantedBy;
-      # A slice that is stopped takes all lives below it along: those of a pool that was removed are
-      # to end by themselves.
+      # A stopped slice ends all runners in it. Runners of a removed pool must end by themselves.
       text = lib.optionalString (lib.hasSuffix ".slice" name) ''
         [Unit]
         X-StopOnRemoval=false
@@ -141,13 +140,13 @@ in
       (lib.mapAttrs service services)
       {
         runner-controller = {
-          # Restarted in one step: the slots' sockets and waiting containers stay in systemd's file
-          # descriptor store, and the next daemon takes all lives over.
+          # A restart in one step keeps the slots' sockets and waiting connections in systemd's file
+          # descriptor store, and the next daemon adopts all runners.
           stopIfChanged = false;
           restartTriggers = secrets;
         };
-        # The table stays loaded while its owner restarts, so a restart opens nothing. In one step: a
-        # switch must not stop it before the new configuration is in place.
+        # The table stays loaded while its owner restarts. The restart is one step, because a switch must
+        # not stop the owner before the new configuration is in place.
         runner-controller-firewall = {
           stopIfChanged = false;
           restartTriggers = [ configFile ];
@@ -158,7 +157,7 @@ in
       }
     ];
 
-    # Everybody on the host can read the store, so a build that would put a token there fails.
+    # Every user of the host can read the store, so a build that would put a token there fails.
     system.checks = [
       (pkgs.runCommand "no-plain-tokens" { } ''
         for tree in ${config.system.build.etc}/etc ${config.system.build.etc}/etc/systemd/system; do
@@ -177,15 +176,15 @@ in
 
     security.polkit.enable = true;
 
-    # Nobody else addresses the runners' links.
+    # Other network managers must not configure the runners' links.
     networking.dhcpcd.denyInterfaces = [ "rc-*" ];
     networking.networkmanager.unmanaged = [ "interface-name:rc-*" ];
     systemd.network.networks."05-runner-controller" = lib.mkIf config.systemd.network.enable {
       matchConfig.Name = "rc-*";
       linkConfig.Unmanaged = true;
     };
-    # A host that forwards nothing by default would stop the runners too; what they may reach is
-    # their own table's matter.
+    # A host that forwards nothing by default would stop the runners too. Their own table decides which
+    # destinations they reach.
     networking.firewall = {
       extraForwardRules = lib.mkIf config.networking.firewall.filterForward ''
         iifname "rc-*" accept

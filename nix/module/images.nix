@@ -1,6 +1,6 @@
-# The NixOS systems that containers boot: one a pool, evaluated and built with the host.
+# The NixOS systems that containers boot: one for each pool, evaluated and built with the host.
 #
-# A system that is named in the configuration is part of the host's closure, so a deploy brings it and
+# The configuration refers to each system, so it is part of the host's closure: a deploy brings it, and
 # the garbage collector keeps it. Nothing is evaluated when a container starts.
 {
   config,
@@ -14,7 +14,7 @@ let
   container =
     name: pool:
     import (pkgs.path + "/nixos/lib/eval-config.nix") {
-      # The host's own package set, which is not evaluated a second time.
+      # The host's package set is not evaluated a second time.
       system = null;
       modules = [
         ../container.nix

@@ -13,7 +13,7 @@ in
   options.services.runner-controller = {
     enable = lib.mkEnableOption (
       lib.trim ''
-        the runner controller: it keeps containers booted and registered at GitHub as self-hosted
+        the runner controller, which keeps booted containers registered at GitHub as self-hosted
         runners, gives each one job, and destroys it
       ''
     );
@@ -24,7 +24,7 @@ in
       defaultText = lib.literalExpression "pkgs.runner-controller";
       description = ''
         The program. It also checks the configuration and renders the units while the system is
-        built. A new version restarts the daemon, which no job notices.
+        built. A new version restarts the daemon, and no job notices.
       '';
     };
 
@@ -34,9 +34,10 @@ in
       defaultText = lib.literalExpression "config.networking.hostName";
       example = "runner-01";
       description = ''
-        This host's id. Its runners are named `<host>-<pool>-<slot>-…`, and it deletes no runner at
-        GitHub whose name begins otherwise, so no two hosts of one scope may share it. After a
-        change the old registrations are nobody's: run `cleanup-github-runners` before it.
+        Name of this host. Its runners are named `<host>-<pool>-<slot>-…`. The daemon deletes only
+        runners at GitHub whose names begin so; two hosts of one scope therefore need different
+        names. Run `cleanup-github-runners` before a change, because the new name does not cover old
+        registrations.
       '';
     };
 
@@ -45,7 +46,7 @@ in
         type = types.strMatching "https?://[^/]+/[^/]+(/[^/]+)?/?";
         example = "https://github.com/acme/widgets";
         description = ''
-          The repository or the organisation whose jobs are taken, as copied from the browser.
+          Repository or organisation whose jobs are taken, as copied from the browser.
         '';
       };
 
@@ -54,8 +55,8 @@ in
         default = null;
         example = lib.literalExpression "config.age.secrets.github-runner.path";
         description = ''
-          A file that holds a GitHub token and nothing else, readable by root; never in the Nix
-          store. The token needs *Self-hosted runners: write* for an organisation, or
+          File that contains only a GitHub token. It must be readable by root, and never be in the
+          Nix store. The token needs *Self-hosted runners: write* for an organisation, or
           *Administration: write* for a repository. systemd hands it to the daemon as a credential,
           and no container ever sees it. If agenix makes the file, a new secret restarts the daemon.
         '';
@@ -68,14 +69,14 @@ in
               id = mkOption {
                 type = types.either types.ints.positive (types.strMatching "[A-Za-z0-9.]{1,64}");
                 example = "Iv23liExample";
-                description = "The App's client id or its number, from its settings page.";
+                description = "Client id or number of the App, from its settings page.";
               };
               keyFile = mkOption {
                 type = types.path;
                 example = lib.literalExpression "config.age.secrets.github-app.path";
                 description = ''
-                  A file that holds a private key of the App, in PEM as GitHub gave it, readable by root; never
-                  in the Nix store.
+                  File that contains a private key of the App, in PEM as GitHub gave it. It must be
+                  readable by root, and never be in the Nix store.
                 '';
               };
             };
@@ -89,9 +90,10 @@ in
           }
         '';
         description = ''
-          A GitHub App in place of `tokenFile`: installed where the runners are, with *Self-hosted
-          runners: write* (organisation) or *Administration: write* (repository). The daemon asks for
-          tokens that last an hour and open nothing but these runners. It costs two calls an hour.
+          GitHub App instead of `tokenFile`. It must be installed for the scope in `url`, with
+          *Self-hosted runners: write* (organisation) or *Administration: write* (repository). An
+          App does not depend on a person's account. The daemon requests tokens that expire after
+          one hour and allow only changes to these runners. It costs two calls per hour.
         '';
       };
 
@@ -99,19 +101,19 @@ in
         type = types.nullOr types.str;
         default = null;
         example = "https://github.example.com/api/v3";
-        description = "The API's base. Only proxies need it; by default it follows from `url`.";
+        description = "Base URL of the API, for proxies. By default it follows from `url`.";
       };
 
       apiVersion = mkOption {
         type = types.strMatching "[0-9]{4}-[0-9]{2}-[0-9]{2}";
         default = "2022-11-28";
-        description = "The `X-GitHub-Api-Version` that requests carry.";
+        description = "`X-GitHub-Api-Version` of requests.";
       };
 
       timeout = mkOption {
         type = duration;
         default = "15s";
-        description = "How long one request may take. A slow answer holds up only its own slot.";
+        description = "Timeout for one request. A slow answer delays only its slot.";
       };
     };
 
@@ -120,9 +122,9 @@ in
         type = types.strMatching "[0-9.]+/[0-9]+";
         default = "10.200.0.0/16";
         description = ''
-          A private block that this host uses for nothing else. Each place takes four addresses of
-          it. A change moves the addresses of runners that start afterwards; those that live keep
-          theirs, but lose their way out: drain first.
+          Private address block that this host uses for nothing else. Each slot takes four
+          addresses. A change gives new addresses to runners that start afterwards. Running ones
+          keep their addresses and their rules until they end.
         '';
       };
 
@@ -133,8 +135,8 @@ in
           "1.1.1.1"
         ];
         description = ''
-          One to three IPv4 addresses: the only DNS servers that jobs may reach. Never loopback,
-          which in a container is the container itself.
+          The only DNS servers that jobs can reach: one to three IPv4 addresses. Loopback is
+          refused, because in a container it is the container itself.
         '';
       };
 
@@ -142,8 +144,8 @@ in
         type = types.ints.between 524288 1879048191;
         default = 268435456;
         description = ''
-          First of the host uids that containers take: 65,536 for each place. A multiple of 65,536,
-          clear of `subUidRanges`.
+          First host uid of containers, which take 65,536 for each slot. It must be a multiple of
+          65,536, outside of `subUidRanges`.
         '';
       };
     };
@@ -154,9 +156,9 @@ in
       defaultText = lib.literalExpression "pkgs.github-runner";
       example = lib.literalExpression "inputs.nixpkgs-runner.legacyPackages.x86_64-linux.github-runner";
       description = ''
-        GitHub's runner, in every pool whose image is NixOS. GitHub refuses releases that are some
-        weeks old, so take it from an input that you move often. A change gives idle containers a
-        new system; jobs that run keep theirs.
+        GitHub's runner, for every pool with a NixOS image. GitHub refuses releases that are some
+        weeks old, so take it from an input that you update often. A change replaces idle runners,
+        and running jobs keep theirs.
       '';
     };
 
@@ -174,8 +176,8 @@ in
         }
       '';
       description = ''
-        Runners of one kind each: 1 to 8 of a-z and 0-9, beginning with a letter. Every pool keeps
-        its own runners warm.
+        Pools by name. A pool is runners of one kind, and keeps its own runners warm. Its name has 1
+        to 8 of a-z and 0-9 and begins with a letter.
       '';
     };
 
@@ -183,8 +185,8 @@ in
       type = duration;
       default = "60s";
       description = ''
-        How often everything is compared in full, as a net under systemd's signals. Each costs one
-        conditional request at GitHub, which is free as long as nothing changed.
+        Interval between full reconciles, which find what a lost signal hid. Each costs one
+        conditional request at GitHub, which is free while nothing changed.
       '';
     };
 
@@ -192,8 +194,8 @@ in
       type = types.path;
       default = "/var/lib/runner-layers";
       description = ''
-        Where layers with `kind = "disk"` are. Jobs write there: give it a disk of its own if the
-        system's is small or slow.
+        Directory of layers with `kind = "disk"`. Jobs write there, so use a separate disk if the
+        system's disk is small or slow.
       '';
     };
 
@@ -203,9 +205,9 @@ in
         default = null;
         example = "5 GiB";
         description = ''
-          Room to keep free where the records and the layers on disk are. While there is less, no new
-          runner starts; where a pool has layers on disk, the largest of them must fit besides. By
-          default a twentieth of the file system, and at most 256 MiB.
+          Free space to keep where the records and the layers on disk are. With less, no new runner
+          starts. If a pool has layers on disk, the largest of them must fit besides. The default is
+          a twentieth of the file system, at most 256 MiB.
         '';
       };
 
@@ -214,8 +216,8 @@ in
         default = null;
         example = "2 GiB";
         description = ''
-          Memory to keep available. While there is less, no new runner starts; jobs run on. By default
-          a twentieth of the host's, and at most 1 GiB.
+          Available memory to keep. With less, no new runner starts, and jobs continue. The default
+          is a twentieth of the host's memory, at most 1 GiB.
         '';
       };
     };
@@ -225,16 +227,16 @@ in
       default = [ ];
       example = [ "alice" ];
       description = ''
-        Users who may ask the daemon without being root: `runner-status` and `runner-controller
-        drain`. They may delay jobs, and read no secret.
+        Users that may call `runner-status` and `runner-controller drain` without root. They can
+        delay jobs, and they cannot read a secret.
       '';
     };
 
     prometheus = {
       enable = lib.mkEnableOption (
         lib.trim ''
-          `/metrics`, `/health` and `/status` over TCP. They are read-only and need no password; what
-          they tell is what `runner-status` shows
+          `/metrics`, `/health` and `/status` over TCP. They are read-only, need no password, and
+          contain what `runner-status` shows
         ''
       );
 
@@ -242,13 +244,13 @@ in
         type = types.str;
         default = "127.0.0.1";
         example = "10.0.0.5";
-        description = "The address to listen on. Containers cannot reach any of the host's.";
+        description = "Address to listen on. Containers cannot reach any address of the host.";
       };
 
       port = mkOption {
         type = types.port;
         default = 9817;
-        description = "The port to listen on.";
+        description = "Port to listen on.";
       };
 
       target = mkOption {
@@ -256,7 +258,10 @@ in
         readOnly = true;
         default = "${cfg.prometheus.address}:${toString cfg.prometheus.port}";
         defaultText = lib.literalExpression ''"''${address}:''${toString port}"'';
-        description = "What to scrape. A Prometheus on this very host does so by itself.";
+        description = ''
+          Address and port for a Prometheus elsewhere. A Prometheus on this host scrapes it without
+          further configuration.
+        '';
       };
     };
 
@@ -265,9 +270,9 @@ in
       default = null;
       example = lib.literalExpression "config.age.secrets.runner-controller-api.path";
       description = ''
-        A file with a token of your own, 20 characters or more. Who shows it
-        (`Authorization: Bearer …`) may drain and undrain this host over `prometheus.port`; without
-        it, what listens there only shows. Never in the Nix store.
+        File that contains a token that you make, 20 characters or more, never in the Nix store. A
+        client with it (`Authorization: Bearer …`) can drain and undrain this host over
+        `prometheus.port`. Without this option, that port is read-only.
       '';
     };
 
@@ -275,8 +280,8 @@ in
       type = types.bool;
       default = false;
       description = ''
-        Lets everybody who reaches this host reach `prometheus.port`. The names of repositories and
-        workflows are shown there.
+        Opens `prometheus.port` in the firewall, for every machine that reaches this host. The names
+        of repositories and workflows are visible there.
       '';
     };
 
@@ -287,9 +292,8 @@ in
         pools.ci.limits.open_files = 131072;
       };
       description = ''
-        The configuration file itself, for keys that have no option. The options above fill it in;
-        what is written here wins. It is checked while the system is built, and every mistake is
-        reported.
+        The configuration file, for keys that have no option. The other options fill it in, and a
+        value here wins. The build checks it and reports every mistake.
       '';
     };
 
@@ -297,7 +301,7 @@ in
       type = types.lazyAttrsOf types.unspecified;
       internal = true;
       description = ''
-        What the options come to: `configFile`, `hostFiles` and `containers.<pool>`.
+        Results of the options: `configFile`, `hostFiles`, `units` and `containers.<pool>`.
       '';
     };
   };

@@ -1,4 +1,4 @@
-# One pool.
+# Options of one pool.
 { config, lib, ... }:
 let
   inherit (lib) mkOption types;
@@ -21,15 +21,15 @@ in
         "Linux"
       ];
       description = ''
-        What `runs-on:` asks for. GitHub adds none by itself, `self-hosted` neither, and ignores
-        case. A change replaces idle runners.
+        Labels that `runs-on:` selects. GitHub adds none, not even `self-hosted`, and ignores case.
+        A change replaces idle runners.
       '';
     };
 
     group = mkOption {
       type = types.str;
       default = "default";
-      description = "The runner group, by name. Organisations only.";
+      description = "Runner group by name, for organisations.";
     };
 
     offset = mkOption {
@@ -37,9 +37,9 @@ in
       default = 0;
       example = 7;
       description = ''
-        The pool's first place: its addresses and uids are counted from here. With several pools,
-        give each one its own, with room for `maxRunners`. It is not computed from the other pools,
-        so that adding a pool moves no living container.
+        First place of the pool, from which its addresses and uids are counted. With several pools,
+        give each one an offset that leaves room for `maxRunners`. It does not follow from the other
+        pools, so a new pool moves no running container.
       '';
     };
 
@@ -48,8 +48,8 @@ in
       default = 1;
       example = 2;
       description = ''
-        Runners kept registered and listening: so many jobs start at once. Each holds its idle
-        memory (some 15 MB, and the listener's 150 MB) while it waits.
+        Number of runners that are registered and listen: so many jobs start at once. Each one takes
+        memory while it waits (some 15 MB, and the listener's 150 MB).
       '';
     };
 
@@ -58,8 +58,8 @@ in
       default = if config.maxRunners > config.minIdle then 1 else 0;
       defaultText = lib.literalExpression "if maxRunners > minIdle then 1 else 0";
       description = ''
-        Containers kept booted and not registered, one answer away from being a runner. Each holds
-        some 15 MB, and no registration at GitHub.
+        Number of containers that are booted and unregistered; a spare becomes a runner with
+        GitHub's next answer. Each one takes some 15 MB, and no registration at GitHub.
       '';
     };
 
@@ -67,8 +67,8 @@ in
       type = types.ints.between 1 999;
       example = 7;
       description = ''
-        All containers together, busy ones and those being booted included. Plan memory for all of
-        them: `maxRunners` times `limits.memory`, less what never runs at the same time.
+        Maximum number of containers, busy and booting ones included. Plan memory for all of them:
+        `maxRunners` times `limits.memory`, less what never runs at the same time.
       '';
     };
 
@@ -78,8 +78,8 @@ in
         default = null;
         example = "/var/lib/runner-images/debian";
         description = ''
-          Boot this root filesystem, prepared by `runner-controller prepare-image`, instead of
-          NixOS. It is not part of the system: deploying does not bring it.
+          Root filesystem to boot instead of NixOS, prepared by `runner-controller prepare-image`.
+          It is not part of the system, so a deploy does not bring it.
         '';
       };
 
@@ -89,8 +89,8 @@ in
           if config.image.directory == null then "/var/lib/github-runner" else "/opt/actions-runner";
         defaultText = lib.literalExpression ''if image.directory == null then "/var/lib/github-runner" else "/opt/actions-runner"'';
         description = ''
-          The runner's own directory in the container: memory always, since its decoded config
-          lands there.
+          Directory of GitHub's runner in the container. It is always in memory, because the decoded
+          config is written there.
         '';
       };
 
@@ -106,9 +106,9 @@ in
           ]
         '';
         description = ''
-          NixOS modules for the containers of this pool, on top of `nix/container.nix`, whose
-          options are below `runner`. The system is evaluated and built with the host's, so each
-          pool with an image of its own costs 2 to 3 s of evaluation; none costs any at run time.
+          NixOS modules for the containers of this pool, in addition to `nix/container.nix`, whose
+          options are in `runner`. The system is evaluated and built with the host's. Each pool with
+          a different image costs 2 to 3 s of evaluation, and nothing at run time.
         '';
       };
     };
@@ -121,8 +121,9 @@ in
         ];
         default = "tmpfs";
         description = ''
-          Where a job writes. `tmpfs` is quickest and counts as the container's memory; `disk` is a
-          filesystem in an unlinked file below `/var/lib/runner-layers`. Both are gone with the life.
+          Place of the writable layer. `tmpfs` is fastest and counts as the container's memory.
+          `disk` is a filesystem in a file without a name in `/var/lib/runner-layers`. The layer
+          ends with the runner.
         '';
       };
 
@@ -130,7 +131,9 @@ in
         type = size;
         default = "2 GiB";
         example = "40 GiB";
-        description = "Its hard size. With `tmpfs`, `limits.memory` must have room for it.";
+        description = ''
+          Hard size of the layer. With `tmpfs`, `limits.memory` must have room for it.
+        '';
       };
     };
 
@@ -140,8 +143,8 @@ in
         default = "4 GiB";
         example = "12 GiB";
         description = ''
-          `MemoryMax=` of one container, without swap. A process that is killed for want of memory
-          is the job's loss; the host's other jobs do not notice.
+          `MemoryMax=` of one container, without swap. A process that is killed because memory is
+          short is the job's loss, and other jobs of the host do not notice.
         '';
       };
 
@@ -150,27 +153,27 @@ in
         default = null;
         example = 4;
         description = ''
-          Cores, as `CPUQuota=`. Without it, containers share all cores fairly, and one job on an
-          idle host has them all.
+          Cores of one container, as `CPUQuota=`. Without it, containers share all cores fairly, and
+          one job on an idle host uses all of them.
         '';
       };
 
       tasks = mkOption {
         type = types.ints.between 64 4194304;
         default = 4096;
-        description = "Processes and threads of one container.";
+        description = "Maximum number of processes and threads of one container.";
       };
 
       ioWeight = mkOption {
         type = types.ints.between 1 10000;
         default = 100;
-        description = "Its share of the disks when they are contended.";
+        description = "Weight of one container's disk I/O under contention.";
       };
 
       openFiles = mkOption {
         type = types.ints.between 1024 1048576;
         default = 65536;
-        description = "Open files of one process.";
+        description = "Maximum number of open files of one process.";
       };
     };
 
@@ -180,8 +183,8 @@ in
         default = null;
         example = "64 GiB";
         description = ''
-          Caps of the pool's slice: what all its containers together may use, and never less than
-          one of them may. Without caps, `maxRunners` times `limits` is what they can take.
+          Memory of the pool's slice: the maximum for all its containers together, at least that of
+          one. Without it, they can take `maxRunners` times `limits`.
         '';
       };
 
@@ -189,31 +192,33 @@ in
         type = types.nullOr (types.either types.ints.positive types.float);
         default = null;
         example = 12;
-        description = "Cores of all together.";
+        description = "Cores for all containers of the pool together.";
       };
 
       tasks = mkOption {
         type = types.nullOr (types.ints.between 64 4194304);
         default = null;
         example = 20000;
-        description = "Processes and threads of all together.";
+        description = ''
+          Maximum number of processes and threads of all containers of the pool together.
+        '';
       };
     };
 
     timeouts = {
-      boot = time "90s" "From the start to asking for a config.";
+      boot = time "90s" "Timeout from the start until the container asks for a config.";
       registration = time "5m" ''
-        From the config to being seen online at GitHub; at least twice `reconcile`.
+        Timeout from the config until GitHub shows the runner online; at least twice `reconcile`.
       '';
-      spareAge = time "12h" "A spare older than this is replaced.";
+      spareAge = time "12h" "Age at which a spare is replaced.";
       idleAge = time "6h" ''
-        An idle runner older than this is replaced. GitHub lets idle registrations lapse by itself,
-        after a time it does not publish.
+        Age at which an idle runner is replaced. GitHub lets idle registrations lapse after a time
+        that it does not publish.
       '';
-      job = time "6h" "A job that runs longer is cancelled.";
+      job = time "6h" "Maximum duration of a job. A job that runs longer is cancelled.";
       stop = time "100s" ''
-        From a stop to the end of the unit. The listener takes up to 90 s to tell GitHub that the
-        job was cancelled.
+        Timeout from the stop of a unit to its end. The listener takes up to 90 s to tell GitHub that
+        the job was cancelled.
       '';
     };
 
@@ -225,9 +230,10 @@ in
       ];
       default = "internet";
       description = ''
-        Where jobs get: every public address; the resolvers and `allow`; or `allow` alone, without
-        DNS. Private addresses, the host and other containers are closed always, unless `allow`
-        opens them. With `listed` and `none`, GitHub's addresses are yours to list and to keep.
+        Destinations of jobs. `internet` is every public address, `listed` is the resolvers and
+        `allow`, and `none` is only `allow`, without DNS. Private addresses, the host and other
+        containers are always closed, unless `allow` opens them. With `listed` and `none`, list
+        GitHub's addresses yourself and keep them current.
       '';
     };
 
@@ -239,17 +245,17 @@ in
         "192.168.7.0/24:3128/tcp"
         "10.1.2.3:53/udp"
       ];
-      description = "Opened besides, private addresses too: at most 64.";
+      description = "Further destinations, private addresses included: at most 64.";
     };
 
     docker = mkOption {
       type = types.bool;
       default = false;
       description = ''
-        Let jobs run Docker, in their own container: its daemon starts with the first command, and
-        what it stores counts into `layer` and dies with the life. The job's user may then become
-        root in its container, and the pool's containers keep four capabilities and two system
-        calls more than others. A NixOS image gets Docker by this; another must have it.
+        Lets jobs use Docker in their own container. Docker's daemon starts with the first command.
+        Its storage is part of `layer` and ends with the runner. The job's user can then become root
+        in its container, and the container keeps four more capabilities and two more system calls
+        than others. A NixOS image gets Docker by this option, and any other image must have it.
       '';
     };
 
@@ -257,9 +263,9 @@ in
       type = types.bool;
       default = false;
       description = ''
-        Give jobs a Nix of their container's own. The host's daemon is never reached, and nothing is
-        kept from one job to the next: what a job builds or downloads lies in its `layer`. The first
-        Nix command of a life loads the image's paths, 0.1 s for a thousand.
+        Lets jobs use Nix in their own container. The host's Nix daemon cannot be reached, and no
+        job leaves anything for the next: a job's builds and downloads are in its `layer`. The first
+        Nix command of a runner loads the image's paths, which takes 0.1 s for a thousand.
       '';
     };
 
@@ -268,7 +274,8 @@ in
       default = [ ];
       example = [ "https://cache.example.org" ];
       description = ''
-        Binary caches for that Nix, besides cache.nixos.org. One on the LAN must be in `allow` too.
+        Binary caches for Nix in jobs, besides cache.nixos.org. A cache on the LAN also needs an
+        entry in `allow`.
       '';
     };
 
@@ -276,13 +283,16 @@ in
       type = types.listOf types.str;
       default = [ ];
       example = [ "cache.example.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=" ];
-      description = "Their public keys. A secret key belongs to no host: jobs that push bring it.";
+      description = ''
+        Public keys of the caches. Keep secret keys off the host, because jobs that push to a cache
+        bring the key.
+      '';
     };
 
     workFolder = mkOption {
       type = types.path;
       default = "/home/runner/work";
-      description = "Where jobs check out, in the container.";
+      description = "Directory for checkouts in the container.";
     };
   };
 }

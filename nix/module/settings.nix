@@ -1,4 +1,4 @@
-# The options as the program's own configuration file.
+# Translation of the options into the program's configuration file.
 {
   config,
   lib,
@@ -8,7 +8,7 @@
 let
   cfg = config.services.runner-controller;
   system = name: cfg.build.containers.${name}.config.system.build.toplevel;
-  # Which paths came with the image, for the Nix in the container.
+  # List of the store paths in the image, for the Nix daemon in the container.
   registration = name: "${pkgs.closureInfo { rootPaths = [ (system name) ]; }}/registration";
 
   pool = name: pool: {
@@ -60,7 +60,7 @@ let
     work_folder = pool.workFolder;
   };
 
-  said = {
+  values = {
     inherit (cfg) host reconcile;
     layer_dir = cfg.layerDir;
     api_token_file = cfg.apiTokenFile;
@@ -89,9 +89,9 @@ let
 in
 {
   config = lib.mkIf cfg.enable {
-    # TOML has no null: what was not said is left out, and the program has its own default for it.
+    # TOML has no null. An option without a value is left out, and the program uses its default.
     services.runner-controller.settings = lib.mapAttrsRecursive (_: lib.mkDefault) (
-      lib.filterAttrsRecursive (_: value: value != null) said
+      lib.filterAttrsRecursive (_: value: value != null) values
     );
   };
 }

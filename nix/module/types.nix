@@ -1,4 +1,4 @@
-# Values as the configuration file writes them.
+# Types of values in the notation of the configuration file.
 { lib }:
 {
   duration = lib.types.strMatching "[0-9]+[a-z]+( ?[0-9]+[a-z]+)*" // {

@@ -1,4 +1,4 @@
-# One crate of the workspace, by cargo's lock alone: no hash to keep, no further input.
+# Package of one crate of the workspace. Cargo's lock file suffices: no hash to maintain, no further input.
 { lib, rustPlatform }:
 {
   name,
@@ -17,7 +17,7 @@ rustPlatform.buildRustPackage {
     "--package"
     name
   ];
-  # A deploy does not wait for the tests; `checks.tests` runs them.
+  # `checks.tests` runs the tests, so that a deploy does not wait for them.
   doCheck = false;
   strictDeps = true;
   inherit nativeBuildInputs postInstall passthru;

@@ -1,4 +1,4 @@
-# Stand-ins for GitHub and for its listener: the VM tests have no internet.
+# Stand-ins for GitHub and for its listener, because the VM tests have no internet.
 { callPackage }:
 callPackage ./crate.nix { } {
   name = "github-sim";

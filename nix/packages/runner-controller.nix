@@ -4,7 +4,7 @@
   stdenv,
 }:
 let
-  # The program is also these commands: recorded from it, and checked when a host is built.
+  # Other names of the program, recorded from it. The build of a host checks them.
   names = (lib.importJSON ../module/host-files.json).commands;
 in
 callPackage ./crate.nix { } {
@@ -14,7 +14,7 @@ callPackage ./crate.nix { } {
     lib.concatMapStrings (name: ''
       ln -s runner-controller "$out/bin/${name}"
     '') names
-    # Written by the program itself, so only where it runs.
+    # The program writes these, so only a platform that can run it has them.
     + lib.optionalString (stdenv.buildPlatform.canExecute stdenv.hostPlatform) ''
       program="$out/bin/runner-controller"
       "$program" man "$out/share/man/man8"

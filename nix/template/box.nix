@@ -1,4 +1,4 @@
-# One host. What is marked CHANGE is yours.
+# One host. Replace every value that is marked CHANGE.
 {
   inputs,
   pkgs,
@@ -28,7 +28,7 @@
     };
   };
 
-  # CHANGE: what `nixos-generate-config --no-filesystems` says of the machine.
+  # CHANGE: the output of `nixos-generate-config --no-filesystems` on the machine.
   nixpkgs.hostPlatform = "x86_64-linux";
   boot.initrd.availableKernelModules = [
     "ahci"

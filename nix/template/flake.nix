@@ -4,7 +4,7 @@
   inputs = {
     runner-controller.url = "github:OWNER/runner-controller";
     nixpkgs.follows = "runner-controller/nixpkgs";
-    # GitHub refuses runners that are some weeks old: `nix flake update nixpkgs-runner` moves this alone.
+    # `nix flake update nixpkgs-runner` updates only this, because GitHub refuses runners that are some weeks old.
     nixpkgs-runner.url = "github:NixOS/nixpkgs/nixos-unstable";
     agenix.follows = "runner-controller/agenix";
     disko.follows = "runner-controller/disko";

@@ -1,4 +1,4 @@
-# The daemon may be restarted or killed at any time: jobs run on, and waiting containers stay.
+# Jobs continue and waiting containers stay while the daemon is restarted or killed.
 { common, ... }:
 {
   name = "runner-controller-controller-restart";
@@ -24,12 +24,12 @@
             assert invocations() == before, (before, invocations())
             assert running(number), job(number)
 
-    with subtest("the job ends as if nothing had been"):
+    with subtest("the job ends normally"):
         release(number)
         until(lambda: succeeded(number))
         until(lambda: status()["pools"][0]["verdicts"].get("job_done") == 1)
 
-    with subtest("the next one is taken too"):
+    with subtest("the next job is taken too"):
         number = give("next", "true")
         until(lambda: succeeded(number))
   '';

@@ -1,4 +1,4 @@
-# A deploy with a new configuration touches no job; a drain waits for it.
+# A deploy with a new configuration touches no job, and a drain waits for jobs.
 { common, ... }:
 {
   name = "runner-controller-deploy";
@@ -35,19 +35,19 @@
     unit = unit_of(number)
     before = host.succeed(f"systemctl show -P InvocationID {unit}")
 
-    with subtest("a switch changes the daemon and not the life"):
+    with subtest("a switch changes the daemon and not the runner"):
         switch("next")
         host.succeed("grep -q next /etc/runner-controller/config.toml")
         until(lambda: "next" in status()["pools"][0]["labels"])
         assert host.succeed(f"systemctl show -P InvocationID {unit}") == before
         assert running(number), job(number)
 
-    with subtest("the runners that start now are the new ones"):
+    with subtest("runners that start now have the new limits"):
         late = give("late", "true")
         until(lambda: succeeded(late))
         host.succeed("systemctl show -P MemoryMax 'runner-ci@1' | grep -qx 943718400")
 
-    with subtest("a drain waits for the job, and says so"):
+    with subtest("a drain waits for the job and reports it"):
         host.succeed("! runner-controller drain --wait --timeout 3s")
         assert running(number), job(number)
         release(number)

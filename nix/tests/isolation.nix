@@ -1,4 +1,4 @@
-# A job is hostile code: it reaches the internet, and neither the host nor its neighbours nor a secret.
+# A hostile job reaches the internet, and neither the host nor its neighbours nor a secret.
 { common, ... }:
 {
   name = "runner-controller-isolation";
@@ -10,7 +10,7 @@
         imports = [
           (common.host { pools.ci.image.modules = [ { runner.sudo = true; } ]; })
         ];
-        # A service of the host's that its own firewall lets everybody reach.
+        # Service of the host that the host's firewall opens to all machines.
         networking.firewall.allowedTCPPorts = [ 9999 ];
         systemd.services.open-service = {
           wantedBy = [ "multi-user.target" ];
@@ -41,7 +41,7 @@
         passes("metadata", "! " + connects("169.254.169.254", 80))
         passes("neighbours", " && ".join("! " + connects(f"10.200.0.{4 * n + 2}", 22) for n in range(2)))
 
-    with subtest("root in the container is nobody on the host"):
+    with subtest("root in the container is an unprivileged user on the host"):
         number = give("root", "sudo id -u && sudo sleep 60")
         until(lambda: running(number))
         host.wait_until_succeeds("pgrep -f '^sleep 60'")
@@ -50,11 +50,11 @@
         passes("kernel", "! sudo bash -c 'echo 1 > /proc/sys/kernel/sysrq'")
         passes("devices", "! sudo mknod /dev/leak b 8 0 || ! sudo head -c1 /dev/leak")
 
-    with subtest("the store is read-only, and no daemon of the host's is behind it"):
+    with subtest("the store is read-only, and the host's Nix daemon is not reachable"):
         passes("store", "! sudo touch /nix/store/leak && test ! -e /nix/var/nix/daemon-socket/socket")
 
-    with subtest("a secret is nowhere"):
-        # In brackets, or the search would find itself: in the step's script, and in what sudo logs.
+    with subtest("no file has the token"):
+        # Brackets keep the search from finding itself in the step's script and in sudo's log.
         passes("token", "! sudo grep -rqs 'test[-]token' /run /etc /var /home /proc/self/environ")
   '';
 }

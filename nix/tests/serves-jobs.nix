@@ -1,4 +1,4 @@
-# The module boots, its pool warms up, and each job gets a container of its own that is gone afterwards.
+# The module boots, its pool warms up, and each job gets a new container that is gone afterwards.
 { common, ... }:
 {
   name = "runner-controller-serves-jobs";
@@ -7,7 +7,7 @@
     host = common.host { };
   };
   testScript = common.script + ''
-    with subtest("jobs run as the runner's user, each in a container of its own"):
+    with subtest("jobs run as the runner's user, each in a new container"):
         jobs = [give(f"job{n}", "test $(id -un) = runner && touch /tmp/mark && test -w .") for n in range(4)]
         for number in jobs:
             until(lambda: succeeded(number))
@@ -16,13 +16,13 @@
         assert len(runners) == 4, runners
         names = {job(number)["facts"]["hostname"] for number in jobs}
         assert names <= {"host-ci-1", "host-ci-2"}, names
-        assert len(boots) == 4, "each container has a boot id of its own"
+        assert len(boots) == 4, "two containers share a boot id"
 
-    with subtest("what a job wrote is gone with it"):
+    with subtest("files of a job are gone with it"):
         number = give("clean", "test ! -e /tmp/mark")
         until(lambda: succeeded(number))
 
-    with subtest("every life has its verdict"):
+    with subtest("every runner has its verdict"):
         until(lambda: status()["pools"][0]["verdicts"].get("job_done") == 5)
         assert status()["pools"][0]["failed"] == 0, status()
 
@@ -32,7 +32,7 @@
 
     with subtest("the token is in no unit and no container"):
         host.fail("{ systemctl show 'runner-*' || true; } | grep -q test-token")
-        # In brackets, or the search would find itself.
+        # Brackets keep the search from finding itself.
         host.fail("{ cat /proc/[0-9]*/{environ,cmdline} 2>/dev/null || true; } | grep -aq 'test[-]token'")
   '';
 }

@@ -1,7 +1,7 @@
-# What the scenarios share: a network that plays the internet, with the stand-in GitHub in it, and a
+# Parts that all scenarios share: a network in place of the internet, with the stand-in for GitHub, and a
 # host with the module.
 #
-# The stand-in's addresses are public ones (RFC 5737), since containers reach no private ones.
+# The stand-in has public addresses (RFC 5737), because containers reach no private ones.
 { self }:
 let
   inherit (self.inputs) nixpkgs;
@@ -32,7 +32,7 @@ let
       };
     };
 
-  # The listener's stand-in, under the name and with the version of the real one.
+  # Stand-in for the listener, with the name and version of the real one.
   listener =
     pkgs:
     pkgs.runCommand "standin-runner-2.336.0" { version = "2.336.0"; } ''
@@ -43,7 +43,7 @@ in
 {
   inherit github resolver api;
 
-  # Plays GitHub: the API, and one job after the other on demand.
+  # Stand-in for GitHub: the API, and jobs on request.
   nodes.github =
     { pkgs, ... }:
     {
@@ -57,7 +57,7 @@ in
       environment.systemPackages = [ pkgs.curl ];
     };
 
-  # A host with one pool of two. `settings` come on top of it.
+  # Returns a host with one pool of two runners. `settings` extend it.
   host =
     settings:
     { pkgs, ... }:
@@ -72,7 +72,7 @@ in
         diskSize = 4096;
       };
       environment.systemPackages = [ pkgs.jq ];
-      # A stand-in's token, which is worth nothing: agenix would need a key in the machine.
+      # The stand-in's token has no value; agenix would need a key in the machine.
       systemd.tmpfiles.settings.token."/run/github-token".f = {
         mode = "0400";
         argument = "test-token";
@@ -106,7 +106,7 @@ in
       ];
     };
 
-  # Words of the scenarios, in Python.
+  # Helpers of the scenarios, in Python.
   script = ''
     import json
     import shlex
@@ -118,7 +118,7 @@ in
         return json.loads(github.succeed(f"curl -sSf {data} {SIM}{path}"))
 
     def give(name, run, hold=False):
-        """Queues a job. One that is held runs until it is released."""
+        """Queues a job. A held job runs until it is released."""
         if hold:
             run += " && until test -e /tmp/go; do sleep 0.2; done"
         job = {"name": name, "labels": ["ci"], "steps": [{"name": name, "run": run}]}
@@ -133,7 +133,7 @@ in
         host.succeed(f"nsenter --target {leader} --all -- touch /tmp/go")
 
     def until(what, limit=180):
-        """Waits for a state, and shows the host's if it never comes. A daemon that restarts does not answer."""
+        """Waits for a state, and prints the host's status if it never comes. A daemon that restarts does not answer."""
         def look(last):
             try:
                 seen, wrong = bool(what()), None
