@@ -203,12 +203,19 @@ fn a_token_is_encrypted_deployed_and_tried_and_is_never_an_argument() {
     );
     for (place, text) in [
         ("an argument", fleet.calls()),
-        ("the input of another machine", fleet.read("record/ssh.stdin")),
+        (
+            "the input of another machine",
+            fleet.read("record/ssh.stdin"),
+        ),
         ("the output", ran.said.clone()),
     ] {
         assert!(!text.contains(TOKEN), "the token is in {place}: {text}");
     }
-    assert!(ran.said.contains("the old token: runner-02"), "{}", ran.said);
+    assert!(
+        ran.said.contains("the old token: runner-02"),
+        "{}",
+        ran.said
+    );
     // No temporary file is left beside it.
     assert_eq!(fs::read_dir(fleet.path("secrets")).unwrap().count(), 2);
 }

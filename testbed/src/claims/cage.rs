@@ -222,10 +222,6 @@ fn the_daemons_unit_is_closed(lab: &mut Lab) -> Result<()> {
     for (unit, most) in [
         (DAEMON, EXPOSURE),
         ("runner-controller-firewall.service", FIREWALL_EXPOSURE),
-        (
-            "runner-controller-firewall-check.service",
-            FIREWALL_EXPOSURE,
-        ),
     ] {
         let report = lab
             .host()
