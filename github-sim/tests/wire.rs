@@ -242,7 +242,7 @@ fn a_long_content_length_makes_the_client_wait() {
     let sim = Sim::start();
     let mut stream = list_under(&sim, Fault::ContentLength { bytes: 1000 });
     stream
-        .set_read_timeout(Some(std::time::Duration::from_millis(100)))
+        .set_read_timeout(Some(std::time::Duration::from_secs(3)))
         .unwrap();
     let mut answer = vec![];
     let error = stream.read_to_end(&mut answer).unwrap_err();
