@@ -97,14 +97,19 @@ impl Owner {
         outcome
     }
 
+    /// Returns the configured rules, and those that running containers of removed pools need.
+    fn needed(&self) -> Result<Loaded, FirewallError> {
+        let links = linked_pools().map_err(FirewallError::io("list the links of the host"))?;
+        let kept = self.loaded.clone().kept(&self.config, &links);
+        let mut needed = Loaded::configured(&self.config);
+        needed.pools.extend(kept.pools);
+        needed.blocks.extend(kept.blocks);
+        Ok(needed)
+    }
+
     /// Loads the configured rules, and those that running containers of removed pools need.
     async fn load(&mut self) -> Result<(), FirewallError> {
-        let links = linked_pools().map_err(FirewallError::io("list the links of the host"))?;
-        let kept = std::mem::take(&mut self.loaded).kept(&self.config, &links);
-        let mut loaded = Loaded::configured(&self.config);
-        loaded.pools.extend(kept.pools);
-        loaded.blocks.extend(kept.blocks);
-        self.loaded = loaded;
+        self.loaded = self.needed()?;
         // A table of a version without an owner must be replaced by one that has flags; the kernel
         // does not let flags be added.
         let first = match nft::list()? {
@@ -156,12 +161,7 @@ impl Owner {
 
     /// Compares the table with the rules, and restores the table if it differs.
     async fn check(&mut self) -> Result<(), FirewallError> {
-        let links = linked_pools().map_err(FirewallError::io("list the links of the host"))?;
-        let unused = self.loaded.clone().kept(&self.config, &links);
-        let mut needed = Loaded::configured(&self.config);
-        needed.pools.extend(unused.pools);
-        needed.blocks.extend(unused.blocks);
-        if needed != self.loaded {
+        if self.needed()? != self.loaded {
             info!("a removed pool does not have containers any more, so its rules go");
             return self.load_and_report().await;
         }

@@ -166,7 +166,7 @@ mod tests {
         let mut other = testing::config();
         other.pools[0].egress = Egress::Listed;
         assert_ne!(name(&config), name(&other));
-        // What is loaded for the same configuration changes nothing; a removed pool does.
+        // The record of the same configuration changes nothing. A removed pool changes the name.
         let same = Loaded::configured(&config);
         assert_eq!(name(&config), fingerprint(&config, &same));
         let mut without = testing::config();

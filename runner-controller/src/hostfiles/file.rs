@@ -10,7 +10,7 @@ pub struct HostFile {
     pub path: PathBuf,
     /// Its mode. Its owner is root.
     pub mode: u32,
-    /// What it says.
+    /// Contents of the file.
     pub text: String,
 }
 

@@ -186,7 +186,7 @@ impl Cause {
     }
 }
 
-/// How and why a runner ended. Every runner gets exactly one.
+/// Judgement of how and why a runner ended. Every runner gets exactly one.
 #[derive(
     Debug,
     Clone,

@@ -12,7 +12,7 @@ use crate::firewall;
 use crate::world::{Invocation, StartRecord};
 use crate::{clock, slot_records};
 
-/// How many lives of a slot keep their records.
+/// Number of runners of a slot whose records are kept.
 const RECORDS_KEPT: usize = 8;
 
 /// Builds the slot's container and becomes `systemd-nspawn`. Returns only if that failed.

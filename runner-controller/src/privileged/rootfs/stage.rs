@@ -22,7 +22,7 @@ pub(super) fn private_namespace() -> Result<(), RootError> {
     mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).or_refuse(Refusal::Mounts, refuse)
 }
 
-/// Where everything is mounted.
+/// Directory below which everything is mounted.
 pub(super) struct Stage {
     dir: PathBuf,
 }
