@@ -1,4 +1,4 @@
-//! The clock that the core is not to read itself.
+//! Clocks, which the core does not read itself.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -6,17 +6,17 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::pool::Timestamp;
 
-/// Milliseconds since the host booted, suspended time included.
+/// Returns the time since the host booted, suspended time included.
 #[must_use]
 pub fn now() -> Timestamp {
-    // CLOCK_BOOTTIME exists since Linux 2.6.39; a kernel without it runs none of this.
+    // CLOCK_BOOTTIME exists since Linux 2.6.39, which is older than any supported kernel.
     let time = clock_gettime(ClockId::CLOCK_BOOTTIME)
         .map(Duration::from)
         .unwrap_or_default();
     Timestamp::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// Milliseconds since 1970.
+/// Returns the milliseconds since 1970.
 #[must_use]
 pub fn unix_ms() -> u64 {
     let since = SystemTime::now()
@@ -25,7 +25,7 @@ pub fn unix_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// This boot's id (proc(5), `/proc/sys/kernel/random/boot_id`); empty if it cannot be read.
+/// Returns the id of the boot (proc(5), `/proc/sys/kernel/random/boot_id`); empty if it cannot be read.
 #[must_use]
 pub fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id")

@@ -1,6 +1,6 @@
-//! How much the host has left, read every few seconds for [`crate::pool::shortages`].
+//! Readings of the host's resources, every few seconds, for [`crate::pool::shortages`].
 //!
-//! All of it is in /proc or one call away, and none of it needs a privilege.
+//! All of them come from /proc or from one call, and none needs a privilege.
 
 use std::fs;
 use std::io;
@@ -16,10 +16,10 @@ use crate::config::{Config, Layer};
 use crate::pool::{Filesystem, Readings, Reserve, Share, Shortages, shortages};
 use crate::world::Event;
 
-/// How often the host is read. A container takes longer to fill anything that counts.
-const EVERY: Duration = Duration::from_secs(2);
+/// Interval between readings. A container takes longer to fill any of the resources.
+const INTERVAL: Duration = Duration::from_secs(2);
 
-/// What the configuration says is to be kept free.
+/// Returns the amounts that the configuration keeps free.
 fn reserve(config: &Config) -> Reserve {
     Reserve {
         disk_bytes: config.reserve.disk.map(|size| size.0),
@@ -35,7 +35,8 @@ fn disk_layers(config: &Config) -> impl Iterator<Item = u64> {
     })
 }
 
-/// How it stands now. Sent before anything else is seen, so that nothing is started by mistake.
+/// Returns the shortages now. The daemon applies them before any other event, so that no runner starts
+/// on a host that is short.
 #[must_use]
 pub fn event(config: &Config) -> Event {
     Event::Shortages(shortages(
@@ -45,22 +46,22 @@ pub fn event(config: &Config) -> Event {
     ))
 }
 
-/// Sends a sight after each change, until nobody listens. Blocks, so it has a thread of its own.
+/// Sends an event after each change, until the channel closes. Blocks, so it needs a thread.
 pub fn watch(config: &Config, events: &mpsc::Sender<Event>) {
     let reserve = reserve(config);
-    let mut told: Option<Shortages> = None;
+    let mut sent: Option<Shortages> = None;
     while !events.is_closed() {
         let now = shortages(
             &read(config),
             &reserve,
-            told.as_ref().unwrap_or(&Shortages::new()),
+            sent.as_ref().unwrap_or(&Shortages::new()),
         );
-        if told.as_ref() != Some(&now) {
-            told = Some(now.clone());
-            // That nobody listens any more is seen above.
+        if sent.as_ref() != Some(&now) {
+            sent = Some(now.clone());
+            // The loop ends if the channel is closed.
             let _ = events.blocking_send(Event::Shortages(now));
         }
-        std::thread::sleep(EVERY);
+        std::thread::sleep(INTERVAL);
     }
 }
 
@@ -95,7 +96,7 @@ fn filesystem(path: &Path) -> Option<Filesystem> {
     })
 }
 
-/// `proc_meminfo(5)`.
+/// Parses total and available memory in bytes (`proc_meminfo(5)`).
 fn memory(meminfo: &str) -> Option<Share> {
     let field = |name: &str| {
         let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
@@ -108,8 +109,8 @@ fn memory(meminfo: &str) -> Option<Share> {
     })
 }
 
-/// "PSI - Pressure Stall Information" of the kernel's documentation: the share of time in which
-/// nobody got on for want of memory.
+/// Parses the share of time in which all tasks waited for memory, in percent ("PSI - Pressure Stall
+/// Information" in the kernel's documentation).
 fn stalled(pressure: &str) -> Option<u64> {
     let full = pressure
         .lines()
@@ -120,7 +121,7 @@ fn stalled(pressure: &str) -> Option<u64> {
     average.split('.').next()?.parse().ok()
 }
 
-/// `loadavg`'s fourth field is runnable and existing tasks; the lower of the bounds holds.
+/// Parses the number of existing tasks, in the fourth field of `loadavg`. The lower bound holds.
 fn tasks(loadavg: Option<&str>, bounds: &[Option<String>]) -> Option<Share> {
     let existing = loadavg?.split(' ').nth(3)?.split('/').nth(1)?;
     let existing: u64 = existing.parse().ok()?;
@@ -132,7 +133,7 @@ fn tasks(loadavg: Option<&str>, bounds: &[Option<String>]) -> Option<Share> {
     })
 }
 
-/// `file-nr`: allocated, unused (always 0), and the most there may be.
+/// Parses `file-nr`: allocated files, unused files (always 0), and the maximum.
 fn open_files(file_nr: &str) -> Option<Share> {
     let numbers: Vec<u64> = file_nr
         .split_whitespace()
@@ -147,11 +148,11 @@ fn open_files(file_nr: &str) -> Option<Share> {
     })
 }
 
-/// Nothing is left if not even the look at them gets a descriptor.
+/// Returns the daemon's open files. If reading them gets no descriptor, none is left.
 fn own_files(open: io::Result<usize>) -> Option<Share> {
     let (whole, _) = getrlimit(Bound::RLIMIT_NOFILE).ok()?;
     let open = match open {
-        // The look itself was one of them.
+        // Reading them took one.
         Ok(open) => u64::try_from(open).ok()?.saturating_sub(1),
         Err(error) if error.raw_os_error() == Some(Errno::EMFILE as i32) => whole,
         Err(_) => return None,
@@ -167,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernels_files_are_read_as_documented() {
+    fn files_of_the_kernel_are_parsed_as_documented() {
         let meminfo =
             "MemTotal:       24587652 kB\nMemFree:  123 kB\nMemAvailable:   20971520 kB\n";
         let read = memory(meminfo).unwrap();
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_as_documented_says_nothing() {
+    fn other_text_gives_no_reading() {
         for text in [
             "",
             "MemTotal: 1 kB",
@@ -200,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_can_be_read() {
+    fn the_resources_of_this_machine_can_be_read() {
         let dir = tempfile::tempdir().unwrap();
         let seen = filesystem(dir.path()).unwrap();
         assert!(seen.bytes >= seen.bytes_left && seen.bytes > 0, "{seen:?}");
@@ -215,26 +216,26 @@ mod tests {
     }
 
     #[test]
-    fn a_daemon_without_descriptors_has_none_left() {
+    fn a_daemon_that_gets_no_descriptor_has_none_left() {
         let none = io::Error::from_raw_os_error(Errno::EMFILE as i32);
         assert_eq!(own_files(Err(none)).map(|own| own.left), Some(0));
         assert_eq!(own_files(Err(io::ErrorKind::NotFound.into())), None);
     }
 
     #[test]
-    fn each_change_is_told_once() {
+    fn each_change_is_one_event() {
         let dir = tempfile::tempdir().unwrap();
         let mut config = crate::config::testing::config();
         config.state_dir = dir.path().to_owned();
         config.reserve.memory = Some(crate::config::ByteSize(u64::MAX));
         let (sender, mut events) = mpsc::channel(8);
         let watching = std::thread::spawn(move || watch(&config, &sender));
-        let Event::Shortages(short) = events.blocking_recv().unwrap() else {
-            panic!("a sight of something else")
+        let Event::Shortages(shortages) = events.blocking_recv().unwrap() else {
+            panic!("an event of another kind")
         };
         assert!(
-            short.contains_key(&crate::pool::Resource::Memory),
-            "{short:?}"
+            shortages.contains_key(&crate::pool::Resource::Memory),
+            "{shortages:?}"
         );
         drop(events);
         watching.join().unwrap();

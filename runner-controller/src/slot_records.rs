@@ -1,7 +1,7 @@
-//! Life records: what a slot's life was started with, and how it ended.
+//! Root's records of the starts and ends in a slot.
 //!
-//! Root writes them, in a directory that the daemon may read. A unit that ended well while the
-//! daemon was away leaves no other trace: systemd unloads it at once.
+//! Root writes them into a directory that the daemon may read. A unit that ended successfully without a
+//! daemon leaves no other trace, because systemd unloads it at once.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
@@ -15,27 +15,27 @@ use crate::world::{EndRecord, Exit, Invocation, StartRecord};
 
 const START: &str = ".start.json";
 const END: &str = ".end.json";
-/// Ours have a few hundred bytes.
-const RECORD_MAX: u64 = 16 * 1024;
+/// Maximum size of a record in bytes. Real ones have a few hundred.
+const MAX_RECORD_BYTES: u64 = 16 * 1024;
 
-/// What a slot's directory says.
+/// Records of a slot.
 #[derive(Debug, Default)]
 pub struct SlotRecords {
-    /// How the life began.
+    /// Record of a start.
     pub start: Option<StartRecord>,
-    /// How it ended.
+    /// Record of an end.
     pub end: Option<EndRecord>,
-    /// Files that are no records although their names say so. To be logged, not to die of.
-    pub garbled: Vec<Garbled>,
+    /// Files with the name of a record that cannot be read. Each is logged and counts as missing.
+    pub unreadable: Vec<UnreadableRecord>,
 }
 
-/// A file that cannot be read as the record it should be.
+/// A file with the name of a record that cannot be read.
 #[derive(Debug)]
-pub struct Garbled {
+pub struct UnreadableRecord {
     /// The file.
     pub file: PathBuf,
-    /// What is wrong with it.
-    pub why: String,
+    /// Reason, in words.
+    pub reason: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -62,61 +62,63 @@ enum ExitFile {
     Unknown,
 }
 
-/// The newest start and the newest end of a slot, which may be of different lives. A directory that
-/// does not exist has neither.
+/// Returns the newest start and the newest end of a slot, which may belong to different runners.
+///
+/// A directory that does not exist has neither.
 pub fn newest(dir: &Path) -> io::Result<SlotRecords> {
-    let mut runners = SlotRecords::default();
+    let mut records = SlotRecords::default();
     for entry in entries(dir)? {
         let Some((invocation, kind)) = read_name(&entry) else {
             continue;
         };
         match kind {
             Kind::Start => {
-                if let Some(start) = read_start(dir, invocation, &mut runners.garbled)
-                    && runners.start.as_ref().is_none_or(|old| old.at <= start.at)
+                if let Some(start) = read_start(dir, invocation, &mut records.unreadable)
+                    && records.start.as_ref().is_none_or(|old| old.at <= start.at)
                 {
-                    runners.start = Some(start);
+                    records.start = Some(start);
                 }
             }
             Kind::End => {
-                if let Some(end) = read_end(dir, invocation, &mut runners.garbled)
-                    && runners.end.as_ref().is_none_or(|old| old.at <= end.at)
+                if let Some(end) = read_end(dir, invocation, &mut records.unreadable)
+                    && records.end.as_ref().is_none_or(|old| old.at <= end.at)
                 {
-                    runners.end = Some(end);
+                    records.end = Some(end);
                 }
             }
         }
     }
-    Ok(runners)
+    Ok(records)
 }
 
-/// Start and end of one life.
+/// Returns the start and the end of one runner.
 #[must_use]
 pub fn of(dir: &Path, invocation: &Invocation) -> SlotRecords {
-    let mut garbled = Vec::new();
+    let mut unreadable = Vec::new();
     SlotRecords {
-        start: read_start(dir, invocation.clone(), &mut garbled),
-        end: read_end(dir, invocation.clone(), &mut garbled),
-        garbled,
+        start: read_start(dir, invocation.clone(), &mut unreadable),
+        end: read_end(dir, invocation.clone(), &mut unreadable),
+        unreadable,
     }
 }
 
-/// What a slot's directory says of one life, or of the newest when `invocation` is `None`. Never
-/// fails: what cannot be read or understood is logged and counts as missing, since it says less
-/// than we hoped and stops nothing.
+/// Returns the records of one runner, or the newest ones of the slot if `invocation` is `None`.
+///
+/// A record that cannot be read is logged and counts as missing, because it stops no decision.
 #[must_use]
 pub fn read(dir: &Path, invocation: Option<&Invocation>) -> SlotRecords {
-    let runners = match invocation {
+    let records = match invocation {
         Some(invocation) => of(dir, invocation),
         None => newest(dir).unwrap_or_else(|error| {
-            tracing::warn!(dir = %dir.display(), %error, "cannot list life records");
+            tracing::warn!(dir = %dir.display(), %error, "cannot list root's records in {}: {error}", dir.display());
             SlotRecords::default()
         }),
     };
-    for garbled in &runners.garbled {
-        tracing::warn!(file = %garbled.file.display(), why = garbled.why, "not a life record");
+    for unreadable in &records.unreadable {
+        let (file, reason) = (unreadable.file.display(), &unreadable.reason);
+        tracing::warn!(%file, reason, "cannot read root's record {file}: {reason}");
     }
-    runners
+    records
 }
 
 impl StartFile {
@@ -175,7 +177,7 @@ pub(crate) fn write_end(dir: &Path, end: &EndRecord) -> io::Result<()> {
     write(dir, &end.invocation, END, &end_bytes(end)?)
 }
 
-/// Removes all but the records of the newest `keep` lives, and what a killed writer left.
+/// Removes all but the records of the newest `keep` starts, and the unfinished files of killed writers.
 pub(crate) fn prune(dir: &Path, keep: usize) -> io::Result<()> {
     let mut ages = Vec::new();
     for entry in entries(dir)? {
@@ -223,42 +225,51 @@ fn entries(dir: &Path) -> io::Result<Vec<String>> {
         Ok(list) => list
             .filter_map(|entry| match entry {
                 Ok(entry) => entry.file_name().into_string().ok().map(Ok),
-                Err(why) => Some(Err(why)),
+                Err(error) => Some(Err(error)),
             })
             .collect(),
-        Err(why) if why.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-        Err(why) => Err(why),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
     }
 }
 
 fn read_start(
     dir: &Path,
     invocation: Invocation,
-    garbled: &mut Vec<Garbled>,
+    unreadable: &mut Vec<UnreadableRecord>,
 ) -> Option<StartRecord> {
-    let file: StartFile = parse(&dir.join(format!("{invocation}{START}")), garbled)?;
+    let file: StartFile = parse(&dir.join(format!("{invocation}{START}")), unreadable)?;
     Some(file.into_start(invocation))
 }
 
-fn read_end(dir: &Path, invocation: Invocation, garbled: &mut Vec<Garbled>) -> Option<EndRecord> {
-    let file: EndFile = parse(&dir.join(format!("{invocation}{END}")), garbled)?;
+fn read_end(
+    dir: &Path,
+    invocation: Invocation,
+    unreadable: &mut Vec<UnreadableRecord>,
+) -> Option<EndRecord> {
+    let file: EndFile = parse(&dir.join(format!("{invocation}{END}")), unreadable)?;
     Some(file.into_end(invocation))
 }
 
-fn parse<T: for<'de> Deserialize<'de>>(path: &Path, garbled: &mut Vec<Garbled>) -> Option<T> {
+fn parse<T: for<'de> Deserialize<'de>>(
+    path: &Path,
+    unreadable: &mut Vec<UnreadableRecord>,
+) -> Option<T> {
     let attempt = || -> io::Result<T> {
         let mut text = Vec::new();
-        File::open(path)?.take(RECORD_MAX).read_to_end(&mut text)?;
+        File::open(path)?
+            .take(MAX_RECORD_BYTES)
+            .read_to_end(&mut text)?;
         Ok(serde_json::from_slice(&text)?)
     };
     match attempt() {
         Ok(record) => Some(record),
-        // Not written yet, or pruned between our looking and our opening.
-        Err(why) if why.kind() == ErrorKind::NotFound => None,
-        Err(why) => {
-            garbled.push(Garbled {
+        // It is not written yet, or was pruned after the directory was listed.
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => {
+            unreadable.push(UnreadableRecord {
                 file: path.to_owned(),
-                why: why.to_string(),
+                reason: error.to_string(),
             });
             None
         }
@@ -266,13 +277,13 @@ fn parse<T: for<'de> Deserialize<'de>>(path: &Path, garbled: &mut Vec<Garbled>) 
 }
 
 fn write(dir: &Path, invocation: &Invocation, suffix: &str, text: &[u8]) -> io::Result<()> {
-    // The directory decides who reads.
+    // The mode of the directory decides which users read it.
     atomic_file::replace(&dir.join(format!("{invocation}{suffix}")), text, 0o644)
 }
 
-/// What [`crate::outside`] tries: a record that is read is written as it was.
+/// Checks for [`crate::outside`] that a record that is read is written as it was.
 #[cfg(any(test, fuzzing))]
-#[expect(clippy::expect_used, reason = "to panic is how it tells")]
+#[expect(clippy::expect_used, reason = "a panic is how the check fails")]
 pub(crate) fn try_record(bytes: &[u8]) {
     let id = || Invocation::parse(&"0".repeat(32)).expect("an invocation");
     if let Ok(file) = serde_json::from_slice::<StartFile>(bytes) {
@@ -318,51 +329,51 @@ mod tests {
     }
 
     #[test]
-    fn records_come_back_as_they_were_written() {
+    fn records_are_read_as_they_were_written() {
         let dir = tempfile::tempdir().unwrap();
         for exit in [Exit::Status(7), Exit::Signal("KILL".into()), Exit::Unknown] {
             write_start(dir.path(), &start('a', 5)).unwrap();
             write_end(dir.path(), &end('a', 9, exit.clone())).unwrap();
-            let runners = of(dir.path(), &invocation('a'));
-            assert_eq!(runners.start, Some(start('a', 5)));
-            assert_eq!(runners.end, Some(end('a', 9, exit)));
-            assert!(runners.garbled.is_empty());
+            let records = of(dir.path(), &invocation('a'));
+            assert_eq!(records.start, Some(start('a', 5)));
+            assert_eq!(records.end, Some(end('a', 9, exit)));
+            assert!(records.unreadable.is_empty());
         }
     }
 
     #[test]
-    fn the_newest_start_may_belong_to_a_later_life_than_the_newest_end() {
+    fn the_newest_start_may_be_later_than_the_newest_end() {
         let dir = tempfile::tempdir().unwrap();
         write_start(dir.path(), &start('b', 10)).unwrap();
         write_end(dir.path(), &end('b', 11, Exit::Status(0))).unwrap();
         write_start(dir.path(), &start('a', 20)).unwrap();
-        let runners = newest(dir.path()).unwrap();
-        assert_eq!(runners.start.unwrap().invocation, invocation('a'));
-        assert_eq!(runners.end.unwrap().invocation, invocation('b'));
+        let records = newest(dir.path()).unwrap();
+        assert_eq!(records.start.unwrap().invocation, invocation('a'));
+        assert_eq!(records.end.unwrap().invocation, invocation('b'));
     }
 
     #[test]
-    fn a_garbled_record_is_told_and_hides_no_good_one() {
+    fn an_unreadable_record_is_reported_and_hides_no_other() {
         let dir = tempfile::tempdir().unwrap();
         write_start(dir.path(), &start('a', 5)).unwrap();
         let bad = dir.path().join(format!("{}{START}", invocation('b')));
         fs::write(&bad, "{\"generation\":").unwrap();
         fs::write(dir.path().join("notes.txt"), "").unwrap();
-        let runners = newest(dir.path()).unwrap();
-        assert_eq!(runners.start, Some(start('a', 5)));
-        assert_eq!(runners.garbled.len(), 1);
-        assert_eq!(runners.garbled[0].file, bad);
+        let records = newest(dir.path()).unwrap();
+        assert_eq!(records.start, Some(start('a', 5)));
+        assert_eq!(records.unreadable.len(), 1);
+        assert_eq!(records.unreadable[0].file, bad);
     }
 
     #[test]
-    fn a_slot_that_never_lived_has_no_records() {
+    fn a_slot_that_never_started_has_no_records() {
         let dir = tempfile::tempdir().unwrap();
-        let runners = newest(&dir.path().join("nowhere")).unwrap();
-        assert!(runners.start.is_none() && runners.end.is_none());
+        let records = newest(&dir.path().join("nowhere")).unwrap();
+        assert!(records.start.is_none() && records.end.is_none());
     }
 
     #[test]
-    fn pruning_keeps_the_newest_lives_whole() {
+    fn pruning_keeps_both_records_of_the_newest_starts() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(".half"), "").unwrap();
         for (age, digit) in "0123456789".chars().enumerate() {

@@ -1,36 +1,27 @@
-//! What the daemon shows of itself: one document, versioned, behind one watch channel.
+//! The status of the daemon: one versioned document behind one watch channel.
 //!
-//! `/status` is its JSON, `status` its text, `/metrics` its numbers. It is made by the controller
-//! after every change; the faces read it and change nothing.
+//! `/status` is its JSON, `status` its text and `/metrics` its numbers. The controller publishes it
+//! after every change. Its readers change nothing.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use strum::{AsRefStr, Display, EnumString, VariantArray};
 
-pub use crate::pool::{Cause, FailureKind, JobNote, PhaseKind, Resource, Shortages, Verdict};
-pub use crate::world::VerdictRecord;
+pub use crate::pool::{
+    Cause, FailureKind, Invocation, JobNote, PhaseKind, Resource, RunnerId, Shortages, SlotId,
+    Verdict, VerdictRecord,
+};
 
-use crate::pool::{Invocation, RunnerId, SlotId};
-
-/// The document's version. A field may be added within a version, none changes its meaning.
+/// Version of the document. A field may be added within a version, but none changes its meaning.
 pub const VERSION: u32 = 1;
 
 /// State of the daemon.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    Default,
-    PartialEq,
-    Eq,
-    strum::Display,
-    strum::EnumString,
-    strum::AsRefStr,
-    strum::VariantArray,
-)]
+#[derive(AsRefStr, Display, EnumString, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum DaemonState {
     /// It has not taken over the host's runners yet.
     #[default]
@@ -47,79 +38,79 @@ pub enum DaemonState {
     Cleared,
 }
 
-/// Everything that is shown.
+/// The status document.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// [`VERSION`].
     pub version: u32,
-    /// The host id.
+    /// Id of the host.
     pub host: String,
-    /// Where runners are registered: `owner/repo` or `org`.
+    /// GitHub scope of the runners: `owner/repo` or `org`.
     pub scope: String,
-    /// This program's version.
+    /// Version of the program.
     pub program: String,
     /// State of the daemon.
     pub state: DaemonState,
-    /// Why no new runner is started or registered; empty when they are.
+    /// Reasons for which no runner starts or registers; empty if runners do.
     pub closed: Vec<String>,
-    /// Milliseconds since 1970 at which this was made.
+    /// Time of the document, in milliseconds since 1970.
     pub at_unix_ms: u64,
-    /// When the daemon started, milliseconds since 1970.
+    /// Start of the daemon, in milliseconds since 1970.
     pub since_unix_ms: u64,
-    /// How things stand with GitHub.
+    /// State of the calls to GitHub.
     pub github: GitHubStatus,
-    /// Why systemd cannot be talked to, if so.
+    /// Error of the last full reconcile with systemd.
     pub systemd_error: Option<String>,
-    /// What is wrong with the firewall, if anything is known to be.
+    /// Problem of the firewall.
     #[serde(default)]
     pub firewall_error: Option<String>,
-    /// What the host runs short of, by name, each with its reason. While there is one, nothing new is
-    /// started or registered.
+    /// Resources that the host runs short of, each with the reason. Meanwhile no runner starts or
+    /// registers.
     #[serde(rename = "short", default)]
     pub shortages: Shortages,
-    /// Why records cannot be written, if so.
+    /// Error of the last write to the records.
     pub records_error: Option<String>,
-    /// Registrations that no container owns and that are being deleted, by name.
+    /// Names of registrations without a runner, which are being deleted.
     pub strays: Vec<String>,
-    /// The pools, by name.
+    /// The pools, sorted by name.
     pub pools: Vec<PoolStatus>,
-    /// How lives ended, newest first, at most 20.
+    /// Runners that ended last, newest first, at most 20.
     pub recent: Vec<VerdictRecord>,
 }
 
-/// How things stand with GitHub.
+/// State of the calls to GitHub.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GitHubStatus {
-    /// When a call last worked, milliseconds since 1970.
+    /// Time of the last successful call, in milliseconds since 1970.
     pub last_ok_unix_ms: Option<u64>,
-    /// The last failure, in words, with GitHub's request id; gone when a call works again.
+    /// The last failure, in words, with GitHub's request id. A successful call removes it.
     pub error: Option<String>,
-    /// Milliseconds since 1970 of that failure.
+    /// Time of that failure, in milliseconds since 1970.
     pub error_unix_ms: Option<u64>,
-    /// Calls sent since the daemon started, by operation and outcome.
+    /// Number of calls since the daemon started, by operation and outcome.
     pub calls: BTreeMap<String, BTreeMap<String, u64>>,
-    /// Runners of this scope in the last list, whoever owns them.
+    /// Number of runners in the last list of the scope, those of other hosts included.
     pub listed: Option<u64>,
 }
 
 /// One pool.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolStatus {
-    /// Its name.
+    /// Name of the pool.
     pub name: String,
-    /// The labels its runners are registered with.
+    /// Labels of its runners.
     pub labels: Vec<String>,
-    /// What is wanted.
+    /// Desired numbers of runners.
     pub wanted: Wanted,
-    /// Runners by phase; every phase is there.
+    /// Number of runners by phase. Every phase is there.
     pub phases: BTreeMap<PhaseKind, u64>,
-    /// Lives that ended since the daemon started, by verdict.
+    /// Number of runners that ended since the daemon started, by verdict.
     pub verdicts: BTreeMap<Verdict, u64>,
-    /// Lives among them that an operator should look at.
+    /// Number of failures among them.
     pub failed: u64,
-    /// What keeps failing.
+    /// Failures that delay new tries.
     pub backoffs: Vec<BackoffStatus>,
-    /// Each container.
+    /// Its runners.
     pub runners: Vec<RunnerStatus>,
 }
 
@@ -131,24 +122,24 @@ impl PoolStatus {
     }
 }
 
-/// What a pool is wanted to be.
+/// Desired numbers of runners.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wanted {
-    /// Registered and waiting.
+    /// Runners that are registered and wait for a job.
     pub idle: u16,
-    /// Booted and not registered.
+    /// Spares: booted containers that are not registered.
     pub spare: u16,
-    /// All together at most.
+    /// Maximum number of runners.
     pub max: u16,
 }
 
-/// Something that keeps failing.
+/// Failures of one kind in a row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackoffStatus {
     /// Kind of failure.
     #[serde(rename = "trouble")]
     pub failure: FailureKind,
-    /// Failures in a row.
+    /// Number of failures.
     pub failures: u32,
     /// Milliseconds until the next try.
     pub retry_in_ms: u64,
@@ -156,29 +147,29 @@ pub struct BackoffStatus {
     pub reason: String,
 }
 
-/// One container.
+/// One runner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunnerStatus {
-    /// The slot, which is also the machine's name.
+    /// Its slot, which is also the name of the machine.
     #[serde(rename = "machine")]
     pub slot: SlotId,
     /// Its unit.
     pub unit: String,
     /// Its phase.
     pub phase: PhaseKind,
-    /// Why it is being ended, if it is.
+    /// Reason for its retirement.
     pub cause: Option<Cause>,
-    /// Milliseconds since it was started.
+    /// Milliseconds since its start.
     pub age_ms: u64,
-    /// Milliseconds in this phase.
+    /// Milliseconds since the start of the phase.
     pub phase_ms: u64,
     /// Its name at GitHub.
     pub runner: Option<String>,
-    /// Its id at GitHub.
+    /// GitHub's id of it.
     pub runner_id: Option<RunnerId>,
-    /// systemd's name for this start.
+    /// systemd's id of its start.
     pub invocation: Option<Invocation>,
-    /// Its job. What a job says of itself is not to be trusted.
+    /// Its job.
     pub job: Option<JobStatus>,
 }
 
@@ -204,10 +195,10 @@ impl RunnerStatus {
 /// A running job.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobStatus {
-    /// The job, as it described itself.
+    /// The job's description of itself. Not to be trusted.
     #[serde(flatten)]
     pub note: JobNote,
-    /// Milliseconds since it started.
+    /// Milliseconds since its start.
     pub running_ms: u64,
 }
 

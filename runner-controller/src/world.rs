@@ -1,60 +1,58 @@
-//! What the controller asks of the outside, and what the outside tells it.
+//! The outside world as the controller sees it: traits to call, and events that arrive.
 //!
-//! A trait has the verbs its caller needs, and says what a retry means. What happens by itself
-//! arrives as a [`Event`]: the state of one thing as it is *now*, never a delta, so that a signal,
-//! a slow full look and a look after a restart are the same message.
+//! A trait has the verbs that its caller needs, and documents what a retry means. An [`Event`] carries
+//! the state of one thing as it is now, and never a difference. So a signal, a slow full reconcile and
+//! an observation after a restart are the same message.
 
 use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use crate::pool::{RunnerName, Shortages, SlotId, Verdict};
+use crate::pool::{RunnerName, Shortages, SlotId};
 
 pub use crate::pool::{
     Deleted, EndRecord, Exit, Invocation, JobNote, ListedRunner, RunnerId, RunnerRecord,
-    StartRecord, UnitObservation, UnitState,
+    StartRecord, UnitObservation, UnitState, VerdictRecord,
 };
 
-/// An error the controller can weigh.
+/// Error that tells whether the same call may succeed later.
 pub trait Failure: std::error::Error + Send + Sync + 'static {
-    /// True if the same call may well work later without anybody changing anything.
+    /// Returns true if the same call may succeed later without an operator.
     fn is_transient(&self) -> bool;
 }
 
-/// What arrives without being asked for.
+/// Event that arrives without a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A unit changed, or was looked at.
+    /// A unit changed, or was observed.
     Unit(UnitObservation),
-    /// Root of this slot's container is connected and waits for its config.
+    /// The slot's container is connected, as its root, and waits for its JIT config.
     ConfigRequested {
         /// The slot.
         slot: SlotId,
     },
-    /// The waiting connection of this slot went away unanswered.
+    /// The connection that waited for a JIT config closed without one.
     RequestDropped {
         /// The slot.
         slot: SlotId,
     },
-    /// The slot's job says that it started. Untrusted text, already bounded and escaped.
+    /// The slot's job reports that it started. The text is not to be trusted; it is bounded and escaped.
     JobStarted {
         /// The slot.
         slot: SlotId,
-        /// What the job said of itself.
+        /// The job's description of itself.
         note: JobNote,
     },
     /// All resources that the host runs short of.
     Shortages(Shortages),
-    /// Root checked the firewall, or has not for too long.
+    /// Root checked the firewall, or has not checked it for too long.
     Firewall {
-        /// Why nothing may be started or registered.
+        /// Reason for which no runner may start or register.
         problem: Option<String>,
     },
 }
 
-/// An error with all its causes, on one line, as the journal wants it.
+/// Returns an error and all its causes on one line, for the journal.
 #[must_use]
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -69,30 +67,30 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Units of ours, by slot. Nothing here waits for a unit to change: that arrives as a [`Event`].
+/// Units of the slots. No call waits for a unit to change, because the change arrives as an [`Event`].
 pub trait Machines: Send + Sync + 'static {
-    /// Why a call failed.
+    /// Error of a call.
     type Error: Failure;
 
-    /// Asks systemd to start the slot's unit. Already starting or active counts as done.
-    /// A unit that failed is started as it is.
+    /// Asks systemd to start the slot's unit. A unit that is starting or active counts as started. A
+    /// failed unit needs no reset.
     fn start(&self, slot: &SlotId) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// Asks systemd to stop it in order: the runner hears SIGINT and tells GitHub "cancelled".
-    /// Already gone counts as done, so retrying is safe.
+    /// Asks systemd to stop the slot's unit in order: the runner gets SIGINT and reports "cancelled" to
+    /// GitHub. A unit that is gone counts as stopped, so a retry is safe.
     fn stop(&self, slot: &SlotId) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// Ends it at once (SIGKILL to the container). Only for a runner without a job. Already gone
-    /// counts as done.
+    /// Kills the slot's container (SIGKILL). Only for a runner without a job. A unit that is gone counts
+    /// as killed, so a retry is safe.
     fn kill(&self, slot: &SlotId) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// Looks at every unit of ours that systemd has loaded, pools that the configuration no longer
-    /// has included, and at every configured slot: one without a unit is inactive, and comes with
-    /// the newest records of its lives.
+    /// Observes every slot's unit that systemd has loaded, also of pools that are not configured any
+    /// more, and every configured slot. A slot without a unit is inactive, and comes with root's newest
+    /// records of it.
     fn observe(&self) -> impl Future<Output = Result<Vec<UnitObservation>, Self::Error>> + Send;
 }
 
-/// The encoded JIT config: a bearer secret until its runner is gone. Never printed.
+/// An encoded JIT config. It is a bearer secret until its runner is gone, and is never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct JitConfig(String);
 
@@ -103,7 +101,7 @@ impl JitConfig {
         Self(encoded)
     }
 
-    /// The secret itself, for the one place that hands it over.
+    /// Returns the secret, for its delivery to the container.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -116,66 +114,66 @@ impl fmt::Debug for JitConfig {
     }
 }
 
-/// What a new registration is made from.
+/// Request for a new registration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MintRequest {
-    /// A name that was never sent before.
+    /// Name that no request had before.
     pub name: RunnerName,
-    /// The pool's labels.
+    /// Labels of the pool.
     pub labels: Vec<String>,
-    /// The runner group, by name.
+    /// Name of the runner group.
     pub runner_group: String,
-    /// Where the runner checks out, absolute in the container.
+    /// Directory for check-outs, absolute in the container.
     pub work_folder: String,
 }
 
-/// A registration as it was minted.
+/// Result of a mint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Minted {
-    /// GitHub's id.
+    /// GitHub's id of the runner.
     pub id: RunnerId,
-    /// What the runner needs to be that runner.
+    /// Config with which the container becomes that runner.
     pub config: JitConfig,
 }
 
-/// Why GitHub did not do what was asked, in the kinds that call for different deeds.
+/// Kind of a failed call to GitHub. Each kind needs another reaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RegistryErrorKind {
     /// 401: the token is wrong, expired or revoked.
     Unauthorized,
-    /// 403 that is no limit: a permission or a policy.
+    /// 403 without a rate limit: a permission or a policy.
     Forbidden,
-    /// 404: no such repository, organisation or group, or no access to it.
+    /// 404: the repository, organisation or group does not exist, or the token has no access to it.
     NotFound,
     /// 409: the name is taken.
     NameTaken,
-    /// 422 and other refusals of the request itself.
+    /// 422 and other refusals of the request.
     Invalid,
-    /// A primary or secondary rate limit; nothing is sent before `retry_after` has passed.
+    /// A primary or secondary rate limit. No call is sent before `retry_after` has passed.
     Limited,
-    /// 5xx, or an answer that is not the documented shape: GitHub's own trouble.
+    /// 5xx, or an answer that is not as documented: a failure at GitHub.
     Server,
-    /// No whole answer: DNS, connect, TLS, timeout, cut off. A mint may have happened.
+    /// No whole answer: DNS, connection, TLS or timeout. A mint may have succeeded.
     Unreachable,
 }
 
-/// A failed call, translated for the person who reads the journal.
+/// A failed call to GitHub, translated for the reader of the journal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{operation}: {message}{}{}", advice.as_ref().map(|a| format!(" ({a})")).unwrap_or_default(), request_id.as_ref().map(|r| format!(" [GitHub request {r}]")).unwrap_or_default())]
 pub struct RegistryError {
-    /// `generate-jitconfig`, `list runners`, `delete runner`, `list runner groups`.
+    /// Name of the call: `generate-jitconfig`, `list runners`, `delete runner`, `list runner groups`.
     pub operation: &'static str,
-    /// The kind.
+    /// Kind of failure.
     pub kind: RegistryErrorKind,
     /// The HTTP status, if an answer came.
     pub status: Option<u16>,
-    /// What GitHub or the network said, bounded, without secrets and control characters.
+    /// Message of GitHub or of the network, bounded, without secrets and control characters.
     pub message: String,
-    /// What to change, when that is known.
+    /// Advice for the operator, if there is any.
     pub advice: Option<String>,
     /// GitHub's `X-GitHub-Request-Id`.
     pub request_id: Option<String>,
-    /// How long not to ask again, when GitHub said so.
+    /// Delay that GitHub requested.
     pub retry_after: Option<Duration>,
 }
 
@@ -195,7 +193,7 @@ impl Failure for RegistryError {
 }
 
 impl RegistryError {
-    /// True if the request may have been carried out although no good answer came.
+    /// Returns true if GitHub may have carried out the request although no good answer came.
     #[must_use]
     pub fn is_ambiguous(&self) -> bool {
         match self.kind {
@@ -210,39 +208,40 @@ impl RegistryError {
     }
 }
 
-/// The runners that GitHub knows.
+/// Runners that GitHub knows.
 pub trait Registry: Send + Sync + 'static {
-    /// Registers a runner and gets its JIT config.
+    /// Registers a runner and returns its JIT config.
     ///
-    /// Never retried under the same name, by us or by the client below: see [`RunnerName`].
+    /// Neither the daemon nor an HTTP client may retry it under the same name; see [`RunnerName`].
     fn mint(
         &self,
         request: &MintRequest,
     ) -> impl Future<Output = Result<Minted, RegistryError>> + Send;
 
-    /// Every runner of the scope, all pages; a conditional request, free when nothing changed.
+    /// Returns every runner of the scope, from all pages. The request is conditional and costs nothing if
+    /// nothing changed.
     ///
-    /// Eventually consistent: a runner may be missing for seconds after it was minted.
+    /// The list is eventually consistent: a runner may be missing for seconds after its mint.
     fn list(&self) -> impl Future<Output = Result<Vec<ListedRunner>, RegistryError>> + Send;
 
-    /// Sends nothing for this long: a limit that an earlier daemon was told of holds for this one.
+    /// Sends no call for this long, because a rate limit that an earlier daemon got still lasts.
     fn hold(&self, wait: Duration);
 
-    /// Removes a registration. Safe to repeat.
+    /// Deletes a registration. A retry is safe.
     fn delete(&self, id: RunnerId) -> impl Future<Output = Result<Deleted, RegistryError>> + Send;
 }
 
-/// The sockets of the slots.
+/// Sockets of the slots.
 pub trait Handshake: Send + Sync + 'static {
-    /// Why a call failed.
+    /// Error of a call.
     type Error: Failure;
 
-    /// Makes a slot ready for a new life: sockets listening, nothing left over from the last one.
-    /// Called before its unit is started, never while one lives.
+    /// Prepares a slot for a new runner: its sockets listen, and nothing of the last runner is left.
+    /// Called before the slot's unit is started, and never while it is alive.
     fn prepare(&self, slot: &SlotId) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// Writes the config to the waiting connection and closes it. At most once per life: a second
-    /// call, or a call with nobody waiting, is an error and sends nothing.
+    /// Writes the JIT config to the waiting connection and closes it. At most once for each runner: a
+    /// second call, or a call without a waiting connection, fails and sends nothing.
     fn answer(
         &self,
         slot: &SlotId,
@@ -250,75 +249,42 @@ pub trait Handshake: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 }
 
-/// How a runner ended: one row of the records, and one entry of the status.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VerdictRecord {
-    /// The slot it was in.
-    #[serde(rename = "machine")]
-    pub slot: SlotId,
-    /// Its verdict.
-    pub verdict: Verdict,
-    /// Its name at GitHub, if it was registered. The host may have had another id then.
-    pub runner: Option<String>,
-    /// Its id at GitHub.
-    #[serde(default)]
-    pub runner_id: Option<RunnerId>,
-    /// Its job, as the job described itself. Not to be trusted.
-    #[serde(default)]
-    pub job: Option<JobNote>,
-    /// Wall-clock time of its end, in milliseconds since 1970.
-    pub ended_unix_ms: u64,
-    /// Milliseconds from its start to its end.
-    pub lived_ms: u64,
-    /// Milliseconds that its job ran.
-    pub job_ms: Option<u64>,
-    /// How its container exited, in words: `status 0`, `signal KILL`.
-    pub exit: Option<String>,
-    /// Highest memory use in bytes, if the kernel counted it.
-    pub memory_peak_bytes: Option<u64>,
-    /// Number of processes that the kernel killed because memory ran out.
-    pub oom_kills: u64,
-    /// systemd's id of the start. A start has one verdict.
-    #[serde(default)]
-    pub invocation: Option<Invocation>,
-}
-
-/// What survives a restart of the daemon: lives, verdicts, settings. Never a secret.
+/// Records that outlive the daemon: runners, verdicts and settings. They contain no secret.
 ///
-/// Calls take effect in the order in which they were first polled. A call that failed changed
-/// nothing and may be repeated. One that is cancelled is carried out in full or not at all.
+/// Calls take effect in the order in which they were first polled. A call that failed changed nothing
+/// and may be retried. A cancelled call takes effect in full or not at all.
 pub trait Records: Send + Sync + 'static {
-    /// Why a call failed.
+    /// Error of a call.
     type Error: Failure;
 
-    /// Every life on record, by slot. Records that cannot be read are left out, with a warning in
-    /// the journal.
+    /// Returns the record of every runner, by slot. A record that cannot be read is left out, with a
+    /// warning in the journal.
     fn load(&self) -> impl Future<Output = Result<Vec<RunnerRecord>, Self::Error>> + Send;
 
-    /// Keeps a life's record, in place of the one its slot had.
+    /// Writes a runner's record in place of the one that its slot has.
     fn put(&self, runner: RunnerRecord) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// Drops the record of a slot. None there counts as done.
+    /// Removes the record of a slot. A slot without a record counts as done.
     fn remove(&self, slot: SlotId) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// Ends a life: drops its slot's record and keeps the verdict, both or neither. A second
-    /// verdict on the same invocation is not kept, so that repeating is safe.
+    /// Removes the record of a slot and keeps a verdict, both or neither. A second verdict on the same
+    /// invocation is not kept, so a retry is safe.
     fn close(&self, verdict: VerdictRecord)
     -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// The last `count` verdicts, newest first.
+    /// Returns the last `count` verdicts, newest first.
     fn recent(
         &self,
         count: usize,
     ) -> impl Future<Output = Result<Vec<VerdictRecord>, Self::Error>> + Send;
 
-    /// A setting that people made while the daemon ran, such as a drain.
+    /// Returns a setting, such as the mode that an operator chose.
     fn setting(
         &self,
         key: &str,
     ) -> impl Future<Output = Result<Option<String>, Self::Error>> + Send;
 
-    /// Keeps a setting; `None` drops it.
+    /// Writes a setting; `None` removes it.
     fn set_setting(
         &self,
         key: &str,

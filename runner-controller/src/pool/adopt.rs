@@ -1,19 +1,21 @@
-//! Taking in what was there before this daemon: lives that go on, and lives that ended unseen.
+//! Adoption of one runner that the daemon did not start itself.
 
-use super::names::Slot;
-use super::observation::{UnitObservation, UnitState};
-use super::runner::{Ended, Phase, PhaseKind, Runner, RunnerRecord, Verdict};
+use super::observation::{EndRecord, UnitObservation, UnitState};
+use super::runner::{Ended, Job, Phase, PhaseKind, Runner, RunnerRecord};
 use super::state::Pool;
 use super::time::Timestamp;
+use super::verdict::Verdict;
 
 impl Pool {
-    /// Takes in a life that was there before this daemon: its unit, its record if there is one, and
-    /// whether its root waits for an answer now. Evidence that contradicts the record wins.
+    /// Adopts a runner whose unit is alive.
+    ///
+    /// `record` is the record of an earlier daemon, and `is_waiting` tells whether the container waits
+    /// for a JIT config now. An observation that contradicts the record wins.
     pub fn adopt(
         &mut self,
         observation: UnitObservation,
         record: Option<RunnerRecord>,
-        asked: bool,
+        is_waiting: bool,
         now: Timestamp,
     ) {
         let slot = observation.slot.slot;
@@ -27,25 +29,23 @@ impl Pool {
             runner.generation = Some(start.generation.clone());
             runner.started_at = start.at.min(now);
         }
-        let recorded = record
-            .as_ref()
-            .map(|record| (record.phase, record.since.min(now)));
-        let since = recorded.map_or(runner.started_at, |(_, since)| since);
+        runner.since = runner.started_at;
         if let Some(record) = &record {
+            runner.since = record.since.min(now);
             runner.started_at = runner.started_at.min(record.started_at);
         }
+        let recorded = record.as_ref().map(|record| record.phase);
         runner.phase = match recorded {
-            _ if asked && runner.active => Phase::Spare,
-            Some((PhaseKind::Busy, _)) => Phase::Busy,
-            Some((PhaseKind::Idle, _)) => Phase::Idle,
-            Some((PhaseKind::Registering | PhaseKind::Retiring, _)) => Phase::Registering,
-            // It may have been answered in the moment the last daemon ended.
-            Some((PhaseKind::Spare | PhaseKind::Minting, _)) => Phase::Registering,
-            // It may still ask; if it does not, it was answered.
-            Some((PhaseKind::Booting, _)) | None if runner.active => Phase::Registering,
-            Some((PhaseKind::Booting, _)) | None => Phase::Booting,
+            _ if is_waiting && runner.active => Phase::Spare,
+            Some(PhaseKind::Busy) => Phase::Busy,
+            Some(PhaseKind::Idle) => Phase::Idle,
+            Some(PhaseKind::Registering | PhaseKind::Retiring) => Phase::Registering,
+            // It may have got its config in the moment in which the earlier daemon ended.
+            Some(PhaseKind::Spare | PhaseKind::Minting) => Phase::Registering,
+            // It may still request its config. Otherwise it has got one.
+            Some(PhaseKind::Booting) | None if runner.active => Phase::Registering,
+            Some(PhaseKind::Booting) | None => Phase::Booting,
         };
-        runner.since = since;
         if let Some(record) = record
             && runner.phase != Phase::Spare
         {
@@ -55,7 +55,7 @@ impl Pool {
                 runner.phase = Phase::Busy;
             }
         }
-        if asked {
+        if is_waiting {
             self.waiting.insert(slot);
         } else {
             self.waiting.remove(&slot);
@@ -63,44 +63,46 @@ impl Pool {
         self.runners.insert(slot, runner);
     }
 
-    /// A life that a record tells of, and whose unit is gone: judged by what root wrote.
-    pub fn bury(
+    /// Judges a runner that ended without a daemon, by its record and by root's record of its end.
+    ///
+    /// `is_rebooted` tells that the host restarted since.
+    pub fn adopt_ended(
         &mut self,
-        slot: Slot,
         record: RunnerRecord,
-        observation: UnitObservation,
-        rebooted: bool,
+        end: Option<EndRecord>,
+        is_rebooted: bool,
         now: Timestamp,
         random: u32,
-    ) -> Option<Ended> {
-        let mut runner = Runner::new(slot, Phase::Registering, record.since);
-        runner.phase = match record.phase {
+    ) -> Ended {
+        let phase = match record.phase {
             PhaseKind::Booting => Phase::Booting,
             PhaseKind::Spare => Phase::Spare,
             PhaseKind::Minting => Phase::Minting,
             PhaseKind::Idle => Phase::Idle,
             PhaseKind::Busy => Phase::Busy,
-            // The record does not say for which cause it was being ended.
+            // The record does not tell the cause of a retirement.
             PhaseKind::Registering | PhaseKind::Retiring => Phase::Registering,
         };
-        runner.started_at = record.started_at;
+        // Timestamps of another boot mean nothing in this one.
+        let at = |at: Timestamp| if is_rebooted { now } else { at };
+        let mut runner = Runner::new(record.slot.slot, phase, at(record.since));
+        runner.started_at = at(record.started_at);
         runner.invocation = record.invocation;
         runner.registration = record.registration;
-        runner.job = record.job;
-        self.runners.insert(slot, runner);
-        let own = observation.end.filter(|end| {
-            self.runners.get(&slot).is_some_and(|runner| {
-                runner
-                    .invocation
-                    .as_ref()
-                    .is_none_or(|known| *known == end.invocation)
-            })
+        runner.job = record.job.map(|job| Job {
+            since: at(job.since),
+            ..job
         });
-        let mut closed = self.close(slot, own, now, random)?;
-        if rebooted {
-            closed.verdict = Verdict::HostRestart;
-            closed.orphan.clone_from(&closed.runner.registration);
-        }
-        Some(closed)
+        let is_own = |end: &EndRecord| {
+            let known = runner.invocation.as_ref();
+            known.is_none_or(|known| *known == end.invocation)
+        };
+        let end = end.filter(is_own);
+        let verdict = if is_rebooted {
+            Verdict::HostRestart
+        } else {
+            runner.verdict(end.as_ref())
+        };
+        self.ended(runner, verdict, end, now, random)
     }
 }

@@ -1,57 +1,46 @@
-//! Waiting longer after each failure of a kind, and never for ever.
+//! Backoffs: a longer delay after each failure of a kind, up to a limit.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use strum::VariantArray;
+use strum::{AsRefStr, Display, EnumString, VariantArray};
 
 use super::time::Timestamp;
 
-/// The first wait.
-const FIRST: Duration = Duration::from_secs(1);
-/// The longest wait that we choose ourselves.
-const LONGEST: Duration = Duration::from_mins(5);
-/// The longest wait that somebody else can make us take: GitHub's primary limit lasts an hour, and
-/// a header that asks for more is not believed.
-const LONGEST_ASKED: Duration = Duration::from_mins(65);
+/// Delay after the first failure.
+const FIRST_DELAY: Duration = Duration::from_secs(1);
+/// Maximum delay of our own choice.
+const MAX_DELAY: Duration = Duration::from_mins(5);
+/// Maximum delay that an answer can request. GitHub's primary rate limit lasts an hour, so a header
+/// that requests more is wrong.
+const MAX_REQUESTED_DELAY: Duration = Duration::from_mins(65);
 
-/// What keeps failing.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    strum::Display,
-    strum::EnumString,
-    strum::AsRefStr,
-    strum::VariantArray,
-)]
+/// Kind of failure. A success ends the failures of the same kind only.
+#[derive(AsRefStr, Display, EnumString, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FailureKind {
-    /// Containers that do not become spares.
+    /// A container did not become a spare.
     Boot,
-    /// Configs that GitHub does not give for a reason of its own, or that of the way to it.
+    /// A mint failed at GitHub or on the way to it.
     Mint,
-    /// Configs that it does not give because of the token: 401.
+    /// GitHub refused a mint because of the token: 401.
     Unauthorized,
-    /// Because of a permission or a policy: 403 that is no limit.
+    /// GitHub refused a mint because of a permission or a policy: 403 without a rate limit.
     Forbidden,
-    /// Because it shows us no such repository, organisation or runner group: 404.
+    /// GitHub refused a mint because it shows the token no such repository, organisation or runner
+    /// group: 404.
     NotFound,
-    /// Because of what is asked for: 422.
+    /// GitHub refused the request of a mint: 422.
     Invalid,
-    /// Because of a rate limit.
+    /// GitHub refused a mint because of a rate limit.
     Limited,
-    /// Runners that were registered and ended without a job.
+    /// A registered runner ended without a job.
     Expired,
-    /// Runners whose version GitHub refuses.
+    /// GitHub refused the version of a runner.
     Version,
 }
 
@@ -59,7 +48,7 @@ impl FailureKind {
     /// All kinds.
     pub const ALL: &'static [Self] = Self::VARIANTS;
 
-    /// The ones that a mint has, and that the next good mint ends.
+    /// Kinds that a mint can cause, and that the next successful mint ends.
     pub const MINTING: [Self; 6] = [
         Self::Mint,
         Self::Unauthorized,
@@ -70,29 +59,29 @@ impl FailureKind {
     ];
 }
 
-/// One kind of failure in a row.
+/// Failures of one kind in a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backoff {
-    /// How many in a row.
+    /// Number of failures.
     pub failures: u32,
-    /// Nothing of that kind is tried before.
+    /// Earliest time of the next try.
     pub until: Timestamp,
-    /// The last one's reason, for the person who asks why nothing happens.
+    /// Reason of the last failure, for the operator.
     pub reason: String,
 }
 
-/// The failures of one pool, by kind. A kind that works is absent.
+/// Failures of one pool, by kind. A kind whose last try succeeded is absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Backoffs(BTreeMap<FailureKind, Backoff>);
 
 impl Backoffs {
-    /// Counts a failure and sets the wait: doubling from one second to five minutes, cut by up to
-    /// half by `random` so that pools and hosts do not retry in step, and at least `asked`.
+    /// Counts a failure and sets the delay: from one second, doubled to at most five minutes, and at
+    /// least `requested`. `random` cuts it by up to half, so that pools and hosts do not retry in step.
     pub fn fail(
         &mut self,
         failure: FailureKind,
         reason: String,
-        asked: Option<Duration>,
+        requested: Option<Duration>,
         now: Timestamp,
         random: u32,
     ) {
@@ -101,60 +90,55 @@ impl Backoffs {
             .get(&failure)
             .map_or(0, |b| b.failures)
             .saturating_add(1);
-        let own = delay(failures, random);
-        let wait = own.max(asked.unwrap_or_default().min(LONGEST_ASKED));
-        let until = now + wait;
-        self.0.insert(
-            failure,
-            Backoff {
-                failures,
-                until,
-                reason,
-            },
-        );
+        let requested = requested.unwrap_or_default().min(MAX_REQUESTED_DELAY);
+        let backoff = Backoff {
+            failures,
+            until: now + delay(failures, random).max(requested),
+            reason,
+        };
+        self.0.insert(failure, backoff);
     }
 
-    /// Adds to the reason of the last failure of a kind what somebody else knows of it.
-    pub fn explain(&mut self, failure: FailureKind, why: &str) {
+    /// Adds an explanation to the reason of the last failure of a kind.
+    pub fn explain(&mut self, failure: FailureKind, explanation: &str) {
         if let Some(backoff) = self.0.get_mut(&failure) {
-            backoff.reason = format!("{}: {why}", backoff.reason);
+            backoff.reason = format!("{}: {explanation}", backoff.reason);
         }
     }
 
-    /// Forgets the failures of a kind: it worked.
+    /// Forgets the failures of a kind after a success.
     pub fn succeed(&mut self, failure: FailureKind) {
         self.0.remove(&failure);
     }
 
-    /// Forgets everything: somebody says that it is mended.
+    /// Forgets all failures, because an operator says that the causes are fixed.
     pub fn reset(&mut self) {
         self.0.clear();
     }
 
-    /// True if this kind may be tried now.
+    /// Returns true if the next try of a kind is due.
     #[must_use]
-    pub fn open(&self, failure: FailureKind, now: Timestamp) -> bool {
+    pub fn is_due(&self, failure: FailureKind, now: Timestamp) -> bool {
         self.0.get(&failure).is_none_or(|b| now >= b.until)
     }
 
-    /// True if nothing keeps runners from being registered now.
+    /// Returns true if no failure delays registrations.
     #[must_use]
     pub fn may_register(&self, now: Timestamp) -> bool {
         self.iter()
             .all(|(failure, backoff)| failure == FailureKind::Boot || now >= backoff.until)
     }
 
-    /// Every kind that failed last time.
+    /// Returns every kind whose last try failed.
     pub fn iter(&self) -> impl Iterator<Item = (FailureKind, &Backoff)> {
         self.0.iter().map(|(failure, backoff)| (*failure, backoff))
     }
 }
 
-/// The wait after this many failures in a row.
+/// Returns the delay after this many failures in a row: from half to all of the doubled delay.
 pub(super) fn delay(failures: u32, random: u32) -> Duration {
-    let doubled = FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16));
-    let full = doubled.min(LONGEST);
-    // From half to the whole of it.
+    let doubled = FIRST_DELAY.saturating_mul(1 << failures.saturating_sub(1).min(16));
+    let full = doubled.min(MAX_DELAY);
     full / 2 + (full / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
 
@@ -163,18 +147,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wait_doubles_and_ends() {
+    fn a_delay_doubles_up_to_a_limit() {
         assert_eq!(delay(1, u32::MAX), Duration::from_secs(1));
         assert_eq!(delay(4, u32::MAX), Duration::from_secs(8));
         for failures in 0..2000 {
             assert!(delay(failures, 0) <= delay(failures, u32::MAX));
-            assert!(delay(failures, u32::MAX) <= LONGEST);
-            assert!(delay(failures, 0) >= FIRST / 2);
+            assert!(delay(failures, u32::MAX) <= MAX_DELAY);
+            assert!(delay(failures, 0) >= FIRST_DELAY / 2);
         }
     }
 
     #[test]
-    fn nobody_can_make_us_wait_for_ever() {
+    fn an_answer_cannot_request_an_endless_delay() {
         let mut backoffs = Backoffs::default();
         backoffs.fail(
             FailureKind::Mint,
@@ -183,8 +167,11 @@ mod tests {
             Timestamp::default(),
             7,
         );
-        assert!(!backoffs.open(FailureKind::Mint, Timestamp::default() + LONGEST));
-        assert!(backoffs.open(FailureKind::Mint, Timestamp::default() + LONGEST_ASKED));
-        assert!(backoffs.open(FailureKind::Boot, Timestamp::default()));
+        assert!(!backoffs.is_due(FailureKind::Mint, Timestamp::default() + MAX_DELAY));
+        assert!(backoffs.is_due(
+            FailureKind::Mint,
+            Timestamp::default() + MAX_REQUESTED_DELAY
+        ));
+        assert!(backoffs.is_due(FailureKind::Boot, Timestamp::default()));
     }
 }

@@ -1,45 +1,66 @@
-//! The core: what a pool is, where each of its runners is in its life, and what to do next.
+//! The core: what is known of the pools, and what happens next.
 //!
-//! Plain data and functions. No clock, no randomness, no I/O, no `await`: `now` and randomness are arguments, and nothing
-//! here knows D-Bus, HTTP or files. That is what makes every decision testable by the thousand.
+//! The core is pure. It has no clock, no randomness, no I/O and no `await`: `now` and random numbers
+//! are arguments, and it knows neither D-Bus nor HTTP nor files. So every decision can be tested by the
+//! thousand.
 //!
 //! ```text
-//!  vacant ──start──▶ booting ──asks──▶ spare ──mint, answer──▶ registering ──online──▶ idle ──job──▶ busy
-//!     ▲                 │                │                          │                    │            │
-//!     └──── closed: unit gone, verdict given ◀── retiring ◀── timeout, age, drain, roll, end ─────────┘
+//!  vacant ──start──▶ booting ──requests──▶ spare ──mint, deliver──▶ registering ──online──▶ idle ──job──▶ busy
+//!     ▲                 │                    │                          │                     │            │
+//!     └── ended: unit gone, verdict given ◀──┴── retiring ◀── timeout, age, drain, roll, end ─┴────────────┘
 //! ```
-//! [`Pool`] is what is known, [`plan`] says what to do, and the methods of [`Pool`] fold in what
-//! came of it. A registration that outlives its machine goes to the [`Ledger`].
+//!
+//! - [`Pools`] is all pools of a host. Its methods apply events and return [`Effect`]s, adoption after a
+//!   restart included.
+//! - [`Pool`] is what is known of one pool, and [`plan`] decides its next steps.
+//! - [`Runner`] is one runner from start to verdict. A registration that outlives its runner is one of
+//!   the [`Orphans`].
+//! - [`shortages`] decides whether the host has enough left for new runners, [`Mode`] whether an
+//!   operator wants them, and [`RateLimit`] whether GitHub does.
 
-mod admission;
 mod adopt;
 mod backoff;
-mod ledger;
+mod effect;
+mod events;
+mod limit;
+mod mode;
 mod names;
 mod observation;
+mod orphans;
 mod plan;
+mod pools;
+mod reconcile;
 mod registration;
+mod resources;
+mod restart;
 mod runner;
 mod spec;
 mod state;
+mod step;
 mod time;
+mod verdict;
 
-pub use admission::{Filesystem, Readings, Reserve, Resource, Share, Shortages, shortages};
 pub use backoff::{Backoff, Backoffs, FailureKind};
-pub use ledger::Ledger;
+pub use effect::Effect;
+pub use limit::{RateLimit, Rest};
+pub use mode::Mode;
 pub use names::{HostId, InvalidName, PoolName, RunnerName, Slot, SlotId};
 pub use observation::{
     Deleted, EndRecord, Exit, Invocation, JobNote, ListedRunner, RunnerId, StartRecord,
     UnitObservation, UnitState,
 };
-pub use plan::{Admission, Ending, Step, next_deadline, plan};
+pub use orphans::Orphans;
+pub use plan::{Admission, next_deadline, plan};
+pub use pools::{MAX_MINTS_PER_MINUTE, MAX_ORPHANS, Pools};
 pub use registration::MintOutcome;
-pub use runner::{
-    Cause, Ended, Job, Phase, PhaseKind, Registration, Runner, RunnerRecord, Verdict,
-};
+pub use resources::{Filesystem, Readings, Reserve, Resource, Share, Shortages, shortages};
+pub use restart::Found;
+pub use runner::{Call, Cause, Ended, Job, Phase, PhaseKind, Registration, Runner, RunnerRecord};
 pub use spec::{Spec, Timeouts};
 pub use state::Pool;
+pub use step::{Ending, Step};
 pub use time::Timestamp;
+pub use verdict::{Verdict, VerdictRecord};
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
-//! The names everything is found by: pools, slots, hosts, runners.
+//! Names of pools, slots, hosts and runners.
 //!
-//! All are parsed strictly, because they come back to us from units, from GitHub's list and from
+//! All parsers are strict, because the names come back from units, from GitHub's list and from
 //! directories, and root acts on some of them.
 
 use std::fmt;
@@ -8,12 +8,12 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// What a name must look like, and what was given instead.
+/// Error of a parser of names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidName {
-    /// What was given.
+    /// The text that is not such a name.
     pub given: String,
-    /// The rule it breaks, as a sentence for the person who wrote it.
+    /// The rule that it breaks, as a sentence for its author.
     pub rule: &'static str,
 }
 
@@ -25,19 +25,19 @@ impl fmt::Display for InvalidName {
 
 impl std::error::Error for InvalidName {}
 
-/// A pool's name: `[a-z][a-z0-9]{0,7}`.
+/// Name of a pool: `[a-z][a-z0-9]{0,7}`.
 ///
-/// No dash, because a dash nests slices (`runners-a-b.slice` lies in `runners-a.slice`) and would
-/// make `a-1-2` ambiguous. At most eight characters, so that `rc-<pool>-<slot>` fits an interface
-/// name (15 bytes: IFNAMSIZ in net/if.h counts the NUL).
+/// A name has no dash, because a dash nests slices (`runners-a-b.slice` lies in `runners-a.slice`) and
+/// would make `a-1-2` ambiguous. It has at most eight characters, so that `rc-<pool>-<slot>` fits the
+/// name of an interface (15 bytes: IFNAMSIZ in net/if.h counts the NUL).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PoolName(String);
 
 impl PoolName {
-    /// The longest name, in characters.
+    /// Maximum length in characters.
     pub const MAX_LEN: usize = 8;
 
-    /// The name as text.
+    /// Returns the name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -49,10 +49,10 @@ impl FromStr for PoolName {
 
     fn from_str(text: &str) -> Result<Self, InvalidName> {
         let mut bytes = text.bytes();
-        let good = bytes.next().is_some_and(|b| b.is_ascii_lowercase())
+        let is_valid = bytes.next().is_some_and(|b| b.is_ascii_lowercase())
             && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
             && text.len() <= Self::MAX_LEN;
-        if good {
+        if is_valid {
             Ok(Self(text.to_owned()))
         } else {
             Err(InvalidName {
@@ -69,26 +69,26 @@ impl fmt::Display for PoolName {
     }
 }
 
-/// A numbered place of a pool, counted from 1.
+/// A numbered place of a pool, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(u16);
 
 impl Slot {
-    /// The highest number: three digits, so that an interface name holds it.
+    /// Highest number: three digits, so that it fits the name of an interface.
     pub const MAX: u16 = 999;
 
-    /// The slot with this number, if there can be one.
+    /// Returns the slot with this number, if the number is valid.
     #[must_use]
     pub fn new(number: u16) -> Option<Self> {
         (1..=Self::MAX).contains(&number).then_some(Self(number))
     }
 
-    /// Slots 1 to `count`, in order; `count` beyond [`Slot::MAX`] is cut.
+    /// Returns slots 1 to `count` in order, at most to [`Slot::MAX`].
     pub fn first(count: u16) -> impl DoubleEndedIterator<Item = Self> {
         (1..=count.min(Self::MAX)).map(Self)
     }
 
-    /// The number, from 1.
+    /// Returns the number, from 1.
     #[must_use]
     pub fn number(self) -> u16 {
         self.0
@@ -101,8 +101,8 @@ impl FromStr for Slot {
     fn from_str(text: &str) -> Result<Self, InvalidName> {
         let digits =
             !text.is_empty() && text.len() <= 3 && text.bytes().all(|b| b.is_ascii_digit());
-        // `007` and `7` would be two unit names for one slot, and a polkit rule that names one of
-        // them would be passed by the other.
+        // `007` and `7` would be two unit names for one slot, and the second would pass a polkit rule
+        // that names the first.
         let canonical = !text.starts_with('0');
         let number = if digits && canonical {
             text.parse().ok()
@@ -122,24 +122,24 @@ impl fmt::Display for Slot {
     }
 }
 
-/// A slot of a pool, `ci-3`: also the machine's name, the sockets' directory and the FDNAME.
+/// A slot of a pool, such as `ci-3`. Machine, socket directory and `FDNAME` have the same name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct SlotId {
-    /// The pool it belongs to.
+    /// Its pool.
     pub pool: PoolName,
-    /// Its number there.
+    /// Its number in the pool.
     pub slot: Slot,
 }
 
 impl SlotId {
-    /// `runner-ci@3.service`
+    /// Returns the name of its unit, such as `runner-ci@3.service`.
     #[must_use]
     pub fn unit(&self) -> String {
         format!("runner-{}@{}.service", self.pool, self.slot)
     }
 
-    /// The slot whose unit this is; `None` for every unit that is not exactly one of ours.
+    /// Returns the slot of a unit, or `None` unless the name is exactly a slot's.
     #[must_use]
     pub fn from_unit(unit: &str) -> Option<Self> {
         let (pool, slot) = unit
@@ -188,15 +188,15 @@ impl fmt::Display for SlotId {
     }
 }
 
-/// The name this host's runners begin with: `[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?`.
+/// Prefix of the names of a host's runners: `[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostId(String);
 
 impl HostId {
-    /// The longest id, in characters. GitHub takes runner names of up to 64.
+    /// Maximum length in characters. GitHub accepts names of runners up to 64.
     pub const MAX_LEN: usize = 32;
 
-    /// The id as text.
+    /// Returns the id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -207,14 +207,14 @@ impl FromStr for HostId {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<Self, InvalidName> {
-        let good = !text.is_empty()
+        let is_valid = !text.is_empty()
             && text.len() <= Self::MAX_LEN
             && text
                 .bytes()
                 .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
             && !text.starts_with('-')
             && !text.ends_with('-');
-        if good {
+        if is_valid {
             Ok(Self(text.to_owned()))
         } else {
             Err(InvalidName {
@@ -231,24 +231,24 @@ impl fmt::Display for HostId {
     }
 }
 
-/// A runner's name at GitHub, `<host>-<pool>-<slot>-<random>`; a new random part for every mint.
+/// Name of a runner at GitHub, `<host>-<pool>-<slot>-<random>`. Every mint has a new random part.
 ///
-/// Generating a JIT config is not idempotent: a name that was sent once may be taken even when no
-/// answer came, so no name is ever sent twice.
+/// A mint is not idempotent: a name that was sent once may be taken although no answer came. So no
+/// name is ever sent twice.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunnerName {
-    /// The host it runs on.
+    /// The host that the runner is on.
     pub host: HostId,
-    /// The slot it runs in.
+    /// The slot that the runner is in.
     pub slot: SlotId,
     random: String,
 }
 
 impl RunnerName {
-    /// Length of the random part: 32 bits as hexadecimal.
+    /// Length of the random part in characters: 32 bits as hexadecimal digits.
     pub const RANDOM_LEN: usize = 8;
 
-    /// The name for one mint; `random` is 32 bits that no earlier mint of this slot used.
+    /// Returns the name for one mint. No earlier mint of the slot may have used `random`.
     #[must_use]
     pub fn new(host: HostId, slot: SlotId, random: u32) -> Self {
         Self {
@@ -258,10 +258,10 @@ impl RunnerName {
         }
     }
 
-    /// Reads a name from GitHub's list, if it is one of `host`'s.
+    /// Parses a name from GitHub's list; `None` unless it is a name of `host`.
     ///
-    /// Parsed from the right, and the rest must equal the host id exactly: host `fuzz` must not
-    /// own the runners of `fuzz-a`.
+    /// The rest before the slot must equal the host id exactly, because host `fuzz` must not own the
+    /// runners of `fuzz-a`.
     #[must_use]
     pub fn parse(host: &HostId, text: &str) -> Option<Self> {
         let mut parts = text.rsplitn(4, '-');
@@ -269,10 +269,10 @@ impl RunnerName {
         let slot = parts.next()?.parse().ok()?;
         let pool = parts.next()?.parse().ok()?;
         let rest = parts.next()?;
-        let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-        let ours =
-            rest == host.as_str() && random.len() == Self::RANDOM_LEN && random.bytes().all(hex);
-        ours.then(|| Self {
+        let is_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        let is_valid =
+            rest == host.as_str() && random.len() == Self::RANDOM_LEN && random.bytes().all(is_hex);
+        is_valid.then(|| Self {
             host: host.clone(),
             slot: SlotId { pool, slot },
             random: random.to_owned(),
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_is_ours_only_when_every_part_is() {
+    fn a_unit_belongs_to_a_slot_only_if_every_part_is_valid() {
         let slot: SlotId = "ci-3".parse().unwrap();
         assert_eq!(SlotId::from_unit(&slot.unit()), Some(slot));
         for other in [
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_runner_name_fits_githubs_64_characters() {
+    fn the_longest_name_of_a_runner_fits_the_64_characters_of_github() {
         let slot = SlotId {
             pool: "a1234567".parse().unwrap(),
             slot: Slot::new(Slot::MAX).unwrap(),

@@ -1,4 +1,4 @@
-//! What is seen of the outside, as plain data: units, life records, jobs, registrations.
+//! Observations of systemd, of root's records, of jobs and of GitHub, as plain data.
 
 use std::fmt;
 
@@ -7,23 +7,24 @@ use serde::{Deserialize, Serialize};
 use super::names::SlotId;
 use super::time::Timestamp;
 
-/// systemd's 128-bit name of one start of a unit, 32 lower-case hexadecimal digits.
+/// systemd's 128-bit id of one start of a unit, 32 lower-case hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Invocation(String);
 
 impl Invocation {
-    /// Reads systemd's spelling; `None` for anything else (an empty id means "never started").
+    /// Parses systemd's spelling. An empty id, which means "never started", is `None` like any other
+    /// text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let good = text.len() == 32
+        let is_valid = text.len() == 32
             && text
                 .bytes()
                 .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-        good.then(|| Self(text.to_owned()))
+        is_valid.then(|| Self(text.to_owned()))
     }
 
-    /// The id as text.
+    /// Returns the id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -53,73 +54,86 @@ impl fmt::Display for Invocation {
 /// A unit's `ActiveState`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum UnitState {
-    /// Not loaded, never started, or ended well.
+    /// Not loaded, never started, or ended successfully.
     Inactive,
-    /// Being started: the container boots.
+    /// Starting: the container boots.
     Activating,
-    /// Booted and its network set.
+    /// Booted, with a network.
     Active,
-    /// Being stopped.
+    /// Stopping.
     Deactivating,
-    /// Ended badly; stays loaded until reset or started again.
+    /// Ended with a failure. The unit stays loaded until it is reset or started again.
     Failed,
 }
 
-/// What the launcher wrote when it started a life (`lives/<slot>/<invocation>.start.json`).
+/// Root's record of a start (`lives/<slot>/<invocation>.start.json`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StartRecord {
-    /// The start it belongs to.
+    /// The start.
     pub invocation: Invocation,
-    /// Which image, layer and limits it was started with; see `Pool::generation` in `config`.
+    /// Identity of its image, layer and limits; see `Pool::generation` in `config`.
     pub generation: String,
-    /// When the launcher ran.
+    /// Time at which the launcher ran.
     pub at: Timestamp,
 }
 
-/// What root wrote when a life ended (`lives/<slot>/<invocation>.end.json`).
+/// Root's record of an end (`lives/<slot>/<invocation>.end.json`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndRecord {
-    /// The start it belongs to.
+    /// The start that ended.
     pub invocation: Invocation,
     /// systemd's `$SERVICE_RESULT`: `success`, `exit-code`, `signal`, `timeout`, `oom-kill`, …
     pub service_result: String,
-    /// How the main process, and with it the container, ended.
+    /// Exit of the main process, which is the container's.
     pub exit: Exit,
     /// Highest memory use in bytes, if the kernel counted it.
     pub memory_peak_bytes: Option<u64>,
-    /// Processes the kernel killed for want of memory.
+    /// Number of processes that the kernel killed because memory ran out.
     pub oom_kills: u64,
-    /// When the record was written.
+    /// Time at which the record was written.
     pub at: Timestamp,
 }
 
-/// How a process ended.
+/// Exit of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Exit {
-    /// It exited with this status. The container's is its runner's.
+    /// Exit with this status. The container's status is its runner's.
     Status(i32),
-    /// A signal ended it (`KILL`, `SEGV`, …).
+    /// Death by a signal (`KILL`, `SEGV`, …).
     Signal(String),
-    /// It never ran, or nobody saw how it ended.
+    /// The process never ran, or its exit is not known.
     Unknown,
 }
 
-/// One slot's unit as it is now.
+/// State of one slot's unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnitObservation {
     /// The slot.
     pub slot: SlotId,
-    /// Its state.
+    /// State of the unit.
     pub state: UnitState,
-    /// The start this state belongs to; `None` when the unit is not loaded.
+    /// The start that the state belongs to; `None` if the unit is not loaded.
     pub invocation: Option<Invocation>,
-    /// The newest start record of the slot (of `invocation`, if that is known).
+    /// Start record of `invocation`, or the newest one of the slot if that is not known.
     pub start: Option<StartRecord>,
-    /// The newest end record of the slot (of `invocation`, if that is known and it has ended).
+    /// End record of `invocation` if it has ended, or the newest one of the slot if that is not known.
     pub end: Option<EndRecord>,
 }
 
-/// What a job-started hook said. Shown, never acted on beyond "a job has started here".
+impl UnitObservation {
+    /// Returns true if the unit has a container, or is about to have one.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        match self.state {
+            UnitState::Activating | UnitState::Active | UnitState::Deactivating => true,
+            UnitState::Inactive | UnitState::Failed => false,
+        }
+    }
+}
+
+/// A job's description of itself, from the job-started hook.
+///
+/// It is only shown. No decision depends on more than "a job has started here".
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct JobNote {
     /// `GITHUB_REPOSITORY`, at most 140 printable ASCII characters.
@@ -132,7 +146,7 @@ pub struct JobNote {
     pub workflow: String,
 }
 
-/// A runner's id at GitHub. May exceed 32 bits.
+/// GitHub's id of a runner. It may exceed 32 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RunnerId(pub u64);
@@ -143,24 +157,24 @@ impl fmt::Display for RunnerId {
     }
 }
 
-/// A runner as GitHub's list shows it.
+/// Entry of GitHub's list of runners.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedRunner {
     /// GitHub's id.
     pub id: RunnerId,
-    /// Its name, ours or anybody's.
+    /// Name of the runner, which may be another host's.
     pub name: String,
-    /// `status` is `online`.
+    /// True if `status` is `online`.
     pub online: bool,
-    /// It runs a job.
+    /// True if it runs a job.
     pub busy: bool,
 }
 
-/// What a DELETE settled.
+/// Result of a deletion at GitHub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deleted {
-    /// 204, or 404: there is no such runner any more.
+    /// 204 or 404: the registration does not exist any more.
     Gone,
-    /// 422: it is running a job, so it is busy whatever it looked like.
+    /// 422: the runner has a job.
     Busy,
 }

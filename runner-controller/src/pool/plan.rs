@@ -1,111 +1,54 @@
-//! What to do next, from what is known. Pure.
+//! The plan: the next steps of one pool.
 
 use std::time::Duration;
 
 use super::backoff::FailureKind;
 use super::names::Slot;
-use super::observation::RunnerId;
 use super::runner::{Cause, Phase, Runner};
 use super::state::Pool;
+use super::step::{Ending, Step};
 use super::time::Timestamp;
 
-/// A second list must agree before a runner that listens is called a ghost.
-const MISSED_LISTS: u8 = 2;
+/// Number of lists in a row without a listening runner that prove it a ghost.
+const GHOST_LISTS: u8 = 2;
 
-/// One thing to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
-    /// Start the slot's unit.
-    Start {
-        /// The slot.
-        slot: Slot,
-    },
-    /// Mint a config and hand it to the spare.
-    Register {
-        /// The slot.
-        slot: Slot,
-    },
-    /// Begin to end a life.
-    Retire {
-        /// The slot.
-        slot: Slot,
-        /// Why.
-        cause: Cause,
-    },
-    /// Ask GitHub to forget it. Only if it agrees is the runner ended.
-    Deregister {
-        /// The slot.
-        slot: Slot,
-        /// GitHub's id.
-        id: RunnerId,
-    },
-    /// End its unit.
-    End {
-        /// The slot.
-        slot: Slot,
-        /// How.
-        how: Ending,
-    },
-}
-
-impl Step {
-    /// The slot it is about.
-    #[must_use]
-    pub fn slot(&self) -> Slot {
-        match self {
-            Self::Start { slot }
-            | Self::Register { slot }
-            | Self::Retire { slot, .. }
-            | Self::Deregister { slot, .. }
-            | Self::End { slot, .. } => *slot,
-        }
-    }
-}
-
-/// How a unit is ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    /// In order, so that the runner can tell GitHub.
-    Stop,
-    /// At once.
-    Kill,
-}
-
-/// Whether new lives and registrations are wanted.
+/// Permission to start and register runners.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
-    /// Yes.
+    /// Runners start and register.
     Open,
-    /// Not now; what lives goes on.
+    /// No runner starts or registers, and the others go on.
     Closed,
-    /// No, and what has no job is to end.
+    /// No runner starts or registers, and those without a job end.
     Draining,
-    /// No, and everything is to end, jobs included.
+    /// No runner starts or registers, and all end, jobs included.
     Clearing,
 }
 
-/// Decides what to do next for one pool.
+/// Decides the next steps for one pool.
 ///
-/// Settles: once the steps have been begun, planning again at the same time says nothing, and once
-/// they have come true, it says nothing until something is seen or [`next_deadline`] passes.
+/// Settles: planning again at the same time, after the returned steps have begun, returns no steps.
+/// After they are carried out it returns none until an event arrives or [`next_deadline`] passes.
 #[must_use]
 pub fn plan(pool: &Pool, admission: Admission, now: Timestamp) -> Vec<Step> {
     let mut steps = Vec::new();
     for runner in pool.runners.values() {
-        steps.extend(end_of(pool, runner, admission, now));
+        steps.extend(end_step(pool, runner, admission, now));
     }
     if admission == Admission::Open {
         steps.extend(replace_old(pool, &steps));
-        let wanted = wanted(pool, &steps);
-        steps.extend(wanted.register(now));
-        steps.extend(wanted.start(now));
-        steps.extend(wanted.retire_excess());
+        let supply = supply(pool, &steps);
+        let registrations = supply.register(now);
+        let excess = supply.retire_excess(&registrations);
+        steps.extend(registrations);
+        steps.extend(supply.start(now));
+        steps.extend(excess);
     }
     steps
 }
 
-/// The next step towards the end of one life, if it is to end.
-fn end_of(pool: &Pool, runner: &Runner, admission: Admission, now: Timestamp) -> Option<Step> {
+/// Returns the next step towards the end of a runner, if it must end.
+fn end_step(pool: &Pool, runner: &Runner, admission: Admission, now: Timestamp) -> Option<Step> {
     let slot = runner.slot;
     let t = &pool.spec.timeouts;
     let age = now.since(runner.since);
@@ -121,7 +64,7 @@ fn end_of(pool: &Pool, runner: &Runner, admission: Admission, now: Timestamp) ->
     {
         return retire(Cause::Removed);
     }
-    let unconfigured = slot.number() > pool.spec.max_runners;
+    let is_unconfigured = slot.number() > pool.spec.max_runners;
     let leave = match &runner.phase {
         Phase::Busy | Phase::Minting | Phase::Retiring { .. } => None,
         Phase::Booting | Phase::Spare | Phase::Registering | Phase::Idle
@@ -129,47 +72,43 @@ fn end_of(pool: &Pool, runner: &Runner, admission: Admission, now: Timestamp) ->
         {
             Some(Cause::Drained)
         }
-        Phase::Booting | Phase::Spare | Phase::Registering | Phase::Idle if unconfigured => {
+        Phase::Booting | Phase::Spare | Phase::Registering | Phase::Idle if is_unconfigured => {
             Some(Cause::ScaledDown)
         }
         Phase::Booting | Phase::Spare | Phase::Registering | Phase::Idle => None,
     };
-    if let (Some(cause), false) = (leave, runner.pending) {
+    if let (Some(cause), false) = (leave, runner.pending.is_some()) {
         return retire(cause);
     }
     match &runner.phase {
-        Phase::Booting if age >= t.boot && !runner.pending => retire(Cause::BootTimeout),
+        Phase::Booting if age >= t.boot && runner.pending.is_none() => retire(Cause::BootTimeout),
         Phase::Spare if age >= t.spare_age => retire(Cause::SpareAged),
         Phase::Idle if age >= t.idle_age => retire(Cause::IdleAged),
-        Phase::Idle if runner.missed >= MISSED_LISTS => retire(Cause::Ghost),
-        Phase::Registering if overdue_at_github(runner, t.registration) => {
+        Phase::Idle if runner.missed_lists >= GHOST_LISTS => retire(Cause::Ghost),
+        Phase::Registering if is_overdue(runner, t.registration) => {
             retire(Cause::RegistrationTimeout)
         }
-        Phase::Registering if runner.missed >= MISSED_LISTS && age >= t.registration => {
+        Phase::Registering if runner.missed_lists >= GHOST_LISTS && age >= t.registration => {
             retire(Cause::RegistrationTimeout)
         }
         Phase::Busy if age >= t.job => retire(Cause::JobTimeout),
         Phase::Retiring {
             deregister_first,
-            end_asked,
+            end_requested_at,
             ..
         } => {
-            if runner.pending || runner.retry_at.is_some_and(|at| now < at) {
+            if runner.pending.is_some() || runner.retry_at.is_some_and(|at| now < at) {
                 return None;
             }
-            let id = runner
-                .registration
-                .as_ref()
-                .and_then(|registration| registration.id);
-            match (deregister_first, id) {
+            match (deregister_first, runner.id()) {
                 (true, Some(id)) => Some(Step::Deregister { slot, id }),
-                // Given a config whose id nobody knows: lists tell the id, or that there is none.
-                (true, None) if runner.missed < MISSED_LISTS => None,
+                // It has a config whose id is not known. Lists tell the id, or that there is none.
+                (true, None) if runner.missed_lists < GHOST_LISTS => None,
                 (true, None) | (false, _) => {
-                    let again = end_asked.is_none_or(|asked| now.since(asked) >= t.stop);
-                    again.then(|| Step::End {
+                    let is_due = end_requested_at.is_none_or(|at| now.since(at) >= t.stop);
+                    is_due.then(|| Step::End {
                         slot,
-                        how: runner.ending(now, t.stop),
+                        how: ending(runner, now, t.stop),
                     })
                 }
             }
@@ -183,17 +122,28 @@ fn end_of(pool: &Pool, runner: &Runner, admission: Admission, now: Timestamp) ->
     }
 }
 
-/// Long registered, and GitHub said after that time that it is offline. A list that did not come
-/// decides nothing.
-fn overdue_at_github(runner: &Runner, registration: Duration) -> bool {
-    runner
-        .offline_seen
-        .is_some_and(|seen| seen.since(runner.since) >= registration)
+/// Returns the way to end a runner's unit. A job is stopped in order, so that GitHub shows it as
+/// cancelled at once.
+fn ending(runner: &Runner, now: Timestamp, stop: Duration) -> Ending {
+    let is_overdue = now.since(runner.since) >= stop;
+    if runner.job.is_some() && !is_overdue {
+        Ending::Stop
+    } else {
+        Ending::Kill
+    }
 }
 
-/// A life of an old generation, one at a time, so that the pool is never replaced all at once.
+/// Returns true if GitHub showed the runner offline after its time to register. A list that did not
+/// come decides nothing.
+fn is_overdue(runner: &Runner, registration: Duration) -> bool {
+    runner
+        .offline_at
+        .is_some_and(|at| at.since(runner.since) >= registration)
+}
+
+/// Retires a runner of an old generation, one at a time, so that the pool is never replaced at once.
 fn replace_old(pool: &Pool, steps: &[Step]) -> Option<Step> {
-    let rolling = |runner: &Runner| {
+    let is_rolling = |runner: &Runner| {
         matches!(
             runner.phase,
             Phase::Retiring {
@@ -202,36 +152,38 @@ fn replace_old(pool: &Pool, steps: &[Step]) -> Option<Step> {
             }
         )
     };
-    if pool.runners.values().any(rolling) {
+    if pool.runners.values().any(is_rolling) {
         return None;
     }
-    let old = |runner: &&Runner| {
-        let free = matches!(runner.phase, Phase::Spare | Phase::Idle) && !runner.pending;
-        let other = runner
+    let is_old = |runner: &&Runner| {
+        let is_free =
+            matches!(runner.phase, Phase::Spare | Phase::Idle) && runner.pending.is_none();
+        let is_other = runner
             .generation
             .as_ref()
             .is_some_and(|generation| *generation != pool.spec.generation);
-        free && other && steps.iter().all(|step| step.slot() != runner.slot)
+        is_free && is_other && steps.iter().all(|step| step.slot() != runner.slot)
     };
-    let slot = pool.runners.values().find(old)?.slot;
+    let slot = pool.runners.values().find(is_old)?.slot;
     Some(Step::Retire {
         slot,
         cause: Cause::Rolled,
     })
 }
 
-/// Who counts towards what is wanted, once `steps` are done.
-struct Wanted<'a> {
+/// Runners that count towards the desired numbers.
+struct Supply<'a> {
     pool: &'a Pool,
-    /// Booting and spare, oldest first.
+    /// Booting and spare runners, oldest first.
     spares: Vec<&'a Runner>,
-    /// Minting, registering and idle.
+    /// Minting, registering and idle runners.
     listeners: Vec<&'a Runner>,
 }
 
-fn wanted<'a>(pool: &'a Pool, steps: &[Step]) -> Wanted<'a> {
-    let leaving = |runner: &&Runner| steps.iter().any(|step| step.slot() == runner.slot);
-    let staying = pool.runners.values().filter(|runner| !leaving(runner));
+/// Counts the runners that stay after `steps`.
+fn supply<'a>(pool: &'a Pool, steps: &[Step]) -> Supply<'a> {
+    let is_leaving = |runner: &&Runner| steps.iter().any(|step| step.slot() == runner.slot);
+    let staying = pool.runners.values().filter(|runner| !is_leaving(runner));
     let mut spares = Vec::new();
     let mut listeners = Vec::new();
     for runner in staying {
@@ -242,38 +194,38 @@ fn wanted<'a>(pool: &'a Pool, steps: &[Step]) -> Wanted<'a> {
         }
     }
     spares.sort_by_key(|runner| (runner.started_at, runner.slot));
-    Wanted {
+    Supply {
         pool,
         spares,
         listeners,
     }
 }
 
-impl Wanted<'_> {
-    /// Spares that are to be given a config.
+impl Supply<'_> {
+    /// Registers spares while too few runners listen.
     fn register(&self, now: Timestamp) -> Vec<Step> {
         let backoffs = &self.pool.backoffs;
         if !backoffs.may_register(now) {
             return Vec::new();
         }
         let lack = usize::from(self.pool.spec.min_idle).saturating_sub(self.listeners.len());
-        // After a refused version one at a time shows whether the image is newer now.
-        let refused = backoffs
+        // After a refused version one runner at a time tries whether the image is newer now.
+        let is_refused = backoffs
             .iter()
             .any(|(failure, _)| failure == FailureKind::Version);
-        let trying = refused
+        let is_trying = is_refused
             && self
                 .listeners
                 .iter()
                 .any(|runner| runner.phase != Phase::Idle);
-        let at_once = match (refused, trying) {
-            (false, _) => self.pool.may_register,
-            (true, false) => self.pool.may_register.min(1),
+        let at_once = match (is_refused, is_trying) {
+            (false, _) => self.pool.mint_quota,
+            (true, false) => self.pool.mint_quota.min(1),
             (true, true) => 0,
         };
         let ready = self.spares.iter().filter(|runner| {
             runner.phase == Phase::Spare
-                && !runner.pending
+                && runner.pending.is_none()
                 && self.pool.waiting.contains(&runner.slot)
         });
         ready
@@ -282,32 +234,32 @@ impl Wanted<'_> {
             .collect()
     }
 
-    /// Vacant slots that are to be started.
+    /// Starts runners in vacant slots while there are too few.
     fn start(&self, now: Timestamp) -> Vec<Step> {
         let spec = &self.pool.spec;
-        if !self.pool.backoffs.open(FailureKind::Boot, now) {
+        if !self.pool.backoffs.is_due(FailureKind::Boot, now) {
             return Vec::new();
         }
         let enough = usize::from(spec.min_idle) + usize::from(spec.min_spare);
         let lack = enough.saturating_sub(self.spares.len() + self.listeners.len());
         let room = usize::from(spec.max_runners).saturating_sub(self.pool.runners.len());
         let booting = self.pool.count(|phase| *phase == Phase::Booting);
-        // After a failed boot one try at a time shows whether it is mended.
-        let failing = self
+        // After a failed boot one container at a time tries whether boots succeed again.
+        let is_failing = self
             .pool
             .backoffs
             .iter()
             .any(|(failure, _)| failure == FailureKind::Boot);
-        let at_once = if failing {
+        let at_once = if is_failing {
             1
         } else {
             usize::from(spec.boots_at_once)
         };
         let mut vacant: Vec<Slot> = Slot::first(spec.max_runners)
             .filter(|slot| !self.pool.runners.contains_key(slot))
-            .filter(|slot| !self.pool.minting.contains(slot))
+            .filter(|slot| !self.pool.awaits_answer(*slot))
             .collect();
-        vacant.sort_by_key(|slot| (self.pool.boot_failed.get(slot).copied(), *slot));
+        vacant.sort_by_key(|slot| (self.pool.boot_failed_at.get(slot).copied(), *slot));
         let count = lack.min(room).min(at_once.saturating_sub(booting));
         vacant
             .into_iter()
@@ -316,9 +268,11 @@ impl Wanted<'_> {
             .collect()
     }
 
-    /// More than wanted, as after a configuration with lower numbers: spares first, the youngest
-    /// first; idle runners only beyond what is wanted of them.
-    fn retire_excess(&self) -> Vec<Step> {
+    /// Retires runners beyond the desired numbers, as after a change of the configuration.
+    ///
+    /// Spares go first, the youngest first, without those of `registrations`. Idle runners go only beyond
+    /// their own number.
+    fn retire_excess(&self, registrations: &[Step]) -> Vec<Step> {
         let spec = &self.pool.spec;
         let enough = usize::from(spec.min_idle) + usize::from(spec.min_spare);
         let have = self.spares.len() + self.listeners.len();
@@ -327,7 +281,8 @@ impl Wanted<'_> {
             .spares
             .iter()
             .rev()
-            .filter(|runner| !runner.pending)
+            .filter(|runner| runner.pending.is_none())
+            .filter(|runner| registrations.iter().all(|step| step.slot() != runner.slot))
             .take(excess);
         let spares: Vec<Step> = spares
             .map(|runner| Step::Retire {
@@ -343,7 +298,7 @@ impl Wanted<'_> {
         let idle = self
             .listeners
             .iter()
-            .filter(|runner| runner.phase == Phase::Idle && !runner.pending);
+            .filter(|runner| runner.phase == Phase::Idle && runner.pending.is_none());
         let idle = idle.take(idle_excess).map(|runner| Step::Retire {
             slot: runner.slot,
             cause: Cause::ScaledDown,
@@ -352,11 +307,11 @@ impl Wanted<'_> {
     }
 }
 
-/// The first moment after `now` at which [`plan`] may say something new though nothing was seen.
+/// Returns the first time after `now` at which [`plan`] may return steps although no event arrived.
 #[must_use]
 pub fn next_deadline(pool: &Pool, now: Timestamp) -> Option<Timestamp> {
     let t = &pool.spec.timeouts;
-    let of_runner = |runner: &Runner| {
+    let deadlines = |runner: &Runner| {
         let due = match &runner.phase {
             Phase::Booting => Some(runner.since + t.boot),
             Phase::Spare => Some(runner.since + t.spare_age),
@@ -364,13 +319,13 @@ pub fn next_deadline(pool: &Pool, now: Timestamp) -> Option<Timestamp> {
             Phase::Busy => Some(runner.since + t.job),
             Phase::Registering => Some(runner.since + t.registration),
             Phase::Minting => None,
-            Phase::Retiring { end_asked, .. } => {
-                runner.retry_at.or(end_asked.map(|asked| asked + t.stop))
-            }
+            Phase::Retiring {
+                end_requested_at, ..
+            } => end_requested_at.map(|at| at + t.stop),
         };
         [due, runner.retry_at]
     };
-    let runners = pool.runners.values().flat_map(of_runner).flatten();
+    let runners = pool.runners.values().flat_map(deadlines).flatten();
     let backoffs = pool.backoffs.iter().map(|(_, backoff)| backoff.until);
     runners.chain(backoffs).filter(|at| *at > now).min()
 }

@@ -1,4 +1,4 @@
-//! What GitHub says of a pool's runners: registrations made, taken back and listed.
+//! Changes of a pool by GitHub's answers: mints, deregistrations and lists.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,59 +6,60 @@ use std::time::Duration;
 use super::backoff::FailureKind;
 use super::names::{RunnerName, Slot};
 use super::observation::{Deleted, ListedRunner, RunnerId};
-use super::runner::{Cause, Phase, Registration, Runner};
-use super::state::{LISTENED_LONG, Pool, become_busy, retire, wait};
+use super::runner::{Call, Cause, Phase, Registration, Runner};
+use super::state::{ACCEPTED_AFTER, Pool};
 use super::time::Timestamp;
 
-/// A registered runner that is missing from a list for less than this is not missed: GitHub's list
-/// is eventually consistent.
+/// Age of a registration from which a list should have it. GitHub's list is eventually consistent.
 const LIST_GRACE: Duration = Duration::from_secs(30);
 
-/// How handing a config to a spare went.
+/// Result of a mint and the delivery of its JIT config.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MintOutcome {
-    /// Minted and delivered.
+    /// The container has its config.
     Delivered {
-        /// GitHub's id.
+        /// GitHub's id of the runner.
         id: RunnerId,
     },
-    /// Minted, but the container did not take it.
+    /// The runner is registered, and the container did not take the config.
     Undelivered {
-        /// GitHub's id.
+        /// GitHub's id of the runner.
         id: RunnerId,
     },
-    /// Not minted, as far as is known.
+    /// The mint failed.
     Failed {
-        /// What kind of failure it was, one of [`Trouble::MINTING`].
+        /// Kind of failure, one of [`FailureKind::MINTING`].
         failure: FailureKind,
-        /// For the person who asks why.
+        /// Reason, for the operator.
         reason: String,
-        /// GitHub asked for this wait.
+        /// Delay that GitHub requested.
         retry_after: Option<Duration>,
+        /// True if GitHub may have registered the runner although no good answer came.
+        is_ambiguous: bool,
     },
 }
 
 impl Pool {
-    /// Takes down the name that is about to be sent, so that a list that has it is understood.
-    pub fn minting(&mut self, slot: Slot, name: RunnerName) {
+    /// Remembers the name of a mint before it is sent, so that a list that has it is understood.
+    pub fn name_mint(&mut self, slot: Slot, name: RunnerName) {
         if let Some(runner) = self.runners.get_mut(&slot) {
             runner.registration = Some(Registration { id: None, name });
         }
     }
 
-    /// A mint and its delivery ended. Gives back a registration that has no machine.
-    pub fn minted(
+    /// Applies the result of a mint. Returns the id of a registration that has no runner.
+    pub fn mint_answered(
         &mut self,
         slot: Slot,
         name: &RunnerName,
         outcome: MintOutcome,
         now: Timestamp,
         random: u32,
-    ) -> Option<(RunnerId, RunnerName)> {
-        self.minting.remove(&slot);
+    ) -> Option<RunnerId> {
+        self.unanswered.remove(&(slot, Call::Mint));
         match &outcome {
             MintOutcome::Delivered { .. } | MintOutcome::Undelivered { .. } => {
-                // The connection is used up either way, whoever's it was.
+                // The delivery used up the connection, even if another runner made the request.
                 self.waiting.remove(&slot);
                 for failure in FailureKind::MINTING {
                     self.backoffs.succeed(failure);
@@ -68,35 +69,29 @@ impl Pool {
                 failure,
                 reason,
                 retry_after,
+                ..
             } => {
                 self.backoffs
                     .fail(*failure, reason.clone(), *retry_after, now, random);
             }
         }
-        // The life may have ended meanwhile, and another may be in its place.
-        let runner = self.runners.get_mut(&slot).filter(|runner| {
-            runner
-                .registration
-                .as_ref()
-                .is_some_and(|registration| registration.name == *name)
-        });
-        let Some(runner) = runner else {
+        // The runner may have ended meanwhile, and another may be in its slot.
+        let runner = self.runners.get_mut(&slot);
+        let Some(runner) = runner.filter(|runner| runner.name() == Some(name)) else {
             return match outcome {
-                MintOutcome::Delivered { id } | MintOutcome::Undelivered { id } => {
-                    Some((id, name.clone()))
-                }
+                MintOutcome::Delivered { id } | MintOutcome::Undelivered { id } => Some(id),
                 MintOutcome::Failed { .. } => None,
             };
         };
-        runner.pending = false;
-        let minting = runner.phase == Phase::Minting;
+        runner.pending = None;
+        let is_minting = runner.phase == Phase::Minting;
         match outcome {
             MintOutcome::Delivered { id } => {
                 runner.registration = Some(Registration {
                     id: Some(id),
                     name: name.clone(),
                 });
-                if minting {
+                if is_minting {
                     let next = if runner.job.is_some() {
                         Phase::Busy
                     } else {
@@ -105,38 +100,38 @@ impl Pool {
                     runner.enter(next, now);
                 } else if let Phase::Retiring {
                     deregister_first,
-                    end_asked: None,
+                    end_requested_at: None,
                     cause,
                 } = &mut runner.phase
                 {
-                    // It was decided to end it before it was known to be registered.
+                    // The plan retired it before the registration was known.
                     *deregister_first = !cause.may_end_a_job();
                 }
                 None
             }
             MintOutcome::Undelivered { id } => {
                 runner.registration = None;
-                if minting {
-                    retire(runner, Cause::SpareLost, now);
+                if is_minting {
+                    runner.retire(Cause::SpareLost, now);
                 }
-                Some((id, name.clone()))
+                Some(id)
             }
             MintOutcome::Failed { .. } => {
                 runner.registration = None;
-                if minting && self.waiting.contains(&slot) {
-                    // The container is none the worse for it.
+                if is_minting && self.waiting.contains(&slot) {
+                    // The failure did not touch the container.
                     runner.enter(Phase::Spare, now);
-                } else if minting {
-                    // It hung up meanwhile, and can never be answered.
-                    retire(runner, Cause::SpareLost, now);
+                } else if is_minting {
+                    // The container dropped its request meanwhile, and can never get a config.
+                    runner.retire(Cause::SpareLost, now);
                 }
                 None
             }
         }
     }
 
-    /// A DELETE before an end was answered.
-    pub fn deregistered(
+    /// Applies the answer to the deregistration of a retiring runner.
+    pub fn deregistration_answered(
         &mut self,
         slot: Slot,
         id: RunnerId,
@@ -144,16 +139,12 @@ impl Pool {
         now: Timestamp,
         random: u32,
     ) {
-        let ours = |runner: &&mut Runner| {
-            runner
-                .registration
-                .as_ref()
-                .is_some_and(|registration| registration.id == Some(id))
-        };
-        let Some(runner) = self.runners.get_mut(&slot).filter(ours) else {
+        self.unanswered.remove(&(slot, Call::Deregister));
+        let is_own = |runner: &&mut Runner| runner.id() == Some(id);
+        let Some(runner) = self.runners.get_mut(&slot).filter(is_own) else {
             return;
         };
-        runner.pending = false;
+        runner.pending = None;
         let Phase::Retiring {
             deregister_first, ..
         } = &mut runner.phase
@@ -163,37 +154,35 @@ impl Pool {
         match result {
             Ok(Deleted::Gone) => {
                 *deregister_first = false;
-                // Its name stays, for its verdict, and for a list that is older than the answer.
+                // The name stays for the verdict, and for a list that is older than the answer.
                 if let Some(registration) = &mut runner.registration {
                     registration.id = None;
                 }
                 runner.attempts = 0;
                 runner.retry_at = None;
             }
-            // It just got a job: GitHub arbitrates, and the job wins.
-            Ok(Deleted::Busy) => become_busy(runner, None, now),
-            Err(retry_after) => wait(runner, retry_after, now, random),
+            // It got a job meanwhile. GitHub arbitrates, and the job wins.
+            Ok(Deleted::Busy) => runner.become_busy(None, now),
+            Err(retry_after) => runner.delay(retry_after, now, random),
         }
     }
 
-    /// Folds in GitHub's whole list, asked for at `asked`.
+    /// Applies GitHub's whole list, which was requested at `requested_at`.
+    ///
+    /// `by_name` has the list's entries by name, and `by_slot` the most likely one for each slot.
     pub fn listed(
         &mut self,
-        list: &BTreeMap<String, ListedRunner>,
+        by_name: &BTreeMap<&str, &ListedRunner>,
         by_slot: &BTreeMap<Slot, (RunnerName, RunnerId)>,
-        asked: Timestamp,
+        requested_at: Timestamp,
         now: Timestamp,
     ) {
-        let mut accepted = false;
+        let mut is_accepted = false;
         for runner in self.runners.values_mut() {
-            // Only a list that was asked for after a change can speak of it.
-            if runner.pending || runner.since >= asked {
+            // A list that was requested before a change says nothing about it.
+            if runner.pending.is_some() || runner.since >= requested_at {
                 continue;
             }
-            let nameless = runner
-                .registration
-                .as_ref()
-                .is_none_or(|registration| registration.id.is_none());
             let may_listen = match &runner.phase {
                 Phase::Registering => true,
                 Phase::Retiring {
@@ -201,8 +190,8 @@ impl Pool {
                 } => *deregister_first,
                 Phase::Booting | Phase::Spare | Phase::Minting | Phase::Idle | Phase::Busy => false,
             };
-            // Adopted while its mint was under way: the name tells the slot.
-            if nameless
+            // It was adopted during its mint. The slot in the name tells that the entry is its own.
+            if runner.id().is_none()
                 && may_listen
                 && let Some((name, id)) = by_slot.get(&runner.slot)
             {
@@ -211,29 +200,27 @@ impl Pool {
                     name: name.clone(),
                 });
             }
-            let seen = runner
-                .registration
-                .as_ref()
-                .and_then(|registration| list.get(&registration.name.to_string()));
-            accepted |= runner.phase == Phase::Idle
-                && seen.is_some_and(|seen| seen.online)
-                && asked.since(runner.since) >= LISTENED_LONG;
-            match (&runner.phase, seen) {
-                (Phase::Registering | Phase::Idle, Some(seen)) if seen.busy => {
-                    become_busy(runner, None, now);
+            let name = runner.name().map(ToString::to_string);
+            let listed = name.and_then(|name| by_name.get(name.as_str()));
+            is_accepted |= runner.phase == Phase::Idle
+                && listed.is_some_and(|listed| listed.online)
+                && requested_at.since(runner.since) >= ACCEPTED_AFTER;
+            match (&runner.phase, listed) {
+                (Phase::Registering | Phase::Idle, Some(listed)) if listed.busy => {
+                    runner.become_busy(None, now);
                 }
-                (Phase::Registering, Some(seen)) if seen.online => {
-                    runner.missed = 0;
+                (Phase::Registering, Some(listed)) if listed.online => {
+                    runner.missed_lists = 0;
                     runner.enter(Phase::Idle, now);
                 }
-                (Phase::Registering | Phase::Idle, Some(seen)) => {
-                    runner.missed = 0;
-                    runner.offline_seen = (!seen.online).then_some(asked);
+                (Phase::Registering | Phase::Idle, Some(listed)) => {
+                    runner.missed_lists = 0;
+                    runner.offline_at = (!listed.online).then_some(requested_at);
                 }
                 (Phase::Registering | Phase::Idle | Phase::Retiring { .. }, None)
-                    if asked.since(runner.since) >= LIST_GRACE =>
+                    if requested_at.since(runner.since) >= LIST_GRACE =>
                 {
-                    runner.missed = runner.missed.saturating_add(1);
+                    runner.missed_lists = runner.missed_lists.saturating_add(1);
                 }
                 (
                     Phase::Booting
@@ -247,7 +234,7 @@ impl Pool {
                 ) => {}
             }
         }
-        if accepted {
+        if is_accepted {
             self.backoffs.succeed(FailureKind::Version);
         }
     }

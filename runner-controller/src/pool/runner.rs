@@ -1,35 +1,39 @@
-//! One runner's life in a slot, and how it is judged when it ends.
+//! One runner in a slot: its phases, and the judgement of its end.
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use strum::VariantArray;
+use strum::{AsRefStr, Display, EnumString, VariantArray};
 
+use super::backoff;
 use super::names::{RunnerName, Slot, SlotId};
 use super::observation::{EndRecord, Exit, Invocation, JobNote, RunnerId};
 use super::time::Timestamp;
+use super::verdict::Verdict;
 
-/// Where a runner is in its life. `Idle` and `Busy` mean what GitHub means by them.
+/// Phase of a runner. `Idle` and `Busy` mean the same as at GitHub.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Phase {
-    /// Its unit was started; it is not up, or has not asked for its config yet.
+    /// Its unit was started. It is not active, or has not requested a JIT config yet.
     Booting,
-    /// Up, and waiting for a config. GitHub does not know it.
+    /// It is active and waits for a JIT config. GitHub does not know it.
     Spare,
-    /// A config is being minted for it.
+    /// A JIT config is being minted for it.
     Minting,
-    /// It was given its config and is not seen online yet.
+    /// It got its JIT config, and GitHub has not shown it online yet.
     Registering,
-    /// Registered and waiting for a job.
+    /// It is registered and waits for a job.
     Idle,
-    /// Running its one job. Left alone until the job ends or its timeout passes.
+    /// It runs its one job. It is left alone until the job ends or exceeds its time limit.
     Busy,
-    /// Being brought to its end.
+    /// It is being ended.
     Retiring {
-        /// Why.
+        /// The reason.
         cause: Cause,
-        /// GitHub must say first that it has no job (DELETE answered 204 or 404).
+        /// True while GitHub must still confirm that it has no job (DELETE answered 204 or 404).
         deregister_first: bool,
-        /// When its unit was last asked to end.
-        end_asked: Option<Timestamp>,
+        /// Time of the last request to end its unit.
+        end_requested_at: Option<Timestamp>,
     },
 }
 
@@ -64,23 +68,11 @@ impl Phase {
 }
 
 /// A [`Phase`] without its details, as status, metrics and records name it.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    strum::Display,
-    strum::EnumString,
-    strum::AsRefStr,
-    strum::VariantArray,
-)]
+#[derive(AsRefStr, Display, EnumString, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PhaseKind {
     /// [`Phase::Booting`]
     Booting,
@@ -104,23 +96,11 @@ impl PhaseKind {
 }
 
 /// Reason for ending a runner that has not ended by itself. Each has the name of its [`Verdict`].
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    strum::Display,
-    strum::EnumString,
-    strum::AsRefStr,
-    strum::VariantArray,
-)]
+#[derive(AsRefStr, Display, EnumString, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Cause {
     /// It did not become a spare in time.
     BootTimeout,
@@ -128,21 +108,21 @@ pub enum Cause {
     RegistrationTimeout,
     /// Its job ran longer than allowed.
     JobTimeout,
-    /// It listens, and GitHub's list has twice not had it.
+    /// It listens, and two of GitHub's lists did not have it.
     Ghost,
-    /// A spare past its age.
+    /// It is a spare that reached its maximum age.
     SpareAged,
-    /// An idle runner past its age.
+    /// It is idle and reached its maximum age.
     IdleAged,
-    /// Started from an image or limits that are no longer configured.
+    /// Its image or limits are not configured any more.
     Rolled,
-    /// More than wanted, or in a slot that is no longer configured.
+    /// It is one too many, or in a slot that is not configured any more.
     ScaledDown,
-    /// The host is being drained.
+    /// An operator drains the host.
     Drained,
-    /// An operator asked for everything to be removed.
+    /// An operator removes all runners.
     Removed,
-    /// Its waiting connection went away, so it can never be answered.
+    /// It dropped its request, so it can never get a JIT config.
     SpareLost,
 }
 
@@ -150,7 +130,7 @@ impl Cause {
     /// All causes.
     pub const ALL: &'static [Self] = Self::VARIANTS;
 
-    /// True if this may end a runner that has a job.
+    /// Returns true if it may end a runner that has a job.
     #[must_use]
     pub fn may_end_a_job(self) -> bool {
         match self {
@@ -186,111 +166,34 @@ impl Cause {
     }
 }
 
-/// Judgement of how and why a runner ended. Every runner gets exactly one.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    strum::Display,
-    strum::EnumString,
-    strum::AsRefStr,
-    strum::VariantArray,
-)]
-#[strum(serialize_all = "snake_case")]
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// It ran its job, whatever became of the job.
-    JobDone,
-    /// It was registered and ended well without a job: GitHub let the registration lapse.
-    IdleExpired,
-    /// It listened for jobs that GitHub would never send.
-    Ghost,
-    /// Its unit failed before it asked for a config.
-    BootFailed,
-    /// It did not ask for a config in time.
-    BootTimeout,
-    /// GitHub did not show it online in time.
-    RegistrationTimeout,
-    /// Its job ran too long.
-    JobTimeout,
-    /// The kernel killed some of it for want of memory.
-    Oom,
-    /// GitHub refuses this version of the runner (exit status 7).
-    VersionRefused,
-    /// Ended by a drain.
-    Drained,
-    /// A spare replaced for its age.
-    SpareAged,
-    /// An idle runner replaced for its age.
-    IdleAged,
-    /// Replaced because the image or limits changed.
-    Rolled,
-    /// One too many, or in a slot no longer configured.
-    ScaledDown,
-    /// Removed by an operator.
-    Removed,
-    /// A spare that ended, or stopped waiting, before it was answered.
-    SpareLost,
-    /// It ended with a status or a signal that no other verdict explains.
-    Crashed,
-    /// The host restarted under it.
-    HostRestart,
-    /// It is gone and left no record.
-    Unexplained,
+/// Call that a step makes for a runner. Only its own answer ends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Call {
+    /// Start of its unit.
+    Start,
+    /// Mint, and delivery of the JIT config.
+    Mint,
+    /// Deregistration.
+    Deregister,
+    /// Stop or kill of its unit.
+    End,
 }
 
-impl Verdict {
-    /// All verdicts, for metrics with a fixed set of labels.
-    pub const ALL: &'static [Self] = Self::VARIANTS;
-
-    /// True if an operator should look: nothing planned and no job ended it.
-    #[must_use]
-    pub fn is_failure(self) -> bool {
-        match self {
-            Self::BootFailed
-            | Self::BootTimeout
-            | Self::RegistrationTimeout
-            | Self::JobTimeout
-            | Self::Oom
-            | Self::VersionRefused
-            | Self::SpareLost
-            | Self::Crashed
-            | Self::Unexplained => true,
-            Self::JobDone
-            | Self::IdleExpired
-            | Self::Ghost
-            | Self::Drained
-            | Self::SpareAged
-            | Self::IdleAged
-            | Self::Rolled
-            | Self::ScaledDown
-            | Self::Removed
-            | Self::HostRestart => false,
-        }
-    }
-}
-
-/// Who it is at GitHub.
+/// A runner's registration at GitHub.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registration {
-    /// GitHub's id; unknown for a life that was adopted while its mint was under way.
+    /// GitHub's id; not known for a runner that was adopted during its mint.
     pub id: Option<RunnerId>,
-    /// Its name.
+    /// Name of the runner.
     pub name: RunnerName,
 }
 
-/// The job it runs, as far as is known.
+/// A runner's job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
-    /// What the hook said; empty if only GitHub's list told.
+    /// The job's description of itself; empty if only GitHub's list shows the job.
     pub note: JobNote,
-    /// When it started, or was first known to run.
+    /// Start of the job, or the first observation of it.
     pub since: Timestamp,
 }
 
@@ -299,32 +202,32 @@ pub struct Job {
 pub struct Runner {
     /// Its slot.
     pub slot: Slot,
-    /// Where it is.
+    /// Its phase.
     pub phase: Phase,
-    /// Since when.
+    /// Start of the phase.
     pub since: Timestamp,
-    /// When it was started.
+    /// Start of the runner.
     pub started_at: Timestamp,
-    /// systemd's name for this start, once seen.
+    /// systemd's id of its start, once seen.
     pub invocation: Option<Invocation>,
-    /// What it was started from; unknown for a life whose record is gone.
+    /// Identity of its image and limits; not known if its start record is gone.
     pub generation: Option<String>,
-    /// Its unit is active: booted, network set.
+    /// True if its unit is active: booted, with a network.
     pub active: bool,
-    /// Its registration, if one was made for it.
+    /// Its registration, if a mint was begun for it.
     pub registration: Option<Registration>,
     /// Its job, once one started.
     pub job: Option<Job>,
-    /// A step for it is under way.
-    pub pending: bool,
-    /// No step before this moment, after one failed.
+    /// The call for it that is under way.
+    pub pending: Option<Call>,
+    /// Earliest time of the next step, after a step failed.
     pub retry_at: Option<Timestamp>,
-    /// Steps that failed in a row.
+    /// Number of steps that failed in a row.
     pub attempts: u32,
-    /// Lists in a row that should have had it and did not.
-    pub missed: u8,
-    /// When GitHub's list last showed it offline.
-    pub offline_seen: Option<Timestamp>,
+    /// Number of lists in a row that should have had it and did not.
+    pub missed_lists: u8,
+    /// Time at which GitHub's list last showed it offline.
+    pub offline_at: Option<Timestamp>,
 }
 
 impl Runner {
@@ -339,11 +242,11 @@ impl Runner {
             active: false,
             registration: None,
             job: None,
-            pending: false,
+            pending: None,
             retry_at: None,
             attempts: 0,
-            missed: 0,
-            offline_seen: None,
+            missed_lists: 0,
+            offline_at: None,
         }
     }
 
@@ -354,15 +257,58 @@ impl Runner {
         self.attempts = 0;
     }
 
-    /// A life that was given a config and is not known to have had a job.
+    /// Begins to end the runner. GitHub is asked first if it may give the runner a job.
+    pub(super) fn retire(&mut self, cause: Cause, now: Timestamp) {
+        let registered =
+            self.may_be_registered() || matches!(self.phase, Phase::Registering | Phase::Idle);
+        let phase = Phase::Retiring {
+            cause,
+            deregister_first: registered && !cause.may_end_a_job(),
+            end_requested_at: None,
+        };
+        self.enter(phase, now);
+    }
+
+    pub(super) fn become_busy(&mut self, note: Option<JobNote>, now: Timestamp) {
+        let job = self.job.get_or_insert_with(|| Job {
+            note: JobNote::default(),
+            since: now,
+        });
+        if let Some(note) = note {
+            job.note = note;
+        }
+        let since = job.since;
+        self.enter(Phase::Busy, since);
+    }
+
+    /// Delays the next step after one failed, at least by `requested`.
+    pub(super) fn delay(&mut self, requested: Option<Duration>, now: Timestamp, random: u32) {
+        self.attempts = self.attempts.saturating_add(1);
+        let delay = backoff::delay(self.attempts, random);
+        self.retry_at = Some(now + delay.max(requested.unwrap_or_default()));
+    }
+
+    /// Returns true if a mint was begun for it and no job of it is known.
     pub(super) fn may_be_registered(&self) -> bool {
         self.registration.is_some() && self.job.is_none()
     }
 
-    /// Judges this life by what is known of it and by the record of its end.
+    /// Returns GitHub's id of the runner, if it is known.
     #[must_use]
-    pub fn judge(&self, end: Option<&EndRecord>) -> Verdict {
-        if let Phase::Retiring { cause, .. } = self.phase {
+    pub fn id(&self) -> Option<RunnerId> {
+        self.registration.as_ref()?.id
+    }
+
+    /// Returns the name that the runner has at GitHub, if a mint was begun for it.
+    #[must_use]
+    pub fn name(&self) -> Option<&RunnerName> {
+        Some(&self.registration.as_ref()?.name)
+    }
+
+    /// Judges the end of the runner by its phase and by root's record.
+    #[must_use]
+    pub fn verdict(&self, end: Option<&EndRecord>) -> Verdict {
+        if let Some(cause) = self.phase.cause() {
             return cause.verdict();
         }
         let Some(end) = end else {
@@ -378,7 +324,7 @@ impl Runner {
             }
             // Constants.Runner.ReturnCode in actions/runner: 7 is RunnerVersionDeprecated.
             (_, Exit::Status(7)) => Verdict::VersionRefused,
-            // 100 to 105 are a job's result, where the runner is told to return it.
+            // The runner can be told to return its job's result, which is 100 to 105.
             (_, Exit::Status(100..=105)) => Verdict::JobDone,
             (_, Exit::Status(0)) if self.job.is_some() => Verdict::JobDone,
             (_, Exit::Status(0)) => Verdict::IdleExpired,
@@ -390,6 +336,8 @@ impl Runner {
 /// A runner that has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
+    /// Its slot.
+    pub slot: SlotId,
     /// The runner as it was last known.
     pub runner: Runner,
     /// Its verdict.
@@ -403,18 +351,18 @@ pub struct Ended {
 /// The daemon's record of a runner while it lasts, for the daemon that comes after this one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunnerRecord {
-    /// The slot; each has at most one record.
+    /// The slot. Each slot has at most one record.
     pub slot: SlotId,
-    /// The boot that `since`, `started_at` and the job's `since` are counted in. A runner of another
+    /// The boot in which `since`, `started_at` and the job's `since` are counted. A runner of another
     /// boot ended with it.
     pub boot_id: String,
     /// systemd's id of the start, once seen.
     pub invocation: Option<Invocation>,
-    /// The phase.
+    /// Its phase.
     pub phase: PhaseKind,
-    /// The start of that phase.
+    /// Start of the phase.
     pub since: Timestamp,
-    /// The start of the runner.
+    /// Start of the runner.
     pub started_at: Timestamp,
     /// Its registration.
     pub registration: Option<Registration>,
@@ -423,7 +371,7 @@ pub struct RunnerRecord {
 }
 
 impl RunnerRecord {
-    /// Returns the record of a runner in `slot` as it is now.
+    /// Returns the record of a runner as it is now.
     #[must_use]
     pub fn of(runner: &Runner, slot: SlotId, boot_id: String) -> Self {
         Self {

@@ -1,42 +1,69 @@
-//! What one pool is wanted to be.
+//! Desired state of one pool.
 
 use std::time::Duration;
 
 use super::names::PoolName;
 
-/// A pool as the core needs it.
+/// A pool as the configuration wants it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spec {
-    /// Its name.
+    /// Name of the pool.
     pub name: PoolName,
-    /// Registered and waiting for a job.
+    /// Number of runners that are registered and wait for a job.
     pub min_idle: u16,
-    /// Booted and not registered.
+    /// Number of spares: booted containers that are not registered.
     pub min_spare: u16,
-    /// All lives together; slots 1 to this number exist.
+    /// Maximum number of runners in all. Slots 1 to this number exist.
     pub max_runners: u16,
-    /// What a life is started from; a life with another generation is replaced when it can be.
+    /// Identity of image and limits. A runner of another generation is replaced when it has no job.
     pub generation: String,
-    /// How many may boot at once: booting is bound by the processor, and more at once than there
-    /// are cores makes each later, not all sooner.
+    /// Maximum number of containers that boot at once. A boot is bound by the processor: with more
+    /// boots than cores each becomes later, and none sooner.
     pub boots_at_once: u16,
-    /// How long things may take.
+    /// Time limits.
     pub timeouts: Timeouts,
 }
 
-/// How long things may take.
+/// Time limits of a pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timeouts {
-    /// From the start call until the container has asked for its config.
+    /// Maximum time from the start call until the container requests its JIT config.
     pub boot: Duration,
-    /// From the answer until GitHub shows the runner online.
+    /// Maximum time from the delivered JIT config until GitHub shows the runner online.
     pub registration: Duration,
-    /// A spare older than this is replaced.
+    /// Maximum age of a spare.
     pub spare_age: Duration,
-    /// An idle runner older than this is replaced.
+    /// Maximum age of an idle runner.
     pub idle_age: Duration,
-    /// From the job's start to its end.
+    /// Maximum run time of a job.
     pub job: Duration,
-    /// From a stop until it is asked again, harder.
+    /// Time from a stop until the unit is killed.
     pub stop: Duration,
+}
+
+impl Spec {
+    /// Returns the desired state of a pool that is not configured any more: no runner, and time for
+    /// the jobs that run.
+    #[must_use]
+    pub fn unconfigured(name: PoolName) -> Self {
+        let day = Duration::from_hours(24);
+        Self {
+            name,
+            min_idle: 0,
+            min_spare: 0,
+            max_runners: 0,
+            generation: String::new(),
+            boots_at_once: 0,
+            timeouts: Timeouts {
+                boot: day,
+                registration: day,
+                spare_age: day,
+                idle_age: day,
+                // The pool's own limit is not known any more. GitHub's limit of 5 days cuts no job
+                // short ("Usage limits" of self-hosted runners).
+                job: 5 * day,
+                stop: Duration::from_secs(100),
+            },
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! Time as the core sees it: a number that somebody else read from a clock.
+//! Time in the core: a number that the caller read from a clock.
 
 use std::fmt;
 use std::ops::Add;
@@ -6,25 +6,25 @@ use std::time::Duration;
 
 /// Milliseconds since the host booted, suspended time included (`CLOCK_BOOTTIME`).
 ///
-/// Not wall-clock time: an NTP step must not end a job. It outlives the daemon, so ages stay right
-/// over a restart, and ends with the boot, as every container does.
+/// Wall-clock time would not do, because an NTP step must not end a job. This clock outlives the
+/// daemon, so ages stay right over a restart. It ends with the boot, as every container does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// The moment this many milliseconds after boot.
+    /// Returns the moment this many milliseconds after boot.
     #[must_use]
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis)
     }
 
-    /// Milliseconds since boot.
+    /// Returns the milliseconds since boot.
     #[must_use]
     pub const fn millis(self) -> u64 {
         self.0
     }
 
-    /// How long ago `earlier` was; zero if it is not in the past.
+    /// Returns the time since `earlier`, or zero if `earlier` is in the future.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))

@@ -1,4 +1,4 @@
-//! Rows to records and back.
+//! Conversions between records and rows.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -11,7 +11,8 @@ use crate::pool::{
 };
 use crate::world::{RunnerRecord, VerdictRecord};
 
-/// `SQLite`'s integers are signed. The bits are kept, so that every id comes back as it went in.
+/// Returns the same bits as a signed integer, because `SQLite` has no unsigned ones. Every id is read as
+/// it was written.
 fn signed(number: u64) -> i64 {
     number.cast_signed()
 }
@@ -61,17 +62,18 @@ pub(super) fn runners(
         let slot: String = row.get("slot")?;
         match runner(row, &slot, host)? {
             Ok(runner) => runners.push(runner),
-            Err(what) => tracing::warn!(
+            Err(column) => tracing::warn!(
                 slot,
-                what,
-                "a life on record cannot be read and is left out"
+                column,
+                "leaving out the record of slot {slot}: cannot read its {column}"
             ),
         }
     }
     Ok(runners)
 }
 
-/// A life, or what of it is not ours any more: the host may have been renamed since.
+/// Returns a record, or the name of the column that cannot be read. The host may have been renamed since
+/// it was written.
 fn runner(
     row: &Row<'_>,
     slot: &str,
@@ -110,7 +112,7 @@ fn runner(
         slot,
         boot_id: row.get("boot_id")?,
         invocation,
-        // It may have been given a config, so that GitHub is asked before it is ended.
+        // This phase assumes that it has a config, so GitHub is asked before it ends.
         phase: named(row, "phase", PhaseKind::Registering)?,
         since: Timestamp::from_millis(number(row, "since_ms")?),
         started_at: Timestamp::from_millis(number(row, "born_ms")?),
@@ -119,8 +121,10 @@ fn runner(
     }))
 }
 
-/// Reads the name of a variant. Another version may have written a name that this one does not know:
-/// that counts as `instead`, because a row that is left out would lose more.
+/// Reads the name of a variant.
+///
+/// Another version may have written a name that this one does not know. It counts as `instead`, because
+/// leaving out the row would lose more.
 fn named<T: FromStr + Display>(row: &Row<'_>, column: &str, instead: T) -> rusqlite::Result<T> {
     let text: String = row.get(column)?;
     Ok(text.parse().unwrap_or_else(|_| {
@@ -189,9 +193,9 @@ pub(super) fn add_verdict(
     Ok(())
 }
 
-/// Drops all but the newest `keep` verdicts.
+/// Removes all but the newest `keep` verdicts.
 pub(super) fn prune(connection: &Connection, keep: i64) -> rusqlite::Result<()> {
-    // Ids only grow, by one each, so the newest tells which is the oldest to keep.
+    // Ids grow by one, so the newest id tells the oldest one to keep.
     let mut delete = connection
         .prepare_cached("DELETE FROM verdicts WHERE id <= (SELECT max(id) FROM verdicts) - ?1")?;
     delete.execute([keep])?;
@@ -210,7 +214,7 @@ pub(super) fn recent(
     while let Some(row) = rows.next()? {
         let slot: String = row.get("slot")?;
         let Ok(slot) = slot.parse() else {
-            tracing::warn!(slot, "a verdict on record cannot be read and is left out");
+            tracing::warn!(slot, "leaving out a verdict: cannot read its slot {slot:?}");
             continue;
         };
         let invocation: Option<String> = row.get("invocation")?;

@@ -1,13 +1,13 @@
-//! The tables, and which version of them a file has.
+//! The tables, and their version in a file.
 
 use std::path::Path;
 
 use rusqlite::{Connection, ErrorCode, ffi};
 
-use super::StoreError;
+use super::error::StoreError;
 
-/// The statements that lead from each schema to the next. `user_version` counts how many of them
-/// a file has seen; published ones are never changed, only followed by others.
+/// Statements that lead from each schema to the next. `user_version` is the number of statements that a
+/// file has seen. A published statement is never changed, only followed by others.
 const STEPS: &[&str] = &["
     CREATE TABLE lives (
         slot TEXT PRIMARY KEY,
@@ -48,10 +48,10 @@ const STEPS: &[&str] = &["
     ) STRICT;
 "];
 
-/// The newest schema.
+/// Newest schema.
 const KNOWN: i64 = STEPS.len().cast_signed() as i64;
 
-/// Checks the file, and brings it to the newest schema.
+/// Checks the file and upgrades it to the newest schema.
 pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     let version: i64 = connection
         .pragma_query_value(None, "user_version", |row| row.get(0))
@@ -65,7 +65,7 @@ pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), St
         return Err(newer());
     }
     let done = usize::try_from(version).map_err(|_| newer())?;
-    check(connection).map_err(failed("check what is"))?;
+    check(connection).map_err(failed("check the pages"))?;
     if version == KNOWN {
         return Ok(());
     }
@@ -81,8 +81,8 @@ fn upgrade(connection: &mut Connection, steps: &[&str]) -> rusqlite::Result<()> 
     transaction.commit()
 }
 
-/// A damaged page would otherwise be found on the day it is read. Some milliseconds for a file
-/// that is as long as ours get.
+/// Checks the pages of the file. Otherwise a damaged page would be found on the day on which it is read.
+/// The check takes some milliseconds at the maximum number of verdicts.
 fn check(connection: &Connection) -> rusqlite::Result<()> {
     let verdict: String = connection.pragma_query_value(None, "quick_check", |row| row.get(0))?;
     if verdict == "ok" {

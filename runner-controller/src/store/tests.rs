@@ -1,16 +1,18 @@
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::backing::{Copy, try_open};
+use super::file::{Snapshot, try_open};
 use super::*;
 use crate::pool::{
     Invocation, Job, JobNote, PhaseKind, Registration, RunnerId, RunnerName, Timestamp, Verdict,
 };
+use crate::world::Failure;
 
 fn host() -> HostId {
     "fuzz-a".parse().unwrap()
@@ -88,7 +90,7 @@ fn verdict(text: &str, invocation: Option<u64>, ended: u64) -> VerdictRecord {
 }
 
 #[tokio::test]
-async fn lives_come_back_as_they_were_put() {
+async fn runners_are_read_as_they_were_written() {
     let (_dir, path) = file();
     let store = open(&path);
     let nameless_id = RunnerRecord {
@@ -126,7 +128,7 @@ async fn a_slot_has_one_record() {
 }
 
 #[tokio::test]
-async fn closing_a_life_trades_its_record_for_a_verdict() {
+async fn a_verdict_replaces_the_record_of_its_slot() {
     let (_dir, path) = file();
     let store = open(&path);
     store.put(full_runner("ci-1")).await.unwrap();
@@ -139,21 +141,21 @@ async fn closing_a_life_trades_its_record_for_a_verdict() {
         std::slice::from_ref(&given)
     );
 
-    // After a crash the same end is found again under /run.
+    // After a crash the next daemon finds the same end again under /run.
     let again = VerdictRecord {
         verdict: Verdict::Crashed,
         ..given.clone()
     };
     store.close(again).await.unwrap();
     assert_eq!(store.recent(10).await.unwrap(), [given]);
-    // Lives that never got an invocation are all different.
+    // Verdicts without an invocation are all different.
     store.close(verdict("ci-1", None, 10)).await.unwrap();
     store.close(verdict("ci-1", None, 11)).await.unwrap();
     assert_eq!(store.recent(10).await.unwrap().len(), 3);
 }
 
 #[tokio::test]
-async fn verdicts_come_newest_first() {
+async fn verdicts_are_read_newest_first() {
     let (_dir, path) = file();
     let store = open(&path);
     // Wall-clock time may run backwards, so the order of the calls counts.
@@ -185,7 +187,7 @@ fn old_verdicts_are_pruned() {
 }
 
 #[tokio::test]
-async fn settings_are_kept_replaced_and_dropped() {
+async fn settings_are_written_replaced_and_removed() {
     let (_dir, path) = file();
     let store = open(&path);
     assert_eq!(store.setting("drain").await.unwrap(), None);
@@ -206,12 +208,12 @@ async fn settings_are_kept_replaced_and_dropped() {
 }
 
 #[tokio::test]
-async fn calls_take_effect_in_the_order_they_were_begun() {
+async fn calls_take_effect_in_the_order_in_which_they_began() {
     let (_dir, path) = file();
     let store = open(&path);
     // Hold the thread, and fill its queue behind the call that holds it.
     let (go, wait) = std::sync::mpsc::channel::<()>();
-    let mut begun: Vec<_> = (0..=QUEUE).map(|_| store.clone()).collect();
+    let mut begun: Vec<_> = (0..=MAX_CALLS).map(|_| store.clone()).collect();
     let first = begun.pop().unwrap();
     let hold = tokio::spawn(async move {
         let wait = move |_: &mut Connection| {
@@ -236,7 +238,7 @@ async fn calls_take_effect_in_the_order_they_were_begun() {
     for task in fill {
         task.await.unwrap().unwrap();
     }
-    // There is room for both now, and the second one is looked at first.
+    // There is room for both now, and the second call is polled first.
     let (second, first) = futures_util::future::join(second, first).await;
     assert!(first.is_ok() && second.is_ok());
     let last = store.setting("k").await.unwrap();
@@ -244,11 +246,11 @@ async fn calls_take_effect_in_the_order_they_were_begun() {
 }
 
 #[tokio::test]
-async fn a_cancelled_write_is_written() {
+async fn a_cancelled_write_is_carried_out() {
     let (_dir, path) = file();
     let store = open(&path);
     let write = store.set_setting("k", Some("v".into()));
-    // Polled once: begun, and nobody waits for it any more.
+    // Polled once, the call has begun. Then it is cancelled.
     let _ = write.now_or_never();
     assert_eq!(store.setting("k").await.unwrap().as_deref(), Some("v"));
 }
@@ -338,12 +340,12 @@ fn a_name_that_another_version_wrote_is_a_warning_and_loses_no_row() {
 }
 
 #[tokio::test]
-async fn a_damaged_file_is_set_aside_and_a_new_one_begun() {
+async fn a_damaged_file_is_renamed_and_a_new_one_made() {
     let (_dir, path) = file();
     let aside = |n| path.with_file_name(format!("records.sqlite.corrupt-{n}"));
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(aside(1), "from an earlier time").unwrap();
-    std::fs::write(&path, "this is no database, however it may be read").unwrap();
+    std::fs::write(&path, "this is not a database, however it is read").unwrap();
 
     let (store, warning) = Store::open(&path, host()).unwrap();
     assert!(warning.unwrap().contains(aside(2).to_str().unwrap()));
@@ -372,7 +374,7 @@ async fn damage_deep_in_the_file_is_found_at_the_start() {
 }
 
 #[test]
-fn a_newer_schema_is_refused_and_left_alone() {
+fn a_file_with_a_newer_schema_is_refused_and_left_alone() {
     let (_dir, path) = file();
     drop(try_open(&path).unwrap());
     let newer = Connection::open(&path).unwrap();
@@ -386,7 +388,7 @@ fn a_newer_schema_is_refused_and_left_alone() {
 }
 
 #[test]
-fn the_file_is_ours_alone() {
+fn the_file_is_private() {
     let (_dir, path) = file();
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(&path, "").unwrap();
@@ -399,15 +401,15 @@ fn the_file_is_ours_alone() {
     }
 }
 
-/// Makes a place that not even root can write to: the file's directory is a file.
-fn in_the_way(path: &Path) {
+/// Makes a path that not even root can write to: the directory is a file.
+fn block_directory(path: &Path) {
     std::fs::write(path.parent().unwrap(), "").unwrap();
 }
 
 #[tokio::test]
-async fn a_place_that_cannot_be_written_is_told_with_its_path_and_tried_again() {
+async fn a_file_that_cannot_be_opened_is_reported_with_its_path_and_tried_again() {
     let (_dir, path) = file();
-    in_the_way(&path);
+    block_directory(&path);
     let (store, warning) = Store::open(&path, host()).unwrap();
     assert!(warning.unwrap().contains(path.to_str().unwrap()));
     assert!(store.load().await.unwrap_err().is_transient());
@@ -427,21 +429,21 @@ async fn a_place_that_cannot_be_written_is_told_with_its_path_and_tried_again() 
 }
 
 #[tokio::test]
-async fn a_copy_has_what_was_written_last() {
+async fn a_copy_has_the_last_writes() {
     let (_dir, path) = file();
     let store = open(&path);
     store.put(full_runner("ci-1")).await.unwrap();
     store.put(full_runner("ci-2")).await.unwrap();
-    // As after a kill: the log is there and was never folded into the file.
-    let copy = Copy::of(&path).unwrap();
+    // As after a kill, the log is there and was not merged into the file.
+    let copy = Snapshot::of(&path).unwrap();
     let runners = rows::runners(&copy.connection, &host()).unwrap();
     assert_eq!(runners, [full_runner("ci-1"), full_runner("ci-2")]);
     drop(store);
-    assert!(Copy::of(&path.with_file_name("none")).is_err());
+    assert!(Snapshot::of(&path.with_file_name("none")).is_err());
 }
 
 #[tokio::test]
-async fn a_full_disk_is_an_error_that_passes() {
+async fn a_full_disk_is_a_transient_error() {
     let (_dir, path) = file();
     let store = open(&path);
     let limit = |pages: i64| {
@@ -456,14 +458,14 @@ async fn a_full_disk_is_an_error_that_passes() {
         .await
         .unwrap_err();
     assert!(error.is_transient(), "{error:?}");
-    // The store goes on, and so does the next write once there is room.
+    // The store works on, and a write succeeds once there is space.
     assert_eq!(store.setting("k").await.unwrap(), None);
     limit(1 << 20).await.unwrap();
     store.set_setting("k", Some(huge)).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_file_that_turned_read_only_is_an_error_and_no_panic() {
+async fn a_file_that_becomes_read_only_is_a_transient_error() {
     let (_dir, path) = file();
     let store = open(&path);
     store
@@ -473,7 +475,7 @@ async fn a_file_that_turned_read_only_is_an_error_and_no_panic() {
         .await
         .unwrap();
     let error = store.close(verdict("ci-1", None, 1)).await.unwrap_err();
-    assert_eq!(error.to_string(), "cannot keep a verdict in the records");
-    assert!(error.is_transient(), "somebody may remount the disk");
+    assert_eq!(error.to_string(), "cannot write a verdict in the records");
+    assert!(error.is_transient(), "an operator may remount the disk");
     assert_eq!(store.recent(1).await.unwrap(), []);
 }

@@ -48,8 +48,8 @@ const MESSAGES: &[(&str, Moment)] = &[
     ("starting a container", Moment::Starting),
     ("a spare is ready", Moment::Spare),
     ("registering a spare", Moment::Registering),
-    ("a config was delivered", Moment::Delivered),
-    ("a job says that it started", Moment::JobStarted),
+    ("delivered the JIT config", Moment::Delivered),
+    ("job started", Moment::JobStarted),
     ("ended, ", Moment::Ended),
 ];
 

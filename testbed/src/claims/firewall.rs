@@ -205,7 +205,7 @@ fn ensure_refused(lab: &Lab, before: &Status, is_it: impl Fn(&Ended) -> bool) ->
         ],
     )?;
     let said = lab.journal(DAEMON, 8);
-    ensure_says(&said, &["the firewall is not as it should be"])
+    ensure_says(&said, &["the firewall is not as configured"])
 }
 
 fn a_stopped_firewall_closes_admission_and_kills_no_job(lab: &mut Lab) -> Result<()> {

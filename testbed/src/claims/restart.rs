@@ -304,7 +304,7 @@ fn ensure_heard(lab: &Lab, before: &BTreeMap<String, String>, pid: &str) -> Resu
         "--output=cat",
     ])?;
     ensure!(
-        !log.contains("found by the full look"),
+        !log.contains("the full reconcile found the end"),
         "the end of {} was not signalled: {log}",
         machine_of(&name)
     );

@@ -1,4 +1,4 @@
-//! The loop over a fake world, with paused time.
+//! The controller over a simulated world, with paused time.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,28 +9,30 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-mod course;
+mod adoption;
+mod bounds;
 mod failures;
+mod lifecycle;
 
 use super::*;
 use crate::pool::{
-    EndRecord, Exit, FailureKind, Invocation, JobNote, ListedRunner, PhaseKind, Resource, RunnerId,
-    StartRecord, UnitObservation, UnitState,
+    Deleted, EndRecord, Exit, FailureKind, Invocation, JobNote, ListedRunner, PhaseKind, Resource,
+    RunnerId, RunnerRecord, SlotId, StartRecord, UnitObservation, UnitState, Verdict,
+    VerdictRecord,
 };
 use crate::status::DaemonState;
-use crate::world::{
-    Deleted, Failure, JitConfig, MintRequest, Minted, RegistryError, RegistryErrorKind,
-    RunnerRecord,
-};
+use crate::world::{Failure, JitConfig, MintRequest, Minted, RegistryError, RegistryErrorKind};
 
-/// How long GitHub wants to be left alone, when it limits.
+const MINUTE: Duration = Duration::from_mins(1);
+
+/// Length of GitHub's rate limit.
 const LIMIT: Duration = Duration::from_mins(10);
 
 thread_local! {
     static BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// Paused time as the core's time.
+/// Returns the paused time as the core's time.
 fn now() -> Timestamp {
     let began = BEGAN.get().unwrap_or_else(Instant::now);
     BEGAN.set(Some(began));
@@ -54,12 +56,12 @@ struct Machine {
     invocation: Invocation,
     started_at: Timestamp,
     active: bool,
-    asking: bool,
+    waiting: bool,
 }
 
-/// What is really there. Remembers every call and can be told to fail.
+/// State of the world. It counts calls, and has faults to inject.
 #[derive(Default)]
-struct Inner {
+struct World {
     machines: BTreeMap<SlotId, Machine>,
     ends: BTreeMap<SlotId, EndRecord>,
     github: BTreeMap<u64, ListedRunner>,
@@ -72,25 +74,25 @@ struct Inner {
     mint_fails: Option<RegistryErrorKind>,
     held: Option<Duration>,
     disk_full: bool,
-    never_asks: bool,
-    /// The waiting connection goes away in the moment it would be answered.
-    hangs_up: bool,
+    never_requests: bool,
+    /// The container drops its request at the moment of the delivery.
+    drops_request: bool,
 }
 
 #[derive(Clone)]
 struct Fake {
-    inner: Arc<Mutex<Inner>>,
+    world: Arc<Mutex<World>>,
     events: mpsc::Sender<Event>,
 }
 
 impl Fake {
-    fn with<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
-        change(&mut self.inner.lock().unwrap())
+    fn with<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
+        change(&mut self.world.lock().unwrap())
     }
 
-    fn event(&self, slot: &SlotId) -> UnitObservation {
-        self.with(|inner| {
-            let machine = inner.machines.get(slot);
+    fn observation(&self, slot: &SlotId) -> UnitObservation {
+        self.with(|world| {
+            let machine = world.machines.get(slot);
             UnitObservation {
                 slot: slot.clone(),
                 state: match machine {
@@ -104,18 +106,18 @@ impl Fake {
                     generation: config().pools[0].generation(),
                     at: machine.started_at,
                 }),
-                end: inner.ends.get(slot).cloned().filter(|_| machine.is_none()),
+                end: world.ends.get(slot).cloned().filter(|_| machine.is_none()),
             }
         })
     }
 
-    async fn tell(&self, slot: &SlotId) {
-        let _ = self.events.send(Event::Unit(self.event(slot))).await;
+    async fn signal(&self, slot: &SlotId) {
+        let _ = self.events.send(Event::Unit(self.observation(slot))).await;
     }
 
     async fn ends(&self, slot: &SlotId, status: i32) {
-        let ended = self.with(|inner| {
-            let machine = inner.machines.remove(slot)?;
+        let ended = self.with(|world| {
+            let machine = world.machines.remove(slot)?;
             let end = EndRecord {
                 invocation: machine.invocation,
                 service_result: "exit-code".into(),
@@ -124,20 +126,20 @@ impl Fake {
                 oom_kills: 0,
                 at: now(),
             };
-            inner.ends.insert(slot.clone(), end);
-            inner
+            world.ends.insert(slot.clone(), end);
+            world
                 .github
                 .retain(|_, r| !(r.busy && r.name.contains(&format!("-{slot}-"))));
             Some(())
         });
         if ended.is_some() {
-            self.tell(slot).await;
+            self.signal(slot).await;
         }
     }
 
     async fn job_starts(&self, slot: &SlotId) {
-        self.with(|inner| {
-            for listed_runner in inner.github.values_mut() {
+        self.with(|world| {
+            for listed_runner in world.github.values_mut() {
                 listed_runner.busy |= listed_runner.name.contains(&format!("-{slot}-"));
             }
         });
@@ -160,68 +162,68 @@ impl Machines for Fake {
     type Error = Fault;
 
     async fn start(&self, slot: &SlotId) -> Result<(), Fault> {
-        self.with(|inner| {
-            inner.next += 1;
-            let invocation = Invocation::parse(&format!("{:032x}", inner.next)).unwrap();
+        self.with(|world| {
+            world.next += 1;
+            let invocation = Invocation::parse(&format!("{:032x}", world.next)).unwrap();
             let machine = Machine {
                 invocation,
                 started_at: now(),
                 active: false,
-                asking: false,
+                waiting: false,
             };
             assert!(
-                inner.machines.insert(slot.clone(), machine).is_none(),
-                "two lives in {slot}"
+                world.machines.insert(slot.clone(), machine).is_none(),
+                "two containers in {slot}"
             );
         });
-        self.tell(slot).await;
+        self.signal(slot).await;
         let (fake, slot) = (self.clone(), slot.clone());
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_millis(150)).await;
-            let asks = fake.with(|inner| {
-                let asks = !inner.never_asks;
-                if let Some(machine) = inner.machines.get_mut(&slot) {
-                    machine.asking = asks;
+            let requests = fake.with(|world| {
+                let requests = !world.never_requests;
+                if let Some(machine) = world.machines.get_mut(&slot) {
+                    machine.waiting = requests;
                     machine.active = true;
                 }
-                asks
+                requests
             });
-            if asks {
+            if requests {
                 let _ = fake
                     .events
                     .send(Event::ConfigRequested { slot: slot.clone() })
                     .await;
             }
-            fake.tell(&slot).await;
+            fake.signal(&slot).await;
         });
         Ok(())
     }
 
     async fn stop(&self, slot: &SlotId) -> Result<(), Fault> {
-        self.with(|inner| inner.calls.push("stop"));
+        self.with(|world| world.calls.push("stop"));
         self.ends(slot, 0).await;
         Ok(())
     }
 
     async fn kill(&self, slot: &SlotId) -> Result<(), Fault> {
-        self.with(|inner| inner.calls.push("kill"));
+        self.with(|world| world.calls.push("kill"));
         self.ends(slot, 137).await;
         Ok(())
     }
 
     async fn observe(&self) -> Result<Vec<UnitObservation>, Fault> {
         let mut slots: BTreeSet<SlotId> = config().slots().collect();
-        slots.extend(self.with(|inner| inner.machines.keys().cloned().collect::<Vec<_>>()));
-        Ok(slots.iter().map(|slot| self.event(slot)).collect())
+        slots.extend(self.with(|world| world.machines.keys().cloned().collect::<Vec<_>>()));
+        Ok(slots.iter().map(|slot| self.observation(slot)).collect())
     }
 }
 
 impl Registry for Fake {
     async fn mint(&self, request: &MintRequest) -> Result<Minted, RegistryError> {
-        self.with(|inner| {
-            inner.calls.push("mint");
-            inner.minted_at.push(now());
-            if let Some(kind) = inner.mint_fails {
+        self.with(|world| {
+            world.calls.push("mint");
+            world.minted_at.push(now());
+            if let Some(kind) = world.mint_fails {
                 return Err(RegistryError {
                     operation: "generate-jitconfig",
                     kind,
@@ -232,10 +234,10 @@ impl Registry for Fake {
                     retry_after: (kind == RegistryErrorKind::Limited).then_some(LIMIT),
                 });
             }
-            inner.next += 1;
-            let id = RunnerId((1 << 40) + inner.next);
+            world.next += 1;
+            let id = RunnerId((1 << 40) + world.next);
             let name = request.name.to_string();
-            inner.github.insert(
+            world.github.insert(
                 id.0,
                 ListedRunner {
                     id,
@@ -252,27 +254,27 @@ impl Registry for Fake {
     }
 
     async fn list(&self) -> Result<Vec<ListedRunner>, RegistryError> {
-        Ok(self.with(|inner| {
-            inner.calls.push("list");
-            inner.github.values().cloned().collect()
+        Ok(self.with(|world| {
+            world.calls.push("list");
+            world.github.values().cloned().collect()
         }))
     }
 
     fn hold(&self, wait: Duration) {
-        self.with(|inner| inner.held = Some(wait));
+        self.with(|world| world.held = Some(wait));
     }
 
     async fn delete(&self, id: RunnerId) -> Result<Deleted, RegistryError> {
-        Ok(self.with(|inner| {
-            inner.calls.push("delete");
-            if inner
+        Ok(self.with(|world| {
+            world.calls.push("delete");
+            if world
                 .github
                 .get(&id.0)
                 .is_some_and(|listed_runner| listed_runner.busy)
             {
                 return Deleted::Busy;
             }
-            inner.github.remove(&id.0);
+            world.github.remove(&id.0);
             Deleted::Gone
         }))
     }
@@ -286,16 +288,16 @@ impl Handshake for Fake {
     }
 
     async fn answer(&self, slot: &SlotId, _: JitConfig) -> Result<(), Fault> {
-        self.with(|inner| match inner.machines.get_mut(slot) {
-            Some(machine) if machine.asking && inner.hangs_up => {
-                machine.asking = false;
+        self.with(|world| match world.machines.get_mut(slot) {
+            Some(machine) if machine.waiting && world.drops_request => {
+                machine.waiting = false;
                 Err(Fault("the connection is gone".into()))
             }
-            Some(machine) if machine.asking => {
-                machine.asking = false;
+            Some(machine) if machine.waiting => {
+                machine.waiting = false;
                 Ok(())
             }
-            Some(_) | None => Err(Fault("nobody waits".into())),
+            Some(_) | None => Err(Fault("no container waits".into())),
         })
     }
 }
@@ -304,56 +306,56 @@ impl Records for Fake {
     type Error = Fault;
 
     async fn load(&self) -> Result<Vec<RunnerRecord>, Fault> {
-        Ok(self.with(|inner| inner.records.values().cloned().collect()))
+        Ok(self.with(|world| world.records.values().cloned().collect()))
     }
 
     async fn put(&self, record: RunnerRecord) -> Result<(), Fault> {
-        self.with(|inner| {
-            if inner.disk_full {
+        self.with(|world| {
+            if world.disk_full {
                 return Err(Fault("disk full".into()));
             }
-            inner.records.insert(record.slot.clone(), record);
+            world.records.insert(record.slot.clone(), record);
             Ok(())
         })
     }
 
     async fn remove(&self, slot: SlotId) -> Result<(), Fault> {
-        self.with(|inner| {
-            if inner.disk_full {
+        self.with(|world| {
+            if world.disk_full {
                 return Err(Fault("disk full".into()));
             }
-            inner.records.remove(&slot);
+            world.records.remove(&slot);
             Ok(())
         })
     }
 
     async fn close(&self, verdict: VerdictRecord) -> Result<(), Fault> {
-        self.with(|inner| {
-            if inner.disk_full {
+        self.with(|world| {
+            if world.disk_full {
                 return Err(Fault("disk full".into()));
             }
-            inner.records.remove(&verdict.slot);
-            inner.verdicts.push(verdict);
+            world.records.remove(&verdict.slot);
+            world.verdicts.push(verdict);
             Ok(())
         })
     }
 
     async fn recent(&self, count: usize) -> Result<Vec<VerdictRecord>, Fault> {
-        Ok(self.with(|inner| inner.verdicts.iter().rev().take(count).cloned().collect()))
+        Ok(self.with(|world| world.verdicts.iter().rev().take(count).cloned().collect()))
     }
 
     async fn setting(&self, key: &str) -> Result<Option<String>, Fault> {
-        Ok(self.with(|inner| inner.settings.get(key).cloned()))
+        Ok(self.with(|world| world.settings.get(key).cloned()))
     }
 
     async fn set_setting(&self, key: &str, value: Option<String>) -> Result<(), Fault> {
-        self.with(|inner| {
-            if inner.disk_full {
+        self.with(|world| {
+            if world.disk_full {
                 return Err(Fault("disk full".into()));
             }
             match value {
-                Some(value) => inner.settings.insert(key.to_owned(), value),
-                None => inner.settings.remove(key),
+                Some(value) => world.settings.insert(key.to_owned(), value),
+                None => world.settings.remove(key),
             };
             Ok(())
         })
@@ -377,7 +379,7 @@ image = { kind = "directory", path = "/i" }
     crate::config::parse(std::path::Path::new("test"), text).unwrap()
 }
 
-/// A daemon over the fake world, until `stop`.
+/// A daemon over the simulated world, until `stop`.
 struct Daemon {
     fake: Fake,
     status: watch::Receiver<Status>,
@@ -387,14 +389,14 @@ struct Daemon {
 }
 
 impl Daemon {
-    async fn start(inner: Arc<Mutex<Inner>>) -> Self {
+    async fn start(world: Arc<Mutex<World>>) -> Self {
         let (events, mut seen) = mpsc::channel(64);
-        let fake = Fake { inner, events };
-        let waiting = fake.with(|inner| {
-            inner
+        let fake = Fake { world, events };
+        let waiting = fake.with(|world| {
+            world
                 .machines
                 .iter()
-                .filter(|(_, m)| m.asking)
+                .filter(|(_, m)| m.waiting)
                 .map(|(slot, _)| slot.clone())
                 .collect::<Vec<_>>()
         });
@@ -452,10 +454,10 @@ impl Daemon {
         answer.await.unwrap();
     }
 
-    async fn stop(mut self) -> Arc<Mutex<Inner>> {
+    async fn stop(mut self) -> Arc<Mutex<World>> {
         let _ = self.stop.take().unwrap().send(());
         self.task.await.unwrap();
-        self.fake.inner
+        self.fake.world
     }
 }
 
@@ -463,7 +465,7 @@ fn count(status: &Status, phase: PhaseKind) -> u64 {
     status.pools[0].count(phase)
 }
 
-fn waits(status: &Status) -> bool {
+fn is_settled(status: &Status) -> bool {
     !status.pools.is_empty()
         && count(status, PhaseKind::Idle) == 1
         && count(status, PhaseKind::Spare) == 1
@@ -484,6 +486,10 @@ fn slot(text: &str) -> SlotId {
 
 async fn daemon() -> Daemon {
     let mut daemon = Daemon::start(Arc::default()).await;
-    daemon.until("at rest", waits).await;
+    daemon.until("settled", is_settled).await;
     daemon
+}
+
+fn shared(world: World) -> Arc<Mutex<World>> {
+    Arc::new(Mutex::new(world))
 }

@@ -1,50 +1,38 @@
-//! What a host must have left before anything new is begun. Pure.
+//! Resources of the host, and the floors below which no runner starts.
 //!
-//! Jobs that run are left alone: their limits are theirs. What runs short closes admission, by name,
-//! and opens it again when there is a quarter more than what closed it, so that it does not flutter.
+//! A shortage closes admission by name. Running jobs are left alone, because each has its own
+//! limits. Admission opens again at a quarter more than the floor, so that it does not flutter.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use strum::VariantArray;
+use strum::{AsRefStr, Display, EnumString, VariantArray};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
-/// One thing a host can run short of.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    strum::Display,
-    strum::EnumString,
-    strum::AsRefStr,
-    strum::VariantArray,
-)]
+/// Resource that a host can run short of.
+#[derive(AsRefStr, Display, EnumString, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Resource {
-    /// Room for the daemon's records.
+    /// Disk space for the daemon's records.
     StateBytes,
-    /// Files for the daemon's records.
+    /// Number of files beside the daemon's records.
     StateFiles,
-    /// Room for the layers on disk.
+    /// Disk space for the layers on disk.
     LayerBytes,
-    /// Files for the layers on disk.
+    /// Number of files beside the layers on disk.
     LayerFiles,
-    /// Room for sockets and life records.
+    /// Space for sockets and root's records.
     RunBytes,
-    /// Files for sockets and life records.
+    /// Number of files beside sockets and root's records.
     RunFiles,
-    /// Memory that could be given to somebody.
+    /// Available memory.
     Memory,
-    /// Time that is not lost to waiting for memory.
+    /// Time in which not all tasks wait for memory.
     MemoryPressure,
     /// Processes and threads.
     Tasks,
@@ -59,42 +47,42 @@ impl Resource {
     pub const ALL: &'static [Self] = Self::VARIANTS;
 }
 
-/// A filesystem as statvfs(3) shows it to who is not root.
+/// A filesystem as statvfs(3) shows it to an unprivileged process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filesystem {
-    /// Where it was looked at, for the person who reads.
+    /// The path that was read, for the operator.
     pub path: String,
-    /// Its size.
+    /// Size in bytes.
     pub bytes: u64,
-    /// What of it is left.
+    /// Bytes that are left.
     pub bytes_left: u64,
-    /// How many files it can hold; 0 if it has no such bound.
+    /// Maximum number of files; 0 if the filesystem has none.
     pub files: u64,
-    /// How many more.
+    /// Number of files that are left.
     pub files_left: u64,
 }
 
-/// So much of something, and what of it is left.
+/// Amount of a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share {
-    /// All of it.
+    /// The whole amount.
     pub whole: u64,
-    /// What is left.
+    /// The amount that is left.
     pub left: u64,
 }
 
-/// What was read of the host. What could not be read says nothing.
+/// Readings of the host. A value that cannot be read is absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Readings {
-    /// Of the directory of the records.
+    /// Filesystem of the records.
     pub state: Option<Filesystem>,
-    /// Of the directory of the layers, if a pool has them on disk.
+    /// Filesystem of the layers, if a pool has them on disk.
     pub layers: Option<Filesystem>,
-    /// Of the directory of sockets and life records.
+    /// Filesystem of sockets and root's records.
     pub run: Option<Filesystem>,
     /// `MemTotal` and `MemAvailable`, in bytes.
     pub memory: Option<Share>,
-    /// `full avg10` of pressure stall information, in percent rounded down.
+    /// `full avg10` of the pressure stall information, in percent, rounded down.
     pub memory_stalled_percent: Option<u64>,
     /// Processes and threads.
     pub tasks: Option<Share>,
@@ -104,40 +92,45 @@ pub struct Readings {
     pub own_files: Option<Share>,
 }
 
-/// What is to be kept free. What is absent has a default that follows from the host's size.
+/// Amounts to keep free. The default of an absent one follows from the size of the host.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reserve {
-    /// On the disks of records and layers, in bytes.
+    /// Free space on the disks of records and layers, in bytes.
     pub disk_bytes: Option<u64>,
-    /// Of the memory, in bytes.
+    /// Free memory in bytes.
     pub memory_bytes: Option<u64>,
-    /// The largest layer that a pool has on disk, in bytes. Its file begins empty and grows: one
-    /// that was begun must be able to become as large as was promised.
+    /// Size in bytes of the largest layer that a pool has on disk. The file of a layer begins empty and
+    /// grows, so there must be room for the size that the job was promised.
     pub largest_layer_bytes: u64,
 }
 
-/// What is short, and why in words.
+/// Resources that the host runs short of, each with the reason in words.
 pub type Shortages = BTreeMap<Resource, String>;
 
-/// How much must be left, and in which unit that is told.
+/// A reading and its floor.
 struct Gauge {
     resource: Resource,
     left: u64,
     floor: u64,
-    told: fn(u64) -> String,
-    of: String,
+    /// Prints an amount with its unit.
+    print: fn(u64) -> String,
+    /// Names the whole: "of the host's memory".
+    whole: String,
 }
 
-/// Decides what is short, from what was short before. What cannot be read stays as it was.
+/// Returns the shortages after `readings`, given those before.
+///
+/// A value that cannot be read neither closes nor reopens admission. Settles: the same readings again
+/// change nothing.
 #[must_use]
 pub fn shortages(readings: &Readings, reserve: &Reserve, before: &Shortages) -> Shortages {
     let gauges = gauges(readings, reserve);
     let mut short = before.clone();
     for gauge in &gauges {
-        let again = gauge.floor.saturating_add(gauge.floor / 4);
+        let reopen = gauge.floor.saturating_add(gauge.floor / 4);
         let was = before.contains_key(&gauge.resource);
-        if gauge.left < gauge.floor || (was && gauge.left < again) {
-            short.insert(gauge.resource, gauge.say(again));
+        if gauge.left < gauge.floor || (was && gauge.left < reopen) {
+            short.insert(gauge.resource, gauge.describe(reopen));
         } else {
             short.remove(&gauge.resource);
         }
@@ -146,66 +139,65 @@ pub fn shortages(readings: &Readings, reserve: &Reserve, before: &Shortages) -> 
 }
 
 impl Gauge {
-    fn say(&self, again: u64) -> String {
-        let (left, floor, again) = (
-            (self.told)(self.left),
-            (self.told)(self.floor),
-            (self.told)(again),
-        );
+    fn describe(&self, reopen: u64) -> String {
+        let print = self.print;
         format!(
-            "{left} left {}, less than {floor}; runners are started again from {again} on",
-            self.of
+            "{} left {}, less than {}; runners start again at {}",
+            print(self.left),
+            self.whole,
+            print(self.floor),
+            print(reopen)
         )
     }
 }
 
 fn gauges(readings: &Readings, reserve: &Reserve) -> Vec<Gauge> {
     let mut gauges = disks(readings, reserve);
-    let mut push = |resource, share: Share, floor: u64, told, of: String| {
+    let mut push = |resource, share: Share, floor: u64, print, whole: String| {
         gauges.push(Gauge {
             resource,
             left: share.left,
             floor,
-            told,
-            of,
+            print,
+            whole,
         });
     };
     if let Some(memory) = readings.memory {
         let floor = reserve.memory_bytes;
         let floor = floor.unwrap_or_else(|| part(memory.whole, MIB, GIB));
-        let of = "of the host's memory".into();
-        push(Resource::Memory, memory, floor, bytes, of);
+        let whole = "of the host's memory".into();
+        push(Resource::Memory, memory, floor, bytes, whole);
     }
     if let Some(stalled) = readings.memory_stalled_percent {
         let worked = Share {
             whole: 100,
             left: 100_u64.saturating_sub(stalled),
         };
-        let of = "of the last ten seconds, in which not all waited for memory".into();
+        let whole = "of the last ten seconds, in which not all waited for memory".into();
         let percent = |percent| format!("{percent} %");
-        push(Resource::MemoryPressure, worked, 75, percent, of);
+        push(Resource::MemoryPressure, worked, 75, percent, whole);
     }
     let plain = |count: u64| count.to_string();
     if let Some(tasks) = readings.tasks {
-        let of = format!("of the host's {} processes and threads", tasks.whole);
+        let whole = format!("of the host's {} processes and threads", tasks.whole);
         push(
             Resource::Tasks,
             tasks,
             part(tasks.whole, 1, 4096),
             plain,
-            of,
+            whole,
         );
     }
     if let Some(open) = readings.open_files {
-        let of = format!("of the host's {} open files", open.whole);
+        let whole = format!("of the host's {} open files", open.whole);
         let floor = part(open.whole, 1, 65_536);
-        push(Resource::OpenFiles, open, floor, plain, of);
+        push(Resource::OpenFiles, open, floor, plain, whole);
     }
     if let Some(own) = readings.own_files {
-        let of = format!("of the daemon's {} open files", own.whole);
-        // A start, a mint and a look at once need a dozen.
+        let whole = format!("of the daemon's {} open files", own.whole);
+        // A start, a mint and a reconcile at the same time need a dozen.
         let floor = (own.whole / 4).min(256);
-        push(Resource::OwnFiles, own, floor, plain, of);
+        push(Resource::OwnFiles, own, floor, plain, whole);
     }
     gauges
 }
@@ -221,14 +213,14 @@ fn disks(readings: &Readings, reserve: &Reserve) -> Vec<Gauge> {
             (disk.bytes_left, floor, bytes as fn(u64) -> String),
             (disk.files_left, few(disk.files, most_files), files),
         ];
-        for (resource, (left, floor, told)) in resources.into_iter().zip(shares) {
-            let of = format!("on {}", disk.path);
+        for (resource, (left, floor, print)) in resources.into_iter().zip(shares) {
+            let whole = format!("on {}", disk.path);
             gauges.push(Gauge {
                 resource,
                 left,
                 floor,
-                told,
-                of,
+                print,
+                whole,
             });
         }
     };
@@ -248,12 +240,12 @@ fn disks(readings: &Readings, reserve: &Reserve) -> Vec<Gauge> {
     gauges
 }
 
-/// A twentieth, within bounds.
+/// Returns a twentieth of the whole, within bounds.
 fn part(whole: u64, least: u64, most: u64) -> u64 {
     (whole / 20).clamp(least, most)
 }
 
-/// The same for files, of which a file system may have no bound.
+/// Returns the same for files. Some filesystems have no maximum and report 0.
 fn few(whole: u64, most: u64) -> u64 {
     if whole == 0 { 0 } else { part(whole, 10, most) }
 }
@@ -301,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_short_closes_and_a_quarter_more_opens() {
+    fn a_shortage_closes_admission_and_a_quarter_more_reopens_it() {
         let reserve = Reserve::default();
         // A twentieth of 10 GiB is 512 MiB.
         let mut short = Shortages::new();
@@ -323,12 +315,12 @@ mod tests {
         let short = shortages(&memory(300 * MIB), &reserve, &short);
         assert_eq!(
             short[&Resource::Memory],
-            "300 MiB left of the host's memory, less than 512 MiB; runners are started again from 640 MiB on"
+            "300 MiB left of the host's memory, less than 512 MiB; runners start again at 640 MiB"
         );
     }
 
     #[test]
-    fn what_cannot_be_read_stays_as_it_was() {
+    fn a_value_that_cannot_be_read_changes_nothing() {
         let reserve = Reserve::default();
         let short = shortages(&memory(0), &reserve, &Shortages::new());
         assert_eq!(shortages(&Readings::default(), &reserve, &short), short);
@@ -339,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn the_reserve_is_the_operators_and_small_disks_keep_less() {
+    fn the_operator_sets_the_reserve_and_small_disks_keep_less() {
         let state = |filesystem: Filesystem, disk_bytes| {
             let readings = Readings {
                 state: Some(filesystem),
@@ -373,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_must_be_able_to_become_as_large_as_it_may() {
+    fn a_layer_needs_room_for_its_maximum_size() {
         let reserve = Reserve {
             largest_layer_bytes: 20 * GIB,
             ..Reserve::default()
@@ -390,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn files_count_where_they_are_bounded() {
+    fn files_count_if_the_filesystem_has_a_maximum() {
         let bounded = Filesystem {
             files: 1_000_000,
             files_left: 12,
@@ -410,12 +402,12 @@ mod tests {
             ))
         };
         assert_eq!(all(bounded), ["state_files", "layer_files", "run_files"]);
-        // btrfs has no bound, and says 0 of 0.
+        // btrfs has no maximum, and reports 0 of 0.
         assert_eq!(all(disk(90 * GIB)), [""; 0]);
     }
 
     #[test]
-    fn stalls_tasks_and_open_files_close_too() {
+    fn stalls_tasks_and_open_files_close_admission_too() {
         let share = |whole, left| Some(Share { whole, left });
         let readings = Readings {
             memory_stalled_percent: Some(26),
@@ -482,10 +474,10 @@ mod tests {
     }
 
     proptest! {
-        /// The same readings twice change nothing, whatever was before; and a host that has all of
-        /// everything is open.
+        /// The same readings twice change nothing, whatever was before. A host whose resources are all
+        /// free is open.
         #[test]
-        fn judging_settles(readings in any_readings(), earlier in any_readings()) {
+        fn shortages_settle(readings in any_readings(), earlier in any_readings()) {
             let reserve = Reserve::default();
             let before = shortages(&earlier, &reserve, &Shortages::new());
             let once = shortages(&readings, &reserve, &before);

@@ -1,4 +1,4 @@
-//! Where the records are: in their file, or away from it for as long as its disk does not do.
+//! The file of the records, and a copy to read while the file cannot be opened.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io;
@@ -9,105 +9,112 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tempfile::TempDir;
 
-use super::{BUSY_TIMEOUT, StoreError, schema};
+use super::error::StoreError;
+use super::schema;
 use crate::world::chain;
 
-/// How often a file that is away is tried again.
-const TRY_AGAIN: Duration = Duration::from_secs(3);
+/// Timeout for another process that holds the file: `cleanup` reads it, too.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a call is going to do.
+/// Interval between attempts to open the file.
+const RETRY_INTERVAL: Duration = Duration::from_secs(3);
+
+/// Kind of access that a call needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
     Read,
     Write,
 }
 
-/// The records as they can be reached.
-pub(super) enum Backing {
-    /// In their file.
-    File(Connection),
+/// The file of the records.
+pub(super) enum RecordsFile {
+    /// The file is open.
+    Open(Connection),
     /// The file cannot be opened: its disk is full, read-only, without inodes, or not there.
-    Away {
+    Unavailable {
         path: PathBuf,
-        why: String,
-        /// What was in the file. A disk that cannot be written can often be read.
-        copy: Option<Copy>,
-        tried: Instant,
+        reason: String,
+        /// Copy of the file. A disk that cannot be written can often be read.
+        copy: Option<Snapshot>,
+        tried_at: Instant,
     },
 }
 
-/// The file as it was found, somewhere else.
-pub(super) struct Copy {
+/// A copy of the file in a temporary directory.
+pub(super) struct Snapshot {
     pub(super) connection: Connection,
-    /// Goes with it, and after it.
+    /// Removes the directory after the connection is closed.
     _dir: TempDir,
 }
 
-impl Backing {
-    /// The second value is a warning to show.
+impl RecordsFile {
+    /// Opens the file. The second value is a warning.
     pub(super) fn open(path: &Path) -> Result<(Self, Option<String>), StoreError> {
         let error = match open_file(path) {
-            Ok((connection, warning)) => return Ok((Self::File(connection), warning)),
+            Ok((connection, warning)) => return Ok((Self::Open(connection), warning)),
             Err(error @ StoreError::NewerSchema { .. }) => return Err(error),
             Err(error) => error,
         };
-        let why = chain(&error);
-        let copy = match Copy::of(path) {
+        let reason = chain(&error);
+        let copy = match Snapshot::of(path) {
             Ok(copy) => Some(copy),
             Err(error @ StoreError::NewerSchema { .. }) => return Err(error),
             Err(_) => None,
         };
-        let warning = format!("the records are kept in memory until they can be written: {why}");
-        let away = Self::Away {
+        let warning = format!("cannot open the records, so they are kept in memory: {reason}");
+        let away = Self::Unavailable {
             path: path.to_owned(),
-            why,
+            reason,
             copy,
-            tried: Instant::now(),
+            tried_at: Instant::now(),
         };
         Ok((away, Some(warning)))
     }
 
-    /// What a call is to use.
+    /// Returns the connection for a call.
     pub(super) fn connection(
         &mut self,
         access: Access,
         operation: &'static str,
     ) -> Result<&mut Connection, StoreError> {
-        self.come_back();
+        self.reopen();
         match self {
-            Self::File(connection) => Ok(connection),
-            Self::Away {
+            Self::Open(connection) => Ok(connection),
+            Self::Unavailable {
                 copy: Some(copy), ..
             } if access == Access::Read => Ok(&mut copy.connection),
-            Self::Away { why, .. } => Err(StoreError::Away {
+            Self::Unavailable { reason, .. } => Err(StoreError::Unavailable {
                 operation,
-                why: why.clone(),
+                reason: reason.clone(),
             }),
         }
     }
 
-    fn come_back(&mut self) {
-        let Self::Away {
-            path, why, tried, ..
+    fn reopen(&mut self) {
+        let Self::Unavailable {
+            path,
+            reason,
+            tried_at,
+            ..
         } = self
         else {
             return;
         };
-        if tried.elapsed() < TRY_AGAIN {
+        if tried_at.elapsed() < RETRY_INTERVAL {
             return;
         }
         match open_file(path) {
-            Ok((connection, _)) => *self = Self::File(connection),
+            Ok((connection, _)) => *self = Self::Open(connection),
             Err(error) => {
-                *why = chain(&error);
-                *tried = Instant::now();
+                *reason = chain(&error);
+                *tried_at = Instant::now();
             }
         }
     }
 }
 
-impl Copy {
-    /// The log comes along: it holds what was written last.
+impl Snapshot {
+    /// Copies the file and its write-ahead log, which holds the last writes.
     pub(super) fn of(path: &Path) -> Result<Self, StoreError> {
         let failed = |source| StoreError::Open {
             path: path.to_owned(),
@@ -128,13 +135,13 @@ impl Copy {
     }
 }
 
-/// Opens the file; one that is damaged is set aside, with a warning to show, and a new one begun.
+/// Opens the file. A damaged file is renamed, with a warning, and a new one is made.
 fn open_file(path: &Path) -> Result<(Connection, Option<String>), StoreError> {
     match try_open(path) {
         Err(error) if is_damage(&error) => {
             let aside = set_aside(path)?;
             let warning = format!(
-                "the records {} were damaged ({}) and are now {}; history begins anew, running jobs are not affected",
+                "renamed the damaged records {} ({}) to {}: history starts anew, and no job is affected",
                 path.display(),
                 reason(&error),
                 aside.display()
@@ -156,8 +163,8 @@ pub(super) fn try_open(path: &Path) -> Result<Connection, StoreError> {
         let connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.pragma_update(None, "journal_mode", "wal")?;
-        // With WAL a crash of ours loses nothing and a power cut at most the last moments, which
-        // systemd and GitHub can tell again.
+        // With WAL a crash of the daemon loses nothing. A power cut loses at most the last moments, which
+        // systemd and GitHub know, too.
         connection.pragma_update(None, "synchronous", "normal")?;
         Ok(connection)
     };
@@ -169,7 +176,7 @@ pub(super) fn try_open(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// Makes the file ours alone before `SQLite` writes to it; its `-wal` and `-shm` take over the mode.
+/// Makes the file private before `SQLite` writes to it. Its `-wal` and `-shm` get the same mode.
 fn make_private(path: &Path) -> io::Result<()> {
     if let Some(directory) = path.parent() {
         DirBuilder::new()
@@ -187,7 +194,8 @@ fn make_private(path: &Path) -> io::Result<()> {
     file.set_permissions(std::fs::Permissions::from_mode(0o600))
 }
 
-/// True if the file itself is the trouble, and not the disk, the rights or another process.
+/// Returns true if the file itself is damaged, and not the disk, the permissions or another process the
+/// cause.
 fn is_damage(error: &StoreError) -> bool {
     match error {
         StoreError::Sqlite { source, .. } => matches!(
@@ -196,7 +204,7 @@ fn is_damage(error: &StoreError) -> bool {
         ),
         StoreError::Open { .. }
         | StoreError::NewerSchema { .. }
-        | StoreError::Away { .. }
+        | StoreError::Unavailable { .. }
         | StoreError::Closed { .. } => false,
     }
 }
@@ -205,13 +213,14 @@ fn reason(error: &StoreError) -> String {
     std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
 }
 
-/// Renames the file, and what `SQLite` keeps beside it, to the first free `.corrupt-<n>`.
+/// Renames the file and its companions to the first free `.corrupt-<n>`.
 fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
     let aside = (1..=1_000)
         .map(|n| beside(path, &format!(".corrupt-{n}")))
         .find(|aside| !aside.exists())
         .unwrap_or_else(|| beside(path, ".corrupt-last"));
-    // The file comes last: a log without its file is harmless, a new file beside an old log is not.
+    // The file is renamed last, because a log without its file is harmless, and a new file beside an old
+    // log is not.
     for suffix in ["-wal", "-shm", ""] {
         match std::fs::rename(beside(path, suffix), beside(&aside, suffix)) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
@@ -226,7 +235,7 @@ fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
     Ok(aside)
 }
 
-/// What `SQLite` keeps beside its file.
+/// Returns the path of a companion that `SQLite` keeps beside its file.
 fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);

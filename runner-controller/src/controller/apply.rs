@@ -1,0 +1,306 @@
+//! Events, outcomes of tasks and commands, applied to the pools; and the effects that follow.
+
+use tracing::{error, info, warn};
+
+use super::history::verdict_record;
+use super::outcome::Outcome;
+use super::writes::{LIMIT_KEY, MODE_KEY, Write};
+use super::{Command, Controller};
+use crate::config::{GitHubConfig, LoginConfig};
+use crate::pool::{
+    Effect, Ended, Ending, Exit, FailureKind, JobNote, Mode, RateLimit, SlotId, Step,
+};
+use crate::world::{
+    Event, Handshake, Machines, Records, Registry, RegistryError, RegistryErrorKind,
+};
+
+impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> {
+    /// Applies an event.
+    pub(super) fn handle_event(&mut self, event: Event) {
+        let (now, random) = ((self.environment.now)(), (self.environment.random)());
+        let effects = match event {
+            Event::Unit(unit) => self.pools.unit_observed(unit, now, random),
+            Event::ConfigRequested { slot } => self.pools.config_requested(&slot, now),
+            Event::RequestDropped { slot } => self.pools.request_dropped(&slot, now),
+            Event::JobStarted { slot, note } => {
+                let job_url = job_url(&note).unwrap_or_default();
+                info!(
+                    pool = %slot.pool, slot = %slot, job = note.job, workflow = note.workflow, job_url,
+                    "{slot}: job started"
+                );
+                self.pools.job_started(&slot, note, now)
+            }
+            Event::Firewall { problem } => {
+                self.conditions.set_firewall(problem);
+                return;
+            }
+            Event::Shortages(shortages) => {
+                self.conditions.set_shortages(shortages);
+                return;
+            }
+        };
+        self.carry_out(effects);
+    }
+
+    /// Applies the outcome of a task.
+    pub(super) fn handle_outcome(&mut self, outcome: Outcome) {
+        let (now, random) = ((self.environment.now)(), (self.environment.random)());
+        let effects = match outcome {
+            Outcome::Started { slot, result } => {
+                if let Err(reason) = &result {
+                    warn!(pool = %slot.pool, slot = %slot, reason, "{slot}: cannot start the container: {reason}");
+                }
+                self.pools.start_answered(&slot, result, now, random)
+            }
+            Outcome::Minted {
+                slot,
+                name,
+                outcome,
+                error,
+            } => {
+                self.note_call(error.as_ref());
+                self.pools.mint_answered(&slot, &name, outcome, now, random)
+            }
+            Outcome::Deregistered { slot, id, result } => {
+                self.note_call(result.as_ref().err());
+                let result = result.map_err(|error| error.retry_after);
+                self.pools
+                    .deregistration_answered(&slot, id, result, now, random)
+            }
+            Outcome::EndRequested { slot, result } => {
+                if let Err(reason) = &result {
+                    warn!(pool = %slot.pool, slot = %slot, reason, "{slot}: cannot end the container: {reason}");
+                }
+                self.pools.end_answered(&slot, result, now, random)
+            }
+            Outcome::Deleted { id, result } => {
+                self.note_call(result.as_ref().err());
+                let result = result.map_err(|error| error.retry_after);
+                self.pools.deletion_answered(id, result, now, random);
+                return;
+            }
+            Outcome::Listed {
+                requested_at,
+                result,
+            } => {
+                self.is_listing = false;
+                self.note_call(result.as_ref().err());
+                let Ok(list) = result else { return };
+                self.listed = Some(list.len() as u64);
+                self.pools.listed(&list, requested_at, now)
+            }
+            Outcome::Observed { began, result } => {
+                self.is_observing = false;
+                match result {
+                    Ok(units) => {
+                        self.conditions.set_systemd(None);
+                        let effects = self.pools.reconcile(units, began, now, random);
+                        report_missed_ends(&effects);
+                        effects
+                    }
+                    Err(error) => {
+                        self.conditions.set_systemd(Some(error));
+                        return;
+                    }
+                }
+            }
+            Outcome::Written(result) => {
+                self.conditions.set_records(result.as_ref().copied());
+                self.writes.finish(result, now);
+                return;
+            }
+        };
+        self.carry_out(effects);
+    }
+
+    /// Applies a command of an operator.
+    pub(super) fn execute(&mut self, command: &Command) {
+        let (mode, name) = match command {
+            Command::Drain => (Mode::Draining, "drain"),
+            Command::Clear => (Mode::Clearing, "clear"),
+            Command::Undrain => (Mode::Running, "undrain"),
+            Command::Ping => return,
+        };
+        info!(before = %self.mode, "operator requested {name} (mode was {})", self.mode);
+        self.mode = mode;
+        if matches!(mode, Mode::Running | Mode::Clearing) {
+            self.pools.reset_backoffs((self.environment.now)());
+        }
+        let setting = mode.to_setting(&self.environment.boot_id);
+        self.writes.push(Write::Setting(MODE_KEY, setting));
+    }
+
+    /// Carries out effects in their order.
+    pub(super) fn carry_out(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Step(slot, step) => self.carry_out_step(&slot, step),
+                Effect::Delete(id) => self.spawn_delete(id),
+                Effect::OrphanInUse(id) => error!(
+                    runner_id = %id,
+                    "keeping the registration of a running container: GitHub gave its id to an orphan, too"
+                ),
+                Effect::Record(record) => self.writes.push(Write::Put(record)),
+                Effect::Forget(slot) => self.writes.push(Write::Remove(slot)),
+                Effect::Ended(ended) => self.report_end(&ended),
+                Effect::SpareReady(slot) => {
+                    info!(pool = %slot.pool, slot = %slot, "{slot}: a spare is ready");
+                }
+                Effect::Adopted(slot) => self.report_adoption(&slot),
+            }
+        }
+    }
+
+    fn carry_out_step(&mut self, slot: &SlotId, step: Step) {
+        match step {
+            Step::Start { .. } => {
+                info!(pool = %slot.pool, slot = %slot, "{slot}: starting a container");
+                self.spawn_start(slot);
+            }
+            Step::Register { .. } => {
+                let (now, random) = ((self.environment.now)(), (self.environment.random)());
+                let (name, effects) = self.pools.name_mint(slot, now, random);
+                self.carry_out(effects);
+                info!(pool = %slot.pool, slot = %slot, runner = %name, "{slot}: registering a spare as {name}");
+                self.spawn_mint(slot, name);
+            }
+            Step::Retire { cause, .. } => {
+                info!(pool = %slot.pool, slot = %slot, %cause, "{slot}: retiring the runner: {cause}");
+            }
+            Step::Deregister { id, .. } => {
+                info!(pool = %slot.pool, slot = %slot, runner_id = %id, "{slot}: deregistering the runner");
+                self.spawn_deregister(slot, id);
+            }
+            Step::End { how, .. } => {
+                let verb = match how {
+                    Ending::Stop => "stopping",
+                    Ending::Kill => "killing",
+                };
+                info!(pool = %slot.pool, slot = %slot, %how, "{slot}: {verb} the container");
+                self.spawn_end(slot, how);
+            }
+        }
+    }
+
+    fn report_adoption(&self, slot: &SlotId) {
+        let Some(runner) = self.pools.runner(slot) else {
+            return;
+        };
+        let phase = runner.phase.kind();
+        info!(pool = %slot.pool, slot = %slot, %phase, "{slot}: adopted the runner, which is {phase}");
+        if self.config.pool(&slot.pool).is_none() {
+            warn!(
+                pool = %slot.pool, slot = %slot,
+                "{slot}: pool {} is not configured; the container ends when it has no job", slot.pool
+            );
+        }
+    }
+
+    /// Logs and counts the end of a runner, and writes its verdict.
+    fn report_end(&mut self, ended: &Ended) {
+        let (now, unix_ms) = ((self.environment.now)(), (self.environment.unix_ms)());
+        let explanation = self.launcher_explanation(ended);
+        if let Some(explanation) = explanation {
+            self.pools
+                .explain(&ended.slot.pool, FailureKind::Boot, explanation);
+        }
+        let record = verdict_record(ended, explanation, now, unix_ms);
+        let (slot, verdict) = (&record.slot, record.verdict);
+        let runner = record.runner.as_deref().unwrap_or_default();
+        let exit = record.exit.as_deref().unwrap_or_default();
+        let job_url = record.job.as_ref().and_then(job_url).unwrap_or_default();
+        let details = format!("{verdict} ({exit}) {runner} {job_url}");
+        let details = details.trim_end();
+        if verdict.is_failure() {
+            warn!(pool = %slot.pool, slot = %slot, %verdict, runner, exit, job_url, "{slot}: ended, {details}");
+        } else {
+            info!(pool = %slot.pool, slot = %slot, %verdict, runner, exit, job_url, "{slot}: ended, {details}");
+        }
+        self.history.add(record.clone());
+        self.writes.push(Write::Close(Box::new(record)));
+    }
+
+    /// Returns the launcher's meaning of a runner's exit status.
+    ///
+    /// The container's own status arrives in the same place and may be any number, so only a runner that
+    /// never was active has one of the launcher's.
+    fn launcher_explanation(&self, ended: &Ended) -> Option<&'static str> {
+        match ended.end.as_ref().map(|end| &end.exit) {
+            Some(Exit::Status(status)) if !ended.runner.active => {
+                (self.environment.explain_exit)(*status)
+            }
+            Some(Exit::Status(_) | Exit::Signal(_) | Exit::Unknown) | None => None,
+        }
+    }
+
+    /// Notes whether a call to GitHub succeeded.
+    fn note_call(&mut self, error: Option<&RegistryError>) {
+        let unix_ms = (self.environment.unix_ms)();
+        if let Some(error) = error {
+            self.keep_limit(error);
+            self.conditions.github_failed(error, unix_ms);
+        } else {
+            self.conditions.github_succeeded(unix_ms);
+        }
+    }
+
+    /// Writes GitHub's rate limit to the records, so that the next daemon keeps to it too.
+    fn keep_limit(&mut self, error: &RegistryError) {
+        // An error without a status was not sent, because of a limit that is known already.
+        let is_new = error.kind == RegistryErrorKind::Limited && error.status.is_some();
+        let Some(delay) = error.retry_after.filter(|_| is_new) else {
+            return;
+        };
+        let until = (self.environment.now)() + delay;
+        // Answers may come out of order, and the longer limit holds.
+        if until <= self.limited_until {
+            return;
+        }
+        self.limited_until = until;
+        let delay_ms = u64::try_from(delay.as_millis()).unwrap_or_default();
+        let limit = RateLimit {
+            boot_id: self.environment.boot_id.clone(),
+            until,
+            until_unix_ms: (self.environment.unix_ms)() + delay_ms,
+            account: self.limited_account(),
+        };
+        self.writes
+            .push(Write::Setting(LIMIT_KEY, Some(limit.to_string())));
+    }
+
+    /// Returns the account that a rate limit is about. Another token of the same person shares it, and
+    /// another App does not.
+    pub(super) fn limited_account(&self) -> String {
+        let GitHubConfig {
+            api_url,
+            scope,
+            login,
+            ..
+        } = &self.config.github;
+        let login = match login {
+            LoginConfig::Token { .. } => "token".to_owned(),
+            LoginConfig::App { id, .. } => format!("app {id}"),
+        };
+        format!("{api_url} {scope} {login}")
+    }
+}
+
+/// Warns of ends that a full reconcile found. A signal should have reported each.
+fn report_missed_ends(effects: &[Effect]) {
+    for effect in effects {
+        if let Effect::Ended(ended) = effect {
+            let slot = &ended.slot;
+            warn!(
+                pool = %slot.pool, slot = %slot,
+                "{slot}: the full reconcile found the end; no signal reported it"
+            );
+        }
+    }
+}
+
+/// Returns the address of a job's run, if the job told its repository and run.
+fn job_url(note: &JobNote) -> Option<String> {
+    let (repository, run_id) = (&note.repository, &note.run_id);
+    let is_known = !repository.is_empty() && !run_id.is_empty();
+    is_known.then(|| format!("https://github.com/{repository}/actions/runs/{run_id}"))
+}

@@ -1,0 +1,265 @@
+//! The controller: one loop that applies events to the pools and carries out what follows.
+//!
+//! One task owns the pools, and [`crate::pool`] decides. Each call to the world is a task that reports
+//! back, so the loop awaits nothing slow. Readers of the status have a watch channel.
+//!
+//! - `adopt` reads what a new daemon finds.
+//! - `apply` applies events, results of tasks and commands, and carries out the effects.
+//! - `tasks` makes the calls, `outcome` is what they report, and `writes` keeps the order of writes to the records.
+//! - `conditions` knows which part of the world fails, `history` the verdicts, and `report` publishes
+//!   the status.
+
+mod adopt;
+mod apply;
+mod conditions;
+mod history;
+mod outcome;
+mod report;
+mod tasks;
+mod writes;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
+use tracing::info;
+
+use crate::config::{Config, PoolConfig};
+use crate::pool::{Mode, Pools, Spec, Timestamp};
+use crate::status::Status;
+use crate::world::{Event, Handshake, Machines, Records, Registry};
+
+use conditions::Conditions;
+use history::History;
+use outcome::Outcome;
+use writes::WriteQueue;
+
+/// Maximum time that a stopping daemon waits for its tasks. A mint takes as long as GitHub does, and an
+/// interrupted mint leaves a registration that the next daemon has to find.
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Maximum time that a stopping daemon without other tasks retries a failing write.
+const LAST_WRITES_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The world, and the clock and randomness that the core must not have.
+pub struct Environment<M, R, H, D> {
+    /// Units.
+    pub machines: Arc<M>,
+    /// GitHub.
+    pub registry: Arc<R>,
+    /// Sockets of the slots.
+    pub handshake: Arc<H>,
+    /// Records that outlive the daemon.
+    pub records: Arc<D>,
+    /// Clock that counts from the boot.
+    pub now: fn() -> Timestamp,
+    /// Wall clock in milliseconds since 1970. It may jump, so only operators and records use it.
+    pub unix_ms: fn() -> u64,
+    /// Random numbers, for names that no mint had and for delays that are not in step.
+    pub random: fn() -> u32,
+    /// Id of the boot.
+    pub boot_id: String,
+    /// Number of calls to GitHub so far, by operation and outcome.
+    pub calls: Box<dyn Fn() -> BTreeMap<String, BTreeMap<String, u64>> + Send>,
+    /// Meaning of an exit status, if it is one of the launcher's.
+    pub explain_exit: fn(i32) -> Option<&'static str>,
+}
+
+/// Command of an operator.
+#[derive(Debug)]
+pub enum Command {
+    /// Start no runner, and end those without a job.
+    Drain,
+    /// Start runners again, and forget every backoff.
+    Undrain,
+    /// End and deregister every runner, jobs included, and start none until `Undrain`.
+    Clear,
+    /// Do nothing. The answer shows that the loop runs.
+    Ping,
+}
+
+/// A command, and the sender for the answer that it was accepted.
+pub type Request = (Command, oneshot::Sender<()>);
+
+/// The controller of one daemon.
+pub struct Controller<M, R, H, D> {
+    config: Arc<Config>,
+    environment: Environment<M, R, H, D>,
+    pools: Pools,
+    mode: Mode,
+    /// Running tasks. Each reports its outcome.
+    running: JoinSet<Outcome>,
+    is_listing: bool,
+    is_observing: bool,
+    writes: WriteQueue,
+    conditions: Conditions,
+    history: History,
+    /// Number of runners in GitHub's last list.
+    listed: Option<u64>,
+    /// End of GitHub's rate limit, as the next daemon will know it.
+    limited_until: Timestamp,
+    started_unix_ms: u64,
+    status: watch::Sender<Status>,
+}
+
+/// Returns the desired state of a configured pool.
+fn spec(config: &PoolConfig, boots_at_once: u16) -> Spec {
+    Spec {
+        name: config.name.clone(),
+        min_idle: config.min_idle,
+        min_spare: config.min_spare,
+        max_runners: config.max_runners,
+        generation: config.generation(),
+        boots_at_once,
+        timeouts: config.timeouts.clone(),
+    }
+}
+
+impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> {
+    /// Returns a controller with empty pools. `boots_at_once` is the limit of each pool, about the
+    /// number of cores.
+    #[must_use]
+    pub fn new(
+        config: Arc<Config>,
+        environment: Environment<M, R, H, D>,
+        boots_at_once: u16,
+        status: watch::Sender<Status>,
+    ) -> Self {
+        let specs = config.pools.iter().map(|pool| spec(pool, boots_at_once));
+        let pools = Pools::new(config.host.clone(), environment.boot_id.clone(), specs);
+        let started_unix_ms = (environment.unix_ms)();
+        Self {
+            config,
+            environment,
+            pools,
+            mode: Mode::default(),
+            running: JoinSet::new(),
+            is_listing: false,
+            is_observing: false,
+            writes: WriteQueue::default(),
+            conditions: Conditions::default(),
+            history: History::default(),
+            listed: None,
+            limited_until: Timestamp::default(),
+            started_unix_ms,
+            status,
+        }
+    }
+
+    /// Runs until `stop` is ready. Containers run on, and [`Controller::adopt`] of the next daemon takes
+    /// them over.
+    pub async fn run(
+        mut self,
+        mut events: mpsc::Receiver<Event>,
+        requests: &mut mpsc::Receiver<Request>,
+        stop: impl Future<Output = ()>,
+    ) {
+        let mut stop = std::pin::pin!(stop);
+        let mut reconcile = tokio::time::interval(self.config.reconcile);
+        reconcile.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            self.act();
+            self.publish();
+            let deadline = self.deadline();
+            tokio::select! {
+                biased;
+                () = &mut stop => break,
+                Some(event) = events.recv() => self.handle_event(event),
+                Some(ended) = self.running.join_next() => {
+                    self.handle_ended_task(ended, &mut events);
+                }
+                Some((command, reply)) = requests.recv() => {
+                    self.execute(&command);
+                    // The sender may not wait for the answer.
+                    let _ = reply.send(());
+                }
+                _ = reconcile.tick() => {
+                    self.spawn_observe();
+                    self.spawn_list();
+                }
+                () = sleep_until(deadline, self.environment.now) => {}
+            }
+        }
+        self.finish(&mut events).await;
+    }
+
+    /// Plans, and starts the tasks that follow.
+    fn act(&mut self) {
+        let now = (self.environment.now)();
+        let admission = self.mode.admission(self.conditions.block_admission());
+        let effects = self.pools.plan(admission, now);
+        self.carry_out(effects);
+        self.begin_write();
+    }
+
+    /// Returns the time at which something is due although no event arrives.
+    fn deadline(&self) -> Option<Timestamp> {
+        let now = (self.environment.now)();
+        let pools = self.pools.next_deadline(now);
+        pools.into_iter().chain(self.writes.due_at()).min()
+    }
+
+    /// Waits for the tasks, so that no minted config is lost, and writes the records.
+    async fn finish(&mut self, events: &mut mpsc::Receiver<Event>) {
+        info!(
+            tasks = self.running.len(),
+            "stopping the daemon; containers run on"
+        );
+        // The last writes are tried at once, although the disk was full a moment ago.
+        self.writes.retry_now();
+        let began = Instant::now();
+        loop {
+            self.begin_write();
+            let timeout = if self.running.is_empty() {
+                LAST_WRITES_TIMEOUT
+            } else {
+                STOP_TIMEOUT
+            };
+            let write = self.writes.due_at();
+            if self.running.is_empty() && write.is_none() {
+                return;
+            }
+            tokio::select! {
+                biased;
+                Some(ended) = self.running.join_next() => {
+                    self.handle_ended_task(ended, events);
+                }
+                () = sleep_until(write, self.environment.now) => {}
+                () = tokio::time::sleep_until(began + timeout) => return,
+            }
+        }
+    }
+
+    /// Applies the outcome of a task, after the events that were sent before it.
+    fn handle_ended_task(
+        &mut self,
+        ended: Result<Outcome, JoinError>,
+        events: &mut mpsc::Receiver<Event>,
+    ) {
+        let outcome = match ended {
+            Ok(outcome) => outcome,
+            // A release build aborts at the panic. Only a new daemon can tell what the task did.
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_cancelled) => return,
+            },
+        };
+        while let Ok(event) = events.try_recv() {
+            self.handle_event(event);
+        }
+        self.handle_outcome(outcome);
+    }
+}
+
+async fn sleep_until(at: Option<Timestamp>, now: fn() -> Timestamp) {
+    match at {
+        Some(at) => tokio::time::sleep(at.since(now()) + Duration::from_millis(1)).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,52 @@
+//! Outcomes of the controller's tasks.
+
+use crate::pool::{
+    Deleted, ListedRunner, MintOutcome, RunnerId, RunnerName, SlotId, Timestamp, UnitObservation,
+};
+use crate::world::RegistryError;
+
+use super::writes::FailedWrite;
+
+/// Outcome of a task, which made one call to the world.
+pub(super) enum Outcome {
+    /// A start call was answered.
+    Started {
+        slot: SlotId,
+        result: Result<(), String>,
+    },
+    /// A mint ended, and the delivery of its config.
+    Minted {
+        slot: SlotId,
+        name: RunnerName,
+        outcome: MintOutcome,
+        error: Option<RegistryError>,
+    },
+    /// The deregistration of a retiring runner was answered.
+    Deregistered {
+        slot: SlotId,
+        id: RunnerId,
+        result: Result<Deleted, RegistryError>,
+    },
+    /// A stop or kill call was answered.
+    EndRequested {
+        slot: SlotId,
+        result: Result<(), String>,
+    },
+    /// The deletion of an orphaned registration was answered.
+    Deleted {
+        id: RunnerId,
+        result: Result<Deleted, RegistryError>,
+    },
+    /// GitHub's list arrived.
+    Listed {
+        requested_at: Timestamp,
+        result: Result<Vec<ListedRunner>, RegistryError>,
+    },
+    /// All units were observed.
+    Observed {
+        began: Timestamp,
+        result: Result<Vec<UnitObservation>, String>,
+    },
+    /// A write to the records ended.
+    Written(Result<(), FailedWrite>),
+}

@@ -1,0 +1,183 @@
+//! The tasks: each makes one call to the world and reports the outcome.
+
+use std::sync::Arc;
+
+use tracing::{debug, warn};
+
+use super::Controller;
+use super::outcome::Outcome;
+use crate::pool::{Ending, FailureKind, MintOutcome, RunnerId, RunnerName, SlotId};
+use crate::world::{
+    Handshake, Machines, MintRequest, Records, Registry, RegistryError, RegistryErrorKind, chain,
+};
+
+/// Returns the kind of failure that delays mints. A fix for one kind fixes no other.
+fn failure_kind(kind: RegistryErrorKind) -> FailureKind {
+    match kind {
+        RegistryErrorKind::Unauthorized => FailureKind::Unauthorized,
+        RegistryErrorKind::Forbidden => FailureKind::Forbidden,
+        RegistryErrorKind::NotFound => FailureKind::NotFound,
+        RegistryErrorKind::Invalid => FailureKind::Invalid,
+        RegistryErrorKind::Limited => FailureKind::Limited,
+        RegistryErrorKind::NameTaken
+        | RegistryErrorKind::Server
+        | RegistryErrorKind::Unreachable => FailureKind::Mint,
+    }
+}
+
+fn failed_mint(error: &RegistryError) -> MintOutcome {
+    MintOutcome::Failed {
+        failure: failure_kind(error.kind),
+        reason: error.to_string(),
+        retry_after: error.retry_after,
+        is_ambiguous: error.is_ambiguous(),
+    }
+}
+
+fn delivery<E: std::error::Error>(
+    slot: &SlotId,
+    name: &RunnerName,
+    id: RunnerId,
+    delivered: Result<(), E>,
+) -> MintOutcome {
+    match delivered {
+        Ok(()) => {
+            debug!(
+                pool = %slot.pool, slot = %slot, runner = %name, runner_id = %id,
+                "{slot}: delivered the JIT config"
+            );
+            MintOutcome::Delivered { id }
+        }
+        Err(error) => {
+            warn!(
+                pool = %slot.pool, slot = %slot, runner = %name, runner_id = %id,
+                "{slot}: cannot deliver the JIT config: {}", chain(&error)
+            );
+            MintOutcome::Undelivered { id }
+        }
+    }
+}
+
+impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> {
+    pub(super) fn spawn_start(&mut self, slot: &SlotId) {
+        let (machines, handshake) = (
+            Arc::clone(&self.environment.machines),
+            Arc::clone(&self.environment.handshake),
+        );
+        let slot = slot.clone();
+        self.running.spawn(async move {
+            let result = match handshake.prepare(&slot).await {
+                Ok(()) => machines.start(&slot).await.map_err(|error| chain(&error)),
+                Err(error) => Err(chain(&error)),
+            };
+            Outcome::Started { slot, result }
+        });
+    }
+
+    pub(super) fn spawn_mint(&mut self, slot: &SlotId, name: RunnerName) {
+        let Some(pool) = self.config.pool(&slot.pool) else {
+            return;
+        };
+        let request = MintRequest {
+            name: name.clone(),
+            labels: pool.labels.clone(),
+            runner_group: pool.runner_group.clone(),
+            work_folder: pool.work_folder.clone(),
+        };
+        let (registry, handshake) = (
+            Arc::clone(&self.environment.registry),
+            Arc::clone(&self.environment.handshake),
+        );
+        let slot = slot.clone();
+        self.running.spawn(async move {
+            let (outcome, error) = match registry.mint(&request).await {
+                Ok(minted) => {
+                    let delivered = handshake.answer(&slot, minted.config).await;
+                    (delivery(&slot, &name, minted.id, delivered), None)
+                }
+                Err(error) => (failed_mint(&error), Some(error)),
+            };
+            Outcome::Minted {
+                slot,
+                name,
+                outcome,
+                error,
+            }
+        });
+    }
+
+    pub(super) fn spawn_deregister(&mut self, slot: &SlotId, id: RunnerId) {
+        let (registry, slot) = (Arc::clone(&self.environment.registry), slot.clone());
+        self.running.spawn(async move {
+            Outcome::Deregistered {
+                result: registry.delete(id).await,
+                slot,
+                id,
+            }
+        });
+    }
+
+    pub(super) fn spawn_end(&mut self, slot: &SlotId, how: Ending) {
+        let (machines, slot) = (Arc::clone(&self.environment.machines), slot.clone());
+        self.running.spawn(async move {
+            let result = match how {
+                Ending::Stop => machines.stop(&slot).await,
+                Ending::Kill => machines.kill(&slot).await,
+            };
+            Outcome::EndRequested {
+                slot,
+                result: result.map_err(|error| chain(&error)),
+            }
+        });
+    }
+
+    pub(super) fn spawn_delete(&mut self, id: RunnerId) {
+        let registry = Arc::clone(&self.environment.registry);
+        self.running.spawn(async move {
+            Outcome::Deleted {
+                id,
+                result: registry.delete(id).await,
+            }
+        });
+    }
+
+    /// Requests GitHub's list, unless a request is under way.
+    pub(super) fn spawn_list(&mut self) {
+        if std::mem::replace(&mut self.is_listing, true) {
+            return;
+        }
+        let registry = Arc::clone(&self.environment.registry);
+        let requested_at = (self.environment.now)();
+        self.running.spawn(async move {
+            Outcome::Listed {
+                requested_at,
+                result: registry.list().await,
+            }
+        });
+    }
+
+    /// Observes all units, unless an observation is under way.
+    pub(super) fn spawn_observe(&mut self) {
+        if std::mem::replace(&mut self.is_observing, true) {
+            return;
+        }
+        let machines = Arc::clone(&self.environment.machines);
+        let began = (self.environment.now)();
+        self.running.spawn(async move {
+            Outcome::Observed {
+                began,
+                result: machines.observe().await.map_err(|error| chain(&error)),
+            }
+        });
+    }
+
+    /// Starts the next write, unless one is under way.
+    pub(super) fn begin_write(&mut self) {
+        let Some(write) = self.writes.begin((self.environment.now)()) else {
+            return;
+        };
+        let records = Arc::clone(&self.environment.records);
+        self.running
+            .spawn(async move { Outcome::Written(write.carry_out(records.as_ref()).await) });
+    }
+}

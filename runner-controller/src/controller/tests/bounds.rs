@@ -1,0 +1,144 @@
+//! Bounds on the calls to GitHub: mints, orphans and rate limits.
+
+use super::*;
+use crate::pool::{MAX_MINTS_PER_MINUTE, MAX_ORPHANS};
+
+/// Returns a daemon that just got a rate limit of [`LIMIT`] from GitHub.
+async fn limited() -> Daemon {
+    let mut daemon = daemon().await;
+    daemon
+        .fake
+        .with(|world| world.mint_fails = Some(RegistryErrorKind::Limited));
+    daemon.fake.job_starts(&slot("ci-1")).await;
+    let limited = |s: &Status| {
+        s.pools[0]
+            .backoffs
+            .iter()
+            .any(|b| b.failure == FailureKind::Limited)
+    };
+    daemon.until("limited", limited).await;
+    daemon
+}
+
+/// Returns how long a daemon holds its calls because of this setting, and whether it keeps the setting.
+async fn held_by(written: impl FnOnce(&str) -> String) -> (Option<Duration>, bool) {
+    let first = limited().await;
+    let world = first.stop().await;
+    let account = world.lock().unwrap().settings["limited"]
+        .splitn(4, ' ')
+        .nth(3)
+        .unwrap()
+        .to_owned();
+    let written = written(&account);
+    {
+        let mut world = world.lock().unwrap();
+        world.settings.insert("limited".into(), written);
+        world.mint_fails = None;
+    }
+    let second = Daemon::start(world).await;
+    let held = second.fake.with(|world| world.held);
+    let world = second.stop().await;
+    let kept = world.lock().unwrap().settings.contains_key("limited");
+    (held, kept)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_minute_has_a_maximum_number_of_mints() {
+    let mut daemon = daemon().await;
+    let fake = daemon.fake.clone();
+    // Jobs of no length: each runner that is registered ends at once, with its job done.
+    let storm = tokio::spawn(async move {
+        loop {
+            let listening = fake.with(|world| {
+                let names: Vec<String> = world.github.values().map(|r| r.name.clone()).collect();
+                let of = |slot: &SlotId| names.iter().any(|n| n.contains(&format!("-{slot}-")));
+                let slots = world.machines.keys().filter(|slot| of(slot));
+                slots.cloned().collect::<Vec<_>>()
+            });
+            for slot in listening {
+                fake.job_starts(&slot).await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                fake.ends(&slot, 0).await;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    tokio::time::sleep(2 * MINUTE + MINUTE / 2).await;
+    storm.abort();
+    daemon.until("settled", is_settled).await;
+    let mints = daemon.fake.with(|world| world.minted_at.clone());
+    assert!(mints.len() > 2 * MAX_MINTS_PER_MINUTE, "{}", mints.len());
+    for (index, at) in mints.iter().enumerate() {
+        let minute = mints[index..]
+            .iter()
+            .take_while(|later| later.since(*at) < MINUTE);
+        assert!(minute.count() <= MAX_MINTS_PER_MINUTE);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_runner_registers_while_there_are_too_many_orphans() {
+    let listed_runner = |n: u64| ListedRunner {
+        id: RunnerId(n),
+        name: format!("fuzz-ci-3-{n:08x}"),
+        online: false,
+        busy: false,
+    };
+    let unowned = MAX_ORPHANS as u64;
+    let mut daemon = Daemon::start(shared(World {
+        next: 1 << 20,
+        github: (1..=unowned).map(|n| (n, listed_runner(n))).collect(),
+        ..World::default()
+    }))
+    .await;
+    daemon
+        .until("full", |s| s.strays.len() == MAX_ORPHANS)
+        .await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let status = daemon
+        .until("spares", |s| count(s, PhaseKind::Spare) == 2)
+        .await;
+    assert_eq!(
+        count(&status, PhaseKind::Idle) + count(&status, PhaseKind::Registering),
+        0
+    );
+    daemon
+        .until("settled", |s| is_settled(s) && s.strays.is_empty())
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_limit_holds_for_the_next_daemon() {
+    let first = limited().await;
+    tokio::time::sleep(LIMIT / 2).await;
+    let world = first.stop().await;
+    assert_eq!(world.lock().unwrap().held, None);
+    let second = Daemon::start(world).await;
+    let held = second.fake.with(|world| world.held).unwrap();
+    assert!(held <= LIMIT / 2 && held > LIMIT / 3, "{held:?}");
+    let world = second.stop().await;
+    tokio::time::sleep(LIMIT).await;
+    world.lock().unwrap().held = None;
+    let third = Daemon::start(world).await;
+    assert_eq!(third.fake.with(|world| world.held), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_limit_of_another_boot_lasts_by_the_wall_clock_within_reason() {
+    let minutes = |n: u64| n * 60_000;
+    // The simulated wall clock stands at zero.
+    let held = held_by(|account| format!("before 7 {} {account}", minutes(20))).await;
+    assert_eq!(held, (Some(Duration::from_mins(20)), true));
+    let held = held_by(|account| format!("before 7 {} {account}", minutes(30_000))).await;
+    assert_eq!(held, (None, false), "a wrong clock silences every daemon");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_limit_of_another_account_or_other_text_holds_no_call() {
+    let (held, _) = held_by(|account| format!("before 7 60000 {account}x")).await;
+    assert_eq!(held, None);
+    for nonsense in ["", "before", "before x y z", "before 7", "before 7 -1 z"] {
+        let (held, _) = held_by(|_| nonsense.to_owned()).await;
+        assert_eq!(held, None, "{nonsense}");
+    }
+}

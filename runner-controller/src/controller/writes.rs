@@ -1,0 +1,239 @@
+//! The queue of writes to the records.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::pool::{RunnerRecord, SlotId, Timestamp, VerdictRecord};
+use crate::world::{Failure, Records, chain};
+
+/// Key of the setting with the mode.
+pub(super) const MODE_KEY: &str = "mode";
+
+/// Key of the setting with GitHub's rate limit.
+pub(super) const LIMIT_KEY: &str = "limited";
+
+/// Maximum number of writes that wait. Beyond it the oldest are dropped, because a disk that does not
+/// write must not fill the memory. A runner needs two: its verdict, and the next record of its slot.
+const MAX_PENDING: usize = 4096;
+
+/// Delay after a write failed.
+const RETRY_DELAY: Duration = Duration::from_secs(2);
+
+/// A write to the records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Write {
+    /// Write a runner's record.
+    Put(Box<RunnerRecord>),
+    /// Remove the record of a slot.
+    Remove(SlotId),
+    /// Replace the record of a slot by a verdict.
+    Close(Box<VerdictRecord>),
+    /// Write or remove a setting.
+    Setting(&'static str, Option<String>),
+}
+
+/// A write that failed.
+#[derive(Debug)]
+pub(super) struct FailedWrite {
+    write: Write,
+    /// Reason, for the operator.
+    pub(super) reason: String,
+    /// True if the same write may succeed later.
+    pub(super) is_transient: bool,
+}
+
+impl Write {
+    /// Returns the slot whose record it changes.
+    fn slot(&self) -> Option<&SlotId> {
+        match self {
+            Self::Put(record) => Some(&record.slot),
+            Self::Remove(slot) => Some(slot),
+            Self::Close(verdict) => Some(&verdict.slot),
+            Self::Setting(..) => None,
+        }
+    }
+
+    /// Carries it out.
+    pub(super) async fn carry_out(self, records: &impl Records) -> Result<(), FailedWrite> {
+        let result = match self.clone() {
+            Self::Put(record) => records.put(*record).await,
+            Self::Remove(slot) => records.remove(slot).await,
+            Self::Close(verdict) => records.close(*verdict).await,
+            Self::Setting(key, value) => records.set_setting(key, value).await,
+        };
+        result.map_err(|error| FailedWrite {
+            write: self,
+            reason: chain(&error),
+            is_transient: error.is_transient(),
+        })
+    }
+}
+
+/// The writes that wait. One at a time is under way, so that they keep their order.
+#[derive(Debug, Default)]
+pub(super) struct WriteQueue {
+    pending: VecDeque<Write>,
+    is_writing: bool,
+    /// Earliest time of the next write, after one failed.
+    retry_at: Timestamp,
+}
+
+impl WriteQueue {
+    /// Adds a write. A record replaces the one of the same slot that still waits, unless a verdict is
+    /// between them.
+    pub(super) fn push(&mut self, write: Write) {
+        if matches!(write, Write::Put(_) | Write::Remove(_)) {
+            let is_same_slot = |old: &Write| old.slot() == write.slot();
+            let last = self.pending.iter().rposition(is_same_slot);
+            if let Some(index) = last
+                && matches!(self.pending[index], Write::Put(_) | Write::Remove(_))
+            {
+                self.pending.remove(index);
+            }
+        }
+        self.pending.push_back(write);
+        while self.pending.len() > MAX_PENDING {
+            self.pending.pop_front();
+        }
+    }
+
+    /// Returns the next write and marks it as under way.
+    pub(super) fn begin(&mut self, now: Timestamp) -> Option<Write> {
+        if self.is_writing || now < self.retry_at {
+            return None;
+        }
+        let write = self.pending.pop_front()?;
+        self.is_writing = true;
+        Some(write)
+    }
+
+    /// Applies the result of the write. One that may succeed later is retried before any other.
+    pub(super) fn finish(&mut self, result: Result<(), FailedWrite>, now: Timestamp) {
+        self.is_writing = false;
+        if let Err(failed) = result
+            && failed.is_transient
+        {
+            self.pending.push_front(failed.write);
+            self.retry_at = now + RETRY_DELAY;
+        }
+    }
+
+    /// Makes the next write due at once.
+    pub(super) fn retry_now(&mut self) {
+        self.retry_at = Timestamp::default();
+    }
+
+    /// Returns the time at which the next write is due; `None` while one is under way.
+    pub(super) fn due_at(&self) -> Option<Timestamp> {
+        (!self.is_writing && !self.pending.is_empty()).then_some(self.retry_at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::{PhaseKind, Verdict};
+
+    fn put(slot: &str, phase: PhaseKind) -> Write {
+        Write::Put(Box::new(RunnerRecord {
+            slot: slot.parse().unwrap(),
+            boot_id: "boot".into(),
+            invocation: None,
+            phase,
+            since: Timestamp::default(),
+            started_at: Timestamp::default(),
+            registration: None,
+            job: None,
+        }))
+    }
+
+    fn remove(slot: &str) -> Write {
+        Write::Remove(slot.parse().unwrap())
+    }
+
+    fn close(slot: &str) -> Write {
+        Write::Close(Box::new(VerdictRecord {
+            slot: slot.parse().unwrap(),
+            verdict: Verdict::JobDone,
+            runner: None,
+            runner_id: None,
+            job: None,
+            ended_unix_ms: 0,
+            lived_ms: 0,
+            job_ms: None,
+            exit: None,
+            memory_peak_bytes: None,
+            oom_kills: 0,
+            invocation: None,
+        }))
+    }
+
+    fn now() -> Timestamp {
+        Timestamp::from_millis(1_000_000)
+    }
+
+    fn queue(writes: impl IntoIterator<Item = Write>) -> WriteQueue {
+        let mut queue = WriteQueue::default();
+        writes.into_iter().for_each(|write| queue.push(write));
+        queue
+    }
+
+    #[test]
+    fn a_record_replaces_the_one_that_waits() {
+        let queue = queue([
+            put("ci-1", PhaseKind::Booting),
+            put("ci-2", PhaseKind::Booting),
+            put("ci-1", PhaseKind::Spare),
+            remove("ci-2"),
+        ]);
+        assert_eq!(
+            queue.pending,
+            [put("ci-1", PhaseKind::Spare), remove("ci-2")]
+        );
+    }
+
+    #[test]
+    fn a_verdict_keeps_its_place_between_two_records() {
+        let writes = [
+            put("ci-1", PhaseKind::Busy),
+            close("ci-1"),
+            put("ci-1", PhaseKind::Booting),
+        ];
+        assert_eq!(queue(writes.clone()).pending, writes);
+    }
+
+    #[test]
+    fn one_write_at_a_time_is_under_way() {
+        let mut queue = queue([remove("ci-1"), remove("ci-2")]);
+        assert_eq!(queue.begin(now()), Some(remove("ci-1")));
+        assert_eq!((queue.begin(now()), queue.due_at()), (None, None));
+        queue.finish(Ok(()), now());
+        assert_eq!(queue.begin(now()), Some(remove("ci-2")));
+    }
+
+    #[test]
+    fn a_write_that_may_succeed_later_is_retried_before_any_other() {
+        let fail = |is_transient| {
+            let mut queue = queue([remove("ci-1"), remove("ci-2")]);
+            let write = queue.begin(now()).unwrap();
+            let failed = FailedWrite {
+                write,
+                reason: "disk full".into(),
+                is_transient,
+            };
+            queue.finish(Err(failed), now());
+            queue
+        };
+        let mut transient = fail(true);
+        assert_eq!(transient.begin(now()), None);
+        assert_eq!(transient.due_at(), Some(now() + RETRY_DELAY));
+        assert_eq!(transient.begin(now() + RETRY_DELAY), Some(remove("ci-1")));
+        assert_eq!(fail(false).begin(now()), Some(remove("ci-2")));
+    }
+
+    #[test]
+    fn a_disk_that_does_not_write_does_not_fill_the_memory() {
+        let queue = queue((0..MAX_PENDING + 10).map(|_| close("ci-1")));
+        assert_eq!(queue.pending.len(), MAX_PENDING);
+    }
+}

@@ -1,0 +1,388 @@
+//! All pools of a host, and what they share: the rate of mints and the orphaned registrations.
+//!
+//! Each method applies one event, or plans, and returns the [`Effect`]s that follow. Between them the
+//! record of every slot on disk is to be the one that [`Pools::record`] returns.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use super::backoff::FailureKind;
+use super::effect::Effect;
+use super::names::{HostId, PoolName, RunnerName, SlotId};
+use super::observation::{Deleted, JobNote, RunnerId, UnitObservation};
+use super::orphans::Orphans;
+use super::plan::{Admission, next_deadline, plan};
+use super::registration::MintOutcome;
+use super::runner::{Ended, PhaseKind, Runner, RunnerRecord};
+use super::spec::Spec;
+use super::state::Pool;
+use super::step::Step;
+use super::time::Timestamp;
+
+/// Maximum number of mints in a minute. GitHub accepts 80 content-creating calls in a minute
+/// ("Rate limits for the REST API").
+pub const MAX_MINTS_PER_MINUTE: usize = 60;
+
+/// Number of registrations without a runner at which mints stop.
+pub const MAX_ORPHANS: usize = 24;
+
+const MINUTE: Duration = Duration::from_mins(1);
+
+/// Maximum number of plans in a row for one pool. A retirement needs no work, so the step that follows
+/// it comes from the next plan.
+const PLAN_ROUNDS: usize = 4;
+
+/// All pools of a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pools {
+    pub(super) host: HostId,
+    pub(super) boot_id: String,
+    pub(super) by_name: BTreeMap<PoolName, Pool>,
+    pub(super) orphans: Orphans,
+    /// Times of the mints in the last minute.
+    mints: VecDeque<Timestamp>,
+}
+
+impl Pools {
+    /// Returns empty pools. `boot_id` is the id of the boot in which timestamps are counted.
+    #[must_use]
+    pub fn new(host: HostId, boot_id: String, specs: impl IntoIterator<Item = Spec>) -> Self {
+        let pools = specs.into_iter();
+        Self {
+            host,
+            boot_id,
+            by_name: pools
+                .map(|spec| (spec.name.clone(), Pool::new(spec)))
+                .collect(),
+            orphans: Orphans::default(),
+            mints: VecDeque::new(),
+        }
+    }
+
+    /// Returns the pools by name: those that are configured, and those that have adopted runners.
+    pub fn iter(&self) -> impl Iterator<Item = &Pool> {
+        self.by_name.values()
+    }
+
+    /// Returns the orphaned registrations.
+    #[must_use]
+    pub fn orphans(&self) -> &Orphans {
+        &self.orphans
+    }
+
+    /// Returns true if every slot is vacant.
+    #[must_use]
+    pub fn is_vacant(&self) -> bool {
+        self.iter().all(|pool| pool.runners.is_empty())
+    }
+
+    /// Returns the runner in a slot.
+    #[must_use]
+    pub fn runner(&self, slot: &SlotId) -> Option<&Runner> {
+        self.by_name.get(&slot.pool)?.runners.get(&slot.slot)
+    }
+
+    /// Returns the record of the runner in a slot, as it should be on disk.
+    #[must_use]
+    pub fn record(&self, slot: &SlotId) -> Option<RunnerRecord> {
+        let runner = self.runner(slot)?;
+        Some(RunnerRecord::of(runner, slot.clone(), self.boot_id.clone()))
+    }
+
+    /// Plans every pool and begins the steps.
+    ///
+    /// Settles: planning again at the same time returns no effects.
+    #[must_use]
+    pub fn plan(&mut self, admission: Admission, now: Timestamp) -> Vec<Effect> {
+        let mut quota = self.mint_quota(now);
+        let mut effects = Vec::new();
+        let names: Vec<PoolName> = self.by_name.keys().cloned().collect();
+        for name in names {
+            for _ in 0..PLAN_ROUNDS {
+                let Some(pool) = self.by_name.get_mut(&name) else {
+                    break;
+                };
+                pool.mint_quota = quota;
+                let steps = plan(pool, admission, now);
+                if steps.is_empty() {
+                    break;
+                }
+                for step in steps {
+                    let slot = SlotId {
+                        pool: name.clone(),
+                        slot: step.slot(),
+                    };
+                    if matches!(step, Step::Register { .. }) {
+                        quota = quota.saturating_sub(1);
+                        self.mints.push_back(now);
+                    }
+                    effects.extend(self.change(&slot, now, |pool| {
+                        pool.begin(&step, now);
+                        None
+                    }));
+                    effects.push(Effect::Step(slot, step));
+                }
+            }
+        }
+        effects.extend(self.begin_deletion(now));
+        effects
+    }
+
+    /// Returns the first time after `now` at which [`Pools::plan`] may return effects although no event
+    /// arrived.
+    #[must_use]
+    pub fn next_deadline(&self, now: Timestamp) -> Option<Timestamp> {
+        let pools = self.iter().filter_map(|pool| next_deadline(pool, now));
+        let orphans = self.orphans.next_deadline();
+        let orphans = orphans.filter(|_| !self.orphans.is_deleting());
+        let mint = self.mints.front().map(|at| *at + MINUTE);
+        let mint = mint.filter(|_| self.mints.len() >= MAX_MINTS_PER_MINUTE);
+        pools.chain(orphans).chain(mint).min()
+    }
+
+    /// Returns the number of mints that may begin now.
+    ///
+    /// This is the last bound beneath all backoffs. Whatever goes wrong, GitHub is flooded neither by
+    /// calls nor by registrations without a runner.
+    fn mint_quota(&mut self, now: Timestamp) -> usize {
+        let is_old = |at: &Timestamp| now.since(*at) >= MINUTE;
+        while self.mints.front().is_some_and(is_old) {
+            self.mints.pop_front();
+        }
+        let orphans = MAX_ORPHANS.saturating_sub(self.orphans.len());
+        orphans.min(MAX_MINTS_PER_MINUTE.saturating_sub(self.mints.len()))
+    }
+
+    /// Begins the next deletion. One at a time, because bursts are what GitHub's secondary rate limits
+    /// are for.
+    fn begin_deletion(&mut self, now: Timestamp) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if self.orphans.is_deleting() {
+            return effects;
+        }
+        for id in self.orphans.due(now) {
+            let runners = self.by_name.values().flat_map(|pool| pool.runners.values());
+            if runners.filter_map(Runner::id).any(|owned| owned == id) {
+                self.orphans.remove(id);
+                effects.push(Effect::OrphanInUse(id));
+                continue;
+            }
+            self.orphans.begin_deletion(id);
+            effects.push(Effect::Delete(id));
+            break;
+        }
+        effects
+    }
+
+    /// Applies a change to the pool of a slot, and returns what follows for the slot's record.
+    pub(super) fn change(
+        &mut self,
+        slot: &SlotId,
+        now: Timestamp,
+        change: impl FnOnce(&mut Pool) -> Option<Ended>,
+    ) -> Vec<Effect> {
+        let before = self.record(slot);
+        let Some(pool) = self.by_name.get_mut(&slot.pool) else {
+            return Vec::new();
+        };
+        let ended = change(pool);
+        let after = self.record(slot);
+        let mut effects = Vec::new();
+        // The verdict replaces the record, and another runner may be in the slot already.
+        let kept = if let Some(ended) = ended {
+            effects.push(self.end(ended, now));
+            None
+        } else {
+            before
+        };
+        if kept != after {
+            let phase = |record: &Option<RunnerRecord>| record.as_ref().map(|r| r.phase);
+            let spare = Some(PhaseKind::Spare);
+            if phase(&after) == spare && phase(&kept) != spare {
+                effects.push(Effect::SpareReady(slot.clone()));
+            }
+            effects.push(match after {
+                Some(record) => Effect::Record(Box::new(record)),
+                None => Effect::Forget(slot.clone()),
+            });
+        }
+        effects
+    }
+
+    /// Remembers the end of a runner: its name, and the registration that it may have left.
+    pub(super) fn end(&mut self, ended: Ended, now: Timestamp) -> Effect {
+        if let Some(name) = ended.runner.name() {
+            self.orphans.add_ended(name.clone(), now);
+        }
+        if let Some(registration) = &ended.orphan
+            && let Some(id) = registration.id
+        {
+            self.orphans.add(id, registration.name.clone(), now);
+        }
+        Effect::Ended(Box::new(ended))
+    }
+
+    /// Applies a request of a slot's container for its JIT config.
+    #[must_use]
+    pub fn config_requested(&mut self, slot: &SlotId, now: Timestamp) -> Vec<Effect> {
+        self.change(slot, now, |pool| {
+            pool.config_requested(slot.slot, now);
+            None
+        })
+    }
+
+    /// Applies the loss of the connection that waited for a JIT config.
+    #[must_use]
+    pub fn request_dropped(&mut self, slot: &SlotId, now: Timestamp) -> Vec<Effect> {
+        self.change(slot, now, |pool| {
+            pool.request_dropped(slot.slot, now);
+            None
+        })
+    }
+
+    /// Applies the job-started report of a slot's job.
+    #[must_use]
+    pub fn job_started(&mut self, slot: &SlotId, note: JobNote, now: Timestamp) -> Vec<Effect> {
+        self.change(slot, now, |pool| {
+            pool.job_started(slot.slot, note, now);
+            None
+        })
+    }
+
+    /// Applies an observation of a unit. Units of pools that are not known are ignored.
+    #[must_use]
+    pub fn unit_observed(
+        &mut self,
+        observation: UnitObservation,
+        now: Timestamp,
+        random: u32,
+    ) -> Vec<Effect> {
+        let slot = observation.slot.clone();
+        self.change(&slot, now, |pool| {
+            pool.unit_observed(observation, now, random)
+        })
+    }
+
+    /// Applies the answer to a start call.
+    #[must_use]
+    pub fn start_answered(
+        &mut self,
+        slot: &SlotId,
+        result: Result<(), String>,
+        now: Timestamp,
+        random: u32,
+    ) -> Vec<Effect> {
+        self.change(slot, now, |pool| {
+            pool.start_answered(slot.slot, result, now, random);
+            None
+        })
+    }
+
+    /// Applies the answer to a stop or kill call.
+    #[must_use]
+    pub fn end_answered(
+        &mut self,
+        slot: &SlotId,
+        result: Result<(), String>,
+        now: Timestamp,
+        random: u32,
+    ) -> Vec<Effect> {
+        self.change(slot, now, |pool| {
+            pool.end_answered(slot.slot, result, now, random);
+            None
+        })
+    }
+
+    /// Returns the name for a mint that has begun. No earlier mint may have used `random`.
+    #[must_use]
+    pub fn name_mint(
+        &mut self,
+        slot: &SlotId,
+        now: Timestamp,
+        random: u32,
+    ) -> (RunnerName, Vec<Effect>) {
+        let name = RunnerName::new(self.host.clone(), slot.clone(), random);
+        let effects = self.change(slot, now, |pool| {
+            pool.name_mint(slot.slot, name.clone());
+            None
+        });
+        (name, effects)
+    }
+
+    /// Applies the result of a mint.
+    #[must_use]
+    pub fn mint_answered(
+        &mut self,
+        slot: &SlotId,
+        name: &RunnerName,
+        outcome: MintOutcome,
+        now: Timestamp,
+        random: u32,
+    ) -> Vec<Effect> {
+        if let MintOutcome::Failed {
+            is_ambiguous: true, ..
+        } = outcome
+        {
+            self.orphans.add_unconfirmed(name.clone(), now);
+        }
+        let mut orphan = None;
+        let effects = self.change(slot, now, |pool| {
+            orphan = pool.mint_answered(slot.slot, name, outcome, now, random);
+            None
+        });
+        if let Some(id) = orphan {
+            self.orphans.add(id, name.clone(), now);
+        }
+        effects
+    }
+
+    /// Applies the answer to the deregistration of a retiring runner. An error carries the delay that
+    /// GitHub requested.
+    #[must_use]
+    pub fn deregistration_answered(
+        &mut self,
+        slot: &SlotId,
+        id: RunnerId,
+        result: Result<Deleted, Option<Duration>>,
+        now: Timestamp,
+        random: u32,
+    ) -> Vec<Effect> {
+        self.change(slot, now, |pool| {
+            pool.deregistration_answered(slot.slot, id, result, now, random);
+            None
+        })
+    }
+
+    /// Applies the answer to the deletion of an orphaned registration. An error carries the delay that
+    /// GitHub requested.
+    pub fn deletion_answered(
+        &mut self,
+        id: RunnerId,
+        result: Result<Deleted, Option<Duration>>,
+        now: Timestamp,
+        random: u32,
+    ) {
+        match result {
+            Ok(Deleted::Gone | Deleted::Busy) => self.orphans.remove(id),
+            Err(retry_after) => self.orphans.deletion_failed(id, retry_after, now, random),
+        }
+    }
+
+    /// Adds an explanation to the reason of a pool's last failure of a kind.
+    pub fn explain(&mut self, pool: &PoolName, failure: FailureKind, explanation: &str) {
+        if let Some(pool) = self.by_name.get_mut(pool) {
+            pool.backoffs.explain(failure, explanation);
+        }
+    }
+
+    /// Forgets all delays, because an operator says that the causes are fixed.
+    pub fn reset_backoffs(&mut self, now: Timestamp) {
+        for pool in self.by_name.values_mut() {
+            pool.backoffs.reset();
+            for runner in pool.runners.values_mut() {
+                runner.retry_at = None;
+            }
+        }
+        self.orphans.reset_backoff(now);
+    }
+}

@@ -1,0 +1,112 @@
+//! Full comparisons: every unit that systemd has, and every runner that GitHub lists.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::effect::Effect;
+use super::names::{PoolName, RunnerName, Slot, SlotId};
+use super::observation::{EndRecord, ListedRunner, RunnerId, UnitObservation};
+use super::pools::Pools;
+use super::runner::RunnerRecord;
+use super::time::Timestamp;
+
+impl Pools {
+    /// Applies an observation of all units that began at `began`.
+    ///
+    /// It says nothing about a slot with a newer call or observation, because it may have been answered
+    /// before that and be applied only now.
+    #[must_use]
+    pub fn reconcile(
+        &mut self,
+        observations: Vec<UnitObservation>,
+        began: Timestamp,
+        now: Timestamp,
+        random: u32,
+    ) -> Vec<Effect> {
+        let is_news = |slot: &SlotId| {
+            let pool = self.by_name.get(&slot.pool);
+            pool.is_none_or(|pool| !pool.has_newer_observation(slot.slot, began))
+        };
+        let observed: BTreeMap<SlotId, UnitObservation> = observations
+            .into_iter()
+            .filter(|unit| is_news(&unit.slot))
+            .map(|unit| (unit.slot.clone(), unit))
+            .collect();
+        let occupied: Vec<SlotId> = self.occupied().filter(|slot| is_news(slot)).collect();
+        let mut effects = Vec::new();
+        for slot in occupied {
+            let end: Option<EndRecord> = match observed.get(&slot) {
+                Some(unit) if unit.is_alive() => continue,
+                Some(unit) => unit.end.clone(),
+                None => None,
+            };
+            effects.extend(self.change(&slot, now, |pool| {
+                pool.unit_missing(slot.slot, end, now, random)
+            }));
+        }
+        for unit in observed.into_values().filter(UnitObservation::is_alive) {
+            effects.extend(self.unit_observed(unit, now, random));
+        }
+        effects
+    }
+
+    /// Applies GitHub's whole list, which was requested at `requested_at`.
+    #[must_use]
+    pub fn listed(
+        &mut self,
+        list: &[ListedRunner],
+        requested_at: Timestamp,
+        now: Timestamp,
+    ) -> Vec<Effect> {
+        let before: Vec<Option<RunnerRecord>> =
+            self.occupied().map(|slot| self.record(&slot)).collect();
+        let by_name: BTreeMap<&str, &ListedRunner> =
+            list.iter().map(|r| (r.name.as_str(), r)).collect();
+        for (name, by_slot) in self.likely_by_slot(list) {
+            if let Some(pool) = self.by_name.get_mut(&name) {
+                pool.listed(&by_name, &by_slot, requested_at, now);
+            }
+        }
+        let runners = self.by_name.values().flat_map(|pool| pool.runners.values());
+        let owned: BTreeSet<&RunnerName> = runners.filter_map(|runner| runner.name()).collect();
+        self.orphans
+            .listed(&self.host, list, |name| owned.contains(name), now);
+        // A list changes runners, and vacates no slot.
+        let after = self.occupied().map(|slot| self.record(&slot));
+        after
+            .zip(before)
+            .filter(|(after, before)| after != before)
+            .filter_map(|(after, _)| Some(Effect::Record(Box::new(after?))))
+            .collect()
+    }
+
+    /// Returns for each pool the entry of the list that most likely is the runner in each slot.
+    ///
+    /// A slot may be in several names. A busy entry is more likely than an online one, and that than
+    /// the newest.
+    fn likely_by_slot(
+        &self,
+        list: &[ListedRunner],
+    ) -> BTreeMap<PoolName, BTreeMap<Slot, (RunnerName, RunnerId)>> {
+        let mut by_likelihood: Vec<&ListedRunner> = list.iter().collect();
+        by_likelihood.sort_by_key(|r| (r.busy, r.online, r.id));
+        let mut likely: BTreeMap<_, BTreeMap<_, _>> = self
+            .by_name
+            .keys()
+            .map(|name| (name.clone(), BTreeMap::new()))
+            .collect();
+        for listed in by_likelihood {
+            if let Some(name) = RunnerName::parse(&self.host, &listed.name)
+                && !self.orphans.has_ended(&name)
+                && let Some(slots) = likely.get_mut(&name.slot.pool)
+            {
+                slots.insert(name.slot.slot, (name, listed.id));
+            }
+        }
+        likely
+    }
+
+    fn occupied(&self) -> impl Iterator<Item = SlotId> {
+        self.iter()
+            .flat_map(|pool| pool.runners.keys().map(|slot| pool.slot_id(*slot)))
+    }
+}

@@ -1,0 +1,262 @@
+//! Adoption after a restart: from each record, observation and request, the phase or the verdict.
+
+use super::*;
+
+const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+fn record(phase: PhaseKind) -> RunnerRecord {
+    RunnerRecord {
+        slot: slot_id(slot(1)),
+        boot_id: "boot".into(),
+        invocation: Some(invocation(1)),
+        phase,
+        since: Timestamp::from_millis(500_000),
+        started_at: Timestamp::from_millis(400_000),
+        registration: Some(Registration {
+            id: Some(RunnerId(7)),
+            name: RunnerName::new(host(), slot_id(slot(1)), 7),
+        }),
+        job: None,
+    }
+}
+
+fn unit(state: UnitState, number: u64) -> UnitObservation {
+    UnitObservation {
+        slot: slot_id(slot(1)),
+        state,
+        invocation: Some(invocation(number)),
+        start: None,
+        end: None,
+    }
+}
+
+fn gone(end: Option<EndRecord>) -> UnitObservation {
+    UnitObservation {
+        invocation: None,
+        end,
+        ..unit(UnitState::Inactive, 0)
+    }
+}
+
+fn found(record: Option<RunnerRecord>, unit: UnitObservation) -> Found {
+    Found {
+        records: record.into_iter().collect(),
+        verdicts: Some(Vec::new()),
+        units: vec![unit],
+        ..Found::default()
+    }
+}
+
+fn adopt(found: Found) -> (Pools, Vec<Effect>) {
+    let mut pools = Pools::new(host(), "boot".into(), [spec(1, 1, 3)]);
+    let effects = pools.adopt(found, NOW, 7);
+    (pools, effects)
+}
+
+/// Returns the phase of the adopted runner in slot 1.
+fn phase(found: Found) -> PhaseKind {
+    let (pools, _) = adopt(found);
+    pools.runner(&slot_id(slot(1))).unwrap().phase.kind()
+}
+
+/// Returns the starts that got a verdict, each with the verdict.
+fn verdicts(effects: &[Effect]) -> Vec<(Option<Invocation>, Verdict)> {
+    let ends = effects.iter().filter_map(|effect| match effect {
+        Effect::Ended(ended) => Some((ended.runner.invocation.clone(), ended.verdict)),
+        Effect::Step(..)
+        | Effect::Delete(_)
+        | Effect::OrphanInUse(_)
+        | Effect::Record(_)
+        | Effect::Forget(_)
+        | Effect::SpareReady(_)
+        | Effect::Adopted(_) => None,
+    });
+    ends.collect()
+}
+
+#[test]
+fn a_runner_that_may_have_its_config_counts_as_registered() {
+    use PhaseKind::{Booting, Busy, Idle, Minting, Registering, Retiring, Spare};
+    let table = [
+        (Some(Booting), UnitState::Activating, Booting),
+        (Some(Booting), UnitState::Active, Registering),
+        (Some(Spare), UnitState::Active, Registering),
+        (Some(Minting), UnitState::Active, Registering),
+        (Some(Registering), UnitState::Active, Registering),
+        (Some(Idle), UnitState::Active, Idle),
+        (Some(Busy), UnitState::Active, Busy),
+        (Some(Retiring), UnitState::Active, Registering),
+        (Some(Idle), UnitState::Deactivating, Idle),
+        (None, UnitState::Activating, Booting),
+        (None, UnitState::Active, Registering),
+    ];
+    for (recorded, state, adopted) in table {
+        let found = found(recorded.map(record), unit(state, 1));
+        assert_eq!(phase(found), adopted, "{recorded:?} {state:?}");
+    }
+}
+
+#[test]
+fn a_container_that_waits_for_its_config_is_a_spare_whatever_the_record_says() {
+    for recorded in PhaseKind::ALL {
+        let found = Found {
+            waiting: [slot_id(slot(1))].into(),
+            ..found(Some(record(*recorded)), unit(UnitState::Active, 1))
+        };
+        assert_eq!(phase(found), PhaseKind::Spare, "{recorded}");
+    }
+}
+
+#[test]
+fn a_job_makes_a_runner_busy_by_its_record_and_by_its_report() {
+    let job = Some(Job {
+        note: JobNote::default(),
+        since: Timestamp::from_millis(600_000),
+    });
+    let recorded = RunnerRecord {
+        job,
+        ..record(PhaseKind::Retiring)
+    };
+    let by_record = found(Some(recorded), unit(UnitState::Active, 1));
+    assert_eq!(phase(by_record), PhaseKind::Busy);
+    let by_report = Found {
+        notes: [(slot_id(slot(1)), JobNote::default())].into(),
+        ..found(Some(record(PhaseKind::Idle)), unit(UnitState::Active, 1))
+    };
+    assert_eq!(phase(by_report), PhaseKind::Busy);
+}
+
+#[test]
+fn the_record_of_an_earlier_start_is_judged_and_the_new_start_adopted() {
+    let (pools, effects) = adopt(found(
+        Some(record(PhaseKind::Busy)),
+        unit(UnitState::Active, 2),
+    ));
+    let judged = (Some(invocation(1)), Verdict::Unexplained);
+    assert_eq!(verdicts(&effects), [judged]);
+    let runner = pools.runner(&slot_id(slot(1))).unwrap();
+    assert_eq!(runner.invocation, Some(invocation(2)));
+    assert_eq!(
+        runner.registration, None,
+        "it is not that of the earlier start"
+    );
+}
+
+#[test]
+fn a_runner_that_ended_without_a_daemon_is_judged_by_roots_record() {
+    let job = Job {
+        note: JobNote::default(),
+        since: Timestamp::from_millis(600_000),
+    };
+    let table = [
+        (Some(job), 0, Verdict::JobDone),
+        (None, 0, Verdict::IdleExpired),
+        (None, 1, Verdict::Crashed),
+    ];
+    for (job, status, verdict) in table {
+        let recorded = RunnerRecord {
+            job,
+            ..record(PhaseKind::Idle)
+        };
+        let end = end_record(invocation(1), status, NOW);
+        let (_, effects) = adopt(found(Some(recorded), gone(Some(end))));
+        assert_eq!(verdicts(&effects), [(Some(invocation(1)), verdict)]);
+    }
+}
+
+#[test]
+fn the_end_of_a_later_start_is_not_that_of_the_recorded_one() {
+    let end = end_record(invocation(2), 1, NOW);
+    let (_, effects) = adopt(found(Some(record(PhaseKind::Idle)), gone(Some(end))));
+    let judged = [
+        (Some(invocation(1)), Verdict::Unexplained),
+        (Some(invocation(2)), Verdict::Crashed),
+    ];
+    assert_eq!(verdicts(&effects), judged);
+}
+
+#[test]
+fn a_start_that_has_its_verdict_gets_no_second() {
+    let end = end_record(invocation(1), 0, NOW);
+    let judged = VerdictRecord {
+        slot: slot_id(slot(1)),
+        verdict: Verdict::JobDone,
+        runner: None,
+        runner_id: None,
+        job: None,
+        ended_unix_ms: 0,
+        lived_ms: 0,
+        job_ms: None,
+        exit: None,
+        memory_peak_bytes: None,
+        oom_kills: 0,
+        invocation: Some(invocation(1)),
+    };
+    let unit = gone(Some(end));
+    let known = Found {
+        verdicts: Some(vec![judged]),
+        ..found(None, unit.clone())
+    };
+    assert_eq!(verdicts(&adopt(known).1), []);
+    // Records that cannot be read do not tell which starts were judged.
+    let unreadable = Found {
+        verdicts: None,
+        ..found(None, unit)
+    };
+    assert_eq!(verdicts(&adopt(unreadable).1), []);
+}
+
+#[test]
+fn a_runner_of_another_boot_ended_with_it_and_leaves_its_registration() {
+    let recorded = RunnerRecord {
+        boot_id: "earlier".into(),
+        ..record(PhaseKind::Idle)
+    };
+    let (mut pools, effects) = adopt(found(Some(recorded), gone(None)));
+    let judged = (Some(invocation(1)), Verdict::HostRestart);
+    assert_eq!(verdicts(&effects), [judged]);
+    let pool = pools.iter().next().unwrap();
+    assert_eq!(pool.backoffs.iter().count(), 0, "it is not a failure");
+    let effects = pools.plan(Admission::Closed, NOW);
+    assert_eq!(effects, [Effect::Delete(RunnerId(7))]);
+}
+
+#[test]
+fn the_record_of_another_boot_is_not_that_of_a_container_of_this_one() {
+    let recorded = RunnerRecord {
+        boot_id: "earlier".into(),
+        invocation: None,
+        ..record(PhaseKind::Idle)
+    };
+    let (pools, effects) = adopt(found(Some(recorded), unit(UnitState::Active, 2)));
+    assert_eq!(verdicts(&effects), [(None, Verdict::HostRestart)]);
+    let runner = pools.runner(&slot_id(slot(1))).unwrap();
+    assert_eq!(runner.registration, None);
+}
+
+#[test]
+fn a_runner_of_a_removed_pool_is_adopted_and_its_record_judged() {
+    let old = SlotId {
+        pool: "old".parse().unwrap(),
+        slot: slot(1),
+    };
+    let alive = UnitObservation {
+        slot: old.clone(),
+        ..unit(UnitState::Active, 1)
+    };
+    let (pools, _) = adopt(found(None, alive));
+    assert!(pools.runner(&old).is_some());
+    let recorded = RunnerRecord {
+        slot: old.clone(),
+        ..record(PhaseKind::Busy)
+    };
+    let (pools, effects) = adopt(Found {
+        units: Vec::new(),
+        ..found(Some(recorded), gone(None))
+    });
+    assert_eq!(
+        verdicts(&effects),
+        [(Some(invocation(1)), Verdict::Unexplained)]
+    );
+    assert_eq!(pools.iter().count(), 1, "an empty pool is not kept");
+}

@@ -1,0 +1,61 @@
+//! Tests of the core: single rules, and random histories of a small world.
+
+mod adoption;
+mod examples;
+mod histories;
+mod world;
+
+use std::time::Duration;
+
+use super::*;
+
+const MINUTE: Duration = Duration::from_mins(1);
+
+fn spec(min_idle: u16, min_spare: u16, max_runners: u16) -> Spec {
+    Spec {
+        name: "ci".parse().unwrap(),
+        min_idle,
+        min_spare,
+        max_runners,
+        generation: "g1".into(),
+        boots_at_once: 2,
+        timeouts: Timeouts {
+            boot: MINUTE,
+            registration: 5 * MINUTE,
+            spare_age: 600 * MINUTE,
+            idle_age: 300 * MINUTE,
+            job: 60 * MINUTE,
+            stop: 2 * MINUTE,
+        },
+    }
+}
+
+fn host() -> HostId {
+    "h".parse().unwrap()
+}
+
+fn slot(number: u16) -> Slot {
+    Slot::new(number).unwrap()
+}
+
+fn slot_id(slot: Slot) -> SlotId {
+    SlotId {
+        pool: "ci".parse().unwrap(),
+        slot,
+    }
+}
+
+fn invocation(number: u64) -> Invocation {
+    Invocation::parse(&format!("{number:032x}")).unwrap()
+}
+
+fn end_record(invocation: Invocation, status: i32, at: Timestamp) -> EndRecord {
+    EndRecord {
+        invocation,
+        service_result: "exit-code".into(),
+        exit: Exit::Status(status),
+        memory_peak_bytes: None,
+        oom_kills: 0,
+        at,
+    }
+}

@@ -1,0 +1,725 @@
+//! A small world around the core: one pool, its containers, GitHub and a disk. It delays, loses and
+//! fails as a history demands, and checks invariants all the time.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use super::*;
+
+/// A container as it really is, whatever the core believes.
+#[derive(Debug, Clone)]
+pub(super) struct Machine {
+    pub(super) invocation: Invocation,
+    started_at: Timestamp,
+    /// True once it has requested its JIT config.
+    requested: bool,
+    active: bool,
+    /// The registration that it got.
+    pub(super) registered: Option<RunnerId>,
+    pub(super) job: bool,
+}
+
+impl Machine {
+    fn is_waiting(&self) -> bool {
+        self.requested && self.registered.is_none()
+    }
+}
+
+/// Something on its way to the daemon.
+#[derive(Debug, Clone)]
+pub(super) enum Message {
+    Unit(UnitObservation),
+    ConfigRequested(Slot),
+    RequestDropped(Slot),
+    JobStarted(Slot),
+    Started(Slot, bool),
+    Minted(Slot, RunnerName, MintOutcome),
+    Deregistered(Slot, RunnerId, Result<Deleted, Option<Duration>>),
+    EndRequested(Slot, bool),
+    Deleted(RunnerId, Result<Deleted, Option<Duration>>),
+    Observed(Vec<UnitObservation>, Timestamp),
+}
+
+impl Message {
+    fn slot(&self) -> Option<Slot> {
+        match self {
+            Self::Unit(observation) => Some(observation.slot.slot),
+            Self::ConfigRequested(slot)
+            | Self::RequestDropped(slot)
+            | Self::JobStarted(slot)
+            | Self::Started(slot, _)
+            | Self::Minted(slot, ..)
+            | Self::Deregistered(slot, ..)
+            | Self::EndRequested(slot, _) => Some(*slot),
+            Self::Deleted(..) | Self::Observed(..) => None,
+        }
+    }
+
+    /// Returns true for an event, and false for the answer to a call.
+    fn is_event(&self) -> bool {
+        match self {
+            Self::Unit(_)
+            | Self::ConfigRequested(_)
+            | Self::RequestDropped(_)
+            | Self::JobStarted(_) => true,
+            Self::Started(..)
+            | Self::Minted(..)
+            | Self::Deregistered(..)
+            | Self::EndRequested(..)
+            | Self::Deleted(..)
+            | Self::Observed(..) => false,
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Write {
+    Put(RunnerRecord),
+    Remove(Slot),
+    Close(VerdictRecord),
+}
+
+/// The records. Writes wait until they are flushed.
+#[derive(Debug, Default)]
+pub(super) struct Disk {
+    records: BTreeMap<Slot, RunnerRecord>,
+    pub(super) verdicts: Vec<VerdictRecord>,
+    pending: VecDeque<Write>,
+}
+
+impl Disk {
+    fn flush(&mut self, count: usize) {
+        for write in self.pending.drain(..count) {
+            match write {
+                Write::Put(record) => {
+                    self.records.insert(record.slot.slot, record);
+                }
+                Write::Remove(slot) => {
+                    self.records.remove(&slot);
+                }
+                Write::Close(verdict) => {
+                    self.records.remove(&verdict.slot.slot);
+                    let is_same = |known: &VerdictRecord| known.invocation == verdict.invocation;
+                    if verdict.invocation.is_none() || !self.verdicts.iter().any(is_same) {
+                        self.verdicts.push(verdict);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The way in which a daemon ends, and with it its answers, events and writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// It finishes its calls and its writes.
+    Orderly,
+    /// It is killed. `choice` decides how far each call and write came.
+    Killed { choice: usize },
+    /// The host restarts, and nothing but the disk and GitHub remains.
+    Reboot { choice: usize },
+}
+
+pub(super) struct World {
+    pub(super) pools: Pools,
+    spec: Spec,
+    pub(super) now: Timestamp,
+    boot: u64,
+    pub(super) machines: BTreeMap<Slot, Machine>,
+    /// Root's newest end record of each slot.
+    ends: BTreeMap<Slot, EndRecord>,
+    /// Slots that keep a job-started report.
+    notes: BTreeSet<Slot>,
+    pub(super) github: BTreeMap<RunnerId, (RunnerName, bool)>,
+    pub(super) mail: VecDeque<Message>,
+    pub(super) disk: Disk,
+    /// Records as the effects left them.
+    recorded: BTreeMap<Slot, RunnerRecord>,
+    next: u64,
+    /// True while calls fail.
+    pub(super) broken: bool,
+    /// Verdicts of the running daemon.
+    pub(super) ended: Vec<Ended>,
+    /// Every start, and its slot.
+    pub(super) starts: BTreeMap<Invocation, Slot>,
+    /// Ended starts of which no trace was left when a daemon was killed. They may stay without a verdict.
+    untraceable: BTreeSet<Invocation>,
+}
+
+impl World {
+    pub(super) fn new(spec: Spec) -> Self {
+        Self {
+            pools: Pools::new(host(), "boot-0".into(), [spec.clone()]),
+            spec,
+            now: Timestamp::from_millis(1000),
+            boot: 0,
+            machines: BTreeMap::new(),
+            ends: BTreeMap::new(),
+            notes: BTreeSet::new(),
+            github: BTreeMap::new(),
+            mail: VecDeque::new(),
+            disk: Disk::default(),
+            recorded: BTreeMap::new(),
+            next: 1 << 33,
+            broken: false,
+            ended: Vec::new(),
+            starts: BTreeMap::new(),
+            untraceable: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn pool(&self) -> &Pool {
+        self.pools.iter().next().unwrap()
+    }
+
+    pub(super) fn pool_mut(&mut self) -> &mut Pool {
+        self.pools.by_name.values_mut().next().unwrap()
+    }
+
+    fn fresh(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// Returns an observation of a slot's unit as it is.
+    pub(super) fn observe(&self, slot: Slot) -> UnitObservation {
+        let machine = self.machines.get(&slot);
+        UnitObservation {
+            slot: slot_id(slot),
+            state: match machine {
+                Some(machine) if machine.active => UnitState::Active,
+                Some(_) => UnitState::Activating,
+                None => UnitState::Inactive,
+            },
+            invocation: machine.map(|machine| machine.invocation.clone()),
+            start: machine.map(|machine| StartRecord {
+                invocation: machine.invocation.clone(),
+                generation: self.spec.generation.clone(),
+                at: machine.started_at,
+            }),
+            end: self.ends.get(&slot).cloned().filter(|_| machine.is_none()),
+        }
+    }
+
+    fn observe_all(&self) -> Vec<UnitObservation> {
+        Slot::first(self.spec.max_runners)
+            .map(|slot| self.observe(slot))
+            .collect()
+    }
+
+    fn signal(&mut self, slot: Slot) {
+        self.mail.push_back(Message::Unit(self.observe(slot)));
+    }
+
+    /// Lets a container come one step further in its boot.
+    pub(super) fn boot(&mut self, slot: Slot) {
+        let Some(machine) = self.machines.get_mut(&slot) else {
+            return;
+        };
+        if !machine.requested {
+            machine.requested = true;
+            self.mail.push_back(Message::ConfigRequested(slot));
+        } else if !machine.active {
+            machine.active = true;
+            self.signal(slot);
+        }
+    }
+
+    /// Ends a container. Root records the end, and systemd signals it.
+    pub(super) fn machine_ends(&mut self, slot: Slot, status: i32) {
+        let Some(machine) = self.machines.remove(&slot) else {
+            return;
+        };
+        if machine.is_waiting() {
+            self.mail.push_back(Message::RequestDropped(slot));
+        }
+        if machine.job
+            && let Some(id) = machine.registered
+        {
+            self.github.remove(&id);
+        }
+        // systemd may signal only the last of several changes.
+        if status % 2 == 1 {
+            let is_earlier = |message: &Message| {
+                matches!(message, Message::Unit(_)) && message.slot() == Some(slot)
+            };
+            self.mail.retain(|message| !is_earlier(message));
+        }
+        let end = end_record(machine.invocation.clone(), status, self.now);
+        self.ends.insert(slot, end);
+        let mut observation = self.observe(slot);
+        observation.state = UnitState::Failed;
+        observation.invocation = Some(machine.invocation);
+        self.mail.push_back(Message::Unit(observation));
+    }
+
+    /// Starts a job on the nth runner that is ready for one.
+    pub(super) fn job_starts(&mut self, nth: usize) {
+        let is_ready = |machine: &Machine| {
+            let is_known = |id| self.github.contains_key(&id);
+            !machine.job && machine.registered.is_some_and(is_known)
+        };
+        let machines = self.machines.iter();
+        let ready: Vec<Slot> = machines
+            .filter(|(_, machine)| is_ready(machine))
+            .map(|(slot, _)| *slot)
+            .collect();
+        let Some(slot) = ready.get(nth % ready.len().max(1)).copied() else {
+            return;
+        };
+        let Some(machine) = self.machines.get_mut(&slot) else {
+            return;
+        };
+        machine.job = true;
+        if let Some(entry) = machine.registered.and_then(|id| self.github.get_mut(&id)) {
+            entry.1 = true;
+        }
+        self.notes.insert(slot);
+        self.mail.push_back(Message::JobStarted(slot));
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Step(slot, step) => self.carry_out_step(slot.slot, &step),
+                Effect::Delete(id) => {
+                    let is_busy = self.github.get(&id).is_some_and(|(_, busy)| *busy);
+                    let result = match (self.broken, is_busy) {
+                        (true, _) => Err(None),
+                        (false, true) => Ok(Deleted::Busy),
+                        (false, false) => {
+                            self.github.remove(&id);
+                            Ok(Deleted::Gone)
+                        }
+                    };
+                    self.mail.push_back(Message::Deleted(id, result));
+                }
+                Effect::OrphanInUse(id) => panic!("{id} is an orphan's and a runner's"),
+                Effect::Record(record) => {
+                    self.recorded.insert(record.slot.slot, (*record).clone());
+                    self.disk.pending.push_back(Write::Put(*record));
+                }
+                Effect::Forget(slot) => {
+                    self.recorded.remove(&slot.slot);
+                    self.disk.pending.push_back(Write::Remove(slot.slot));
+                }
+                Effect::Ended(ended) => self.note_end(*ended),
+                Effect::SpareReady(slot) => {
+                    let phase = self.pools.runner(&slot).map(|runner| runner.phase.kind());
+                    assert_eq!(phase, Some(PhaseKind::Spare), "{slot}");
+                }
+                Effect::Adopted(_) => {}
+            }
+        }
+    }
+
+    fn note_end(&mut self, ended: Ended) {
+        let invocation = ended.runner.invocation.clone();
+        if let Some(invocation) = &invocation {
+            let is_same = |other: &Ended| other.runner.invocation.as_ref() == Some(invocation);
+            assert!(!self.ended.iter().any(is_same), "two verdicts: {ended:?}");
+            let mut judged = self.disk.verdicts.iter();
+            let is_judged = judged.any(|known| known.invocation.as_ref() == Some(invocation));
+            assert!(!is_judged, "it was judged before a restart: {ended:?}");
+        }
+        self.recorded.remove(&ended.slot.slot);
+        self.disk.pending.push_back(Write::Close(VerdictRecord {
+            slot: ended.slot.clone(),
+            verdict: ended.verdict,
+            runner: ended.runner.name().map(ToString::to_string),
+            runner_id: ended.runner.id(),
+            job: None,
+            ended_unix_ms: 0,
+            lived_ms: 0,
+            job_ms: None,
+            exit: None,
+            memory_peak_bytes: None,
+            oom_kills: 0,
+            invocation,
+        }));
+        self.ended.push(ended);
+    }
+
+    /// Carries out one step. Its answer is on its way.
+    fn carry_out_step(&mut self, slot: Slot, step: &Step) {
+        let ok = !self.broken;
+        match step {
+            Step::Retire { .. } => {}
+            Step::Start { .. } => {
+                assert!(
+                    !self.machines.contains_key(&slot),
+                    "two containers in slot {slot}"
+                );
+                self.notes.remove(&slot);
+                self.mail.push_back(Message::Started(slot, ok));
+                if ok {
+                    let invocation = invocation(self.fresh());
+                    self.starts.insert(invocation.clone(), slot);
+                    let machine = Machine {
+                        invocation,
+                        started_at: self.now,
+                        requested: false,
+                        active: false,
+                        registered: None,
+                        job: false,
+                    };
+                    self.machines.insert(slot, machine);
+                    self.signal(slot);
+                }
+            }
+            Step::Register { .. } => self.mint(slot),
+            Step::Deregister { id, .. } => {
+                let is_busy = self.github.get(id).is_some_and(|(_, busy)| *busy);
+                let result = match (self.broken, is_busy) {
+                    (true, _) => Err(None),
+                    (false, true) => Ok(Deleted::Busy),
+                    (false, false) => {
+                        self.github.remove(id);
+                        Ok(Deleted::Gone)
+                    }
+                };
+                self.mail
+                    .push_back(Message::Deregistered(slot, *id, result));
+            }
+            Step::End { .. } => {
+                let is_busy = self.machines.get(&slot).is_some_and(|machine| machine.job);
+                let phase = &self.pool().runners[&slot].phase;
+                let cause = phase.cause().expect("only a retiring runner ends");
+                assert!(
+                    !is_busy || cause.may_end_a_job(),
+                    "{cause} ended a job in slot {slot}"
+                );
+                self.mail.push_back(Message::EndRequested(slot, ok));
+                if ok {
+                    self.machine_ends(slot, 137);
+                }
+            }
+        }
+    }
+
+    fn mint(&mut self, slot: Slot) {
+        let id = RunnerId(self.fresh());
+        #[expect(clippy::cast_possible_truncation, reason = "any number will do")]
+        let (name, effects) = self.pools.name_mint(&slot_id(slot), self.now, id.0 as u32);
+        self.carry_out(effects);
+        // Every other failed mint has registered the runner.
+        let is_ambiguous = self.broken && id.0.is_multiple_of(2);
+        if !self.broken || is_ambiguous {
+            self.github.insert(id, (name.clone(), false));
+        }
+        let machine = self.machines.get_mut(&slot);
+        let outcome = if self.broken {
+            MintOutcome::Failed {
+                failure: FailureKind::Mint,
+                reason: "broken".into(),
+                retry_after: None,
+                is_ambiguous,
+            }
+        } else if let Some(machine) = machine.filter(|machine| machine.is_waiting()) {
+            machine.registered = Some(id);
+            MintOutcome::Delivered { id }
+        } else {
+            MintOutcome::Undelivered { id }
+        };
+        self.mail.push_back(Message::Minted(slot, name, outcome));
+    }
+
+    pub(super) fn deliver(&mut self, message: Message) {
+        let (now, random) = (self.now, 7);
+        let answer = |ok: bool| if ok { Ok(()) } else { Err("broken".to_owned()) };
+        let pools = &mut self.pools;
+        let effects = match message {
+            Message::Unit(observation) => pools.unit_observed(observation, now, random),
+            Message::ConfigRequested(slot) => pools.config_requested(&slot_id(slot), now),
+            Message::RequestDropped(slot) => pools.request_dropped(&slot_id(slot), now),
+            Message::JobStarted(slot) => pools.job_started(&slot_id(slot), JobNote::default(), now),
+            Message::Started(slot, ok) => {
+                pools.start_answered(&slot_id(slot), answer(ok), now, random)
+            }
+            Message::Minted(slot, name, outcome) => {
+                pools.mint_answered(&slot_id(slot), &name, outcome, now, random)
+            }
+            Message::Deregistered(slot, id, result) => {
+                pools.deregistration_answered(&slot_id(slot), id, result, now, random)
+            }
+            Message::EndRequested(slot, ok) => {
+                pools.end_answered(&slot_id(slot), answer(ok), now, random)
+            }
+            Message::Deleted(id, result) => {
+                pools.deletion_answered(id, result, now, random);
+                Vec::new()
+            }
+            Message::Observed(units, began) => pools.reconcile(units, began, now, random),
+        };
+        self.carry_out(effects);
+        self.check_records();
+    }
+
+    /// Delivers the message at an index. Messages of one slot keep their order, and the answer to an
+    /// observation comes after the events before it.
+    pub(super) fn deliver_at(&mut self, index: usize) {
+        let Some(message) = self.mail.get(index).cloned() else {
+            return;
+        };
+        let is_observed = matches!(message, Message::Observed(..));
+        let slot = message.slot();
+        let is_before = |other: &Message| {
+            (is_observed && other.is_event()) || (slot.is_some() && other.slot() == slot)
+        };
+        let first = self.mail.iter().take(index).position(is_before);
+        let delivered = self.mail.remove(first.unwrap_or(index));
+        if let Some(delivered) = delivered {
+            self.deliver(delivered);
+        }
+        if is_observed && first.is_some() {
+            self.deliver_at(index - 1);
+        }
+    }
+
+    pub(super) fn deliver_all(&mut self) {
+        while let Some(message) = self.mail.pop_front() {
+            self.deliver(message);
+        }
+    }
+
+    /// Plans, and checks that a second plan at the same time returns nothing.
+    pub(super) fn settle(&mut self, admission: Admission) {
+        let effects = self.pools.plan(admission, self.now);
+        self.carry_out(effects);
+        assert!(
+            self.pool().runners.len() <= usize::from(self.spec.max_runners),
+            "more than max_runners"
+        );
+        let again = self.pools.plan(admission, self.now);
+        assert_eq!(again, [], "planning does not settle: {:#?}", self.pool());
+        self.check_records();
+    }
+
+    /// Lets boots, messages and plans go on until nothing happens.
+    pub(super) fn run(&mut self, admission: Admission) {
+        loop {
+            self.settle(admission);
+            let slots: Vec<Slot> = self.machines.keys().copied().collect();
+            for slot in slots {
+                self.boot(slot);
+            }
+            if self.mail.is_empty() {
+                return;
+            }
+            self.deliver_all();
+        }
+    }
+
+    pub(super) fn list(&mut self) {
+        let is_online = |id: &RunnerId| self.machines.values().any(|m| m.registered == Some(*id));
+        let list: Vec<ListedRunner> = self
+            .github
+            .iter()
+            .map(|(id, (name, busy))| ListedRunner {
+                id: *id,
+                name: name.to_string(),
+                online: is_online(id),
+                busy: *busy,
+            })
+            .collect();
+        let effects = self.pools.listed(&list, self.now, self.now);
+        self.carry_out(effects);
+        self.check_records();
+    }
+
+    pub(super) fn reconcile(&mut self) {
+        let observed = Message::Observed(self.observe_all(), self.now);
+        self.mail.push_back(observed);
+    }
+
+    pub(super) fn write(&mut self, count: usize) {
+        let count = count.min(self.disk.pending.len());
+        self.disk.flush(count);
+    }
+
+    pub(super) fn write_all(&mut self) {
+        self.write(usize::MAX);
+    }
+
+    /// Ends the daemon and starts the next one, which adopts what it finds.
+    pub(super) fn restart(&mut self, stop: Stop, is_disk_readable: bool) {
+        let keeps_notes = match stop {
+            Stop::Orderly => {
+                // Events that no answer follows are lost, as after a kill.
+                while let Some(answer) = self.mail.iter().rposition(|m| !m.is_event()) {
+                    for _ in 0..=answer {
+                        if let Some(message) = self.mail.pop_front() {
+                            self.deliver(message);
+                        }
+                    }
+                }
+                self.write_all();
+                true
+            }
+            Stop::Killed { choice } => {
+                self.interrupt(choice);
+                choice.is_multiple_of(2)
+            }
+            Stop::Reboot { choice } => {
+                self.interrupt(choice);
+                self.lose_power();
+                false
+            }
+        };
+        self.mail.clear();
+        self.find_untraceable(is_disk_readable);
+        let machines = self.machines.iter();
+        let waiting = machines
+            .filter(|(_, machine)| machine.is_waiting())
+            .map(|(slot, _)| slot_id(*slot))
+            .collect();
+        let notes = self.notes.iter().filter(|_| keeps_notes);
+        let records: Vec<RunnerRecord> = self.disk.records.values().cloned().collect();
+        let found = Found {
+            records: if is_disk_readable {
+                records
+            } else {
+                Vec::new()
+            },
+            verdicts: is_disk_readable.then(|| self.disk.verdicts.clone()),
+            units: self.observe_all(),
+            waiting,
+            notes: notes
+                .map(|slot| (slot_id(*slot), JobNote::default()))
+                .collect(),
+        };
+        self.recorded = if is_disk_readable {
+            self.disk.records.clone()
+        } else {
+            BTreeMap::new()
+        };
+        self.ended.clear();
+        self.pools = Pools::new(host(), format!("boot-{}", self.boot), [self.spec.clone()]);
+        let effects = self.pools.adopt(found, self.now, 7);
+        let is_call = |effect: &Effect| matches!(effect, Effect::Step(..) | Effect::Delete(_));
+        assert!(!effects.iter().any(is_call), "adoption calls: {effects:?}");
+        self.carry_out(effects);
+        self.check_records();
+        self.check_adoption(keeps_notes);
+    }
+
+    /// Cuts off what a killed daemon had begun: writes, and mints.
+    fn interrupt(&mut self, choice: usize) {
+        // Half of the daemons are killed before they wrote anything.
+        let written = choice % (2 * self.disk.pending.len() + 1);
+        self.write(written.saturating_sub(self.disk.pending.len()));
+        self.disk.pending.clear();
+        for (index, message) in self.mail.iter().enumerate() {
+            let Message::Minted(slot, _, MintOutcome::Delivered { id }) = message else {
+                continue;
+            };
+            let Some(machine) = self.machines.get_mut(slot) else {
+                continue;
+            };
+            if machine.registered != Some(*id) || machine.job {
+                continue;
+            }
+            match (choice + index) % 3 {
+                // GitHub did not get the request.
+                0 => {
+                    machine.registered = None;
+                    self.github.remove(id);
+                }
+                // The container did not get the config.
+                1 => machine.registered = None,
+                _ => {}
+            }
+        }
+    }
+
+    fn lose_power(&mut self) {
+        for machine in std::mem::take(&mut self.machines).into_values() {
+            // GitHub fails the job and removes its runner after a while.
+            if machine.job
+                && let Some(id) = machine.registered
+            {
+                self.github.remove(&id);
+            }
+        }
+        self.ends.clear();
+        self.notes.clear();
+        self.boot += 1;
+        self.now = Timestamp::from_millis(1000);
+    }
+
+    /// Finds the ended starts that neither the disk nor root tells a new daemon.
+    fn find_untraceable(&mut self, is_disk_readable: bool) {
+        let is_judged = |invocation: &Invocation| {
+            let mut verdicts = self.disk.verdicts.iter();
+            verdicts.any(|verdict| verdict.invocation.as_ref() == Some(invocation))
+        };
+        let is_traced = |invocation: &Invocation, slot: &Slot| {
+            let record = self.disk.records.get(slot);
+            let recorded = record.and_then(|record| record.invocation.as_ref());
+            let is_newest = !self.machines.contains_key(slot)
+                && self.ends.get(slot).map(|end| &end.invocation) == Some(invocation);
+            is_disk_readable && (recorded == Some(invocation) || is_newest)
+        };
+        let alive: BTreeSet<&Invocation> = self.machines.values().map(|m| &m.invocation).collect();
+        let untraceable = self.starts.iter().filter(|(invocation, slot)| {
+            !alive.contains(invocation) && !is_judged(invocation) && !is_traced(invocation, slot)
+        });
+        let untraceable: Vec<Invocation> = untraceable.map(|(i, _)| i.clone()).collect();
+        self.untraceable.extend(untraceable);
+    }
+
+    /// Checks that the effects keep the record of every slot up to date.
+    fn check_records(&self) {
+        for slot in Slot::first(Slot::MAX).take(usize::from(self.spec.max_runners)) {
+            let known = self.pools.record(&slot_id(slot));
+            assert_eq!(self.recorded.get(&slot), known.as_ref(), "slot {slot}");
+        }
+    }
+
+    /// Checks the runners of a new daemon.
+    fn check_adoption(&self, keeps_notes: bool) {
+        for slot in Slot::first(self.spec.max_runners) {
+            let runner = self.pool().runners.get(&slot);
+            let Some(machine) = self.machines.get(&slot) else {
+                assert_eq!(runner, None, "no container is there");
+                continue;
+            };
+            let runner = runner.expect("every container is adopted");
+            assert_eq!(runner.invocation.as_ref(), Some(&machine.invocation));
+            let phase = runner.phase.kind();
+            if machine.is_waiting() && machine.active {
+                assert_eq!(phase, PhaseKind::Spare, "it waits for a config");
+            }
+            if machine.job && keeps_notes && self.notes.contains(&slot) {
+                assert_eq!(phase, PhaseKind::Busy, "it has a job: {machine:?}");
+            }
+            if machine.registered.is_some() {
+                let may_be_registered =
+                    [PhaseKind::Registering, PhaseKind::Idle, PhaseKind::Busy].contains(&phase);
+                // A container that boots may have got its config, and is not known to have it.
+                assert!(may_be_registered || !machine.active, "{runner:?}");
+            }
+        }
+    }
+
+    /// Checks that every start that ended has one verdict, and the others have none.
+    pub(super) fn check_verdicts(&self) {
+        let count = |invocation: &Invocation| {
+            let verdicts = self.disk.verdicts.iter();
+            verdicts
+                .filter(|verdict| verdict.invocation.as_ref() == Some(invocation))
+                .count()
+        };
+        let alive: BTreeSet<&Invocation> = self.machines.values().map(|m| &m.invocation).collect();
+        for (invocation, slot) in &self.starts {
+            let verdicts = count(invocation);
+            if alive.contains(invocation) {
+                assert_eq!(verdicts, 0, "{invocation} in slot {slot} has not ended");
+            } else if self.untraceable.contains(invocation) {
+                assert!(verdicts <= 1, "{invocation} in slot {slot}");
+            } else {
+                assert_eq!(verdicts, 1, "{invocation} in slot {slot}");
+            }
+        }
+    }
+}
