@@ -1,248 +1,269 @@
-//! The daemon's records: what of its writes survives its death, and a power cut.
+//! The daemon's records on disk. Some writes do not survive a power cut, and those of a daemon that was killed
+//! before they began do not happen.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use runner_controller::pool::{SlotId, Verdict};
-use runner_controller::world::{Records, RunnerRecord, VerdictRecord};
+use runner_controller::pool::{Invocation, SlotId};
+use runner_controller::world::{RunnerRecord, VerdictRecord};
+use tokio::sync::oneshot;
 
-use crate::host::Trouble;
-use crate::mutation::Mutation;
-use crate::world::{Inner, World};
+use crate::event::SimEvent;
+use crate::random::{Random, Stream};
+use crate::schedule::Scheduler;
+use crate::unavailable::Unavailable;
 
-/// What a write-ahead log that is not synced at every write may lose at a power cut.
-const UNSYNCED: u64 = 2_000;
+/// Maximum age of a write that a power cut may undo, in milliseconds: the write-ahead log is not synced at each
+/// write.
+const UNSYNCED_MS: u64 = 2_000;
 
+/// The schedule as the disk sees it.
+type Schedule<'a> = dyn Scheduler<Timer> + 'a;
+/// The place where a call's result is delivered.
+type Answer<T> = oneshot::Sender<Result<T, Unavailable>>;
+
+/// A timer of the disk.
+pub(crate) enum Timer {
+    /// A call of the daemon with this number takes effect.
+    Call(u64, RecordCall),
+}
+
+/// A call of the daemon.
+pub(crate) enum RecordCall {
+    /// Reads every record of a runner.
+    Load(Answer<Vec<RunnerRecord>>),
+    /// Reads the last verdicts.
+    Recent(usize, Answer<Vec<VerdictRecord>>),
+    /// Reads a setting.
+    Setting(String, Answer<Option<String>>),
+    /// A write.
+    Write(Box<Write>, Answer<()>),
+}
+
+/// A write of the daemon.
+#[derive(Debug)]
+pub(crate) enum Write {
+    /// Keeps a runner's record.
+    Put(RunnerRecord),
+    /// Removes the record of a slot.
+    Remove(SlotId),
+    /// Keeps a verdict and removes the record of its slot.
+    Close(VerdictRecord),
+    /// Keeps or removes a setting.
+    Set(String, Option<String>),
+}
+
+/// A change that a power cut may undo.
 enum Undo {
     Runner(SlotId, Option<RunnerRecord>),
     Verdict(SlotId, Option<RunnerRecord>, bool),
     Setting(String, Option<String>),
 }
 
-/// The file.
-#[derive(Default)]
-pub struct Disk {
-    /// Nothing can be written.
-    pub full: bool,
-    /// Nothing can be read either.
-    pub broken: bool,
-    /// Lives on record.
-    pub runners: BTreeMap<SlotId, RunnerRecord>,
-    /// Every verdict.
-    pub verdicts: Vec<VerdictRecord>,
+/// The disk.
+pub(crate) struct Disk {
+    random: Random,
+    /// The daemon that runs.
+    incarnation: Option<u64>,
+    full: bool,
+    unreadable: bool,
+    /// A start has at most one verdict, as the schema demands.
+    unique_verdicts: bool,
+    runners: BTreeMap<SlotId, RunnerRecord>,
+    verdicts: Vec<VerdictRecord>,
     settings: BTreeMap<String, String>,
-    fresh: VecDeque<(u64, Undo)>,
-    last_call: u64,
-    /// The verdict that is being written.
+    unsynced: VecDeque<(u64, Undo)>,
+    last_call_at: u64,
+    /// The verdict that the daemon is writing.
     closing: Option<VerdictRecord>,
 }
 
-impl Inner {
-    fn keep(&mut self, undo: Undo) {
-        let now = self.now();
-        let fresh = &mut self.disk.fresh;
-        fresh.push_back((now, undo));
-        while fresh.front().is_some_and(|(at, _)| at + UNSYNCED < now) {
-            fresh.pop_front();
+impl Disk {
+    /// Returns an empty disk.
+    #[must_use]
+    pub(crate) fn new(seed: u64, unique_verdicts: bool) -> Self {
+        Self {
+            random: Random::new(seed, Stream::Disk),
+            incarnation: None,
+            full: false,
+            unreadable: false,
+            unique_verdicts,
+            runners: BTreeMap::new(),
+            verdicts: Vec::new(),
+            settings: BTreeMap::new(),
+            unsynced: VecDeque::new(),
+            last_call_at: 0,
+            closing: None,
         }
     }
 
-    fn put_runner(&mut self, record: RunnerRecord) {
-        let slot = record.slot.clone();
-        if self.breaks(Mutation::JudgesEarly) {
-            self.judge_early(&record);
-        }
-        let old = self.disk.runners.insert(slot.clone(), record);
-        self.keep(Undo::Runner(slot, old));
+    /// A daemon started.
+    pub(crate) fn daemon_started(&mut self, incarnation: u64) {
+        self.incarnation = Some(incarnation);
     }
 
-    fn judge_early(&mut self, record: &RunnerRecord) {
-        let invocation = record.invocation.clone();
-        let known = |verdict: &VerdictRecord| verdict.invocation == invocation;
-        if invocation.is_some() && !self.disk.verdicts.iter().any(known) {
-            self.disk.verdicts.push(VerdictRecord {
-                slot: record.slot.clone(),
-                verdict: Verdict::JobDone,
-                runner: None,
-                runner_id: None,
-                job: None,
-                ended_unix_ms: 0,
-                lived_ms: 0,
-                job_ms: None,
-                exit: None,
-                memory_peak_bytes: None,
-                oom_kills: 0,
+    /// The daemon ended, perhaps while it wrote a verdict.
+    pub(crate) fn daemon_ended(&mut self, schedule: &mut Schedule<'_>) {
+        self.incarnation = None;
+        if let Some(VerdictRecord {
+            slot, invocation, ..
+        }) = self.closing.take()
+        {
+            schedule.emit(SimEvent::VerdictInterrupted { slot, invocation });
+        }
+    }
+
+    /// The disk cannot be written, or not even read; or works again.
+    pub(crate) fn set_full(&mut self, full: bool, unreadable: bool, schedule: &mut Schedule<'_>) {
+        (self.full, self.unreadable) = (full, unreadable);
+        schedule.emit(SimEvent::RecordsWritable(!full && !unreadable));
+    }
+
+    /// The daemon calls. Calls take effect in the order in which they are made.
+    pub(crate) fn call(&mut self, incarnation: u64, call: RecordCall, schedule: &mut Schedule<'_>) {
+        if let RecordCall::Write(write, _) = &call
+            && let Write::Close(verdict) = &**write
+        {
+            self.closing = Some(verdict.clone());
+        }
+        let at = schedule.now() + self.random.wait(0, 3, 800);
+        self.last_call_at = self.last_call_at.max(at);
+        schedule.at(self.last_call_at, Timer::Call(incarnation, call));
+    }
+
+    /// The daemon has the answer to the verdict that it wrote.
+    pub(crate) fn verdict_answered(&mut self) {
+        self.closing = None;
+    }
+
+    /// A timer is due.
+    pub(crate) fn timer(&mut self, timer: Timer, schedule: &mut Schedule<'_>) {
+        let Timer::Call(incarnation, call) = timer;
+        // A call that had not begun ends with the process that made it.
+        if self.incarnation != Some(incarnation) {
+            return;
+        }
+        let wait = self.random.wait(0, 1, 40);
+        match call {
+            RecordCall::Load(answer) => {
+                let runners = || self.runners.values().cloned().collect();
+                schedule.reply(wait, answer, self.read(runners));
+            }
+            RecordCall::Recent(count, answer) => {
+                let verdicts = || self.verdicts.iter().rev().take(count).cloned().collect();
+                schedule.reply(wait, answer, self.read(verdicts));
+            }
+            RecordCall::Setting(key, answer) => {
+                let setting = || self.settings.get(&key).cloned();
+                schedule.reply(wait, answer, self.read(setting));
+            }
+            RecordCall::Write(write, answer) => {
+                let result = self.write(*write, schedule);
+                schedule.reply(wait, answer, result);
+            }
+        }
+    }
+
+    fn read<T>(&self, read: impl FnOnce() -> T) -> Result<T, Unavailable> {
+        if self.unreadable {
+            return Err(Unavailable("disk I/O error"));
+        }
+        Ok(read())
+    }
+
+    fn write(&mut self, write: Write, schedule: &mut Schedule<'_>) -> Result<(), Unavailable> {
+        if self.full || self.unreadable {
+            return Err(Unavailable("database or disk is full"));
+        }
+        let undo = match write {
+            Write::Put(record) => {
+                let slot = record.slot.clone();
+                let invocation = record.invocation.clone();
+                let old = self.runners.insert(slot.clone(), record);
+                schedule.emit(SimEvent::RecordWritten {
+                    slot: slot.clone(),
+                    invocation,
+                });
+                Undo::Runner(slot, old)
+            }
+            Write::Remove(slot) => {
+                let old = self.runners.remove(&slot);
+                schedule.emit(SimEvent::RecordRemoved { slot: slot.clone() });
+                Undo::Runner(slot, old)
+            }
+            Write::Close(verdict) => self.close(verdict, schedule),
+            Write::Set(key, value) => {
+                let old = match value {
+                    Some(value) => self.settings.insert(key.clone(), value),
+                    None => self.settings.remove(&key),
+                };
+                Undo::Setting(key, old)
+            }
+        };
+        let now = schedule.now();
+        self.unsynced.push_back((now, undo));
+        while (self.unsynced.front()).is_some_and(|(at, _)| at + UNSYNCED_MS < now) {
+            self.unsynced.pop_front();
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, verdict: VerdictRecord, schedule: &mut Schedule<'_>) -> Undo {
+        let (slot, invocation) = (verdict.slot.clone(), verdict.invocation.clone());
+        let old = self.runners.remove(&slot);
+        schedule.emit(SimEvent::RecordRemoved { slot: slot.clone() });
+        let same = |known: &VerdictRecord| known.invocation == invocation;
+        let known = self.unique_verdicts && invocation.is_some() && self.verdicts.iter().any(same);
+        if !known {
+            self.verdicts.push(verdict);
+            schedule.emit(SimEvent::VerdictWritten {
+                slot: slot.clone(),
                 invocation,
             });
         }
+        Undo::Verdict(slot, old, !known)
     }
 
-    fn remove_runner(&mut self, slot: SlotId) {
-        let old = self.disk.runners.remove(&slot);
-        self.keep(Undo::Runner(slot, old));
-    }
-
-    fn close_runner(&mut self, verdict: VerdictRecord) {
-        let slot = verdict.slot.clone();
-        let old = self.disk.runners.remove(&slot);
-        let same = |known: &VerdictRecord| known.invocation == verdict.invocation;
-        let new = verdict.invocation.is_none() || !self.disk.verdicts.iter().any(same);
-        self.note(|| format!("verdict on {slot}: {} {:?}", verdict.verdict, verdict.exit));
-        let new = new && !self.breaks(Mutation::ForgetsVerdicts);
-        if new {
-            if self.breaks(Mutation::VerdictTwice) {
-                self.disk.verdicts.push(verdict.clone());
-            }
-            self.disk.verdicts.push(verdict);
-        }
-        self.keep(Undo::Verdict(slot, old, new));
-    }
-
-    /// A daemon is killed in the middle of writing a verdict. If the one before it was, before it
-    /// could write down what systemd calls this life, the next life in the slot passes for it.
-    pub fn verdict_cut_off(&mut self) {
-        let Some(verdict) = self.disk.closing.take() else {
-            return;
-        };
-        let named = |record: &RunnerRecord| record.invocation == verdict.invocation;
-        if !self.disk.runners.get(&verdict.slot).is_some_and(named) {
-            self.untold(verdict.invocation);
-        }
-    }
-
-    fn set(&mut self, key: String, value: Option<String>) {
-        let old = match value {
-            Some(value) => self.disk.settings.insert(key.clone(), value),
-            None => self.disk.settings.remove(&key),
-        };
-        self.keep(Undo::Setting(key, old));
-    }
-
-    /// The last moments of the log are gone.
-    pub fn lose_unsynced(&mut self) {
-        self.lights_out();
-        let now = self.now();
-        let lost = self.rng.below(UNSYNCED);
-        while self
-            .disk
-            .fresh
-            .back()
-            .is_some_and(|(at, _)| at + lost > now)
-        {
-            match self.disk.fresh.pop_back() {
-                Some((_, Undo::Runner(slot, old))) => self.restore(slot, old),
-                Some((_, Undo::Verdict(slot, old, new))) => {
-                    let lost = if new { self.disk.verdicts.pop() } else { None };
-                    if old.is_none() {
-                        let lost = lost.and_then(|verdict| verdict.invocation);
-                        self.untold(lost);
+    /// The host loses power, and with it the last part of the log.
+    pub(crate) fn lose_unsynced(&mut self, schedule: &mut Schedule<'_>) {
+        let now = schedule.now();
+        let lost_ms = self.random.below(UNSYNCED_MS);
+        while let Some((_, undo)) = self.unsynced.pop_back_if(|(at, _)| *at + lost_ms > now) {
+            match undo {
+                Undo::Runner(slot, old) => self.revert(slot, old, schedule),
+                Undo::Verdict(slot, old, written) => {
+                    if written && let Some(verdict) = self.verdicts.pop() {
+                        schedule.emit(SimEvent::VerdictLost {
+                            slot: slot.clone(),
+                            invocation: verdict.invocation,
+                            record_restored: old.is_some(),
+                        });
                     }
-                    self.restore(slot, old);
+                    self.revert(slot, old, schedule);
                 }
-                Some((_, Undo::Setting(key, Some(old)))) => {
-                    self.disk.settings.insert(key, old);
+                Undo::Setting(key, Some(old)) => {
+                    self.settings.insert(key, old);
                 }
-                Some((_, Undo::Setting(key, None))) => {
-                    self.disk.settings.remove(&key);
+                Undo::Setting(key, None) => {
+                    self.settings.remove(&key);
                 }
-                None => {}
             }
         }
+        self.unsynced.clear();
     }
 
-    fn restore(&mut self, slot: SlotId, old: Option<RunnerRecord>) {
-        let kept = old.as_ref().and_then(|old| old.invocation.clone());
-        let lost = match old {
-            Some(old) => self.disk.runners.insert(slot, old),
-            None => self.disk.runners.remove(&slot),
+    fn revert(&mut self, slot: SlotId, old: Option<RunnerRecord>, schedule: &mut Schedule<'_>) {
+        let started = |record: &RunnerRecord| record.invocation.clone();
+        let kept: Option<Invocation> = old.as_ref().and_then(started);
+        let (lost, changed) = if let Some(old) = old {
+            let lost = self.runners.insert(slot.clone(), old);
+            let (slot, invocation) = (slot.clone(), kept.clone());
+            (lost, SimEvent::RecordWritten { slot, invocation })
+        } else {
+            let lost = self.runners.remove(&slot);
+            (lost, SimEvent::RecordRemoved { slot: slot.clone() })
         };
-        let lost = lost.and_then(|record| record.invocation);
-        self.untold(lost.filter(|lost| kept.as_ref() != Some(lost)));
-    }
-}
-
-/// The records, as the daemon of one incarnation reaches them.
-pub struct File {
-    /// The world.
-    pub world: World,
-    /// Which daemon's.
-    pub incarnation: u64,
-}
-
-impl File {
-    async fn call<T: Send + 'static>(
-        &self,
-        writes: bool,
-        deed: impl FnOnce(&mut Inner) -> T + Send + 'static,
-    ) -> Result<T, Trouble> {
-        let at = {
-            let mut w = self.world.lock();
-            let at = w.now() + w.rng.wait(0, 3, 800);
-            w.disk.last_call = w.disk.last_call.max(at);
-            w.disk.last_call
-        };
-        let incarnation = self.incarnation;
-        let called = self.world.call(at, move |w, answer| {
-            // What a dead daemon still had in memory is nowhere.
-            if !w.runs(incarnation) {
-                return;
-            }
-            let wait = w.rng.wait(0, 1, 40);
-            if w.disk.broken || (writes && w.disk.full) {
-                w.answer(wait, answer, Err(Trouble("database or disk is full")));
-            } else {
-                let result = deed(w);
-                w.answer(wait, answer, Ok(result));
-            }
-        });
-        called
-            .await
-            .unwrap_or(Err(Trouble("the records are closed")))
-    }
-}
-
-impl Records for File {
-    type Error = Trouble;
-
-    async fn load(&self) -> Result<Vec<RunnerRecord>, Trouble> {
-        let read = self
-            .call(false, |w| w.disk.runners.values().cloned().collect())
-            .await;
-        if read.is_err() {
-            self.world.lock().started_blind();
-        }
-        read
-    }
-
-    async fn put(&self, runner: RunnerRecord) -> Result<(), Trouble> {
-        self.call(true, |w| w.put_runner(runner)).await
-    }
-
-    async fn remove(&self, slot: SlotId) -> Result<(), Trouble> {
-        self.call(true, |w| w.remove_runner(slot)).await
-    }
-
-    async fn close(&self, verdict: VerdictRecord) -> Result<(), Trouble> {
-        self.world.lock().disk.closing = Some(verdict.clone());
-        let closed = self.call(true, |w| w.close_runner(verdict)).await;
-        self.world.lock().disk.closing = None;
-        closed
-    }
-
-    async fn recent(&self, count: usize) -> Result<Vec<VerdictRecord>, Trouble> {
-        self.call(false, move |w| {
-            w.disk.verdicts.iter().rev().take(count).cloned().collect()
-        })
-        .await
-    }
-
-    async fn setting(&self, key: &str) -> Result<Option<String>, Trouble> {
-        let key = key.to_owned();
-        self.call(false, move |w| w.disk.settings.get(&key).cloned())
-            .await
-    }
-
-    async fn set_setting(&self, key: &str, value: Option<String>) -> Result<(), Trouble> {
-        let key = key.to_owned();
-        self.call(true, move |w| w.set(key, value)).await
+        let lost = lost.as_ref().and_then(started);
+        schedule.emit(changed);
+        schedule.emit(SimEvent::RecordReverted { slot, lost, kept });
     }
 }

@@ -1,68 +1,68 @@
-//! One history: a world, its daemons one after the other, and the end that it comes to.
+//! One history: a world, its daemons one after the other, and how it ends.
 
 use std::sync::Arc;
 
 use runner_controller::controller::{Command, Request};
 use runner_controller::status::Status;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
-use crate::books::Violation;
-use crate::clock;
 use crate::daemon::{self, Start};
+use crate::event::SimEvent;
+use crate::fault::FaultKind;
+use crate::invariant::Violation;
 use crate::mutation::Mutation;
-use crate::plan;
-use crate::rng::Rng;
-use crate::rule::Rule;
-use crate::weather::Ill;
-use crate::world::{Inner, Order, World};
+use crate::random::{Random, Stream};
+use crate::supervisor::Order;
+use crate::world::{Setup, WorldHandle};
+use crate::{clock, configs};
 
-/// Everything must be as it should this many milliseconds after the last fault: the longest wait
-/// that GitHub can ask for, and a job that never ends.
-const SETTLES_WITHIN: u64 = 100 * 60_000;
-/// How often that is looked at.
-const LOOK_EVERY: u64 = 1_000;
+/// Maximum time from the last fault until everything is settled, in milliseconds. It covers the longest wait that
+/// GitHub can ask for, and a job that never ends.
+const SETTLES_WITHIN_MS: u64 = 100 * 60_000;
+/// Interval between two checks whether everything is settled, in milliseconds.
+const CHECK_EVERY_MS: u64 = 1_000;
+/// Time for which everything must stay settled, in milliseconds. A verdict whose write failed is written again after
+/// two seconds.
+const STAYS_SETTLED_MS: u64 = 5_000;
 
-/// A verdict may be written this long after its life has ended and all else is well: a write that
-/// failed is repeated after two seconds.
-const LAST_WRITES: u64 = 5_000;
-
-/// What to run.
+/// Options of a history.
 #[derive(Debug, Clone)]
-pub struct Script {
-    /// Its number.
+pub struct Scenario {
+    /// Its seed.
     pub seed: u64,
-    /// How much happens before it becomes calm.
-    pub events: u64,
-    /// Whether it is written down.
+    /// Number of steps before the faults end.
+    pub steps: u64,
+    /// Keep an account.
     pub traced: bool,
-    /// What does not befall it.
-    pub without: Vec<Ill>,
-    /// A rule that the daemon does not keep.
+    /// Kinds of fault that are left out.
+    pub without: Vec<FaultKind>,
+    /// The daemon's defect.
     pub mutation: Option<Mutation>,
 }
 
-/// What came of a history.
+/// The result of a history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    /// The rule that was broken, if one was.
+    /// The first violation.
     pub violation: Option<Violation>,
-    /// Its account, if it was to be written down.
+    /// The account, if one was kept.
     pub trace: Vec<String>,
-    /// What happened, calm included.
-    pub events: u64,
-    /// Containers started.
-    pub runners: u64,
-    /// Jobs sent to runners.
+    /// Number of steps, those after the last fault included.
+    pub steps: u64,
+    /// Number of containers that were started.
+    pub containers: u64,
+    /// Number of jobs that were sent to runners.
     pub jobs: u64,
-    /// Daemons that ran.
+    /// Number of daemons.
     pub daemons: u64,
-    /// Calls to GitHub.
+    /// Number of calls to GitHub.
     pub calls: u64,
-    /// Milliseconds of the history's time until it was settled.
+    /// Milliseconds of the history from the last fault until everything was settled.
     pub settled_ms: u64,
 }
 
+/// A daemon that runs.
 struct Running {
     task: JoinHandle<()>,
     stop: Option<oneshot::Sender<()>>,
@@ -70,67 +70,69 @@ struct Running {
     _status: watch::Receiver<Status>,
 }
 
+/// A history that is being played.
 struct Play {
-    world: World,
+    world: WorldHandle,
+    mutation: Option<Mutation>,
+    turns: Random,
     daemon: Option<Running>,
     daemons: u64,
-    dies_in: Option<u64>,
+    /// The daemon is killed after so many more steps.
+    killed_in: Option<u64>,
 }
 
 /// Plays a history on this thread.
-pub fn play(script: &Script) -> anyhow::Result<Outcome> {
+pub fn play(scenario: &Scenario) -> anyhow::Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()?;
-    runtime.block_on(run(script))
+    runtime.block_on(run(scenario))
 }
 
-async fn run(script: &Script) -> anyhow::Result<Outcome> {
-    clock::begin(script.seed);
-    let config = plan::config(&mut Rng::new(script.seed ^ 0xc0f1))?;
-    let world = World::new(script.seed, Arc::new(config), script.traced);
+async fn run(scenario: &Scenario) -> anyhow::Result<Outcome> {
+    let seed = scenario.seed;
+    clock::begin(seed);
+    let config = configs::draw(&mut Random::new(seed, Stream::Config))?;
+    let world = WorldHandle::new(Setup {
+        seed,
+        config: Arc::new(config),
+        without: scenario.without.clone(),
+        mutation: scenario.mutation,
+        traced: scenario.traced,
+    });
     let mut play = Play {
         world: world.clone(),
+        mutation: scenario.mutation,
+        turns: Random::new(seed, Stream::Turns),
         daemon: None,
         daemons: 0,
-        dies_in: None,
+        killed_in: None,
     };
-    {
-        let mut w = world.lock();
-        w.mutation = script.mutation;
-        let climate = Arc::new(w.climate(&script.without));
-        w.note(|| format!("seed {}: {climate:?}", script.seed));
-        w.next_ill(Arc::clone(&climate));
-        w.next_job(climate);
-        w.orders.push(Order::Start);
-    }
-    while !play.is_over() && world.lock().done < script.events {
+    while !play.is_over() && world.with(|world| world.schedule.steps()) < scenario.steps {
         play.step().await;
     }
     let settled_ms = play.settle().await;
     play.kill().await;
-    let mut w = world.lock();
-    w.clear_queue();
-    Ok(Outcome {
-        violation: w.books.violation.clone(),
-        trace: w.trace(),
-        events: w.done,
-        runners: w.books.runners() as u64,
-        jobs: w
-            .github
-            .jobs
-            .values()
-            .filter(|job| job.assigned_at > 0)
-            .count() as u64,
-        daemons: play.daemons,
-        calls: w.books.calls.iter().sum(),
-        settled_ms,
-    })
+    Ok(world.with(|world| {
+        // The timers hold answers to calls, and so parts of the daemon's tasks.
+        world.schedule.clear();
+        let observer = &world.observer;
+        Outcome {
+            violation: observer.violation().cloned(),
+            steps: world.schedule.steps(),
+            containers: observer.containers_started(),
+            jobs: observer.jobs_sent(),
+            daemons: play.daemons,
+            calls: observer.calls_sent(),
+            settled_ms,
+            trace: world.take_trace(),
+        }
+    }))
 }
 
-/// The same word once more.
-fn same(command: &Command) -> Command {
+/// Returns a second copy of a command.
+fn copy(command: &Command) -> Command {
     match command {
         Command::Drain => Command::Drain,
         Command::Undrain => Command::Undrain,
@@ -141,48 +143,43 @@ fn same(command: &Command) -> Command {
 
 impl Play {
     fn is_over(&self) -> bool {
-        self.world.lock().books.violation.is_some()
+        self.world
+            .with(|world| world.observer.violation().is_some())
     }
 
-    /// Lets the next thing happen, and what it means for the daemon.
+    /// Carries out the orders, lets the next timer come due, and replaces a daemon that ended.
     async fn step(&mut self) {
         self.obey().await;
-        let latest = self.world.lock().now() + LOOK_EVERY;
-        if !self.world.due(latest).await {
+        if !self.world.due(clock::elapsed() + CHECK_EVERY_MS).await {
             return;
         }
-        // Within a millisecond the daemon may have come so far or so far.
-        let turns = self.world.lock().rng.below(4);
-        for _ in 0..turns {
+        // Within a millisecond the daemon gets a random number of turns before the timer.
+        for _ in 0..self.turns.below(4) {
             tokio::task::yield_now().await;
         }
-        self.world.lock().step();
-        if let Some(left) = &mut self.dies_in {
+        self.world.step();
+        if let Some(left) = &mut self.killed_in {
             *left = left.saturating_sub(1);
             if *left == 0 {
-                self.dies_in = None;
+                self.killed_in = None;
                 self.kill().await;
                 self.start_later();
             }
         }
-        if self
-            .daemon
-            .as_ref()
-            .is_some_and(|daemon| daemon.task.is_finished())
-        {
+        let daemon = self.daemon.as_ref();
+        if daemon.is_some_and(|daemon| daemon.task.is_finished()) {
             self.bury().await;
             self.start_later();
         }
     }
 
     fn start_later(&self) {
-        let mut w = self.world.lock();
-        let wait = w.rng.wait(100, 2_000, 30_000);
-        w.after(wait, |w| w.orders.push(Order::Start));
+        self.world
+            .with(|world| world.supervisor.start_later(&mut world.schedule));
     }
 
     async fn obey(&mut self) {
-        let orders = std::mem::take(&mut self.world.lock().orders);
+        let orders = self.world.with(|world| world.supervisor.take_orders());
         for order in orders {
             match order {
                 Order::Start => self.start(),
@@ -191,42 +188,44 @@ impl Play {
                         let _ = stop.send(());
                     }
                 }
-                Order::Kill { after } => self.dies_in = Some(after + 1),
+                Order::Kill { after_steps } => self.killed_in = Some(after_steps + 1),
                 Order::PowerCut => {
                     self.kill().await;
-                    let mut w = self.world.lock();
-                    w.lose_unsynced();
-                    w.power_cut();
-                    drop(w);
+                    self.world
+                        .with(|world| world.schedule.emit(SimEvent::HostRebooted));
                     self.start_later();
                 }
-                Order::KillAndLoseStore => {
+                Order::LoseDescriptors => {
                     self.kill().await;
-                    self.world.lock().store_lost();
+                    self.world
+                        .with(|world| world.schedule.emit(SimEvent::DescriptorsLost));
                     self.start_later();
                 }
-                Order::Command(command) => {
-                    if let Some(daemon) = &self.daemon {
-                        let (reply, answered) = oneshot::channel();
-                        let same = same(&command);
-                        let _ = daemon.requests.try_send((command, reply));
-                        let world = self.world.clone();
-                        tokio::spawn(async move {
-                            // The daemon ended before it heard: who typed it tries again.
-                            if answered.await.is_err() {
-                                let again =
-                                    move |w: &mut Inner| w.orders.push(Order::Command(same));
-                                world.lock().after(1_000, again);
-                            }
-                        });
-                    } else {
-                        // Who types it tries again until the daemon is up.
-                        let mut w = self.world.lock();
-                        w.after(1_000, |w| w.orders.push(Order::Command(command)));
-                    }
-                }
+                Order::Command(number, command) => self.command(number, command),
             }
         }
+    }
+
+    /// Gives the daemon an operator's command. The operator repeats it until a daemon has accepted it.
+    fn command(&self, number: u64, command: Command) {
+        let world = self.world.clone();
+        let repeat = move |command| {
+            world.with(|world| {
+                (world.supervisor).repeat_command(number, command, &mut world.schedule);
+            });
+        };
+        let Some(daemon) = &self.daemon else {
+            repeat(command);
+            return;
+        };
+        let (reply, accepted) = oneshot::channel();
+        let again = copy(&command);
+        let _ = daemon.requests.try_send((command, reply));
+        tokio::spawn(async move {
+            if accepted.await.is_err() {
+                repeat(again);
+            }
+        });
     }
 
     fn start(&mut self) {
@@ -234,19 +233,14 @@ impl Play {
             return;
         }
         self.daemons += 1;
-        self.world.lock().books.daemons = self.daemons;
         let (stop, stopped) = oneshot::channel();
         let (requests, asked) = mpsc::channel(16);
         let (show, status) = watch::channel(Status::default());
-        let config = {
-            let mut w = self.world.lock();
-            w.note(|| format!("daemon {} starts", self.daemons));
-            Arc::clone(&w.books.config)
-        };
         let task = tokio::spawn(daemon::run(Start {
             world: self.world.clone(),
             incarnation: self.daemons,
-            config,
+            config: self.world.with(|world| world.supervisor.config()),
+            mutation: self.mutation,
             requests: asked,
             stop: stopped,
             status: show,
@@ -266,56 +260,48 @@ impl Play {
         self.bury().await;
     }
 
+    /// Waits for the end of the daemon's process.
     async fn bury(&mut self) {
-        self.dies_in = None;
+        self.killed_in = None;
         let Some(daemon) = self.daemon.take() else {
             return;
         };
         let ended = daemon.task.await;
-        let mut w = self.world.lock();
-        if ended.as_ref().is_err_and(tokio::task::JoinError::is_panic) {
-            w.violate(Rule::NoPanic, &format!("{ended:?}"));
-        }
-        w.note(|| format!("daemon {} is gone", self.daemons));
-        let now = w.now();
-        w.books.former = w.daemon.take().map(|link| (now, link.config));
-        w.daemon_died();
-        w.sockets_after_death();
+        let panic = ended.as_ref().err().filter(|error| error.is_panic());
+        let panic = panic.map(JoinError::to_string);
+        let incarnation = self.daemons;
+        self.world.with(|world| {
+            (world.supervisor).disconnect(incarnation, panic, &mut world.schedule);
+        });
     }
 
-    /// No more faults: everything must come to be as it should. Returns how long that took.
+    /// Ends all faults, and waits until everything is settled. Returns how long that took.
     async fn settle(&mut self) -> u64 {
         if self.is_over() {
             return 0;
         }
-        let began = {
-            let mut w = self.world.lock();
-            w.calm();
-            w.configure();
-            w.orders.push(Order::Stop);
-            w.orders.push(Order::Start);
-            w.now()
-        };
-        let mut look_at = began + LOOK_EVERY;
-        let mut good_since = None;
+        let began = clock::elapsed();
+        self.world.with(crate::world::World::calm);
+        let mut check_at = began + CHECK_EVERY_MS;
+        let mut settled_since = None;
         while !self.is_over() {
             self.step().await;
-            let mut w = self.world.lock();
-            let now = w.now();
-            if now < look_at {
+            let now = clock::elapsed();
+            if now < check_at {
                 continue;
             }
-            look_at = now + LOOK_EVERY;
-            let Some(why) = w.unsettled() else {
-                if now - *good_since.get_or_insert(now) < LAST_WRITES {
+            check_at = now + CHECK_EVERY_MS;
+            let unsettled = self.world.with(|world| world.observer.unsettled());
+            let Some(facts) = unsettled else {
+                if now - *settled_since.get_or_insert(now) < STAYS_SETTLED_MS {
                     continue;
                 }
-                w.check_verdicts();
+                self.world.with(|world| world.observer.check_verdicts());
                 return now - began;
             };
-            good_since = None;
-            if now - began > SETTLES_WITHIN {
-                w.violate(Rule::Settles, &why);
+            settled_since = None;
+            if now - began > SETTLES_WITHIN_MS {
+                self.world.with(|world| world.observer.never_settled(facts));
             }
         }
         0

@@ -1,4 +1,5 @@
-//! `cargo simulate`: plays histories, many at once, and says which rule broke in which of them.
+//! `cargo simulate`: plays histories on all cores, and reports the invariants that were violated.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -8,55 +9,57 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum as _};
-use simulate::history::{self, Outcome, Script};
+use simulate::fault::FaultKind;
+use simulate::history::{self, Outcome, Scenario};
+use simulate::invariant::{Invariant, Violation};
 use simulate::mutation::Mutation;
-use simulate::rule::Rule;
-use simulate::weather::Ill;
+use stdio::{PrintError, print_line};
 
-/// Lines of an account that are shown, unless all of it is asked for.
-const TAIL: usize = 60;
+/// Number of lines of an account that are shown without `--trace`.
+const SHOWN_LINES: usize = 60;
+/// Number of seeds that are shown for each violated invariant.
+const SHOWN_SEEDS: usize = 12;
 
-/// Plays the controller over a simulated host and GitHub, and says which promise broke in which
-/// history.
+/// Plays the controller over a simulated host, disk, network and GitHub, and reports violated invariants
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// How many histories to play, one seed after the other [default: 1000]
+    /// Number of histories, one seed after the other [default: 1000]
     #[arg(long)]
     histories: Option<u64>,
-    /// The first seed; without --histories the only one, and its account is written down
+    /// First seed; without --histories the only one, whose account is shown
     #[arg(long)]
     seed: Option<u64>,
-    /// What happens in a history before it becomes calm
+    /// Number of steps before the faults end
     #[arg(long, default_value_t = 500)]
-    events: u64,
-    /// With --seed alone: write all of the account
+    steps: u64,
+    /// Show the whole account of the one history
     #[arg(long)]
     trace: bool,
-    /// Threads; as many as there are cores
+    /// Number of threads [default: number of cores]
     #[arg(long)]
     threads: Option<usize>,
-    /// Go on after a broken rule, and count
+    /// Go on after a violation, and count violations
     #[arg(long)]
     count: bool,
-    /// Break a rule on purpose, to see it noticed
+    /// Give the daemon a defect, to see that it is noticed
     #[arg(long, value_enum)]
     mutation: Option<Mutation>,
 }
 
 impl Arguments {
-    fn script(&self, seed: u64, traced: bool) -> Script {
-        Script {
+    fn scenario(&self, seed: u64, traced: bool) -> Scenario {
+        Scenario {
             seed,
-            events: self.events,
+            steps: self.steps,
             traced,
             without: Vec::new(),
             mutation: self.mutation,
         }
     }
 
-    /// What to type to see one of these histories again.
-    fn again(&self, seed: u64) -> String {
-        let mut line = format!("cargo simulate --seed {seed} --events {}", self.events);
+    /// Returns the command that plays one of these histories again.
+    fn command(&self, seed: u64) -> String {
+        let mut line = format!("cargo simulate --seed {seed} --steps {}", self.steps);
         if let Some(name) = self.mutation.and_then(|m| m.to_possible_value()) {
             line = format!("{line} --mutation {}", name.get_name());
         }
@@ -64,143 +67,157 @@ impl Arguments {
     }
 }
 
-fn main() -> Result<ExitCode> {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match (arguments.seed, arguments.histories) {
-        (Some(seed), None) => replay(seed, &arguments),
-        (first, histories) => Ok(many(
-            first.unwrap_or(1),
-            histories.unwrap_or(1000),
-            &arguments,
-        )),
+    let result = match (arguments.seed, arguments.histories) {
+        (Some(seed), None) => play_one(seed, &arguments),
+        (first, histories) => play_many(first.unwrap_or(1), histories.unwrap_or(1000), &arguments),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            if let Some(PrintError::ReaderGone) = error.downcast_ref() {
+                return ExitCode::from(stdio::READER_GONE);
+            }
+            stdio::error(format_args!("{error:#}"));
+            ExitCode::FAILURE
+        }
     }
 }
 
-/// Plays one history and writes it down, as short as it can be had.
-fn replay(seed: u64, arguments: &Arguments) -> Result<ExitCode> {
-    let script = arguments.script(seed, true);
-    let outcome = history::play(&script)?;
-    let tail = if arguments.trace { usize::MAX } else { TAIL };
-    let Some(violation) = &outcome.violation else {
+/// Plays one history and shows its account, without the faults that a violation does not need.
+fn play_one(seed: u64, arguments: &Arguments) -> Result<ExitCode> {
+    let scenario = arguments.scenario(seed, true);
+    let outcome = history::play(&scenario)?;
+    if outcome.violation.is_none() {
         if arguments.trace {
-            println!("{}", outcome.trace.join("\n"));
+            print_line(outcome.trace.join("\n"))?;
         }
-        println!(
-            "seed {seed}: no rule was broken ({} events)",
-            outcome.events
-        );
+        let steps = outcome.steps;
+        print_line(format_args!("seed {seed}: no violation ({steps} steps)"))?;
         return Ok(ExitCode::SUCCESS);
-    };
-    let shortest = shrink(&script, &outcome)?;
-    let from = shortest.trace.len().saturating_sub(tail);
-    println!("{}", shortest.trace[from..].join("\n"));
-    println!("seed {seed}: {}: {}", violation.rule, violation.how);
+    }
+    let shortest = shrink(&scenario, outcome)?;
+    let hidden = shortest.trace.len().saturating_sub(SHOWN_LINES);
+    let shown = if arguments.trace { 0 } else { hidden };
+    print_line(shortest.trace[shown..].join("\n"))?;
+    if let Some(Violation { invariant, facts }) = shortest.violation {
+        print_line(format_args!("seed {seed}: {invariant}: {facts}"))?;
+    }
     Ok(ExitCode::FAILURE)
 }
 
-/// Leaves out every ill without which the same rule still breaks.
-fn shrink(script: &Script, outcome: &Outcome) -> Result<Outcome> {
-    let rule = |outcome: &Outcome| outcome.violation.as_ref().map(|v| v.rule);
-    let (mut script, mut best) = (script.clone(), outcome.clone());
-    for ill in Ill::ALL {
-        let mut less = script.clone();
-        less.without.push(ill);
+/// Leaves out each kind of fault without which the same invariant is still violated.
+fn shrink(scenario: &Scenario, outcome: Outcome) -> Result<Outcome> {
+    let invariant = |outcome: &Outcome| outcome.violation.as_ref().map(|v| v.invariant);
+    let (mut scenario, mut shortest) = (scenario.clone(), outcome);
+    for kind in FaultKind::ALL {
+        let mut less = scenario.clone();
+        less.without.push(kind);
         let shorter = history::play(&less)?;
-        if rule(&shorter) == rule(outcome) {
-            (script, best) = (less, shorter);
+        if invariant(&shorter) == invariant(&shortest) {
+            (scenario, shortest) = (less, shorter);
         }
     }
-    Ok(best)
+    Ok(shortest)
 }
 
+/// Sums over the histories that were played.
 #[derive(Default)]
-struct Sum {
+struct Totals {
     histories: u64,
-    events: u64,
-    runners: u64,
+    steps: u64,
+    containers: u64,
     jobs: u64,
     daemons: u64,
     calls: u64,
     slowest_ms: u64,
-    broken: BTreeMap<Rule, Vec<u64>>,
+    violations: BTreeMap<Invariant, Vec<u64>>,
 }
 
-impl Sum {
+impl Totals {
     fn add(&mut self, seed: u64, outcome: &Outcome) {
         self.histories += 1;
-        self.events += outcome.events;
-        self.runners += outcome.runners;
+        self.steps += outcome.steps;
+        self.containers += outcome.containers;
         self.jobs += outcome.jobs;
         self.daemons += outcome.daemons;
         self.calls += outcome.calls;
         self.slowest_ms = self.slowest_ms.max(outcome.settled_ms);
         if let Some(violation) = &outcome.violation {
-            self.broken.entry(violation.rule).or_default().push(seed);
+            let seeds = self.violations.entry(violation.invariant).or_default();
+            seeds.push(seed);
         }
     }
 }
 
-fn many(first: u64, histories: u64, arguments: &Arguments) -> ExitCode {
+fn play_many(first: u64, histories: u64, arguments: &Arguments) -> Result<ExitCode> {
     let began = Instant::now();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let next = AtomicU64::new(0);
-    let sum = Mutex::new(Sum::default());
-    let work = || work(first, histories, arguments, &next, &sum);
+    let totals = Mutex::new(Totals::default());
+    let play = || play_next(first, histories, arguments, &next, &totals);
     std::thread::scope(|scope| {
         for _ in 0..arguments.threads.unwrap_or(cores) {
-            scope.spawn(work);
+            scope.spawn(play);
         }
     });
-    let mut sum = sum.into_inner().unwrap_or_default();
-    println!(
-        "{} histories, {} events, {} lives, {} jobs, {} daemons, {} calls to GitHub; settled within {} s; {:.1} s",
-        sum.histories,
-        sum.events,
-        sum.runners,
-        sum.jobs,
-        sum.daemons,
-        sum.calls,
-        sum.slowest_ms / 1000,
+    let mut totals = totals.into_inner().unwrap_or_default();
+    print_line(format_args!(
+        "{} histories, {} steps, {} containers, {} jobs, {} daemons, {} calls to GitHub; settled within {} s; {:.1} s",
+        totals.histories,
+        totals.steps,
+        totals.containers,
+        totals.jobs,
+        totals.daemons,
+        totals.calls,
+        totals.slowest_ms / 1000,
         began.elapsed().as_secs_f64()
-    );
-    for (rule, seeds) in &mut sum.broken {
+    ))?;
+    for (invariant, seeds) in &mut totals.violations {
         seeds.sort_unstable();
-        let shown: Vec<String> = seeds.iter().take(12).map(u64::to_string).collect();
-        println!(
-            "broken: {rule}: {} times, seeds {}",
-            seeds.len(),
-            shown.join(" ")
-        );
+        let shown: Vec<String> = seeds.iter().take(SHOWN_SEEDS).map(u64::to_string).collect();
+        let (count, shown) = (seeds.len(), shown.join(" "));
+        print_line(format_args!(
+            "violation: {invariant}: {count} times, seeds {shown}"
+        ))?;
     }
-    if let Some(seed) = sum.broken.values().flatten().min() {
-        println!("play one again: {}", arguments.again(*seed));
-        return ExitCode::FAILURE;
+    if let Some(seed) = totals.violations.values().flatten().min() {
+        print_line(format_args!("see it again: {}", arguments.command(*seed)))?;
+        return Ok(ExitCode::FAILURE);
     }
-    if sum.histories < histories {
-        return ExitCode::FAILURE;
+    if totals.histories < histories {
+        return Ok(ExitCode::FAILURE);
     }
-    ExitCode::SUCCESS
+    Ok(ExitCode::SUCCESS)
 }
 
-fn work(first: u64, histories: u64, arguments: &Arguments, next: &AtomicU64, sum: &Mutex<Sum>) {
+/// Plays histories until none is left, or one has a violation.
+fn play_next(
+    first: u64,
+    histories: u64,
+    arguments: &Arguments,
+    next: &AtomicU64,
+    totals: &Mutex<Totals>,
+) {
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
         if number >= histories {
             return;
         }
         let seed = first + number;
-        let outcome = match history::play(&arguments.script(seed, false)) {
+        let outcome = match history::play(&arguments.scenario(seed, false)) {
             Ok(outcome) => outcome,
             Err(error) => {
-                eprintln!("seed {seed}: {error:#}");
+                stdio::error(format_args!("cannot play seed {seed}: {error:#}"));
                 return;
             }
         };
-        let broken = outcome.violation.is_some();
-        if let Ok(mut sum) = sum.lock() {
-            sum.add(seed, &outcome);
+        let violated = outcome.violation.is_some();
+        if let Ok(mut totals) = totals.lock() {
+            totals.add(seed, &outcome);
         }
-        if broken && !arguments.count {
+        if violated && !arguments.count {
             next.store(histories, Ordering::Relaxed);
         }
     }

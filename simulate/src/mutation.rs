@@ -1,77 +1,98 @@
-//! Rules broken on purpose, one at a time, to see that somebody notices. Each stands for a daemon
-//! that keeps one rule less, and is made here, between the controller and the world: the program
-//! itself has no switch for it.
+//! Mutations: defects of a daemon, one at a time, to see that the observer notices each. They are made between the
+//! controller and the world. The daemon itself has no switch for them.
 
 use clap::ValueEnum;
+use runner_controller::config::PoolConfig;
 
-use crate::rule::Rule;
+use crate::host::Rules;
+use crate::invariant::Invariant;
 
-/// A rule that is not kept.
+/// A defect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Mutation {
-    /// 422 on a deletion is taken for 404
-    BusyIsIdle,
-    /// The longest time of a unit forgets the job
-    ShortLives,
-    /// The config of the last life is given to the next one
-    ConfigTwice,
-    /// A config is given to another slot that waits for one
-    ConfigElsewhere,
+    /// The answer 422 to a deletion counts as 404
+    BusyTakenForDeleted,
+    /// `RuntimeMaxSec=` leaves out the time of the job
+    ShortRuntimeMax,
+    /// A container gets the config of the container before it
+    ConfigReused,
+    /// A container gets the config of another slot
+    ConfigToOtherSlot,
     /// A config is changed on its way
-    ConfigForged,
+    ConfigChanged,
     /// One slot more than configured is started
-    OneTooMany,
-    /// What GitHub says of limits is not heard
-    DeafToLimits,
-    /// The list is asked for many times at each compare
-    Hasty,
-    /// A mint is tried again under new names, many times
-    MintStorm,
-    /// Registrations are made that no container is there for
-    MintsForNobody,
-    /// A mint is tried again under the same name
-    BlindRetry,
-    /// Deletions are not paced
-    DeletesInBursts,
-    /// Another host's runners are taken for ours
-    TakesForeign,
-    /// Verdicts are not kept
-    ForgetsVerdicts,
-    /// Verdicts are kept twice
-    VerdictTwice,
-    /// A verdict is given as soon as a life is on record
-    JudgesEarly,
-    /// The daemon panics when it looks at its units
+    ExtraUnit,
+    /// Limits that GitHub announces are ignored
+    LimitsIgnored,
+    /// The list is requested many times for each reconcile
+    ExtraLists,
+    /// Each mint is sent many times
+    ExtraMints,
+    /// Registrations are made whose configs no container gets
+    UnusedRegistrations,
+    /// A mint is repeated under the same name
+    NameReused,
+    /// Each deletion is sent many times
+    ExtraDeletions,
+    /// Runners of another host pass for this host's
+    ForeignTakenForOwn,
+    /// Verdicts are not written
+    VerdictsDropped,
+    /// Verdicts are written twice
+    VerdictsDuplicated,
+    /// A verdict is written as soon as a container has started
+    VerdictBeforeEnd,
+    /// The daemon panics when it observes its units
     Panics,
-    /// Deletions are said to be done and are not
-    NeverGivesBack,
-    /// Starts are said to be done and are not
-    LosesStarts,
+    /// Deletions of idle runners are answered and not sent
+    DeletionsDropped,
+    /// Starts of the first slot are answered and not sent
+    StartsDropped,
 }
 
 impl Mutation {
-    /// The rules that may be found broken; the first is what it is about.
+    /// Returns the invariants that it may violate. It is there for the first.
     #[must_use]
-    pub fn breaks(self) -> &'static [Rule] {
+    pub fn violates(self) -> &'static [Invariant] {
         match self {
-            Self::BusyIsIdle => &[Rule::BusyLeftAlone],
-            Self::ShortLives => &[Rule::LifetimeFitsJob],
-            Self::ConfigTwice => &[Rule::ConfigGivenOnce],
-            Self::ConfigElsewhere => &[Rule::ConfigForItsSlot],
-            Self::ConfigForged => &[Rule::ConfigFromGitHub],
-            Self::OneTooMany => &[Rule::MaxRunners],
-            Self::DeafToLimits => &[Rule::SilentWhileLimited],
-            Self::Hasty => &[Rule::FewLists],
-            Self::MintStorm => &[Rule::FewMints],
-            Self::MintsForNobody => &[Rule::RegistrationsOwned],
-            Self::BlindRetry => &[Rule::NamesUsedOnce],
-            Self::DeletesInBursts => &[Rule::FewDeletions],
-            Self::TakesForeign => &[Rule::ForeignLeftAlone],
-            Self::ForgetsVerdicts => &[Rule::Judged],
-            Self::VerdictTwice => &[Rule::JudgedOnce],
-            Self::JudgesEarly => &[Rule::JudgedAfterEnd],
-            Self::Panics => &[Rule::NoPanic],
-            Self::NeverGivesBack | Self::LosesStarts => &[Rule::Settles],
+            Self::BusyTakenForDeleted => &[Invariant::BusyLeftAlone],
+            Self::ShortRuntimeMax => &[Invariant::LifetimeFitsJob],
+            Self::ConfigReused => &[Invariant::ConfigGivenOnce],
+            Self::ConfigToOtherSlot => &[Invariant::ConfigForItsSlot],
+            Self::ConfigChanged => &[Invariant::ConfigFromGitHub],
+            Self::ExtraUnit => &[Invariant::MaxRunners],
+            Self::LimitsIgnored => &[Invariant::SilentWhileLimited],
+            Self::ExtraLists => &[Invariant::FewLists],
+            Self::ExtraMints => &[Invariant::FewMints],
+            Self::UnusedRegistrations => &[Invariant::RegistrationsOwned],
+            Self::NameReused => &[Invariant::NamesUsedOnce],
+            Self::ExtraDeletions => &[Invariant::FewDeletions],
+            Self::ForeignTakenForOwn => &[Invariant::ForeignLeftAlone],
+            Self::VerdictsDropped => &[Invariant::Judged],
+            Self::VerdictsDuplicated => &[Invariant::JudgedOnce],
+            Self::VerdictBeforeEnd => &[Invariant::JudgedAfterEnd],
+            Self::Panics => &[Invariant::NoPanic],
+            // GitHub may send a job to a runner that the daemon takes for deleted.
+            Self::DeletionsDropped => &[Invariant::Settles, Invariant::BusyLeftAlone],
+            Self::StartsDropped => &[Invariant::Settles],
+        }
+    }
+
+    /// Returns the host's rules under this mutation.
+    #[must_use]
+    pub(crate) fn host_rules(mutation: Option<Self>) -> Rules {
+        let short = |pool: &PoolConfig| {
+            let timeouts = &pool.timeouts;
+            timeouts.boot + timeouts.registration + timeouts.stop
+        };
+        let is_short = mutation == Some(Self::ShortRuntimeMax);
+        Rules {
+            runtime_max: if is_short {
+                short
+            } else {
+                PoolConfig::longest_lifetime
+            },
+            allows_any_slot: mutation == Some(Self::ExtraUnit),
         }
     }
 }

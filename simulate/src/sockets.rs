@@ -1,17 +1,50 @@
-//! The slots' sockets, what systemd keeps of them, and the daemon's side of [`Handshake`].
+//! The slots' sockets, and the copies of them that systemd stores for the daemon.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use runner_controller::config::Config;
 use runner_controller::pool::{Invocation, JobNote, SlotId};
-use runner_controller::world::{Event, Handshake, JitConfig};
+use runner_controller::world::Event;
+use tokio::sync::oneshot;
 
-use crate::host::Trouble;
-use crate::mutation::Mutation;
-use crate::world::{Inner, World, short};
+use crate::event::{ContainerId, SimEvent};
+use crate::random::{Random, Stream};
+use crate::schedule::Scheduler;
+use crate::unavailable::Unavailable;
 
-/// systemd holds a copy of what the daemon opened this many milliseconds after it did.
-const STORED_AFTER: u64 = 2;
+/// Milliseconds until systemd holds a copy of a descriptor that the daemon opened.
+const STORED_AFTER_MS: u64 = 2;
+
+/// The schedule as the sockets see it.
+type Schedule<'a> = dyn Scheduler<Timer> + 'a;
+/// The place where a call's result is delivered.
+type Answer = oneshot::Sender<Result<(), Unavailable>>;
+
+/// A timer of the sockets.
+pub(crate) enum Timer {
+    /// A call of the daemon with this number takes effect.
+    Call(u64, SocketCall),
+    /// The daemon accepts a connection.
+    Accept(SlotId),
+    /// systemd has a copy of the accepted connection.
+    Stored(ContainerId),
+    /// The daemon reads the line of a job-started hook.
+    Read(SlotId),
+    /// The daemon notices that a connection is gone.
+    TellHungUp(SlotId),
+}
+
+/// A call of the daemon.
+pub(crate) enum SocketCall {
+    /// Prepares a slot for a new container.
+    Prepare(SlotId, Answer),
+    /// Answers the waiting container with a config.
+    Deliver(SlotId, String, Answer),
+}
 
 /// A connection that waits for a config.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Waiting {
     invocation: Invocation,
     stored: bool,
@@ -19,284 +52,317 @@ struct Waiting {
 
 /// The sockets of one slot.
 #[derive(Debug, Default)]
-pub struct Socket {
-    /// Since when somebody, daemon or systemd, listens.
-    listens: Option<u64>,
+struct Socket {
+    /// Time since which the daemon or systemd holds the listening socket.
+    listens_since: Option<u64>,
     waiting: Option<Waiting>,
+    /// A connection that is not accepted yet.
     queued: Option<Invocation>,
-    /// This life may still be given a config.
+    /// The container may still get a config.
     due: bool,
-    /// The line that was read in this life.
+    /// The line that the daemon has read.
     line: Option<JobNote>,
-    /// A line that nobody has read yet.
+    /// The line that the daemon has not read yet.
     unread: Option<JobNote>,
 }
 
-impl Inner {
-    fn serves(&self, slot: &SlotId) -> bool {
-        let link = self.daemon.as_ref();
-        link.is_some_and(|link| link.config.place(slot).is_some())
+/// The daemon that holds the sockets.
+struct Daemon {
+    incarnation: u64,
+    config: Arc<Config>,
+}
+
+/// The sockets of all slots.
+pub(crate) struct Sockets {
+    random: Random,
+    slots: BTreeMap<SlotId, Socket>,
+    daemon: Option<Daemon>,
+    run_full: bool,
+}
+
+impl Sockets {
+    /// Returns the sockets of a host where no daemon has run yet.
+    #[must_use]
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            random: Random::new(seed, Stream::Sockets),
+            slots: BTreeMap::new(),
+            daemon: None,
+            run_full: false,
+        }
     }
 
-    /// The container connects for its config.
-    pub fn connect_to_socket(&mut self, slot: &SlotId, invocation: &Invocation) {
-        if let Some(guest) = self.guest(slot, invocation) {
-            guest.asks = true;
+    /// `/run` is full.
+    pub(crate) fn set_run_full(&mut self, full: bool) {
+        self.run_full = full;
+    }
+
+    /// Returns a container in another slot that waits for its config.
+    #[must_use]
+    pub(crate) fn waiting_beside(&self, slot: &SlotId) -> Option<SlotId> {
+        let mut others = self.slots.iter().filter(|(id, _)| *id != slot);
+        let waiting = others.find(|(_, socket)| socket.waiting.is_some());
+        waiting.map(|(id, _)| id.clone())
+    }
+
+    /// The daemon calls. Calls of a daemon that has ended take no effect.
+    pub(crate) fn call(&mut self, incarnation: u64, call: SocketCall, schedule: &mut Schedule<'_>) {
+        let wait = self.random.wait(0, 2, 30);
+        schedule.after(wait, Timer::Call(incarnation, call));
+    }
+
+    /// A timer is due.
+    pub(crate) fn timer(&mut self, timer: Timer, schedule: &mut Schedule<'_>) {
+        match timer {
+            Timer::Call(incarnation, call) => {
+                let caller = self.daemon.as_ref();
+                if caller.is_none_or(|daemon| daemon.incarnation != incarnation) {
+                    return;
+                }
+                let (result, answer) = match call {
+                    SocketCall::Prepare(slot, answer) => (self.prepare(&slot, schedule), answer),
+                    SocketCall::Deliver(slot, config, answer) => {
+                        (self.deliver(&slot, config, schedule), answer)
+                    }
+                };
+                let wait = self.random.wait(0, 2, 30);
+                schedule.reply(wait, answer, result);
+            }
+            Timer::Accept(slot) => self.accept(&slot, schedule),
+            Timer::Stored(container) => {
+                let served = self.is_served(&container.slot);
+                if let Some(waiting) = &mut self.slot(&container.slot).waiting {
+                    waiting.stored |= served && waiting.invocation == container.invocation;
+                }
+            }
+            Timer::Read(slot) => self.read(slot, schedule),
+            Timer::TellHungUp(slot) => {
+                schedule.emit(SimEvent::Told(Event::RequestDropped { slot }));
+            }
         }
-        if self.place(slot).socket.listens.is_none() {
-            self.unanswered(slot, invocation);
+    }
+
+    /// A container connected.
+    pub(crate) fn container_asked(&mut self, container: ContainerId, schedule: &mut Schedule<'_>) {
+        let socket = self.slot(&container.slot);
+        if socket.listens_since.is_none() {
+            schedule.emit(SimEvent::ConnectionClosed(container));
             return;
         }
-        self.place(slot).socket.queued = Some(invocation.clone());
-        self.accept_soon(slot);
+        socket.queued = Some(container.invocation);
+        self.accept_soon(&container.slot, schedule);
     }
 
-    fn accept_soon(&mut self, slot: &SlotId) {
-        let wait = self.rng.wait(0, 3, 120);
-        let slot = slot.clone();
-        self.after(wait, move |w| w.accept(&slot));
+    /// The container's end of its connection is gone.
+    pub(crate) fn container_gone(&mut self, container: &ContainerId, schedule: &mut Schedule<'_>) {
+        let ContainerId { slot, invocation } = container;
+        let served = self.is_served(slot);
+        let socket = self.slot(slot);
+        socket.queued.take_if(|queued| queued == invocation);
+        let hung_up = socket
+            .waiting
+            .take_if(|waiting| waiting.invocation == *invocation);
+        if hung_up.is_some() && served {
+            let wait = self.random.wait(0, 4, 100);
+            schedule.after(wait, Timer::TellHungUp(slot.clone()));
+        }
     }
 
-    fn accept(&mut self, slot: &SlotId) {
-        if !self.serves(slot) {
+    /// The job-started hook wrote its line.
+    pub(crate) fn job_reported(
+        &mut self,
+        slot: &SlotId,
+        note: JobNote,
+        schedule: &mut Schedule<'_>,
+    ) {
+        let socket = self.slot(slot);
+        if socket.listens_since.is_none() || socket.line.is_some() {
             return;
         }
-        let socket = &mut self.place(slot).socket;
+        socket.unread = Some(note);
+        self.read_soon(slot, schedule);
+    }
+
+    /// A new daemon takes over the copies that systemd stored, and is told what they show.
+    pub(crate) fn daemon_started(
+        &mut self,
+        incarnation: u64,
+        config: Arc<Config>,
+        schedule: &mut Schedule<'_>,
+    ) {
+        self.daemon = Some(Daemon {
+            incarnation,
+            config,
+        });
+        for slot in self.all_slots() {
+            if !self.is_served(&slot) {
+                self.close(&slot, schedule);
+                continue;
+            }
+            let socket = self.slot(&slot);
+            let (line, due) = (socket.line.clone(), socket.due);
+            let refused = socket.waiting.take_if(|_| !due);
+            let asks = socket.waiting.is_some();
+            if let Some(note) = line {
+                let slot = slot.clone();
+                schedule.emit(SimEvent::Told(Event::JobStarted { slot, note }));
+            }
+            if let Some(waiting) = refused {
+                closed(&slot, waiting.invocation, schedule);
+            }
+            if asks {
+                let slot = slot.clone();
+                schedule.emit(SimEvent::Told(Event::ConfigRequested { slot }));
+            }
+            self.accept_soon(&slot, schedule);
+            self.read_soon(&slot, schedule);
+        }
+    }
+
+    /// The daemon ended. Descriptors that systemd has no copy of are closed.
+    pub(crate) fn daemon_ended(&mut self, schedule: &mut Schedule<'_>) {
+        self.daemon = None;
+        let now = schedule.now();
+        for slot in self.all_slots() {
+            let socket = self.slot(&slot);
+            let stored = |since: u64| since + STORED_AFTER_MS <= now;
+            if !socket.listens_since.is_none_or(stored) {
+                self.close(&slot, schedule);
+                continue;
+            }
+            if let Some(waiting) = socket.waiting.take_if(|waiting| !waiting.stored) {
+                closed(&slot, waiting.invocation, schedule);
+            }
+        }
+    }
+
+    /// systemd lost the copies.
+    pub(crate) fn descriptors_lost(&mut self, schedule: &mut Schedule<'_>) {
+        for slot in self.all_slots() {
+            self.close(&slot, schedule);
+        }
+    }
+
+    /// The host boots: neither sockets nor containers are left.
+    pub(crate) fn reboot(&mut self) {
+        self.slots.clear();
+    }
+
+    fn slot(&mut self, slot: &SlotId) -> &mut Socket {
+        self.slots.entry(slot.clone()).or_default()
+    }
+
+    fn all_slots(&self) -> Vec<SlotId> {
+        self.slots.keys().cloned().collect()
+    }
+
+    /// Returns true if a daemon runs and its configuration has the slot.
+    fn is_served(&self, slot: &SlotId) -> bool {
+        let daemon = self.daemon.as_ref();
+        daemon.is_some_and(|daemon| daemon.config.place(slot).is_some())
+    }
+
+    fn accept_soon(&mut self, slot: &SlotId, schedule: &mut Schedule<'_>) {
+        let wait = self.random.wait(0, 3, 120);
+        schedule.after(wait, Timer::Accept(slot.clone()));
+    }
+
+    fn accept(&mut self, slot: &SlotId, schedule: &mut Schedule<'_>) {
+        if !self.is_served(slot) {
+            return;
+        }
+        let socket = self.slot(slot);
         let Some(invocation) = socket.queued.take() else {
             return;
         };
         if !socket.due || socket.waiting.is_some() {
-            self.unanswered(slot, &invocation);
+            closed(slot, invocation, schedule);
             return;
         }
         socket.waiting = Some(Waiting {
             invocation: invocation.clone(),
             stored: false,
         });
-        let id = slot.clone();
-        self.after(STORED_AFTER, move |w| {
-            let up = w.serves(&id);
-            if let Some(waiting) = &mut w.place(&id).socket.waiting {
-                waiting.stored |= up && waiting.invocation == invocation;
-            }
-        });
-        self.tell(Event::ConfigRequested { slot: slot.clone() });
+        let slot = slot.clone();
+        let container = ContainerId {
+            slot: slot.clone(),
+            invocation,
+        };
+        schedule.after(STORED_AFTER_MS, Timer::Stored(container));
+        schedule.emit(SimEvent::Told(Event::ConfigRequested { slot }));
     }
 
-    /// The container's end of the connection is gone.
-    pub fn hang_up(&mut self, slot: &SlotId, invocation: &Invocation) {
-        let socket = &mut self.place(slot).socket;
-        if socket.queued.as_ref() == Some(invocation) {
-            socket.queued = None;
-        }
-        if socket
-            .waiting
-            .as_ref()
-            .is_some_and(|w| w.invocation == *invocation)
-        {
-            socket.waiting = None;
-            if self.serves(slot) {
-                let wait = self.rng.wait(0, 4, 100);
-                let slot = slot.clone();
-                self.after(wait, move |w| w.tell(Event::RequestDropped { slot }));
-            }
-        }
+    fn read_soon(&mut self, slot: &SlotId, schedule: &mut Schedule<'_>) {
+        let wait = self.random.wait(0, 4, 50);
+        schedule.after(wait, Timer::Read(slot.clone()));
     }
 
-    /// The job-started hook writes its line.
-    pub fn job_line(&mut self, slot: &SlotId, note: JobNote) {
-        let socket = &mut self.place(slot).socket;
-        if socket.listens.is_none() || socket.line.is_some() {
+    fn read(&mut self, slot: SlotId, schedule: &mut Schedule<'_>) {
+        if !self.is_served(&slot) {
             return;
         }
-        socket.unread = Some(note);
-        self.read_soon(slot);
+        let socket = self.slot(&slot);
+        let Some(note) = socket.unread.take() else {
+            return;
+        };
+        socket.line = Some(note.clone());
+        schedule.emit(SimEvent::Told(Event::JobStarted { slot, note }));
     }
 
-    fn read_soon(&mut self, slot: &SlotId) {
-        let wait = self.rng.wait(0, 4, 50);
-        let id = slot.clone();
-        self.after(wait, move |w| {
-            if !w.serves(&id) {
-                return;
-            }
-            let socket = &mut w.place(&id).socket;
-            let Some(note) = socket.unread.take() else {
-                return;
-            };
-            socket.line = Some(note.clone());
-            w.tell(Event::JobStarted { slot: id, note });
-        });
-    }
-
-    /// The daemon is gone: what systemd has no copy of is closed.
-    pub fn sockets_after_death(&mut self) {
-        let now = self.now();
-        let slots: Vec<SlotId> = self.host.slots.keys().cloned().collect();
-        for slot in slots {
-            let socket = &mut self.place(&slot).socket;
-            let stored = |since: u64| since + STORED_AFTER <= now;
-            if !socket.listens.is_none_or(stored) {
-                self.close_slot(&slot);
-                continue;
-            }
-            if let Some(waiting) = socket.waiting.take_if(|waiting| !waiting.stored) {
-                self.unanswered(&slot, &waiting.invocation);
-            }
-        }
-    }
-
-    /// Nobody listens any more; who waited hears it.
-    fn close_slot(&mut self, slot: &SlotId) {
-        let old = std::mem::take(&mut self.place(slot).socket);
+    /// Closes everything of a slot.
+    fn close(&mut self, slot: &SlotId, schedule: &mut Schedule<'_>) {
+        let old = std::mem::take(self.slot(slot));
         let waited = old.waiting.map(|waiting| waiting.invocation);
         for invocation in waited.into_iter().chain(old.queued) {
-            self.unanswered(slot, &invocation);
+            closed(slot, invocation, schedule);
         }
     }
 
-    /// systemd lost what it kept.
-    pub fn store_lost(&mut self) {
-        let slots: Vec<SlotId> = self.host.slots.keys().cloned().collect();
-        for slot in slots {
-            self.close_slot(&slot);
+    fn prepare(&mut self, slot: &SlotId, schedule: &mut Schedule<'_>) -> Result<(), Unavailable> {
+        if !self.is_served(slot) {
+            return Err(Unavailable("slot is not in the configuration"));
         }
-    }
-
-    /// A new daemon takes over what systemd kept, and is told at once what there is to tell.
-    pub fn open_sockets(&mut self) {
-        let slots: Vec<SlotId> = self.host.slots.keys().cloned().collect();
-        for slot in slots {
-            if !self.serves(&slot) {
-                self.close_slot(&slot);
-                continue;
-            }
-            let socket = &mut self.place(&slot).socket;
-            let (line, due) = (socket.line.clone(), socket.due);
-            let waiting = socket.waiting.take_if(|_| !due);
-            let asks = socket.waiting.is_some();
-            if let Some(note) = line {
-                self.tell(Event::JobStarted {
-                    slot: slot.clone(),
-                    note,
-                });
-            }
-            if let Some(waiting) = waiting {
-                self.unanswered(&slot, &waiting.invocation);
-            }
-            if asks {
-                self.tell(Event::ConfigRequested { slot: slot.clone() });
-            }
-            self.accept_soon(&slot);
-            self.read_soon(&slot);
+        if self.run_full {
+            self.slot(slot).due = false;
+            return Err(Unavailable("cannot create the sockets: no space left"));
         }
-    }
-
-    fn prepare_slot(&mut self, slot: &SlotId) -> Result<(), Trouble> {
-        if !self.serves(slot) {
-            return Err(Trouble("slot is not in the configuration"));
-        }
-        if self.host.sick.run_full {
-            self.place(slot).socket.due = false;
-            return Err(Trouble("cannot prepare the sockets"));
-        }
-        let now = self.now();
-        let socket = &mut self.place(slot).socket;
-        let left = socket.waiting.take().map(|waiting| waiting.invocation);
-        let left: Vec<Invocation> = left.into_iter().chain(socket.queued.take()).collect();
-        socket.listens.get_or_insert(now);
+        let socket = self.slot(slot);
+        let waited = socket.waiting.take().map(|waiting| waiting.invocation);
+        let left: Vec<Invocation> = waited.into_iter().chain(socket.queued.take()).collect();
+        socket.listens_since.get_or_insert(schedule.now());
         (socket.due, socket.line, socket.unread) = (true, None, None);
         for invocation in left {
-            self.unanswered(slot, &invocation);
+            closed(slot, invocation, schedule);
         }
         Ok(())
     }
 
-    fn give(&mut self, slot: &SlotId, config: &str) -> Result<Invocation, Trouble> {
-        let socket = &mut self.place(slot).socket;
+    fn deliver(
+        &mut self,
+        slot: &SlotId,
+        config: String,
+        schedule: &mut Schedule<'_>,
+    ) -> Result<(), Unavailable> {
+        let socket = self.slot(slot);
         if !socket.due {
-            return Err(Trouble("the runner has been answered already"));
+            return Err(Unavailable("the container has its config already"));
         }
         let Some(waiting) = socket.waiting.take() else {
-            return Err(Trouble("nobody waits for a config"));
+            return Err(Unavailable("no container waits for a config"));
         };
         socket.due = false;
-        let invocation = waiting.invocation;
-        if self.guest(slot, &invocation).is_none() {
-            return Err(Trouble("cannot send its config"));
-        }
-        self.note(|| format!("{slot} {} gets its config", short(invocation.as_str())));
-        let before = self.books.last_config.replace(config.to_owned());
-        let again = before.filter(|_| self.breaks(Mutation::ConfigTwice));
-        let mut config = again.unwrap_or_else(|| config.to_owned());
-        if self.breaks(Mutation::ConfigForged) {
-            config.push('x');
-        }
-        if self.breaks(Mutation::ConfigElsewhere)
-            && let Some((other, invocation)) = self.somebody_else_who_waits(slot)
-        {
-            self.config_given(&other, &invocation, &config);
-        } else {
-            self.config_given(slot, &invocation, &config);
-        }
-        Ok(invocation)
-    }
-
-    fn somebody_else_who_waits(&self, slot: &SlotId) -> Option<(SlotId, Invocation)> {
-        let mut others = self.host.slots.iter().filter(|(id, _)| *id != slot);
-        others.find_map(|(id, place)| {
-            let waiting = place.socket.waiting.as_ref()?;
-            Some((id.clone(), waiting.invocation.clone()))
-        })
+        let container = ContainerId {
+            slot: slot.clone(),
+            invocation: waiting.invocation,
+        };
+        schedule.emit(SimEvent::ConfigDelivered { container, config });
+        Ok(())
     }
 }
 
-/// The sockets, as the daemon of one incarnation reaches them.
-pub struct Sockets {
-    /// The world.
-    pub world: World,
-    /// Which daemon's.
-    pub incarnation: u64,
-}
-
-impl Handshake for Sockets {
-    type Error = Trouble;
-
-    async fn prepare(&self, slot: &SlotId) -> Result<(), Trouble> {
-        let (slot, incarnation) = (slot.clone(), self.incarnation);
-        let at = self.world.lock().soon();
-        let called = self.world.call(at, move |w, answer| {
-            // A dead daemon does nothing more.
-            if w.runs(incarnation) {
-                let result = w.prepare_slot(&slot);
-                let wait = w.rng.wait(0, 2, 30);
-                w.answer(wait, answer, result);
-            }
-        });
-        called
-            .await
-            .unwrap_or(Err(Trouble("the sockets are closed")))
-    }
-
-    async fn answer(&self, slot: &SlotId, config: JitConfig) -> Result<(), Trouble> {
-        let (slot, incarnation) = (slot.clone(), self.incarnation);
-        let at = self.world.lock().soon();
-        let called = self.world.call(at, move |w, answer| {
-            if w.runs(incarnation) {
-                let result = w.give(&slot, config.expose()).map(|_| ());
-                let wait = w.rng.wait(0, 2, 30);
-                w.answer(wait, answer, result);
-            }
-        });
-        called
-            .await
-            .unwrap_or(Err(Trouble("the sockets are closed")))
-    }
-}
-
-impl Inner {
-    /// A moment that is about now.
-    pub fn soon(&mut self) -> u64 {
-        self.now() + self.rng.wait(0, 2, 30)
-    }
+fn closed(slot: &SlotId, invocation: Invocation, schedule: &mut Schedule<'_>) {
+    schedule.emit(SimEvent::ConnectionClosed(ContainerId {
+        slot: slot.clone(),
+        invocation,
+    }));
 }

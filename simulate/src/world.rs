@@ -1,291 +1,432 @@
-//! The simulated outside: one host, one GitHub, one disk, one queue of what will happen.
+//! The models of one history, wired together.
 //!
-//! Everything that happens is an entry in the queue, carried out in order of time and, within a
-//! millisecond, of its making. The daemon runs between two entries until it has nothing to do, so
-//! that every one of its `await`s may be where it is interrupted, and the same seed gives the same
-//! history to the byte.
+//! Everything that happens is a timer that comes due, or a call of the daemon, and the events that follow. Timers
+//! are carried out in order of time and, within a millisecond, in the order in which they were set. The daemon
+//! runs between two steps until it has nothing to do, so that it can be interrupted at each of its `await`s, and
+//! the same seed gives the same history to the byte.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use runner_controller::config::Config;
-use runner_controller::controller::Command;
-use runner_controller::world::Event;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, oneshot};
 
-use crate::books::Books;
 use crate::clock;
-use crate::disk::Disk;
-use crate::github::GitHub;
-use crate::host::Host;
+use crate::disk::{self, Disk};
+use crate::event::SimEvent;
+use crate::fault::{CallFailure, Fault, FaultKind};
+use crate::github::{self, GitHub};
+use crate::host::{self, Host};
+use crate::injector::{self, Injector};
+use crate::jobs::{self, Jobs};
 use crate::mutation::Mutation;
-use crate::rng::Rng;
+use crate::network::{self, Network};
+use crate::observer::Observer;
+use crate::schedule::{Reply, Schedule};
+use crate::sockets::{self, Sockets};
+use crate::supervisor::{self, Order, Supervisor};
 
-type Deed = Box<dyn FnOnce(&mut Inner) + Send>;
-
-struct Entry {
-    at: u64,
-    number: u64,
-    deed: Deed,
+/// A timer, by the model that set it.
+pub(crate) enum Timer {
+    /// Of the host.
+    Host(host::Timer),
+    /// Of the sockets.
+    Sockets(sockets::Timer),
+    /// Of GitHub.
+    GitHub(github::Timer),
+    /// Of the network.
+    Network(network::Timer),
+    /// Of the disk.
+    Disk(disk::Timer),
+    /// Of the supervisor.
+    Supervisor(supervisor::Timer),
+    /// Of the fault injector.
+    Injector(injector::Timer),
+    /// Of the jobs.
+    Jobs(jobs::Timer),
+    /// An answer to a call of the daemon.
+    Reply(Reply),
 }
 
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        (self.at, self.number) == (other.at, other.number)
-    }
-}
-impl Eq for Entry {}
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.number).cmp(&(other.at, other.number))
-    }
+macro_rules! timers {
+    ($($timer:ty => $variant:ident),* $(,)?) => {
+        $(impl From<$timer> for Timer {
+            fn from(timer: $timer) -> Self {
+                Self::$variant(timer)
+            }
+        })*
+    };
 }
 
-/// The daemon that runs now.
-pub struct Link {
-    /// Counts the daemons of a history.
-    pub incarnation: u64,
-    /// Where it hears what happens.
-    pub events: mpsc::Sender<Event>,
-    /// Its configuration.
-    pub config: Arc<Config>,
-}
+timers!(
+    host::Timer => Host,
+    sockets::Timer => Sockets,
+    github::Timer => GitHub,
+    network::Timer => Network,
+    disk::Timer => Disk,
+    supervisor::Timer => Supervisor,
+    injector::Timer => Injector,
+    jobs::Timer => Jobs,
+    Reply => Reply,
+);
 
-/// What is done to the daemon as a whole.
-#[derive(Debug)]
-pub enum Order {
-    /// It is started, if it is down.
-    Start,
-    /// SIGTERM, or SIGHUP with a good configuration.
-    Stop,
-    /// It dies once so many more things have happened.
-    Kill {
-        /// How many.
-        after: u64,
-    },
-    /// It dies, and so does everything else.
-    PowerCut,
-    /// systemd loses what it kept for it, and it dies.
-    KillAndLoseStore,
-    /// An operator's word.
-    Command(Command),
-}
-
-/// Everything, behind one lock that nobody ever waits for.
-pub struct Inner {
-    /// The world's randomness.
-    pub rng: Rng,
-    queue: BinaryHeap<Reverse<Entry>>,
-    sooner: Arc<Notify>,
-    number: u64,
-    /// Entries carried out.
-    pub done: u64,
-    /// A rule that the daemon does not keep.
-    pub mutation: Option<Mutation>,
-    /// Nothing goes wrong any more.
-    pub is_calm: bool,
-    /// What is to be done to the daemon as a whole.
-    pub orders: Vec<Order>,
-    /// The host: units, containers, sockets.
-    pub host: Host,
+/// All models, and the observer.
+pub(crate) struct World {
+    /// Time, timers and events.
+    pub(crate) schedule: Schedule<Timer>,
+    /// systemd's units and their containers.
+    pub(crate) host: Host,
+    /// The slots' sockets.
+    pub(crate) sockets: Sockets,
     /// GitHub.
-    pub github: GitHub,
+    pub(crate) github: GitHub,
+    /// The network between the daemon and GitHub.
+    pub(crate) network: Network,
     /// The daemon's records.
-    pub disk: Disk,
-    /// What is watched over.
-    pub books: Books,
-    /// The daemon, while it is up and connected.
-    pub daemon: Option<Link>,
+    pub(crate) disk: Disk,
+    /// What starts and stops the daemon.
+    pub(crate) supervisor: Supervisor,
+    injector: Injector,
+    jobs: Jobs,
+    /// The checks.
+    pub(crate) observer: Observer,
+    /// The account of the history, if it is wanted.
     trace: Option<Vec<String>>,
 }
 
-/// A handle to the world. Clones share it.
-#[derive(Clone)]
-pub struct World(Arc<Mutex<Inner>>, Arc<Notify>);
+/// Options of a world.
+#[derive(Debug, Clone)]
+pub(crate) struct Setup {
+    /// Seed of all models.
+    pub(crate) seed: u64,
+    /// The first configuration.
+    pub(crate) config: Arc<Config>,
+    /// Kinds of fault that are left out.
+    pub(crate) without: Vec<FaultKind>,
+    /// The mutation of the daemon.
+    pub(crate) mutation: Option<Mutation>,
+    /// Keep an account of the history.
+    pub(crate) traced: bool,
+}
 
 impl World {
-    /// An empty host, whose history is written down if `traced`.
-    #[must_use]
-    pub fn new(seed: u64, config: Arc<Config>, traced: bool) -> Self {
-        let sooner = Arc::new(Notify::new());
-        let inner = Inner {
-            sooner: Arc::clone(&sooner),
-            rng: Rng::new(seed),
-            queue: BinaryHeap::new(),
-            number: 0,
-            done: 0,
-            mutation: None,
-            is_calm: false,
-            orders: Vec::new(),
-            host: Host::default(),
-            github: GitHub::default(),
-            disk: Disk::default(),
-            books: Books::new(config),
-            daemon: None,
+    fn new(setup: Setup) -> Self {
+        let Setup {
+            seed,
+            config,
+            without,
+            mutation,
+            traced,
+        } = setup;
+        let mut world = Self {
+            schedule: Schedule::default(),
+            host: Host::new(seed, Arc::clone(&config), Mutation::host_rules(mutation)),
+            sockets: Sockets::new(seed),
+            github: GitHub::new(seed),
+            network: Network::new(seed),
+            disk: Disk::new(seed, mutation != Some(Mutation::VerdictsDuplicated)),
+            supervisor: Supervisor::new(seed, Arc::clone(&config)),
+            injector: Injector::new(seed, &without),
+            jobs: Jobs::new(seed, Arc::clone(&config)),
+            observer: Observer::new(Arc::clone(&config)),
             trace: traced.then(Vec::new),
         };
-        Self(Arc::new(Mutex::new(inner)), sooner)
+        world.schedule.emit(SimEvent::Configured(config));
+        world.injector.begin(&mut world.schedule);
+        world.jobs.begin(&mut world.schedule);
+        world.supervisor.order(Order::Start);
+        world.deliver();
+        world
     }
 
-    /// The world, for a moment.
-    pub fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Lets the next timer come due, and delivers the events that follow.
+    fn step(&mut self) {
+        let Some(timer) = self.schedule.next_timer() else {
+            return;
+        };
+        let schedule = &mut self.schedule;
+        match timer {
+            Timer::Host(timer) => self.host.timer(timer, schedule),
+            Timer::Sockets(timer) => self.sockets.timer(timer, schedule),
+            Timer::GitHub(timer) => self.github.timer(timer, schedule),
+            Timer::Network(timer) => self.network.timer(timer, schedule),
+            Timer::Disk(timer) => self.disk.timer(timer, schedule),
+            Timer::Supervisor(timer) => self.supervisor.timer(timer, schedule),
+            Timer::Injector(timer) => self.injector.timer(timer, schedule),
+            Timer::Jobs(timer) => self.jobs.timer(timer, schedule),
+            Timer::Reply(reply) => reply.deliver(),
+        }
+        self.deliver();
     }
 
-    /// Waits until the next thing is due, or `latest`. True if it is.
-    pub async fn due(&self, latest: u64) -> bool {
+    /// Delivers the events, and those that follow from them.
+    fn deliver(&mut self) {
+        while let Some(event) = self.schedule.next_event() {
+            let now = clock::elapsed();
+            if let Some(trace) = &mut self.trace {
+                trace.push(format!("{:>5}.{:03} s  {event}", now / 1000, now % 1000));
+            }
+            self.observer.observe(&event, now);
+            self.route(event);
+        }
+    }
+
+    /// Brings an event to the models that it concerns.
+    #[expect(clippy::too_many_lines, reason = "a table with an arm for each event")]
+    fn route(&mut self, event: SimEvent) {
+        let schedule = &mut self.schedule;
+        match event {
+            SimEvent::Configured(config) => {
+                self.host.configured(Arc::clone(&config));
+                self.jobs.configured(Arc::clone(&config));
+                self.supervisor.configured(config);
+            }
+            SimEvent::DaemonStarted {
+                incarnation,
+                config,
+            } => {
+                self.disk.daemon_started(incarnation);
+                self.network.daemon_started(incarnation);
+                (self.sockets).daemon_started(incarnation, Arc::clone(&config), schedule);
+                self.host.daemon_started(config, schedule);
+            }
+            SimEvent::DaemonEnded { .. } => {
+                self.disk.daemon_ended(schedule);
+                self.network.daemon_ended();
+                self.sockets.daemon_ended(schedule);
+                self.host.daemon_ended();
+            }
+            SimEvent::CommandGiven(command) => self.supervisor.command(command),
+            SimEvent::Told(event) => self.supervisor.tell(event, schedule),
+            SimEvent::FaultStarted(fault) => self.start_fault(fault),
+            SimEvent::FaultEnded(kind) => self.end_fault(kind),
+            SimEvent::Calm => {
+                self.host.calm(schedule);
+                self.sockets.set_run_full(false);
+                self.github.calm();
+                self.network.set_failure(None);
+                self.network.set_slow(0);
+                self.disk.set_full(false, false, schedule);
+                self.jobs.calm();
+                self.supervisor.order(Order::Stop);
+                self.supervisor.order(Order::Start);
+            }
+            SimEvent::HostRebooted => {
+                clock::reboot();
+                self.disk.lose_unsynced(schedule);
+                self.host.reboot(schedule);
+                self.sockets.reboot();
+            }
+            SimEvent::DescriptorsLost => self.sockets.descriptors_lost(schedule),
+            SimEvent::ContainerAsked(container) => {
+                self.sockets.container_asked(container, schedule);
+            }
+            SimEvent::ContainerGone { container, runner } => {
+                self.sockets.container_gone(&container, schedule);
+                if let Some(runner) = runner {
+                    self.github.listener_gone(runner, schedule);
+                }
+            }
+            SimEvent::JobReported { container, note } => {
+                self.sockets.job_reported(&container.slot, note, schedule);
+            }
+            SimEvent::ConnectionClosed(container) => {
+                self.host.connection_closed(container, schedule);
+            }
+            SimEvent::ConfigDelivered { container, config } => {
+                self.host.config_delivered(container, &config, schedule);
+            }
+            SimEvent::ListenerConnected { runner } => {
+                self.github.listener_connected(runner, schedule);
+            }
+            SimEvent::ListenerAccepted { runner } => self.host.listener_accepted(runner),
+            SimEvent::ListenerRefused { runner, status } => {
+                self.host.listener_refused(runner, status, schedule);
+            }
+            SimEvent::Deregistered { runner, heard } => {
+                self.host.deregistered(runner, heard, schedule);
+            }
+            SimEvent::JobPushed { pool } => self.github.push_job(pool, schedule),
+            SimEvent::JobQueued { .. } | SimEvent::JobReturned { .. } => self.jobs.job_waits(),
+            SimEvent::JobSent { .. } => self.jobs.job_sent(),
+            SimEvent::JobOffered { job, runner } => self.host.job_offered(job, runner, schedule),
+            SimEvent::JobTaken { job, runner } => self.github.job_taken(job, runner, schedule),
+            SimEvent::JobRunning { job, runner } => self.host.job_running(job, runner, schedule),
+            SimEvent::JobEnded { job, end } => self.github.job_ended(job, end, schedule),
+            SimEvent::CallArrived { call, request } => {
+                self.github.call_arrived(call, &request, schedule);
+            }
+            SimEvent::Answered {
+                call,
+                endpoint,
+                answer,
+            } => self.network.answered(call, endpoint, answer, schedule),
+            // These concern the observer alone.
+            SimEvent::UnitStarted(_)
+            | SimEvent::UnitStopRequested { .. }
+            | SimEvent::UnitTimedOut(_)
+            | SimEvent::UnitEnded { .. }
+            | SimEvent::MintReceived { .. }
+            | SimEvent::Registered { .. }
+            | SimEvent::DeleteReceived { .. }
+            | SimEvent::CallSent(_)
+            | SimEvent::LimitsTold(_)
+            | SimEvent::RecordWritten { .. }
+            | SimEvent::RecordRemoved { .. }
+            | SimEvent::RecordReverted { .. }
+            | SimEvent::RecordsUnreadable
+            | SimEvent::RecordsWritable(_)
+            | SimEvent::VerdictWritten { .. }
+            | SimEvent::VerdictLost { .. }
+            | SimEvent::VerdictInterrupted { .. } => {}
+        }
+    }
+
+    fn start_fault(&mut self, fault: Fault) {
+        let schedule = &mut self.schedule;
+        match fault {
+            Fault::DaemonKilled { after_steps } => {
+                self.supervisor.order(Order::Kill { after_steps });
+            }
+            Fault::DaemonRestarted | Fault::ConfigChanged => self.supervisor.order(Order::Stop),
+            Fault::DescriptorsLost => self.supervisor.order(Order::LoseDescriptors),
+            Fault::PowerCut => self.supervisor.order(Order::PowerCut),
+            Fault::OperatorCommand => {}
+            Fault::ContainerDies { draw, exit } => self.host.kill_container(draw, exit, schedule),
+            Fault::CallsFail {
+                failure,
+                rate,
+                slow_ms,
+            } => {
+                match failure {
+                    CallFailure::Answer(failure) => self.github.set_failure(Some((failure, rate))),
+                    CallFailure::Transport(failure) => {
+                        self.network.set_failure(Some((failure, rate)));
+                    }
+                }
+                self.network.set_slow(slow_ms);
+            }
+            Fault::CallsLimited { until, notice } => self.github.set_limited(until, notice),
+            Fault::RegistrationLapses { draw, heard } => self.github.lapse(draw, heard, schedule),
+            Fault::VersionRefused => self.github.set_refuses_version(true),
+            Fault::StrayRegistration { name } => self.github.plant_registration(name, schedule),
+            Fault::BusDown => self.host.set_bus_down(true, schedule),
+            Fault::SignalsLost => self.host.set_signals_lost(true),
+            Fault::DiskFull { unreadable } => self.disk.set_full(true, unreadable, schedule),
+            Fault::WallClockJumps { error_ms } => clock::set_wall_error(error_ms),
+            Fault::BootsFail { hang } => self.host.set_boots_fail(!hang, hang),
+            Fault::ListenersOffline => self.host.set_listeners_offline(true),
+            Fault::RunFull => {
+                self.host.set_run_full(true);
+                self.sockets.set_run_full(true);
+            }
+            Fault::FirewallWrong => self.host.set_firewall_wrong(true, schedule),
+            Fault::MemoryShort => self.host.set_memory_short(true, schedule),
+        }
+    }
+
+    fn end_fault(&mut self, kind: FaultKind) {
+        let schedule = &mut self.schedule;
+        match kind {
+            FaultKind::CallsFail => {
+                self.github.set_failure(None);
+                self.network.set_failure(None);
+                self.network.set_slow(0);
+            }
+            FaultKind::VersionRefused => self.github.set_refuses_version(false),
+            FaultKind::BusDown => self.host.set_bus_down(false, schedule),
+            FaultKind::SignalsLost => self.host.set_signals_lost(false),
+            FaultKind::DiskFull => self.disk.set_full(false, false, schedule),
+            FaultKind::BootsFail => self.host.set_boots_fail(false, false),
+            FaultKind::ListenersOffline => self.host.set_listeners_offline(false),
+            FaultKind::RunFull => {
+                self.host.set_run_full(false);
+                self.sockets.set_run_full(false);
+            }
+            FaultKind::FirewallWrong => self.host.set_firewall_wrong(false, schedule),
+            FaultKind::MemoryShort => self.host.set_memory_short(false, schedule),
+            // These do not last, or end by themselves.
+            FaultKind::DaemonKilled
+            | FaultKind::DaemonRestarted
+            | FaultKind::ContainerDies
+            | FaultKind::CallsLimited
+            | FaultKind::RegistrationLapses
+            | FaultKind::PowerCut
+            | FaultKind::OperatorCommand
+            | FaultKind::ConfigChanged
+            | FaultKind::WallClockJumps
+            | FaultKind::DescriptorsLost
+            | FaultKind::StrayRegistration => {}
+        }
+    }
+
+    /// Ends all faults.
+    pub(crate) fn calm(&mut self) {
+        self.injector.calm(&mut self.schedule);
+    }
+
+    /// Takes the account of the history.
+    #[must_use]
+    pub(crate) fn take_trace(&mut self) -> Vec<String> {
+        self.trace.take().unwrap_or_default()
+    }
+}
+
+/// A handle to a world. Clones share it.
+#[derive(Clone)]
+pub(crate) struct WorldHandle {
+    world: Arc<Mutex<World>>,
+    earlier: Arc<Notify>,
+}
+
+impl WorldHandle {
+    /// Returns a new world.
+    #[must_use]
+    pub(crate) fn new(setup: Setup) -> Self {
+        let world = World::new(setup);
+        let earlier = world.schedule.earlier();
+        Self {
+            world: Arc::new(Mutex::new(world)),
+            earlier,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets `act` use the world, and delivers the events that follow.
+    pub(crate) fn with<T>(&self, act: impl FnOnce(&mut World) -> T) -> T {
+        let mut world = self.lock();
+        let result = act(&mut world);
+        world.deliver();
+        result
+    }
+
+    /// Makes a call of the daemon and waits for its answer; `None` if there never is one.
+    pub(crate) async fn ask<T>(
+        &self,
+        call: impl FnOnce(&mut World, oneshot::Sender<T>),
+    ) -> Option<T> {
+        let (answer, answered) = oneshot::channel();
+        self.with(|world| call(world, answer));
+        answered.await.ok()
+    }
+
+    /// Waits until the next timer is due, or until `latest`. Returns true if a timer is due.
+    pub(crate) async fn due(&self, latest: u64) -> bool {
         loop {
-            let next = self.lock().next_at();
+            let next = self.lock().schedule.next_at();
             let until = next.map_or(latest, |next| next.min(latest));
             tokio::select! {
                 biased;
                 () = tokio::time::sleep_until(clock::instant(until)) => return next == Some(until),
-                () = self.1.notified() => {}
+                () = self.earlier.notified() => {}
             }
         }
     }
 
-    /// A call from the daemon: `deed` happens when it arrives, and says when and what is answered.
-    /// `None` if there is never an answer.
-    pub async fn call<T: Send + 'static>(
-        &self,
-        at: u64,
-        deed: impl FnOnce(&mut Inner, oneshot::Sender<T>) + Send + 'static,
-    ) -> Option<T> {
-        let (answer, answered) = oneshot::channel();
-        self.lock().at(at, move |w| deed(w, answer));
-        answered.await.ok()
+    /// Lets the next timer come due.
+    pub(crate) fn step(&self) {
+        self.lock().step();
     }
 }
-
-impl Inner {
-    /// True if the daemon does not keep this rule.
-    #[must_use]
-    pub fn breaks(&self, mutation: Mutation) -> bool {
-        self.mutation == Some(mutation)
-    }
-
-    /// Milliseconds since the history began.
-    #[must_use]
-    pub fn now(&self) -> u64 {
-        clock::elapsed()
-    }
-
-    /// Makes `deed` happen at that moment.
-    pub fn at(&mut self, at: u64, deed: impl FnOnce(&mut Inner) + Send + 'static) {
-        self.number += 1;
-        let at = at.max(self.now());
-        if self.next_at().is_none_or(|next| at < next) {
-            self.sooner.notify_one();
-        }
-        self.queue.push(Reverse(Entry {
-            at,
-            number: self.number,
-            deed: Box::new(deed),
-        }));
-    }
-
-    /// Makes `deed` happen in so many milliseconds.
-    pub fn after(&mut self, wait: u64, deed: impl FnOnce(&mut Inner) + Send + 'static) {
-        self.at(self.now() + wait, deed);
-    }
-
-    /// Answers a call in so many milliseconds.
-    pub fn answer<T: Send + 'static>(&mut self, wait: u64, to: oneshot::Sender<T>, with: T) {
-        self.after(wait, move |_| {
-            // Who asked may be gone.
-            let _ = to.send(with);
-        });
-    }
-
-    /// When the next thing happens.
-    #[must_use]
-    pub fn next_at(&self) -> Option<u64> {
-        self.queue.peek().map(|Reverse(entry)| entry.at)
-    }
-
-    /// Lets the next thing happen.
-    pub fn step(&mut self) {
-        if let Some(Reverse(entry)) = self.queue.pop() {
-            self.done += 1;
-            (entry.deed)(self);
-        }
-    }
-
-    /// Forgets everything that would have happened.
-    pub fn clear_queue(&mut self) {
-        self.queue.clear();
-    }
-
-    /// Writes a line into the history.
-    pub fn note(&mut self, line: impl FnOnce() -> String) {
-        if self.trace.is_some() {
-            let at = self.now();
-            let line = format!("{:>5}.{:03} s  {}", at / 1000, at % 1000, line());
-            if let Some(trace) = &mut self.trace {
-                trace.push(line);
-            }
-        }
-    }
-
-    /// The history as it was written down.
-    #[must_use]
-    pub fn trace(&mut self) -> Vec<String> {
-        self.trace.take().unwrap_or_default()
-    }
-
-    /// Tells the daemon something, if it is up.
-    pub fn tell(&mut self, event: Event) {
-        self.note(|| format!("  told: {}", in_words(&event)));
-        if let Some(link) = &self.daemon {
-            let full = link.events.try_send(event);
-            if let Err(mpsc::error::TrySendError::Full(event)) = full {
-                self.after(5, move |w| w.tell(event));
-            }
-        }
-    }
-
-    /// True if this is the daemon that runs now.
-    #[must_use]
-    pub fn runs(&self, incarnation: u64) -> bool {
-        self.daemon
-            .as_ref()
-            .is_some_and(|link| link.incarnation == incarnation)
-    }
-}
-
-fn in_words(event: &Event) -> String {
-    match event {
-        Event::Unit(unit) => {
-            let invocation = unit.invocation.as_ref().map(|i| short(i.as_str()));
-            let end = unit.end.as_ref().map(|end| format!("{:?}", end.exit));
-            format!(
-                "{} is {:?} {} {}",
-                unit.slot,
-                unit.state,
-                invocation.unwrap_or_default(),
-                end.unwrap_or_default()
-            )
-        }
-        Event::ConfigRequested { slot } => format!("{slot} asks"),
-        Event::RequestDropped { slot } => format!("{slot} hung up"),
-        Event::Shortages(shortages) => format!("what runs short: {shortages:?}"),
-        Event::Firewall { problem } => format!("the firewall: {problem:?}"),
-        Event::JobStarted { slot, .. } => format!("{slot} says that a job started"),
-    }
-}
-
-/// The last digits of an invocation: all that differs.
-#[must_use]
-pub fn short(invocation: &str) -> String {
-    format!("#{}", invocation.trim_start_matches('0'))
-}
-
-/// A count per key.
-pub type Counts<K> = BTreeMap<K, u64>;

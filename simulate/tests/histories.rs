@@ -1,62 +1,53 @@
-//! What must hold of the simulation itself, and histories that once broke a rule.
+//! Checks of the simulation itself: it repeats, and it notices every defect that a mutation makes.
 
 use clap::ValueEnum as _;
-use simulate::history::{Outcome, Script, play};
+use simulate::history::{Outcome, Scenario, play};
+use simulate::invariant::Invariant;
 use simulate::mutation::Mutation;
-use simulate::rule::Rule;
 
-fn script(seed: u64) -> Script {
-    Script {
+fn scenario(seed: u64) -> Scenario {
+    Scenario {
         seed,
-        events: 500,
+        steps: 500,
         traced: true,
         without: Vec::new(),
         mutation: None,
     }
 }
 
-fn played(script: &Script) -> Outcome {
-    match play(script) {
+fn played(scenario: &Scenario) -> Outcome {
+    match play(scenario) {
         Ok(outcome) => outcome,
-        Err(error) => panic!("seed {}: {error:#}", script.seed),
+        Err(error) => panic!("seed {}: {error:#}", scenario.seed),
     }
 }
 
 #[test]
-fn a_seed_is_one_history_to_the_byte() {
+fn a_seed_gives_the_same_history_to_the_byte() {
     for seed in [1, 2, 3, 40, 500] {
-        let (one, other) = (played(&script(seed)), played(&script(seed)));
-        assert!(one.trace.len() > 100, "seed {seed} tells nothing");
+        let (one, other) = (played(&scenario(seed)), played(&scenario(seed)));
+        assert!(one.trace.len() > 100, "the account of seed {seed} is empty");
         assert_eq!(one, other, "seed {seed}");
     }
-    assert_ne!(played(&script(1)).trace, played(&script(2)).trace);
+    assert_ne!(played(&scenario(1)).trace, played(&scenario(2)).trace);
 }
 
-/// Each found something; `docs/reliability.md` says what.
-#[test]
-fn seeds_that_found_something_break_no_rule_any_more() {
-    for seed in [
-        2, 5, 7, 13, 55, 138, 187, 502, 604, 947, 1597, 6615, 9346, 12_332, 17_844,
-    ] {
-        let outcome = played(&script(seed));
-        assert_eq!(outcome.violation, None, "seed {seed}");
-    }
-}
-
-/// The first history in which somebody notices that a rule is not kept.
-fn noticed(mutation: Mutation) -> Option<(u64, Rule)> {
+/// Returns the first history in which the mutation is noticed, and the violated invariant.
+fn noticed(mutation: Mutation) -> Option<(u64, Invariant)> {
     (1..=400).find_map(|seed| {
-        let outcome = played(&Script {
+        let outcome = played(&Scenario {
             traced: false,
             mutation: Some(mutation),
-            ..script(seed)
+            ..scenario(seed)
         });
-        outcome.violation.map(|broken| (seed, broken.rule))
+        outcome
+            .violation
+            .map(|violation| (seed, violation.invariant))
     })
 }
 
 #[test]
-fn every_rule_that_is_broken_on_purpose_is_noticed() {
+fn every_mutation_violates_its_invariant() {
     let unnoticed = std::thread::scope(|scope| {
         let threads: Vec<_> = Mutation::value_variants()
             .iter()
@@ -67,7 +58,7 @@ fn every_rule_that_is_broken_on_purpose_is_noticed() {
             .map(|(mutation, thread)| (mutation, thread.join().unwrap()));
         outcomes
             .filter(|(mutation, found)| {
-                !found.is_some_and(|(_, rule)| mutation.breaks().contains(&rule))
+                !found.is_some_and(|(_, invariant)| mutation.violates().contains(&invariant))
             })
             .collect::<Vec<_>>()
     });
@@ -75,9 +66,10 @@ fn every_rule_that_is_broken_on_purpose_is_noticed() {
 }
 
 #[test]
-fn every_rule_has_a_mutation_that_breaks_it() {
-    for rule in Rule::ALL {
-        let breaks = |mutation: &Mutation| mutation.breaks().first() == Some(&rule);
-        assert!(Mutation::value_variants().iter().any(breaks), "{rule:?}");
+fn every_invariant_has_a_mutation_that_violates_it() {
+    for invariant in Invariant::ALL {
+        let violates = |mutation: &Mutation| mutation.violates().first() == Some(&invariant);
+        let has_mutation = Mutation::value_variants().iter().any(violates);
+        assert!(has_mutation, "{invariant:?}");
     }
 }

@@ -96,7 +96,7 @@ pub fn verify(selection: &Selection) -> Result<bool> {
     if wants(Part::Simulation) {
         tally.command(
             "2,000 simulated histories",
-            cargo().args(["simulate", "--histories", "2000", "--events", "500"]),
+            cargo().args(["simulate", "--histories", "2000", "--steps", "500"]),
         );
     }
     // Minutes on a busy machine, and an empty one is set up from package mirrors: only on request.

@@ -6,11 +6,11 @@ use std::path::Path;
 use anyhow::Result;
 use runner_controller::config::{self, Config};
 
-use crate::rng::Rng;
+use crate::random::Random;
 
-/// A random configuration: small pools, short times. Everything about time stays the same within a
-/// history; numbers, images and the pools themselves may change.
-pub fn config(rng: &mut Rng) -> Result<Config> {
+/// Returns a random configuration: small pools, short times. All times are the same in every configuration of a
+/// history. Numbers, images and pools differ.
+pub(crate) fn draw(random: &mut Random) -> Result<Config> {
     let mut text = r#"
 host = "sim"
 reconcile = "60s"
@@ -23,12 +23,12 @@ block = "10.200.0.0/24"
 resolvers = ["9.9.9.9"]
 "#
     .to_owned();
-    let pools = if rng.chance(350) { 2 } else { 1 };
+    let pools = if random.chance(350) { 2 } else { 1 };
     for (number, name) in ["ci", "big"].into_iter().take(pools).enumerate() {
-        let max = rng.between(1, 6);
-        let idle = rng.between(1, max.min(3));
-        let spare = rng.below(3).min(max - idle);
-        let memory = if rng.chance(300) { "2GiB" } else { "4GiB" };
+        let max = random.between(1, 6);
+        let idle = random.between(1, max.min(3));
+        let spare = random.below(3).min(max - idle);
+        let memory = if random.chance(300) { "2GiB" } else { "4GiB" };
         let offset = number * 20;
         write!(
             text,

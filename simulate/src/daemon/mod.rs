@@ -1,0 +1,123 @@
+//! One daemon: the real controller and the real GitHub client over the simulated world, assembled as `run`
+//! assembles them.
+//!
+//! ```text
+//! systemd, handshake, records  the controller's environment
+//! wire                         the GitHub client's network
+//! ```
+//! A mutation changes what passes through them.
+
+mod handshake;
+mod records;
+mod systemd;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use runner_controller::config::Config;
+use runner_controller::controller::{Controller, Environment, Request};
+use runner_controller::github::{GitHub, Token};
+use runner_controller::status::Status;
+use runner_controller::world::Event;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::clock;
+use crate::mutation::Mutation;
+use crate::world::WorldHandle;
+
+use handshake::Sockets;
+use records::RecordsFile;
+use systemd::Systemd;
+use wire::Wire;
+
+/// Capacity of the channel of events, as in `run`.
+const EVENTS: usize = 1024;
+
+/// The world as one daemon reaches it.
+#[derive(Clone)]
+struct Access {
+    world: WorldHandle,
+    /// Number of the daemon in its history.
+    incarnation: u64,
+    mutation: Option<Mutation>,
+}
+
+impl Access {
+    /// Returns true if the daemon has this defect.
+    fn has(&self, mutation: Mutation) -> bool {
+        self.mutation == Some(mutation)
+    }
+}
+
+/// A daemon that is to be started.
+pub(crate) struct Start {
+    /// The world.
+    pub(crate) world: WorldHandle,
+    /// Number of the daemon in its history.
+    pub(crate) incarnation: u64,
+    /// The configuration that it read.
+    pub(crate) config: Arc<Config>,
+    /// Its defect.
+    pub(crate) mutation: Option<Mutation>,
+    /// Commands of operators.
+    pub(crate) requests: mpsc::Receiver<Request>,
+    /// SIGTERM.
+    pub(crate) stop: oneshot::Receiver<()>,
+    /// Its status.
+    pub(crate) status: watch::Sender<Status>,
+}
+
+/// Runs the daemon until it is told to stop, or cannot adopt what runs.
+pub(crate) async fn run(start: Start) {
+    let Start {
+        world,
+        incarnation,
+        config,
+        mutation,
+        mut requests,
+        stop,
+        status,
+    } = start;
+    let (event, mut events) = mpsc::channel::<Event>(EVENTS);
+    let access = Access {
+        world: world.clone(),
+        incarnation,
+        mutation,
+    };
+    let Ok(token) = Token::new("ghp_simulated") else {
+        return;
+    };
+    let wire = Wire::new(access.clone());
+    let Ok(github) = GitHub::over(&config.github, token, wire) else {
+        return;
+    };
+    let boot_id = world.with(|world| {
+        let config = Arc::clone(&config);
+        (world.supervisor).connect(incarnation, event, config, &mut world.schedule);
+        world.host.boot_id()
+    });
+    let environment = Environment {
+        machines: Arc::new(Systemd::new(access.clone(), Arc::clone(&config))),
+        registry: Arc::new(github),
+        handshake: Arc::new(Sockets::new(access.clone())),
+        records: Arc::new(RecordsFile::new(access)),
+        now: clock::now,
+        unix_ms: clock::unix_ms,
+        random: clock::random,
+        boot_id,
+        calls: Box::new(BTreeMap::new),
+        explain_exit: |_| None,
+    };
+    let mut controller = Controller::new(config, environment, 2, status);
+    if controller.adopt(&mut events).await.is_err() {
+        return;
+    }
+    let stopped = async {
+        let _ = stop.await;
+    };
+    controller.run(events, &mut requests, stopped).await;
+    // The descriptors that it opened last are on their way to systemd.
+    tokio::time::sleep(Duration::from_millis(3)).await;
+}

@@ -1,0 +1,110 @@
+//! The invariants that every history is checked for.
+
+use std::fmt;
+
+/// An invariant of the daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Invariant {
+    /// The daemon stops or kills no runner that GitHub sent a job, unless the job is overdue or the operator cleared
+    /// the host. Together with [`Invariant::LifetimeFitsJob`] it keeps jobs from being lost.
+    BusyLeftAlone,
+    /// `RuntimeMaxSec=` ends no job before its time.
+    LifetimeFitsJob,
+    /// A config is given to one container only, because the same registration in two would run a job twice.
+    ConfigGivenOnce,
+    /// A config is given to the slot that its registration is named for.
+    ConfigForItsSlot,
+    /// A config is given as GitHub made it.
+    ConfigFromGitHub,
+    /// A pool never has more containers than `max_runners`.
+    MaxRunners,
+    /// The daemon sends GitHub nothing before the time that GitHub asked for.
+    SilentWhileLimited,
+    /// The daemon asks for the list once for each reconcile; a new daemon may ask twice.
+    FewLists,
+    /// The number of mints in a minute is bounded.
+    FewMints,
+    /// The number of deletions in a minute is bounded.
+    FewDeletions,
+    /// Registrations have a container, except for a few that are on their way.
+    RegistrationsOwned,
+    /// A name is minted once.
+    NamesUsedOnce,
+    /// Only registrations of this host are deleted.
+    ForeignLeftAlone,
+    /// Every container that ended has a verdict.
+    Judged,
+    /// A container has at most one verdict.
+    JudgedOnce,
+    /// A container has no verdict before its end.
+    JudgedAfterEnd,
+    /// The daemon does not panic.
+    NoPanic,
+    /// After the last fault the host comes to be as configured: no job waits, every registration has a container,
+    /// and every record has one.
+    Settles,
+}
+
+impl Invariant {
+    /// All invariants.
+    pub const ALL: [Self; 18] = [
+        Self::BusyLeftAlone,
+        Self::LifetimeFitsJob,
+        Self::ConfigGivenOnce,
+        Self::ConfigForItsSlot,
+        Self::ConfigFromGitHub,
+        Self::MaxRunners,
+        Self::SilentWhileLimited,
+        Self::FewLists,
+        Self::FewMints,
+        Self::FewDeletions,
+        Self::RegistrationsOwned,
+        Self::NamesUsedOnce,
+        Self::ForeignLeftAlone,
+        Self::Judged,
+        Self::JudgedOnce,
+        Self::JudgedAfterEnd,
+        Self::NoPanic,
+        Self::Settles,
+    ];
+
+    /// Returns a description of its violation.
+    #[must_use]
+    pub fn violated(self) -> &'static str {
+        match self {
+            Self::BusyLeftAlone => "a busy runner was ended without cause",
+            Self::LifetimeFitsJob => "RuntimeMaxSec= cut a job short",
+            Self::ConfigGivenOnce => "a config was given twice",
+            Self::ConfigForItsSlot => "a config was given to another slot",
+            Self::ConfigFromGitHub => "a config was given that GitHub did not make",
+            Self::MaxRunners => "a pool has more containers than max_runners",
+            Self::SilentWhileLimited => "a call was sent while limited",
+            Self::FewLists => "too many lists",
+            Self::FewMints => "too many mints in a minute",
+            Self::FewDeletions => "too many deletions in a minute",
+            Self::RegistrationsOwned => "too many registrations without a container",
+            Self::NamesUsedOnce => "a name was minted twice",
+            Self::ForeignLeftAlone => "another host's runner was deleted",
+            Self::Judged => "a container has no verdict",
+            Self::JudgedOnce => "a container has two verdicts",
+            Self::JudgedAfterEnd => "a container has a verdict before its end",
+            Self::NoPanic => "the daemon panicked",
+            Self::Settles => "the host does not settle",
+        }
+    }
+}
+
+impl fmt::Display for Invariant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.violated())
+    }
+}
+
+/// A violated invariant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// The invariant.
+    pub invariant: Invariant,
+    /// The facts.
+    pub facts: String,
+}

@@ -1,0 +1,204 @@
+//! The network between the daemon's GitHub client and GitHub: it takes time, and it fails.
+
+use std::collections::BTreeMap;
+
+use tokio::sync::oneshot;
+
+use crate::api::{ApiAnswer, ApiRequest, Endpoint};
+use crate::event::SimEvent;
+use crate::fault::TransportFailure;
+use crate::random::{Random, Stream};
+use crate::schedule::Scheduler;
+
+/// Messages in a thousand that fail by themselves.
+const FAILURE_RATE: u64 = 3;
+
+/// The schedule as the network sees it.
+type Schedule<'a> = dyn Scheduler<Timer> + 'a;
+
+/// The place where the client waits for an answer. It waits for ever if this is dropped.
+pub(crate) type Client = oneshot::Sender<Result<ApiAnswer, ConnectionReset>>;
+
+/// The connection broke before an answer came.
+#[derive(Debug)]
+pub(crate) struct ConnectionReset;
+
+/// A timer of the network.
+pub(crate) enum Timer {
+    /// A request arrives at GitHub.
+    Arrive(u64, ApiRequest),
+    /// An answer arrives at the daemon.
+    Deliver(Exchange, ApiAnswer),
+}
+
+/// A request under way, and the client that waits for its answer.
+pub(crate) struct Exchange {
+    incarnation: u64,
+    client: Client,
+    failure: Option<TransportFailure>,
+}
+
+/// The network.
+pub(crate) struct Network {
+    random: Random,
+    calls: u64,
+    under_way: BTreeMap<u64, Exchange>,
+    /// The daemon that runs.
+    incarnation: Option<u64>,
+    /// A failure that lasts, and the affected messages in a thousand.
+    failure: Option<(TransportFailure, u64)>,
+    slow_ms: u64,
+}
+
+impl Network {
+    /// Returns a network that works.
+    #[must_use]
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            random: Random::new(seed, Stream::Network),
+            calls: 0,
+            under_way: BTreeMap::new(),
+            incarnation: None,
+            failure: None,
+            slow_ms: 0,
+        }
+    }
+
+    /// A daemon started.
+    pub(crate) fn daemon_started(&mut self, incarnation: u64) {
+        self.incarnation = Some(incarnation);
+    }
+
+    /// The daemon ended. Its requests still arrive.
+    pub(crate) fn daemon_ended(&mut self) {
+        self.incarnation = None;
+    }
+
+    /// Messages fail at this rate in a thousand until further notice.
+    pub(crate) fn set_failure(&mut self, failure: Option<(TransportFailure, u64)>) {
+        self.failure = failure;
+    }
+
+    /// Messages usually take so many milliseconds longer.
+    pub(crate) fn set_slow(&mut self, slow_ms: u64) {
+        self.slow_ms = slow_ms;
+    }
+
+    /// The daemon sends a request.
+    pub(crate) fn send(
+        &mut self,
+        incarnation: u64,
+        request: ApiRequest,
+        client: Client,
+        schedule: &mut Schedule<'_>,
+    ) {
+        schedule.emit(SimEvent::CallSent(request.endpoint));
+        self.calls += 1;
+        let exchange = Exchange {
+            incarnation,
+            client,
+            failure: None,
+        };
+        self.under_way.insert(self.calls, exchange);
+        let slow = self.slow_ms;
+        let wait = self.random.wait(5, 60 + slow, 3_000 + 4 * slow);
+        schedule.after(wait, Timer::Arrive(self.calls, request));
+    }
+
+    /// The daemon sends a request that does not arrive.
+    pub(crate) fn send_in_vain(&mut self, endpoint: Endpoint, schedule: &mut Schedule<'_>) {
+        self.calls += 1;
+        schedule.emit(SimEvent::CallSent(endpoint));
+    }
+
+    /// A timer is due.
+    pub(crate) fn timer(&mut self, timer: Timer, schedule: &mut Schedule<'_>) {
+        match timer {
+            Timer::Arrive(call, request) => self.arrive(call, request, schedule),
+            Timer::Deliver(exchange, answer) => {
+                let runs = self.incarnation == Some(exchange.incarnation);
+                if runs && !exchange.client.is_closed() {
+                    schedule.emit(SimEvent::LimitsTold(answer.limits));
+                }
+                // The daemon that asked may have ended.
+                let _ = exchange.client.send(Ok(answer));
+            }
+        }
+    }
+
+    fn arrive(&mut self, call: u64, request: ApiRequest, schedule: &mut Schedule<'_>) {
+        let failure = self.draw_failure();
+        match failure {
+            Some(TransportFailure::RequestLost) => {
+                self.under_way.remove(&call);
+            }
+            Some(TransportFailure::ConnectionReset) => {
+                if let Some(exchange) = self.under_way.remove(&call) {
+                    let wait = self.random.between(5, 200);
+                    schedule.reply(wait, exchange.client, Err(ConnectionReset));
+                }
+            }
+            Some(TransportFailure::AnswerLost | TransportFailure::Truncated) | None => {
+                if let Some(exchange) = self.under_way.get_mut(&call) {
+                    exchange.failure = failure;
+                }
+                schedule.emit(SimEvent::CallArrived { call, request });
+            }
+        }
+    }
+
+    fn draw_failure(&mut self) -> Option<TransportFailure> {
+        if let Some((failure, rate)) = self.failure
+            && self.random.chance(rate)
+        {
+            return Some(failure);
+        }
+        let fails = self.random.chance(FAILURE_RATE);
+        let failure = self.random.pick(&TransportFailure::ALL).copied();
+        failure.filter(|_| fails)
+    }
+
+    /// GitHub answers a call.
+    pub(crate) fn answered(
+        &mut self,
+        call: u64,
+        endpoint: Endpoint,
+        mut answer: ApiAnswer,
+        schedule: &mut Schedule<'_>,
+    ) {
+        let Some(exchange) = self.under_way.remove(&call) else {
+            return;
+        };
+        match exchange.failure {
+            Some(TransportFailure::AnswerLost) => return,
+            // A deletion's answer has no body to lose.
+            Some(TransportFailure::Truncated) if endpoint != Endpoint::Delete => {
+                truncate(&mut answer);
+            }
+            Some(
+                TransportFailure::Truncated
+                | TransportFailure::RequestLost
+                | TransportFailure::ConnectionReset,
+            )
+            | None => {}
+        }
+        let slow = self.slow_ms;
+        let wait = self.random.wait(5, 80 + slow, 3_000 + 4 * slow);
+        schedule.after(wait, Timer::Deliver(exchange, answer));
+    }
+}
+
+/// Cuts off an answer in the middle of its body.
+fn truncate(answer: &mut ApiAnswer) {
+    answer.headers.retain(|(name, _)| *name != "etag");
+    answer.body.truncate(answer.body.len() / 2);
+    if answer.status == 304 {
+        answer.status = 502;
+    }
+    let has_time = |(name, _): &(&str, String)| *name == "retry-after";
+    let used_up = answer.limits.empty_until.is_some();
+    if !used_up && !answer.headers.iter().any(has_time) {
+        // Only the body told of the limit.
+        answer.limits.refused_until = None;
+    }
+}

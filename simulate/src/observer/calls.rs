@@ -1,0 +1,111 @@
+//! Calls to GitHub, and the limits that the daemon knows.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::{Checked, violated};
+use crate::api::{AnnouncedLimits, Endpoint};
+use crate::invariant::Invariant;
+
+/// Mints in a minute. GitHub takes 80 content-creating calls a minute.
+const MAX_MINTS_PER_MINUTE: usize = 60;
+/// Deletions in a minute. They are a second apart.
+const MAX_DELETIONS_PER_MINUTE: usize = 62;
+const MINUTE_MS: u64 = 60_000;
+/// `reconcile` of every configuration.
+const RECONCILE_MS: u64 = 60_000;
+/// Time for which records must have been writable, so that the daemon has written a limit behind everything else
+/// that waited.
+const BACKLOG_MS: u64 = 10_000;
+/// Time that the daemon may take to write a limit, in milliseconds.
+const WRITE_MS: u64 = 3_000;
+
+/// Calls to GitHub.
+#[derive(Default)]
+pub(super) struct Calls {
+    sent: u64,
+    lists: u64,
+    /// Calls of the last minute.
+    recent: VecDeque<(u64, Endpoint)>,
+    /// GitHub refused a call, and wants none before this time.
+    refused_until: u64,
+    /// Time at which the daemon heard that.
+    refused_at: u64,
+    /// Resources that are used up, with the time of their reset.
+    empty_until: BTreeMap<&'static str, u64>,
+}
+
+impl Calls {
+    /// Returns the number of calls.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Counts a call and checks it. `daemons` is the number of daemons so far.
+    pub(super) fn check(&mut self, endpoint: Endpoint, daemons: u64, now: u64) -> Checked {
+        self.sent += 1;
+        self.recent.push_back((now, endpoint));
+        while (self.recent.front()).is_some_and(|(at, _)| at + MINUTE_MS < now) {
+            self.recent.pop_front();
+        }
+        let empty = self.empty_until.get(endpoint.resource());
+        let until = self.refused_until.max(empty.copied().unwrap_or(0));
+        if now < until {
+            let facts = format!("{endpoint:?}, {} ms too early", until - now);
+            return violated(Invariant::SilentWhileLimited, facts);
+        }
+        let recent = self.recent.iter();
+        let recent = recent.filter(|(_, other)| *other == endpoint).count();
+        match endpoint {
+            Endpoint::Mint if recent > MAX_MINTS_PER_MINUTE => {
+                violated(Invariant::FewMints, recent.to_string())
+            }
+            Endpoint::Delete if recent > MAX_DELETIONS_PER_MINUTE => {
+                violated(Invariant::FewDeletions, recent.to_string())
+            }
+            Endpoint::List => {
+                self.lists += 1;
+                // A daemon that starts reconciles at once.
+                let max = now / RECONCILE_MS + 2 * daemons + 1;
+                if self.lists > max {
+                    let facts = format!("{} of {max}", self.lists);
+                    return violated(Invariant::FewLists, facts);
+                }
+                Ok(())
+            }
+            Endpoint::Mint | Endpoint::Delete | Endpoint::Page => Ok(()),
+        }
+    }
+
+    /// The daemon heard of limits.
+    pub(super) fn limits_told(&mut self, limits: AnnouncedLimits, now: u64) {
+        if let Some(until) = limits.refused_until
+            && until > self.refused_until
+        {
+            (self.refused_until, self.refused_at) = (until, now);
+        }
+        if let Some((resource, until)) = limits.empty_until {
+            let known = self.empty_until.entry(resource).or_default();
+            *known = until.max(*known);
+        }
+    }
+
+    /// The daemon ended. The next one knows the refusals that this one could write down.
+    pub(super) fn daemon_ended(&mut self, writable_since: Option<u64>, now: u64) {
+        self.empty_until.clear();
+        let backlog_written = |since| now > since + BACKLOG_MS;
+        let written = now > self.refused_at + WRITE_MS;
+        if !(written && writable_since.is_some_and(backlog_written)) {
+            self.refused_until = 0;
+        }
+    }
+
+    /// The daemon starts without its records.
+    pub(super) fn forget_refusals(&mut self) {
+        self.refused_until = 0;
+    }
+
+    /// The host boots. No clock of it goes on through that, and a limit's end is known by such a clock.
+    pub(super) fn forget_limits(&mut self) {
+        self.refused_until = 0;
+    }
+}

@@ -1,0 +1,341 @@
+//! The observer: it checks the invariants from the events alone, never from what the daemon says of itself.
+//!
+//! ```text
+//! containers     units, containers, and the jobs in them
+//! registrations  registrations, their configs, and the jobs that GitHub sent them
+//! calls          calls to GitHub, and the limits that the daemon knows
+//! verdicts       records, verdicts, and excuses for verdicts that are missing
+//! settled        the host as it should be after the last fault
+//! ```
+
+mod calls;
+mod containers;
+mod registrations;
+mod settled;
+mod verdicts;
+
+use std::sync::Arc;
+
+use runner_controller::config::Config;
+use runner_controller::controller::Command;
+use runner_controller::pool::RunnerName;
+
+use crate::api::Endpoint;
+use crate::event::{ContainerId, SimEvent};
+use crate::invariant::{Invariant, Violation};
+
+use calls::Calls;
+use containers::Containers;
+use registrations::Registrations;
+use verdicts::Verdicts;
+
+/// Registrations that may have no container for a moment, in addition to one for each slot and for each daemon that
+/// ended lately.
+const MAX_ORPHANS: usize = 24;
+/// Time in which the end of a daemon explains registrations without a container, in milliseconds.
+const RECENT_DEATH_MS: u64 = 600_000;
+/// Maximum time from a call of the daemon to systemd until it arrives, whatever became of the daemon.
+const CALL_ARRIVES_MS: u64 = 500;
+/// Time after an undrain in which a clean-up that began before it may still end runners, in milliseconds.
+const CLEAR_LASTS_MS: u64 = 90_000;
+
+/// The result of one check.
+type Checked = Result<(), Violation>;
+
+/// Returns the violation of an invariant.
+fn violated(invariant: Invariant, facts: impl Into<String>) -> Checked {
+    Err(Violation {
+        invariant,
+        facts: facts.into(),
+    })
+}
+
+/// The observer.
+pub(crate) struct Observer {
+    /// The configuration that root wrote last.
+    config: Arc<Config>,
+    /// The configuration of the daemon that runs.
+    daemon: Option<Arc<Config>>,
+    /// The configuration of the daemon before, and the time of its end.
+    former: Option<(u64, Arc<Config>)>,
+    daemons: u64,
+    /// Times at which daemons ended.
+    deaths: Vec<u64>,
+    /// The time until which an operator's command may end runners with their jobs.
+    clearing_until: Option<u64>,
+    containers: Containers,
+    registrations: Registrations,
+    calls: Calls,
+    verdicts: Verdicts,
+    violation: Option<Violation>,
+}
+
+impl Observer {
+    /// Returns an observer of a world where nothing has happened yet.
+    #[must_use]
+    pub(crate) fn new(config: Arc<Config>) -> Self {
+        Self {
+            config,
+            daemon: None,
+            former: None,
+            daemons: 0,
+            deaths: Vec::new(),
+            clearing_until: None,
+            containers: Containers::default(),
+            registrations: Registrations::default(),
+            calls: Calls::default(),
+            verdicts: Verdicts::default(),
+            violation: None,
+        }
+    }
+
+    /// Returns the first violation. Later ones may follow from it.
+    #[must_use]
+    pub(crate) fn violation(&self) -> Option<&Violation> {
+        self.violation.as_ref()
+    }
+
+    /// Returns the number of containers that were started.
+    #[must_use]
+    pub(crate) fn containers_started(&self) -> u64 {
+        self.containers.started()
+    }
+
+    /// Returns the number of jobs that GitHub sent to runners.
+    #[must_use]
+    pub(crate) fn jobs_sent(&self) -> u64 {
+        self.registrations.jobs_sent()
+    }
+
+    /// Returns the number of calls that were sent to GitHub.
+    #[must_use]
+    pub(crate) fn calls_sent(&self) -> u64 {
+        self.calls.sent()
+    }
+
+    /// Records the violation of [`Invariant::Settles`].
+    pub(crate) fn never_settled(&mut self, facts: String) {
+        self.record(violated(Invariant::Settles, facts));
+    }
+
+    /// Checks at the end that every container that ended has a verdict.
+    pub(crate) fn check_verdicts(&mut self) {
+        let checked = self.verdicts.check_complete(&self.containers);
+        self.record(checked);
+    }
+
+    fn record(&mut self, checked: Checked) {
+        if let Err(violation) = checked {
+            self.violation.get_or_insert(violation);
+        }
+    }
+
+    /// Takes in an event that happened at `now`, and checks what it concerns.
+    pub(crate) fn observe(&mut self, event: &SimEvent, now: u64) {
+        let checked = self.check(event, now);
+        self.record(checked);
+    }
+
+    #[expect(clippy::too_many_lines, reason = "a table with an arm for each event")]
+    fn check(&mut self, event: &SimEvent, now: u64) -> Checked {
+        match event {
+            SimEvent::Configured(config) => self.config = Arc::clone(config),
+            SimEvent::DaemonStarted { config, .. } => {
+                self.daemons += 1;
+                self.daemon = Some(Arc::clone(config));
+            }
+            SimEvent::DaemonEnded { panic, .. } => {
+                self.former = self.daemon.take().map(|config| (now, config));
+                self.deaths.push(now);
+                self.calls.daemon_ended(self.verdicts.writable_since(), now);
+                self.verdicts.daemon_ended(now);
+                if let Some(message) = panic {
+                    return violated(Invariant::NoPanic, message);
+                }
+            }
+            SimEvent::CommandGiven(command) => self.command(command, now),
+            SimEvent::HostRebooted => {
+                self.calls.forget_limits();
+                self.verdicts.host_rebooted(&self.containers, now);
+            }
+            SimEvent::UnitStarted(container) => {
+                self.containers.start(container, now);
+                return self.check_max_runners(container, now);
+            }
+            SimEvent::UnitStopRequested { container, .. } => {
+                let checked = self.check_stop(container, now);
+                self.containers.stop_requested(container);
+                return checked;
+            }
+            SimEvent::UnitTimedOut(container) => return self.check_timeout(container, now),
+            SimEvent::UnitEnded { container, .. } => self.containers.end(container),
+            SimEvent::ContainerAsked(container) => self.containers.asked(container),
+            SimEvent::ConnectionClosed(container) => self.containers.connection_closed(container),
+            SimEvent::ContainerGone { container, .. } => self.containers.gone(container),
+            SimEvent::ConfigDelivered { container, config } => {
+                let runner = self.registrations.config_delivered(container, config)?;
+                self.containers.configured(container, runner);
+            }
+            SimEvent::ListenerAccepted { runner } => self.containers.listening(*runner),
+            SimEvent::MintReceived { name } => return self.registrations.mint_received(name),
+            SimEvent::Registered {
+                runner,
+                name,
+                config,
+            } => {
+                let host = &self.config.host;
+                self.registrations
+                    .registered(*runner, host, name, config.as_deref());
+            }
+            SimEvent::DeleteReceived { name } => {
+                if RunnerName::parse(&self.config.host, name).is_none() {
+                    return violated(Invariant::ForeignLeftAlone, name);
+                }
+            }
+            SimEvent::Deregistered { runner, .. } => {
+                self.registrations.deregistered(*runner);
+                self.containers.deregistered(*runner);
+            }
+            SimEvent::JobQueued { job, pool } => self.registrations.job_queued(*job, pool),
+            SimEvent::JobSent { job, runner } => self.registrations.job_sent(*job, *runner, now),
+            SimEvent::JobReturned { job, runner } => {
+                self.registrations.job_returned(*job, *runner);
+            }
+            SimEvent::JobRunning { job, runner } => {
+                self.registrations.job_running(*job);
+                self.containers.working(*runner);
+            }
+            SimEvent::JobEnded { job, .. } => {
+                if let Some(runner) = self.registrations.job_ended(*job) {
+                    self.containers.finished(runner);
+                }
+            }
+            SimEvent::CallSent(endpoint) => return self.check_call(*endpoint, now),
+            SimEvent::LimitsTold(limits) => self.calls.limits_told(*limits, now),
+            SimEvent::RecordWritten { slot, invocation } => {
+                self.verdicts.record_written(slot, invocation.as_ref());
+            }
+            SimEvent::RecordRemoved { slot } => self.verdicts.record_removed(slot),
+            SimEvent::RecordReverted { lost, kept, .. } => {
+                (self.verdicts).record_reverted(lost.as_ref(), kept.as_ref());
+            }
+            SimEvent::RecordsUnreadable => {
+                self.calls.forget_refusals();
+                self.verdicts.records_unreadable(now);
+            }
+            SimEvent::RecordsWritable(writable) => self.verdicts.records_writable(*writable, now),
+            SimEvent::VerdictWritten { slot, invocation } => {
+                let containers = &self.containers;
+                return (self.verdicts).written(slot, invocation.as_ref(), containers);
+            }
+            SimEvent::VerdictLost {
+                slot,
+                invocation,
+                record_restored,
+            } => (self.verdicts).lost(slot, invocation.as_ref(), *record_restored),
+            SimEvent::VerdictInterrupted { slot, invocation } => {
+                self.verdicts.interrupted(slot, invocation.as_ref());
+            }
+            // No invariant depends on these.
+            SimEvent::Told(_)
+            | SimEvent::FaultStarted(_)
+            | SimEvent::FaultEnded(_)
+            | SimEvent::Calm
+            | SimEvent::DescriptorsLost
+            | SimEvent::JobReported { .. }
+            | SimEvent::ListenerConnected { .. }
+            | SimEvent::ListenerRefused { .. }
+            | SimEvent::JobPushed { .. }
+            | SimEvent::JobOffered { .. }
+            | SimEvent::JobTaken { .. }
+            | SimEvent::CallArrived { .. }
+            | SimEvent::Answered { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn command(&mut self, command: &Command, now: u64) {
+        match command {
+            Command::Clear => self.clearing_until = Some(u64::MAX),
+            // A clean-up that began before still ends runners for a while.
+            Command::Undrain | Command::Drain => {
+                if let Some(until) = &mut self.clearing_until {
+                    *until = (*until).min(now + CLEAR_LASTS_MS);
+                }
+            }
+            Command::Ping => {}
+        }
+    }
+
+    fn check_max_runners(&self, container: &ContainerId, now: u64) -> Checked {
+        let pool = &container.slot.pool;
+        let max = |config: &Config| config.pool(pool).map_or(0, |pool| pool.max_runners);
+        let known = self.daemon.as_deref().map_or(0, max);
+        // The last call of a daemon that has just ended may still be on its way to systemd.
+        let former = self.former.as_ref();
+        let former = former.filter(|(ended, _)| now < ended + CALL_ARRIVES_MS);
+        let former = former.map_or(0, |(_, config)| max(config));
+        let max = usize::from(max(&self.config).max(known).max(former));
+        let count = self.containers.count(pool);
+        if count > max {
+            let facts = format!("{container} is number {count} of {max}");
+            return violated(Invariant::MaxRunners, facts);
+        }
+        Ok(())
+    }
+
+    /// Checks that the daemon has a reason to end a unit whose runner has a job.
+    fn check_stop(&self, container: &ContainerId, now: u64) -> Checked {
+        let runner = self.containers.runner(container);
+        let Some((job, sent_at)) = runner.and_then(|runner| self.registrations.job_of(runner))
+        else {
+            return Ok(());
+        };
+        let cleared = self.clearing_until.is_some_and(|until| now <= until);
+        let overdue = now.saturating_sub(sent_at) >= self.job_limit_ms(container);
+        // The first request to stop was checked already.
+        if cleared || overdue || self.containers.is_stopping(container) {
+            return Ok(());
+        }
+        let facts = format!("{container} was ended with {job}");
+        violated(Invariant::BusyLeftAlone, facts)
+    }
+
+    fn check_timeout(&self, container: &ContainerId, now: u64) -> Checked {
+        let runner = self.containers.runner(container);
+        let Some((job, sent_at)) = runner.and_then(|runner| self.registrations.job_of(runner))
+        else {
+            return Ok(());
+        };
+        let age_ms = now - sent_at;
+        if age_ms >= self.job_limit_ms(container) {
+            return Ok(());
+        }
+        let facts = format!("{container} with {job}, sent {age_ms} ms ago");
+        violated(Invariant::LifetimeFitsJob, facts)
+    }
+
+    /// Returns `timeouts.job`, which is the same in every pool and configuration of a history.
+    fn job_limit_ms(&self, container: &ContainerId) -> u64 {
+        let pool = self.config.pool(&container.slot.pool);
+        let pool = pool.or(self.config.pools.first());
+        pool.map_or(u64::MAX, |pool| {
+            u64::try_from(pool.timeouts.job.as_millis()).unwrap_or(u64::MAX)
+        })
+    }
+
+    fn check_call(&mut self, endpoint: Endpoint, now: u64) -> Checked {
+        self.calls.check(endpoint, self.daemons, now)?;
+        if endpoint != Endpoint::Mint {
+            return Ok(());
+        }
+        let recent = |ended: &&u64| **ended + RECENT_DEATH_MS > now;
+        let deaths = self.deaths.iter().rev().take_while(recent).count();
+        let slots = self.config.slots().count();
+        let unowned = self.registrations.unowned(&self.containers);
+        if unowned > MAX_ORPHANS + slots * (1 + deaths) {
+            return violated(Invariant::RegistrationsOwned, unowned.to_string());
+        }
+        Ok(())
+    }
+}
