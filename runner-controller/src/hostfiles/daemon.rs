@@ -1,4 +1,4 @@
-//! The daemon's own unit.
+//! The unit of the daemon.
 
 use std::path::Path;
 
@@ -7,10 +7,10 @@ use crate::config::{Config, DAEMON_USER};
 use crate::firewall::FIREWALL_UNIT;
 use crate::http;
 
-/// File descriptors that systemd keeps for a slot: its socket, its FIFO, a waiting connection, and
-/// the mark that it was answered.
+/// Number of file descriptors that systemd keeps for a slot: its socket, its FIFO, a waiting
+/// connection, and the marker of an answered connection.
 const KEPT_PER_SLOT: usize = 4;
-/// And for the daemon itself, with room for what a later version keeps.
+/// Number of file descriptors that systemd keeps for the daemon, with room for later versions.
 const KEPT_BESIDES: usize = 8;
 
 pub(super) fn files(config: &Config, program: Program<'_>) -> Vec<HostFile> {
@@ -42,14 +42,14 @@ Description=Warm pool of CI runner containers
 Requires=dbus.socket
 After=dbus.socket network-online.target {firewall} systemd-tmpfiles-setup.service
 Wants=network-online.target {firewall}
-# Whatever made it fail, a pool that comes back late is better than one that stays away.
+# No start limit: a daemon that recovers late is better than a daemon that stays down.
 StartLimitIntervalSec=0
 
 [Service]
 Type=notify
 NotifyAccess=main
-# As root, and no reason to stay away if it fails: directories of slots that are new in the
-# configuration, and a sweep of those that no pool has any more.
+# Both run as root, and a failure does not stop the daemon. The first creates the directories of newly
+# configured slots. The second sweeps slots that are no longer configured.
 ExecStartPre=-+systemd-tmpfiles --create runner-controller.conf
 ExecStartPre=-+{sweep}
 ExecStart={run}
@@ -61,7 +61,7 @@ RestartMaxDelaySec=60s
 TimeoutStartSec=60s
 TimeoutStopSec=30s
 WatchdogSec=30s
-# The slots' sockets and the containers that wait on them survive the daemon here.
+# Keeps the slots' sockets and waiting containers over a restart of the daemon.
 FileDescriptorStoreMax={kept}
 FileDescriptorStorePreserve=yes
 LoadCredential={secret}:{file}
@@ -69,7 +69,7 @@ LoadCredential={secret}:{file}
 User={DAEMON_USER}
 Group={DAEMON_USER}
 {state}
-# Closed: everything that is not written below as open.
+# Hardening. The exceptions and their reasons are below.
 AmbientCapabilities=
 CapabilityBoundingSet=
 NoNewPrivileges=yes
@@ -102,19 +102,19 @@ MemoryMax=512M
 TasksMax=64
 LimitNOFILE=65536
 
-# Open, and why:
-# it makes the slots' sockets and its own;
+# Exceptions from the hardening:
+# The daemon creates the slots' sockets and its API socket.
 ReadWritePaths={slots} {api}
-# it talks to GitHub, and to systemd and the containers over Unix sockets. No PrivateNetwork=, and no
-# IPAddressDeny=, since GitHub's addresses are GitHub's to change;
+# The daemon connects to GitHub, and over Unix sockets to systemd and containers. PrivateNetwork= and
+# IPAddressDeny= are not possible, because GitHub's addresses change.
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
-# no PrivateUsers=: every container's root would look like nobody, and the peer's uid is what tells
-# who asks for a config;
+# With PrivateUsers= the root users of all containers would have the uid of nobody. The daemon needs a
+# peer's uid to identify the container that requests a JIT config.
 PrivateUsers=no
-# no ProcSubset=pid: admission reads the host's memory and load from /proc;
+# With ProcSubset=pid admission could not read the host's memory and load from /proc.
 ProcSubset=all
-# no RootDirectory=: the bus, journald and the slots' sockets are the host's. And ProtectClock= by itself
-# lets the real-time clock be read.
+# RootDirectory= is not possible, because the bus, journald and the slots' sockets are on the host.
+# ProtectClock= leaves the real-time clock readable.
 
 [Install]
 WantedBy=multi-user.target
@@ -122,7 +122,9 @@ WantedBy=multi-user.target
     )
 }
 
-/// systemd makes a state directory below `/var/lib`; elsewhere tmpfiles does.
+/// Returns the setting for the state directory.
+///
+/// systemd creates a state directory below `/var/lib`, and tmpfiles creates one elsewhere.
 fn state_directory(path: &Path) -> String {
     match path.strip_prefix("/var/lib") {
         Ok(name) => format!(

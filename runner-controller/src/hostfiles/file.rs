@@ -1,16 +1,16 @@
-//! Files for the host as values, and the words of a unit file.
+//! A file of the host as a value, and the syntax of unit files.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A file to be on the host.
+/// A file of the host. Its owner is root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostFile {
-    /// Where, absolute.
+    /// Absolute path.
     pub path: PathBuf,
-    /// Its mode. Its owner is root.
+    /// Mode bits.
     pub mode: u32,
-    /// Contents of the file.
+    /// Contents.
     pub text: String,
 }
 
@@ -28,7 +28,7 @@ impl HostFile {
     }
 }
 
-/// The program and its configuration, as units call it.
+/// Paths of the program and its configuration, for the command lines of units.
 #[derive(Clone, Copy)]
 pub(crate) struct Program<'a> {
     pub(crate) binary: &'a Path,
@@ -36,7 +36,7 @@ pub(crate) struct Program<'a> {
 }
 
 impl Program<'_> {
-    /// A command line for a unit; `arguments` are ours and need no quoting.
+    /// Returns a command line for a unit. The arguments must not need quoting.
     pub(crate) fn call(self, arguments: &str) -> String {
         format!(
             "{} --config {} {arguments}",
@@ -46,7 +46,7 @@ impl Program<'_> {
     }
 }
 
-/// A path as one word of a unit's command line (systemd.service(5), "Command lines").
+/// Returns a path as one word of a unit's command line (systemd.service(5), "Command lines").
 fn quoted(path: &Path) -> String {
     let text = path.to_string_lossy();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@=:,~".contains(c);
@@ -65,7 +65,7 @@ fn quoted(path: &Path) -> String {
     word
 }
 
-/// A time span for a unit.
+/// Returns a time span for a unit.
 pub(crate) fn span(duration: Duration) -> String {
     if duration.subsec_nanos() == 0 {
         format!("{}s", duration.as_secs())

@@ -1,4 +1,4 @@
-//! What else the host needs: the daemon's user and what it may ask of systemd, directories, kernel.
+//! Files for the daemon's user, its permissions at systemd, directories, and the kernel.
 
 use std::fmt::Write;
 
@@ -69,18 +69,18 @@ fn tmpfiles(config: &Config) -> String {
     let layers = config.layer_dir.display();
     let mut text = format!(
         "\
-# Parents are root's, so that nobody can put another directory in a slot's place.
+# The parents belong to root, so that no other user can replace a slot's directory.
 d {run} 0755 root root -
 d {slots} 0750 root {DAEMON_USER} -
 d {records} 0750 root {DAEMON_USER} -
-# The API's socket. Not made by a socket unit: asking a stopped daemon how it is must not start it.
+# The API's socket. It has no socket unit, because a status request must not start a stopped daemon.
 d {api} 0750 {DAEMON_USER} {DAEMON_USER} -
 L+ {run}/api.sock - - - - {api}/api.sock
-# What root found of the firewall; everybody may know.
+# Root's report of the firewall check. Every user may read it.
 d {firewall} 0755 root root -
-# Launchers mount here, each in its own mount namespace; the host's stays empty.
+# Launchers mount here, each in its own mount namespace. On the host it stays empty.
 d {mnt} 0700 root root -
-# Writable layers on disk: what jobs write.
+# Writable layers on disk, with the files of jobs.
 d {layers} 0700 root root -
 ",
         slots = slots.display(),
@@ -93,7 +93,7 @@ d {layers} 0700 root root -
         let state = config.state_dir.display();
         let _ = writeln!(text, "d {state} 0700 {DAEMON_USER} {DAEMON_USER} -");
     }
-    text += "\n# For each slot: the daemon's sockets, and what root tells of its lives.\n";
+    text += "\n# For each slot: the daemon's sockets, and root's records.\n";
     for slot in config.slots() {
         let slots = slots.display();
         let records = records.display();
@@ -112,7 +112,7 @@ fn sysusers(config: &Config) -> String {
 
 fn sysctl() -> String {
     "\
-# Runners reach the internet through this host. What else it forwards is its other rules' matter.
+# Runners reach the internet through this host. Other rules decide what else the host forwards.
 net.ipv4.ip_forward = 1
 "
     .into()
@@ -121,7 +121,7 @@ net.ipv4.ip_forward = 1
 fn modules(config: &Config) -> String {
     let mut text = String::from(
         "\
-# A unit that starts a container does not load modules by the way, and a container cannot at all.
+# Modules for containers. The unit that starts a container does not load them, and a container cannot.
 loop
 nf_nat
 nft_chain_nat
@@ -133,7 +133,7 @@ veth
     );
     if config.pools.iter().any(|pool| pool.docker) {
         text += "\
-# For docker in containers: its bridge, and the rules that it makes with iptables.
+# Modules for docker in containers: its bridge, and its iptables rules.
 br_netfilter
 bridge
 nf_conntrack

@@ -1,7 +1,7 @@
-//! The files a host needs: units, slices, firewall, polkit rule, directories, user.
+//! The files of a host: units, slices, firewall, polkit rule, directories and user.
 //!
-//! `runner-controller units` prints or installs them; a NixOS module renders the same. They are
-//! values: rendered from a configuration, without looking at the host.
+//! `runner-controller units` prints or installs them, and the NixOS module renders the same files. They
+//! are values that depend only on the configuration, and never on the host.
 
 mod daemon;
 pub(crate) mod file;
@@ -20,7 +20,9 @@ use crate::firewall;
 pub use file::HostFile;
 use file::Program;
 
-/// Everything, for a configuration at `config_path` and a program at `binary` (both absolute).
+/// Returns all files, for a configuration at `config_path` and a program at `binary`.
+///
+/// Both paths are absolute.
 #[must_use]
 pub fn render(config: &Config, binary: &Path, config_path: &Path) -> Vec<HostFile> {
     let program = Program {
@@ -35,7 +37,7 @@ pub fn render(config: &Config, binary: &Path, config_path: &Path) -> Vec<HostFil
     files
 }
 
-/// The files as one text, each below its path.
+/// Returns the files as one text, each below its path.
 #[must_use]
 pub fn print(files: &[HostFile]) -> String {
     let mut text = String::new();
@@ -70,8 +72,10 @@ pub fn remove_obsolete(root: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(removed)
 }
 
-/// Writes the files below `root` (`/` on the host itself), each whole or not at all. Tells which ones
-/// changed; a file that is as it should be is not touched.
+/// Writes the files below `root`, which is `/` on the host itself.
+///
+/// Each file is replaced in one step. A file with the same contents and mode is not touched. Returns
+/// the changed files.
 pub fn install(files: &[HostFile], root: &Path) -> io::Result<Vec<PathBuf>> {
     let mut changed = Vec::new();
     for file in files {
@@ -86,11 +90,12 @@ pub fn install(files: &[HostFile], root: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(changed)
 }
 
-/// Links the commands that are names of the program beside it, below `root`: `runner-status` and
-/// the like. Tells which ones were made; one that is there is not touched, whoever made it.
+/// Creates symlinks to the program beside it, below `root`, for commands such as `runner-status`.
+///
+/// An existing file or symlink is not touched. Returns the created symlinks.
 pub fn link_names(commands: &[&str], binary: &Path, root: &Path) -> io::Result<Vec<PathBuf>> {
     let (Some(dir), Some(program)) = (binary.parent(), binary.file_name()) else {
-        return Err(io::Error::other("not a program's path"));
+        return Err(io::Error::other("the path of the program has no file name"));
     };
     let mut made = Vec::new();
     for name in commands {
@@ -130,7 +135,7 @@ mod tests {
     use crate::config::testing;
     use crate::config::{ByteSize, Cpu, Layer, Total};
 
-    /// Written anew with `RECORD=1 cargo test`, to be read in the diff.
+    /// Recorded files, updated by `RECORD=1 cargo test`. The diff shows every change.
     const RECORDED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/recorded/host-files.txt");
 
     fn files() -> Vec<HostFile> {
@@ -156,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn the_program_is_linked_under_its_names_once() {
+    fn the_programs_names_are_linked_once() {
         let root = tempfile::tempdir().unwrap();
         let link = |name| link_names(&[name], Path::new("/usr/local/bin/rc"), root.path()).unwrap();
         assert_eq!(
@@ -177,7 +182,7 @@ mod tests {
         let recorded = fs::read_to_string(RECORDED).unwrap();
         assert_eq!(
             now, recorded,
-            "run the tests with RECORD=1 if this is meant"
+            "run the tests with RECORD=1 if this change is intended"
         );
     }
 

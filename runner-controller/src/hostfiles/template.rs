@@ -1,4 +1,4 @@
-//! The unit of a runner: one template per pool, started with a slot's number, and the slices.
+//! The template unit of each pool, whose instances are slots, and the slices.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -7,7 +7,8 @@ use super::file::{HostFile, Program, span};
 use crate::config::{Config, Layer, PoolConfig, Total};
 use crate::firewall::FIREWALL_UNIT;
 
-/// The daemon's own boot timeout comes first, and says why; systemd's is a net under it.
+/// Time by which systemd's start timeout exceeds the daemon's boot timeout. The daemon's comes first
+/// and gives a reason. systemd's is a safety net.
 const BOOT_MARGIN: Duration = Duration::from_secs(15);
 
 pub(super) fn files(config: &Config, program: Program<'_>) -> Vec<HostFile> {
@@ -79,8 +80,8 @@ fn template(pool: &PoolConfig, program: Program<'_>) -> String {
         Layer::Tmpfs { .. } => "",
         Layer::Disk { .. } => {
             "\
-# The launcher puts the writable layer on a loop device. The container has no node of one, and none
-# of its own making works in a user namespace.
+# The launcher puts the writable layer on a loop device. The container has no node of a loop device,
+# and a device node cannot be created in a user namespace.
 DeviceAllow=/dev/loop-control rw
 DeviceAllow=block-loop rw
 "
@@ -92,52 +93,53 @@ DeviceAllow=block-loop rw
 Description=CI runner {name}-%i
 After={firewall} systemd-tmpfiles-setup.service systemd-modules-load.service network.target
 Wants={firewall}
-# How often a slot may start is the daemon's plan; systemd would refuse the sixth quick job.
+# No start limit: the daemon decides when a slot starts. systemd would refuse the sixth short job.
 StartLimitIntervalSec=0
-# How a life ended is in its record. A drained slot is not to stand in `systemctl --failed` for ever.
+# Unloads a failed unit, because the end record has the result. Otherwise a drained slot would stay in
+# `systemctl --failed`.
 CollectMode=inactive-or-failed
 
 [Service]
-# Ready when the container's own systemd is; the launcher becomes systemd-nspawn, which tells.
+# Ready when the container's systemd is ready. The launcher becomes systemd-nspawn, which reports it.
 Type=notify
 NotifyAccess=main
 ExecStart={launch}
 ExecStartPost={connect}
 ExecStopPost={sweep}
-# A slot is started again by the daemon, when a runner is wanted there.
+# The daemon starts a slot again when the pool needs a runner.
 Restart=no
 TimeoutStartSec={start}
 TimeoutStopSec={stop}
-# The longest life the configuration allows: every bound in a row, and a day in which the daemon or
-# GitHub is away and nobody enforces them. Cuts no job short.
+# Longest lifetime of a runner: the sum of all timeouts, and one day in which the daemon or GitHub is
+# down and the daemon cannot enforce them. It never ends a job early.
 RuntimeMaxSec={longest}
-# systemd-nspawn gets SIGTERM and stops the container in order; the rest is killed with it.
+# systemd-nspawn gets SIGTERM and shuts the container down. systemd kills all remaining processes.
 KillMode=mixed
-# No PrivateMounts=: the launcher makes a mount namespace of its own, and the sweep must see the
-# host's. It would cost 10 ms in each of the three.
+# PrivateMounts= is not set: the launcher makes a mount namespace, and the sweep needs the host's. It
+# would take 10 ms in each of the three programs.
 
-# The container's systemd manages what is below.
+# The container's systemd manages the control groups below this one.
 Delegate=yes
 Slice=runners-{name}.slice
 MemoryMax={memory}
 MemorySwapMax=0
-# A process killed for want of memory is the job's loss, and its runner reports it.
+# If the kernel kills a process because memory is exhausted, the job fails and its runner reports it.
 OOMPolicy=continue
 {cpu}TasksMax={tasks}
 IOWeight={io_weight}
 LimitNOFILE={open_files}
 DevicePolicy=closed
-# systemd-nspawn makes nodes of these two if the host has them, and fails if it may not. To make is
-# all that is allowed: nobody in the container opens them.
+# systemd-nspawn creates these two device nodes if the host has them, and fails if it may not. Only
+# creation is allowed: no process in the container can open them.
 DeviceAllow=/dev/net/tun m
 DeviceAllow=/dev/fuse m
 {devices}
-# A vsock knows no network namespace: past every rule a job would reach services of this host, and of
-# the machine below if this one is virtual. All in the container inherit this, and miss nothing else.
+# AF_VSOCK ignores network namespaces and the firewall. Through it a job could reach services of this
+# host, and of its hypervisor if this host is virtual. All processes of the container inherit this.
 RestrictAddressFamilies=~AF_VSOCK
 
-# What the container says on its console: the runner's own lines. Bounded, because a job that is root
-# in there may write to it as well.
+# The container's console, with the runner's lines. The rate is limited, because a job with root
+# privileges in the container can write to it too.
 StandardOutput=journal
 StandardError=inherit
 SyslogIdentifier={name}-%i
@@ -146,8 +148,8 @@ LogExtraFields=SLOT=%i
 LogRateLimitIntervalSec=60s
 LogRateLimitBurst=300
 
-# Nothing else here is tightened: a system call filter, MemoryDenyWriteExecute= and their like would
-# be inherited by every process of the job, and break node, .NET and sanitizers in it.
+# No other hardening: every process of the job would inherit a system call filter or
+# MemoryDenyWriteExecute=. They break node, .NET and sanitizers.
 "
     )
 }

@@ -10,29 +10,29 @@ use super::sandbox::Sandbox;
 use super::{link, trust};
 use crate::config::Place;
 
-/// `ExecStartPost=`: gives the veth its addresses on both sides, and the container its route.
+/// Gives both ends of the veth their addresses, and the container its route.
 ///
-/// systemd runs it when the container is ready, and calls the unit active when it is done: a runner
-/// is answered only then, so none starts without a network.
+/// systemd runs this program when the container is ready. The unit becomes active when the program
+/// ends, and the daemon answers only an active unit. So no runner starts without a network.
 pub fn connect(place: Place<'_>) -> Result<(), RootError> {
     trust::own_unit(&place.id())?;
     let main = std::env::var("MAINPID").unwrap_or_default();
-    let main: u32 = main.parse().or_refuse(Refusal::Network, || {
-        format!("read $MAINPID, which is {main:?}")
-    })?;
+    let main: u32 = main
+        .parse()
+        .or_refuse(Refusal::Network, || format!("parse $MAINPID {main:?}"))?;
     let leader = leader(main)
         .or_refuse(Refusal::Network, || {
-            format!("look for the container's init below process {main}")
+            format!("find the container's init among the children of process {main}")
         })?
         .ok_or_else(|| {
             RootError::plain(
                 Refusal::Network,
-                format!("process {main} has no container's init below it; it has just ended"),
+                format!("process {main} has no child that is a container's init: the container has ended"),
             )
         })?;
     let netns = format!("/proc/{leader}/ns/net");
     let netns = File::open(&netns).or_refuse(Refusal::Network, || format!("open {netns}"))?;
-    // The namespace is in our hands, so the rest of the host need not be in view.
+    // With the namespace open, no other file of the host is needed.
     Sandbox::with(&[Cap::NET_ADMIN, Cap::SYS_ADMIN])
         .writes("/proc/sys/net")
         .enter()?;
@@ -40,7 +40,7 @@ pub fn connect(place: Place<'_>) -> Result<(), RootError> {
     link::address_container(&place, netns)
 }
 
-/// The container's init: nspawn's child that is process 1 of a namespace.
+/// Returns the container's init: the child of nspawn that is process 1 of a namespace.
 fn leader(main: u32) -> io::Result<Option<u32>> {
     let children = fs::read_to_string(format!("/proc/{main}/task/{main}/children"))?;
     for child in children
@@ -59,6 +59,8 @@ fn leader(main: u32) -> io::Result<Option<u32>> {
     Ok(None)
 }
 
+/// Returns true if this `/proc/<pid>/status` is of process 1 in an inner namespace.
+///
 /// `NSpid:` lists a process's ids from our namespace to its innermost.
 pub(crate) fn is_init(status: &str) -> bool {
     status

@@ -1,41 +1,41 @@
-//! Why root refused, as a sentence for the journal and a number for the daemon.
+//! A failure of a root program: a message for the journal and an exit status for the daemon.
 
 use std::error::Error;
 
-/// Why a slot was not started. Its number is the unit's exit status (`ExecMainStatus`).
+/// Reason why a slot was not started. Its code is the unit's exit status (`ExecMainStatus`).
 ///
-/// A container's own exit status arrives in the same place and may be any number, so the daemon
-/// reads a refusal only from a life that never became active.
+/// A container's exit status arrives in the same property and can be any number. Therefore the daemon
+/// reads a refusal only from a runner that never became active.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Refusal {
-    /// 80: the configuration is missing, wrong or not root's alone.
+    /// 80: the configuration is missing or wrong, or root is not its only writer.
     Config,
-    /// 81: the image is missing, is no systemd userland, or is reached through a symlink.
+    /// 81: the image is missing, has no systemd, or is behind a symlink.
     Image,
-    /// 82: our nftables table is missing, or is not in every rule this configuration's.
+    /// 82: our nftables table is missing, or a rule differs from the configuration.
     Firewall,
-    /// 83: the slot's socket directory is missing or not the daemon's.
+    /// 83: the slot's socket directory is missing, or the daemon does not own it.
     Sockets,
-    /// 84: the life records cannot be written.
+    /// 84: a record cannot be written.
     Records,
-    /// 85: the writable layer cannot be made.
+    /// 85: the writable layer cannot be created.
     Layer,
-    /// 86: the root filesystem cannot be put together.
+    /// 86: the root filesystem cannot be mounted.
     Mounts,
     /// 87: `systemd-nspawn` cannot be run.
     Nspawn,
-    /// 88: something an earlier life left behind cannot be removed.
+    /// 88: leftovers of an earlier runner cannot be removed.
     Leftovers,
-    /// 89: not started by systemd as the slot's unit, or not as root.
+    /// 89: systemd did not start the program as the slot's unit, or not as root.
     Caller,
-    /// 90: the container's network cannot be addressed (`ExecStartPost=`).
+    /// 90: the container's link cannot be addressed (`ExecStartPost=`).
     Network,
-    /// 91: the privileges it does not need cannot be given up.
-    Cage,
+    /// 91: the program cannot give up the privileges that it does not need.
+    Sandbox,
 }
 
 impl Refusal {
-    /// All of them, in the order of their numbers.
+    /// All refusals, in the order of their codes.
     pub const ALL: [Self; 12] = [
         Self::Config,
         Self::Image,
@@ -48,10 +48,10 @@ impl Refusal {
         Self::Leftovers,
         Self::Caller,
         Self::Network,
-        Self::Cage,
+        Self::Sandbox,
     ];
 
-    /// The exit status.
+    /// Returns the exit status.
     #[must_use]
     pub const fn code(self) -> u8 {
         match self {
@@ -66,11 +66,11 @@ impl Refusal {
             Self::Leftovers => 88,
             Self::Caller => 89,
             Self::Network => 90,
-            Self::Cage => 91,
+            Self::Sandbox => 91,
         }
     }
 
-    /// The refusal with this exit status.
+    /// Returns the refusal with this exit status.
     #[must_use]
     pub fn from_code(code: i32) -> Option<Self> {
         Self::ALL
@@ -78,7 +78,7 @@ impl Refusal {
             .find(|refusal| i32::from(refusal.code()) == code)
     }
 
-    /// What is wrong and where to look, in a few words.
+    /// Returns a short description for the status and the journal.
     #[must_use]
     pub const fn reason(self) -> &'static str {
         match self {
@@ -87,24 +87,26 @@ impl Refusal {
             Self::Firewall => {
                 "the firewall table is missing or differs; reload runner-controller-firewall.service"
             }
-            Self::Sockets => "the slot's socket directory is missing or not the daemon's",
-            Self::Records => "the life records cannot be written",
-            Self::Layer => "the writable layer cannot be made",
+            Self::Sockets => {
+                "the slot's socket directory is missing or does not belong to the daemon"
+            }
+            Self::Records => "the records of the slot cannot be written",
+            Self::Layer => "the writable layer cannot be created",
             Self::Mounts => "the root filesystem cannot be mounted",
             Self::Nspawn => "systemd-nspawn cannot be run",
-            Self::Leftovers => "an earlier life's leftovers cannot be removed",
-            Self::Caller => "the launcher was not started as the slot's unit",
-            Self::Network => "the container's network cannot be addressed",
-            Self::Cage => "privileges that are not needed cannot be given up",
+            Self::Leftovers => "leftovers of an earlier runner cannot be removed",
+            Self::Caller => "systemd did not start the launcher as the slot's unit",
+            Self::Network => "the container's network link cannot be addressed",
+            Self::Sandbox => "unneeded privileges cannot be given up",
         }
     }
 }
 
-/// One thing root could not do.
+/// A failure of a root program.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct RootError {
-    /// What it means for the slot.
+    /// Consequence for the slot.
     pub refusal: Refusal,
     /// The failed operation, with the facts that a reader of the journal needs.
     pub message: String,
@@ -162,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_refusal_has_its_own_number() {
+    fn every_refusal_has_a_distinct_exit_status() {
         for (index, refusal) in Refusal::ALL.into_iter().enumerate() {
             assert_eq!(usize::from(refusal.code()), 80 + index);
             assert_eq!(Refusal::from_code(i32::from(refusal.code())), Some(refusal));

@@ -1,9 +1,9 @@
-//! A life holds its system in the Nix store.
+//! A runner's root in the Nix store, which keeps its image from the garbage collector.
 //!
-//! What the configuration names is part of the host's own closure. But a deploy brings another one,
-//! and the garbage collector may then take the old image from under a job that still runs on it.
-//! A link below `gcroots` keeps what it leads to (`nix-store --gc`, "roots"), for as long as a life
-//! has it. It lies on disk, so it outlives a power cut, and whoever sweeps looks for it.
+//! The configured image is part of the host's closure. After a deploy it may not be, and the garbage
+//! collector could remove it while a job still runs on it. A link below `gcroots` keeps its target
+//! (`nix-store --gc`, "roots"). The link is on disk and survives a power failure, so every sweep
+//! looks for it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,17 +14,17 @@ use std::path::{Path, PathBuf};
 use crate::config::Image;
 use crate::pool::SlotId;
 
-/// The one directory for our roots. The collector looks into directories below `gcroots`.
+/// Directory of our roots. The garbage collector searches all directories below `gcroots`.
 pub(crate) const ROOTS: &str = "/nix/var/nix/gcroots/runner-controller";
-/// The store whose collector those are for; a store elsewhere is somebody else's to keep.
+/// Store that this garbage collector cleans. A store elsewhere has another collector.
 const STORE: &str = "/nix/store";
 
-/// Where the slot's root is, whether or not it is there.
+/// Returns the path of the slot's root, which may not exist.
 pub(crate) fn path(id: &SlotId) -> PathBuf {
     Path::new(ROOTS).join(id.to_string())
 }
 
-/// Holds the system of an image, if it lies in this host's store.
+/// Creates the slot's root for an image in this host's store.
 pub(crate) fn hold(id: &SlotId, image: &Image) -> io::Result<()> {
     match held_by(image) {
         Some(system) => hold_in(Path::new(ROOTS), id, system),
@@ -32,12 +32,12 @@ pub(crate) fn hold(id: &SlotId, image: &Image) -> io::Result<()> {
     }
 }
 
-/// Lets go of what the slot's life held. Already gone counts as done.
+/// Removes the slot's root. An absent root is not an error.
 pub(crate) fn release(id: &SlotId) -> io::Result<()> {
     release_in(Path::new(ROOTS), id)
 }
 
-/// Slots that hold something.
+/// Returns the slots that have a root.
 pub(crate) fn held() -> BTreeSet<SlotId> {
     held_in(Path::new(ROOTS))
 }
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_system_in_the_hosts_store_is_held() {
+    fn only_a_system_in_the_hosts_store_gets_a_root() {
         assert_eq!(
             held_by(&nixos("/nix/store")),
             Some(Path::new("/nix/store/abc-nixos-system"))
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_root_is_made_replaced_and_removed_twice() {
+    fn a_root_can_be_replaced_and_removed_twice() {
         let dir = tempfile::tempdir().unwrap();
         let roots = dir.path().join("gcroots/runner-controller");
         let (one, two): (SlotId, SlotId) = ("ci-1".parse().unwrap(), "ci-2".parse().unwrap());

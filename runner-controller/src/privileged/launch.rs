@@ -15,42 +15,42 @@ use crate::{clock, slot_records};
 /// Number of runners of a slot whose records are kept.
 const RECORDS_KEPT: usize = 8;
 
-/// Builds the slot's container and becomes `systemd-nspawn`. Returns only if that failed.
+/// Builds the slot's container and becomes `systemd-nspawn`. Returns only on failure.
 #[must_use]
 pub fn launch(place: Place<'_>) -> RootError {
     match try_launch(place) {
         Ok(never) => match never {},
-        Err(why) => why,
+        Err(error) => error,
     }
 }
 
 fn try_launch(place: Place<'_>) -> Result<Infallible, RootError> {
     let invocation = trust::own_unit(&place.id())?;
-    // Asks nft while the mounts are being made: the answer takes as long as all of them.
+    // nft works while this program mounts. Its answer takes as long as all mounts.
     let refuse = || "check the firewall".to_owned();
     let firewall = firewall::Check::begin(place.config).or_refuse(Refusal::Firewall, refuse)?;
-    let mut left = slot::remove_all(&place.id());
-    if !left.is_empty() {
-        return Err(left.swap_remove(0));
+    let mut failures = slot::remove_all(&place.id());
+    if !failures.is_empty() {
+        return Err(failures.swap_remove(0));
     }
     record_start(place, invocation)?;
-    // Before anything of it is looked at: what is there by then stays.
+    // The garbage collector must not remove the image between its check and its use.
     gc_root::hold(&place.id(), &place.pool.image).or_refuse(Refusal::Image, || {
         let root = gc_root::path(&place.id());
-        format!("keep it from the garbage collector by {}", root.display())
+        format!("create the garbage collector root {}", root.display())
     })?;
-    let tree = rootfs::build(place)?;
+    let rootfs = rootfs::build(place)?;
     firewall.finish().or_refuse(Refusal::Firewall, refuse)?;
     sandbox::before_nspawn()?;
-    let arguments = nspawn::arguments(place, &tree);
-    let failed = Command::new("systemd-nspawn")
+    let arguments = nspawn::arguments(place, &rootfs);
+    let cause = Command::new("systemd-nspawn")
         .args(arguments)
         .envs(nspawn::ENVIRONMENT)
         .exec();
     Err(RootError::caused(
         Refusal::Nspawn,
         "become systemd-nspawn",
-        failed,
+        cause,
     ))
 }
 
@@ -64,6 +64,7 @@ fn record_start(place: Place<'_>, invocation: Invocation) -> Result<(), RootErro
     slot_records::write_start(&dir, &start).or_refuse(Refusal::Records, || {
         format!("write the start record to {}", dir.display())
     })?;
-    slot_records::prune(&dir, RECORDS_KEPT)
-        .or_refuse(Refusal::Records, || format!("prune {}", dir.display()))
+    slot_records::prune(&dir, RECORDS_KEPT).or_refuse(Refusal::Records, || {
+        format!("remove old records from {}", dir.display())
+    })
 }

@@ -1,6 +1,7 @@
-//! The slot's veth: addressed at both ends by rtnetlink, found and removed by name.
+//! The network link of a slot: a veth, addressed over rtnetlink and removed by name.
 //!
-//! No DHCP and no networkd, on neither side: that would take seconds, and a service to trust.
+//! Neither end uses DHCP or networkd, because they would take seconds and would be one more service
+//! to trust.
 
 use std::fs::{self, File};
 use std::io;
@@ -17,9 +18,9 @@ use super::error::{OrRefuse, Refusal, RootError};
 use super::sandbox;
 use crate::config::Place;
 
-/// The veth's name in the container.
+/// Name of the veth in the container.
 const GUEST_LINK: &str = "host0";
-/// Network, host, container, broadcast.
+/// Prefix length of a link's network: network, host, container and broadcast address.
 const PREFIX: u8 = 30;
 
 /// Gives the host's end its address.
@@ -28,7 +29,7 @@ pub(crate) fn address_host(place: &Place<'_>) -> Result<(), RootError> {
     let operation = || format!("address {veth} as {host}/{PREFIX}");
     in_thread(|| {
         sandbox::lower(&[Cap::NET_ADMIN])?;
-        ipv6_off(&veth);
+        disable_ipv6(&veth);
         run(address(&veth, host, None))
     })
     .or_refuse(Refusal::Network, operation)
@@ -38,13 +39,13 @@ pub(crate) fn address_host(place: &Place<'_>) -> Result<(), RootError> {
 pub(crate) fn address_container(place: &Place<'_>, netns: File) -> Result<(), RootError> {
     let (host, guest) = (place.host_address(), place.guest_address());
     let ids = place.uid_first()..=place.uid_first() + (Place::UIDS - 1);
-    // A thread of its own enters the container's namespace and ends there: nothing else of ours,
-    // no later file or socket, can be there by mistake.
+    // A separate thread enters the container's namespace and ends there. No later file or socket of
+    // this program can be created in it by mistake.
     in_thread(move || {
         setns(netns, CloneFlags::CLONE_NEWNET)?;
         sandbox::lower(&[Cap::NET_ADMIN])?;
-        ipv6_off(GUEST_LINK);
-        ping_for(ids);
+        disable_ipv6(GUEST_LINK);
+        allow_ping(ids);
         run(address(GUEST_LINK, guest, Some(host)))
     })
     .or_refuse(Refusal::Network, || {
@@ -52,7 +53,7 @@ pub(crate) fn address_container(place: &Place<'_>, netns: File) -> Result<(), Ro
     })
 }
 
-/// Removes a veth if there is one. Its other end goes with it.
+/// Removes a veth with both ends. An absent veth is not an error.
 pub(crate) fn remove(veth: &str) -> io::Result<()> {
     if !exists(veth) {
         return Ok(());
@@ -65,7 +66,7 @@ pub(crate) fn remove(veth: &str) -> io::Result<()> {
             };
             match handle.link().del(index).execute().await {
                 Ok(()) => Ok(()),
-                // The kernel removes a link by itself when the container's namespace goes.
+                // The kernel removes a link when the container's namespace ends.
                 Err(_) if !exists(&veth) => Ok(()),
                 Err(why) => Err(io::Error::other(why)),
             }
@@ -73,12 +74,12 @@ pub(crate) fn remove(veth: &str) -> io::Result<()> {
     })
 }
 
-/// True if the host has an interface of this name.
+/// Returns true if the host has an interface with this name.
 pub(crate) fn exists(link: &str) -> bool {
     if_nametoindex(link).is_ok()
 }
 
-/// Sets up one side; with a gateway it is the container's.
+/// Sets up one end. Only the container's end has a gateway.
 fn address(
     link: &str,
     address: Ipv4Addr,
@@ -106,30 +107,32 @@ fn address(
     }
 }
 
-/// The rules drop IPv6 anyway; without it there are no router solicitations and no multicast from
-/// each new link. Only this link: jobs may well use `::1`.
-fn ipv6_off(link: &str) {
+/// Disables IPv6 on this link, so that it sends no router solicitations and no multicast.
+///
+/// The firewall drops IPv6 in any case. Other interfaces keep it, because jobs may use `::1`.
+fn disable_ipv6(link: &str) {
     let setting = format!("/proc/sys/net/ipv6/conf/{link}/disable_ipv6");
-    // A kernel without IPv6 has no such file, and needs none.
+    // A kernel without IPv6 does not have this file.
     if Path::new(&setting).exists() && fs::write(&setting, "1").is_err() {
         stdio::error(format_args!(
-            "cannot write {setting}; the link keeps its IPv6 noise, which is dropped"
+            "cannot write {setting}; the link sends IPv6 packets, which the firewall drops"
         ));
     }
 }
 
-/// Lets every group of the container ping, by ICMP sockets (`ping_group_range`, ip-sysctl): not even
-/// its root may open raw ones, and what the network namespace has is only the host's to change.
-fn ping_for(groups: RangeInclusive<u32>) {
+/// Allows ping to every group of the container, through ICMP sockets (`ping_group_range`, ip-sysctl).
+///
+/// Root in the container may not open raw sockets, and only the host may change this setting.
+fn allow_ping(groups: RangeInclusive<u32>) {
     let setting = "/proc/sys/net/ipv4/ping_group_range";
     if fs::write(setting, format!("{} {}", groups.start(), groups.end())).is_err() {
         stdio::error(format_args!(
-            "cannot write {setting}; nobody in the container can ping"
+            "cannot write {setting}; ping does not work in the container"
         ));
     }
 }
 
-/// Netlink sockets and `setns` belong to a thread.
+/// Runs in a separate thread, because `setns` and netlink sockets act on the calling thread.
 fn in_thread(work: impl FnOnce() -> io::Result<()> + Send) -> io::Result<()> {
     std::thread::scope(|scope| {
         scope
@@ -139,7 +142,7 @@ fn in_thread(work: impl FnOnce() -> io::Result<()> + Send) -> io::Result<()> {
     })
 }
 
-/// Talks to the kernel from this thread and its network namespace.
+/// Runs netlink requests in this thread's network namespace.
 fn run(talk: impl AsyncFnOnce(Handle) -> io::Result<()>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()

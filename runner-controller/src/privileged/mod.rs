@@ -1,13 +1,22 @@
-//! What root does for one slot, started by systemd as parts of the slot's unit.
+//! The programs that run as root, which systemd starts as parts of a slot's unit.
 //!
 //! ```text
-//! ExecStart=      launch    sweep ▸ start record ▸ mounts ▸ becomes systemd-nspawn
-//! ExecStartPost=  connect   addresses both ends of the veth, once the container is ready
-//! ExecStopPost=   sweep     end record ▸ removes whatever the slot left on the host
+//! ExecStart=      launch    sweeps ▸ writes the start record ▸ mounts ▸ becomes systemd-nspawn
+//! ExecStartPost=  connect   addresses both ends of the veth when the container is ready
+//! ExecStopPost=   sweep     writes the end record ▸ removes what the slot left on the host
 //! ```
-//! They take a pool, a slot number and the root-owned configuration, and nothing from the daemon:
-//! who owns the daemon owns no more of root than "start slot 3". Mounts are made in a mount
-//! namespace of the launcher's own, so they are gone with its last process, however that one ended.
+//! Their input is a pool, a slot number and the root-owned configuration. They take nothing from the
+//! daemon, so an attacker who controls the daemon can start a slot and no more. The launcher mounts in
+//! a mount namespace of its unit. The kernel removes the mounts with the unit's last process.
+//!
+//! - `rootfs`: the root filesystem of a container
+//! - `nspawn`: the arguments and capabilities of `systemd-nspawn`
+//! - `link`: the network link
+//! - `sandbox`: the privileges that a program gives up
+//! - `cleanup`: the search for leftovers, and their removal
+//! - `trust`: the files, directories and unit that root relies on
+//! - `gc_root`: the image's root in the Nix store
+//! - `error`: a failure, and its exit status
 
 mod cleanup;
 mod connect;
@@ -32,7 +41,7 @@ pub use launch::launch;
 pub use sweep::{sweep, sweep_all, sweep_unowned};
 pub use trust::read_config;
 
-/// The place of a slot, if the configuration has it.
+/// Returns the place of a configured slot.
 pub fn find_place<'a>(config: &'a Config, id: &SlotId) -> Result<Place<'a>, RootError> {
     config.place(id).ok_or_else(|| {
         RootError::plain(
@@ -42,7 +51,7 @@ pub fn find_place<'a>(config: &'a Config, id: &SlotId) -> Result<Place<'a>, Root
     })
 }
 
-/// What [`crate::outside`] tries: what root reads of the host.
+/// Parses a text in every way in which root parses the host's answers, for [`crate::outside`].
 #[cfg(any(test, fuzzing))]
 pub(crate) fn try_listing(text: &str) {
     cleanup::try_listing(text);
@@ -50,5 +59,5 @@ pub(crate) fn try_listing(text: &str) {
     let found = crate::firewall::difference("table", text);
     assert_eq!(found.is_none(), text == "table");
     let (code, status) = text.split_once(' ').unwrap_or_default();
-    let _ = sweep::exit(code, status);
+    let _ = sweep::parse_exit(code, status);
 }

@@ -1,5 +1,6 @@
-//! What a slot leaves on the host, and its removal. All of it is found by the slot's name, all of it
-//! may be repeated, and a failure stops nothing: every removal is tried and every failure is told.
+//! The programs that sweep: after one runner, at the daemon's start, and for the operator.
+//!
+//! Every sweep can be repeated. It continues after a failure and returns all failures.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,9 +9,7 @@ use std::path::{Path, PathBuf};
 use capctl::caps::Cap;
 
 use super::cleanup::known::{known_slots, seen_slots};
-use super::cleanup::slot::{
-    absent_is_fine, let_go, remove, remove_all, remove_mount_points, removing,
-};
+use super::cleanup::slot;
 use super::cleanup::units::loaded_units;
 use super::error::{OrRefuse, Refusal, RootError};
 use super::sandbox::Sandbox;
@@ -20,49 +19,48 @@ use crate::pool::SlotId;
 use crate::world::{EndRecord, Exit};
 use crate::{clock, slot_records};
 
-/// `ExecStopPost=`: records how the life ended, then removes what it left. Goes on past a failure
-/// and returns all of them; safe to repeat.
+/// `ExecStopPost=`: writes the end record, then removes what the runner left on the host.
 #[must_use]
 pub fn sweep(place: Place<'_>) -> Vec<RootError> {
     let invocation = match trust::own_unit(&place.id()) {
         Ok(invocation) => invocation,
-        Err(why) => return vec![why],
+        Err(error) => return vec![error],
     };
     let memory = trust::own_cgroup()
         .ok()
         .and_then(|cgroup| unit_cgroup(&cgroup, &place.id()));
     let dir = place.records_dir();
-    // What takes the whole of root comes before the rest of it is given up. A sweep that cannot do
-    // that goes on: without the record, the daemon would not know how the life ended.
-    let mut failed = remove_mount_points(&place.id());
-    let mut cage = Sandbox::with(&[Cap::NET_ADMIN])
+    // Unmounting needs privileges that the sandbox takes away. A sweep continues without a sandbox,
+    // because the daemon needs the end record for the verdict.
+    let mut failures = slot::remove_mount_points(&place.id());
+    let mut sandbox = Sandbox::with(&[Cap::NET_ADMIN])
         .writes(&dir)
         .removes(gc_root::ROOTS);
     if let Some(memory) = &memory {
-        cage = cage.reads(memory);
+        sandbox = sandbox.reads(memory);
     }
-    failed.extend(cage.enter().err());
+    failures.extend(sandbox.enter().err());
     let variable = |name| std::env::var(name).unwrap_or_default();
     let end = EndRecord {
         invocation,
         service_result: variable("SERVICE_RESULT"),
-        exit: exit(&variable("EXIT_CODE"), &variable("EXIT_STATUS")),
+        exit: parse_exit(&variable("EXIT_CODE"), &variable("EXIT_STATUS")),
         memory_peak_bytes: memory.as_deref().and_then(memory_peak),
         oom_kills: memory.as_deref().and_then(oom_kills).unwrap_or_default(),
         at: clock::now(),
     };
-    // The record first: it is what the daemon waits for, and the sweep may take its time.
+    // The daemon waits for the record, so it comes before the removal.
     let recorded = slot_records::write_end(&dir, &end).or_refuse(Refusal::Records, || {
         format!("write the end record to {}", dir.display())
     });
-    failed.extend(recorded.err());
-    failed.extend(remove(&place.id()));
-    failed
+    failures.extend(recorded.err());
+    failures.extend(slot::remove(&place.id()));
+    failures
 }
 
-/// `ExecStartPre=+` of the daemon: sweeps slots that no pool has any more and whose unit does not
-/// run, with their records and socket directories. Of slots that a pool has, what a power cut left
-/// in the Nix store's keeping.
+/// `ExecStartPre=+` of the daemon: sweeps slots that are no longer configured and do not run, with
+/// their records and socket directories. Removes the Nix store's roots of all slots that do not run,
+/// because a power failure leaves them.
 #[must_use]
 pub fn sweep_unowned(config: &Config) -> Vec<RootError> {
     let owned: BTreeSet<SlotId> = config.slots().collect();
@@ -73,44 +71,41 @@ pub fn sweep_unowned(config: &Config) -> Vec<RootError> {
     }
     let running = match loaded_units() {
         Ok(units) => units,
-        Err(why) => return vec![why],
+        Err(error) => return vec![error],
     };
-    let runners = |id: &SlotId| {
+    let is_running = |id: &SlotId| {
         running
             .iter()
             .any(|unit| unit.slot == *id && unit.is_alive())
     };
-    // One that lives finishes on its own, and the next start of the daemon sweeps it.
-    let unowned: Vec<SlotId> = unowned.into_iter().filter(|id| !runners(id)).collect();
-    let mut failed: Vec<RootError> = unowned.iter().flat_map(remove_mount_points).collect();
-    // The socket directories are the daemon's user's.
-    let cage = Sandbox::with(&[Cap::DAC_OVERRIDE, Cap::NET_ADMIN])
+    // The next start of the daemon sweeps a slot that still runs.
+    let unowned: Vec<SlotId> = unowned.into_iter().filter(|id| !is_running(id)).collect();
+    let mut failures: Vec<RootError> = unowned.iter().flat_map(slot::remove_mount_points).collect();
+    // DAC_OVERRIDE: the socket directories belong to the daemon's user.
+    let sandbox = Sandbox::with(&[Cap::DAC_OVERRIDE, Cap::NET_ADMIN])
         .removes(config.records_dir())
         .removes(config.slots_dir())
         .removes(gc_root::ROOTS);
-    failed.extend(cage.enter().err());
-    for id in held.iter().filter(|id| !runners(id)) {
-        failed.extend(let_go(id).err());
+    failures.extend(sandbox.enter().err());
+    for id in held.iter().filter(|id| !is_running(id)) {
+        failures.extend(slot::remove_gc_root(id).err());
     }
     for id in unowned {
-        failed.extend(remove(&id));
+        failures.extend(slot::remove(&id));
         for parent in [config.records_dir(), config.slots_dir()] {
             let dir = parent.join(id.to_string());
-            // Follows no symlink, whatever the daemon's user made in there.
-            let removed = absent_is_fine(fs::remove_dir_all(&dir));
-            let removed = removed.or_refuse(Refusal::Leftovers, || removing(&dir));
-            failed.extend(removed.err());
+            failures.extend(slot::remove_dir(&dir).err());
         }
     }
-    failed
+    failures
 }
 
-/// Sweeps every slot that is configured or was seen and whose unit does not run.
+/// Sweeps every known slot whose unit does not run, for the operator's clean-up command.
 #[must_use]
 pub fn sweep_all(config: &Config) -> Vec<RootError> {
     let running = match loaded_units() {
         Ok(units) => units,
-        Err(why) => return vec![why],
+        Err(error) => return vec![error],
     };
     known_slots(config)
         .iter()
@@ -119,12 +114,12 @@ pub fn sweep_all(config: &Config) -> Vec<RootError> {
                 .iter()
                 .any(|unit| unit.slot == **id && unit.is_alive())
         })
-        .flat_map(remove_all)
+        .flat_map(slot::remove_all)
         .collect()
 }
 
-/// systemd's `$EXIT_CODE` and `$EXIT_STATUS` (systemd.exec(5)).
-pub(crate) fn exit(code: &str, status: &str) -> Exit {
+/// Parses systemd's `$EXIT_CODE` and `$EXIT_STATUS` (systemd.exec(5)).
+pub(crate) fn parse_exit(code: &str, status: &str) -> Exit {
     match code {
         "exited" => status.parse().map_or(Exit::Unknown, Exit::Status),
         "killed" | "dumped" => Exit::Signal(status.to_owned()),
@@ -132,7 +127,9 @@ pub(crate) fn exit(code: &str, status: &str) -> Exit {
     }
 }
 
-/// The unit's own directory: ours may be a sub-group for control processes, as the unit delegates.
+/// Returns the directory of the unit's control group.
+///
+/// This program may run in a sub-group for control processes, because the unit delegates.
 fn unit_cgroup(own: &str, id: &SlotId) -> Option<PathBuf> {
     let unit = id.unit();
     let mut path = PathBuf::from("/sys/fs/cgroup");
@@ -145,7 +142,7 @@ fn unit_cgroup(own: &str, id: &SlotId) -> Option<PathBuf> {
     None
 }
 
-/// Absent without the memory controller, or on kernels before 5.19.
+/// Returns the largest use of memory. Absent without the memory controller, and before Linux 5.19.
 fn memory_peak(cgroup: &Path) -> Option<u64> {
     fs::read_to_string(cgroup.join("memory.peak"))
         .ok()?
@@ -154,6 +151,7 @@ fn memory_peak(cgroup: &Path) -> Option<u64> {
         .ok()
 }
 
+/// Returns the number of processes that the kernel killed because memory was exhausted.
 fn oom_kills(cgroup: &Path) -> Option<u64> {
     fs::read_to_string(cgroup.join("memory.events"))
         .ok()?
@@ -168,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn systemds_two_variables_say_how_it_ended() {
+    fn an_exit_is_parsed_from_systemds_two_variables() {
         for (code, status, wanted) in [
             ("exited", "0", Exit::Status(0)),
             ("exited", "82", Exit::Status(82)),
@@ -177,12 +175,12 @@ mod tests {
             ("", "", Exit::Unknown),
             ("exited", "CREDENTIALS", Exit::Unknown),
         ] {
-            assert_eq!(exit(code, status), wanted, "{code} {status}");
+            assert_eq!(parse_exit(code, status), wanted, "{code} {status}");
         }
     }
 
     #[test]
-    fn memory_is_read_from_the_unit_and_not_from_its_control_group() {
+    fn memory_is_read_from_the_units_control_group_and_not_from_a_sub_group() {
         let id = "ci-1".parse().unwrap();
         let below = "/runners.slice/runners-ci.slice/runner-ci@1.service/.control";
         let wanted = "/sys/fs/cgroup/runners.slice/runners-ci.slice/runner-ci@1.service";
@@ -191,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn oom_kills_are_found_among_the_events() {
+    fn memory_peak_and_oom_kills_are_read_from_the_control_group() {
         let dir = tempfile::tempdir().unwrap();
         let events = "low 0\nhigh 3\nmax 9\noom 2\noom_kill 2\noom_group_kill 0\n";
         fs::write(dir.path().join("memory.events"), events).unwrap();

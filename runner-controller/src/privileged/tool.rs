@@ -1,10 +1,10 @@
-//! Tools of the host that root's programs run.
+//! Execution of the host's tools.
 
 use std::process::{Command, Stdio};
 
 use super::error::{OrRefuse, Refusal, RootError};
 
-/// Runs a tool to its end; its own words go into the error.
+/// Runs a tool to its end. An error contains the tool's message.
 pub(crate) fn run(refusal: Refusal, command: &mut Command) -> Result<(), RootError> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command
@@ -14,9 +14,9 @@ pub(crate) fn run(refusal: Refusal, command: &mut Command) -> Result<(), RootErr
     if output.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
+    let message = String::from_utf8_lossy(&output.stderr);
     Err(RootError::plain(
         refusal,
-        format!("{name} ended with {}: {}", output.status, said.trim()),
+        format!("{name} failed with {}: {}", output.status, message.trim()),
     ))
 }

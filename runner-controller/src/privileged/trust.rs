@@ -1,4 +1,6 @@
-//! What root believes: its own configuration, its own unit, and nothing that others can swap.
+//! The files, directories and unit that a root program relies on.
+//!
+//! Each of them is checked so that an unprivileged process cannot replace it.
 
 use std::fs::File;
 use std::io::Read;
@@ -15,48 +17,50 @@ use crate::config::{self, Config, DAEMON_USER};
 use crate::pool::SlotId;
 use crate::world::Invocation;
 
-/// A configuration is a few kilobytes; more is a mistake.
-const CONFIG_MAX: u64 = 1 << 20;
+/// Maximum size of a configuration. A usual one has a few kilobytes.
+const CONFIG_MAX_BYTES: u64 = 1 << 20;
 
-/// As many links in a row as the kernel follows (`path_resolution(7)`).
+/// Maximum number of symlinks in a row, as in the kernel (`path_resolution(7)`).
 const LINKS_MAX: usize = 40;
 
-/// Group and others may write.
+/// Mode bits that let group and others write.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
-/// In a sticky directory nobody replaces what is another's (the Nix store is one).
+/// Mode bit of a directory in which a user cannot replace another user's files. The Nix store has it.
 const STICKY: u32 = 0o1000;
 
-/// Reads the configuration as root may: the file, every link that leads to it and every directory
-/// above them must be root's and writable by nobody else, since whoever writes it chooses what root
-/// mounts.
+/// Reads the configuration.
+///
+/// The file, every symlink to it and every directory above them must belong to root, and root must be
+/// the only writer. A writer of the configuration decides what root mounts.
 pub fn read_config(path: &Path) -> Result<Config, RootError> {
     let refuse = || format!("read {}", path.display());
     let real = follow(path)?;
     let seen = real.metadata().or_refuse(Refusal::Config, refuse)?;
     if !seen.is_file() {
-        // To open a pipe would wait for somebody to write into it.
-        let what = format!("{} is no regular file", real.display());
+        // Opening a pipe would wait for a writer.
+        let what = format!("{} is not a regular file", real.display());
         return Err(RootError::plain(Refusal::Config, what));
     }
     let file = File::open(&real).or_refuse(Refusal::Config, refuse)?;
     let seen = file.metadata().or_refuse(Refusal::Config, refuse)?;
     check_owner(Refusal::Config, &real, seen.uid(), seen.mode(), false)?;
-    if seen.len() > CONFIG_MAX {
+    if seen.len() > CONFIG_MAX_BYTES {
         let what = format!(
-            "{} is larger than any configuration ({CONFIG_MAX} bytes)",
+            "{} is larger than {CONFIG_MAX_BYTES} bytes, the maximum of a configuration",
             real.display()
         );
         return Err(RootError::plain(Refusal::Config, what));
     }
     let mut text = String::new();
-    file.take(CONFIG_MAX)
+    file.take(CONFIG_MAX_BYTES)
         .read_to_string(&mut text)
         .or_refuse(Refusal::Config, refuse)?;
     config::parse(path, &text).or_refuse(Refusal::Config, || "check the configuration".into())
 }
 
-/// Where a path leads. Links are fine (NixOS has two on the way) as long as each lies where only root
-/// can put one.
+/// Returns the file at the end of a path's symlinks.
+///
+/// Only root may be able to write the directory of each symlink. NixOS has two symlinks on the way.
 fn follow(path: &Path) -> Result<PathBuf, RootError> {
     let refuse = |path: &Path| format!("read {}", path.display());
     let mut path = std::path::absolute(path).or_refuse(Refusal::Config, || refuse(path))?;
@@ -67,7 +71,7 @@ fn follow(path: &Path) -> Result<PathBuf, RootError> {
             .or_refuse(Refusal::Config, || refuse(&path))?;
         for directory in parent.ancestors() {
             let seen = directory.metadata().or_refuse(Refusal::Config, || {
-                format!("look at {}", directory.display())
+                format!("read the owner and mode of {}", directory.display())
             })?;
             let sticky = seen.mode() & STICKY != 0;
             check_owner(Refusal::Config, directory, seen.uid(), seen.mode(), sticky)?;
@@ -78,14 +82,17 @@ fn follow(path: &Path) -> Result<PathBuf, RootError> {
         if !seen.is_symlink() {
             return Ok(path);
         }
-        // In a sticky directory a link is whoever made it; its mode says nothing.
+        // In a sticky directory the link must belong to root. The mode of a link has no meaning.
         check_owner(Refusal::Config, &path, seen.uid(), 0, false)?;
         let target = path
             .read_link()
             .or_refuse(Refusal::Config, || refuse(&path))?;
         path = parent.join(target);
     }
-    let what = format!("{} is a link that leads nowhere", path.display());
+    let what = format!(
+        "{} is behind more than {LINKS_MAX} symlinks",
+        path.display()
+    );
     Err(RootError::plain(Refusal::Config, what))
 }
 
@@ -97,10 +104,10 @@ fn check_owner(
     sticky: bool,
 ) -> Result<(), RootError> {
     let wrong = if uid != 0 {
-        format!("belongs to uid {uid}; let root own it")
+        format!("belongs to uid {uid}; it must belong to root")
     } else if mode & WRITABLE_BY_OTHERS != 0 && !sticky {
         format!(
-            "has mode {:04o}; let nobody but root write it (chmod go-w)",
+            "has mode {:04o}; only root may write it (chmod go-w)",
             mode & 0o7777
         )
     } else {
@@ -112,31 +119,31 @@ fn check_owner(
     ))
 }
 
-/// Makes sure that systemd runs us as this slot's unit, and tells which start of it this is.
+/// Checks that systemd runs this program as part of the slot's unit, and returns the invocation.
 ///
-/// The launcher sweeps its slot before it builds. Run by hand, it would sweep one that is alive.
+/// The launcher sweeps its slot first. Started by hand, it would sweep a slot whose runner is alive.
 pub(crate) fn own_unit(id: &SlotId) -> Result<Invocation, RootError> {
     let refuse = |wrong: String| Err(RootError::plain(Refusal::Caller, wrong));
     if !geteuid().is_root() {
-        return refuse("it takes root; start the slot with systemctl instead".into());
+        return refuse("this program needs root; start the slot with systemctl".into());
     }
     let unit = id.unit();
     let cgroup = own_cgroup()?;
     if !cgroup.split('/').any(|part| part == unit) {
         return refuse(format!(
-            "not part of {unit}; start it with: systemctl start {unit}"
+            "this process is not part of {unit}; start the slot with `systemctl start {unit}`"
         ));
     }
     let given = std::env::var("INVOCATION_ID").unwrap_or_default();
     match Invocation::parse(&given) {
         Some(invocation) => Ok(invocation),
         None => refuse(format!(
-            "$INVOCATION_ID is {given:?}, which is not systemd's"
+            "$INVOCATION_ID {given:?} is not an invocation id of systemd"
         )),
     }
 }
 
-/// Our place in the unified hierarchy.
+/// Returns this process's control group in the unified hierarchy.
 pub(crate) fn own_cgroup() -> Result<String, RootError> {
     let text = std::fs::read_to_string("/proc/self/cgroup")
         .or_refuse(Refusal::Caller, || "read /proc/self/cgroup".into())?;
@@ -146,12 +153,12 @@ pub(crate) fn own_cgroup() -> Result<String, RootError> {
         .ok_or_else(|| {
             RootError::plain(
                 Refusal::Caller,
-                "the host has no unified cgroup hierarchy".into(),
+                "this host has no unified cgroup hierarchy".into(),
             )
         })
 }
 
-/// Opens a directory of which no component may be a symlink.
+/// Opens a directory. No component of the path may be a symlink.
 pub(crate) fn open_dir(path: &Path) -> nix::Result<OwnedFd> {
     let how = OpenHow::new()
         .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
@@ -159,17 +166,21 @@ pub(crate) fn open_dir(path: &Path) -> nix::Result<OwnedFd> {
     openat2(AT_FDCWD, path, how)
 }
 
-/// Opens a directory of root's: it, and every one on the way to it, is no symlink, belongs to root
-/// and is writable by nobody else.
-pub(crate) fn open_roots(path: &Path, refusal: Refusal) -> Result<OwnedFd, RootError> {
-    let opened = open_below_roots(path, refusal)?;
-    check_roots(&opened, path, refusal)?;
+/// Opens a directory that only root can write or replace.
+///
+/// The directory and all its parents must belong to root and must not be symlinks, and root must be
+/// their only writer.
+pub(crate) fn open_root_owned(path: &Path, refusal: Refusal) -> Result<OwnedFd, RootError> {
+    let opened = open_below_root_owned(path, refusal)?;
+    check_root_owned(&opened, path, refusal)?;
     Ok(opened)
 }
 
-/// Opens a directory whose parents, all of them, are root's. What is looked at is what is open: no
-/// name is looked up twice, so nothing can be put in its place in between.
-fn open_below_roots(path: &Path, refusal: Refusal) -> Result<OwnedFd, RootError> {
+/// Opens a directory whose parents all belong to root.
+///
+/// Every check is on an open directory, and no name is looked up twice. So an attacker cannot replace
+/// a directory between its check and its use.
+fn open_below_root_owned(path: &Path, refusal: Refusal) -> Result<OwnedFd, RootError> {
     let how = OpenHow::new()
         .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS);
@@ -179,11 +190,11 @@ fn open_below_roots(path: &Path, refusal: Refusal) -> Result<OwnedFd, RootError>
         let Component::Normal(name) = part else {
             continue;
         };
-        check_roots(&opened, &reached, refusal)?;
+        check_root_owned(&opened, &reached, refusal)?;
         reached.push(name);
         opened = openat2(&opened, name, how).or_refuse(refusal, || {
             format!(
-                "open {} as a directory that is no symlink",
+                "open {} as a directory without following a symlink",
                 reached.display()
             )
         })?;
@@ -191,36 +202,40 @@ fn open_below_roots(path: &Path, refusal: Refusal) -> Result<OwnedFd, RootError>
     Ok(opened)
 }
 
-fn check_roots(opened: &OwnedFd, path: &Path, refusal: Refusal) -> Result<(), RootError> {
-    let seen = fstat(opened).or_refuse(refusal, || format!("look at {}", path.display()))?;
+fn check_root_owned(opened: &OwnedFd, path: &Path, refusal: Refusal) -> Result<(), RootError> {
+    let seen = fstat(opened).or_refuse(refusal, || {
+        format!("read the owner and mode of {}", path.display())
+    })?;
     let sticky = seen.st_mode & STICKY != 0;
     check_owner(refusal, path, seen.st_uid, seen.st_mode, sticky)
 }
 
-/// Opens the slot's socket directory, which must be the daemon's and lie where only root can put one.
+/// Opens the slot's socket directory. It must belong to the daemon's user, and its parents to root.
 ///
-/// What is opened is what gets bound: a path would be looked up again, and whoever could swap the
-/// directory in between would choose what root binds into a container.
+/// The launcher binds the opened directory into the container. A second lookup of the path would let
+/// an attacker replace the directory in between, and so choose what root binds.
 pub(crate) fn open_sockets(path: &Path) -> Result<OwnedFd, RootError> {
     let daemon = User::from_name(DAEMON_USER)
         .or_refuse(Refusal::Sockets, || format!("look up user {DAEMON_USER}"))?
         .ok_or_else(|| {
             RootError::plain(
                 Refusal::Sockets,
-                format!("there is no user {DAEMON_USER}; systemd-sysusers makes it"),
+                format!("user {DAEMON_USER} does not exist; systemd-sysusers creates it"),
             )
         })?;
     open_sockets_of(path, daemon.uid.as_raw())
 }
 
 fn open_sockets_of(path: &Path, daemon: u32) -> Result<OwnedFd, RootError> {
-    let dir = open_below_roots(path, Refusal::Sockets)?;
-    let seen = fstat(&dir).or_refuse(Refusal::Sockets, || format!("look at {}", path.display()))?;
+    let dir = open_below_root_owned(path, Refusal::Sockets)?;
+    let seen = fstat(&dir).or_refuse(Refusal::Sockets, || {
+        format!("read the owner of {}", path.display())
+    })?;
     if seen.st_uid != daemon {
         return Err(RootError::plain(
             Refusal::Sockets,
             format!(
-                "{} belongs to uid {} and not to {DAEMON_USER}; systemd-tmpfiles --create makes it",
+                "{} belongs to uid {} and not to {DAEMON_USER}; systemd-tmpfiles --create corrects this",
                 path.display(),
                 seen.st_uid
             ),
@@ -236,21 +251,21 @@ mod tests {
 
     use super::*;
 
-    /// A uid that is not root's.
-    const SOMEBODY: u32 = 4711;
+    /// A uid other than root's.
+    const OTHER_UID: u32 = 4711;
 
     fn set_mode(path: &Path, mode: u32) {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    /// A directory of root's, as far as the tests are; files of others take root.
-    fn roots_dir() -> Option<(tempfile::TempDir, PathBuf)> {
+    /// Returns a directory that belongs to root, if the tests run as root. Changing owners needs root.
+    fn root_owned_dir() -> Option<(tempfile::TempDir, PathBuf)> {
         let dir = tempfile::tempdir().unwrap();
         let real = dir.path().canonicalize().unwrap();
         geteuid().is_root().then_some((dir, real))
     }
 
-    /// Fails unless it is refused for this reason, with these words.
+    /// Fails unless the result is this refusal and its message contains these words.
     fn ensure_refused<T>(result: Result<T, RootError>, refusal: Refusal, words: &str) {
         let error = result.err().expect("a refusal");
         let text = crate::world::chain(&error);
@@ -259,8 +274,8 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_is_read_only_if_it_is_roots_alone() {
-        let Some((_dir, dir)) = roots_dir() else {
+    fn a_configuration_is_read_only_if_root_is_its_only_writer() {
+        let Some((_dir, dir)) = root_owned_dir() else {
             return;
         };
         let good = crate::config::testing::TEXT;
@@ -276,41 +291,41 @@ mod tests {
         set_mode(&file, 0o646);
         refused("config.toml has mode 0646");
         set_mode(&file, 0o644);
-        chown(&file, Some(SOMEBODY), None).unwrap();
+        chown(&file, Some(OTHER_UID), None).unwrap();
         refused("config.toml belongs to uid 4711");
         chown(&file, Some(0), None).unwrap();
         set_mode(&dir, 0o777);
-        refused("has mode 0777; let nobody but root write it");
+        refused("has mode 0777; only root may write it");
         set_mode(&dir, 0o775);
         refused("has mode 0775");
         set_mode(&dir, 0o755);
-        chown(&dir, Some(SOMEBODY), None).unwrap();
+        chown(&dir, Some(OTHER_UID), None).unwrap();
         refused("belongs to uid 4711");
         chown(&dir, Some(0), None).unwrap();
         fs::write(&file, "x".repeat(2 << 20)).unwrap();
-        refused("larger than any configuration");
+        refused("is larger than 1048576 bytes");
         fs::write(&file, "host = 1").unwrap();
         refused("check the configuration");
         fs::write(&file, b"host = \"\xff\"").unwrap();
         refused("UTF-8");
         fs::remove_file(&file).unwrap();
         fs::create_dir(&file).unwrap();
-        refused("no regular file");
+        refused("is not a regular file");
         fs::remove_dir(&file).unwrap();
         nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        refused("no regular file");
+        refused("is not a regular file");
     }
 
     #[test]
-    fn a_configuration_behind_links_is_read_only_if_they_are_roots() {
-        let Some((_dir, dir)) = roots_dir() else {
+    fn a_configuration_behind_symlinks_is_read_only_if_root_owns_them() {
+        let Some((_dir, dir)) = root_owned_dir() else {
             return;
         };
         for name in ["store", "static", "open", "sticky"] {
             fs::create_dir(dir.join(name)).unwrap();
         }
         fs::write(dir.join("store/config.toml"), crate::config::testing::TEXT).unwrap();
-        // As on NixOS: through a link in a directory that is itself reached by a link.
+        // As on NixOS: a symlink in a directory behind another symlink.
         symlink(
             dir.join("store/config.toml"),
             dir.join("static/config.toml"),
@@ -330,16 +345,16 @@ mod tests {
         let link = dir.join("sticky/config.toml");
         symlink(dir.join("store/config.toml"), &link).unwrap();
         read_config(&link).unwrap();
-        std::os::unix::fs::lchown(&link, Some(SOMEBODY), None).unwrap();
+        std::os::unix::fs::lchown(&link, Some(OTHER_UID), None).unwrap();
         ensure_refused(read_config(&link), Refusal::Config, "belongs to uid 4711");
         symlink("round.toml", dir.join("round.toml")).unwrap();
         let result = read_config(&dir.join("round.toml"));
-        ensure_refused(result, Refusal::Config, "leads nowhere");
+        ensure_refused(result, Refusal::Config, "more than 40 symlinks");
     }
 
     #[test]
-    fn a_directory_of_roots_is_opened_only_if_nobody_can_swap_it() {
-        let Some((_dir, dir)) = roots_dir() else {
+    fn a_root_owned_directory_is_opened_only_if_it_cannot_be_replaced() {
+        let Some((_dir, dir)) = root_owned_dir() else {
             return;
         };
         let image = dir.join("images/debian");
@@ -347,12 +362,12 @@ mod tests {
         symlink("debian", dir.join("images/link")).unwrap();
         symlink("images", dir.join("linked")).unwrap();
         let refused = |path: &Path, words| {
-            ensure_refused(open_roots(path, Refusal::Image), Refusal::Image, words);
+            ensure_refused(open_root_owned(path, Refusal::Image), Refusal::Image, words);
         };
-        open_roots(&image, Refusal::Image).unwrap();
+        open_root_owned(&image, Refusal::Image).unwrap();
         refused(&dir.join("images/other"), "No such file");
-        refused(&dir.join("images/link"), "no symlink");
-        refused(&dir.join("linked/debian"), "no symlink");
+        refused(&dir.join("images/link"), "without following a symlink");
+        refused(&dir.join("linked/debian"), "without following a symlink");
         for (path, mode, words) in [
             (&image, 0o757, "debian has mode 0757"),
             (&image, 0o775, "debian has mode 0775"),
@@ -363,38 +378,38 @@ mod tests {
             set_mode(path, 0o755);
         }
         for path in [&image, &dir.join("images")] {
-            chown(path, Some(SOMEBODY), None).unwrap();
+            chown(path, Some(OTHER_UID), None).unwrap();
             refused(&image, "belongs to uid 4711");
             chown(path, Some(0), None).unwrap();
         }
-        // The Nix store is one: anybody of its group may add, nobody may swap.
+        // As the Nix store: its group may add files and cannot replace root's.
         set_mode(&dir.join("images"), 0o1775);
-        open_roots(&image, Refusal::Image).unwrap();
+        open_root_owned(&image, Refusal::Image).unwrap();
     }
 
     #[test]
-    fn a_socket_directory_is_the_daemons_and_lies_where_only_root_puts_one() {
-        let Some((_dir, dir)) = roots_dir() else {
+    fn a_socket_directory_must_belong_to_the_daemon_and_its_parents_to_root() {
+        let Some((_dir, dir)) = root_owned_dir() else {
             return;
         };
         let sockets = dir.join("slots/ci-1");
         fs::create_dir_all(&sockets).unwrap();
         let refused = |path: &Path, words| {
-            ensure_refused(open_sockets_of(path, SOMEBODY), Refusal::Sockets, words);
+            ensure_refused(open_sockets_of(path, OTHER_UID), Refusal::Sockets, words);
         };
         refused(&sockets, "belongs to uid 0 and not to runner-controller");
-        chown(&sockets, Some(SOMEBODY), None).unwrap();
-        open_sockets_of(&sockets, SOMEBODY).unwrap();
+        chown(&sockets, Some(OTHER_UID), None).unwrap();
+        open_sockets_of(&sockets, OTHER_UID).unwrap();
 
         refused(&dir.join("slots/ci-2"), "No such file");
         symlink("ci-1", dir.join("slots/ci-3")).unwrap();
-        refused(&dir.join("slots/ci-3"), "no symlink");
+        refused(&dir.join("slots/ci-3"), "without following a symlink");
         fs::write(dir.join("slots/ci-4"), "").unwrap();
         refused(&dir.join("slots/ci-4"), "Not a directory");
         set_mode(&dir.join("slots"), 0o775);
         refused(&sockets, "slots has mode 0775");
         set_mode(&dir.join("slots"), 0o750);
-        chown(dir.join("slots"), Some(SOMEBODY), None).unwrap();
+        chown(dir.join("slots"), Some(OTHER_UID), None).unwrap();
         refused(&sockets, "slots belongs to uid 4711");
     }
 
@@ -411,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_root_alone_writes_is_trusted() {
+    fn only_files_that_root_alone_writes_are_trusted() {
         let path = Path::new("/etc/x");
         let check = |uid, mode, sticky| check_owner(Refusal::Config, path, uid, mode, sticky);
         assert!(check(0, 0o100_644, false).is_ok());
@@ -423,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn a_launcher_started_by_hand_refuses() {
+    fn a_launcher_started_by_hand_refuses_to_run() {
         let error = own_unit(&"ci-1".parse().unwrap()).unwrap_err();
         assert_eq!(error.refusal, Refusal::Caller);
     }

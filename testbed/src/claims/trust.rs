@@ -30,7 +30,7 @@ const FAULTS: &[Fault] = &[
         done: "chmod g+w $config",
         undone: "chmod g-w $config",
         status: 80,
-        words: "config.toml has mode 0664; let nobody but root write it",
+        words: "config.toml has mode 0664; only root may write it",
     },
     Fault {
         done: "chmod o+w $config",
@@ -60,7 +60,7 @@ const FAULTS: &[Fault] = &[
         done: "mv $image $image.real && ln -s $image.real $image",
         undone: "rm $image && mv $image.real $image",
         status: 81,
-        words: "debian as a directory that is no symlink",
+        words: "debian as a directory without following a symlink",
     },
     Fault {
         done: "chmod o+w $image",
@@ -78,7 +78,7 @@ const FAULTS: &[Fault] = &[
         done: "mv $slot $slot.real && ln -s $slot.real $slot",
         undone: "rm $slot && mv $slot.real $slot",
         status: 83,
-        words: "ci-1 as a directory that is no symlink",
+        words: "ci-1 as a directory without following a symlink",
     },
     Fault {
         done: "chown nobody $slot",

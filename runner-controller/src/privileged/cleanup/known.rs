@@ -1,4 +1,4 @@
-//! The slots whose things on the host are ours.
+//! The slots that may have leftovers.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,14 +7,14 @@ use crate::config::Config;
 use crate::pool::SlotId;
 use crate::privileged::gc_root;
 
-/// Slots of the configuration, and those whose directories are there.
+/// Returns the configured slots and those of [`seen_slots`].
 pub(crate) fn known_slots(config: &Config) -> BTreeSet<SlotId> {
     let mut known = seen_slots(config);
     known.extend(config.slots());
     known
 }
 
-/// Slots whose directories or roots are there: the marks by which we know a slot to be ours.
+/// Returns the slots that have a directory or a garbage collector root on this host.
 pub(crate) fn seen_slots(config: &Config) -> BTreeSet<SlotId> {
     [config.records_dir(), config.slots_dir()]
         .iter()

@@ -1,4 +1,4 @@
-//! Looks for anything of ours on the host, to show that nothing remains.
+//! The search for everything that runners take on the host, to show that nothing remains.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,27 +12,27 @@ use crate::config::{Config, Place};
 use crate::privileged::error::{OrRefuse, Refusal, RootError};
 use crate::privileged::{gc_root, link};
 
-/// Something that should not be there when no runner lives.
+/// A thing that must not exist while no runner exists.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Leftover {
-    /// What kind of thing.
+    /// Kind of the thing.
     pub kind: LeftoverKind,
-    /// Which one.
+    /// Name or path.
     pub what: String,
 }
 
-/// A kind of thing a slot takes on the host.
+/// Kind of a thing that a slot takes on the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LeftoverKind {
     /// A unit that systemd has loaded, failed ones included.
     Unit,
-    /// A machine that is registered.
+    /// A registered machine.
     Machine,
     /// A mount that the host sees.
     Mount,
     /// A network link.
     Veth,
-    /// A directory of nspawn's.
+    /// A directory that nspawn made.
     Directory,
     /// A writable layer with a name.
     Layer,
@@ -43,7 +43,7 @@ pub enum LeftoverKind {
 }
 
 impl LeftoverKind {
-    /// One of them, and several.
+    /// Returns the singular and the plural.
     fn words(self) -> [&'static str; 2] {
         match self {
             Self::Unit => ["unit", "units"],
@@ -65,7 +65,7 @@ impl fmt::Display for Leftover {
     }
 }
 
-/// How many of each kind, in words; empty if there are none.
+/// Returns the number of leftovers of each kind, in words. Empty if there are none.
 #[must_use]
 pub fn count(found: &[Leftover]) -> String {
     let mut kinds: BTreeMap<LeftoverKind, usize> = BTreeMap::new();
@@ -79,7 +79,7 @@ pub fn count(found: &[Leftover]) -> String {
     counts.collect::<Vec<_>>().join(", ")
 }
 
-/// Everything of ours that the host has now. Takes root.
+/// Returns everything that runners have on the host now. Needs root.
 pub fn leftovers(config: &Config) -> Result<Vec<Leftover>, RootError> {
     let known = known_slots(config);
     let mut found = Vec::new();
@@ -109,7 +109,7 @@ pub fn leftovers(config: &Config) -> Result<Vec<Leftover>, RootError> {
             mount_points.push(dir);
         }
     }
-    // Process 1's, since we may be in a namespace of our own.
+    // The mounts of process 1, because this process may be in another mount namespace.
     let mounts = fs::read_to_string("/proc/1/mountinfo")
         .or_refuse(Refusal::Leftovers, || "read /proc/1/mountinfo".into())?;
     for mount in mounts_below(&mounts, &mount_points) {
@@ -140,8 +140,10 @@ pub fn leftovers(config: &Config) -> Result<Vec<Leftover>, RootError> {
     Ok(found)
 }
 
-/// Mount points at or below the given directories (`proc_pid_mountinfo(5)`: the fifth field, with
-/// spaces and the like as octal escapes, which no path of ours has).
+/// Returns the mount points at or below these directories.
+///
+/// The mount point is the fifth field (`proc_pid_mountinfo(5)`). Spaces and similar characters are
+/// octal escapes there, and our paths have none.
 pub(super) fn mounts_below(mountinfo: &str, dirs: &[PathBuf]) -> Vec<PathBuf> {
     mountinfo
         .lines()
@@ -150,8 +152,10 @@ pub(super) fn mounts_below(mountinfo: &str, dirs: &[PathBuf]) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Which of these devices are mounted in a mount namespace of any process here. Another host on the
-/// same kernel (a test host is one) may have layers at the same path; those are not ours.
+/// Returns those of the devices that are mounted in a mount namespace of any process on this host.
+///
+/// Another host on the same kernel, such as a test host, may have layers at the same path. Its
+/// processes are not visible here.
 fn mounted(devices: &[String]) -> BTreeSet<String> {
     if devices.is_empty() {
         return BTreeSet::new();
@@ -160,7 +164,7 @@ fn mounted(devices: &[String]) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let path = process.path();
-        // A process may end while we look; what it had mounted is gone with it or seen elsewhere.
+        // The process may have ended. Another process has the same namespace, or it is gone.
         let Ok(namespace) = fs::read_link(path.join("ns/mnt")) else {
             continue;
         };
@@ -172,7 +176,7 @@ fn mounted(devices: &[String]) -> BTreeSet<String> {
     found
 }
 
-/// What is mounted: the second field after the dash.
+/// Returns the mounted devices: the second field after the dash.
 pub(super) fn sources(mountinfo: &str) -> impl Iterator<Item = String> {
     mountinfo.lines().filter_map(|line| {
         let (_, after) = line.split_once(" - ")?;
@@ -180,7 +184,7 @@ pub(super) fn sources(mountinfo: &str) -> impl Iterator<Item = String> {
     })
 }
 
-/// Loop devices in use and the files behind them.
+/// Returns the loop devices in use, with their backing files.
 fn loop_devices() -> Vec<(String, PathBuf)> {
     fs::read_dir("/sys/block")
         .into_iter()
@@ -199,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_found_is_counted_by_kind() {
+    fn leftovers_are_counted_by_kind() {
         let leftover = |kind, what: &str| Leftover {
             kind,
             what: what.into(),
@@ -214,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mount_counts_when_it_lies_in_a_directory_of_ours() {
+    fn only_a_mount_in_our_directories_is_a_leftover() {
         let mountinfo = "\
 30 29 0:25 / / rw - ext4 /dev/vda rw
 31 30 0:26 / /run/runner-controller/mnt rw - tmpfs x rw

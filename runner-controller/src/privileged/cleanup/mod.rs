@@ -1,4 +1,4 @@
-//! What runners left on the host: search and removal.
+//! The search for what runners left on the host, and its removal.
 
 pub(crate) mod known;
 mod leftovers;
@@ -8,8 +8,7 @@ pub(crate) mod units;
 pub use leftovers::{Leftover, LeftoverKind, count, leftovers};
 pub use units::end_units;
 
-/// Only units of ours come out of a listing of units, and only what lies below our directories out of
-/// one of mounts.
+/// Checks that a listing yields only units of slots and mount points below our directories.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn try_listing(text: &str) {
     for unit in units::read_units(text) {

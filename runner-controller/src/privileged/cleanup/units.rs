@@ -8,13 +8,14 @@ use crate::pool::SlotId;
 use crate::privileged::error::{OrRefuse, Refusal, RootError};
 use crate::privileged::tool;
 
-/// Ends every unit of ours at once and forgets the failed ones. For when no daemon is there to do it.
-/// Returns when all have ended and their slots are swept.
+/// Kills every slot's unit and resets the failed ones, for the operator's clean-up command.
+///
+/// Returns when all units have ended and their slots are swept. The daemon must not run.
 #[must_use]
 pub fn end_units(config: &Config) -> Vec<RootError> {
     match try_end_units(config) {
-        Ok(failed) => failed,
-        Err(why) => vec![why],
+        Ok(failures) => failures,
+        Err(error) => vec![error],
     }
 }
 
@@ -26,20 +27,20 @@ fn try_end_units(config: &Config) -> Result<Vec<RootError>, RootError> {
             .filter(|unit| known.contains(&unit.slot) && wanted(unit));
         Ok(ours.map(|unit| unit.slot.unit()).collect())
     };
-    let mut failed = Vec::new();
+    let mut failures = Vec::new();
     let alive = ours(LoadedUnit::is_alive)?;
     if !alive.is_empty() {
-        // The main processes alone: systemd kills the rest then, and a signal to all would hit
-        // ExecStopPost= too, which records the end and sweeps. One that is ending by itself has no
-        // main process any more, and that is fine: what counts is the stop, which waits for all.
+        // Only the main processes, because systemd then kills the rest. A signal to all processes
+        // would also end ExecStopPost=, which writes the end record and sweeps. A unit that is ending
+        // has no main process, and kill fails. The stop waits for all units, so it decides.
         let _ = systemctl(&["kill", "--kill-whom=main", "--signal=SIGKILL"], &alive);
-        failed.extend(systemctl(&["stop"], &alive).err());
+        failures.extend(systemctl(&["stop"], &alive).err());
     }
     let dead = ours(|unit| unit.state == "failed")?;
     if !dead.is_empty() {
-        failed.extend(systemctl(&["reset-failed"], &dead).err());
+        failures.extend(systemctl(&["reset-failed"], &dead).err());
     }
-    Ok(failed)
+    Ok(failures)
 }
 
 fn systemctl(verb: &[&str], units: &[String]) -> Result<(), RootError> {
@@ -47,22 +48,22 @@ fn systemctl(verb: &[&str], units: &[String]) -> Result<(), RootError> {
     tool::run(Refusal::Leftovers, command.args(verb).args(units))
 }
 
-/// A unit of ours that systemd knows now.
+/// A slot's unit that systemd has loaded.
 pub(crate) struct LoadedUnit {
-    /// Its slot.
+    /// Slot of the unit.
     pub(crate) slot: SlotId,
-    /// systemd's `ActiveState`.
+    /// The unit's `ActiveState`.
     pub(crate) state: String,
 }
 
 impl LoadedUnit {
-    /// True while anything of it may run.
+    /// Returns true while a process of the unit may run.
     pub(crate) fn is_alive(&self) -> bool {
         self.state != "inactive" && self.state != "failed"
     }
 }
 
-/// Asks systemd.
+/// Returns the slots' units that systemd has loaded.
 pub(crate) fn loaded_units() -> Result<Vec<LoadedUnit>, RootError> {
     let output = Command::new("systemctl")
         .args(["list-units", "--all", "--full", "--plain", "--no-legend"])
@@ -70,16 +71,16 @@ pub(crate) fn loaded_units() -> Result<Vec<LoadedUnit>, RootError> {
         .output()
         .or_refuse(Refusal::Leftovers, || "run systemctl".into())?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         return Err(RootError::plain(
             Refusal::Leftovers,
-            format!("systemctl cannot list units: {said}"),
+            format!("systemctl cannot list units: {message}"),
         ));
     }
     Ok(read_units(&String::from_utf8_lossy(&output.stdout)))
 }
 
-/// `UNIT LOAD ACTIVE SUB DESCRIPTION`
+/// Parses lines of `UNIT LOAD ACTIVE SUB DESCRIPTION`.
 pub(super) fn read_units(listing: &str) -> Vec<LoadedUnit> {
     listing
         .lines()
@@ -97,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn units_are_read_with_their_state() {
+    fn only_slots_units_are_read_with_their_state() {
         let listing = "runner-ci@1.service loaded active running Runner\n\
                        runner-ci@2.service loaded failed failed  Runner\n\
                        runner-ci@02.service loaded active running not ours\n\

@@ -1,10 +1,10 @@
-//! What root in a container may do there.
+//! The capabilities of root in a container.
 //!
-//! A capability in a user namespace reaches no further than what that namespace owns. It does reach
-//! code of the kernel that is there for root alone, so a container has those that images need and no
-//! other, whatever systemd-nspawn's own default is.
+//! A capability in a user namespace applies only to resources of that namespace. But it gives access to
+//! kernel code that is otherwise for root only. So a container has the capabilities that images need
+//! and no others, whatever the default of systemd-nspawn is.
 
-/// Every container has these.
+/// Capabilities of every container.
 const KEPT: [&str; 13] = [
     // Package managers, `sudo make install`, the directories that systemd makes for services.
     "CAP_CHOWN",
@@ -16,7 +16,7 @@ const KEPT: [&str; 13] = [
     // systemd's User=, sudo, su.
     "CAP_SETGID",
     "CAP_SETUID",
-    // systemd's CapabilityBoundingSet=, and whatever else gives up what it does not need.
+    // systemd's CapabilityBoundingSet=, and other programs that give up privileges.
     "CAP_SETPCAP",
     // Packages with file capabilities, and user namespaces that root makes (user_namespaces(7)).
     "CAP_SETFCAP",
@@ -24,25 +24,25 @@ const KEPT: [&str; 13] = [
     "CAP_NET_BIND_SERVICE",
     // chroot, and systemd's RootDirectory=.
     "CAP_SYS_CHROOT",
-    // systemd's mounts, the runner's credential among them. No boot is clean without.
+    // systemd's mounts, for example of the runner's credential. Units fail at boot without it.
     "CAP_SYS_ADMIN",
-    // Debuggers and sanitizers, for their own processes too: nspawn's filter lets ptrace(2) through
-    // where this is kept, and nowhere else (nspawn-seccomp.c).
+    // Debuggers and sanitizers, even for their own processes: nspawn's filter allows ptrace(2) only
+    // to a container with this capability (nspawn-seccomp.c).
     "CAP_SYS_PTRACE",
 ];
 
-/// Where `docker = true`, these as well.
+/// Additional capabilities of a container with `docker = true`.
 const FOR_DOCKER: [&str; 4] = [
-    // The bridge and its rules, in the container's own network namespace.
+    // The bridge and its rules, in the container's network namespace.
     "CAP_NET_ADMIN",
-    // Docker gives these three to every container it starts, and can only give what it has
+    // Docker gives these three to each of its containers, and can give only what it has
     // (moby/oci/caps/defaults.go).
     "CAP_AUDIT_WRITE",
     "CAP_MKNOD",
     "CAP_NET_RAW",
 ];
 
-/// All there are (capabilities(7)).
+/// All capabilities of the kernel (capabilities(7)).
 const ALL: [&str; 41] = [
     "CAP_AUDIT_CONTROL",
     "CAP_AUDIT_READ",
@@ -87,17 +87,17 @@ const ALL: [&str; 41] = [
     "CAP_WAKE_ALARM",
 ];
 
-/// What systemd-nspawn is told to leave and to take away. What it takes away wins.
-pub(crate) struct Sets {
-    pub(crate) kept: String,
-    pub(crate) dropped: String,
+/// Comma-separated capabilities for systemd-nspawn. A dropped capability wins over a kept one.
+pub(super) struct CapabilitySets {
+    pub(super) kept: String,
+    pub(super) dropped: String,
 }
 
-/// The two sets for a pool.
-pub(crate) fn sets(docker: bool) -> Sets {
+/// Returns the sets for a pool.
+pub(super) fn sets(docker: bool) -> CapabilitySets {
     let is_kept = |name: &&str| KEPT.contains(name) || (docker && FOR_DOCKER.contains(name));
     let (kept, dropped): (Vec<&str>, Vec<&str>) = ALL.iter().partition(|name| is_kept(name));
-    Sets {
+    CapabilitySets {
         kept: kept.join(","),
         dropped: dropped.join(","),
     }
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn each_capability_is_either_kept_or_dropped() {
         for docker in [false, true] {
-            let Sets { kept, dropped } = sets(docker);
+            let CapabilitySets { kept, dropped } = sets(docker);
             let wanted = KEPT.len() + if docker { FOR_DOCKER.len() } else { 0 };
             assert_eq!(kept.split(',').count(), wanted);
             assert_eq!(dropped.split(',').count(), ALL.len() - wanted);
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn docker_alone_has_the_network() {
+    fn only_docker_gets_the_network_capability() {
         let has = |set: &str, name| set.split(',').any(|each| each == name);
         assert!(has(&sets(false).dropped, "CAP_NET_ADMIN"));
         assert!(has(&sets(true).kept, "CAP_NET_ADMIN"));

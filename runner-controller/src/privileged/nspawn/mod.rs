@@ -1,4 +1,4 @@
-//! The arguments of `systemd-nspawn`: values in, arguments out.
+//! The arguments of `systemd-nspawn`, computed from plain values.
 
 mod capabilities;
 
@@ -8,39 +8,41 @@ use std::path::{Path, PathBuf};
 use super::rootfs::{Rootfs, STORE, StoreMount, hostname};
 use crate::config::{Image, Place};
 
-/// Where the slot's sockets are in the container.
+/// Directory of the slot's sockets in the container.
 const SOCKETS: &str = "/run/runner";
 
-/// Where docker keeps images and containers.
+/// Directory in which docker keeps images and containers.
 const DOCKER_STORAGE: &str = "/var/lib/docker";
 
-/// Said to nspawn by environment, because it has no options for these.
+/// Settings for which nspawn has environment variables and no options.
 pub(crate) const ENVIRONMENT: [(&str, &str); 3] = [
-    // The root is this life's alone. A lock would be one more file to clean up after a SIGKILL.
+    // No other container uses this root, so it needs no lock. A SIGKILL would leave the lock file.
     ("SYSTEMD_NSPAWN_LOCK", "0"),
-    // nspawn's own tmpfs on /tmp has a tenth of the host's memory; in the layer it has a limit.
+    // nspawn's tmpfs on /tmp has a tenth of the host's memory. In the layer, /tmp has the layer's limit.
     ("SYSTEMD_NSPAWN_TMPFS_TMP", "0"),
     ("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1"),
 ];
 
-/// What the container's PID 1 is told. The console ends in the host's journal, where the runner's
-/// own lines are wanted and the boot's chatter is not; that is in the container's journal.
+/// Arguments of the container's PID 1.
+///
+/// The console goes to the host's journal, which should have the runner's lines. The messages of the
+/// boot are in the container's journal.
 const INIT_ARGUMENTS: [&str; 2] = ["systemd.show_status=no", "systemd.log_level=notice"];
 
-/// All arguments, program name excluded.
+/// Returns all arguments, without the program name.
 pub(crate) fn arguments(place: Place<'_>, tree: &Rootfs) -> Vec<OsString> {
     let mut list = List::default();
     list.flag("--quiet");
-    // A .nspawn file of the same name on the host is not ours.
+    // Ignores a .nspawn file with the machine's name on the host.
     list.option("--settings", "no");
     list.option("--machine", place.id().to_string());
     list.option("--hostname", hostname(place));
     list.option("--directory", &tree.root);
-    // The unit of systemd's that we are is the container's; no scope of its own.
+    // The container stays in this unit, and gets no scope.
     list.flag("--keep-unit");
     list.option("--notify-ready", "yes");
 
-    // The root's files have the slot's ids already, by mount.
+    // The mounts have already mapped the ids of the root's files.
     let (uid, ids) = (place.uid_first(), Place::UIDS);
     list.option("--private-users", format!("{uid}:{ids}"));
     list.option("--private-users-ownership", "off");
@@ -48,10 +50,10 @@ pub(crate) fn arguments(place: Place<'_>, tree: &Rootfs) -> Vec<OsString> {
     list.option("--capability", capabilities.kept);
     list.option("--drop-capability", capabilities.dropped);
     if place.pool.docker {
-        // runc gives each container a session keyring. Everything else stays as nspawn filters it.
+        // runc makes a session keyring for each container. nspawn's filter refuses everything else.
         list.option("--system-call-filter", "add_key keyctl");
     }
-    // nspawn resets limits to the kernel's own, whatever the unit has.
+    // nspawn resets limits to the kernel's defaults, whatever limits the unit has.
     let limits = &place.pool.limits;
     let files = limits.open_files;
     list.option(
@@ -59,16 +61,17 @@ pub(crate) fn arguments(place: Place<'_>, tree: &Rootfs) -> Vec<OsString> {
         format!("RLIMIT_NOFILE={}:{files}", files.min(1024)),
     );
 
-    // Named by us: nspawn's own name for a link is cut at 15 characters and hashed.
+    // nspawn would truncate the link's name at 15 characters and add a hash.
     list.option("--network-veth-extra", format!("{}:host0", place.veth()));
     list.option("--resolv-conf", "off");
     list.option("--timezone", "off");
     list.option("--link-journal", "no");
-    // A pty of nspawn's own, copied to the unit's journal: the container never holds a file of the
-    // host's, as it would with "pipe".
+    // nspawn makes a pty and copies it to the unit's journal. With "pipe" the container would hold an
+    // open file of the host.
     list.option("--console", "read-only");
 
-    // nspawn's own has a tenth of the host's memory. As on a machine with this runner's: half of it.
+    // nspawn's /dev/shm has a tenth of the host's memory. A machine with the runner's memory would
+    // have half of it.
     let shared = limits.memory.0 / 2;
     list.option(
         "--tmpfs",
@@ -78,7 +81,7 @@ pub(crate) fn arguments(place: Place<'_>, tree: &Rootfs) -> Vec<OsString> {
         ),
     );
 
-    // Read-only still lets it connect and write to what is in there, and make nothing new.
+    // On a read-only mount the container can connect and write to the sockets, and can create no file.
     list.bind("--bind-ro", &tree.sockets, SOCKETS);
     if let Some(own) = &tree.runner_root {
         list.bind("--bind", own, place.pool.image.runner_root());
@@ -95,7 +98,7 @@ pub(crate) fn arguments(place: Place<'_>, tree: &Rootfs) -> Vec<OsString> {
     match &place.pool.image {
         Image::Directory { .. } => list.flag("--boot"),
         Image::Nixos { system, store, .. } => {
-            // Without --boot nspawn does not know that its child is an init.
+            // Without --boot nspawn does not treat its child as an init.
             list.option("--kill-signal", "SIGRTMIN+3");
             let within = system.strip_prefix(store).unwrap_or(system);
             list.flag(Path::new(STORE).join(within).join("init"));
@@ -104,7 +107,7 @@ pub(crate) fn arguments(place: Place<'_>, tree: &Rootfs) -> Vec<OsString> {
     for argument in INIT_ARGUMENTS {
         list.flag(argument);
     }
-    // For guest/start: the container does not see the limits that are above it.
+    // For guest/start, because the container cannot see the limits of the unit.
     let bounds = [
         ("MEMORY", limits.job_memory().0),
         ("TASKS", limits.job_tasks().into()),
@@ -146,7 +149,7 @@ impl List {
     }
 }
 
-/// A path as a part of `from:to:options`, in which nspawn takes a backslash before a colon.
+/// Returns a path for use in `from:to:options`, in which nspawn needs a backslash before a colon.
 fn escaped(path: &Path) -> OsString {
     let text = path.to_string_lossy();
     PathBuf::from(text.replace('\\', "\\\\").replace(':', "\\:")).into_os_string()
@@ -237,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_of_the_lifes_own_is_writable_and_mapped_already() {
+    fn a_containers_own_store_is_bound_writable_and_without_mapping() {
         let tree = Rootfs {
             store: Some(StoreMount::Own("/run/rc/mnt/own-store".into())),
             ..tree()
@@ -247,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn with_a_disk_layer_the_runners_own_directory_is_bound_from_memory() {
+    fn with_a_disk_layer_the_runners_directory_is_bound_from_memory() {
         let mut config = testing::config();
         config.pools[0].layer = Layer::Disk {
             size: ByteSize(1 << 30),
@@ -261,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pool_with_docker_opens_two_calls_and_gives_it_storage() {
+    fn docker_gets_storage_and_two_system_calls() {
         let mut config = testing::config();
         config.pools[0].docker = true;
         let tree = Rootfs {
@@ -273,12 +276,12 @@ mod tests {
         assert!(with.contains(&"--system-call-filter=add_key keyctl".to_owned()));
         let without = lines(&testing::config(), "ci-1", &self::tree());
         let more = with.iter().filter(|argument| !without.contains(argument));
-        // Those two, and the two sets of capabilities.
+        // Storage, system calls, and the two sets of capabilities.
         assert_eq!(more.count(), 4);
     }
 
     #[test]
-    fn a_colon_in_a_path_stays_part_of_it() {
+    fn a_colon_in_a_path_is_escaped() {
         assert_eq!(escaped(Path::new("/a:b\\c")), "/a\\:b\\\\c");
     }
 }

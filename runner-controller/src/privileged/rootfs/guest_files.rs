@@ -1,5 +1,7 @@
-//! The few files a container has of its own before it boots: written into its layer by root, owned by
-//! the container's root, in directories that root has just made. No path of the image is followed.
+//! The files that the launcher writes into a container's layer before it boots.
+//!
+//! They belong to root in the container. The launcher writes them into new directories, so it follows
+//! no path of the image.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -12,26 +14,26 @@ use nix::sys::stat::fstat;
 use super::stage::open_in;
 use crate::config::{Nix, Place};
 
-/// The name a container calls itself.
+/// Returns the hostname of a container.
 pub(crate) fn hostname(place: Place<'_>) -> String {
     format!("{}-{}", place.config.host, place.id())
 }
 
-/// Fills an overlay's upper layer. A file in it hides the image's, be that a file or a symlink.
+/// Fills the upper layer of an overlay. A file in it hides the image's file or symlink.
 pub(super) fn fill_upper(place: Place<'_>, layer: &Path, image: &OwnedFd) -> io::Result<()> {
     fs::create_dir(layer.join("work"))?;
-    let upper = Own::make(place, layer.join("upper"))?;
+    let upper = GuestTree::make(place, layer.join("upper"))?;
     upper.dir("etc", 0o755)?;
     upper.file("etc/resolv.conf", 0o644, &resolv_conf(place))?;
-    // Empty and present: systemd makes one up without taking this for the machine's first boot,
-    // which would cost 0.13 s.
+    // systemd fills an empty file with a new id. Without the file it would run its first-boot steps,
+    // which take 0.13 s.
     upper.file("etc/machine-id", 0o444, "")?;
     if let Some(nix) = &place.pool.nix {
         upper.nix(nix)?;
     }
     let name = hostname(place);
     upper.file("etc/hostname", 0o644, &format!("{name}\n"))?;
-    // Images made from an archive have none, and sudo looks its own host up.
+    // Images from an archive have no hosts file, and sudo looks up its hostname.
     let has_hosts = open_in(image, Path::new("etc/hosts"))
         .and_then(fstat)
         .is_ok_and(|hosts| hosts.st_size > 0);
@@ -42,11 +44,13 @@ pub(super) fn fill_upper(place: Place<'_>, layer: &Path, image: &OwnedFd) -> io:
     Ok(())
 }
 
-/// Makes the root that a NixOS closure starts from. What is here is what nixpkgs' own containers
-/// begin with (nixos/modules/virtualisation/nixos-containers.nix); activation makes the rest.
+/// Makes the root from which a NixOS closure boots.
+///
+/// It has what nixpkgs' containers begin with (nixos/modules/virtualisation/nixos-containers.nix).
+/// Activation makes the rest.
 pub(super) fn fill_bare_root(place: Place<'_>, root: &Path) -> io::Result<()> {
-    let root = Own::make(place, root.to_owned())?;
-    // nspawn takes only a real /usr for an operating system.
+    let root = GuestTree::make(place, root.to_owned())?;
+    // nspawn accepts only a tree with a /usr directory as an operating system.
     for (path, mode) in [
         ("usr", 0o755),
         ("usr/bin", 0o755),
@@ -69,24 +73,26 @@ pub(super) fn fill_bare_root(place: Place<'_>, root: &Path) -> io::Result<()> {
     root.file("etc/resolv.conf", 0o644, &resolv_conf(place))
 }
 
-/// Makes the layers of a store's overlay: a new directory, and in it the upper one, which is the
-/// store's own as far as owner and mode go. The container's Nix gives it to its build group.
+/// Makes the directories of the store's overlay.
+///
+/// The store gets the owner and mode of the upper directory. The container's Nix gives the store to
+/// its build group.
 pub(super) fn fill_store(place: Place<'_>, layer: &Path) -> io::Result<()> {
     fs::create_dir(layer)?;
     fs::create_dir(layer.join("work"))?;
-    let upper = Own::make(place, layer.join("upper"))?;
+    let upper = GuestTree::make(place, layer.join("upper"))?;
     upper.own(&upper.root, 0o1775)
 }
 
-/// What the container's Nix daemon is told beyond the image's `nix.conf`.
+/// Returns the pool's part of the configuration of the container's Nix daemon.
 fn pool_conf(nix: &Nix) -> String {
     let mut text = String::from(
-        "# This pool's, read by the Nix daemon after nix.conf.\n\
+        "# Settings of this pool. The Nix daemon reads them after nix.conf.\n\
          build-users-group = nixbld\n\
          trusted-users = root\n\
-         # A build that cannot be sandboxed fails.\n\
+         # A build fails if it cannot be sandboxed.\n\
          sandbox-fallback = false\n\
-         # Nobody reads this store after a crash.\n\
+         # This store is never read after a crash.\n\
          fsync-metadata = false\n",
     );
     for (key, list) in [
@@ -113,20 +119,20 @@ fn resolv_conf(place: Place<'_>) -> String {
     text
 }
 
-/// A new tree that belongs to the container's root.
-struct Own {
+/// A new tree that belongs to root in the container.
+struct GuestTree {
     root: PathBuf,
     uid: u32,
 }
 
-impl Own {
+impl GuestTree {
     fn make(place: Place<'_>, root: PathBuf) -> io::Result<Self> {
-        let own = Self {
+        let tree = Self {
             root,
             uid: place.uid_first(),
         };
-        own.dir("", 0o755)?;
-        Ok(own)
+        tree.dir("", 0o755)?;
+        Ok(tree)
     }
 
     fn dir(&self, path: &str, mode: u32) -> io::Result<()> {
@@ -143,7 +149,7 @@ impl Own {
         self.own(&path, mode)
     }
 
-    /// The pool's part of Nix's configuration, which also says that there is a Nix.
+    /// Writes the pool's part of Nix's configuration. Its presence enables Nix in the container.
     fn nix(&self, nix: &Nix) -> io::Result<()> {
         self.dir("etc/nix", 0o755)?;
         self.file("etc/nix/pool.conf", 0o644, &pool_conf(nix))?;
@@ -156,7 +162,7 @@ impl Own {
     }
 
     fn own(&self, path: &Path, mode: u32) -> io::Result<()> {
-        // The umask does not bend what is set here.
+        // A mode that is set after creation does not depend on the umask.
         fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
         chown(path, Some(self.uid), Some(self.uid))
     }
@@ -167,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nix_is_told_the_pools_caches_and_nothing_else_of_the_images_choices() {
+    fn nix_gets_the_pools_caches_and_keeps_the_images_other_settings() {
         let nix = Nix {
             substituters: vec!["https://a.example".into(), "http://b.example".into()],
             trusted_public_keys: vec!["a-1:KEY=".into()],

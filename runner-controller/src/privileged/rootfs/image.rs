@@ -1,4 +1,4 @@
-//! The shared image of a pool: checked, brought to the stage, and mapped to the slot's ids.
+//! The shared image of a pool, which is checked, bound to the stage and mapped to the slot's ids.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use crate::privileged::error::{OrRefuse, Refusal, RootError};
 use crate::privileged::trust;
 
 fn open_image(path: &Path) -> Result<OwnedFd, RootError> {
-    trust::open_roots(path, Refusal::Image)
+    trust::open_root_owned(path, Refusal::Image)
 }
 
-/// Brings a directory image to the stage, read-only and with the slot's ids.
+/// Binds a directory image to the stage, read-only and with the slot's ids.
 pub(super) fn map_image(
     place: Place<'_>,
     stage: &Stage,
@@ -31,13 +31,15 @@ pub(super) fn map_image(
     let uid = place.uid_first();
     let root = open_in(&image, Path::new("usr"))
         .and_then(fstat)
-        .or_refuse(Refusal::Image, || format!("look at {}/usr", path.display()))?;
+        .or_refuse(Refusal::Image, || {
+            format!("read the owner of {}/usr", path.display())
+        })?;
     if root.st_uid != uid {
         return Err(RootError::plain(
             Refusal::Mounts,
             format!(
-                "/usr of {} belongs to uid {} in the container's map and not to {uid}: either the \
-                 image is not root's, or mount does not know ID-mapped mounts (util-linux 2.39)",
+                "/usr of {} has uid {} after mapping and not {uid}: the image does not belong to \
+                 root, or mount does not support ID-mapped mounts (util-linux 2.39 does)",
                 path.display(),
                 root.st_uid
             ),
@@ -47,13 +49,13 @@ pub(super) fn map_image(
     Ok(image)
 }
 
-/// Brings the store to the stage. nspawn maps the ids of a bind itself; only the lower layer of an
-/// overlay is ours to map.
+/// Binds the store to the stage. nspawn maps the ids of a bind, but not those of an overlay's lower
+/// layer.
 pub(super) fn bind_store(stage: &Stage, system: &Path, store: &Path) -> Result<PathBuf, RootError> {
     let opened = open_image(store)?;
     let init = system.join("init");
-    // A link in the store is looked up in the container; here it is enough that it is there.
+    // The container resolves a symlink in the store, so here it only has to exist.
     init.symlink_metadata()
-        .or_refuse(Refusal::Image, || format!("look at {}", init.display()))?;
+        .or_refuse(Refusal::Image, || format!("find {}", init.display()))?;
     stage.bind("store", &opened, Refusal::Image)
 }

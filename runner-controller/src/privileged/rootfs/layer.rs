@@ -1,8 +1,8 @@
-//! What a life writes to: a filesystem of a hard size that is gone when its mount is.
+//! The writable layer of a runner: a filesystem with a hard size limit, which disappears with its mount.
 //!
-//! Nothing is ever removed file by file. A tmpfs goes with its mount namespace. A disk layer lies in
-//! a file that has no name, behind a loop device that clears itself: both go with the mount too, even
-//! if everything of ours is killed at once.
+//! Its files are never removed one by one. A tmpfs ends with its mount namespace. A layer on disk is a
+//! file without a name, behind a loop device that clears itself. Both end with the mount, even if all
+//! our processes are killed at once.
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -19,8 +19,9 @@ use crate::privileged::error::{OrRefuse, Refusal, RootError};
 use crate::privileged::tool;
 use crate::privileged::trust::open_dir;
 
-/// No device node works on any filesystem of a life. A user namespace cannot make one; this is for
-/// the day somebody finds out how.
+/// Mount flag under which no device node works, set on every filesystem of a container.
+///
+/// A process in a user namespace cannot create a device node. This is the second defence.
 pub(super) const NO_DEVICES: MsFlags = MsFlags::MS_NODEV;
 
 /// Mounts the layer on an empty directory.
@@ -31,10 +32,10 @@ pub(super) fn mount_layer(layer: &Layer, layer_dir: &Path, target: &Path) -> Res
     }
 }
 
-/// Mounts a tmpfs of a hard size, in bytes and in files.
+/// Mounts a tmpfs with a hard limit of bytes and of files.
 pub(super) fn mount_tmpfs(target: &Path, size: ByteSize) -> Result<(), RootError> {
-    // The kernel's default for files is half the host's pages whatever the size, and each costs
-    // about a kilobyte that no size limit sees.
+    // By default the kernel allows half the host's pages as files, whatever the size limit. Each file
+    // takes about a kilobyte that the size limit does not count.
     let files = (size.0 / 4096).max(1024);
     let options = format!("size={},nr_inodes={files},mode=0755", size.0);
     mount(
@@ -51,22 +52,23 @@ pub(super) fn mount_tmpfs(target: &Path, size: ByteSize) -> Result<(), RootError
 
 fn mount_disk(layer_dir: &Path, size: ByteSize, target: &Path) -> Result<(), RootError> {
     let file = nameless_file(layer_dir, size)?;
-    // mke2fs and mount reach the file as their own open descriptor, since it has no name.
-    fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty()))
-        .or_refuse(Refusal::Layer, || "pass the layer's file on".into())?;
+    // The file has no name, so mke2fs and mount inherit the open descriptor.
+    fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty())).or_refuse(Refusal::Layer, || {
+        "pass the layer's file to mkfs.ext4".into()
+    })?;
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     let mut mkfs = Command::new("mkfs.ext4");
     mkfs.args(["-q", "-F", "-m", "0"])
-        // A journal makes a filesystem whole after a crash, and room in the descriptors lets it
-        // grow; this one does neither.
+        // A journal repairs a filesystem after a crash, and resize_inode lets it grow. This layer
+        // needs neither.
         .args(["-O", "^has_journal,^resize_inode"])
-        // The file is new and reads as zeros: nothing to discard, and no tables to write zeros to,
-        // now (lazy) or in the background once it is mounted (noinit_itable).
+        // A new file reads as zeros. So nothing must be discarded, and no table must be zeroed, now
+        // (lazy_itable_init) or in the background after the mount (noinit_itable).
         .args(["-E", "nodiscard,lazy_itable_init=1"])
         .arg(&path);
     tool::run(Refusal::Layer, &mut mkfs)?;
-    // `-o loop` makes the loop device clear itself when its last user is gone. `-c`, because what
-    // the descriptor's link says is no path that could be looked up.
+    // With `-o loop` the loop device clears itself after its last use. `-c` is needed because the
+    // target of the descriptor's link is not a path that can be resolved.
     let mut mount = Command::new("mount");
     mount
         .args(["-c", "-t", "ext4"])
@@ -76,9 +78,9 @@ fn mount_disk(layer_dir: &Path, size: ByteSize, target: &Path) -> Result<(), Roo
     tool::run(Refusal::Layer, &mut mount)
 }
 
-/// A sparse file that is gone when nobody has it open.
+/// Creates a sparse file without a name, which disappears when it is closed.
 fn nameless_file(layer_dir: &Path, size: ByteSize) -> Result<File, RootError> {
-    let refuse = || format!("make a layer of {size} in {}", layer_dir.display());
+    let refuse = || format!("create a layer of {size} in {}", layer_dir.display());
     let dir = open_layer_dir(layer_dir)?;
     let file = openat(
         &dir,
@@ -95,16 +97,18 @@ fn nameless_file(layer_dir: &Path, size: ByteSize) -> Result<File, RootError> {
 fn open_layer_dir(path: &Path) -> Result<OwnedFd, RootError> {
     let dir = open_dir(path).or_refuse(Refusal::Layer, || {
         format!(
-            "open {}; systemd-tmpfiles --create makes it",
+            "open {} (systemd-tmpfiles --create makes it)",
             path.display()
         )
     })?;
-    let seen = fstat(&dir).or_refuse(Refusal::Layer, || format!("look at {}", path.display()))?;
+    let seen = fstat(&dir).or_refuse(Refusal::Layer, || {
+        format!("read the owner and mode of {}", path.display())
+    })?;
     if seen.st_uid != 0 || seen.st_mode & 0o077 != 0 {
         return Err(RootError::plain(
             Refusal::Layer,
             format!(
-                "{} is not root's alone; it holds what jobs write (chown root, chmod 0700)",
+                "{} is accessible to other users than root; it holds the files of jobs (chown root, chmod 0700)",
                 path.display()
             ),
         ));

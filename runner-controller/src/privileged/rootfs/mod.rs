@@ -1,13 +1,17 @@
-//! The container's root filesystem: a read-only shared image and the life's own layer over it.
+//! The root filesystem of a container: a shared read-only image and the runner's writable layer.
 //!
 //! ```text
 //! directory   image ──bind──▸ plain ──ID-mapped bind──▸ image ─┐
 //!             layer (tmpfs or disk): upper, work ──────────────┴─overlay──▸ root
-//! nixos       layer: root, almost empty; the store is bound into it, ID-mapped, by nspawn; with
-//!             nix = true as an overlay like the root of the other kind (store.rs)
+//! nixos       layer: root, almost empty; nspawn binds the store into it, ID-mapped; with
+//!             nix = true the store is an overlay too (store.rs)
 //! ```
-//! Everything lies below one static directory, on a tmpfs that only the unit's mount namespace has:
-//! every slot mounts there, and none sees another's.
+//! - `stage`: the mount namespace and the directory in which a launcher mounts
+//! - `image`: the shared image
+//! - `layer`: the writable layer
+//! - `store`: the Nix store of a container
+//! - `runner_dir`: the runner's directory and docker's storage
+//! - `guest_files`: the files that a container has before it boots
 
 mod guest_files;
 mod image;
@@ -32,22 +36,23 @@ use runner_dir::{docker_storage, runner_overlay, runner_tmpfs};
 use stage::{Stage, mount_overlay, private_namespace};
 use store::{check_nix, own_store};
 
-/// What nspawn is told of the root.
+/// The mounted directories of a container, for the arguments of nspawn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Rootfs {
-    /// The root directory.
+    /// Root directory.
     pub(crate) root: PathBuf,
-    /// The slot's socket directory.
+    /// Socket directory of the slot.
     pub(crate) sockets: PathBuf,
-    /// Memory for the runner's own directory, unless the whole layer is memory.
+    /// The runner's directory in memory, unless the whole layer is in memory.
     pub(crate) runner_root: Option<PathBuf>,
-    /// The store, for a `nixos` image.
+    /// Nix store of a `nixos` image.
     pub(crate) store: Option<StoreMount>,
-    /// Docker's storage, where the pool has docker: no overlay, as docker's own would not mount on one.
+    /// Docker's storage in a pool with docker. It is not an overlay, because docker's overlay cannot
+    /// be mounted on one.
     pub(crate) docker: Option<PathBuf>,
 }
 
-/// Mounts it all.
+/// Mounts the root filesystem of a slot in a new mount namespace.
 pub(crate) fn build(place: Place<'_>) -> Result<Rootfs, RootError> {
     private_namespace()?;
     let stage = Stage::mount(place.config.mount_dir())?;

@@ -1,4 +1,4 @@
-//! Directories of the container that are not part of its overlay.
+//! The runner's directory and docker's storage, which are not part of the container's overlay.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -13,12 +13,13 @@ use super::stage::{Stage, handle, open_in};
 use crate::config::{ByteSize, Place};
 use crate::privileged::error::{OrRefuse, Refusal, RootError};
 
-/// The runner's own directory, when it must be memory and the layer is disk: `.runner`, credentials
-/// and the `_diag` logs take a few megabytes. Jobs work elsewhere.
+/// Size of the runner's directory in memory, used with a layer on disk. `.runner`, credentials and the
+/// `_diag` logs take a few megabytes. Jobs work in another directory.
 const RUNNER_ROOT_SIZE: ByteSize = ByteSize(256 << 20);
 
-/// The runner's own directory as memory over what the image has there: the listener writes its
-/// decoded one-use config into it, and a secret never touches a disk.
+/// Mounts the runner's directory: an overlay in memory over the image's directory.
+///
+/// The listener writes its decoded JIT config into it, and a secret never touches a disk.
 pub(super) fn runner_overlay(
     stage: &Stage,
     image: &OwnedFd,
@@ -27,7 +28,7 @@ pub(super) fn runner_overlay(
     let within = path.strip_prefix("/").unwrap_or(path);
     let refuse = || {
         format!(
-            "find {} in the image; runner-controller prepare-image makes it",
+            "find {} in the image (runner-controller prepare-image creates it)",
             path.display()
         )
     };
@@ -39,12 +40,14 @@ pub(super) fn runner_overlay(
     let root = stage.make("runner")?;
     let filled = fs::create_dir(&upper)
         .and_then(|()| fs::create_dir(memory.join("work")))
-        // An overlay's root is its upper directory as far as owner and mode go.
+        // The root of an overlay has the owner and mode of its upper directory.
         .and_then(|()| chown(&upper, Some(seen.st_uid), Some(seen.st_gid)))
         .and_then(|()| {
             fs::set_permissions(&upper, fs::Permissions::from_mode(seen.st_mode & 0o7777))
         });
-    filled.or_refuse(Refusal::Layer, || "make the runner's own layer".into())?;
+    filled.or_refuse(Refusal::Layer, || {
+        "create the runner's directory in memory".into()
+    })?;
     let memory = memory.display();
     let options = format!(
         "lowerdir={},upperdir={memory}/upper,workdir={memory}/work",
@@ -58,20 +61,23 @@ pub(super) fn runner_overlay(
         NO_DEVICES,
         Some(options.as_str()),
     )
-    .or_refuse(Refusal::Mounts, || "mount the runner's own overlay".into())?;
+    .or_refuse(Refusal::Mounts, || {
+        "mount the overlay of the runner's directory".into()
+    })?;
     Ok(root)
 }
 
-/// The same where the image has nothing below: root's, for the guest to hand to its runner.
+/// Mounts the runner's directory as an empty tmpfs. The guest gives it to the runner's user.
 pub(super) fn runner_tmpfs(stage: &Stage, uid: u32) -> Result<PathBuf, RootError> {
     let root = stage.make("runner")?;
     mount_tmpfs(&root, RUNNER_ROOT_SIZE)?;
-    chown(&root, Some(uid), Some(uid))
-        .or_refuse(Refusal::Layer, || "make the runner's own layer".into())?;
+    chown(&root, Some(uid), Some(uid)).or_refuse(Refusal::Layer, || {
+        "create the runner's directory in memory".into()
+    })?;
     Ok(root)
 }
 
-/// A directory of the layer itself, so that what docker stores counts into the layer's hard size.
+/// Creates docker's storage in the layer, so that the layer's size limits it.
 pub(super) fn docker_storage(place: Place<'_>, layer: &Path) -> Result<Option<PathBuf>, RootError> {
     if !place.pool.docker {
         return Ok(None);
@@ -82,7 +88,7 @@ pub(super) fn docker_storage(place: Place<'_>, layer: &Path) -> Result<Option<Pa
         .and_then(|()| fs::set_permissions(&storage, fs::Permissions::from_mode(0o710)))
         .and_then(|()| chown(&storage, Some(uid), Some(uid)))
         .or_refuse(Refusal::Layer, || {
-            "make docker's storage in the layer".into()
+            "create docker's storage in the layer".into()
         })?;
     Ok(Some(storage))
 }

@@ -1,4 +1,7 @@
 //! The mount namespace of a launcher, and the directory below which it mounts everything.
+//!
+//! All launchers use the same directory, each with a tmpfs in its mount namespace. So a slot cannot
+//! see the mounts of another.
 
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -14,20 +17,23 @@ use crate::config::{Layer, Place};
 use crate::privileged::error::{OrRefuse, Refusal, RootError};
 use crate::privileged::{tool, trust};
 
-/// Makes sure that the host sees no mount of ours, and that they all go with the unit's last process.
+/// Enters a new mount namespace.
+///
+/// The host does not see its mounts, and the kernel removes them with the unit's last process.
 pub(super) fn private_namespace() -> Result<(), RootError> {
-    let refuse = || "get a mount namespace of its own".to_owned();
+    let refuse = || "enter a new mount namespace".to_owned();
     unshare(CloneFlags::CLONE_NEWNS).or_refuse(Refusal::Mounts, refuse)?;
     let flags = MsFlags::MS_REC | MsFlags::MS_SLAVE;
     mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).or_refuse(Refusal::Mounts, refuse)
 }
 
-/// Directory below which everything is mounted.
+/// Directory below which a launcher mounts.
 pub(super) struct Stage {
     dir: PathBuf,
 }
 
 impl Stage {
+    /// Mounts a small tmpfs on the directory.
     pub(super) fn mount(dir: PathBuf) -> Result<Self, RootError> {
         mount(
             Some("runner-stage"),
@@ -38,14 +44,14 @@ impl Stage {
         )
         .or_refuse(Refusal::Mounts, || {
             format!(
-                "mount on {}; systemd-tmpfiles --create makes it",
+                "mount a tmpfs on {} (systemd-tmpfiles --create makes the directory)",
                 dir.display()
             )
         })?;
         Ok(Self { dir })
     }
 
-    /// A new empty directory.
+    /// Creates an empty directory.
     pub(super) fn make(&self, name: &str) -> Result<PathBuf, RootError> {
         let path = self.dir.join(name);
         fs::create_dir(&path)
@@ -53,7 +59,7 @@ impl Stage {
         Ok(path)
     }
 
-    /// Binds an opened directory: what was checked, whatever its path leads to by now.
+    /// Binds an opened directory, which has been checked. Its path may lead elsewhere by now.
     pub(super) fn bind(
         &self,
         name: &str,
@@ -75,12 +81,12 @@ impl Stage {
     }
 }
 
-/// A path that leads to an open file, in this process.
+/// Returns a path to an open file, valid in this process.
 pub(super) fn handle(fd: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
-/// Opens something in a tree as the container would, whose root the tree will be.
+/// Opens a path in a tree as the container will, with the tree as its root.
 pub(super) fn open_in(tree: &OwnedFd, path: &Path) -> nix::Result<OwnedFd> {
     let how = OpenHow::new()
         .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
@@ -88,16 +94,16 @@ pub(super) fn open_in(tree: &OwnedFd, path: &Path) -> nix::Result<OwnedFd> {
     openat2(tree, path, how)
 }
 
-/// Opens what [`map_ids`] made: it is on our own stage, and belongs to the container's root by now.
+/// Opens a directory that [`map_ids`] made, which belongs to root in the container.
 pub(super) fn open_mapped(path: &Path) -> Result<OwnedFd, RootError> {
     trust::open_dir(path).or_refuse(Refusal::Mounts, || format!("open {}", path.display()))
 }
 
-/// Binds a tree read-only and with the slot's ids: what is root's in it is the container's root's.
+/// Binds a tree read-only and maps its ids to the slot's. Root's files belong to root in the container.
 pub(super) fn map_ids(place: Place<'_>, plain: &Path, mapped: &Path) -> Result<(), RootError> {
-    // Only root of the initial user namespace may map ids, and it takes a process in a second one to
-    // describe the map; mount (util-linux 2.39 and later) does that dance. An unknown X- option is
-    // ignored by older ones, so the result is looked at.
+    // The kernel takes an id map from a process in a second user namespace, and only from root of the
+    // initial one. mount does both (util-linux 2.39 and later). Older versions ignore an unknown X-
+    // option, so the callers check the owner of the result.
     let (uid, ids) = (place.uid_first(), Place::UIDS);
     tool::run(
         Refusal::Mounts,
@@ -109,18 +115,20 @@ pub(super) fn map_ids(place: Place<'_>, plain: &Path, mapped: &Path) -> Result<(
     )
 }
 
+/// Unmounts a directory.
 pub(super) fn unmount(path: &Path) -> Result<(), RootError> {
     umount2(path, MntFlags::MNT_DETACH)
         .or_refuse(Refusal::Mounts, || format!("unmount {}", path.display()))
 }
 
+/// Mounts a writable layer over a read-only image.
 pub(super) fn mount_overlay(
     image: &OwnedFd,
     layer: &Path,
     root: &Path,
     kind: &Layer,
 ) -> Result<(), RootError> {
-    // Nobody reads the layer after a crash, so an fsync in a job has nothing to make durable.
+    // The layer is never read after a crash, so an fsync in a job need not write to disk.
     let volatile = match kind {
         Layer::Tmpfs { .. } => "",
         Layer::Disk { .. } => ",volatile",

@@ -1,9 +1,9 @@
-//! Root's small programs, made smaller: capabilities, system calls and files, dropped in their own
-//! code once they know what they need.
+//! The sandbox of the root programs: they give up capabilities, system calls and files that they do not
+//! need.
 //!
-//! The unit cannot do it for them. What it sets is inherited by the launcher too, and so by every
-//! process of the job. For the same reason the launcher itself enters no cage: it gives away only
-//! what systemd-nspawn has no use for.
+//! The unit cannot restrict them. The launcher and every process of the job would inherit the unit's
+//! settings. For the same reason the launcher enters no sandbox, and gives up only the capabilities
+//! that systemd-nspawn does not use.
 
 mod system_calls;
 
@@ -18,10 +18,10 @@ use landlock::{
 
 use super::error::{OrRefuse, Refusal, RootError};
 
-/// The newest Landlock whose rights we name. On an older kernel the older rights hold.
+/// Newest version of Landlock whose rights are handled. An older kernel enforces the rights it knows.
 const LANDLOCK: ABI = ABI::V6;
 
-/// What of root is left to a program. Everything else is gone for good, for its threads to come too.
+/// The privileges that a program keeps. It loses all others for good, and so do its later threads.
 #[derive(Debug, Default)]
 pub(crate) struct Sandbox {
     capabilities: Vec<Cap>,
@@ -31,7 +31,7 @@ pub(crate) struct Sandbox {
 }
 
 impl Sandbox {
-    /// One with these capabilities, and no files at all.
+    /// Returns a sandbox with these capabilities and without any file.
     pub(crate) fn with(capabilities: &[Cap]) -> Self {
         Self {
             capabilities: capabilities.to_vec(),
@@ -39,40 +39,41 @@ impl Sandbox {
         }
     }
 
-    /// May read what lies below.
+    /// Allows the program to read files below a directory.
     pub(crate) fn reads(mut self, dir: impl Into<PathBuf>) -> Self {
         self.reads.push(dir.into());
         self
     }
 
-    /// May make, write, rename and remove files below.
+    /// Allows the program to create, write, rename and remove files below a directory.
     pub(crate) fn writes(mut self, dir: impl Into<PathBuf>) -> Self {
         self.writes.push(dir.into());
         self
     }
 
-    /// May look into and remove whatever is below, and make nothing.
+    /// Allows the program to list and remove everything below a directory, and to create nothing.
     pub(crate) fn removes(mut self, dir: impl Into<PathBuf>) -> Self {
         self.removes.push(dir.into());
         self
     }
 
-    /// Goes in, with the calling thread and those it starts from now on: to be called while there is
-    /// no other. There is no way out.
+    /// Restricts the calling thread and the threads that it starts later, for good.
+    ///
+    /// The program must have no other thread.
     pub(crate) fn enter(self) -> Result<(), RootError> {
         let view = self
             .restrict_files()
-            .or_refuse(Refusal::Cage, || "restrict the files in view".into())?;
+            .or_refuse(Refusal::Sandbox, || "restrict access to files".into())?;
         match view {
             RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => {}
             RulesetStatus::NotEnforced => {
                 stdio::error(
-                    "this kernel has no Landlock, so files are kept away by their owners and modes alone",
+                    "cannot restrict access to files: this kernel has no Landlock; owners and modes of files still protect them",
                 );
             }
         }
         keep(&self.capabilities)?;
-        system_calls::restrict().or_refuse(Refusal::Cage, || "restrict system calls".into())
+        system_calls::restrict().or_refuse(Refusal::Sandbox, || "restrict system calls".into())
     }
 
     fn restrict_files(&self) -> Result<RulesetStatus, landlock::RulesetError> {
@@ -97,7 +98,7 @@ impl Sandbox {
     }
 }
 
-/// A path that is not there needs no rule: nothing can be done below it.
+/// Adds a rule for a path. An absent path needs no rule, because nothing can be done below it.
 fn allow(
     rules: landlock::RulesetCreated,
     path: &Path,
@@ -113,18 +114,18 @@ fn allow(
 pub(crate) fn keep(capabilities: &[Cap]) -> Result<(), RootError> {
     let kept: CapSet = capabilities.iter().copied().collect();
     let refuse = || "give up capabilities".to_owned();
-    ambient::clear().or_refuse(Refusal::Cage, refuse)?;
-    // The bounding set first: to lower it takes a capability.
+    ambient::clear().or_refuse(Refusal::Sandbox, refuse)?;
+    // The bounding set comes first, because lowering it needs a capability.
     for cap in !kept {
-        // A host that is itself confined has fewer, and an old kernel knows fewer.
+        // A host in a container has fewer capabilities, and so does an old kernel.
         if bounding::read(cap) == Some(true) {
-            bounding::drop(cap).or_refuse(Refusal::Cage, refuse)?;
+            bounding::drop(cap).or_refuse(Refusal::Sandbox, refuse)?;
         }
     }
-    lower(capabilities).or_refuse(Refusal::Cage, refuse)
+    lower(capabilities).or_refuse(Refusal::Sandbox, refuse)
 }
 
-/// Keeps these capabilities for this thread; what it executes is another matter.
+/// Keeps these capabilities for this thread. The bounding set, for executed programs, stays.
 pub(crate) fn lower(capabilities: &[Cap]) -> io::Result<()> {
     let kept: CapSet = capabilities.iter().copied().collect();
     let kept = CapState::get_current()?.permitted & kept;
@@ -134,8 +135,8 @@ pub(crate) fn lower(capabilities: &[Cap]) -> io::Result<()> {
     Ok(next.set_current()?)
 }
 
-/// What neither we nor systemd-nspawn needs of the host: its clock, its kernel and its log. The
-/// container never has these; this keeps them from the nspawn that stays outside, too.
+/// Capabilities for the host's clock, kernel and log, which neither the launcher nor systemd-nspawn
+/// needs. The container never has them. The nspawn process outside it must not have them either.
 const NOT_FOR_NSPAWN: [Cap; 12] = [
     Cap::AUDIT_READ,
     Cap::BLOCK_SUSPEND,
@@ -151,12 +152,14 @@ const NOT_FOR_NSPAWN: [Cap; 12] = [
     Cap::WAKE_ALARM,
 ];
 
-/// The launcher's part: what it becomes has these no more. Sets nothing else, as all of it would be
-/// inherited by the job: no filter, no `no_new_privs` (sudo works in a container that has it).
+/// Gives up the capabilities that systemd-nspawn does not need.
+///
+/// It sets no filter and no `no_new_privs`, because the job would inherit them and sudo would fail.
 pub(crate) fn before_nspawn() -> Result<(), RootError> {
     for cap in NOT_FOR_NSPAWN {
         if bounding::read(cap) == Some(true) {
-            bounding::drop(cap).or_refuse(Refusal::Cage, || "give up capabilities".to_owned())?;
+            bounding::drop(cap)
+                .or_refuse(Refusal::Sandbox, || "give up capabilities".to_owned())?;
         }
     }
     Ok(())
@@ -173,11 +176,11 @@ mod tests {
 
     use super::*;
 
-    /// All of it belongs to a thread, so one that ends afterwards can try it.
-    fn caged<T: Send>(cage: Sandbox, work: impl FnOnce() -> T + Send) -> T {
+    /// Runs work in a thread with this sandbox. A sandbox applies to one thread and ends with it.
+    fn sandboxed<T: Send>(sandbox: Sandbox, work: impl FnOnce() -> T + Send) -> T {
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
-                cage.enter().unwrap();
+                sandbox.enter().unwrap();
                 work()
             });
             thread.join().unwrap()
@@ -189,9 +192,9 @@ mod tests {
     }
 
     #[test]
-    fn in_a_cage_the_kernel_counts_what_was_kept() {
-        let cage = Sandbox::with(&[Cap::NET_ADMIN]).reads("/proc");
-        let status = caged(cage, status_of_thread);
+    fn in_a_sandbox_the_kernel_reports_only_the_kept_capabilities() {
+        let sandbox = Sandbox::with(&[Cap::NET_ADMIN]).reads("/proc");
+        let status = sandboxed(sandbox, status_of_thread);
         let line = |name: &str| {
             let found = status.lines().find_map(|line| line.strip_prefix(name));
             found.unwrap().trim().to_owned()
@@ -207,15 +210,15 @@ mod tests {
     }
 
     #[test]
-    fn in_a_cage_there_are_only_the_files_it_names() {
+    fn in_a_sandbox_only_the_named_directories_are_accessible() {
         let dir = tempfile::tempdir().unwrap();
         let (seen, hidden) = (dir.path().join("seen"), dir.path().join("hidden"));
         for dir in [&seen, &hidden] {
             fs::create_dir(dir).unwrap();
             fs::write(dir.join("file"), "text").unwrap();
         }
-        let cage = Sandbox::with(&[]).writes(&seen);
-        let (inside, outside, made, removed) = caged(cage, || {
+        let sandbox = Sandbox::with(&[]).writes(&seen);
+        let (inside, outside, made, removed) = sandboxed(sandbox, || {
             (
                 fs::read_to_string(seen.join("file")),
                 fs::read_to_string(hidden.join("file")),
@@ -226,7 +229,7 @@ mod tests {
         });
         assert_eq!(inside.unwrap(), "text");
         made.unwrap();
-        // Where the kernel has no Landlock there is nothing to see.
+        // A kernel without Landlock restricts no file.
         let enforced = fs::read_to_string("/sys/kernel/security/lsm")
             .map_or(true, |list| list.contains("landlock"));
         if enforced {
@@ -236,9 +239,9 @@ mod tests {
     }
 
     #[test]
-    fn in_a_cage_nothing_is_executed_mounted_or_unshared() {
-        let cage = Sandbox::with(&[Cap::SYS_ADMIN]).reads("/");
-        let (executed, unmounted, unshared) = caged(cage, || {
+    fn in_a_sandbox_no_program_is_executed_and_no_namespace_changed() {
+        let sandbox = Sandbox::with(&[Cap::SYS_ADMIN]).reads("/");
+        let (executed, unmounted, unshared) = sandboxed(sandbox, || {
             (
                 std::process::Command::new("/bin/true").status(),
                 umount2("/proc", MntFlags::MNT_DETACH),

@@ -1,13 +1,14 @@
-//! The system calls that root's small programs make.
+//! The system calls that a sandboxed root program may make.
 
 use std::collections::BTreeMap;
 
 use nix::libc;
 use seccompiler::{BpfProgram, Error, SeccompAction, SeccompFilter, TargetArch, apply_filter};
 
-/// Files, netlink, one thread for each namespace, and what a Rust program does anyway. None that
-/// executes, mounts, traces, or makes a namespace; the two that can do harm (`setns`, `clone`) take
-/// capabilities that only one program keeps.
+/// Allowed system calls: for files, netlink, threads, and the Rust runtime.
+///
+/// None of them executes, mounts, traces or makes a namespace. The two that could do harm, `setns` and
+/// `clone`, need capabilities that only one program keeps.
 const ALLOWED: &[libc::c_long] = &[
     // Memory and time.
     libc::SYS_brk,
@@ -40,7 +41,7 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_set_tid_address,
     libc::SYS_sigaltstack,
     libc::SYS_tgkill,
-    // Who we are, and less of it.
+    // Identity and capabilities.
     libc::SYS_capget,
     libc::SYS_capset,
     libc::SYS_getegid,
@@ -96,7 +97,7 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_socketpair,
 ];
 
-/// Older names of the same, which newer architectures do without.
+/// Older calls with the same purpose, which newer architectures do not have.
 #[cfg(target_arch = "x86_64")]
 const OLDER: &[libc::c_long] = &[
     libc::SYS_access,
@@ -114,9 +115,10 @@ const OLDER: &[libc::c_long] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const OLDER: &[libc::c_long] = &[];
 
-/// Every other call fails from now on, as one that the kernel does not have: a C library of tomorrow
-/// that tries a new call then falls back to an old one. Sets `no_new_privs`.
-pub(crate) fn restrict() -> Result<(), Error> {
+/// Makes every other system call fail with `ENOSYS`, and sets `no_new_privs`.
+///
+/// With that error, a newer C library that tries a new call falls back to an old one.
+pub(super) fn restrict() -> Result<(), Error> {
     let allowed: BTreeMap<_, _> = ALLOWED
         .iter()
         .chain(OLDER)
