@@ -1,5 +1,8 @@
-//! A GitHub App: its key signs a JWT, the JWT gets a token of its installation, and that is narrowed
-//! to what runners need. GitHub: "Authenticating as a GitHub App installation".
+//! A GitHub App: the App's key signs a JWT, and GitHub exchanges the JWT for a token of the App's
+//! installation, narrowed to runners. Source: GitHub, "Authenticating as a GitHub App installation".
+//!
+//! The JWT is signed with ring, which TLS brings. octocrab's own signing needs a second crypto library,
+//! and cannot name an App by its client id (see `authority`).
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -18,16 +21,17 @@ use tokio::time::Instant;
 use super::token::Token;
 use crate::config::Scope;
 
-/// GitHub takes a JWT for ten minutes at most; a clock of a minute's difference is allowed for.
+/// Time by which a JWT is dated back, in case this host's clock is fast.
 const JWT_BACKDATED: Duration = Duration::from_mins(1);
+/// Lifetime of a JWT. GitHub accepts ten minutes at most.
 const JWT_LASTS: Duration = Duration::from_mins(9);
 
-/// A token is renewed this long before its end. Between this and half of its life, whatever is
-/// shorter, a renewal that fails harms nobody.
+/// Time before its end at which a token is renewed, but not before half of its lifetime. A renewal
+/// that fails within this time does no harm.
 const RENEW_BEFORE: Duration = Duration::from_mins(5);
-/// And some of this earlier, so that hosts of a fleet do not all come at once.
+/// Maximum additional time before the end, chosen at random so that a fleet does not renew at once.
 const RENEW_SPREAD: Duration = Duration::from_mins(1);
-/// After a renewal that failed, while the token is still good.
+/// Interval between attempts to renew a token that still works.
 const RENEW_AGAIN: Duration = Duration::from_secs(30);
 
 /// An App's private key.
@@ -43,18 +47,19 @@ impl fmt::Debug for AppKey {
 }
 
 impl AppKey {
-    /// The key of App `id`, from PEM as GitHub gives it (PKCS #1) or as others write it (PKCS #8).
+    /// Reads the key of App `id` from PEM, as GitHub issues it (PKCS #1) or as other tools write it
+    /// (PKCS #8).
     ///
     /// # Errors
-    /// The rule that the text breaks. The text itself is not in the error.
+    /// The rule that the text breaks. The error does not contain the text.
     pub fn new(id: &str, pem: &str) -> Result<Self, &'static str> {
         const RULE: &str =
-            "it is no private RSA key in PEM; use the .pem file that GitHub gave for the App";
+            "the file is not a private RSA key in PEM; use the .pem file that GitHub issued for the App";
         let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| RULE)?;
         let pair = match &key {
             PrivateKeyDer::Pkcs1(der) => KeyPair::from_der(der.secret_pkcs1_der()),
             PrivateKeyDer::Pkcs8(der) => KeyPair::from_pkcs8(der.secret_pkcs8_der()),
-            // Elliptic curves, and what is not known yet.
+            // Elliptic curves, and kinds that are not known yet.
             PrivateKeyDer::Sec1(_) | _ => return Err(RULE),
         };
         Ok(Self {
@@ -63,20 +68,20 @@ impl AppKey {
         })
     }
 
-    /// A JWT of the App for the next minutes.
+    /// Returns a JWT of the App for the next minutes.
     ///
     /// # Errors
     /// The system has no randomness.
     pub(super) fn jwt(&self, now: SystemTime) -> Result<Token, &'static str> {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let since = now.saturating_sub(JWT_BACKDATED);
-        // GitHub knows an App by its number, or by its client id.
-        let by = self
+        // GitHub knows an App by its number and by its client id.
+        let issuer = self
             .id
             .parse::<u64>()
             .map_or_else(|_| json!(self.id), Value::from);
         let claims = json!({
-            "iss": by,
+            "iss": issuer,
             "iat": since.as_secs(),
             "exp": (since + JWT_LASTS).as_secs(),
         });
@@ -91,7 +96,7 @@ impl AppKey {
                 signed.as_bytes(),
                 &mut signature,
             )
-            .map_err(|_| "the App's key cannot sign: the system has no randomness")?;
+            .map_err(|_| "cannot sign with the App's key: the system has no randomness")?;
         Token::new(&format!(
             "{signed}.{}",
             BASE64_URL_SAFE_NO_PAD.encode(signature)
@@ -99,7 +104,7 @@ impl AppKey {
     }
 }
 
-/// What a token is asked for with: no more than runners need.
+/// Returns the request body that narrows a token to the runners of a scope.
 pub(super) fn narrowed(scope: &Scope) -> Value {
     match scope {
         Scope::Repository { repo, .. } => json!({
@@ -142,8 +147,8 @@ impl TokenAnswer {
         let lasts = ends
             .ok()
             .and_then(|end| end.duration_since(answered_at).ok());
-        let lasts = lasts.ok_or("the token has ended already, or says no time")?;
-        let token = Token::new(&self.token).map_err(|_| "there is no token in it")?;
+        let lasts = lasts.ok_or("the token has expired already, or its expires_at is not a time")?;
+        let token = Token::new(&self.token).map_err(|_| "the answer contains no token")?;
         Ok(InstallationToken::new(token, lasts, now, random))
     }
 }
@@ -183,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_jwt_says_whose_it_is_and_when() {
+    fn a_jwt_names_its_app_and_its_lifetime() {
         let key = AppKey::new("123456", github_sim::APP_KEY).unwrap();
         let jwt = key
             .jwt(UNIX_EPOCH + Duration::from_secs(1_000_000))
@@ -198,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_refused_and_not_shown() {
+    fn text_that_is_not_a_key_is_refused_and_not_shown() {
         for text in [
             "",
             "secret",
@@ -212,7 +217,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_token_is_renewed_in_time_and_held_to_its_end() {
+    async fn a_token_is_renewed_early_and_used_to_its_end() {
         let now = Instant::now();
         let token = Token::new("ghs_one").unwrap();
         let mut held = InstallationToken::new(token.clone(), Duration::from_hours(1), now, 0.5);
@@ -221,7 +226,7 @@ mod tests {
         assert!(held.postpone_renewal(now + 55 * minute));
         assert!(held.is_fresh(now + 55 * minute + Duration::from_secs(29)));
         assert!(!held.postpone_renewal(now + 60 * minute));
-        // One that lasts only minutes is not asked for all the time.
+        // A token that lasts only minutes is not renewed all the time.
         let short = InstallationToken::new(token, 4 * minute, now, 1.0);
         assert!(short.is_fresh(now + minute) && !short.is_fresh(now + 2 * minute));
     }

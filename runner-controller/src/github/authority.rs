@@ -116,12 +116,12 @@ impl App {
                 if let Some(held) = session.token.as_mut()
                     && held.postpone_renewal(now)
                 {
-                    tracing::warn!(%error, "cannot renew the App's token yet");
+                    tracing::warn!(%error, "cannot renew the App's token; the current token still works");
                     return Ok(held.token.clone());
                 }
                 session.token = None;
                 Err(RegistryError {
-                    message: format!("no token for it: {}", error.message),
+                    message: format!("cannot get a token: {}", error.message),
                     operation: operation.name(),
                     ..error
                 })

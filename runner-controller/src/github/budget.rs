@@ -1,9 +1,10 @@
-//! How often GitHub may be asked. Pure: headers and the time come in, a yes or a wait goes out.
+//! The decision when GitHub may be asked. Pure: headers and the time come in, a yes or a wait goes
+//! out.
 //!
 //! The rules are GitHub's ("Rate limits for the REST API"): `retry-after` first, then
 //! `x-ratelimit-reset` when nothing remains, then a minute that doubles for secondary limits that
-//! name no time. Calling on while limited can get a token banned, so once GitHub has refused a call
-//! nothing of ours leaves. A window that is seen to be empty holds only what is counted in it.
+//! name no time. GitHub may ban a token that goes on calling while limited, so every call waits once
+//! GitHub has refused a call for a limit. An empty window only holds the calls that count in it.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
@@ -12,41 +13,42 @@ use http::HeaderMap;
 
 use super::operation::Operation;
 
-/// The first wait after a secondary limit that names no time; doubled each time in a row.
+/// First wait after a secondary limit that names no time. It doubles each time in a row.
 const SECONDARY_WAIT: Duration = Duration::from_mins(1);
 
-/// Doubling ends here.
+/// Maximum wait after a secondary limit that names no time.
 const LONGEST_SECONDARY_WAIT: Duration = Duration::from_mins(16);
 
-/// No wait is believed beyond this. Primary windows last an hour; a longer one is a server's
-/// mistake, and one call an hour is no harm if it is not.
+/// Maximum wait that is believed. Primary windows last an hour. A longer wait is a server's mistake;
+/// if it is not, one call an hour does no harm.
 const LONGEST_WAIT: Duration = Duration::from_mins(65);
 
-/// Background calls stop below this part of the window: one in five.
+/// Divisor of a window's limit below which background calls stop: a fifth.
 const RESERVE: u64 = 5;
 
-/// GitHub has about ten resources; a server that invents more is not let fill our memory.
+/// Maximum number of windows. GitHub has about ten resources, and a server that invents more must not
+/// fill the memory.
 const MAX_WINDOWS: usize = 16;
 
-/// What an answer says about limits.
+/// The headers of an answer that announce limits.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct LimitHeaders {
     pub(super) retry_after: Option<Duration>,
     pub(super) limit: Option<u64>,
     pub(super) remaining: Option<u64>,
-    /// Unix seconds of the server's clock; names the window.
+    /// Unix seconds by the server's clock. This number identifies the window.
     pub(super) reset: Option<u64>,
-    /// How long until then, by the server's own clock when it tells it.
+    /// Time until the reset, by the server's clock if the answer has a `Date`.
     pub(super) reset_in: Option<Duration>,
     pub(super) resource: Option<String>,
 }
 
 impl LimitHeaders {
-    /// Reads the headers. `clock` serves only when the answer has no `Date`.
+    /// Reads the headers. `clock` is used only if the answer has no `Date`.
     pub(super) fn read(headers: &HeaderMap, clock: SystemTime) -> Self {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let number = |name: &str| text(name).and_then(|value| value.trim().parse::<u64>().ok());
-        // Our clock may be wrong by more than a window, so the server's counts.
+        // This host's clock may be wrong by more than a window, so the server's clock counts.
         let now = text("date")
             .and_then(|date| httpdate::parse_http_date(date).ok())
             .unwrap_or(clock)
@@ -72,31 +74,31 @@ impl LimitHeaders {
     }
 }
 
-/// What kind of limit an answer announced.
+/// The kind of limit that an answer announces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Limit {
     /// None.
     None,
     /// The window is used up.
     Primary,
-    /// Too much at once, or for too long.
+    /// Too many calls at once, or for too long.
     Secondary,
 }
 
 /// A window of a rate limit as last seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quota {
-    /// `x-ratelimit-resource`: `core`, `actions_runner_registration`, …; empty if not told.
+    /// `x-ratelimit-resource`: `core`, `actions_runner_registration`, …; empty if the answer has none.
     pub resource: String,
     /// Calls in a whole window.
     pub limit: u64,
     /// Calls left; the whole window once it has been reset.
     pub remaining: u64,
-    /// Until the window starts anew; zero once it has.
+    /// Time until the window is reset; zero once it has been.
     pub resets_in: Duration,
 }
 
-/// Why a call must not leave.
+/// The reason why a call must not leave now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Withheld {
     pub(super) why: String,
@@ -111,20 +113,20 @@ struct Window {
     resets_at: Instant,
 }
 
-/// What is known of our limits.
+/// The limits of one client.
 #[derive(Debug, Default)]
 pub(super) struct Budget {
     windows: BTreeMap<String, Window>,
     /// The window that each operation was last counted in.
     resource_of: BTreeMap<Operation, String>,
-    /// Nothing leaves before this moment, and why.
+    /// The moment before which no call leaves, and the reason.
     held: Option<(Instant, &'static str)>,
-    /// Secondary limits without a time in a row.
-    strikes: u32,
+    /// Number of secondary limits without a time in a row.
+    repeats: u32,
 }
 
 impl Budget {
-    /// Whether a call may leave now.
+    /// Allows or withholds a call.
     pub(super) fn admit(&self, operation: Operation, now: Instant) -> Result<(), Withheld> {
         if let Some((until, why)) = self.held
             && now < until
@@ -136,7 +138,7 @@ impl Budget {
         }
         let known = self.resource_of.get(&operation);
         for (resource, window) in &self.windows {
-            // An operation that was never answered may count in any window.
+            // An operation without an answer so far may count in any window.
             if now >= window.resets_at || known.is_some_and(|known| known != resource) {
                 continue;
             }
@@ -150,7 +152,7 @@ impl Budget {
             }
             if operation.is_background() && *remaining < limit / RESERVE {
                 let why = format!(
-                    "{remaining} of {limit} calls ({resource}) are left, and kept for what cannot wait"
+                    "{remaining} of {limit} calls ({resource}) are left and reserved for mints and deletions"
                 );
                 return Err(Withheld { why, wait });
             }
@@ -158,13 +160,13 @@ impl Budget {
         Ok(())
     }
 
-    /// Nothing leaves for this long: an earlier daemon was told so.
+    /// Withholds every call for this long, because GitHub asked an earlier daemon to wait.
     pub(super) fn hold(&mut self, wait: Duration, now: Instant) {
         let until = now + bounded(wait);
-        self.held = Some((until, "GitHub asked the daemon before to be left alone"));
+        self.held = Some((until, "GitHub asked an earlier daemon to wait"));
     }
 
-    /// Takes in an answer. Returns how long not to call, if it announced a limit.
+    /// Records an answer. Returns how long not to call, if the answer announces a limit.
     pub(super) fn observe(
         &mut self,
         operation: Operation,
@@ -176,22 +178,22 @@ impl Budget {
         let reset_in = headers.reset_in.filter(|_| headers.remaining == Some(0));
         let (wait, why) = match (limit, headers.retry_after, reset_in) {
             (Limit::None, ..) => {
-                self.strikes = 0;
+                self.repeats = 0;
                 return None;
             }
             (Limit::Primary | Limit::Secondary, Some(wait), _) => {
-                (wait, "GitHub asked to be left alone for a while")
+                (wait, "GitHub asked to wait")
             }
             (Limit::Primary, None, Some(wait)) => (wait, "GitHub's rate limit is used up"),
             (Limit::Primary, None, None) | (Limit::Secondary, None, _) => {
-                let wait = SECONDARY_WAIT * 2_u32.saturating_pow(self.strikes.min(8));
-                self.strikes = self.strikes.saturating_add(1);
+                let wait = SECONDARY_WAIT * 2_u32.saturating_pow(self.repeats.min(8));
+                self.repeats = self.repeats.saturating_add(1);
                 let wait = wait.min(LONGEST_SECONDARY_WAIT);
                 (wait, "a secondary rate limit was exceeded")
             }
         };
         let wait = bounded(wait);
-        // Answers may come out of order: the longer wait holds.
+        // Answers may arrive out of order, so the longer wait holds.
         let until = now + wait;
         if self.held.is_none_or(|(held, _)| held < until) {
             self.held = Some((until, why));
@@ -199,7 +201,8 @@ impl Budget {
         Some(wait)
     }
 
-    /// Takes in a refusal that is no limit: its window counts, and it proves nothing else.
+    /// Records a refusal that is not a limit. Only its window counts, because a refusal does not show
+    /// that an earlier limit is over.
     pub(super) fn observe_refusal(
         &mut self,
         operation: Operation,
@@ -226,7 +229,7 @@ impl Budget {
         if known.is_none() && self.windows.len() >= MAX_WINDOWS {
             return;
         }
-        // Concurrent calls are not answered in the order they were counted.
+        // Answers to concurrent calls do not arrive in the order of GitHub's count.
         let remaining = match known {
             Some(known) if known.reset == *reset => known.remaining.min(*remaining),
             Some(_) | None => *remaining,
@@ -243,7 +246,7 @@ impl Budget {
         );
     }
 
-    /// Every window, for metrics.
+    /// Returns every window, for metrics.
     pub(super) fn quotas(&self, now: Instant) -> Vec<Quota> {
         self.windows
             .iter()
@@ -294,7 +297,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn what_an_earlier_daemon_was_told_holds() {
+    fn a_wait_that_an_earlier_daemon_was_given_holds() {
         let now = Instant::now();
         let mut budget = Budget::default();
         budget.hold(Duration::from_secs(30), now);
@@ -308,7 +311,7 @@ mod tests {
     #[test]
     fn a_reset_is_read_by_the_servers_clock() {
         assert_eq!(window("core", "0").reset_in, Some(101 * SECOND));
-        // A server whose reset has passed is asked again soon.
+        // A reset that has passed means a short wait.
         let late = read(&[
             ("date", "Sun, 06 Nov 1994 08:49:37 GMT"),
             ("x-ratelimit-reset", "784000000"),
@@ -317,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_leaves_before_retry_after_has_passed() {
+    fn no_call_leaves_before_retry_after_has_passed() {
         let (mut budget, now) = (Budget::default(), Instant::now());
         let headers = read(&[("retry-after", "7")]);
         let wait = budget.observe(Operation::List, &headers, Limit::Secondary, now);
@@ -330,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_window_holds_what_is_counted_in_it() {
+    fn an_empty_window_holds_the_calls_that_count_in_it() {
         let (mut budget, now) = (Budget::default(), Instant::now());
         budget.observe(
             Operation::Mint,
@@ -340,7 +343,7 @@ mod tests {
         );
         budget.observe(Operation::List, &window("core", "0"), Limit::None, now);
         assert_eq!(budget.admit(Operation::Mint, now), Ok(()));
-        // Not known to be counted elsewhere.
+        // Deletions may count in the empty window.
         assert!(budget.admit(Operation::Delete, now).is_err());
         let withheld = budget.admit(Operation::List, now).unwrap_err();
         assert_eq!(withheld.wait, 101 * SECOND);
@@ -348,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fifth_is_kept_for_mints() {
+    fn a_fifth_is_reserved_for_mints_and_deletions() {
         let (mut budget, now) = (Budget::default(), Instant::now());
         budget.observe(Operation::List, &window("core", "1000"), Limit::None, now);
         assert_eq!(budget.admit(Operation::List, now), Ok(()));

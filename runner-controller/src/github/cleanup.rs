@@ -1,16 +1,15 @@
-//! Which registrations nobody needs any more.
+//! The choice of stale registrations to delete.
 
 use std::collections::BTreeSet;
 
 use crate::pool::{HostId, ListedRunner, RunnerName};
 
-/// The registrations that a clean-up may delete, in the order of the list.
+/// Returns the registrations that a clean-up may delete, in the order of the list.
 ///
-/// Only this host's own (by their exact name), never a busy one, and never one that a living
-/// container owns: if that one is offline it may just be about to connect, and whatever it is, its
-/// controller deals with it. `owned` holds runner names; an empty set means that no container
-/// lives. GitHub has the last word all the same, as deleting a runner that just got a job is
-/// refused.
+/// Candidates have this host's exact runner names and are not busy. A registration that a living
+/// container owns is never a candidate: if it is offline its runner may be about to connect, and the
+/// daemon deals with it. `owned` holds runner names; an empty set means that no container lives.
+/// GitHub still decides, because it refuses to delete a runner that just got a job.
 #[must_use]
 pub fn cleanup_candidates(
     host: &HostId,
@@ -30,7 +29,7 @@ mod tests {
     use crate::pool::RunnerId;
 
     #[test]
-    fn only_our_own_free_and_unowned_ones_go() {
+    fn only_idle_registrations_of_this_host_without_a_container_are_candidates() {
         let runner = |id, name: &str, online, busy| ListedRunner {
             id: RunnerId(id),
             name: name.to_owned(),

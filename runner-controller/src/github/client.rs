@@ -95,7 +95,7 @@ impl Client {
         let attempts = tokio::time::timeout(self.timeout, self.authorized(octocrab, request));
         let result = attempts.await.unwrap_or_else(|_| {
             let limit = humantime::format_duration(self.timeout);
-            let message = format!("no whole answer within {limit}");
+            let message = format!("no complete answer within {limit}");
             Err(self.context.unreachable(operation, &message))
         });
         self.record(operation, started.elapsed(), &result);

@@ -98,7 +98,7 @@ impl Context {
             Some("check github.api_url and this host's DNS")
         } else if message.contains("certificate") {
             Some(
-                "install the authority that signed the server's certificate on this host, or name it in SSL_CERT_FILE",
+                "install the certificate authority of the server on this host, or name it in SSL_CERT_FILE",
             )
         } else {
             None

@@ -41,8 +41,8 @@ impl FromResponse for Unread {
 }
 
 /// Sends a request with this token and reads the answer. Sends it once, except that redirects within
-/// the origin are followed. Cancelling drops the connection; GitHub may carry the request out all
-/// the same.
+/// the origin are followed. Cancelling drops the connection, but GitHub may still carry the request
+/// out.
 ///
 /// octocrab's typed calls (`post`, `get`) cannot carry the operation to the layers, and lose the
 /// status and the request id when an answer cannot be read. `build_request` and `execute`, which
@@ -80,8 +80,7 @@ pub(super) async fn exchange<T: FromResponse>(
     })
 }
 
-/// Unwraps the error that the layers made. octocrab itself fails only over a request that cannot be
-/// built.
+/// Returns the error that the layers made. octocrab itself fails only if a request cannot be built.
 fn failure(context: &Context, operation: Operation, error: octocrab::Error) -> RegistryError {
     let octocrab::Error::Service { source, .. } = error else {
         return context.error(operation, RegistryErrorKind::Invalid, &error.to_string());
@@ -92,7 +91,7 @@ fn failure(context: &Context, operation: Operation, error: octocrab::Error) -> R
     }
 }
 
-/// Says where an answer differs from what GitHub documents, and quotes nothing of it.
+/// Describes how an answer differs from GitHub's documentation, without quoting it.
 fn shape_problem(error: &octocrab::Error) -> String {
     let octocrab::Error::Json { source, .. } = error else {
         return "the answer cannot be read".to_owned();

@@ -1,4 +1,4 @@
-//! Runner groups of an organisation: names in our configuration, ids at GitHub.
+//! Runner groups of an organisation, which have names in the configuration and ids at GitHub.
 
 use http::Method;
 use serde::Deserialize;
@@ -9,10 +9,11 @@ use super::operation::Operation;
 use super::paged::Paged;
 use crate::world::{RegistryError, RegistryErrorKind};
 
-/// Pages of 100. An organisation has few groups; a server that never ends its list is cut off.
+/// Maximum number of pages of 100. An organisation has few groups, so a longer list is a server's
+/// mistake.
 const MAX_PAGES: usize = 50;
 
-/// What is remembered of the groups. Ids do not change, groups may be made anew.
+/// The groups as last listed. Ids do not change, but a group may be deleted and created again.
 #[derive(Default)]
 pub(super) struct Groups(Option<Vec<Group>>);
 
@@ -29,13 +30,13 @@ pub(super) struct Body {
 }
 
 impl Groups {
-    /// Asks again next time.
+    /// Forgets the groups, so that the next call asks GitHub.
     pub(super) fn forget(&mut self) {
         self.0 = None;
     }
 
-    /// The id of a group. A name that is not known is looked up anew each time, since somebody may
-    /// just have made the group.
+    /// Returns the id of a group. Asks GitHub each time about a name that is not known, because the
+    /// group may have been created meanwhile.
     pub(super) async fn id(
         &mut self,
         client: &Client,
@@ -54,7 +55,7 @@ impl Groups {
 
 pub(super) fn find(groups: &[Group], name: &str) -> Option<u64> {
     let exact = groups.iter().find(|group| group.name == name);
-    // GitHub shows "Default", people write "default".
+    // GitHub shows "Default", and configurations say "default".
     let alike = || {
         groups
             .iter()
@@ -65,11 +66,11 @@ pub(super) fn find(groups: &[Group], name: &str) -> Option<u64> {
 
 fn missing(client: &Client, groups: &[Group], name: &str) -> RegistryError {
     let context = &client.context;
-    let message = format!("there is no runner group named {name:?}");
+    let message = format!("runner group {name:?} does not exist");
     let names: Vec<&str> = groups.iter().map(|group| group.name.as_str()).collect();
     RegistryError {
         advice: Some(context.clean(&format!(
-            "make the group in the organisation's settings, or set runner_group to one that the token may see: {}",
+            "create the group in the organisation's settings, or set runner_group to a group that the token can see: {}",
             names.join(", ")
         ))),
         ..context.error(Operation::Groups, RegistryErrorKind::NotFound, &message)
@@ -103,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_groups_exact_name_comes_first() {
+    fn an_exact_group_name_takes_precedence() {
         let group = |id, name: &str| Group {
             id,
             name: name.to_owned(),

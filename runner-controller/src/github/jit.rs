@@ -1,21 +1,21 @@
-//! A look into a JIT config before it is handed to a container.
+//! The check of a JIT config before a container gets it.
 //!
-//! `base64(JSON: file name → base64(file))`; the file `.runner` names the agent. Decoded in memory
-//! only, since the rest of it is the runner's private key.
+//! A JIT config is `base64(JSON: file name → base64(file))`, and its file `.runner` names the runner.
+//! It is decoded in memory only, because another file in it is the runner's private key.
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::Deserialize;
 
-/// What a config turned out to be.
+/// The content of a JIT config.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Content {
-    /// A config for the runner of this name.
+    /// A config for the runner with this name.
     Names(String),
     /// The documented shape, without a name.
     Nameless,
-    /// Some other shape. GitHub promises none, so this is no reason to refuse it.
+    /// Another shape. GitHub does not document the shape, so such a config is not refused.
     Opaque,
 }
 
@@ -31,7 +31,7 @@ struct RunnerFile {
     agent_name: Option<String>,
 }
 
-/// Reads whom a config is for.
+/// Reads the name of the runner that a config is for.
 pub(super) fn read(encoded: &str) -> Content {
     let Some(runner) = decode(encoded)
         .and_then(|outer| serde_json::from_slice::<Files>(without_bom(&outer)).ok())
@@ -51,7 +51,7 @@ fn decode(text: &str) -> Option<Vec<u8>> {
         .ok()
 }
 
-/// .NET writes a byte order mark, and its reader forgives one.
+/// Removes the byte order mark that .NET writes and accepts.
 fn without_bom(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
 }

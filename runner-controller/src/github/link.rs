@@ -1,30 +1,31 @@
-//! Where to go next: `Link` headers and redirects, followed only to the origin we were given.
+//! Addresses that an answer refers to: `Link` headers and redirects. They are followed on the same
+//! origin only.
 
 use http::HeaderMap;
 use url::Url;
 
-/// Why an address is not followed.
+/// The reason why an address is not followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Astray {
+pub(super) enum NotFollowed {
     /// It is not an address.
     Unreadable,
-    /// It leads to another scheme, host or port. The token stays here.
+    /// It has another scheme, host or port, where the token must not go.
     OtherOrigin(Url),
 }
 
 /// Resolves `target` against the address it was found at.
-pub(super) fn resolve(found_at: &Url, target: &str) -> Result<Url, Astray> {
-    let url = found_at.join(target).map_err(|_| Astray::Unreadable)?;
+pub(super) fn resolve(found_at: &Url, target: &str) -> Result<Url, NotFollowed> {
+    let url = found_at.join(target).map_err(|_| NotFollowed::Unreadable)?;
     if url.origin() == found_at.origin() {
         Ok(url)
     } else {
-        Err(Astray::OtherOrigin(url))
+        Err(NotFollowed::OtherOrigin(url))
     }
 }
 
-/// The target of `rel="next"`, as written.
+/// Returns the target of `rel="next"` as written.
 ///
-/// The form is RFC 8288's: `<target>; rel="next", <target>; rel="last"`.
+/// The form is that of RFC 8288: `<target>; rel="next", <target>; rel="last"`.
 pub(super) fn next(headers: &HeaderMap) -> Option<String> {
     headers
         .get_all("link")
@@ -34,7 +35,7 @@ pub(super) fn next(headers: &HeaderMap) -> Option<String> {
 }
 
 fn next_in(mut text: &str) -> Option<String> {
-    // Split at the angle brackets and not at commas: a target may have commas in its query.
+    // Split at angle brackets and not at commas, because a query may contain commas.
     while let Some((_, rest)) = text.split_once('<') {
         let (target, rest) = rest.split_once('>')?;
         let parameters = rest.split_once('<').map_or(rest, |(before, _)| before);
@@ -99,10 +100,10 @@ mod tests {
             "//evil.example/api",
         ] {
             assert!(
-                matches!(resolve(&here, other), Err(Astray::OtherOrigin(_))),
+                matches!(resolve(&here, other), Err(NotFollowed::OtherOrigin(_))),
                 "{other}"
             );
         }
-        assert_eq!(resolve(&here, "https://["), Err(Astray::Unreadable));
+        assert_eq!(resolve(&here, "https://["), Err(NotFollowed::Unreadable));
     }
 }

@@ -1,4 +1,4 @@
-//! The list of runners: all pages, each remembered while GitHub says that it holds.
+//! The list of runners: all pages, each remembered for as long as GitHub confirms it.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::paged::Paged;
 use crate::world::{ListedRunner, RegistryError, RegistryErrorKind, RunnerId};
 
 /// Maximum number of pages of 100, which is twice what a runner group holds. A longer list is refused
-/// and not cut, because a runner that is missing from a list is taken for gone.
+/// and not cut, because a runner that is missing from a list counts as gone.
 const MAX_PAGES: usize = 200;
 
 /// The body of a page, as far as it is used.
@@ -38,8 +38,8 @@ pub(super) async fn fetch(
     first: String,
 ) -> Result<Vec<ListedRunner>, RegistryError> {
     let mut visited: Vec<String> = Vec::new();
-    // A runner may move from one page to the next between two calls, and is then seen twice; the
-    // later page tells the newer state.
+    // A runner may move from one page to the next between two calls and is then seen twice. The later
+    // page has the newer state.
     let mut runners = BTreeMap::new();
     let mut next = Some(first);
     while let Some(target) = next {

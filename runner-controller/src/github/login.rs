@@ -1,4 +1,4 @@
-//! The configured credentials, and the two places that they may be in.
+//! The credentials for GitHub, read from the place where the configuration or systemd put them.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -7,38 +7,38 @@ use super::app::AppKey;
 use super::token::Token;
 use crate::config::{GitHubConfig, LoginConfig};
 
-/// Installation tokens have some 520 characters since 2026 and may grow; a file beyond this is
-/// not a token.
+/// Maximum size of a file with credentials. Installation tokens have some 520 characters since 2026 and
+/// may grow.
 const MAX_BYTES: u64 = 16 * 1024;
 
-/// Why there is nothing to show.
+/// A reason why credentials cannot be loaded.
 #[derive(Debug, thiserror::Error)]
-pub enum TokenError {
+pub enum LoginError {
     /// The file cannot be read.
-    #[error("cannot read what lets us in at GitHub from {}", path.display())]
+    #[error("cannot read GitHub credentials from {}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
-    /// The file holds something else.
-    #[error("{} cannot let us in at GitHub: {rule}", path.display())]
+    /// The file does not hold credentials.
+    #[error("cannot use {} as GitHub credentials: {rule}", path.display())]
     Content {
         /// The file.
         path: PathBuf,
-        /// What it must look like.
+        /// The rule that the content breaks.
         rule: &'static str,
     },
 }
 
-/// What lets us in.
+/// The credentials for GitHub.
 #[derive(Debug)]
 pub enum Login {
-    /// A token as it is.
+    /// A token that is used as it is.
     Token(Token),
-    /// An App, whose tokens are asked for.
+    /// The key of an App, which GitHub exchanges for tokens.
     App(Box<AppKey>),
 }
 
@@ -49,17 +49,17 @@ impl From<Token> for Login {
 }
 
 impl Login {
-    /// Reads the credential that systemd passed (`$CREDENTIALS_DIRECTORY`), else the configured
+    /// Reads the credential that systemd passed (`$CREDENTIALS_DIRECTORY`), or else the configured
     /// file. Blocks for one small read.
     ///
     /// # Errors
-    /// It cannot be read, or holds something else.
-    pub fn load(config: &GitHubConfig) -> Result<Self, TokenError> {
+    /// The file cannot be read or does not hold credentials.
+    pub fn load(config: &GitHubConfig) -> Result<Self, LoginError> {
         let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
         Self::load_from(credentials.as_deref(), &config.login)
     }
 
-    fn load_from(credentials: Option<&Path>, config: &LoginConfig) -> Result<Self, TokenError> {
+    fn load_from(credentials: Option<&Path>, config: &LoginConfig) -> Result<Self, LoginError> {
         let path = credentials
             .map(|directory| directory.join(config.credential()))
             .filter(|path| path.exists())
@@ -71,12 +71,12 @@ impl Login {
                 AppKey::new(id, &text).map(|key| Self::App(Box::new(key)))
             }
         };
-        login.map_err(|rule| TokenError::Content { path, rule })
+        login.map_err(|rule| LoginError::Content { path, rule })
     }
 }
 
-fn read(path: &Path) -> Result<String, TokenError> {
-    let content = |rule| TokenError::Content {
+fn read(path: &Path) -> Result<String, LoginError> {
+    let content = |rule| LoginError::Content {
         path: path.to_owned(),
         rule,
     };
@@ -85,13 +85,13 @@ fn read(path: &Path) -> Result<String, TokenError> {
         .and_then(|file| file.take(MAX_BYTES + 1).read_to_string(&mut text));
     match read {
         Ok(_) if text.len() as u64 > MAX_BYTES => {
-            Err(content("it is larger than any token or key"))
+            Err(content("the file is larger than any token or key"))
         }
         Ok(_) => Ok(text),
         Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-            Err(content("it is not text"))
+            Err(content("the file is not text"))
         }
-        Err(source) => Err(TokenError::Read {
+        Err(source) => Err(LoginError::Read {
             path: path.to_owned(),
             source,
         }),
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_credential_comes_before_the_file() {
+    fn the_credential_of_systemd_takes_precedence_over_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("token");
         std::fs::write(&file, "from-file\n").unwrap();
@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(load().unwrap(), "from-credential");
         // An empty credential is a mistake to show, not a reason to use another token.
         std::fs::write(credentials.join("github-token"), "").unwrap();
-        assert!(matches!(load(), Err(TokenError::Content { .. })));
+        assert!(matches!(load(), Err(LoginError::Content { .. })));
     }
 
     #[test]
@@ -132,7 +132,7 @@ mod tests {
         let load = || Login::load_from(None, &config).unwrap_err().to_string();
         assert!(load().contains("cannot read"));
         std::fs::write(&file, "secret one\nsecret two").unwrap();
-        assert!(load().contains("token cannot let us in") && !load().contains("secret"));
+        assert!(load().contains("token as GitHub credentials") && !load().contains("secret"));
         std::fs::write(&file, [0xff, 0xfe]).unwrap();
         assert!(load().contains("not text"));
         std::fs::write(&file, "x".repeat(20_000)).unwrap();
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn an_apps_key_is_a_credential_of_its_own() {
+    fn an_apps_key_has_its_own_credential() {
         let dir = tempfile::tempdir().unwrap();
         let config = LoginConfig::App {
             id: "123456".into(),

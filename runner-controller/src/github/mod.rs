@@ -1,9 +1,9 @@
-//! The runners GitHub knows: [`Registry`](crate::world::Registry) over its REST API.
+//! GitHub's REST API, as far as runners need it: [`Registry`](crate::world::Registry) for one scope.
 //!
-//! octocrab performs the requests; `layers` are what this program puts around it. A mint is one
-//! request under a name that is never sent again. The list is one conditional request per page. Every
-//! failure is put into words for the person who must act on it, and while GitHub limits us nothing
-//! leaves. Tokens and JIT configs never reach a log or an error.
+//! octocrab performs the requests, and the layers in `layers` surround it. A mint is one request
+//! under a name that is never sent again. The list is one conditional request per page. Every error
+//! tells the operator what to change. No request leaves while a rate limit holds. Tokens and JIT
+//! configs never reach a log or an error.
 
 mod app;
 mod authority;
@@ -36,7 +36,7 @@ pub use octocrab::OctoBody;
 pub use app::AppKey;
 pub use budget::Quota;
 pub use cleanup::cleanup_candidates;
-pub use login::{Login, TokenError};
+pub use login::{Login, LoginError};
 #[cfg(any(test, fuzzing))]
 pub(crate) use outside::{try_answer, try_refusal};
 pub use registry::GitHub;

@@ -1,10 +1,10 @@
-//! What we ask of GitHub, and how often it was asked.
+//! The operations at GitHub, and the count of requests for each.
 
 use std::collections::BTreeMap;
 
 use crate::world::{RegistryError, RegistryErrorKind};
 
-/// The calls we make.
+/// A kind of request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Operation {
     Mint,
@@ -23,7 +23,7 @@ impl Operation {
         attached.unwrap_or(Self::List)
     }
 
-    /// The name in errors, logs and metrics.
+    /// Returns the name in errors, logs and metrics.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Mint => "generate-jitconfig",
@@ -35,18 +35,18 @@ impl Operation {
         }
     }
 
-    /// A background call leaves the rest of the budget to the others.
+    /// Returns true for operations that leave the rest of the budget to others.
     pub(super) fn is_background(self) -> bool {
         match self {
             Self::List => true,
-            // Groups are asked for only because a mint needs one, and nothing goes without a token.
+            // A mint needs a group, and every request needs a token.
             Self::Mint | Self::Delete | Self::Groups | Self::Installation | Self::AccessToken => {
                 false
             }
         }
     }
 
-    /// Asked as an App, which has limits of its own beside those of its installation.
+    /// Returns true for requests of the App itself, which has other limits than its installation.
     pub(super) fn is_of_app(self) -> bool {
         match self {
             Self::Installation | Self::AccessToken => true,
@@ -60,8 +60,8 @@ impl Operation {
 pub(super) struct Tally(BTreeMap<(Operation, &'static str), u64>);
 
 impl Tally {
-    /// Counts one. The outcome is `ok`, `not_modified`, `redirected`, `withheld` (never sent, to
-    /// stay within a limit) or the kind of the error.
+    /// Counts one request. The outcome is `ok`, `not_modified`, `redirected`, `withheld` (not sent
+    /// because of a limit) or the kind of the error.
     pub(super) fn count(&mut self, operation: Operation, outcome: &'static str) {
         *self.0.entry((operation, outcome)).or_default() += 1;
     }
@@ -74,7 +74,7 @@ impl Tally {
     }
 }
 
-/// The outcome that stands for a failed request.
+/// Returns the outcome for a failed request.
 pub(super) fn outcome_of(error: &RegistryError) -> &'static str {
     match error.kind {
         RegistryErrorKind::Unauthorized => "unauthorized",

@@ -1,4 +1,4 @@
-//! What [`crate::outside`] tries of this room.
+//! Entry points for [`crate::outside`], which tries any bytes.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -13,18 +13,18 @@ use super::budget::{Budget, LimitHeaders};
 use super::context::Context;
 use super::jit::{self, Content};
 use super::operation::Operation;
-use super::registry::Made;
+use super::registry::JitConfigAnswer;
 use super::secrets::Secrets;
 use super::token::Token;
 use super::{groups, link, listing, refusal};
 use crate::pool::{HostId, RunnerName};
 use crate::world::ListedRunner;
 
-/// Long enough to be looked for in messages.
+/// A token that is long enough to be found in messages.
 const TOKEN: &str = "ghp_outside_of_everything";
 
-/// A body as the answer to each question, and as a JIT config.
-#[expect(clippy::expect_used, reason = "to panic is how it tells")]
+/// Reads a body as the answer to each operation, and as a JIT config.
+#[expect(clippy::expect_used, reason = "a check that fails panics")]
 pub(crate) fn try_answer(body: &[u8]) {
     let host: HostId = "h".parse().expect("a host");
     if let Some(list) = read_by_octocrab::<listing::Body>(body) {
@@ -37,16 +37,16 @@ pub(crate) fn try_answer(body: &[u8]) {
     if let Some(page) = read_by_octocrab::<groups::Body>(body) {
         let _ = groups::find(&page.runner_groups, "Default");
     }
-    if let Some(made) = read_by_octocrab::<Made>(body) {
+    if let Some(made) = read_by_octocrab::<JitConfigAnswer>(body) {
         let _ = jit::read(&made.encoded_jit_config);
     }
     if let Ok(text) = std::str::from_utf8(body) {
         let _ = jit::read(text);
     }
-    // The same as the file within, which no mutation finds through two layers of base64.
+    // The same bytes as the file inside, which no mutation finds through two layers of base64.
     let files = serde_json::json!({ ".runner": BASE64_STANDARD.encode(body) });
     match jit::read(&BASE64_STANDARD.encode(files.to_string())) {
-        // An escape may make a name shorter than its bytes, and never longer.
+        // An escape may make a name shorter than its bytes, but never longer.
         Content::Names(name) => assert!(!body.is_empty() && name.len() <= body.len()),
         Content::Nameless => assert!(!body.is_empty()),
         Content::Opaque => {}
@@ -59,9 +59,8 @@ fn read_by_octocrab<T: octocrab::FromResponse>(body: &[u8]) -> Option<T> {
     read.and_then(Result::ok)
 }
 
-/// A whole answer that is not a success: a line with the status, header lines, an empty line, the
-/// body.
-#[expect(clippy::expect_used, reason = "to panic is how it tells")]
+/// Reads a refusal: a line with the status, header lines, an empty line, the body.
+#[expect(clippy::expect_used, reason = "a check that fails panics")]
 pub(crate) fn try_refusal(bytes: &[u8]) {
     let Some((status, headers, body)) = read_answer(bytes) else {
         return;
@@ -83,7 +82,7 @@ pub(crate) fn try_refusal(bytes: &[u8]) {
         Operation::Delete,
         Operation::Groups,
     ] {
-        // Two in a row, as a second one waits longer.
+        // Two in a row, because the second waits longer.
         budget.observe_refusal(operation, &limits, now);
         let _ = budget.observe(operation, &limits, limit, now);
         let limited = budget.observe(operation, &limits, limit, now);

@@ -1,4 +1,4 @@
-//! GitHub's refusals, put into words for the person who must do something about them.
+//! The translation of GitHub's refusals into errors that tell the operator what to change.
 
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
@@ -9,11 +9,11 @@ use super::operation::Operation;
 use crate::config::LoginConfig;
 use crate::world::{RegistryError, RegistryErrorKind};
 
-/// Messages that a 403, 404 or 422 is recognised by, and what to do about each.
+/// Parts of messages of a 403, 404 or 422, with the advice for each.
 const KNOWN: &[(&str, &str)] = &[
     (
         "repository level self-hosted runners are disabled",
-        "the organisation forbids runners in repositories: allow them under the organisation's Settings, Actions, Runners, or point github.url at the organisation",
+        "the organisation forbids runners in repositories; allow them under the organisation's Settings, Actions, Runners, or point github.url at the organisation",
     ),
     (
         "github actions is disabled",
@@ -25,11 +25,11 @@ const KNOWN: &[(&str, &str)] = &[
     ),
     (
         "ip address is not permitted",
-        "the organisation has an IP allow list: add this host's public address to it",
+        "the organisation has an IP allow list; add this host's public address to it",
     ),
     (
         "ip allow list",
-        "the organisation has an IP allow list: add this host's public address to it",
+        "the organisation has an IP allow list; add this host's public address to it",
     ),
     (
         "saml",
@@ -37,26 +37,26 @@ const KNOWN: &[(&str, &str)] = &[
     ),
     (
         "installation has been suspended",
-        "the App's installation is suspended: unsuspend it in the settings of the organisation or owner, under GitHub Apps",
+        "the App's installation is suspended; unsuspend it in the settings of the organisation or owner, under GitHub Apps",
     ),
     (
         "account was suspended",
-        "the account or app behind the token is suspended: use another one",
+        "the account or App behind the token is suspended; use another",
     ),
     (
         "max limit of",
-        "the runner group is full: remove offline runners (cleanup-github-runners), or use another group",
+        "the runner group is full; remove offline runners (cleanup-github-runners), or use another group",
     ),
     (
         "archived",
-        "the repository is archived and runs no jobs: un-archive it or point github.url elsewhere",
+        "the repository is archived and runs no jobs; unarchive it or point github.url elsewhere",
     ),
 ];
 
-/// What permission each scope needs, when GitHub does not say it.
+/// Advice on permissions for an answer in which GitHub names none.
 const PERMISSIONS: &str = "the token needs `Administration: write` of the repository, or `Self-hosted runners: write` of the organisation (classic tokens: `repo`, `admin:org`)";
 
-/// GitHub's error body; every part may be missing.
+/// The body of GitHub's errors. Every part may be missing.
 #[derive(Debug, Default, Deserialize)]
 struct Body {
     #[serde(default)]
@@ -65,8 +65,8 @@ struct Body {
     errors: Option<serde_json::Value>,
 }
 
-/// Which limit a refusal announces. A 403 is read before it is believed to be one: most are
-/// permissions, and waiting for those helps nobody.
+/// Returns the limit that a refusal announces. The text of a 403 is read first, because most are
+/// missing permissions, for which waiting does not help.
 pub(super) fn limit_of(status: StatusCode, headers: &LimitHeaders, body: &[u8]) -> Limit {
     let message = message_of(body).to_ascii_lowercase();
     let secondary = message.contains("secondary rate limit") || message.contains("abuse detection");
@@ -87,7 +87,7 @@ pub(super) fn limit_of(status: StatusCode, headers: &LimitHeaders, body: &[u8]) 
     }
 }
 
-/// True for refusals that stand whatever the rate-limit headers say.
+/// Returns true for refusals that are not limits, whatever the rate-limit headers say.
 fn is_permission(lower: &str) -> bool {
     lower.contains("resource not accessible")
         || lower.contains("must have admin")
@@ -95,7 +95,7 @@ fn is_permission(lower: &str) -> bool {
         || KNOWN.iter().any(|(phrase, _)| lower.contains(phrase))
 }
 
-/// Turns an answer that is neither a success nor a 304 into an error.
+/// Translates an answer that is neither a success nor an expected 304.
 pub(super) fn translate(
     operation: Operation,
     status: StatusCode,
@@ -139,7 +139,7 @@ fn kind_of(operation: Operation, status: StatusCode, lower: &str) -> RegistryErr
         404 | 410 => RegistryErrorKind::NotFound,
         409 => match operation {
             Operation::Mint => RegistryErrorKind::NameTaken,
-            // Not documented; a conflict with something that is going on passes.
+            // Not documented. A conflict with something in progress passes.
             Operation::List
             | Operation::Delete
             | Operation::Groups
@@ -149,9 +149,9 @@ fn kind_of(operation: Operation, status: StatusCode, lower: &str) -> RegistryErr
         422 if operation == Operation::Mint && lower.contains("already exists") => {
             RegistryErrorKind::NameTaken
         }
-        // A proxy's word that it waited too long, not GitHub's that the request is wrong.
+        // A proxy waited too long. GitHub does not say that the request is wrong.
         408 => RegistryErrorKind::Server,
-        // A 3xx is a redirect that was not followed: the address is wrong, and tells the right one.
+        // A 3xx is a redirect that was not followed, so the configured address is wrong.
         300..=499 => RegistryErrorKind::Invalid,
         _ => RegistryErrorKind::Server,
     }
@@ -170,11 +170,11 @@ fn advice(
     match kind {
         RegistryErrorKind::Unauthorized => Some(match &context.login {
             LoginConfig::Token { file } => format!(
-                "the token is wrong, expired or revoked: write a valid one to {} and restart runner-controller, which reads it only at its start",
+                "the token is wrong, expired or revoked; write a valid token to {} and restart runner-controller, which reads it only at its start",
                 file.display()
             ),
             LoginConfig::App { id, key_file } => format!(
-                "GitHub does not take what App {id} shows: github.app.id and the key in {} must be of one App that still exists, and this host's clock must be right; restart runner-controller after changing the key",
+                "GitHub refuses App {id}; check that github.app.id and the key in {} belong to the same existing App and that this host's clock is right, then restart runner-controller",
                 key_file.display()
             ),
         }),
@@ -186,30 +186,30 @@ fn advice(
         RegistryErrorKind::Forbidden => Some(needed_permissions(headers, context)),
         RegistryErrorKind::NotFound => Some(match operation {
             Operation::Mint | Operation::List | Operation::Groups => format!(
-                "there is no {scope}, or the token may not see its runners: check github.url and github.api_url; {}",
+                "{scope} does not exist, or the token cannot see its runners; check github.url and github.api_url; {}",
                 needed_permissions(headers, context)
             ),
-            Operation::Delete => "there is no such runner any more".to_owned(),
+            Operation::Delete => "the runner does not exist any more".to_owned(),
             Operation::Installation | Operation::AccessToken => format!(
-                "the App is not installed where {scope} is: install it there, with access to it; check github.url"
+                "the App is not installed for {scope}; install it there and check github.url"
             ),
         }),
         RegistryErrorKind::NameTaken => {
-            Some("nothing to do: the next attempt uses a new name".to_owned())
+            Some("no action is needed; the next attempt uses a new name".to_owned())
         }
         RegistryErrorKind::Invalid if status.is_redirection() => Some(match location(headers) {
             Some(to) => format!(
-                "GitHub points to {}: set github.url or github.api_url to where it is now",
+                "GitHub redirects to {}; set github.url or github.api_url to the new address",
                 context.clean(&to)
             ),
-            None => "set github.url or github.api_url to where it is now".to_owned(),
+            None => "set github.url or github.api_url to the new address".to_owned(),
         }),
         RegistryErrorKind::Invalid => match operation {
             Operation::Mint => {
                 Some("check the pool's labels, runner_group and work_folder".to_owned())
             }
             Operation::AccessToken => Some(format!(
-                "the App's installation lacks a permission or the repository {scope}: {PERMISSIONS}; new permissions of an App must be accepted where it is installed"
+                "the App's installation lacks a permission or access to {scope}; {PERMISSIONS}; new permissions of an App must be accepted where it is installed"
             )),
             Operation::List | Operation::Delete | Operation::Groups | Operation::Installation => {
                 Some("check github.api_url and github.api_version".to_owned())
@@ -221,7 +221,7 @@ fn advice(
     }
 }
 
-/// What GitHub said, in one string; for a body that is not its JSON, what that is.
+/// Returns GitHub's message, or a description of a body that is not GitHub's JSON.
 fn message_of(body: &[u8]) -> String {
     if let Ok(Body { message, errors }) = serde_json::from_slice(body) {
         let mut parts: Vec<String> = message.into_iter().collect();
@@ -246,8 +246,8 @@ fn message_of(body: &[u8]) -> String {
     if !lower.contains("<html") && !lower.contains("<!doctype") {
         return text.trim().to_owned();
     }
-    // A proxy's page; its title is the one line worth keeping. Offsets agree, as only ASCII
-    // letters were changed.
+    // A proxy's page, of which only the title is kept. Offsets in `lower` and `text` agree, because
+    // only ASCII letters differ.
     let title = lower.find("<title>").map(|at| at + "<title>".len());
     match title.and_then(|start| Some((start, start + lower[start..].find("</title>")?))) {
         Some((start, end)) => format!("a web page, \"{}\"", text[start..end].trim()),
@@ -255,7 +255,7 @@ fn message_of(body: &[u8]) -> String {
     }
 }
 
-/// One entry of `errors`: a string, or an object with `message`, or with `field` and `code`.
+/// Returns one entry of `errors`: a string, or an object with `message`, or with `field` and `code`.
 fn detail(error: &serde_json::Value) -> String {
     let part = |name: &str| error.get(name).and_then(serde_json::Value::as_str);
     if let Some(text) = error.as_str().or_else(|| part("message")) {
@@ -265,14 +265,14 @@ fn detail(error: &serde_json::Value) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
-/// `X-GitHub-Request-Id`, if it looks like one.
+/// Returns `X-GitHub-Request-Id`, if its value looks like an id.
 pub(super) fn request_id(headers: &HeaderMap) -> Option<String> {
     let id = headers.get("x-github-request-id")?.to_str().ok()?.trim();
     let good = !id.is_empty() && id.len() <= 100 && id.bytes().all(|byte| byte.is_ascii_graphic());
     good.then(|| id.to_owned())
 }
 
-/// What the token must be allowed, in GitHub's own words for this call if it told them.
+/// Returns advice on permissions, in GitHub's words for this call if the answer has them.
 fn needed_permissions(headers: &HeaderMap, context: &Context) -> String {
     let accepted = headers
         .get("x-accepted-github-permissions")

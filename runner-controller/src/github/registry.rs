@@ -4,8 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use hyper::body::Body;
-use hyper::body::Bytes;
+use hyper::body::{Body, Bytes};
 use octocrab::OctoBody;
 use serde::Deserialize;
 use tokio::sync::{Mutex, Semaphore};
@@ -29,48 +28,49 @@ use crate::world::{
     RegistryErrorKind, RunnerId,
 };
 
-/// Mints under way at once. GitHub wants mutations in a row, but a pool that refills after a
-/// reboot should not wait for one answer at a time; four stay far below its limit of 100 calls at
+/// Maximum number of mints at once. GitHub asks for mutations in sequence, but a pool that refills
+/// after a reboot should not wait for each answer. Four stay far below GitHub's limits of 100 calls at
 /// once and 180 mints a minute.
 const CONCURRENT_MINTS: usize = 4;
 
-/// GitHub's "Best practices for using the REST API": at least a second between mutations.
+/// Interval between deletions. GitHub's "Best practices for using the REST API" asks for at least a
+/// second between mutations.
 const BETWEEN_DELETIONS: Duration = Duration::from_secs(1);
 
-/// The runner takes its config from an environment variable, and Linux takes no longer one
-/// (`MAX_ARG_STRLEN` in linux/binfmts.h). GitHub's have some 4 KiB.
-const MAX_JIT_CONFIG: usize = 120 * 1024;
+/// Maximum size of a JIT config. The runner reads it from an environment variable, and Linux limits
+/// the length of a variable (`MAX_ARG_STRLEN` in linux/binfmts.h). GitHub's configs have some 4 KiB.
+const MAX_JIT_CONFIG_BYTES: usize = 120 * 1024;
 
-/// A repository has one runner group, and no call to ask for it.
+/// Id of the runner group of a repository, which has only this group and no call to list groups.
 const REPOSITORY_GROUP: u64 = 1;
 
-/// GitHub's runners of one repository or organisation.
+/// The runners of one repository or organisation at GitHub.
 pub struct GitHub {
     client: Client,
     scope: Scope,
     endpoints: Endpoints,
     groups: Mutex<Groups>,
-    /// Held while the list is fetched, because its pages are remembered one call after the other.
+    /// Held while the list is fetched, so that remembered pages do not change during a request.
     listing: Mutex<()>,
     mints: Semaphore,
-    /// Held by every other mutation, so that deletes go one after the other.
-    mutation: Mutex<Option<Instant>>,
+    /// Time of the last deletion. Held during each deletion, so that they happen in sequence.
+    last_deletion: Mutex<Option<Instant>>,
     warned_of_opaque: AtomicBool,
 }
 
 impl GitHub {
-    /// Prepares to talk to GitHub and sends nothing yet. Must be called within a tokio runtime,
-    /// as octocrab starts tasks.
+    /// Returns a client that has sent nothing yet. Must be called within a tokio runtime, because
+    /// octocrab starts tasks.
     ///
     /// # Errors
     /// This host has no certificate authorities and `api_url` is `https`, or the configured API
-    /// version does not fit a header.
+    /// version does not fit into a header.
     pub fn new(config: &GitHubConfig, login: impl Into<Login>) -> Result<Self, SetupError> {
         Self::with(transport::network(config)?, config, login.into())
     }
 
-    /// The same over any HTTP service in place of the network, for tests that are to see what is
-    /// sent. Must be called within a tokio runtime.
+    /// Returns a client that sends requests to `service` instead of the network, for tests. Must be
+    /// called within a tokio runtime.
     ///
     /// # Errors
     /// As [`GitHub::new`], without the certificates.
@@ -96,20 +96,20 @@ impl GitHub {
             groups: Mutex::default(),
             listing: Mutex::default(),
             mints: Semaphore::new(CONCURRENT_MINTS),
-            mutation: Mutex::default(),
+            last_deletion: Mutex::default(),
             warned_of_opaque: AtomicBool::new(false),
         })
     }
 
-    /// Requests so far: operation, outcome, count. Outcomes are few and fixed: `ok`,
-    /// `not_modified`, `redirected`, `withheld` (never sent, to stay within a limit), and one per
-    /// [`RegistryErrorKind`] in lower case. Each page of a list is a request.
+    /// Returns the requests so far: operation, outcome, count. The outcomes are `ok`, `not_modified`,
+    /// `redirected`, `withheld` (not sent because of a limit), and each [`RegistryErrorKind`] in lower
+    /// case. Each page of a list is a request.
     #[must_use]
     pub fn calls(&self) -> Vec<(&'static str, &'static str, u64)> {
         self.client.usage.calls()
     }
 
-    /// The rate-limit windows that answers have told of, as last seen.
+    /// Returns the rate-limit windows of the answers so far, as last seen.
     #[must_use]
     pub fn quotas(&self) -> Vec<Quota> {
         self.client.usage.quotas()
@@ -125,7 +125,7 @@ impl GitHub {
         }
     }
 
-    /// After a 404: was it the group? Asks for the groups once and improves the error.
+    /// Improves the error of a mint that met a 404, by asking whether the group still exists.
     async fn explain_not_found(
         &self,
         group: &str,
@@ -144,7 +144,7 @@ impl GitHub {
                     Ok(id) if id == used => error,
                     Ok(id) => RegistryError {
                         advice: Some(format!(
-                            "runner group {group} was made anew (id {used}, now {id}): the next attempt uses the new one"
+                            "runner group {group} was recreated (id {used}, now {id}); the next attempt uses the new id"
                         )),
                         ..error
                     },
@@ -158,23 +158,23 @@ impl GitHub {
         }
     }
 
-    /// Refuses a config that would make our container somebody else's runner.
-    fn verify(&self, request: &MintRequest, answer: &Answer<Made>) -> Result<(), RegistryError> {
+    /// Refuses a config that would make the container another runner.
+    fn verify(&self, request: &MintRequest, answer: &Answer<JitConfigAnswer>) -> Result<(), RegistryError> {
         let made = &answer.body;
         let name = request.name.to_string();
         let refuse = |problem: &str| Err(self.misshapen(answer, problem));
-        if made.encoded_jit_config.is_empty() || made.encoded_jit_config.len() > MAX_JIT_CONFIG {
+        if made.encoded_jit_config.is_empty() || made.encoded_jit_config.len() > MAX_JIT_CONFIG_BYTES {
             return refuse("the JIT config is empty or too long for a runner to take");
         }
         match jit::read(&made.encoded_jit_config) {
             Content::Names(other) if other != name => {
-                refuse("the JIT config is for a runner of another name")
+                refuse("the JIT config is for a runner with another name")
             }
             Content::Names(_) | Content::Nameless => Ok(()),
             Content::Opaque => {
                 if !self.warned_of_opaque.swap(true, Ordering::Relaxed) {
                     tracing::warn!(
-                        "the JIT config is of an unknown shape, so whom it is for cannot be checked"
+                        "cannot check which runner the JIT config is for: it has an unknown shape"
                     );
                 }
                 Ok(())
@@ -195,17 +195,17 @@ impl GitHub {
             target: self.endpoints.jit_config(),
             body: Some(body),
         };
-        let answer: Answer<Made> = self.client.call(&request_for_config).await?;
+        let answer: Answer<JitConfigAnswer> = self.client.call(&request_for_config).await?;
         let runner = &answer.body.runner;
         if runner.name != request.name.to_string() {
-            // Whose that registration is nobody can say, so it is left alone.
-            let problem = "the new runner has another name than the one asked for";
+            // The registration may belong to another host, so it is not deleted.
+            let problem = "the new runner has another name than the requested name";
             return Err(self.misshapen(&answer, problem));
         }
         let id = RunnerId(runner.id);
         if let Err(mut error) = self.verify(request, &answer) {
             if let Err(left) = self.delete(id).await {
-                error.message = format!("{}; runner {id} is left behind: {left}", error.message);
+                error.message = format!("{}; runner {id} is left behind, because it cannot be deleted: {left}", error.message);
             }
             return Err(error);
         }
@@ -215,7 +215,7 @@ impl GitHub {
         })
     }
 
-    fn misshapen(&self, answer: &Answer<Made>, problem: &str) -> RegistryError {
+    fn misshapen(&self, answer: &Answer<JitConfigAnswer>, problem: &str) -> RegistryError {
         let context = &self.client.context;
         context.misshapen(Operation::Mint, answer.status, &answer.headers, problem)
     }
@@ -223,7 +223,7 @@ impl GitHub {
 
 impl Registry for GitHub {
     async fn mint(&self, request: &MintRequest) -> Result<Minted, RegistryError> {
-        // Never closed; if it were, a mint too many at once would be the lesser evil.
+        // The semaphore is never closed. If it were, too many mints would be better than none.
         let _permit = self.mints.acquire().await.ok();
         let group = self.group_id(&request.runner_group).await?;
         match self.mint_in(group, request).await {
@@ -245,7 +245,7 @@ impl Registry for GitHub {
     }
 
     async fn delete(&self, id: RunnerId) -> Result<Deleted, RegistryError> {
-        let mut last = self.mutation.lock().await;
+        let mut last = self.last_deletion.lock().await;
         if let Some(last) = *last {
             tokio::time::sleep_until(last + BETWEEN_DELETIONS).await;
         }
@@ -266,7 +266,7 @@ impl Registry for GitHub {
     }
 }
 
-/// 422, or an older server's 500 that says so.
+/// Returns true for a 422, and for an older server's 500 that names a job.
 fn means_busy(error: &RegistryError) -> bool {
     let message = error.message.to_ascii_lowercase();
     match error.status {
@@ -279,13 +279,13 @@ fn means_busy(error: &RegistryError) -> bool {
 /// The answer to a mint, as far as it is used. octocrab's `SelfHostedRunnerJitConfig` requires an id
 /// of every label, which is optional in GitHub's schema (octocrab 0.54.9, src/models/actions.rs:19).
 #[derive(Deserialize)]
-pub(super) struct Made {
-    runner: MadeRunner,
+pub(super) struct JitConfigAnswer {
+    runner: NewRunner,
     pub(super) encoded_jit_config: String,
 }
 
 #[derive(Deserialize)]
-struct MadeRunner {
+struct NewRunner {
     id: u64,
     name: String,
 }

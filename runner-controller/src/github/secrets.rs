@@ -1,17 +1,18 @@
-//! What GitHub may send back and nobody may read: tokens.
+//! Redaction: tokens that GitHub may send back and that no message may contain.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::token::Token;
 
-/// GitHub's tokens have 40 bytes and more.
+/// Minimum length of a secret, in bytes. GitHub's tokens have 40 and more.
 const MIN_SECRET: usize = 8;
 
-/// An App's tokens follow each other; an answer may still speak of the one before.
+/// Number of tokens to redact. An App's tokens follow each other, and an answer may still contain an
+/// earlier token.
 const KEPT: usize = 4;
 
-/// The tokens of late.
+/// The latest tokens.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Secrets(Arc<Mutex<VecDeque<Token>>>);
 
@@ -29,11 +30,11 @@ impl Secrets {
         kept.push_front(token);
     }
 
-    /// The text without them.
+    /// Returns the text with each token replaced.
     pub(super) fn hide(&self, text: &str) -> String {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.iter()
-            // A shorter one is no secret, and would be found in every other word.
+            // A shorter text is not a secret and would occur in many words.
             .filter(|token| token.expose().len() >= MIN_SECRET)
             .fold(text.to_owned(), |text, token| {
                 text.replace(token.expose(), "[token]")
@@ -46,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_latest_are_hidden_and_no_short_word() {
+    fn the_latest_tokens_are_hidden_and_short_words_are_not() {
         let token = |text: &str| Token::new(text).unwrap();
         let secrets = Secrets::of(token("ghs_first_token"));
         secrets.keep(token("ghs_second_token"));

@@ -1,32 +1,32 @@
-//! A secret that GitHub takes from us.
+//! A secret that authenticates a request to GitHub.
 
 use std::fmt;
 
-/// What we show GitHub to be let in: a personal access token or an installation token. Opaque, of
-/// any length, never printed.
+/// A personal access token, an installation token, or an App's JWT. Opaque, of any length, never
+/// printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(String);
 
 impl Token {
-    /// Takes a token from text, white space around it removed.
+    /// Reads a token from text. White space around it is ignored.
     ///
     /// # Errors
-    /// The rule that the text breaks: it must be one line of printable ASCII without spaces. The
-    /// text itself is not in the error.
+    /// The rule that the text breaks: a token is one line of printable ASCII without spaces. The error
+    /// does not contain the text.
     pub fn new(text: &str) -> Result<Self, &'static str> {
         let token = text.trim();
         if token.is_empty() {
-            Err("it is empty; write the token on its only line")
+            Err("the token is empty; write it on one line")
         } else if token.contains(['\n', '\r']) {
-            Err("it has more than one line; write the token on its only line")
+            Err("there is more than one line; write only the token")
         } else if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            Err("it has spaces or characters that no token has; write the bare token")
+            Err("the token has spaces or characters that no token has; write only the token")
         } else {
             Ok(Self(token.to_owned()))
         }
     }
 
-    /// The secret itself, for the one header that carries it.
+    /// Returns the secret itself, for the header that carries it.
     pub(super) fn expose(&self) -> &str {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! As a GitHub App, against the stand-in.
+//! Authentication as a GitHub App, against the stand-in.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use runner_controller::world::{Registry, RegistryErrorKind as Kind};
 
 use super::{connect_app, organization, repository, request};
 
-/// The stand-in knows no other token.
+/// Starts a stand-in that accepts only the tokens of its App.
 async fn sim_with(change: impl FnOnce(&mut Settings)) -> ServerHandle {
     let sim = Server::start(ServerOptions {
         app: Some(GitHubApp::example()),
@@ -31,7 +31,7 @@ async fn an_app_mints_in_both_scopes_with_one_token_each() {
     let sim = sim_with(|_| {}).await;
     for (scope, id) in [(repository(), "123456"), (organization(), "Iv23liSTANDIN")] {
         let github = connect_app(sim.url(), id, scope);
-        // At once: one of them asks for the token, the others wait for it.
+        // At once, so that one call asks for the token and the other waits for it.
         let (first, second) = (request(1), request(2));
         let minted = join_all([github.mint(&first), github.mint(&second)]).await;
         for one in minted {
@@ -43,7 +43,7 @@ async fn an_app_mints_in_both_scopes_with_one_token_each() {
 }
 
 #[tokio::test]
-async fn a_token_that_has_ended_is_followed_by_the_next() {
+async fn an_expired_token_is_replaced() {
     let sim = sim_with(|settings| settings.app_token_ms = 2_000).await;
     let github = connect_app(sim.url(), "123456", repository());
     github.list().await.unwrap();
@@ -83,7 +83,7 @@ async fn a_refused_token_is_replaced_once() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_an_app_is_said() {
+async fn an_error_about_an_app_says_what_to_change() {
     let sim = sim_with(|_| {}).await;
     let github = connect_app(sim.url(), "7", repository());
     let error = github.list().await.unwrap_err();
@@ -91,7 +91,7 @@ async fn what_is_wrong_with_an_app_is_said() {
         (error.kind, error.operation),
         (Kind::Unauthorized, "list runners")
     );
-    assert!(error.message.contains("no token for it"), "{error:?}");
+    assert!(error.message.contains("cannot get a token"), "{error:?}");
 
     sim.control()
         .change_settings(|settings| settings.app_suspended = true);

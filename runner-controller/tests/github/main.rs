@@ -1,9 +1,9 @@
-//! The room `github` against two servers: the stand-in GitHub, which is strict, and a scripted
-//! one, which says what no honest GitHub would.
+//! The GitHub client against two servers: the stand-in, which is strict, and a scripted server, which
+//! gives answers that GitHub would not give.
 
 #![expect(
     clippy::unwrap_used,
-    reason = "a test that unwraps fails with the line it stands on; clippy.toml knows only #[test] functions"
+    reason = "a test that unwraps fails with its line; clippy.toml exempts only #[test] functions"
 )]
 
 mod app;
@@ -29,7 +29,7 @@ fn organization() -> Scope {
     Scope::Organization { org: "acme".into() }
 }
 
-/// Long enough for a busy machine.
+/// Timeout that is long enough for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn connect(api_url: &str, token: &str, scope: Scope, timeout: Duration) -> GitHub {
@@ -70,7 +70,7 @@ fn host() -> HostId {
     "fuzz".parse().unwrap()
 }
 
-/// A request under a name that only this `random` gives.
+/// Returns a request with the name that `random` determines.
 fn request(random: u32) -> MintRequest {
     MintRequest {
         name: RunnerName::new(host(), "ci-1".parse().unwrap(), random),

@@ -1,4 +1,4 @@
-//! Against a server that answers from a script and remembers what it was asked.
+//! The client against a server that answers from a script and records requests.
 
 use std::sync::{Arc, Mutex};
 
@@ -16,8 +16,8 @@ use tracing::Instrument;
 
 use super::{PATIENCE, connect, organization, repository, request};
 
-/// What the server was asked.
-struct Asked {
+/// A request that the server received.
+struct Received {
     line: String,
     headers: HeaderMap,
     body: Vec<u8>,
@@ -25,7 +25,7 @@ struct Asked {
 
 struct Server {
     url: String,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    received: Arc<Mutex<Vec<Received>>>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -36,15 +36,15 @@ impl Drop for Server {
 }
 
 impl Server {
-    /// Answers each request with what `script` makes of its number and `METHOD /path?query`.
+    /// Answers each request with the result of `script` for its number and `METHOD /path?query`.
     async fn start<S>(script: S) -> Self
     where
         S: Fn(usize, &str) -> Response + Clone + Send + Sync + 'static,
     {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&asked);
+        let received = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&received);
         let app = Router::new().fallback(move |request: Request| {
             let (log, script) = (Arc::clone(&log), script.clone());
             async move {
@@ -53,7 +53,7 @@ impl Server {
                 let body = to_bytes(body, 1 << 20).await.unwrap().to_vec();
                 let number = {
                     let mut log = log.lock().unwrap();
-                    log.push(Asked {
+                    log.push(Received {
                         line: line.clone(),
                         headers: parts.headers,
                         body,
@@ -64,12 +64,12 @@ impl Server {
             }
         });
         let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        Self { url, asked, task }
+        Self { url, received, task }
     }
 
     fn lines(&self) -> Vec<String> {
-        let asked = self.asked.lock().unwrap();
-        asked.iter().map(|asked| asked.line.clone()).collect()
+        let received = self.received.lock().unwrap();
+        received.iter().map(|received| received.line.clone()).collect()
     }
 }
 
@@ -111,16 +111,16 @@ async fn a_request_carries_the_documented_headers_once_each() {
     let github = connect(&base, "ghp_token", repository(), PATIENCE);
     github.mint(&request(1)).await.unwrap();
 
-    let asked = server.asked.lock().unwrap();
+    let received = server.received.lock().unwrap();
     let [
-        Asked {
+        Received {
             line,
             headers,
             body,
         },
-    ] = asked.as_slice()
+    ] = received.as_slice()
     else {
-        panic!("{} requests", asked.len());
+        panic!("{} requests", received.len());
     };
     assert_eq!(
         line,
@@ -214,18 +214,18 @@ async fn a_304_may_bring_a_new_next_page() {
     assert_eq!(github.list().await.unwrap().len(), 1);
     assert_eq!(github.list().await.unwrap().len(), 2);
     assert_eq!(github.list().await.unwrap().len(), 2);
-    let asked = server.asked.lock().unwrap();
-    assert_eq!(asked[1].headers["if-none-match"], "\"a\"");
+    let received = server.received.lock().unwrap();
+    assert_eq!(received[1].headers["if-none-match"], "\"a\"");
 }
 
 #[tokio::test]
-async fn a_304_that_nobody_asked_for_is_an_error() {
+async fn an_unexpected_304_is_an_error() {
     let server = Server::start(|_, _| answer(304, &[], &json!(null))).await;
     assert!(github(&server).list().await.is_err());
 }
 
 #[tokio::test]
-async fn what_we_use_of_an_answer_must_be_there() {
+async fn an_answer_without_a_used_field_is_an_error() {
     for runner in [
         json!({"id": -1, "name": "a", "status": "online", "busy": false}),
         json!({"id": 1.5, "name": "a", "status": "online", "busy": false}),
@@ -252,7 +252,7 @@ async fn what_we_use_of_an_answer_must_be_there() {
 }
 
 #[tokio::test]
-async fn a_config_for_somebody_else_is_refused_and_its_registration_deleted() {
+async fn a_config_for_another_runner_is_refused_and_its_registration_deleted() {
     let server = Server::start(|_, line| {
         if line.starts_with("POST") {
             answer(
@@ -275,7 +275,7 @@ async fn a_config_for_somebody_else_is_refused_and_its_registration_deleted() {
 }
 
 #[tokio::test]
-async fn a_registration_under_another_name_is_refused_and_left_alone() {
+async fn a_registration_with_another_name_is_refused_and_not_deleted() {
     let server =
         Server::start(|_, _| answer(201, &[], &made(41, "other", &blob("fuzz-ci-1-00000001"))))
             .await;
@@ -285,7 +285,7 @@ async fn a_registration_under_another_name_is_refused_and_left_alone() {
 }
 
 #[tokio::test]
-async fn configs_of_our_name_of_none_and_of_unknown_shape_are_taken() {
+async fn configs_with_our_name_no_name_or_an_unknown_shape_are_accepted() {
     let nameless =
         BASE64_STANDARD.encode(json!({".runner": BASE64_STANDARD.encode("{}")}).to_string());
     for config in [blob("fuzz-ci-1-00000001"), nameless, "opaque!".to_owned()] {
@@ -315,7 +315,7 @@ async fn a_config_that_no_runner_could_take_is_refused() {
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_the_shape_quotes_nothing_of_it() {
+async fn an_error_about_a_misshapen_answer_does_not_quote_it() {
     let body =
         json!({"runner": {"id": "secret-blob", "name": 3}, "encoded_jit_config": ["secret-blob"]});
     let server = Server::start(move |_, _| answer(201, &[], &body)).await;
@@ -325,7 +325,7 @@ async fn an_answer_that_breaks_the_shape_quotes_nothing_of_it() {
     assert!(error.is_ambiguous());
 }
 
-/// Everything that is logged, at every level, by whatever crate.
+/// The log of all crates at every level.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -341,7 +341,7 @@ impl std::io::Write for Log {
 }
 
 #[tokio::test]
-async fn the_log_tells_calls_and_no_secret() {
+async fn the_log_names_calls_and_contains_no_secret() {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -349,8 +349,8 @@ async fn the_log_tells_calls_and_no_secret() {
         .with_writer(move || writer.clone())
         .with_ansi(false)
         .finish();
-    // For the whole process: a subscriber of one thread misses call sites that other tests met
-    // first. The span tells our lines from theirs.
+    // For the whole process, because a subscriber of one thread misses call sites that other tests
+    // reached first. The span identifies the lines of this test.
     tracing::subscriber::set_global_default(subscriber).unwrap();
 
     let config = blob("fuzz-ci-1-00000001");
@@ -411,13 +411,13 @@ async fn groups_on_a_second_page_are_found() {
     .await;
     let github = connect(&server.url, "t", organization(), PATIENCE);
     github.mint(&request(1)).await.unwrap();
-    let asked = server.asked.lock().unwrap();
-    let body: Value = serde_json::from_slice(&asked.last().unwrap().body).unwrap();
+    let received = server.received.lock().unwrap();
+    let body: Value = serde_json::from_slice(&received.last().unwrap().body).unwrap();
     assert_eq!(body["runner_group_id"], 77);
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_unreachable() {
+async fn an_absent_server_is_unreachable() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);

@@ -1,4 +1,4 @@
-//! Against the stand-in GitHub, which refuses every request that GitHub would.
+//! The client against the stand-in, which refuses every request that GitHub refuses.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -61,11 +61,11 @@ async fn a_runner_is_minted_listed_and_deleted_in_both_scopes() {
         assert!(!list[0].online && !list[0].busy);
 
         assert_eq!(github.delete(minted.id).await, Ok(Deleted::Gone));
-        // Once more, as after a lost answer.
+        // A second time, as after a lost answer.
         assert_eq!(github.delete(minted.id).await, Ok(Deleted::Gone));
         assert_eq!(github.list().await, Ok(vec![]));
     }
-    // One call per deed, and one for the organisation's groups.
+    // One call per mint, and one for the organisation's groups.
     let stats = sim.control().stats();
     assert_eq!(stats.calls_of("mint"), 2);
     assert_eq!(stats.calls_of("groups"), 1);
@@ -112,7 +112,7 @@ async fn a_long_list_is_read_whole_and_costs_nothing_while_it_stays() {
     let core = &github.quotas()[0];
     assert_eq!((core.resource.as_str(), core.remaining), ("core", 4997));
 
-    // A change shows, on whichever page it is.
+    // A change on any page is seen.
     sim.control().delete_runner(list[120].id.0);
     assert_eq!(github.list().await.unwrap().len(), 249);
 }
@@ -195,7 +195,7 @@ async fn faults_of_a_list_are_errors_and_never_a_shorter_list() {
         Fault::Giant { bytes: 100 },
     ] {
         let what = format!("{action:?}");
-        // One that has no pages yet: a 304 has no body to spoil.
+        // A client without remembered pages, because a 304 has no body to spoil.
         let github = github(&sim, organization());
         // The second page.
         sim.control().add_faults([FaultRule {
@@ -209,7 +209,7 @@ async fn faults_of_a_list_are_errors_and_never_a_shorter_list() {
 }
 
 #[tokio::test]
-async fn nothing_leaves_while_github_limits_us() {
+async fn no_request_leaves_while_a_limit_holds() {
     for action in [
         Fault::PrimaryLimit { reset_in_s: 2 },
         Fault::SecondaryLimit {
@@ -238,7 +238,7 @@ async fn nothing_leaves_while_github_limits_us() {
                 "{error}"
             );
         }
-        // GitHub counted none of them, and is asked again once the wait is over.
+        // GitHub received none of them. The next request leaves once the wait is over.
         tokio::time::sleep(wait).await;
         github.mint(&request(3)).await.unwrap();
         let stats = sim.control().stats();
@@ -265,7 +265,7 @@ async fn the_list_leaves_a_fifth_of_the_budget_to_mints_and_deletes() {
     let github = github(&sim, organization());
     let mut lists = 0;
     let error = loop {
-        // Another list each time, so that each costs one.
+        // The list differs each time, so each call costs one.
         plant(&sim, &format!("other-{lists}"), "offline", false);
         match github.list().await {
             Ok(_) => lists += 1,
@@ -275,10 +275,10 @@ async fn the_list_leaves_a_fifth_of_the_budget_to_mints_and_deletes() {
     assert_eq!((lists, error.kind, error.status), (9, Kind::Limited, None));
     assert!(error.message.contains("1 of 10"), "{error}");
     assert_eq!(github.delete(RunnerId(1)).await, Ok(Deleted::Gone));
-    // Now the window is empty, and the next would be refused.
+    // The window is empty now, and GitHub would refuse the next call.
     let error = github.delete(RunnerId(1)).await.unwrap_err();
     assert_eq!((error.kind, error.status), (Kind::Limited, None));
-    // Mints are counted elsewhere, once that is known.
+    // Mints count in another window.
     assert_eq!(sim.control().stats().while_limited, 0);
 }
 
@@ -299,7 +299,7 @@ async fn four_mints_are_under_way_and_no_more() {
             async move { github.mint(&request).await }
         });
         let minted = join_all(mints).await;
-        // A server that allows three meets the fourth.
+        // A server that allows three refuses the fourth.
         assert_eq!(minted.iter().all(Result::is_ok), allowed == 4);
     }
 }
@@ -362,7 +362,7 @@ async fn a_group_that_is_missing_hosted_or_full_says_what_to_change() {
 }
 
 #[tokio::test]
-async fn a_group_that_was_made_anew_is_found_at_the_next_mint() {
+async fn a_recreated_group_is_found_at_the_next_mint() {
     let sim = sim().await;
     let github = github(&sim, organization());
     github.mint(&request(1)).await.unwrap();
@@ -371,7 +371,7 @@ async fn a_group_that_was_made_anew_is_found_at_the_next_mint() {
     let error = failed_mint(&github, 2).await;
     assert_eq!(error.kind, Kind::NotFound);
     assert!(
-        error.advice.unwrap().contains("made anew"),
+        error.advice.unwrap().contains("recreated"),
         "{}",
         error.message
     );
@@ -381,7 +381,7 @@ async fn a_group_that_was_made_anew_is_found_at_the_next_mint() {
 }
 
 #[tokio::test]
-async fn a_name_that_is_taken_is_told() {
+async fn a_taken_name_is_reported() {
     let sim = sim().await;
     let github = github(&sim, repository());
     github.mint(&request(1)).await.unwrap();
@@ -391,7 +391,7 @@ async fn a_name_that_is_taken_is_told() {
 }
 
 #[tokio::test]
-async fn an_old_servers_500_means_busy_only_when_it_says_so() {
+async fn a_500_means_busy_only_if_it_names_a_job() {
     let sim = sim().await;
     let github = github(&sim, repository());
     for (message, result) in [
@@ -411,7 +411,7 @@ async fn an_old_servers_500_means_busy_only_when_it_says_so() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_repeated_as_it_was() {
+async fn a_redirected_request_is_repeated_unchanged() {
     let sim = sim().await;
     let github = github(&sim, repository());
     for (random, code) in (0_u32..).zip([301, 302, 307, 308]) {
@@ -432,7 +432,7 @@ async fn a_redirect_is_repeated_as_it_was() {
 }
 
 #[tokio::test]
-async fn a_clean_up_finds_what_this_host_left_behind() {
+async fn a_clean_up_deletes_stale_registrations_of_this_host() {
     let sim = sim().await;
     let github = github(&sim, organization());
     let stale = plant(&sim, "fuzz-ci-1-0000beef", "offline", false);

@@ -75,7 +75,7 @@ struct Writer {
 }
 
 impl CacheWriter for Writer {
-    /// Takes a whole body: the layers below pass it on in one piece, and not at all if it broke off.
+    /// Takes a whole body: the layers below pass it on in one piece, and not at all if it was cut off.
     /// A page without a tag is not remembered, because the 304 for its date is not taken.
     fn write_body(&mut self, data: &[u8]) {
         if !matches!(self.key, CacheKey::ETag(_)) {

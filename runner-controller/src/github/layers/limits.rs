@@ -1,4 +1,4 @@
-//! The budget around each request: nothing leaves while GitHub limits us, and every answer counts.
+//! The budget around each request: no request leaves while a limit holds, and every answer counts.
 
 use std::sync::Arc;
 
@@ -73,6 +73,6 @@ fn cut_off(
         return context.error(operation, RegistryErrorKind::Server, &message);
     }
     let mut error = context.unreachable(operation, &with_causes(fault));
-    error.message = format!("the answer broke off: {}", error.message);
+    error.message = format!("the answer was cut off: {}", error.message);
     error
 }

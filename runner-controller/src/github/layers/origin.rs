@@ -1,4 +1,4 @@
-//! The token stays at its server: redirects and links to further pages are followed on one origin.
+//! The rule that a token stays at its server: redirects and links are followed on the same origin only.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use url::{Position, Url};
 
 use super::stack::Stack;
 use crate::github::context::Context;
-use crate::github::link::{self, Astray};
+use crate::github::link::{self, NotFollowed};
 use crate::github::operation::Operation;
 use crate::github::usage::Usage;
 use crate::world::RegistryErrorKind;
@@ -20,10 +20,10 @@ use crate::world::RegistryErrorKind;
 /// Maximum number of redirects in a row. GitHub redirects once when a repository was renamed.
 const MAX_REDIRECTS: usize = 3;
 
-/// Repeats a redirected request as it was, and leaves of `Link` headers the next page alone.
+/// Repeats a redirected request unchanged, and reduces `Link` headers to the next page.
 ///
-/// GitHub asks to repeat the request, whatever the status. tower-http's `FollowRedirect`, which
-/// octocrab uses, turns a POST into a GET after 301 and 302.
+/// GitHub asks to repeat the request, whatever the status of the redirect. tower-http's
+/// `FollowRedirect`, which octocrab uses, turns a POST into a GET after 301 and 302.
 pub(super) fn origin(inner: Stack, usage: Arc<Usage>, context: Arc<Context>) -> Stack {
     let followed = move |request: Request<OctoBody>| {
         let (inner, usage, context) = (inner.clone(), Arc::clone(&usage), Arc::clone(&context));
@@ -32,13 +32,13 @@ pub(super) fn origin(inner: Stack, usage: Arc<Usage>, context: Arc<Context>) -> 
             let (parts, body) = request.into_parts();
             let mut uri = parts.uri.clone();
             for _ in 0..=MAX_REDIRECTS {
-                // Every body of ours is text in memory or empty.
+                // A body can be copied unless it is empty: octocrab builds it from text in memory.
                 let body = body.try_clone().unwrap_or_default();
                 let mut attempt = Request::from_parts(parts.clone(), body);
                 *attempt.uri_mut() = uri.clone();
                 let mut response = inner.clone().oneshot(attempt).await?;
                 let Some(next) = redirect(&uri, &response) else {
-                    keep_next(&uri, response.headers_mut()).map_err(|_: Astray| {
+                    keep_next(&uri, response.headers_mut()).map_err(|_: NotFollowed| {
                         let problem = "the next page is on another server";
                         let (status, headers) = (response.status(), response.headers());
                         context.misshapen(operation, status, headers, problem)
@@ -55,8 +55,8 @@ pub(super) fn origin(inner: Stack, usage: Arc<Usage>, context: Arc<Context>) -> 
     service_fn(followed).boxed_clone()
 }
 
-/// Returns the address to repeat a request at. An answer that leads to another origin is not a
-/// redirect for us, and its refusal says where it leads.
+/// Returns the address at which a request is repeated. A redirect to another origin is not followed; it
+/// becomes an error that names the address.
 fn redirect(uri: &Uri, response: &Response<Full<Bytes>>) -> Option<Uri> {
     match response.status() {
         StatusCode::MOVED_PERMANENTLY
@@ -71,20 +71,20 @@ fn redirect(uri: &Uri, response: &Response<Full<Bytes>>) -> Option<Uri> {
     }
 }
 
-/// Replaces the `Link` headers by the one that leads to the next page, as path and query.
-fn keep_next(uri: &Uri, headers: &mut HeaderMap) -> Result<(), Astray> {
+/// Replaces the `Link` headers by one with the path and query of the next page.
+fn keep_next(uri: &Uri, headers: &mut HeaderMap) -> Result<(), NotFollowed> {
     let next = link::next(headers);
     headers.remove(LINK);
     if let Some(next) = next {
         let next = resolve(uri, &next)?;
         let next = &next[Position::BeforePath..Position::AfterQuery];
         let next = HeaderValue::from_str(&format!("<{next}>; rel=\"next\""));
-        headers.insert(LINK, next.map_err(|_| Astray::Unreadable)?);
+        headers.insert(LINK, next.map_err(|_| NotFollowed::Unreadable)?);
     }
     Ok(())
 }
 
-fn resolve(uri: &Uri, target: &str) -> Result<Url, Astray> {
-    let here = Url::parse(&uri.to_string()).map_err(|_| Astray::Unreadable)?;
+fn resolve(uri: &Uri, target: &str) -> Result<Url, NotFollowed> {
+    let here = Url::parse(&uri.to_string()).map_err(|_| NotFollowed::Unreadable)?;
     link::resolve(&here, target)
 }

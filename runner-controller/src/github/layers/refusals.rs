@@ -1,4 +1,4 @@
-//! Refusals become errors, put into words for the person who must act on them.
+//! The translation of refusals into errors.
 
 use std::sync::Arc;
 
@@ -18,9 +18,9 @@ use crate::github::refusal;
 #[derive(Debug, Clone, Copy)]
 pub(in crate::github) struct NotModified;
 
-/// Lets successes pass, and a 304 that was asked for.
+/// Passes on successes and expected 304s, and turns every other answer into an error.
 ///
-/// An unasked 304 must not reach octocrab's cache, which panics for want of a body
+/// An unexpected 304 must not reach octocrab's cache, which panics because it has no body
 /// (octocrab 0.54.9, src/service/middleware/cache.rs:160).
 pub(super) fn refusals(inner: Stack, context: Arc<Context>) -> Stack {
     let translated = move |request: Request<OctoBody>| {

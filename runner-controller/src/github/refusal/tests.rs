@@ -65,7 +65,7 @@ fn every_status_has_its_kind() {
 }
 
 #[test]
-fn a_403_is_read_before_it_is_believed_to_be_a_limit() {
+fn the_text_of_a_403_tells_a_limit_from_a_permission() {
     let none_left: &[(&str, &str)] = &[("x-ratelimit-remaining", "0")];
     let kind = |headers, message: &str| {
         let body = format!(r#"{{"message":"{message}"}}"#);
@@ -151,7 +151,7 @@ fn the_details_of_a_422_are_kept() {
 }
 
 #[test]
-fn a_proxys_page_is_named_and_not_quoted() {
+fn a_proxys_page_is_described_and_not_quoted() {
     let page =
         "<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head><body>…</body></html>";
     let error = refused(Operation::List, 502, &[], page);
