@@ -50,7 +50,7 @@ pub enum Endpoint {
 
 impl Endpoint {
     /// All endpoints that are served.
-    const SERVED: [Self; 18] = [
+    pub(crate) const SERVED: [Self; 18] = [
         Self::Mint,
         Self::List,
         Self::Get,

@@ -129,6 +129,28 @@ fn temporary_redirect() -> u16 {
     307
 }
 
+impl Fault {
+    /// Returns an answer with this status and GitHub's error shape.
+    #[must_use]
+    pub fn status(code: u16) -> Self {
+        Self::Status {
+            code,
+            body: None,
+            headers: BTreeMap::new(),
+        }
+    }
+
+    /// Returns an answer with this status and JSON body.
+    #[must_use]
+    pub fn answer(code: u16, body: serde_json::Value) -> Self {
+        Self::Status {
+            code,
+            body: Some(body),
+            headers: BTreeMap::new(),
+        }
+    }
+}
+
 impl FaultRule {
     /// Returns a rule that injects `fault` into calls of `endpoint`, `times` times or always.
     #[must_use]

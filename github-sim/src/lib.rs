@@ -4,8 +4,8 @@
 //! runner's listener (`/oauth2/token`, `/broker/…`, `/run/…`), and the stand-in's control API
 //! (`/_sim/…`), which is also a Rust API, [`Control`].
 //!
-//! Requests and answers are checked by GitHub's `OpenAPI` description. Where the stand-in differs from
-//! GitHub, it must be stricter. The README lists where it does less.
+//! Requests and answers are checked by GitHub's `OpenAPI` description. A difference from GitHub must be on
+//! the strict side. The README lists the parts that are missing.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), github_sim::StartError> {
@@ -58,7 +58,7 @@ pub use control::{Control, SettingsError};
 pub use endpoint::Endpoint;
 pub use faults::{Fault, FaultRule, RequestMatch};
 pub use github_app::{APP_KEY, AppKeyError, GitHubApp};
-pub use options::{DEFAULT_TOKEN, ServerOptions};
+pub use options::ServerOptions;
 pub use scope::{Scope, ScopeError};
 pub use server::{Server, ServerHandle, StartError};
 pub use settings::{PagingFault, RunnerGroup, Settings};

@@ -9,7 +9,7 @@ use crate::{github_app::GitHubApp, scope::Scope, settings::Settings};
 
 /// Token of [`ServerOptions::default`]. It has the length of the installation tokens of 2026, because a client
 /// must not rely on 40 characters.
-pub const DEFAULT_TOKEN: &str = concat!(
+const DEFAULT_TOKEN: &str = concat!(
     "ghs_123456_eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCJ9.",
     "c3RhbmQtaW4gdG9rZW4gb2Ygbm8gdmFsdWUgc3RhbmQtaW4gdG9rZW4gb2Ygbm8gdmFsdWUgc3RhbmQtaW4gdG9rZW4gb2Ygbm8gdmFsdWUg",
     "c3RhbmQtaW4gdG9rZW4gb2Ygbm8gdmFsdWUgc3RhbmQtaW4gdG9rZW4gb2Ygbm8gdmFsdWUgc3RhbmQtaW4gdG9rZW4gb2Ygbm8gdmFsdWUg",
@@ -17,8 +17,8 @@ pub const DEFAULT_TOKEN: &str = concat!(
     "c3RhbmQtaW4gdG9rZW4gb2Ygbm8gdmFsdWUgc3RhbmQtaW4gdG9rZW4gb2Ygbm8gdmFsdWUgc3RhbmQtaW4gdG9rZW4gb2Ygbm8gdmFsdWUg.sig",
 );
 
-/// Options of a server. The default suits tests: an ephemeral port on loopback, [`DEFAULT_TOKEN`], and the
-/// scopes `acme/widgets` and `acme`.
+/// Options of a server. The default suits tests: a free port on loopback, one token, and the scopes
+/// `acme/widgets` and `acme`.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
     /// Addresses to listen on. Port 0 stands for a free port.

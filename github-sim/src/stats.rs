@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use crate::endpoint::Endpoint;
+
 /// Maximum number of requests that are kept one by one.
 const KEPT_REQUESTS: usize = 1000;
 
@@ -55,6 +57,16 @@ impl Stats {
             .and_then(|by| by.get(&status.to_string()))
             .copied()
             .unwrap_or(0)
+    }
+
+    /// Returns the number of calls of GitHub's REST API. The other calls are the listeners'.
+    #[must_use]
+    pub fn rest_calls(&self) -> u64 {
+        Endpoint::SERVED
+            .into_iter()
+            .filter(|endpoint| endpoint.is_rest())
+            .map(|endpoint| self.calls_of(endpoint.name()))
+            .sum()
     }
 
     /// Counts a request.

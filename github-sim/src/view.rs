@@ -1,6 +1,6 @@
 //! Values that the control API takes and shows. Times are unix milliseconds.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +71,17 @@ pub enum JobState {
     Completed,
 }
 
+impl fmt::Display for JobState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Queued => "queued",
+            Self::Assigned => "assigned",
+            Self::InProgress => "in_progress",
+            Self::Completed => "completed",
+        })
+    }
+}
+
 /// Conclusion of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -81,6 +92,16 @@ pub enum Conclusion {
     Failure,
     /// The job was cancelled before or while it ran.
     Cancelled,
+}
+
+impl fmt::Display for Conclusion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::Cancelled => "cancelled",
+        })
+    }
 }
 
 /// One offer of a job to a runner.
@@ -151,6 +172,21 @@ pub struct JobView {
     pub facts: Facts,
     /// Lines that the job wrote about itself, oldest first.
     pub witness: Vec<String>,
+}
+
+impl JobView {
+    /// Returns name, state, conclusion and runner in one line for people.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let end = self.conclusion.map(|conclusion| conclusion.to_string());
+        format!(
+            "{} {} {} on {}",
+            self.name,
+            self.status,
+            end.as_deref().or(self.reason.as_deref()).unwrap_or("-"),
+            self.runner_name.as_deref().unwrap_or("-")
+        )
+    }
 }
 
 /// A registration that a test makes, as another program would.

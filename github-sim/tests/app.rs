@@ -1,4 +1,4 @@
-//! GitHub Apps: what a JWT must be, what an installation gives, and what its token opens.
+//! GitHub Apps: the check of a JWT, installations, and their tokens.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
@@ -86,14 +86,14 @@ fn an_installation_gives_a_token_that_works_in_its_account() {
     for scope in [REPO, ORG] {
         assert_eq!(list(&sim, &text, scope).status, 200);
     }
-    // A token is no JWT, and a JWT no token.
+    // A token does not replace a JWT, nor a JWT a token.
     let path = format!("{REPO}/installation");
     assert_eq!(with(&sim, &text, "GET", &path, None).status, 401);
     assert_eq!(list(&sim, &jwt(), REPO).status, 401);
 }
 
 #[test]
-fn a_jwt_is_of_this_app_and_of_now() {
+fn a_jwt_of_another_app_or_time_is_refused() {
     let sim = Sim::start();
     let (header, good) = (
         json!({"alg": "RS256", "typ": "JWT"}),
@@ -123,7 +123,7 @@ fn a_jwt_is_of_this_app_and_of_now() {
 }
 
 #[test]
-fn a_narrowed_token_opens_what_it_is_for() {
+fn a_narrowed_token_opens_only_its_repositories() {
     let sim = Sim::start();
     let narrow = json!({"repositories": ["widgets"], "permissions": {"administration": "write"}});
     let text = token(&sim, Some(&narrow)).json()["token"]
@@ -146,7 +146,7 @@ fn a_narrowed_token_opens_what_it_is_for() {
 }
 
 #[test]
-fn a_token_ends_and_an_installation_may_be_suspended() {
+fn an_expired_token_and_a_suspended_installation_are_refused() {
     let sim = Sim::with(Settings {
         app_token_ms: 0,
         ..Settings::default()
@@ -171,7 +171,7 @@ fn a_token_ends_and_an_installation_may_be_suspended() {
 }
 
 #[test]
-fn limits_are_the_installations() {
+fn the_tokens_of_an_installation_share_its_limits() {
     let sim = Sim::start();
     let one = token(&sim, None).json()["token"]
         .as_str()

@@ -1,4 +1,4 @@
-//! Every fault, as a client meets it, and the control API by HTTP.
+//! Faults as a client sees them, and the control API over HTTP.
 
 mod common;
 
@@ -16,7 +16,7 @@ fn list_under(sim: &Sim, fault: Fault) -> Result<Answer, ureq::Error> {
 }
 
 #[test]
-fn made_up_answers_arrive_as_told() {
+fn a_fault_answers_in_place_of_the_server() {
     let sim = Sim::start();
     let status = list_under(
         &sim,
@@ -86,12 +86,12 @@ fn made_up_answers_arrive_as_told() {
     let giant = list_under(&sim, Fault::Giant { bytes: 3_000_000 }).unwrap();
     assert_eq!(giant.text.len(), 3_000_000);
     assert_eq!(sim.call("GET", LIST, None).status, 200, "all used up");
-    // One came after the primary limit, and every one since.
+    // Each call after the primary limit counts.
     assert_eq!(sim.control().stats().while_limited, 5);
 }
 
 #[test]
-fn connections_break_where_told() {
+fn a_dropped_request_is_handled_only_after_drop_after() {
     let sim = Sim::start();
     assert!(list_under(&sim, Fault::DropBefore).is_err());
     assert!(list_under(&sim, Fault::Truncate { bytes: 5 }).is_err());
@@ -118,7 +118,7 @@ fn connections_break_where_told() {
 }
 
 #[test]
-fn spoiled_answers_are_whole_but_wrong() {
+fn a_spoiled_answer_arrives_whole() {
     let sim = Sim::start();
     sim.control().add_faults([
         FaultRule::on(Endpoint::List, 1, Fault::Delay { ms: 1 }),
@@ -131,7 +131,7 @@ fn spoiled_answers_are_whole_but_wrong() {
 }
 
 #[test]
-fn the_control_api_speaks_http() {
+fn the_control_api_works_over_http() {
     let sim = Sim::start();
     let ask = |method: &str, path: &str, body: serde_json::Value| {
         let text = body.to_string();

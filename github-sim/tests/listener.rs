@@ -1,4 +1,4 @@
-//! Lives of the stand-in listener against the server.
+//! The stand-in listener with the server.
 
 mod common;
 
@@ -99,10 +99,10 @@ fn a_failing_started_hook_fails_the_job() {
     assert!(!job.facts.log_tail.contains("never"));
 }
 
-/// A job that says in a file when it runs, and then would run for ever.
+/// Queues a job without end that creates a file when it runs. Returns its id and the file.
 fn endless(sim: &Sim, marks: &tempfile::TempDir) -> (u64, std::path::PathBuf) {
     let mark = marks.path().join("running");
-    // A builtin: bash goes on after a SIGINT that comes just as `touch` has ended by itself.
+    // A builtin creates the file: bash continues after a SIGINT that comes just as `touch` has ended.
     let script = format!(": > {}; sleep 1000", mark.display());
     (
         sim.control()
@@ -178,7 +178,7 @@ fn an_idle_runner_that_is_deleted_leaves() {
 }
 
 #[test]
-fn an_idle_runner_is_reaped_when_told_so() {
+fn an_idle_runner_is_removed_after_the_configured_time() {
     let sim = Sim::with(Settings {
         idle_reap_ms: Some(50),
         ..Settings::default()
@@ -217,7 +217,7 @@ fn the_loser_of_a_race_listens_on_as_a_ghost() {
 }
 
 #[test]
-fn a_listener_that_is_too_old_is_refused() {
+fn a_listener_below_the_minimum_version_is_refused() {
     for (told, code) in [("1", 7), ("0", 1)] {
         let sim = Sim::with(Settings {
             minimum_version: Some("3.0.0".into()),
@@ -235,7 +235,7 @@ fn a_listener_that_is_too_old_is_refused() {
 }
 
 #[test]
-fn a_config_is_for_one_listener() {
+fn a_second_listener_with_the_same_config_is_refused() {
     let sim = Sim::start();
     let minted = sim.mint("r1", &["ci"]).json();
     let (id, blob) = (
@@ -293,7 +293,7 @@ fn an_offer_that_is_not_taken_goes_back_to_the_queue() {
 }
 
 #[test]
-fn a_storm_of_errors_is_outlived_or_given_up() {
+fn a_listener_survives_five_errors_and_gives_up_after_ten() {
     let storm = |times| FaultRule::on(Endpoint::Message, times, Fault::Html502);
     let sim = Sim::start();
     sim.control().add_faults([storm(Some(5))]);
@@ -308,7 +308,7 @@ fn a_storm_of_errors_is_outlived_or_given_up() {
 }
 
 #[test]
-fn small_commands_answer_at_once() {
+fn warmup_and_version_succeed() {
     let run = |arg: &str| {
         let program = env!("CARGO_BIN_EXE_standin-listener");
         std::process::Command::new(program)

@@ -1,4 +1,4 @@
-//! The REST API: every endpoint, every refusal, paging, tags and limits.
+//! The REST API: endpoints, refusals, paging, tags and limits.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
@@ -13,14 +13,14 @@ use serde_json::{Value, json};
 const ORG: &str = "/orgs/acme/actions/runners";
 const REPO: &str = "/repos/acme/widgets/actions/runners";
 
-/// Something done to the body of a mint.
+/// A change to the body of a mint.
 type Change = Box<dyn FnOnce(&mut Value)>;
 
 fn mint_body() -> Value {
     json!({"name": "r1", "runner_group_id": 1, "labels": ["ci"]})
 }
 
-/// Mints with `change` made to a good body.
+/// Mints with a change to a valid body.
 fn mint_with(sim: &Sim, change: impl FnOnce(&mut Value)) -> Answer {
     let mut body = mint_body();
     change(&mut body);
@@ -39,7 +39,7 @@ fn plant(sim: &Sim, name: &str, busy: bool) -> u64 {
 }
 
 #[test]
-fn a_runner_is_minted_seen_and_deleted_in_both_scopes() {
+fn a_runner_is_minted_listed_and_deleted_in_both_scopes() {
     for scope in [ORG, REPO] {
         let sim = Sim::start();
         let body = json!({"name": "r1", "runner_group_id": 1, "labels": ["Linux", "CI", "ci"]});
@@ -79,7 +79,7 @@ fn a_runner_is_minted_seen_and_deleted_in_both_scopes() {
 }
 
 #[test]
-fn a_config_has_the_real_shape() {
+fn a_jit_config_has_the_shape_of_githubs() {
     let sim = Sim::start();
     let minted = sim.mint("r1", &["ci"]).json();
     let files =
@@ -97,7 +97,7 @@ fn a_config_has_the_real_shape() {
 }
 
 #[test]
-fn bad_mints_are_refused() {
+fn an_invalid_mint_is_refused() {
     let sim = Sim::start();
     let long = "x".repeat(65);
     let set = |key: &'static str, value: Value| -> Change { Box::new(move |b| b[key] = value) };
@@ -143,7 +143,7 @@ fn bad_mints_are_refused() {
 }
 
 #[test]
-fn a_name_is_taken_once() {
+fn a_name_can_be_registered_once_in_a_scope() {
     let sim = Sim::start();
     assert_eq!(sim.mint("r1", &["ci"]).status, 201);
     let again = sim.mint("R1", &["ci"]);
@@ -158,7 +158,7 @@ fn a_name_is_taken_once() {
 }
 
 #[test]
-fn a_full_group_takes_no_more() {
+fn a_full_group_refuses_a_mint() {
     let sim = Sim::with(Settings {
         group_capacity: 1,
         ..Settings::default()
@@ -170,7 +170,7 @@ fn a_full_group_takes_no_more() {
 }
 
 #[test]
-fn what_a_call_must_bring() {
+fn a_call_needs_a_token_a_user_agent_and_known_versions() {
     let sim = Sim::start();
     let get = |headers: &[(&str, &str)]| sim.call_with("GET", ORG, headers, None).unwrap();
     let bad = get(&[("authorization", "Bearer nonsense")]);
@@ -192,7 +192,7 @@ fn what_a_call_must_bring() {
 }
 
 #[test]
-fn what_does_not_exist_is_not_found() {
+fn unknown_paths_scopes_and_ids_are_not_found() {
     let sim = Sim::start();
     for path in [
         "/",
@@ -228,12 +228,12 @@ fn a_busy_runner_cannot_be_deleted() {
     let answer = sim.call("DELETE", &format!("{ORG}/{busy}"), None);
     assert_eq!(answer.status, 422, "{answer:?}");
     assert!(answer.text.contains("still running a job"));
-    assert!(sim.control().delete_runner(busy), "a person can");
+    assert!(sim.control().delete_runner(busy), "an operator can");
     assert_eq!(sim.call("GET", &format!("{ORG}/{busy}"), None).status, 404);
 }
 
 #[test]
-fn a_planted_runner_gets_no_job() {
+fn a_planted_runner_does_not_get_a_job() {
     let sim = Sim::start();
     plant(&sim, "theirs", false);
     let job = sim
@@ -244,7 +244,7 @@ fn a_planted_runner_gets_no_job() {
     assert_eq!(sim.control().job(job).unwrap().status, JobState::Completed);
 }
 
-/// Follows `next` links and returns the names on all pages.
+/// Returns the names on all pages, by the `next` links.
 fn walk(sim: &Sim, path: &str) -> Vec<String> {
     let mut names = vec![];
     let mut next = Some(path.to_owned());
@@ -300,7 +300,7 @@ fn pages_link_to_each_other() {
 }
 
 #[test]
-fn a_known_list_costs_nothing() {
+fn a_conditional_list_costs_nothing() {
     let sim = Sim::start();
     let first = sim.call("GET", ORG, None);
     assert!(first.header("etag").starts_with("W/\""));
@@ -317,7 +317,7 @@ fn a_known_list_costs_nothing() {
 }
 
 #[test]
-fn a_new_runner_shows_late_when_told_so() {
+fn a_list_lag_hides_a_new_runner() {
     let sim = Sim::with(Settings {
         list_lag_ms: 3_600_000,
         ..Settings::default()
@@ -328,7 +328,7 @@ fn a_new_runner_shows_late_when_told_so() {
 }
 
 #[test]
-fn an_empty_bucket_refuses_and_counts_who_goes_on() {
+fn an_empty_bucket_refuses_calls_and_counts_further_ones() {
     let sim = Sim::with(Settings {
         rate_limit: 2,
         ..Settings::default()

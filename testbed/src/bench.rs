@@ -24,7 +24,7 @@ use crate::config::{self, Config};
 use crate::journal;
 use crate::lab::{DAEMON, Lab};
 use crate::settle::await_listening;
-use crate::sim::NewJob;
+use crate::sim::pool_job;
 
 use figures::{Figure, Source, median};
 use floor::Floor;
@@ -128,7 +128,7 @@ fn one_pool(lab: &Lab, image: &str) -> Config {
 }
 
 fn quick_job(lab: &Lab) -> Result<()> {
-    let id = lab.sim().queue(&NewJob::new("quick", "ci", "true"))?;
+    let id = lab.sim().queue(&pool_job("quick", "ci", "true"))?;
     lab.sim().await_success(id, SOON).map(drop)
 }
 

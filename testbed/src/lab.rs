@@ -40,10 +40,8 @@ const SIM_STATE: &str = "/var/lib/github-sim/state";
 /// The stand-in's copy of the token: in memory, and on no command line.
 const SIM_TOKEN: &str = "/run/testbed/github-token";
 const SIM_APP_KEY: &str = "/run/testbed/github-app";
-/// The App that the stand-in knows, and its private key, made for it alone.
+/// Id of the stand-in's GitHub App. Its private key is [`github_sim::APP_KEY`].
 pub const APP_ID: u64 = 123_456;
-/// See [`APP_ID`].
-pub const APP_KEY: &str = include_str!("../../github-sim/src/app-key.pem");
 /// The token that the stand-in accepts.
 pub const TOKEN: &str = "github_pat_testbed_5d1c64cbe2f04a7f8f1d";
 /// Patterns of every unit that belongs to a slot.
@@ -133,7 +131,7 @@ impl Lab {
             0o644,
         )?;
         host.write(SIM_TOKEN, TOKEN.as_bytes(), 0o600)?;
-        host.write(SIM_APP_KEY, APP_KEY.as_bytes(), 0o600)?;
+        host.write(SIM_APP_KEY, github_sim::APP_KEY.as_bytes(), 0o600)?;
         host.run(&["systemctl", "daemon-reload"])?;
         self.restart_sim()?;
         image::refresh(host, &self.binaries)

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use github_sim::Standing;
 
 use crate::lab::Lab;
 use crate::status::{Pool, Status};
@@ -23,7 +24,7 @@ pub fn await_listening(lab: &Lab, limit: Duration) -> Result<Status> {
             .sim()
             .runners()?
             .into_iter()
-            .filter(|runner| runner.online && runner.standing == "registered")
+            .filter(|runner| runner.online && runner.standing == Standing::Registered)
             .map(|runner| runner.name)
             .collect();
         let deaf = status

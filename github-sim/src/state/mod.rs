@@ -312,7 +312,6 @@ impl GitHubState {
                 }
             }
             JobState::InProgress => {
-                job.cancelling = true;
                 let hours = CANCEL_TIMEOUT_S / 3600;
                 let message = JobCancellation {
                     job_id: job.uuid.clone(),

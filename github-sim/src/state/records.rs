@@ -78,7 +78,6 @@ pub(crate) struct JobRecord {
     pub(crate) assignments: Vec<Assignment>,
     pub(crate) held: bool,
     pub(crate) offer: Option<JobOffer>,
-    pub(crate) cancelling: bool,
     pub(crate) facts: Facts,
     /// Lines that the job wrote about itself.
     pub(crate) witness: Vec<String>,
@@ -162,7 +161,6 @@ impl JobRecord {
             completed_at: None,
             assignments: vec![],
             offer: None,
-            cancelling: false,
             facts: Facts::default(),
             witness: vec![],
             uuid: crate::random::uuid(),

@@ -1,9 +1,9 @@
-//! A server, a client that says what it means, and listeners.
+//! A server, a client, and listeners.
 
 #![allow(
     dead_code,
     clippy::unwrap_used,
-    reason = "every test program uses its own part of this, and tests may panic"
+    reason = "each test program uses a part of this, and tests may panic"
 )]
 
 use std::{
@@ -21,12 +21,12 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use ureq::http::Method;
 
-/// Longer than anything here takes, also on a busy machine.
+/// Timeout for everything in these tests, on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Sim {
     handle: ServerHandle,
-    /// After the server, which lives in it.
+    /// Declared after the server, because the server is dropped first and needs it.
     runtime: tokio::runtime::Runtime,
 }
 
@@ -85,13 +85,13 @@ impl Sim {
         self.runtime
     }
 
-    /// A call as a careful client makes it.
+    /// Makes a call with all headers that GitHub asks for.
     pub(crate) fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
         let text = body.map(ToString::to_string);
         self.call_with(method, path, &[], text.as_deref()).unwrap()
     }
 
-    /// A call with headers added, replaced, or (if empty) left out.
+    /// Makes a call with headers added, replaced, or (if empty) left out.
     pub(crate) fn call_with(
         &self,
         method: &str,

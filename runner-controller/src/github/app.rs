@@ -53,8 +53,7 @@ impl AppKey {
     /// # Errors
     /// The rule that the text breaks. The error does not contain the text.
     pub fn new(id: &str, pem: &str) -> Result<Self, &'static str> {
-        const RULE: &str =
-            "the file is not a private RSA key in PEM; use the .pem file that GitHub issued for the App";
+        const RULE: &str = "the file is not a private RSA key in PEM; use the .pem file that GitHub issued for the App";
         let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| RULE)?;
         let pair = match &key {
             PrivateKeyDer::Pkcs1(der) => KeyPair::from_der(der.secret_pkcs1_der()),
@@ -147,7 +146,8 @@ impl TokenAnswer {
         let lasts = ends
             .ok()
             .and_then(|end| end.duration_since(answered_at).ok());
-        let lasts = lasts.ok_or("the token has expired already, or its expires_at is not a time")?;
+        let lasts =
+            lasts.ok_or("the token has expired already, or its expires_at is not a time")?;
         let token = Token::new(&self.token).map_err(|_| "the answer contains no token")?;
         Ok(InstallationToken::new(token, lasts, now, random))
     }

@@ -181,9 +181,7 @@ impl Budget {
                 self.repeats = 0;
                 return None;
             }
-            (Limit::Primary | Limit::Secondary, Some(wait), _) => {
-                (wait, "GitHub asked to wait")
-            }
+            (Limit::Primary | Limit::Secondary, Some(wait), _) => (wait, "GitHub asked to wait"),
             (Limit::Primary, None, Some(wait)) => (wait, "GitHub's rate limit is used up"),
             (Limit::Primary, None, None) | (Limit::Secondary, None, _) => {
                 let wait = SECONDARY_WAIT * 2_u32.saturating_pow(self.repeats.min(8));

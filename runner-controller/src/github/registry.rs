@@ -159,11 +159,17 @@ impl GitHub {
     }
 
     /// Refuses a config that would make the container another runner.
-    fn verify(&self, request: &MintRequest, answer: &Answer<JitConfigAnswer>) -> Result<(), RegistryError> {
+    fn verify(
+        &self,
+        request: &MintRequest,
+        answer: &Answer<JitConfigAnswer>,
+    ) -> Result<(), RegistryError> {
         let made = &answer.body;
         let name = request.name.to_string();
         let refuse = |problem: &str| Err(self.misshapen(answer, problem));
-        if made.encoded_jit_config.is_empty() || made.encoded_jit_config.len() > MAX_JIT_CONFIG_BYTES {
+        if made.encoded_jit_config.is_empty()
+            || made.encoded_jit_config.len() > MAX_JIT_CONFIG_BYTES
+        {
             return refuse("the JIT config is empty or too long for a runner to take");
         }
         match jit::read(&made.encoded_jit_config) {
@@ -205,7 +211,10 @@ impl GitHub {
         let id = RunnerId(runner.id);
         if let Err(mut error) = self.verify(request, &answer) {
             if let Err(left) = self.delete(id).await {
-                error.message = format!("{}; runner {id} is left behind, because it cannot be deleted: {left}", error.message);
+                error.message = format!(
+                    "{}; runner {id} is left behind, because it cannot be deleted: {left}",
+                    error.message
+                );
             }
             return Err(error);
         }

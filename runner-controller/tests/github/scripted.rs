@@ -64,12 +64,19 @@ impl Server {
             }
         });
         let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        Self { url, received, task }
+        Self {
+            url,
+            received,
+            task,
+        }
     }
 
     fn lines(&self) -> Vec<String> {
         let received = self.received.lock().unwrap();
-        received.iter().map(|received| received.line.clone()).collect()
+        received
+            .iter()
+            .map(|received| received.line.clone())
+            .collect()
     }
 }
 

@@ -14,7 +14,7 @@ use crate::config::{Config, Image, Pool};
 use crate::image;
 use crate::lab::{CONFIG, Lab, RUN_DIR};
 use crate::net::{GITHUB, INTERNET, METADATA, NEIGHBOUR, RESOLVER, UPLINK};
-use crate::sim::NewJob;
+use crate::sim::pool_job;
 use crate::status::Runner;
 
 /// Size of every layer: enough to boot, and quickly full.
@@ -155,7 +155,7 @@ fn config(lab: &Lab) -> Result<Config> {
 pub(super) fn start_job(lab: &Lab, pool: &str, name: &str) -> Result<(u64, Runner)> {
     let id = lab
         .sim()
-        .queue(&NewJob::new(name, pool, &agent::job_script()))?;
+        .queue(&pool_job(name, pool, &agent::job_script()))?;
     Ok((id, await_busy(lab, id)?))
 }
 

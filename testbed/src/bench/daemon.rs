@@ -4,6 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use github_sim::{Conclusion, JobSpec, RequestRecord, Stats};
 use serde_json::{Value, json};
 
 use super::figures::{Figure, Source};
@@ -12,7 +13,7 @@ use crate::bed::note;
 use crate::config::Config;
 use crate::lab::{DAEMON, Lab};
 use crate::settle::await_listening;
-use crate::sim::{NewJob, Request, Stats};
+use crate::sim::pool_job;
 use crate::wait::{Seen, wait_until};
 
 /// Interval between two full reconciles, the default of the configuration.
@@ -30,15 +31,15 @@ pub(super) fn many_jobs(lab: &Lab, count: usize, idle: Duration) -> Result<Vec<F
     lab.sim().forget_calls()?;
     note(&format!("{count} quick jobs over 4 slots"));
     let start = Instant::now();
-    let jobs: Vec<NewJob> = (1..=count)
-        .map(|number| NewJob::new(&format!("quick-{number}"), "ci", "true"))
+    let jobs: Vec<JobSpec> = (1..=count)
+        .map(|number| pool_job(&format!("quick-{number}"), "ci", "true"))
         .collect();
     lab.sim().queue_all(&jobs)?;
     wait_until("all jobs to succeed", Duration::from_mins(15), || {
         let jobs = lab.sim().jobs()?;
         let done = jobs
             .iter()
-            .filter(|job| job.conclusion.as_deref() == Some("success"))
+            .filter(|job| job.conclusion == Some(Conclusion::Success))
             .count();
         Ok(if done == count {
             Seen::Done(())
@@ -67,11 +68,11 @@ pub(super) fn many_jobs(lab: &Lab, count: usize, idle: Duration) -> Result<Vec<F
     let resting = lab.sim().stats()?;
     let share = spent.as_secs_f64() / elapsed.as_secs_f64() * 100.0;
     let jobs = number(count as u64);
-    let per_job = number(working.rest() - working.of("list")) / jobs;
+    let per_job = number(working.rest_calls() - working.calls_of("list")) / jobs;
     let per_minute = jobs / busy.as_secs_f64() * 60.0;
     let lists = |calls: &Stats, time: Duration| {
         let reconciles = time.as_secs_f64() / RECONCILE.as_secs_f64();
-        number(calls.of("list")) / reconciles.ceil()
+        number(calls.calls_of("list")) / reconciles.ceil()
     };
     Ok(vec![
         Figure::plain(
@@ -126,7 +127,7 @@ pub(super) fn many_jobs(lab: &Lab, count: usize, idle: Duration) -> Result<Vec<F
 }
 
 fn unconditional_lists(stats: &Stats) -> u64 {
-    let plain = |request: &&Request| request.endpoint == "list" && !request.conditional;
+    let plain = |request: &&RequestRecord| request.endpoint == "list" && !request.conditional;
     stats.requests.iter().filter(plain).count() as u64
 }
 

@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use github_sim::{Endpoint, RunnerView, Standing};
 use serde_json::{Value, json};
 
 use crate::binaries::CONTROLLER;
 use crate::lab::{DAEMON, FIREWALL, Lab};
 use crate::net::INTERNET;
-use crate::sim::Runner;
 use crate::wait::{Seen, wait_until};
 
 use super::disks::{self, Disk};
@@ -23,7 +23,13 @@ const REPAIR_TIMEOUT: Duration = Duration::from_mins(1);
 /// Timeout for a target to appear.
 const TARGET_TIMEOUT: Duration = Duration::from_secs(10);
 /// Endpoints of GitHub's REST API that a fault may hit.
-const REST: &[&str] = &["mint", "list", "get", "delete", "groups"];
+const REST: &[Endpoint] = &[
+    Endpoint::Mint,
+    Endpoint::List,
+    Endpoint::Get,
+    Endpoint::Delete,
+    Endpoint::Groups,
+];
 
 /// What a fault hit, in words; `None` if it found no target.
 type Hit = Option<String>;
@@ -59,34 +65,43 @@ pub(super) fn inject(lab: &Lab, log: &RunLog, fault: &Fault) -> Result<Hit> {
         FaultKind::NetworkDown => injector.network_down(),
         FaultKind::FirewallGone => injector.firewall_gone(),
         FaultKind::ServerErrors => injector.server_errors(),
-        FaultKind::LostMint => injector.answers(&["mint"], Some(1), &[json!("drop_after")]),
+        FaultKind::LostMint => {
+            injector.answers(&[Endpoint::Mint], Some(1), &[github_sim::Fault::DropAfter])
+        }
         FaultKind::NameTaken => {
-            let taken =
-                json!({ "status": { "code": 409, "body": { "message": "Already exists" } } });
-            injector.answers(&["mint"], Some(1 + draw % 2), &[taken])
+            let taken = github_sim::Fault::answer(409, json!({ "message": "Already exists" }));
+            injector.answers(&[Endpoint::Mint], Some(1 + draw % 2), &[taken])
         }
         FaultKind::Forbidden => {
             let words = "Resource not accessible by personal access token";
             injector.answers(
-                &["mint", "list"],
+                &[Endpoint::Mint, Endpoint::List],
                 Some(1 + draw % 3),
-                &[json!({ "forbidden": { "message": words } })],
+                &[github_sim::Fault::Forbidden {
+                    message: words.into(),
+                }],
             )
         }
         FaultKind::PrimaryLimit => {
-            let limit = json!({ "primary_limit": { "reset_in_s": injector.lasts_s() } });
-            injector.answers(&["mint"], Some(1), &[limit])
+            let limit = github_sim::Fault::PrimaryLimit {
+                reset_in_s: injector.lasts_s(),
+            };
+            injector.answers(&[Endpoint::Mint], Some(1), &[limit])
         }
         FaultKind::SecondaryLimit => {
-            let limit = json!({ "secondary_limit": { "retry_after_s": injector.lasts_s() } });
-            injector.answers(&["mint"], Some(1), &[limit])
+            let limit = github_sim::Fault::SecondaryLimit {
+                retry_after_s: Some(injector.lasts_s()),
+            };
+            injector.answers(&[Endpoint::Mint], Some(1), &[limit])
         }
         FaultKind::WrongList => injector.wrong_list(),
         FaultKind::MalformedAnswer => injector.malformed_answer(),
         FaultKind::SlowBody => injector.answers(
             REST,
             None,
-            &[json!({ "slow_drip": { "bytes_per_s": 400 + draw % 4000 } })],
+            &[github_sim::Fault::SlowDrip {
+                bytes_per_s: u32::try_from(400 + draw % 4000)?,
+            }],
         ),
         FaultKind::TokenRotated => injector.token_rotated(),
         FaultKind::ListLag => {
@@ -246,49 +261,56 @@ impl Injector<'_> {
         Ok(Some(self.lasting("gone")))
     }
 
-    /// Makes the stand-in answer these calls with `actions` until the fault is over.
-    fn answers(&self, endpoints: &[&str], times: Option<u64>, actions: &[Value]) -> Result<Hit> {
+    /// Injects `faults` into these calls at the stand-in until the fault is over.
+    fn answers(
+        &self,
+        endpoints: &[Endpoint],
+        times: Option<u64>,
+        faults: &[github_sim::Fault],
+    ) -> Result<Hit> {
         for endpoint in endpoints {
-            for action in actions {
+            for fault in faults {
                 retry("inject a fault at the stand-in", || {
-                    self.lab.sim().fault(endpoint, times, action)
+                    self.lab.sim().fault(*endpoint, times, fault)
                 })?;
             }
         }
         self.wait();
         retry("clear the faults", || self.lab.sim().clear_faults())?;
-        Ok(Some(self.lasting(&endpoints.join(" "))))
+        let names: Vec<&str> = endpoints.iter().map(|endpoint| endpoint.name()).collect();
+        Ok(Some(self.lasting(&names.join(" "))))
     }
 
     fn server_errors(&self) -> Result<Hit> {
         let every = match self.draw % 4 {
-            0 => json!({ "status": { "code": 500 } }),
-            1 => json!({ "status": { "code": 503 } }),
-            2 => json!("html_502"),
-            _ => json!("drop_before"),
+            0 => github_sim::Fault::status(500),
+            1 => github_sim::Fault::status(503),
+            2 => github_sim::Fault::Html502,
+            _ => github_sim::Fault::DropBefore,
         };
         self.answers(REST, None, &[every])
     }
 
     fn wrong_list(&self) -> Result<Hit> {
-        let empty =
-            json!({ "status": { "code": 200, "body": { "total_count": 0, "runners": [] } } });
-        let answers = [
-            json!({ "truncate": { "bytes": 20 } }),
-            json!("wrong_types"),
-            empty,
+        let faults = [
+            github_sim::Fault::Truncate { bytes: 20 },
+            github_sim::Fault::WrongTypes,
+            github_sim::Fault::answer(200, json!({ "total_count": 0, "runners": [] })),
         ];
-        self.answers(&["list"], Some(1 + self.draw % 3), &answers)
+        self.answers(&[Endpoint::List], Some(1 + self.draw % 3), &faults)
     }
 
     fn malformed_answer(&self) -> Result<Hit> {
         let every = match self.draw % 4 {
-            0 => json!({ "redirect": { "to": "http://198.51.100.7:8080/elsewhere" } }),
-            1 => json!({ "giant": { "bytes": 20_000_000 } }),
-            2 => json!("wrong_types"),
-            _ => json!({ "truncate": { "bytes": 40 } }),
+            0 => github_sim::Fault::Redirect {
+                to: "http://198.51.100.7:8080/elsewhere".into(),
+                code: 307,
+            },
+            1 => github_sim::Fault::Giant { bytes: 20_000_000 },
+            2 => github_sim::Fault::WrongTypes,
+            _ => github_sim::Fault::Truncate { bytes: 40 },
         };
-        self.answers(&["mint", "list"], Some(2), &[every])
+        self.answers(&[Endpoint::Mint, Endpoint::List], Some(2), &[every])
     }
 
     fn token_rotated(&self) -> Result<Hit> {
@@ -331,9 +353,9 @@ impl Injector<'_> {
     }
 
     /// Waits for an idle runner. After another fault there may be none for a while.
-    fn idle_runner(&self) -> Result<Option<Runner>> {
-        let idle = |runner: &Runner| {
-            let listens = runner.standing == "registered" && runner.online;
+    fn idle_runner(&self) -> Result<Option<RunnerView>> {
+        let idle = |runner: &RunnerView| {
+            let listens = runner.standing == Standing::Registered && runner.online;
             listens && !runner.planted && runner.job.is_none()
         };
         let start = Instant::now();

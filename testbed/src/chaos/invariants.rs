@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
+use github_sim::RequestRecord;
 
 use crate::config::Config;
 use crate::lab::{DAEMON, Lab};
-use crate::sim::Request;
 
 use super::log::RunLog;
 use super::{sleep_unless, targets};
@@ -60,7 +60,7 @@ pub(super) fn check(lab: &Lab, log: &RunLog, config: &Config) -> Result<()> {
         }
     }
     let requests = lab.sim().stats()?.requests;
-    let early = |request: &&Request| request.limited_ms.is_some_and(|ms| ms > IN_FLIGHT_MS);
+    let early = |request: &&RequestRecord| request.limited_ms.is_some_and(|ms| ms > IN_FLIGHT_MS);
     if let Some(request) = requests.iter().find(early) {
         log.violation("call sent while limited", &format!("{request:?}"));
     }

@@ -5,8 +5,10 @@ use std::time::Duration;
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 
+use github_sim::JobSpec;
+
 use crate::net::GITHUB;
-use crate::sim::{NewJob, PORT};
+use crate::sim::{PORT, pool_job};
 
 /// The result that a job's script produces when it is left alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,8 +46,11 @@ impl JobDraft {
 
     /// Returns the job in the stand-in's form.
     #[must_use]
-    pub fn job(&self) -> NewJob {
-        NewJob::new(&self.name, self.pool, &script(self)).lost_by(self.races)
+    pub fn job(&self) -> JobSpec {
+        JobSpec {
+            lose_races: self.races,
+            ..pool_job(&self.name, self.pool, &script(self))
+        }
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use github_sim::{Conclusion, JobState, JobView, Outcome};
+
 use crate::claims::machine_of;
-use crate::sim::Job;
 
 use super::jobs::Intended;
 
@@ -69,7 +70,11 @@ impl Outcomes {
 
 /// Classifies every job. `queued` is by the job's name.
 #[must_use]
-pub fn classify(queued: &BTreeMap<String, QueuedJob>, jobs: &[Job], kills: &[Kill]) -> Outcomes {
+pub fn classify(
+    queued: &BTreeMap<String, QueuedJob>,
+    jobs: &[JobView],
+    kills: &[Kill],
+) -> Outcomes {
     let mut outcomes = Outcomes::default();
     for job in jobs {
         let Some(queued) = queued.get(&job.name) else {
@@ -87,13 +92,13 @@ pub fn classify(queued: &BTreeMap<String, QueuedJob>, jobs: &[Job], kills: &[Kil
     outcomes
 }
 
-fn classify_one(outcomes: &mut Outcomes, job: &Job, intended: Intended, kills: &[Kill]) {
+fn classify_one(outcomes: &mut Outcomes, job: &JobView, intended: Intended, kills: &[Kill]) {
     let begun = containers_that_said(job, "begun ");
     let ended = containers_that_said(job, "ended ");
     let acquired = job
         .assignments
         .iter()
-        .filter(|assignment| assignment.outcome == "acquired")
+        .filter(|assignment| assignment.outcome == Outcome::Acquired)
         .count();
     if begun.len() > 1 || ended.len() > 1 || acquired > 1 {
         let story = format!(
@@ -102,21 +107,21 @@ fn classify_one(outcomes: &mut Outcomes, job: &Job, intended: Intended, kills: &
         );
         outcomes.twice.insert(job.name.clone(), story);
     }
-    if job.status != "completed" {
+    if job.status != JobState::Completed {
         outcomes.open.push(job.summary());
         return;
     }
     let wanted = match intended {
-        Intended::Success => "success",
-        Intended::Failure => "failure",
+        Intended::Success => Conclusion::Success,
+        Intended::Failure => Conclusion::Failure,
     };
-    let as_intended = job.conclusion.as_deref() == Some(wanted);
+    let as_intended = job.conclusion == Some(wanted);
     let whole = !ended.is_empty() && begun == ended;
     match intended {
         Intended::Success if as_intended && whole => outcomes.succeeded += 1,
         Intended::Failure if as_intended && whole => outcomes.failed += 1,
         Intended::Success | Intended::Failure
-            if job.conclusion.as_deref() == Some("failure") && was_killed(job, kills) =>
+            if job.conclusion == Some(Conclusion::Failure) && was_killed(job, kills) =>
         {
             outcomes.killed += 1;
         }
@@ -136,13 +141,13 @@ fn classify_one(outcomes: &mut Outcomes, job: &Job, intended: Intended, kills: &
 }
 
 /// Returns the ids of the containers whose job reported `word`.
-fn containers_that_said<'a>(job: &'a Job, word: &str) -> BTreeSet<&'a str> {
+fn containers_that_said<'a>(job: &'a JobView, word: &str) -> BTreeSet<&'a str> {
     let lines = job.witness.iter();
     lines.filter_map(|line| line.strip_prefix(word)).collect()
 }
 
 /// Returns true if the injector killed the job's container while the job ran.
-fn was_killed(job: &Job, kills: &[Kill]) -> bool {
+fn was_killed(job: &JobView, kills: &[Kill]) -> bool {
     let runner = job.runner_name.as_deref().unwrap_or_default();
     let (Some(start), Some(end)) = (job.started_at, job.completed_at) else {
         return false;
@@ -159,18 +164,31 @@ fn was_killed(job: &Job, kills: &[Kill]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use github_sim::Assignment;
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::sim::example_job;
 
-    fn job(change: &Value) -> Job {
-        let mut job = json!({
-            "id": 1, "name": "job-1", "status": "completed", "conclusion": "success", "reason": null,
-            "runner_name": "testhost-ci-3-00ff", "created_at": 1000, "started_at": 2000,
-            "completed_at": 9000, "attempts": 1, "facts": {},
-            "assignments": [{ "outcome": "acquired" }],
-            "witness": ["begun a", "ended a"],
-        });
+    fn job(change: &Value) -> JobView {
+        let runner = "testhost-ci-3-00ff";
+        let acquired = Assignment {
+            runner_id: 1,
+            runner_name: runner.into(),
+            assigned_at: 1500,
+            outcome: Outcome::Acquired,
+        };
+        let job = JobView {
+            name: "job-1".into(),
+            runner_name: Some(runner.into()),
+            created_at: 1000,
+            started_at: Some(2000),
+            completed_at: Some(9000),
+            assignments: vec![acquired],
+            witness: vec!["begun a".into(), "ended a".into()],
+            ..example_job()
+        };
+        let mut job = serde_json::to_value(job).unwrap();
         for (key, value) in change.as_object().unwrap() {
             job[key] = value.clone();
         }

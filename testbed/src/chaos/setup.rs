@@ -4,11 +4,13 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use github_sim::PlantedRunner;
 use serde_json::{Value, json};
 
 use crate::config::{Config, Image, Pool};
 use crate::image;
 use crate::lab::Lab;
+use crate::sim::planted_runner;
 use crate::status::Status;
 use crate::wait::{Seen, wait_until};
 
@@ -62,12 +64,13 @@ pub(super) fn prepare(lab: &Lab, config: &Config) -> Result<()> {
     disks::make(lab)?;
     lab.let_sim_remember()?;
     lab.sim().set(&settings())?;
-    let foreign: Vec<Value> = (0..FOREIGN_RUNNERS)
-        .map(|number| {
-            json!({ "scope": "acme/widgets", "name": format!("elsewhere-ci-{number}-0a1b2c3d"), "labels": ["other"] })
+    let foreign: Vec<PlantedRunner> = (0..FOREIGN_RUNNERS)
+        .map(|number| PlantedRunner {
+            labels: vec!["other".into()],
+            ..planted_runner(&format!("elsewhere-ci-{number}-0a1b2c3d"))
         })
         .collect();
-    lab.sim().plant(&Value::Array(foreign))?;
+    lab.sim().plant(&foreign)?;
     lab.install(config)?;
     lab.start()?;
     lab.await_settled(Duration::from_mins(1)).map(drop)

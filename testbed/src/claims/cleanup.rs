@@ -3,12 +3,14 @@
 use std::process::Output;
 
 use anyhow::{Result, ensure};
-use serde_json::{Value, json};
+use github_sim::{Conclusion, JobState, PlantedRunner, Standing};
+use serde_json::json;
 
 use super::common::{SOON, await_no_strangers, ensure_says, run, start_held};
 use super::fixture::SMALL;
 use super::{Suite, suite};
 use crate::lab::Lab;
+use crate::sim::planted_runner;
 use crate::wait::{Seen, wait_until};
 
 pub(super) const SUITE: Suite = suite![SMALL;
@@ -30,16 +32,20 @@ fn output(lab: &Lab, command: &[&str]) -> Result<(Output, String)> {
 fn planted(lab: &Lab) -> Result<Vec<String>> {
     let runners = lab.sim().runners()?.into_iter();
     Ok(runners
-        .filter(|runner| runner.planted && runner.standing == "registered")
+        .filter(|runner| runner.planted && runner.standing == Standing::Registered)
         .map(|runner| runner.name)
         .collect())
 }
 
 fn cleanup_of_github_deletes_only_this_hosts_stale_runners(lab: &mut Lab) -> Result<()> {
     lab.await_settled(SOON)?;
-    let plant = |name: &str, status: &str, busy: bool| json!({ "scope": "acme/widgets", "name": name, "status": status, "busy": busy, "labels": ["ci"] });
+    let plant = |name: &str, status: &str, busy: bool| PlantedRunner {
+        status: status.into(),
+        busy,
+        ..planted_runner(name)
+    };
     // Three pages. The first and the last have registrations of this host.
-    let mut all: Vec<Value> = vec![plant("testhost-ci-9-0000000a", "offline", false)];
+    let mut all = vec![plant("testhost-ci-9-0000000a", "offline", false)];
     all.extend((0..244).map(|number| plant(&format!("foreign-{number}"), "offline", false)));
     let kept = [
         plant("testhost-ci-1-0000000b", "online", true),
@@ -49,7 +55,7 @@ fn cleanup_of_github_deletes_only_this_hosts_stale_runners(lab: &mut Lab) -> Res
     ];
     all.extend(kept);
     all.push(plant("testhost-old-17-0000000f", "offline", false));
-    lab.sim().plant(&Value::Array(all))?;
+    lab.sim().plant(&all)?;
     let dead = ["testhost-ci-9-0000000a", "testhost-old-17-0000000f"];
     let (refused, said) = output(lab, &["cleanup-github-runners"])?;
     ensure!(!refused.status.success(), "it went ahead: {said}");
@@ -79,7 +85,7 @@ fn cleanup_of_github_deletes_only_this_hosts_stale_runners(lab: &mut Lab) -> Res
     let status = lab.await_settled(SOON)?;
     ensure!(status.strays.is_empty(), "{:?}", status.strays);
     for runner in lab.sim().runners()? {
-        if runner.planted && runner.standing == "registered" {
+        if runner.planted && runner.standing == Standing::Registered {
             lab.sim().delete_runner(runner.id)?;
         }
     }
@@ -112,9 +118,9 @@ fn cleanup_of_containers_leaves_nothing_and_refills(lab: &mut Lab) -> Result<()>
         "it went ahead"
     );
     clean(lab, &["--yes"])?;
-    let job = lab.sim().await_job(id, "completed", SOON)?;
+    let job = lab.sim().await_job(id, JobState::Completed, SOON)?;
     ensure!(
-        job.conclusion.as_deref() == Some("cancelled"),
+        job.conclusion == Some(Conclusion::Cancelled),
         "GitHub was not told: {}",
         job.summary()
     );
@@ -176,7 +182,7 @@ fn cleanup_of_containers_works_without_a_daemon(lab: &mut Lab) -> Result<()> {
             Seen::NotYet(left.join("; "))
         })
     })?;
-    let job = lab.sim().await_job(id, "completed", SOON)?;
+    let job = lab.sim().await_job(id, JobState::Completed, SOON)?;
     ensure!(job.attempts == 1, "{}", job.summary());
     lab.sim().set(&json!({ "lock_ms": 600_000 }))?;
     lab.start()?;

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use github_sim::{Endpoint, JobSpec, JobState, JobView};
 
 use crate::lab::{Lab, SLOT_UNITS};
-use crate::sim::{Job, NewJob};
+use crate::sim::pool_job;
 use crate::status::{Ended, Runner, Status};
 use crate::wait::{Seen, wait_until};
 
@@ -20,8 +21,8 @@ pub(crate) fn machine_of(runner: &str) -> &str {
 }
 
 /// Returns a job that runs until [`release`].
-pub(super) fn held(name: &str) -> NewJob {
-    NewJob::new(name, "ci", "until [ -e /tmp/go ]; do sleep 0.05; done")
+pub(super) fn held(name: &str) -> JobSpec {
+    pool_job(name, "ci", "until [ -e /tmp/go ]; do sleep 0.05; done")
 }
 
 /// Lets the held job of a container end.
@@ -75,7 +76,7 @@ pub(super) fn start_held(lab: &Lab, name: &str) -> Result<(u64, Runner)> {
 
 /// Waits until the daemon knows that the runner of a job is busy.
 pub(crate) fn await_busy(lab: &Lab, id: u64) -> Result<Runner> {
-    let job = lab.sim().await_job(id, "in_progress", SOON)?;
+    let job = lab.sim().await_job(id, JobState::InProgress, SOON)?;
     let name = job.runner_name.context("a running job has a runner")?;
     lab.await_status(&format!("{name} to be busy"), SOON, |status| {
         status
@@ -86,7 +87,7 @@ pub(crate) fn await_busy(lab: &Lab, id: u64) -> Result<Runner> {
 }
 
 /// Ends a held job, and checks that it ran once and succeeded.
-pub(super) fn finish_held(lab: &Lab, id: u64, runner: &Runner) -> Result<Job> {
+pub(super) fn finish_held(lab: &Lab, id: u64, runner: &Runner) -> Result<JobView> {
     release(lab, &runner.machine)?;
     let job = lab.sim().await_success(id, SOON)?;
     ensure!(
@@ -100,7 +101,7 @@ pub(super) fn finish_held(lab: &Lab, id: u64, runner: &Runner) -> Result<Job> {
 }
 
 /// Runs jobs until each has succeeded.
-pub(super) fn run_jobs(lab: &Lab, jobs: &[NewJob]) -> Result<Vec<Job>> {
+pub(super) fn run_jobs(lab: &Lab, jobs: &[JobSpec]) -> Result<Vec<JobView>> {
     let ids = lab.sim().queue_all(jobs)?;
     ids.iter()
         .map(|id| lab.sim().await_success(*id, SOON))
@@ -109,7 +110,7 @@ pub(super) fn run_jobs(lab: &Lab, jobs: &[NewJob]) -> Result<Vec<Job>> {
 
 /// Runs one job until it has succeeded, and returns its output.
 pub(super) fn run(lab: &Lab, script: &str) -> Result<String> {
-    let jobs = run_jobs(lab, &[NewJob::new("job", "ci", script)])?;
+    let jobs = run_jobs(lab, &[pool_job("job", "ci", script)])?;
     Ok(jobs
         .into_iter()
         .map(|job| job.facts.log_tail)
@@ -181,15 +182,19 @@ pub(super) fn await_no_strangers(lab: &Lab) -> Result<()> {
 }
 
 /// Waits until the stand-in has received so many calls of an endpoint.
-pub(super) fn await_calls(lab: &Lab, endpoint: &str, count: u64) -> Result<()> {
-    wait_until(&format!("{count} calls of {endpoint}"), SOON, || {
-        let stats = lab.sim().stats()?;
-        Ok(if stats.of(endpoint) >= count {
-            Seen::Done(())
-        } else {
-            Seen::NotYet(format!("{:?}", stats.calls))
-        })
-    })
+pub(super) fn await_calls(lab: &Lab, endpoint: Endpoint, count: u64) -> Result<()> {
+    wait_until(
+        &format!("{count} calls of {}", endpoint.name()),
+        SOON,
+        || {
+            let stats = lab.sim().stats()?;
+            Ok(if stats.calls_of(endpoint.name()) >= count {
+                Seen::Done(())
+            } else {
+                Seen::NotYet(format!("{:?}", stats.calls))
+            })
+        },
+    )
 }
 
 /// Stops the daemon, and then every container.

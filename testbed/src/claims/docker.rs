@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use github_sim::JobView;
 
 use super::common::{
     as_its_root, await_busy, await_verdict, ensure_says, finish_held, in_container,
@@ -14,7 +15,7 @@ use crate::config::{Config, Image};
 use crate::image;
 use crate::lab::Lab;
 use crate::net::{METADATA, NEIGHBOUR, UPLINK};
-use crate::sim::{Job, NewJob};
+use crate::sim::pool_job;
 
 /// Pools whose jobs have Docker, and one whose jobs do not.
 pub(super) const FIXTURE: Fixture = Fixture {
@@ -71,8 +72,8 @@ fn config(lab: &Lab) -> Result<Config> {
 }
 
 /// Runs one job until it has succeeded and its runner has ended, and returns the job.
-fn run_in(lab: &Lab, pool: &str, script: &str) -> Result<Job> {
-    let id = lab.sim().queue(&NewJob::new(pool, pool, script))?;
+fn run_in(lab: &Lab, pool: &str, script: &str) -> Result<JobView> {
+    let id = lab.sim().queue(&pool_job(pool, pool, script))?;
     let job = lab
         .sim()
         .await_success(id, SOON)
@@ -157,7 +158,7 @@ const LEAVE: &str = "docker volume create left >/dev/null\n\
 
 fn dockers_storage_is_in_the_layer_and_ends_with_it(lab: &mut Lab) -> Result<()> {
     for pool in POOLS {
-        let job = NewJob::new(pool, pool, &format!("{BASE}\n{LEAVE}"));
+        let job = pool_job(pool, pool, &format!("{BASE}\n{LEAVE}"));
         let id = lab.sim().queue(&job)?;
         let busy = await_busy(lab, id)?;
         let wait =
@@ -198,7 +199,7 @@ fn docker_opens_two_system_calls_and_four_capabilities(lab: &mut Lab) -> Result<
     let mut refused = Vec::new();
     let mut bounding = Vec::new();
     for pool in ["plain", "opened"] {
-        let id = lab.sim().queue(&NewJob::new(pool, pool, &probe))?;
+        let id = lab.sim().queue(&pool_job(pool, pool, &probe))?;
         let busy = await_busy(lab, id)?;
         let said = as_its_root(
             lab,

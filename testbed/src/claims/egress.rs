@@ -11,7 +11,7 @@ use super::{Suite, suite};
 use crate::config::{Config, Pool};
 use crate::lab::Lab;
 use crate::net::{GITHUB, METADATA, NEIGHBOUR, RESOLVER};
-use crate::sim::{NewJob, PORT};
+use crate::sim::{PORT, pool_job};
 
 pub(super) const SUITE: Suite = suite![EMPTY;
     each_pool_reaches_what_it_is_given_and_no_more,
@@ -99,9 +99,7 @@ fn check(lab: &Lab, pool: &Pool, reach: Reach) -> Result<()> {
          timeout 1 head -c 12 <&3 | wc -c | grep -qx 12 && echo resolver open || echo resolver closed\n\
          grep -c ^nameserver /etc/resolv.conf || true"
     )?;
-    let id = lab
-        .sim()
-        .queue(&NewJob::new("reach", &pool.name, &script))?;
+    let id = lab.sim().queue(&pool_job("reach", &pool.name, &script))?;
     let said = lab.sim().await_success(id, SOON)?.facts.log_tail;
     let names = PLACES.iter().map(|(name, ..)| *name).chain(["resolver"]);
     for (name, open) in names.zip(reach) {

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
+use github_sim::{Endpoint, Fault, JobState};
+use serde_json::Value;
 
 use super::common::{
     SOON, await_no_strangers, daemon_pid, ensure_says, finish_held, idle, run, running, start_held,
@@ -11,7 +12,7 @@ use super::common::{
 use super::fixture::SMALL;
 use super::{Suite, suite};
 use crate::lab::{CONFIG, DAEMON, Lab};
-use crate::sim::NewJob;
+use crate::sim::pool_job;
 use crate::wait::{Seen, wait_until};
 
 pub(super) const SUITE: Suite = suite![SMALL;
@@ -96,9 +97,9 @@ fn a_drain_waits_for_jobs_and_leaves_nothing(lab: &mut Lab) -> Result<()> {
     ensure!(lab.look()?.state == "drained", "{}", lab.look()?.summary());
     lab.ensure_nothing_left()?;
     // A job that is queued now waits.
-    let waiting = lab.sim().queue(&NewJob::new("waits", "ci", "true"))?;
+    let waiting = lab.sim().queue(&pool_job("waits", "ci", "true"))?;
     ensure!(
-        lab.sim().job(waiting)?.status == "queued",
+        lab.sim().job(waiting)?.status == JobState::Queued,
         "it does not wait"
     );
     host.run(&[CONTROLLER, "undrain"])?;
@@ -123,8 +124,7 @@ fn health_gives_the_reason_why_jobs_would_wait(lab: &mut Lab) -> Result<()> {
     let health = lab.api("GET", "/health")?;
     ensure!(health.status == 200, "{health:?}");
     // A job queued now would wait: GitHub registers no runner, and the last one is busy.
-    lab.sim()
-        .fault("mint", None, &json!({ "status": { "code": 503 } }))?;
+    lab.sim().fault(Endpoint::Mint, None, &Fault::status(503))?;
     let (id, busy) = start_held(lab, "last")?;
     let reason = wait_until("a reason to be unwell", SOON, || {
         let health = lab.api("GET", "/health")?;
@@ -190,7 +190,7 @@ fn metrics_have_bounded_labels(lab: &mut Lab) -> Result<()> {
     );
     // Jobs with different names. One of them writes what the hook would not write.
     let jobs = ["one", "two", "thr\"ee\n", "four"].map(|name| {
-        NewJob::new(
+        pool_job(
             name,
             "ci",
             "printf 'v1\\tevil\\t1\\tx\\ty\\n' >/run/runner/started || true",
@@ -206,7 +206,7 @@ fn metrics_have_bounded_labels(lab: &mut Lab) -> Result<()> {
 }
 
 fn the_journal_has_fields(lab: &mut Lab) -> Result<()> {
-    let id = lab.sim().queue(&NewJob::new("logged", "ci", "true"))?;
+    let id = lab.sim().queue(&pool_job("logged", "ci", "true"))?;
     let job = lab.sim().await_success(id, SOON)?;
     let name = job.runner_name.context("it had a runner")?;
     super::common::await_verdict(lab, &name, "job_done")?;

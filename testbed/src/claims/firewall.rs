@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use github_sim::JobState;
 use serde_json::Value;
 
 use super::common::{SOON, await_busy, ensure_says, finish_held, run, start_held};
@@ -11,7 +12,7 @@ use super::fixture::{SMALL, one, small};
 use super::{Suite, suite};
 use crate::lab::{DAEMON, Lab};
 use crate::net::GITHUB;
-use crate::sim::NewJob;
+use crate::sim::pool_job;
 use crate::status::{Ended, Status};
 use crate::wait::{Seen, wait_until};
 
@@ -220,7 +221,7 @@ fn a_stopped_firewall_closes_admission_and_kills_no_job(lab: &mut Lab) -> Result
     ensure_says(&reason, &["is stopped", FIREWALL])?;
     // The idle runner takes the next job. The spare is not registered after it.
     let (second, other) = start_held(lab, "second")?;
-    let third = lab.sim().queue(&NewJob::new("third", "ci", "true"))?;
+    let third = lab.sim().queue(&pool_job("third", "ci", "true"))?;
     let status = lab.look()?;
     ensure!(
         closed(&status).is_some()
@@ -231,7 +232,10 @@ fn a_stopped_firewall_closes_admission_and_kills_no_job(lab: &mut Lab) -> Result
         "{}",
         status.summary()
     );
-    ensure!(lab.sim().job(third)?.status == "queued", "it was taken");
+    ensure!(
+        lab.sim().job(third)?.status == JobState::Queued,
+        "it was taken"
+    );
     start_owner(lab)?;
     await_open(lab, SOON)?;
     lab.sim().await_success(third, SOON)?;
@@ -287,7 +291,7 @@ fn a_job_of_a_removed_pool_keeps_its_network(lab: &mut Lab) -> Result<()> {
     let fetch = format!(
         "until [ -e /tmp/go ]; do exec 3<>/dev/tcp/{GITHUB}/80; exec 3>&-; sleep 0.05; done; echo served"
     );
-    let id = lab.sim().queue(&NewJob::new("long", "gone", &fetch))?;
+    let id = lab.sim().queue(&pool_job("long", "gone", &fetch))?;
     let busy = await_busy(lab, id)?;
     lab.install(&small(lab.sim().api_url()))?;
     lab.host().run(&["systemctl", "restart", DAEMON])?;

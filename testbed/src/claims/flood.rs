@@ -5,14 +5,14 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
+use github_sim::{Conclusion, JobSpec, JobState, JobView, Standing};
 
 use super::common::{SOON, await_no_strangers, daemon_pid, finish_held, run, start_held};
 use super::fixture::{Fixture, small};
 use super::{Suite, suite};
 use crate::bed::note;
 use crate::lab::{DAEMON, Lab};
-use crate::sim::{Job, NewJob};
+use crate::sim::{planted_runner, pool_job};
 use crate::wait::{Seen, wait_until};
 
 /// One pool of four slots for many quick jobs.
@@ -56,9 +56,7 @@ fn await_ready(lab: &Lab) -> Result<()> {
 /// Begins what the last two claims wait for minutes for. The flood runs meanwhile.
 fn a_runner_that_lost_its_job_to_another_delays_no_job(lab: &mut Lab) -> Result<()> {
     plant_stray(lab)?;
-    let id = lab
-        .sim()
-        .queue(&NewJob::new("raced", "ci", "true").lost_by(1))?;
+    let id = lab.sim().queue(&lost_once())?;
     let job = lab.sim().await_success(id, SOON)?;
     ensure!(
         job.attempts == 2,
@@ -69,17 +67,23 @@ fn a_runner_that_lost_its_job_to_another_delays_no_job(lab: &mut Lab) -> Result<
     run(lab, "true").map(drop)
 }
 
+/// Returns a job that one runner acquires too late, which makes it a ghost.
+fn lost_once() -> JobSpec {
+    JobSpec {
+        lose_races: 1,
+        ..pool_job("raced", "ci", "true")
+    }
+}
+
 fn plant_stray(lab: &Lab) -> Result<()> {
-    lab.sim().plant(
-        &json!({ "scope": "acme/widgets", "name": STRAY, "status": "offline", "labels": ["ci"] }),
-    )
+    lab.sim().plant(&[planted_runner(STRAY)])
 }
 
 fn is_registered(lab: &Lab, name: &str) -> Result<bool> {
     let runners = lab.sim().runners()?;
     Ok(runners
         .iter()
-        .any(|runner| runner.name == name && runner.standing == "registered"))
+        .any(|runner| runner.name == name && runner.standing == Standing::Registered))
 }
 
 /// Resources of the daemon's process.
@@ -116,9 +120,9 @@ fn two_hundred_jobs_leak_nothing(lab: &mut Lab) -> Result<()> {
     let before = held(lab)?;
     lab.sim().forget_calls()?;
     let start = Instant::now();
-    let jobs: Vec<NewJob> = (0..JOBS)
+    let jobs: Vec<JobSpec> = (0..JOBS)
         .map(|number| {
-            NewJob::new(
+            pool_job(
                 &format!("quick-{number}"),
                 "ci",
                 "echo \"machine $(cat /etc/machine-id)\"",
@@ -126,14 +130,17 @@ fn two_hundred_jobs_leak_nothing(lab: &mut Lab) -> Result<()> {
         })
         .collect();
     let ids: BTreeSet<u64> = lab.sim().queue_all(&jobs)?.into_iter().collect();
-    let done: Vec<Job> = wait_until("200 jobs", LIMIT, || {
-        let jobs: Vec<Job> = lab
+    let done: Vec<JobView> = wait_until("200 jobs", LIMIT, || {
+        let jobs: Vec<JobView> = lab
             .sim()
             .jobs()?
             .into_iter()
             .filter(|job| ids.contains(&job.id))
             .collect();
-        let open = jobs.iter().filter(|job| job.status != "completed").count();
+        let open = jobs
+            .iter()
+            .filter(|job| job.status != JobState::Completed)
+            .count();
         Ok(if open == 0 {
             Seen::Done(jobs)
         } else {
@@ -147,8 +154,8 @@ fn two_hundred_jobs_leak_nothing(lab: &mut Lab) -> Result<()> {
     let calls = lab.sim().stats()?;
     ensure_once_each(&done)?;
 
-    let rest = calls.rest();
-    let lists = calls.of("list");
+    let rest = calls.rest_calls();
+    let lists = calls.calls_of("list");
     let per_job = f64::from(u32::try_from(rest - lists)?) / f64::from(u32::try_from(JOBS)?);
     let reconciles = u64::try_from(took.as_millis() / RECONCILE.as_millis())? + 2;
     // Meanwhile the daemon also deletes an orphaned registration and replaces a ghost.
@@ -206,13 +213,13 @@ fn mib(kib: usize) -> Result<f64> {
 }
 
 /// Checks that every job succeeded, on one runner, in a container that ran no other job.
-fn ensure_once_each(jobs: &[Job]) -> Result<()> {
+fn ensure_once_each(jobs: &[JobView]) -> Result<()> {
     ensure!(jobs.len() == JOBS, "{} jobs", jobs.len());
     let mut runners = BTreeSet::new();
     let mut machines = BTreeSet::new();
     for job in jobs {
         ensure!(
-            job.conclusion.as_deref() == Some("success") && job.attempts == 1,
+            job.conclusion == Some(Conclusion::Success) && job.attempts == 1,
             "{}, {} attempts",
             job.summary(),
             job.attempts
@@ -259,14 +266,12 @@ fn a_ghost_is_found_and_replaced(lab: &mut Lab) -> Result<()> {
     let ghosts = |lab: &Lab| -> Result<Vec<String>> {
         let runners = lab.sim().runners()?.into_iter();
         Ok(runners
-            .filter(|runner| runner.standing == "ghost")
+            .filter(|runner| runner.standing == Standing::Ghost)
             .map(|runner| runner.name)
             .collect())
     };
     if ghosts(lab)?.is_empty() {
-        let id = lab
-            .sim()
-            .queue(&NewJob::new("raced", "ci", "true").lost_by(1))?;
+        let id = lab.sim().queue(&lost_once())?;
         lab.sim().await_success(id, SOON)?;
     }
     let ghost = ghosts(lab)?.pop().context("the stand-in made no ghost")?;

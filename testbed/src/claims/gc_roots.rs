@@ -11,7 +11,7 @@ use super::{Suite, suite};
 use crate::config::{Config, Image};
 use crate::image;
 use crate::lab::{DAEMON, Lab};
-use crate::sim::NewJob;
+use crate::sim::pool_job;
 use crate::wait::{Seen, wait_until};
 
 pub(super) const SUITE: Suite = suite![EMPTY;
@@ -58,7 +58,7 @@ fn lives_hold(lab: &Lab, [old, new]: &[String; 2]) -> Result<()> {
     lab.start()?;
     lab.await_settled(SOON)?;
     await_roots(lab, &[("nix-1", old)])?;
-    let id = lab.sim().queue(&NewJob::new(
+    let id = lab.sim().queue(&pool_job(
         "kept",
         "nix",
         "until [ -e /tmp/go ]; do sleep 0.05; done",

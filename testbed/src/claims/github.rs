@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
+use github_sim::{APP_KEY, Endpoint, Fault, JobState};
 use serde_json::{Value, json};
 
 use super::common::{
@@ -12,8 +13,8 @@ use super::common::{
 };
 use super::fixture::{SMALL, small};
 use super::{Suite, suite};
-use crate::lab::{APP_ID, APP_KEY, DAEMON, Lab, TOKEN};
-use crate::sim::NewJob;
+use crate::lab::{APP_ID, DAEMON, Lab, TOKEN};
+use crate::sim::pool_job;
 use crate::status::Runner;
 
 pub(super) const SUITE: Suite = suite![SMALL;
@@ -34,15 +35,15 @@ pub(super) const SUITE: Suite = suite![SMALL;
 /// wait, and must take the next job once GitHub registers it.
 fn while_mints_fail(
     lab: &Lab,
-    endpoint_fault: &Value,
+    mint_fault: &Fault,
     times: Option<u64>,
     meanwhile: impl FnOnce(&Lab, &Runner) -> Result<()>,
 ) -> Result<()> {
     let waiting = spare(&lab.await_settled(SOON)?)?;
     lab.sim().forget_calls()?;
-    lab.sim().fault("mint", times, endpoint_fault)?;
+    lab.sim().fault(Endpoint::Mint, times, mint_fault)?;
     let (id, busy) = start_held(lab, "meanwhile")?;
-    await_calls(lab, "mint", 1)?;
+    await_calls(lab, Endpoint::Mint, 1)?;
     meanwhile(lab, &waiting)?;
     // The busy runner is not disturbed.
     finish_held(lab, id, &busy)?;
@@ -85,7 +86,9 @@ fn await_error(lab: &Lab, trouble: &str, words: &[&str]) -> Result<()> {
 
 fn a_missing_permission_is_named_and_spares_wait(lab: &mut Lab) -> Result<()> {
     let message = "Resource not accessible by personal access token";
-    let fault = json!({ "forbidden": { "message": message } });
+    let fault = Fault::Forbidden {
+        message: message.into(),
+    };
     while_mints_fail(lab, &fault, None, |lab, _| {
         await_error(
             lab,
@@ -96,8 +99,7 @@ fn a_missing_permission_is_named_and_spares_wait(lab: &mut Lab) -> Result<()> {
 }
 
 fn an_unprocessable_mint_is_named_and_spares_wait(lab: &mut Lab) -> Result<()> {
-    let fault =
-        json!({ "status": { "code": 422, "body": { "message": "Validation Failed: labels" } } });
+    let fault = Fault::answer(422, json!({ "message": "Validation Failed: labels" }));
     while_mints_fail(lab, &fault, None, |lab, _| {
         await_error(lab, "invalid", &["Validation Failed", "GitHub request"])
     })
@@ -105,9 +107,11 @@ fn an_unprocessable_mint_is_named_and_spares_wait(lab: &mut Lab) -> Result<()> {
 
 fn a_taken_name_is_never_sent_again(lab: &mut Lab) -> Result<()> {
     let since = lab.host().run(&["date", "+%s"])?;
-    let fault = json!({ "status": { "code": 409, "body": { "message": "Already exists" } } });
-    while_mints_fail(lab, &fault, Some(2), |lab, _| await_calls(lab, "mint", 3))?;
-    let mints = lab.sim().stats()?.of("mint");
+    let fault = Fault::answer(409, json!({ "message": "Already exists" }));
+    while_mints_fail(lab, &fault, Some(2), |lab, _| {
+        await_calls(lab, Endpoint::Mint, 3)
+    })?;
+    let mints = lab.sim().stats()?.calls_of("mint");
     let text = lab.host().run(&[
         "journalctl",
         "--unit",
@@ -188,7 +192,7 @@ fn an_app_takes_the_tokens_place_while_a_job_runs(lab: &mut Lab) -> Result<()> {
     run(lab, "true")?;
     lab.await_settled(SOON)?;
     let stats = lab.sim().stats()?;
-    let (asked, minted) = (stats.of("access_token"), stats.of("mint"));
+    let (asked, minted) = (stats.calls_of("access_token"), stats.calls_of("mint"));
     ensure!(
         asked == 1 && minted > 1,
         "{asked} tokens for {minted} mints"
@@ -203,10 +207,10 @@ fn an_app_takes_the_tokens_place_while_a_job_runs(lab: &mut Lab) -> Result<()> {
 
 /// Checks that a limit lasts as long as GitHub says, ends by itself, and holds for a daemon
 /// that starts meanwhile.
-fn while_limited(lab: &Lab, fault: &Value) -> Result<()> {
+fn while_limited(lab: &Lab, fault: &Fault) -> Result<()> {
     let waiting = spare(&lab.await_settled(SOON)?)?;
     lab.sim().forget_calls()?;
-    lab.sim().fault("mint", Some(1), fault)?;
+    lab.sim().fault(Endpoint::Mint, Some(1), fault)?;
     let (id, busy) = start_held(lab, "meanwhile")?;
     let limited = lab.await_status("a mint that waits for the limit's end", SOON, |status| {
         status.backoff("limited").cloned()
@@ -237,25 +241,30 @@ fn while_limited(lab: &Lab, fault: &Value) -> Result<()> {
 }
 
 fn nothing_is_sent_while_the_primary_limit_holds(lab: &mut Lab) -> Result<()> {
-    while_limited(lab, &json!({ "primary_limit": { "reset_in_s": 8 } }))
+    while_limited(lab, &Fault::PrimaryLimit { reset_in_s: 8 })
 }
 
 fn nothing_is_sent_while_a_secondary_limit_holds(lab: &mut Lab) -> Result<()> {
-    while_limited(lab, &json!({ "secondary_limit": { "retry_after_s": 8 } }))
+    while_limited(
+        lab,
+        &Fault::SecondaryLimit {
+            retry_after_s: Some(8),
+        },
+    )
 }
 
 fn an_outage_is_waited_out(lab: &mut Lab) -> Result<()> {
     let settled = lab.await_settled(SOON)?;
     let sim = lab.sim();
     sim.forget_calls()?;
-    let unavailable = json!({ "status": { "code": 503 } });
-    sim.fault("list", None, &unavailable)?;
-    sim.fault("mint", Some(1), &unavailable)?;
-    sim.fault("mint", Some(1), &json!("html_502"))?;
-    sim.fault("mint", Some(1), &json!("drop_before"))?;
+    let unavailable = Fault::status(503);
+    sim.fault(Endpoint::List, None, &unavailable)?;
+    sim.fault(Endpoint::Mint, Some(1), &unavailable)?;
+    sim.fault(Endpoint::Mint, Some(1), &Fault::Html502)?;
+    sim.fault(Endpoint::Mint, Some(1), &Fault::DropBefore)?;
     let (id, busy) = start_held(lab, "meanwhile")?;
-    await_calls(lab, "mint", 3)?;
-    await_calls(lab, "list", 2)?;
+    await_calls(lab, Endpoint::Mint, 3)?;
+    await_calls(lab, Endpoint::List, 2)?;
     let status = lab.look()?;
     for runner in settled.runners() {
         ensure!(
@@ -281,14 +290,14 @@ fn a_lie_about_the_list_destroys_nothing(lab: &mut Lab) -> Result<()> {
     let settled = lab.await_settled(SOON)?;
     let sim = lab.sim();
     sim.forget_calls()?;
-    sim.fault("list", Some(1), &json!({ "truncate": { "bytes": 20 } }))?;
-    sim.fault("list", Some(1), &json!("wrong_types"))?;
+    sim.fault(Endpoint::List, Some(1), &Fault::Truncate { bytes: 20 })?;
+    sim.fault(Endpoint::List, Some(1), &Fault::WrongTypes)?;
     sim.fault(
-        "list",
+        Endpoint::List,
         Some(2),
-        &json!({ "status": { "code": 200, "body": { "total_count": 0, "runners": [] } } }),
+        &Fault::answer(200, json!({ "total_count": 0, "runners": [] })),
     )?;
-    await_calls(lab, "list", 5)?;
+    await_calls(lab, Endpoint::List, 5)?;
     let status = lab.await_settled(SOON)?;
     for runner in settled.runners() {
         ensure!(
@@ -306,7 +315,8 @@ fn a_lie_about_the_list_destroys_nothing(lab: &mut Lab) -> Result<()> {
 fn a_lost_answer_to_a_mint_is_another_name(lab: &mut Lab) -> Result<()> {
     let waiting = spare(&lab.await_settled(SOON)?)?;
     lab.sim().forget_calls()?;
-    lab.sim().fault("mint", Some(1), &json!("drop_after"))?;
+    lab.sim()
+        .fault(Endpoint::Mint, Some(1), &Fault::DropAfter)?;
     let (id, busy) = start_held(lab, "meanwhile")?;
     let now = lab.await_status("the spare to be registered", SOON, |status| {
         status
@@ -345,12 +355,12 @@ fn a_runner_that_just_got_a_job_survives_a_drain(lab: &mut Lab) -> Result<()> {
     // It has its job, and nothing on this host shows it yet, because the listener is still
     // asking for it.
     lab.sim()
-        .fault("acquire", Some(1), &json!({ "delay": { "ms": 1500 } }))?;
-    let id = lab.sim().queue(&NewJob::new("raced", "ci", "true"))?;
-    lab.sim().await_job(id, "assigned", SOON)?;
+        .fault(Endpoint::Acquire, Some(1), &Fault::Delay { ms: 1500 })?;
+    let id = lab.sim().queue(&pool_job("raced", "ci", "true"))?;
+    lab.sim().await_job(id, JobState::Assigned, SOON)?;
     lab.sim().forget_calls()?;
     lab.api("POST", "/drain")?;
-    await_calls(lab, "delete", 1)?;
+    await_calls(lab, Endpoint::Delete, 1)?;
     let job = lab.sim().await_success(id, SOON)?;
     ensure!(
         job.attempts == 1 && job.runner_name == idle.runner,

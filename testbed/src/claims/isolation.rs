@@ -12,7 +12,7 @@ use super::{Suite, suite};
 use crate::config::IMAGE;
 use crate::lab::Lab;
 use crate::net::{GITHUB, INTERNET, METADATA, NEIGHBOUR, RESOLVER, UPLINK};
-use crate::sim::NewJob;
+use crate::sim::pool_job;
 
 pub(super) const SUITE: Suite = suite![SMALL;
     a_job_reaches_the_internet_and_nothing_else,
@@ -232,7 +232,7 @@ fn a_hook_ends_well_without_a_daemon_and_with_a_full_pipe(lab: &mut Lab) -> Resu
          timeout 2 bash -c 'cat /dev/zero >/run/runner/started'\n\
          tell full\n\
          tell full";
-    let id = lab.sim().queue(&NewJob::new("hooked", "ci", script))?;
+    let id = lab.sim().queue(&pool_job("hooked", "ci", script))?;
     let busy = super::common::await_busy(lab, id)?;
     let pid = daemon_pid(lab)?;
     lab.stop()?;
@@ -257,7 +257,7 @@ fn a_hook_ends_well_without_a_daemon_and_with_a_full_pipe(lab: &mut Lab) -> Resu
     );
     // The same hook, before a job's first step, without a reader.
     lab.stop()?;
-    let unheard = lab.sim().queue(&NewJob::new("unheard", "ci", "true"))?;
+    let unheard = lab.sim().queue(&pool_job("unheard", "ci", "true"))?;
     let job = lab.sim().await_success(unheard, SOON)?;
     let machine = machine_of(job.runner_name.as_deref().unwrap_or_default()).to_owned();
     lab.start()?;

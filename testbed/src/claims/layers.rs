@@ -10,7 +10,7 @@ use super::{Suite, suite};
 use crate::config::{Config, Image, Pool};
 use crate::image;
 use crate::lab::Lab;
-use crate::sim::NewJob;
+use crate::sim::pool_job;
 use crate::status::Runner;
 
 /// Pools of every kind of image and layer, in an organisation.
@@ -59,7 +59,7 @@ fn config(lab: &Lab) -> Result<Config> {
 
 /// Runs one job in every pool at once, and returns the output of each.
 fn in_all(lab: &Lab, script: &str) -> Result<Vec<(&'static str, String)>> {
-    let jobs = POOLS.map(|pool| NewJob::new(pool, pool, script));
+    let jobs = POOLS.map(|pool| pool_job(pool, pool, script));
     let ids = lab.sim().queue_all(&jobs)?;
     POOLS
         .into_iter()
@@ -149,7 +149,7 @@ const WORDS: &str = "word() { od -An -N16 -tx1 /dev/urandom | tr -d ' \\n'; }\n\
                      touch /tmp/written; until [ -e /tmp/go ]; do sleep 0.05; done";
 
 fn the_runners_own_directory_is_never_on_disk(lab: &mut Lab) -> Result<()> {
-    let jobs = ON_DISK.map(|pool| NewJob::new(pool, pool, WORDS));
+    let jobs = ON_DISK.map(|pool| pool_job(pool, pool, WORDS));
     let ids = lab.sim().queue_all(&jobs)?;
     let busy: Vec<Runner> = ids
         .iter()

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
-use serde_json::json;
+use github_sim::{Conclusion, Endpoint, Fault, JobState};
 
 use super::common::{
     SOON, await_busy, await_no_strangers, await_verdict, finish_held, held, idle, machine_of,
@@ -12,7 +12,7 @@ use super::common::{
 use super::fixture::SMALL;
 use super::{Suite, suite};
 use crate::lab::Lab;
-use crate::sim::NewJob;
+use crate::sim::pool_job;
 
 pub(super) const SUITE: Suite = suite![SMALL;
     a_spare_waits_unregistered,
@@ -47,7 +47,7 @@ fn a_job_passes_through_every_phase(lab: &mut Lab) -> Result<()> {
     // Delays that make each phase visible, because a mint and a listener's start take
     // milliseconds.
     lab.sim()
-        .fault("mint", None, &json!({ "delay": { "ms": 300 } }))?;
+        .fault(Endpoint::Mint, None, &Fault::Delay { ms: 300 })?;
     let before = lab.await_settled(SOON)?;
     let first = idle(&before)?;
     let id = lab.sim().queue(&held("watched"))?;
@@ -97,7 +97,7 @@ fn a_job_passes_through_every_phase(lab: &mut Lab) -> Result<()> {
 
 fn a_job_runs_as_an_ordinary_user(lab: &mut Lab) -> Result<()> {
     let script = "id -un; systemd-detect-virt; cat /etc/hostname; grep Cap /proc/self/status; env";
-    for job in run_jobs(lab, &[NewJob::new("look", "ci", script)])? {
+    for job in run_jobs(lab, &[pool_job("look", "ci", script)])? {
         let said = &job.facts.log_tail;
         let name = job.runner_name.unwrap_or_default();
         let hostname = format!("testhost-{}", machine_of(&name));
@@ -125,7 +125,7 @@ fn no_job_sees_a_file_of_another(lab: &mut Lab) -> Result<()> {
                   touch \"$dir/mine\" || exit 2\n\
                   done\n\
                   echo \"machine $(cat /etc/machine-id)\"";
-    let jobs = vec![NewJob::new("marks", "ci", script); 8];
+    let jobs = vec![pool_job("marks", "ci", script); 8];
     let mut runners = BTreeSet::new();
     let mut machines = BTreeSet::new();
     for job in run_jobs(lab, &jobs)? {
@@ -143,13 +143,13 @@ fn no_job_sees_a_file_of_another(lab: &mut Lab) -> Result<()> {
 }
 
 fn a_failed_job_is_a_job_done(lab: &mut Lab) -> Result<()> {
-    let bad = lab.sim().queue(&NewJob::new("bad", "ci", "exit 3"))?;
-    let bad = lab.sim().await_job(bad, "completed", SOON)?;
+    let bad = lab.sim().queue(&pool_job("bad", "ci", "exit 3"))?;
+    let bad = lab.sim().await_job(bad, JobState::Completed, SOON)?;
     ensure!(
-        bad.conclusion.as_deref() == Some("failure"),
+        bad.conclusion == Some(Conclusion::Failure),
         "{}",
         bad.summary()
     );
     await_verdict(lab, &bad.runner_name.unwrap_or_default(), "job_done")?;
-    run_jobs(lab, &[NewJob::new("good", "ci", "true")]).map(drop)
+    run_jobs(lab, &[pool_job("good", "ci", "true")]).map(drop)
 }

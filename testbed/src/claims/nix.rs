@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use github_sim::JobView;
 
 use super::common::{await_busy, await_verdict, ensure_says, finish_held, in_container};
 use super::fixture::{Fixture, one};
@@ -11,7 +12,7 @@ use crate::config::{Config, Image, Nix};
 use crate::image::{self, WithNix};
 use crate::lab::Lab;
 use crate::net::{GITHUB, INTERNET, METADATA, NEIGHBOUR, UPLINK};
-use crate::sim::{Job, NewJob};
+use crate::sim::pool_job;
 
 /// Pools whose jobs have Nix, and one whose jobs do not.
 pub(super) const FIXTURE: Fixture = Fixture {
@@ -120,8 +121,8 @@ fn serve_cache(lab: &Lab, made: &WithNix) -> Result<()> {
 }
 
 /// Runs one job until it has succeeded and its runner has ended, and returns the job.
-fn run_in(lab: &Lab, pool: &str, script: &str) -> Result<Job> {
-    let id = lab.sim().queue(&NewJob::new(pool, pool, script))?;
+fn run_in(lab: &Lab, pool: &str, script: &str) -> Result<JobView> {
+    let id = lab.sim().queue(&pool_job(pool, pool, script))?;
     let job = lab
         .sim()
         .await_success(id, SOON)
@@ -209,7 +210,7 @@ fn hold_with_path(lab: &Lab, name: &str) -> Result<(u64, crate::status::Runner, 
     let script = format!(
         "{BUILD}build {name} 'echo {name} >$out' >/tmp/path\ntouch /tmp/built; until [ -e /tmp/go ]; do sleep 0.05; done"
     );
-    let id = lab.sim().queue(&NewJob::new(name, "ci", &script))?;
+    let id = lab.sim().queue(&pool_job(name, "ci", &script))?;
     let runner = await_busy(lab, id)?;
     let wait = "until [ -e /tmp/built ]; do sleep 0.1; done; cat /tmp/path";
     let path = in_container(lab, &runner.machine, &["timeout", "60", "sh", "-c", wait])?;

@@ -19,7 +19,7 @@ use crate::binaries::LISTENER;
 use crate::checks::tools::project;
 use crate::image;
 use crate::lab::{DAEMON, Lab, TOKEN};
-use crate::sim::NewJob;
+use crate::sim::pool_job;
 
 pub(super) const SUITE: Suite = suite![EMPTY;
     the_evaluated_nixos_host_is_accepted,
@@ -169,7 +169,7 @@ fn serves_jobs(lab: &Lab, golden: &Value) -> Result<()> {
     lab.await_settled(SOON)?;
     let script = "id -un; pwd; echo \"path $PATH\"; readlink -f $RUNNER_LISTENER || true; \
                   ls -ld /var/lib/github-runner";
-    let jobs = ["one", "two", "three"].map(|name| NewJob::new(name, "fuzz-a", script));
+    let jobs = ["one", "two", "three"].map(|name| pool_job(name, "fuzz-a", script));
     for job in run_jobs(lab, &jobs)? {
         let said = &job.facts.log_tail;
         ensure_says(

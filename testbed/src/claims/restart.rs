@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
-use serde_json::json;
+use github_sim::{Endpoint, Fault};
 
 use super::common::{
     SOON, await_no_strangers, await_verdict, daemon_pid, ensure_says, finish_held, idle,
@@ -13,7 +13,7 @@ use super::common::{
 use super::fixture::SMALL;
 use super::{Suite, suite};
 use crate::lab::{DAEMON, Lab};
-use crate::sim::NewJob;
+use crate::sim::pool_job;
 use crate::wait::{Seen, wait_until};
 
 pub(super) const SUITE: Suite = suite![SMALL;
@@ -138,7 +138,7 @@ fn a_job_that_ends_without_a_daemon_is_done(lab: &mut Lab) -> Result<()> {
         })
     })?;
     // The same holds for a job that starts and ends without a daemon.
-    let second = lab.sim().queue(&NewJob::new("unseen", "ci", "true"))?;
+    let second = lab.sim().queue(&pool_job("unseen", "ci", "true"))?;
     let second = if lab.sim().registered()?.is_empty() {
         None
     } else {
@@ -215,7 +215,7 @@ fn booting(lab: &Lab) -> Result<(u64, crate::status::Runner, String)> {
 fn a_daemon_killed_in_the_middle_of_a_mint_mints_again(lab: &mut Lab) -> Result<()> {
     lab.await_settled(SOON)?;
     lab.sim()
-        .fault("mint", Some(1), &json!({ "delay": { "ms": 1500 } }))?;
+        .fault(Endpoint::Mint, Some(1), &Fault::Delay { ms: 1500 })?;
     let (id, busy) = start_held(lab, "meanwhile")?;
     let minting = lab.await_status("a mint under way", SOON, |status| {
         status
@@ -244,7 +244,7 @@ fn a_daemon_killed_in_the_middle_of_a_mint_mints_again(lab: &mut Lab) -> Result<
 fn a_daemon_killed_while_a_runner_registers_takes_it_over(lab: &mut Lab) -> Result<()> {
     lab.await_settled(SOON)?;
     lab.sim()
-        .fault("token", Some(1), &json!({ "delay": { "ms": 1500 } }))?;
+        .fault(Endpoint::Token, Some(1), &Fault::Delay { ms: 1500 })?;
     let (id, busy) = start_held(lab, "meanwhile")?;
     let registering = lab.await_status("a runner that registers", SOON, |status| {
         status
@@ -279,7 +279,7 @@ fn a_restarted_daemon_takes_everything_over(lab: &mut Lab) -> Result<()> {
     lab.sim().forget_calls()?;
     lab.host().run(&["systemctl", "restart", DAEMON])?;
     ensure_kept(lab, &before)?;
-    let mints = lab.sim().stats()?.of("mint");
+    let mints = lab.sim().stats()?.calls_of("mint");
     ensure!(mints == 0, "{mints} mints for a restart");
     finish_held(lab, id, &busy)?;
     ensure_undisturbed(lab)
@@ -290,7 +290,7 @@ fn a_restarted_daemon_takes_everything_over(lab: &mut Lab) -> Result<()> {
 fn ensure_heard(lab: &Lab, before: &BTreeMap<String, String>, pid: &str) -> Result<()> {
     ensure_kept(lab, before)?;
     let since = lab.host().run(&["date", "+%s"])?;
-    let job = lab.sim().queue(&NewJob::new("after", "ci", "true"))?;
+    let job = lab.sim().queue(&pool_job("after", "ci", "true"))?;
     let job = lab.sim().await_success(job, SOON)?;
     let name = job.runner_name.unwrap_or_default();
     await_verdict(lab, &name, "job_done")?;

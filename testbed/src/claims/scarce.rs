@@ -210,7 +210,7 @@ fn a_daemon_works_on_a_read_only_state_disk(lab: &mut Lab) -> Result<()> {
         ensure!(status.closed.is_empty(), "{}", status.summary());
         let id = lab
             .sim()
-            .queue(&crate::sim::NewJob::new("job", "ci", "true"))?;
+            .queue(&crate::sim::pool_job("job", "ci", "true"))?;
         let name = lab
             .sim()
             .await_success(id, SOON)?

@@ -14,7 +14,7 @@ use super::layers::FIXTURE as LAYERS;
 use super::layers::POOLS;
 use super::{Suite, suite};
 use crate::lab::{Lab, TOKEN};
-use crate::sim::NewJob;
+use crate::sim::pool_job;
 use crate::status::Runner;
 
 pub(super) const SUITE: Suite = suite![LAYERS; secrets_are_only_where_they_must_be];
@@ -181,13 +181,13 @@ fn secrets_are_only_where_they_must_be(lab: &mut Lab) -> Result<()> {
     for runner in lab.await_settled(SOON)?.runners() {
         secrets.extend(secrets_of(lab, runner)?);
     }
-    let jobs = POOLS.map(|pool| NewJob::new(pool, pool, "env >/tmp/env; echo done"));
+    let jobs = POOLS.map(|pool| pool_job(pool, pool, "env >/tmp/env; echo done"));
     for id in lab.sim().queue_all(&jobs)? {
         lab.sim().await_success(id, SOON)?;
     }
     // The second configs, whose runners run jobs meanwhile.
     let jobs = POOLS.map(|pool| {
-        NewJob::new(
+        pool_job(
             pool,
             pool,
             "env >/tmp/env; until [ -e /tmp/go ]; do sleep 0.05; done",

@@ -4,7 +4,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
+use github_sim::{Conclusion, Endpoint, Fault, JobState};
 
 use super::common::{SOON, await_verdict, daemon_pid, ensure_says, machine_of};
 use super::fixture::{Fixture, one};
@@ -12,7 +12,7 @@ use super::{Suite, suite};
 use crate::config::{Config, Image, Pool};
 use crate::image;
 use crate::lab::{DAEMON, Lab};
-use crate::sim::NewJob;
+use crate::sim::pool_job;
 use crate::status::Status;
 use crate::wait::{Seen, wait_until};
 
@@ -141,7 +141,7 @@ fn an_image_that_never_asks_is_a_boot_timeout(lab: &mut Lab) -> Result<()> {
 
 fn a_pool_that_cannot_boot_disturbs_no_other(lab: &mut Lab) -> Result<()> {
     for _ in 0..2 {
-        let id = lab.sim().queue(&NewJob::new("well", "late", "true"))?;
+        let id = lab.sim().queue(&pool_job("well", "late", "true"))?;
         let job = lab.sim().await_success(id, SOON)?;
         await_verdict(lab, &job.runner_name.unwrap_or_default(), "job_done")?;
     }
@@ -161,15 +161,15 @@ fn a_pool_that_cannot_boot_disturbs_no_other(lab: &mut Lab) -> Result<()> {
 }
 
 fn a_job_past_its_time_is_cancelled_at_github(lab: &mut Lab) -> Result<()> {
-    let long = NewJob::new(
+    let long = pool_job(
         "too long",
         "late",
         "trap 'echo heard; exit 1' INT; sleep 600 & wait",
     );
     let id = lab.sim().queue(&long)?;
-    let job = lab.sim().await_job(id, "completed", SOON)?;
+    let job = lab.sim().await_job(id, JobState::Completed, SOON)?;
     ensure!(
-        job.conclusion.as_deref() == Some("cancelled"),
+        job.conclusion == Some(Conclusion::Cancelled),
         "GitHub heard: {}",
         job.summary()
     );
@@ -192,8 +192,8 @@ fn a_job_past_its_time_is_cancelled_at_github(lab: &mut Lab) -> Result<()> {
 fn a_runner_that_never_comes_online_is_replaced(lab: &mut Lab) -> Result<()> {
     await_ready(lab)?;
     lab.sim()
-        .fault("token", Some(1), &json!({ "delay": { "ms": 60_000 } }))?;
-    let id = lab.sim().queue(&NewJob::new("before", "late", "true"))?;
+        .fault(Endpoint::Token, Some(1), &Fault::Delay { ms: 60_000 })?;
+    let id = lab.sim().queue(&pool_job("before", "late", "true"))?;
     lab.sim().await_success(id, SOON)?;
     let ended = lab.await_status("a runner that was not seen online", SOON, |status| {
         let mut recent = status.recent.iter();
@@ -213,7 +213,7 @@ fn a_runner_that_never_comes_online_is_replaced(lab: &mut Lab) -> Result<()> {
 fn a_repaired_pool_works_again(lab: &mut Lab) -> Result<()> {
     image::variant(lab.host(), "gone", |_| Ok(()))?;
     lab.api("POST", "/undrain")?;
-    let id = lab.sim().queue(&NewJob::new("mended", "gone", "true"))?;
+    let id = lab.sim().queue(&pool_job("mended", "gone", "true"))?;
     lab.sim().await_success(id, SOON)?;
     lab.await_status("no more trouble with it", SOON, |status| {
         status.pool("gone")?.backoffs.is_empty().then_some(())

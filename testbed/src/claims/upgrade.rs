@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use github_sim::JobState;
 use serde_json::Value;
 
 use super::common::{
@@ -16,7 +17,7 @@ use crate::config::{Config, Image};
 use crate::image;
 use crate::lab::{DAEMON, FIREWALL, Lab};
 use crate::older;
-use crate::sim::NewJob;
+use crate::sim::pool_job;
 use crate::wait::{Seen, wait_until};
 
 pub(super) const SUITE: Suite = suite![EMPTY; an_upgrade_keeps_busy_idle_and_spare_runners];
@@ -107,12 +108,12 @@ fn an_upgrade_keeps_busy_idle_and_spare_runners(lab: &mut Lab) -> Result<()> {
 }
 
 fn upgraded(lab: &Lab, config: &Config) -> Result<()> {
-    let quick = lab.sim().queue(&NewJob::new("earlier", "ci", "true"))?;
+    let quick = lab.sim().queue(&pool_job("earlier", "ci", "true"))?;
     let earlier = lab.sim().await_success(quick, SOON)?;
     let earlier = earlier.runner_name.context("it ran on a runner")?;
     await_phase(lab, "busy", 0)?;
     let held_job = lab.sim().queue(&held("long"))?;
-    lab.sim().await_job(held_job, "in_progress", SOON)?;
+    lab.sim().await_job(held_job, JobState::InProgress, SOON)?;
     let busy = await_phase(lab, "busy", 1)?;
     let idle = await_phase(lab, "idle", 1)?;
     let spare = await_phase(lab, "spare", 1)?;
@@ -138,7 +139,7 @@ fn upgraded(lab: &Lab, config: &Config) -> Result<()> {
         "other containers: {:?}",
         running(lab)?
     );
-    let mints = lab.sim().stats()?.of("mint");
+    let mints = lab.sim().stats()?.calls_of("mint");
     ensure!(mints == 0, "the upgrade cost {mints} registrations");
     let status = lab.look()?;
     ensure!(

@@ -1,6 +1,7 @@
 //! Ends of registered runners: each gets the right verdict.
 
 use anyhow::{Context, Result, ensure};
+use github_sim::{Conclusion, JobSpec, JobState, ListenerFaults};
 use serde_json::json;
 
 use super::common::{
@@ -9,7 +10,7 @@ use super::common::{
 use super::fixture::SMALL;
 use super::{Suite, suite};
 use crate::lab::Lab;
-use crate::sim::NewJob;
+use crate::sim::pool_job;
 use crate::wait::{Seen, wait_until};
 
 pub(super) const SUITE: Suite = suite![SMALL;
@@ -24,16 +25,22 @@ pub(super) const SUITE: Suite = suite![SMALL;
 fn a_crashed_listener_is_a_crash_with_its_code(lab: &mut Lab) -> Result<()> {
     // GitHub abandons a job when its lock expires, which takes ten minutes there.
     lab.sim().set(&json!({ "lock_ms": 1500 }))?;
-    let crash = NewJob::new("dies", "ci", "sleep 60")
-        .with_listener(json!({ "crash_with": 42, "crash_after_ms": 300 }));
+    let crash = JobSpec {
+        listener_faults: ListenerFaults {
+            crash_with: Some(42),
+            crash_after_ms: 300,
+            ..ListenerFaults::default()
+        },
+        ..pool_job("dies", "ci", "sleep 60")
+    };
     let id = lab.sim().queue(&crash)?;
-    let job = lab.sim().await_job(id, "in_progress", SOON)?;
+    let job = lab.sim().await_job(id, JobState::InProgress, SOON)?;
     let name = job.runner_name.context("a running job has a runner")?;
     let ended = await_verdict(lab, &name, "crashed")?;
     ensure_says(&ended.exit.unwrap_or_default(), &["42"])?;
-    let job = lab.sim().await_job(id, "completed", SOON)?;
+    let job = lab.sim().await_job(id, JobState::Completed, SOON)?;
     ensure!(
-        job.conclusion.as_deref() == Some("failure") && job.attempts == 1,
+        job.conclusion == Some(Conclusion::Failure) && job.attempts == 1,
         "{}",
         job.summary()
     );
@@ -65,9 +72,9 @@ fn a_container_that_dies_with_its_job_is_a_crash(lab: &mut Lab) -> Result<()> {
     let init = leader(lab, &runner.machine)?;
     lab.host().run(&["kill", "-KILL", &init])?;
     await_verdict(lab, &runner.runner.unwrap_or_default(), "crashed")?;
-    let job = lab.sim().await_job(id, "completed", SOON)?;
+    let job = lab.sim().await_job(id, JobState::Completed, SOON)?;
     ensure!(
-        job.conclusion.as_deref() == Some("failure"),
+        job.conclusion == Some(Conclusion::Failure),
         "{}",
         job.summary()
     );

@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use github_sim::JobView;
+
 use crate::journal::{Entry, Span};
-use crate::sim::Job;
 
 use super::watch::seconds;
 
 /// A job with the life it ran in.
 pub(super) struct Ran {
-    pub(super) job: Job,
+    pub(super) job: JobView,
     /// The container, as systemd told it.
     pub(super) life: Option<Span>,
     /// The daemon's verdict on that life.
@@ -18,7 +19,7 @@ pub(super) struct Ran {
 }
 
 /// The machine that a job ran on: a runner's name is `<host>-<machine>-<random>`, read from the right.
-pub(super) fn machine_of(job: &Job) -> Option<&str> {
+pub(super) fn machine_of(job: &JobView) -> Option<&str> {
     let name = job.runner_name.as_deref()?;
     let (rest, _random) = name.rsplit_once('-')?;
     let (pool, _slot) = rest.rsplit_once('-')?;
@@ -27,8 +28,8 @@ pub(super) fn machine_of(job: &Job) -> Option<&str> {
 }
 
 /// Finds each job's life among what systemd and the daemon told.
-pub(super) fn lives(jobs: Vec<Job>, spans: &[Span], daemon: &[Entry]) -> Vec<Ran> {
-    let find = |job: Job| {
+pub(super) fn lives(jobs: Vec<JobView>, spans: &[Span], daemon: &[Entry]) -> Vec<Ran> {
+    let find = |job: JobView| {
         let unit = machine_of(&job)
             .and_then(|machine| machine.split_once('-'))
             .map(|(pool, slot)| format!("runner-{pool}@{slot}.service"));
@@ -63,7 +64,8 @@ impl Ran {
     }
 
     fn ended(&self) -> String {
-        let conclusion = self.job.conclusion.as_deref().unwrap_or("none");
+        let conclusion = self.job.conclusion.map(|conclusion| conclusion.to_string());
+        let conclusion = conclusion.as_deref().unwrap_or("none");
         let verdict = self.verdict.as_deref().unwrap_or("no verdict");
         format!("{conclusion}, {verdict}")
     }
@@ -73,11 +75,11 @@ impl Ran {
 pub(super) fn table(ran: &[Ran]) -> String {
     let mut rows: Vec<&Ran> = ran.iter().collect();
     rows.sort_by_key(|ran| ran.job.started_at);
-    let wait = |job: &Job| {
+    let wait = |job: &JobView| {
         job.started_at
             .map_or(0, |start| start.saturating_sub(job.created_at))
     };
-    let run = |job: &Job| {
+    let run = |job: &JobView| {
         job.completed_at
             .zip(job.started_at)
             .map_or(0, |(end, start)| end.saturating_sub(start))
@@ -122,9 +124,9 @@ pub(super) fn containers(ran: &[Ran]) -> (usize, usize) {
 /// Milliseconds from a job's end to the start of the next job in the same slot, where that one was
 /// queued already: what it costs a waiting job that every job gets a container of its own. Sorted.
 pub(super) fn turnarounds(ran: &[Ran]) -> Vec<u64> {
-    let mut jobs: Vec<&Job> = ran.iter().map(|ran| &ran.job).collect();
+    let mut jobs: Vec<&JobView> = ran.iter().map(|ran| &ran.job).collect();
     jobs.sort_by_key(|job| (machine_of(job).map(str::to_owned), job.started_at));
-    let gap = |pair: &[&Job]| {
+    let gap = |pair: &[&JobView]| {
         let [before, after] = pair else { return None };
         let (end, start) = (before.completed_at?, after.started_at?);
         (machine_of(before) == machine_of(after) && after.created_at <= end)
@@ -138,23 +140,16 @@ pub(super) fn turnarounds(ran: &[Ran]) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sim::Facts;
+    use crate::sim::example_job;
 
-    fn job(runner: &str, queued: u64, started: u64, ended: u64) -> Job {
-        Job {
+    fn job(runner: &str, queued: u64, started: u64, ended: u64) -> JobView {
+        JobView {
             id: started,
-            name: "j".into(),
-            status: "completed".into(),
-            conclusion: Some("success".into()),
-            reason: None,
             runner_name: Some(runner.into()),
             created_at: queued,
             started_at: Some(started),
             completed_at: Some(ended),
-            attempts: 1,
-            assignments: Vec::new(),
-            witness: Vec::new(),
-            facts: Facts::default(),
+            ..example_job()
         }
     }
 

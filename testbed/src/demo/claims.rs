@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use github_sim::{Conclusion, JobView, Stats};
 
 use super::account::{self, Ran};
 use super::jobs;
@@ -13,7 +14,6 @@ use crate::binaries::CONTROLLER;
 use crate::config::Config;
 use crate::lab::{DAEMON, Lab};
 use crate::settle::await_listening;
-use crate::sim::{Job, Stats};
 
 /// For a state that comes by itself, on a machine that is busy with other things.
 const SOON: Duration = Duration::from_mins(1);
@@ -38,7 +38,7 @@ impl Claim {
 pub(super) fn done(ran: &[Ran]) -> Claim {
     let good = ran
         .iter()
-        .filter(|ran| ran.job.conclusion.as_deref() == Some("success"))
+        .filter(|ran| ran.job.conclusion == Some(Conclusion::Success))
         .count();
     let judged = ran
         .iter()
@@ -48,7 +48,7 @@ pub(super) fn done(ran: &[Ran]) -> Claim {
         format!("20 jobs are done: {good} succeeded, {judged} lives have the verdict job_done");
     let bad = ran
         .iter()
-        .find(|ran| ran.job.conclusion.as_deref() != Some("success"));
+        .find(|ran| ran.job.conclusion != Some(Conclusion::Success));
     if let Some(Ran { job, .. }) = bad {
         text.push_str(&said(job));
     }
@@ -56,7 +56,7 @@ pub(super) fn done(ran: &[Ran]) -> Claim {
 }
 
 /// A job that did not do as claimed, in its own words.
-fn said(job: &Job) -> String {
+fn said(job: &JobView) -> String {
     format!(
         "; {} said:\n{}",
         job.summary(),
@@ -156,8 +156,12 @@ pub(super) fn calls_per_job(
         .iter()
         .map(|pool| u64::from(pool.min_idle))
         .sum();
-    let (mints, deletes, lists) = (working.of("mint"), working.of("delete"), working.of("list"));
-    let others = working.rest() - mints - deletes - lists;
+    let (mints, deletes, lists) = (
+        working.calls_of("mint"),
+        working.calls_of("delete"),
+        working.calls_of("list"),
+    );
+    let others = working.rest_calls() - mints - deletes - lists;
     let for_jobs = (mints + deletes + others).saturating_sub(waiting);
     #[expect(clippy::cast_precision_loss, reason = "a few dozen calls")]
     let per_job = for_jobs as f64 / jobs as f64;
@@ -166,7 +170,7 @@ pub(super) fn calls_per_job(
         format!(
             "{per_job:.2} GitHub calls per job: {mints} mints, of them {waiting} for the runners that wait, {deletes} deletes and \
              {others} others; beside them {lists} lists, and {} deletes to drain",
-            drained.of("delete") - deletes,
+            drained.calls_of("delete") - deletes,
         ),
     )
 }
@@ -222,7 +226,7 @@ pub(super) fn daemon_process(lab: &Lab) -> Result<Claim> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, VecDeque};
 
     use super::*;
 
@@ -231,22 +235,12 @@ mod tests {
         let stats = |mints: u64| Stats {
             calls: BTreeMap::from([("mint".into(), BTreeMap::from([("201".into(), mints)]))]),
             while_limited: 0,
-            requests: Vec::new(),
+            requests: VecDeque::new(),
         };
-        let job = |id: u64| Job {
+        let job = |id: u64| JobView {
             id,
-            name: "j".into(),
-            status: "completed".into(),
             conclusion: None,
-            reason: None,
-            runner_name: None,
-            created_at: 0,
-            started_at: None,
-            completed_at: None,
-            attempts: 1,
-            assignments: Vec::new(),
-            witness: Vec::new(),
-            facts: crate::sim::Facts::default(),
+            ..crate::sim::example_job()
         };
         let ran = account::lives((0..20).map(job).collect(), &[], &[]);
         let config = crate::demo::config("http://198.51.100.7:8080");

@@ -1,6 +1,8 @@
 //! The demo's twenty jobs: real work between planting marks and looking for anybody else's.
 
-use crate::sim::{Job, NewJob};
+use github_sim::{JobSpec, JobView};
+
+use crate::sim::pool_job;
 
 /// What every job begins with: it looks for marks, finds none, and leaves its own wherever a
 /// process of its user can: files in seven directories, and a process that outlives the job.
@@ -167,7 +169,7 @@ fn kinds(archives: &[String]) -> Vec<Kind> {
 }
 
 /// Returns all jobs, taking turns between the kinds, for an image with these archives.
-pub(super) fn all(archives: &[String]) -> Vec<NewJob> {
+pub(super) fn all(archives: &[String]) -> Vec<JobSpec> {
     let kinds = kinds(archives);
     let most = kinds
         .iter()
@@ -178,7 +180,7 @@ pub(super) fn all(archives: &[String]) -> Vec<NewJob> {
         .flat_map(|number| kinds.iter().map(move |kind| (number, kind)))
         .filter(|(number, kind)| *number <= kind.count)
         .map(|(number, kind)| {
-            NewJob::new(
+            pool_job(
                 &format!("{}-{number}", kind.name),
                 kind.pool,
                 &format!("{PLANT}{}{LOOK}", kind.work),
@@ -188,7 +190,7 @@ pub(super) fn all(archives: &[String]) -> Vec<NewJob> {
 }
 
 /// How many marks a job saw, its own and foreign ones; nothing if it did not come to its end.
-pub(super) fn marks_seen(job: &Job) -> Option<(u32, u32)> {
+pub(super) fn marks_seen(job: &JobView) -> Option<(u32, u32)> {
     let line = job
         .facts
         .log_tail
@@ -213,28 +215,18 @@ pub(super) fn marks_seen(job: &Job) -> Option<(u32, u32)> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::sim::Facts;
+    use github_sim::Facts;
 
-    fn job(log: &str) -> Job {
+    use super::*;
+
+    fn job(log: &str) -> JobView {
         let facts = Facts {
             log_tail: log.into(),
             ..Facts::default()
         };
-        Job {
-            id: 1,
-            name: "lz4-1".into(),
-            status: "completed".into(),
-            conclusion: None,
-            reason: None,
-            runner_name: None,
-            created_at: 0,
-            started_at: None,
-            completed_at: None,
-            attempts: 1,
-            assignments: Vec::new(),
-            witness: Vec::new(),
+        JobView {
             facts,
+            ..crate::sim::example_job()
         }
     }
 

@@ -7,10 +7,10 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Result;
+use github_sim::{JobState, JobView};
 
 use super::Clock;
 use crate::lab::Lab;
-use crate::sim::Job;
 use crate::status::Runner;
 use crate::wait::{Seen, wait_until};
 
@@ -18,21 +18,24 @@ use crate::wait::{Seen, wait_until};
 const LIMIT: Duration = Duration::from_mins(10);
 
 /// Follows the jobs until all are over, and returns them.
-pub(super) fn jobs(lab: &Lab, clock: &Clock) -> Result<Vec<Job>> {
+pub(super) fn jobs(lab: &Lab, clock: &Clock) -> Result<Vec<JobView>> {
     let mut screen = Screen::new();
-    let mut known: BTreeMap<u64, String> = BTreeMap::new();
+    let mut known: BTreeMap<u64, JobState> = BTreeMap::new();
     let done = wait_until("the jobs to be over", LIMIT, || {
         let jobs = lab.sim().jobs()?;
         for job in &jobs {
-            let before = known.insert(job.id, job.status.clone());
-            if before.as_ref() == Some(&job.status) {
+            let before = known.insert(job.id, job.status);
+            if before == Some(job.status) {
                 continue;
             }
             if let Some(line) = news(job) {
                 screen.line(&format!("{:6.1} s  {line}", clock.seconds()));
             }
         }
-        let over = jobs.iter().filter(|job| job.status == "completed").count();
+        let over = jobs
+            .iter()
+            .filter(|job| job.status == JobState::Completed)
+            .count();
         if over == jobs.len() {
             return Ok(Seen::Done(jobs));
         }
@@ -44,20 +47,22 @@ pub(super) fn jobs(lab: &Lab, clock: &Clock) -> Result<Vec<Job>> {
     done
 }
 
-fn news(job: &Job) -> Option<String> {
-    let Job { name, .. } = job;
+fn news(job: &JobView) -> Option<String> {
+    let JobView { name, .. } = job;
     let machine = super::account::machine_of(job).unwrap_or("?");
-    match job.status.as_str() {
-        "in_progress" => Some(format!("{machine:<6} runs {name}")),
-        "completed" => {
-            let end = job.conclusion.as_deref().unwrap_or("no conclusion");
+    match job.status {
+        JobState::InProgress => Some(format!("{machine:<6} runs {name}")),
+        JobState::Completed => {
+            let end = job
+                .conclusion
+                .map_or_else(|| "no conclusion".to_owned(), |end| end.to_string());
             let took = job
                 .completed_at
                 .zip(job.started_at)
                 .map_or(0.0, |(end, start)| seconds(end.saturating_sub(start)));
             Some(format!("{machine:<6} {end} of {name} after {took:.1} s"))
         }
-        _ => None,
+        JobState::Queued | JobState::Assigned => None,
     }
 }
 
@@ -67,7 +72,7 @@ pub(super) fn seconds(millis: u64) -> f64 {
 }
 
 /// What every slot does, on one line. A look that fails is no reason to stop looking.
-fn slots(lab: &Lab, jobs: &[Job]) -> String {
+fn slots(lab: &Lab, jobs: &[JobView]) -> String {
     let status = match lab.look() {
         Ok(status) => status,
         Err(error) => return format!("{error:#}"),
@@ -81,7 +86,7 @@ fn slots(lab: &Lab, jobs: &[Job]) -> String {
         } = runner;
         let job = jobs
             .iter()
-            .find(|job| job.status == "in_progress" && job.runner_name == *runner)
+            .find(|job| job.status == JobState::InProgress && job.runner_name == *runner)
             .map_or(String::new(), |job| format!(" {}", job.name));
         format!("{machine} {phase}{job}")
     };

@@ -24,7 +24,7 @@ use crate::{
 };
 
 const RENEW_EVERY: Duration = Duration::from_mins(1);
-/// Interval between checks of the worker while there is no event.
+/// Interval between checks of the worker, if an event does not come first.
 const CHECK_EVERY: Duration = Duration::from_millis(20);
 /// Time that GitHub's listener gives its worker after a signal.
 const SIGNAL_PATIENCE: Duration = Duration::from_secs(30);

@@ -7,7 +7,7 @@ use super::super::isolation::with_host_answers;
 use super::{FIREWALL, await_open};
 use crate::lab::Lab;
 use crate::net::{GITHUB, INTERNET, NEIGHBOUR, UPLINK};
-use crate::sim::NewJob;
+use crate::sim::pool_job;
 use crate::wait::{Seen, wait_until};
 
 const PROBE: &str = include_str!("probe.py");
@@ -160,7 +160,7 @@ fn probed(lab: &Lab, act: impl FnOnce(&Lab) -> Result<()>) -> Result<String> {
         "cat >probe.py <<'END'\n{PROBE}\nEND\n\
          python3 probe.py {gateway}:80 {UPLINK}:80 192.168.77.1:80 {NEIGHBOUR}:80 {address}:8000"
     );
-    let id = lab.sim().queue(&NewJob::new("probe", "ci", &script))?;
+    let id = lab.sim().queue(&pool_job("probe", "ci", &script))?;
     let busy = await_busy(lab, id)?;
     let probing = [
         "sh",

@@ -1,4 +1,4 @@
-//! A server that is started with a state file goes on where the last one ended.
+//! A server with a state file continues with the state of the last one.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
@@ -29,7 +29,7 @@ fn planted(name: &str) -> PlantedRunner {
 }
 
 #[tokio::test]
-async fn what_was_known_is_known_again() {
+async fn a_state_file_brings_back_jobs_runners_settings_and_faults() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("state");
     let (job, stays, goes) = {
@@ -70,7 +70,7 @@ async fn what_was_known_is_known_again() {
 }
 
 #[tokio::test]
-async fn what_was_over_stays_over_and_half_a_line_is_none() {
+async fn half_a_line_at_the_end_of_the_file_is_dropped() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("state");
     let job = {
@@ -90,7 +90,7 @@ async fn what_was_over_stays_over_and_half_a_line_is_none() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_state_is_named() {
+async fn a_file_that_is_not_a_state_file_is_named_in_the_error() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("state");
     fs::write(&state, "hello\n").unwrap();
