@@ -143,6 +143,9 @@ RestrictAddressFamilies=~AF_VSOCK
 StandardOutput=journal
 StandardError=inherit
 SyslogIdentifier={name}-%i
+# journald writes emergency messages to every terminal of the host. A line may not choose its level.
+SyslogLevel=info
+SyslogLevelPrefix=no
 LogExtraFields=POOL={name}
 LogExtraFields=SLOT=%i
 LogRateLimitIntervalSec=60s
