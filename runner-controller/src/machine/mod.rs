@@ -131,8 +131,9 @@ impl Machines for Systemd {
         // copy files into any machine.
         let mut killed = manager.kill_unit(&unit, "main", SIGKILL).await;
         if killed.as_ref().is_err_and(is_gone) {
-            // Before the launcher runs, an earlier command of the unit may.
-            killed = manager.kill_unit(&unit, "control", SIGKILL).await;
+            // Before the launcher runs, an operator's ExecStartPre= may run. A stop ends it. "control"
+            // would kill it too, but after the container's end that is the ExecStopPost=.
+            killed = manager.stop_unit(&unit, "replace").await.map(drop);
         }
         gone_is_done(verb, &unit, killed)
     }

@@ -13,6 +13,7 @@ mod cleanup;
 mod common;
 mod docker;
 mod egress;
+mod ends;
 mod faces;
 mod firewall;
 mod fixture;
@@ -76,6 +77,7 @@ use suite;
 pub const SUITES: &[Suite] = &[
     life::SUITE,
     verdicts::SUITE,
+    ends::SUITE,
     github::SUITE,
     restart::SUITE,
     isolation::SUITE,
