@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use super::common::{block_on, confirm};
+use super::common::{block_on, confirm, forbid_core_dumps};
 use super::table::{lines, table};
 use crate::config::{self, Config};
 use crate::github::{GitHub, Login, cleanup_candidates};
@@ -69,6 +69,7 @@ pub fn cleanup_github_runners(config_path: &Path, yes: bool) -> anyhow::Result<(
 }
 
 fn connect(config: &Config) -> anyhow::Result<GitHub> {
+    forbid_core_dumps()?;
     let login = Login::load(&config.github)?;
     GitHub::new(&config.github, login).context("cannot set up the GitHub client")
 }

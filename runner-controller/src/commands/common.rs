@@ -4,6 +4,7 @@ use std::io::{BufRead, IsTerminal};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use nix::sys::prctl::set_dumpable;
 
 use crate::config::{self, API_SOCKET, DEFAULT_RUN_DIR};
 
@@ -44,4 +45,10 @@ pub(super) fn confirm(question: &str, yes: bool) -> anyhow::Result<bool> {
         .read_line(&mut answer)
         .context("cannot read the answer")?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// Keeps this process's memory, GitHub's credentials included, from core dumps and from debuggers of
+/// its own user.
+pub(super) fn forbid_core_dumps() -> anyhow::Result<()> {
+    set_dumpable(false).context("cannot forbid core dumps")
 }

@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
-use super::common::block_on;
+use super::common::{block_on, forbid_core_dumps};
 use crate::config::{self, API_SOCKET, Config};
 use crate::controller::{Command, Controller, Environment, Request};
 use crate::github::{GitHub, Login};
@@ -36,6 +36,7 @@ pub fn run(config_path: &Path) -> anyhow::Result<()> {
     // opens one.
     let stored = fdstore::take();
     telemetry::init();
+    forbid_core_dumps()?;
     let config = config::load(config_path)?;
     let done = block_on(serve(config_path, Arc::new(config), stored))?;
     if let Err(error) = &done {

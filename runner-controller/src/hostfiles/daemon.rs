@@ -101,6 +101,8 @@ SystemCallErrorNumber=EPERM
 MemoryMax=512M
 TasksMax=64
 LimitNOFILE=65536
+# The program also marks its memory, in which the token is, as not to be dumped.
+LimitCORE=0
 
 # Exceptions from the hardening:
 # The daemon creates the slots' sockets and its API socket.

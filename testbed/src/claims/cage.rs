@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::common::{SOON, ensure_says, run, spare, stop_all};
+use super::common::{SOON, daemon_pid, ensure_says, run, spare, stop_all};
 use super::fixture::SMALL;
 use super::{Suite, suite};
 use crate::bed::note;
@@ -14,6 +14,7 @@ pub(super) const SUITE: Suite = suite![SMALL;
     a_sweep_of_unowned_slots_keeps_few_rights_of_root,
     restrictions_of_a_unit_do_not_reach_a_job,
     the_daemons_unit_is_closed,
+    the_daemons_memory_is_in_no_core_dump,
 ];
 
 const PROGRAM: &str = "/usr/local/bin/runner-controller";
@@ -239,5 +240,17 @@ fn the_daemons_unit_is_closed(lab: &mut Lab) -> Result<()> {
         note(&format!("{unit}: exposure {exposure} of 10"));
         ensure!(exposure <= most, "{exposure} is more than {most}: {report}");
     }
+    Ok(())
+}
+
+fn the_daemons_memory_is_in_no_core_dump(lab: &mut Lab) -> Result<()> {
+    let pid = daemon_pid(lab)?;
+    // The kernel gives the files of a process that is not dumpable to root (proc_pid(5)).
+    let owner = lab
+        .host()
+        .run(&["stat", "--format=%U", &format!("/proc/{pid}/environ")])?;
+    ensure!(owner.trim() == "root", "{owner} may read its memory");
+    let limit = lab.show(DAEMON, "LimitCORE")?;
+    ensure!(limit == "0", "LimitCORE is {limit}");
     Ok(())
 }

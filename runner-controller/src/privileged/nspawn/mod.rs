@@ -60,6 +60,10 @@ pub(crate) fn arguments(place: Place<'_>, tree: &Rootfs) -> Vec<OsString> {
         "--rlimit",
         format!("RLIMIT_NOFILE={}:{files}", files.min(1024)),
     );
+    // With a piped core_pattern the host writes a job's memory, secrets included, to its own disk. One
+    // byte is the limit at which the kernel dumps neither to a file nor to a pipe (core(5)); with 0 it
+    // would still start the program of the pipe.
+    list.option("--rlimit", "RLIMIT_CORE=1");
 
     // nspawn would truncate the link's name at 15 characters and add a hash.
     list.option("--network-veth-extra", format!("{}:host0", place.veth()));
@@ -198,6 +202,7 @@ mod tests {
             &kept,
             &dropped,
             "--rlimit=RLIMIT_NOFILE=1024:65536",
+            "--rlimit=RLIMIT_CORE=1",
             "--network-veth-extra=rc-ci-3:host0",
             "--resolv-conf=off",
             "--timezone=off",
