@@ -137,7 +137,11 @@ impl Pool {
             Phase::Booting | Phase::Spare => {}
             // The config is delivered, and the answer to the mint is on its way.
             Phase::Minting => runner.job = Some(Job { note, since: now }),
-            Phase::Registering | Phase::Idle => runner.become_busy(Some(note), now),
+            Phase::Registering | Phase::Idle => {
+                runner.become_busy(Some(note), now);
+                // GitHub gives jobs only to versions that it accepts.
+                self.backoffs.succeed(FailureKind::Version);
+            }
             Phase::Busy => {
                 if let Some(job) = &mut runner.job {
                     job.note = note;

@@ -208,6 +208,7 @@ impl Pool {
             match (&runner.phase, listed) {
                 (Phase::Registering | Phase::Idle, Some(listed)) if listed.busy => {
                     runner.become_busy(None, now);
+                    is_accepted = true;
                 }
                 (Phase::Registering, Some(listed)) if listed.online => {
                     runner.missed_lists = 0;

@@ -323,7 +323,8 @@ impl Runner {
                 Verdict::SpareLost
             }
             // Constants.Runner.ReturnCode in actions/runner: 7 is RunnerVersionDeprecated.
-            (_, Exit::Status(7)) => Verdict::VersionRefused,
+            // Afterwards the job's processes can choose the status.
+            (_, Exit::Status(7)) if self.job.is_none() => Verdict::VersionRefused,
             // The runner can be told to return its job's result, which is 100 to 105.
             (_, Exit::Status(100..=105)) => Verdict::JobDone,
             (_, Exit::Status(0)) if self.job.is_some() => Verdict::JobDone,

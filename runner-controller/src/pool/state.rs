@@ -14,10 +14,6 @@ use super::verdict::Verdict;
 /// Idle time after which GitHub has accepted a runner, its version included.
 pub(super) const ACCEPTED_AFTER: Duration = Duration::from_mins(2);
 
-/// Minimum delay of registrations after GitHub refused the version of a runner. It accepts none before
-/// the image has a newer runner.
-const VERSION_DELAY: Duration = Duration::from_mins(10);
-
 /// One pool: its desired state, and what is known of its slots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pool {
@@ -160,8 +156,7 @@ impl Pool {
                 let reason = format!(
                     "GitHub refuses this version of the runner; put a newer one into the image ({reason})"
                 );
-                let delay = Some(VERSION_DELAY);
-                backoffs.fail(FailureKind::Version, reason, delay, now, random);
+                backoffs.fail(FailureKind::Version, reason, None, now, random);
             }
             Verdict::IdleExpired | Verdict::RegistrationTimeout | Verdict::Ghost => {
                 // A runner that listened for a while shows that registrations work.

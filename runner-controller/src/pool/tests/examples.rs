@@ -27,6 +27,12 @@ fn steps(world: &World) -> Vec<Step> {
     plan(world.pool(), Admission::Open, world.now)
 }
 
+fn registering(world: &World) -> Vec<Slot> {
+    let runners = world.pool().runners.values();
+    let registering = runners.filter(|runner| runner.phase == Phase::Registering);
+    registering.map(|runner| runner.slot).collect()
+}
+
 fn start_job(world: &mut World, slot: Slot) {
     world.deliver(Message::JobStarted(slot));
 }
@@ -194,6 +200,7 @@ fn each_end_has_its_verdict() {
         (Phase::Busy, true, exit(0), 0, Verdict::JobDone),
         (Phase::Busy, true, exit(102), 0, Verdict::JobDone),
         (Phase::Busy, true, exit(2), 0, Verdict::Crashed),
+        (Phase::Busy, true, exit(7), 0, Verdict::Crashed),
         (Phase::Busy, true, killed, 0, Verdict::Crashed),
         (Phase::Busy, true, exit(0), 1, Verdict::Oom),
         (Phase::Idle, false, exit(0), 0, Verdict::IdleExpired),
@@ -309,9 +316,7 @@ fn after_a_refused_version_one_runner_at_a_time_tries_again() {
     exits(&mut world, slot(1), 7);
     exits(&mut world, slot(2), 7);
     assert_eq!(registrations(&world), 0, "GitHub accepts no new runner");
-    world.now = world.now + 9 * MINUTE;
-    assert_eq!(registrations(&world), 0);
-    world.now = world.now + 21 * MINUTE;
+    world.now = world.now + 2 * Duration::from_secs(1);
     assert_eq!(registrations(&world), 1, "two are wanted, and one tries");
     world.settle(Admission::Open);
     world.deliver_all();
@@ -326,6 +331,34 @@ fn after_a_refused_version_one_runner_at_a_time_tries_again() {
     };
     assert!(!refused(&world), "it listens");
     assert_eq!(registrations(&world), 1);
+}
+
+#[test]
+fn a_refused_version_is_tried_again_within_five_minutes_for_ever() {
+    let mut world = World::new(spec(1, 1, 3));
+    world.run(Admission::Open);
+    for round in 0..40 {
+        let trying = registering(&world);
+        assert_eq!(trying.len(), 1, "one runner tries in round {round}");
+        exits(&mut world, trying[0], 7);
+        world.now = world.now + 5 * MINUTE;
+        world.run(Admission::Open);
+    }
+}
+
+#[test]
+fn a_job_shows_that_github_accepts_the_version() {
+    let mut world = World::new(spec(1, 1, 3));
+    world.run(Admission::Open);
+    exits(&mut world, slot(1), 7);
+    world.now = world.now + 5 * MINUTE;
+    world.run(Admission::Open);
+    let trying = registering(&world)[0];
+    start_job(&mut world, trying);
+    // The job's processes choose this status.
+    exits(&mut world, trying, 7);
+    let failures: Vec<FailureKind> = world.pool().backoffs.iter().map(|(kind, _)| kind).collect();
+    assert_eq!(failures, []);
 }
 
 #[test]
