@@ -12,7 +12,7 @@ use nix::sys::resource::{Resource as Bound, getrlimit};
 use nix::sys::statvfs::statvfs;
 use tokio::sync::mpsc;
 
-use crate::config::{Config, Layer};
+use crate::config::{Config, Layer, UserTable};
 use crate::pool::{Filesystem, Readings, Reserve, Share, Shortages, shortages};
 use crate::world::Event;
 
@@ -81,6 +81,10 @@ fn read(config: &Config) -> Readings {
         ),
         open_files: text("/proc/sys/fs/file-nr").as_deref().and_then(open_files),
         own_files: own_files(fs::read_dir("/proc/self/fd").map(Iterator::count)),
+        inotify_instances: inotify_instances(
+            config,
+            text(&UserTable::INOTIFY_INSTANCES.path()).as_deref(),
+        ),
     }
 }
 
@@ -145,6 +149,16 @@ fn open_files(file_nr: &str) -> Option<Share> {
     Some(Share {
         whole,
         left: whole.saturating_sub(allocated),
+    })
+}
+
+/// Returns the inotify instances that all configured slots leave when they are idle.
+fn inotify_instances(config: &Config, maximum: Option<&str>) -> Option<Share> {
+    let whole: u64 = maximum?.trim().parse().ok()?;
+    let idle = UserTable::INOTIFY_INSTANCES.idle * config.slots_count();
+    Some(Share {
+        whole,
+        left: whole.saturating_sub(idle),
     })
 }
 
@@ -220,6 +234,15 @@ mod tests {
         let none = io::Error::from_raw_os_error(Errno::EMFILE as i32);
         assert_eq!(own_files(Err(none)).map(|own| own.left), Some(0));
         assert_eq!(own_files(Err(io::ErrorKind::NotFound.into())), None);
+    }
+
+    #[test]
+    fn inotify_instances_of_idle_slots_are_taken() {
+        let config = crate::config::testing::config();
+        let idle = 8 * config.slots_count();
+        let read = inotify_instances(&config, Some("128\n")).unwrap();
+        assert_eq!((read.whole, read.left), (128, 128_u64.saturating_sub(idle)));
+        assert_eq!(inotify_instances(&config, None), None);
     }
 
     #[test]

@@ -22,7 +22,7 @@ mod boot;
 mod cgroups;
 mod process;
 
-use boot::{await_boot, load_modules, start, stop_unit};
+use boot::{await_boot, load_modules, raise_maxima, start, stop_unit};
 use cgroups::{cgroup_of, clear_cgroups, make_cgroups, own_cgroups};
 use process::{Process, parent_of};
 
@@ -61,6 +61,7 @@ impl TestHost {
     /// The running host, or a freshly booted one. Builds what is missing first.
     pub fn up(bed: &Bed) -> Result<Self> {
         let _building = bed.lock(Lock::Build)?;
+        raise_maxima();
         let running = Self::running(bed);
         let incomplete = if running.is_some() {
             Incomplete::Keep
@@ -71,12 +72,14 @@ impl TestHost {
         // the present one.
         rootfs::build(bed, &[&HOST, &GUEST], incomplete)?;
         if let Some(host) = running {
+            host.open_settings()?;
             return Ok(host);
         }
         tools::install(bed)?;
         clear(bed)?;
         let host = Self::boot(bed)?;
         host.make_devices()?;
+        host.open_settings()?;
         Ok(host)
     }
 
@@ -210,7 +213,8 @@ impl TestHost {
         // On a machine that has a systemd they are its own, and went with the unit.
         clear_cgroups(&bed)?;
         *self = Self::boot(&bed)?;
-        self.make_devices()
+        self.make_devices()?;
+        self.open_settings()
     }
 
     /// Ends the host and removes all that is left of it but the cache.
@@ -310,6 +314,15 @@ impl TestHost {
             state,
             child,
         })
+    }
+
+    /// Lets root write the maxima of user namespaces, as on a host that is not a container itself.
+    fn open_settings(&self) -> Result<()> {
+        let dir = "/proc/sys/user";
+        self.sh(&format!(
+            "mountpoint -q {dir} || {{ mount --bind {dir} {dir} && mount -o remount,bind,rw {dir}; }}"
+        ))
+        .map(drop)
     }
 
     /// Device nodes that nspawn's fresh `/dev` lacks: loop devices for disk layers, fuse, tun.

@@ -1,4 +1,4 @@
-//! Checks of the files on this host that a configuration names: secrets and images.
+//! Checks of this host: the files that a configuration names, and the kernel's shared tables.
 
 use std::path::Path;
 
@@ -6,6 +6,7 @@ use super::github::LoginConfig;
 use super::mistake::Mistake;
 use super::model::Config;
 use super::pool::{Image, Nix, PoolConfig};
+use super::tables;
 
 /// Link that starts the runner's unit at an image's boot.
 const RUNNER_ENABLED: &str = "etc/systemd/system/multi-user.target.wants/github-runner.service";
@@ -19,7 +20,8 @@ const INIT: [&str; 3] = [
     "sbin/init",
 ];
 
-/// Returns the mistakes that only this host can show: unreadable secrets and incomplete images.
+/// Returns the mistakes that only this host can show: unreadable secrets, incomplete images, and kernel
+/// tables that the configured slots do not fit.
 #[must_use]
 pub fn check_host(config: &Config) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
@@ -28,6 +30,7 @@ pub fn check_host(config: &Config) -> Vec<Mistake> {
         mistakes.extend(check_image(pool));
         mistakes.extend(check_nix(pool));
     }
+    mistakes.extend(tables::too_small(config, setting));
     mistakes
 }
 
@@ -37,6 +40,11 @@ fn mistake(key: String, wrong: String, write: impl Into<String>) -> Mistake {
         wrong,
         write: write.into(),
     }
+}
+
+/// Reads a number from a file of the kernel.
+fn setting(path: &str) -> Option<u64> {
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 fn exists(path: &Path) -> bool {

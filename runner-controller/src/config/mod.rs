@@ -9,6 +9,7 @@
 //! - `place`: everything on the host that a slot determines
 //! - `read`: the file, read and checked key by key
 //! - `host_check`: the files that it names
+//! - `tables`: tables of the kernel that all containers share
 
 mod egress;
 mod github;
@@ -18,6 +19,7 @@ mod model;
 mod place;
 mod pool;
 mod read;
+mod tables;
 #[cfg(test)]
 pub(crate) mod testing;
 mod units;
@@ -32,4 +34,5 @@ pub use model::{
 pub use place::Place;
 pub use pool::{Image, Layer, Nix, PoolConfig, RunnerLimits, Total};
 pub use read::{load, parse};
+pub use tables::{UserTable, host_maximum};
 pub use units::{ByteSize, Cpu, Ipv4Block};

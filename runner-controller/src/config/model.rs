@@ -108,6 +108,15 @@ impl Config {
         })
     }
 
+    /// Returns the number of slots of every pool.
+    #[must_use]
+    pub fn slots_count(&self) -> u64 {
+        self.pools
+            .iter()
+            .map(|pool| u64::from(pool.max_runners))
+            .sum()
+    }
+
     /// Returns the path of the API socket, which is a link if the run directory belongs to root.
     #[must_use]
     pub fn api_socket(&self) -> PathBuf {

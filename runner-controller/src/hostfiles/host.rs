@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::file::HostFile;
-use crate::config::{Config, DAEMON_USER};
+use crate::config::{Config, DAEMON_USER, UserTable, host_maximum};
 
 pub(super) fn files(config: &Config) -> Vec<HostFile> {
     vec![
@@ -13,7 +13,7 @@ pub(super) fn files(config: &Config) -> Vec<HostFile> {
         ),
         HostFile::new("/etc/tmpfiles.d/runner-controller.conf", tmpfiles(config)),
         HostFile::new("/etc/sysusers.d/runner-controller.conf", sysusers(config)),
-        HostFile::new("/etc/sysctl.d/60-runner-controller.conf", sysctl()),
+        HostFile::new("/etc/sysctl.d/60-runner-controller.conf", sysctl(config)),
         HostFile::new(
             "/etc/modules-load.d/runner-controller.conf",
             modules(config),
@@ -110,12 +110,22 @@ fn sysusers(config: &Config) -> String {
     )
 }
 
-fn sysctl() -> String {
-    "\
+fn sysctl(config: &Config) -> String {
+    let mut text = String::from(
+        "\
 # Runners reach the internet through this host. Other rules decide what else the host forwards.
 net.ipv4.ip_forward = 1
-"
-    .into()
+
+# The kernel counts the objects of all containers for the host's root as well. Each container has its own
+# maximum and its memory; these maxima are above what the memory of all configured slots can hold.
+",
+    );
+    let maximum = host_maximum(config);
+    for table in UserTable::ALL {
+        // The dash is for kernels that do not have the setting.
+        let _ = writeln!(text, "-{} = {maximum}", table.sysctl);
+    }
+    text
 }
 
 fn modules(config: &Config) -> String {

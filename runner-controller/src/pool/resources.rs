@@ -40,6 +40,8 @@ pub enum Resource {
     OpenFiles,
     /// Open files of the daemon.
     OwnFiles,
+    /// inotify instances of the host's root, which owns those of all containers.
+    InotifyInstances,
 }
 
 impl Resource {
@@ -90,6 +92,9 @@ pub struct Readings {
     pub open_files: Option<Share>,
     /// Open files of the daemon.
     pub own_files: Option<Share>,
+    /// inotify instances of the host's root, without those of all configured slots while they are idle.
+    /// The kernel does not tell the number that exists.
+    pub inotify_instances: Option<Share>,
 }
 
 /// Amounts to keep free. The default of an absent one follows from the size of the host.
@@ -198,6 +203,13 @@ fn gauges(readings: &Readings, reserve: &Reserve) -> Vec<Gauge> {
         // A start, a mint and a reconcile at the same time need a dozen.
         let floor = (own.whole / 4).min(256);
         push(Resource::OwnFiles, own, floor, plain, whole);
+    }
+    if let Some(instances) = readings.inotify_instances {
+        let whole = format!(
+            "for the host of {} inotify instances (fs.inotify.max_user_instances) when all slots are idle",
+            instances.whole
+        );
+        push(Resource::InotifyInstances, instances, 32, plain, whole);
     }
     gauges
 }
@@ -414,12 +426,19 @@ mod tests {
             tasks: share(32_768, 1000),
             open_files: share(1000, 10),
             own_files: share(64, 10),
+            inotify_instances: share(128, 0),
             ..Readings::default()
         };
         let short = shortages(&readings, &Reserve::default(), &Shortages::new());
         assert_eq!(
             names(&short),
-            ["memory_pressure", "tasks", "open_files", "own_files"]
+            [
+                "memory_pressure",
+                "tasks",
+                "open_files",
+                "own_files",
+                "inotify_instances"
+            ]
         );
         let better = Readings {
             memory_stalled_percent: Some(10),
@@ -454,11 +473,11 @@ mod tests {
             }))
         };
         let disks = (disk(), disk(), disk());
-        let shares = (share(), share(), share(), share());
+        let shares = (share(), share(), share(), share(), share());
         (disks, shares, proptest::option::of(any::<u64>())).prop_map(
             |(
                 (state, layers, run),
-                (memory, tasks, open_files, own_files),
+                (memory, tasks, open_files, own_files, inotify_instances),
                 memory_stalled_percent,
             )| Readings {
                 state,
@@ -469,6 +488,7 @@ mod tests {
                 tasks,
                 open_files,
                 own_files,
+                inotify_instances,
             },
         )
     }

@@ -1,4 +1,5 @@
-//! `ExecStartPost=`: the program that gives both ends of a container's link their addresses.
+//! `ExecStartPost=`: the program that gives both ends of a container's link their addresses, and the
+//! container its part of the kernel's shared tables.
 
 use std::fs::{self, File};
 use std::io;
@@ -7,10 +8,11 @@ use capctl::caps::Cap;
 
 use super::error::{OrRefuse, Refusal, RootError};
 use super::sandbox::Sandbox;
-use super::{link, trust};
+use super::{bounds, link, trust};
 use crate::config::Place;
 
-/// Gives both ends of the veth their addresses, and the container its route.
+/// Gives both ends of the veth their addresses, the container its route, and the container's user
+/// namespace its maxima.
 ///
 /// systemd runs this program when the container is ready. The unit becomes active when the program
 /// ends, and the daemon answers only an active unit. So no runner starts without a network.
@@ -30,14 +32,21 @@ pub fn connect(place: Place<'_>) -> Result<(), RootError> {
                 format!("process {main} has no child that is a container's init: the container has ended"),
             )
         })?;
-    let netns = format!("/proc/{leader}/ns/net");
-    let netns = File::open(&netns).or_refuse(Refusal::Network, || format!("open {netns}"))?;
-    // With the namespace open, no other file of the host is needed.
+    let namespace = |kind: &str| {
+        let path = format!("/proc/{leader}/ns/{kind}");
+        File::open(&path).or_refuse(Refusal::Network, || format!("open {path}"))
+    };
+    let (netns, userns) = (namespace("net")?, namespace("user")?);
+    // With the namespaces open, no other file of the host is needed.
     Sandbox::with(&[Cap::NET_ADMIN, Cap::SYS_ADMIN])
         .writes("/proc/sys/net")
+        .writes(bounds::SETTINGS)
         .enter()?;
     link::address_host(&place)?;
-    link::address_container(&place, netns)
+    link::address_container(&place, netns)?;
+    bounds::set(&userns).or_refuse(Refusal::Network, || {
+        format!("set the maxima of the container in {}", bounds::SETTINGS)
+    })
 }
 
 /// Returns the container's init: the child of nspawn that is process 1 of a namespace.

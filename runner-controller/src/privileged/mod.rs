@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! ExecStart=      launch    sweeps ▸ writes the start record ▸ mounts ▸ becomes systemd-nspawn
-//! ExecStartPost=  connect   addresses both ends of the veth when the container is ready
+//! ExecStartPost=  connect   addresses both ends of the veth, and sets maxima, when the container is ready
 //! ExecStopPost=   sweep     writes the end record ▸ removes what the slot left on the host
 //! ```
 //! Their input is a pool, a slot number and the root-owned configuration. They take nothing from the
@@ -12,12 +12,14 @@
 //! - `rootfs`: the root filesystem of a container
 //! - `nspawn`: the arguments and capabilities of `systemd-nspawn`
 //! - `link`: the network link
+//! - `bounds`: a runner's part of the kernel's shared tables
 //! - `sandbox`: the privileges that a program gives up
 //! - `cleanup`: the search for leftovers, and their removal
 //! - `trust`: the files, directories and unit that root relies on
 //! - `gc_root`: the image's root in the Nix store
 //! - `error`: a failure, and its exit status
 
+mod bounds;
 mod cleanup;
 mod connect;
 pub(crate) mod error;

@@ -1,0 +1,168 @@
+//! Tables of the kernel that all containers of a host share, and the parts of a host and of a runner.
+//!
+//! systemd-nspawn makes a container's user namespace as the host's root. The kernel counts an object of a
+//! container twice: for its user in that namespace, and for root of the host, whose maximum therefore
+//! holds for all containers together (`inc_ucount` in kernel/ucount.c).
+//!
+//! - The first maximum is a runner's part. `connect` writes it to the container's user namespace, where a
+//!   change needs `CAP_SYS_RESOURCE`, and a container does not have that.
+//! - Root in a container can be 65,536 users, so the second maximum is above the number of objects that
+//!   fit into the memory of all runners. The kernel counts the objects as the container's memory.
+
+use super::mistake::Mistake;
+use super::model::Config;
+
+/// Smallest memory of an object with a file descriptor: a file, its name and the object itself.
+const SMALLEST_OBJECT_BYTES: u64 = 512;
+/// Maximum that the kernel accepts (`user_table` in kernel/ucount.c).
+const KERNEL_MAXIMUM: u64 = i32::MAX as u64;
+/// Least host-wide maximum, for a host with a few small runners.
+const LEAST_MAXIMUM: u64 = 1 << 20;
+
+/// Objects that the kernel counts for each user of a user namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UserTable {
+    /// File in `/proc/sys/user`.
+    pub file: &'static str,
+    /// Name of the host-wide maximum.
+    pub sysctl: &'static str,
+    /// Maximum for each user of a container.
+    pub per_user: u32,
+    /// Number that an idle container takes.
+    pub idle: u64,
+    /// Number that the host itself takes.
+    pub host: u64,
+}
+
+impl UserTable {
+    /// File watchers. An idle container takes 4 to 8 inotify instances.
+    pub const INOTIFY_INSTANCES: Self = Self {
+        file: "max_inotify_instances",
+        sysctl: "fs.inotify.max_user_instances",
+        per_user: 1024,
+        idle: 8,
+        host: 64,
+    };
+
+    /// All of them.
+    pub const ALL: [Self; 4] = [
+        Self::INOTIFY_INSTANCES,
+        Self {
+            file: "max_inotify_watches",
+            sysctl: "fs.inotify.max_user_watches",
+            per_user: 1 << 19,
+            idle: 64,
+            host: 4096,
+        },
+        Self {
+            file: "max_fanotify_groups",
+            sysctl: "fs.fanotify.max_user_groups",
+            per_user: 128,
+            idle: 0,
+            host: 16,
+        },
+        Self {
+            file: "max_fanotify_marks",
+            sysctl: "fs.fanotify.max_user_marks",
+            per_user: 1 << 17,
+            idle: 0,
+            host: 1024,
+        },
+    ];
+
+    /// Returns the number that all idle containers and the host take.
+    #[must_use]
+    pub fn needed(&self, config: &Config) -> u64 {
+        self.host + self.idle * config.slots_count()
+    }
+
+    /// Returns the file of the host-wide maximum.
+    #[must_use]
+    pub fn path(&self) -> String {
+        path(self.sysctl)
+    }
+}
+
+/// Returns the file of a kernel setting.
+fn path(sysctl: &str) -> String {
+    format!("/proc/sys/{}", sysctl.replace('.', "/"))
+}
+
+/// Returns the host-wide maximum of every [`UserTable`].
+#[must_use]
+pub fn host_maximum(config: &Config) -> u64 {
+    let memory = |pool: &super::PoolConfig| {
+        let slots = u64::from(pool.max_runners);
+        pool.limits.memory.0.saturating_mul(slots)
+    };
+    let memory = config.pools.iter().map(memory).fold(0, u64::saturating_add);
+    (memory / SMALLEST_OBJECT_BYTES).clamp(LEAST_MAXIMUM, KERNEL_MAXIMUM)
+}
+
+/// Returns the tables that the configured slots do not fit, given the host's settings. A setting that the
+/// kernel does not have limits nothing.
+#[must_use]
+pub(super) fn too_small(config: &Config, setting: impl Fn(&str) -> Option<u64>) -> Vec<Mistake> {
+    let mut mistakes = Vec::new();
+    for table in UserTable::ALL {
+        let needed = table.needed(config);
+        let Some(maximum) = setting(&table.path()).filter(|maximum| *maximum < needed) else {
+            continue;
+        };
+        mistakes.push(Mistake {
+            key: "pools".into(),
+            wrong: format!(
+                "{} idle runners and the host need {} = {needed}, and this host has {maximum}",
+                config.slots_count(),
+                table.sysctl
+            ),
+            write: "smaller max_runners, or install the host files and run `sysctl --system`"
+                .into(),
+        });
+    }
+    mistakes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ByteSize, testing};
+
+    fn with(slots: u16, memory: u64) -> Config {
+        let mut config = testing::config();
+        config.pools.truncate(1);
+        config.pools[0].max_runners = slots;
+        config.pools[0].limits.memory = ByteSize(memory);
+        config
+    }
+
+    #[test]
+    fn the_host_wide_maximum_scales_with_the_memory_of_all_slots() {
+        assert_eq!(host_maximum(&with(2, 1 << 20)), LEAST_MAXIMUM);
+        assert_eq!(host_maximum(&with(2, 1 << 30)), 1 << 22);
+        assert_eq!(host_maximum(&with(60, 4 << 30)), 60 << 23);
+        assert_eq!(host_maximum(&with(999, 1 << 40)), KERNEL_MAXIMUM);
+    }
+
+    #[test]
+    fn sixty_idle_runners_do_not_fit_debians_defaults_and_fit_our_files() {
+        let config = with(60, 4 << 30);
+        // Debian 13 with 24 GiB of memory.
+        let debian = |path: &str| match path {
+            "/proc/sys/fs/inotify/max_user_instances" => Some(128),
+            "/proc/sys/fs/inotify/max_user_watches" => Some(192_536),
+            _ => None,
+        };
+        let wrong = too_small(&config, debian);
+        let wrong: Vec<&str> = wrong.iter().map(|mistake| mistake.wrong.as_str()).collect();
+        assert_eq!(
+            wrong,
+            [
+                "60 idle runners and the host need fs.inotify.max_user_instances = 544, and this host has 128"
+            ]
+        );
+        let maximum = host_maximum(&config);
+        assert_eq!(too_small(&config, |_| Some(maximum)), []);
+        assert_eq!(too_small(&with(8, 4 << 30), debian), []);
+    }
+}

@@ -1,0 +1,47 @@
+//! A runner's part of the kernel's shared tables, as maxima of its user namespace.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns};
+
+use crate::config::UserTable;
+
+/// Directory with the maxima of the reader's user namespace.
+pub(crate) const SETTINGS: &str = "/proc/sys/user";
+/// Timeout for the last thread to leave.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Writes the maxima of a container's user namespace, and stays in that namespace: the last act of a
+/// program.
+///
+/// The kernel counts for each user of the namespace, and lets only a process with `CAP_SYS_RESOURCE` in
+/// it change a maximum. No process of the container has that capability.
+pub(crate) fn set(userns: &File) -> io::Result<()> {
+    enter(userns)?;
+    for table in UserTable::ALL {
+        match fs::write(
+            format!("{SETTINGS}/{}", table.file),
+            table.per_user.to_string(),
+        ) {
+            // A kernel without the table.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+/// Enters a user namespace. Only a process without other threads can do that, and a thread that was joined
+/// leaves its process a moment later.
+fn enter(userns: &File) -> io::Result<()> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match setns(userns, CloneFlags::CLONE_NEWUSER) {
+            Err(Errno::EINVAL) if Instant::now() < end => std::thread::yield_now(),
+            other => return Ok(other?),
+        }
+    }
+}
