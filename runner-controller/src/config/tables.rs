@@ -45,7 +45,7 @@ impl UserTable {
     };
 
     /// All of them.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 12] = [
         Self::INOTIFY_INSTANCES,
         Self {
             file: "max_inotify_watches",
@@ -68,7 +68,26 @@ impl UserTable {
             idle: 0,
             host: 1024,
         },
+        Self::namespaces("max_user_namespaces", "user.max_user_namespaces"),
+        Self::namespaces("max_pid_namespaces", "user.max_pid_namespaces"),
+        Self::namespaces("max_uts_namespaces", "user.max_uts_namespaces"),
+        Self::namespaces("max_ipc_namespaces", "user.max_ipc_namespaces"),
+        Self::namespaces("max_net_namespaces", "user.max_net_namespaces"),
+        Self::namespaces("max_mnt_namespaces", "user.max_mnt_namespaces"),
+        Self::namespaces("max_cgroup_namespaces", "user.max_cgroup_namespaces"),
+        Self::namespaces("max_time_namespaces", "user.max_time_namespaces"),
     ];
+
+    /// Namespaces of one kind. Units with sandboxes take most of those of an idle container.
+    const fn namespaces(file: &'static str, sysctl: &'static str) -> Self {
+        Self {
+            file,
+            sysctl,
+            per_user: 1024,
+            idle: 32,
+            host: 1024,
+        }
+    }
 
     /// Returns the number that all idle containers and the host take.
     #[must_use]
@@ -151,6 +170,7 @@ mod tests {
         let debian = |path: &str| match path {
             "/proc/sys/fs/inotify/max_user_instances" => Some(128),
             "/proc/sys/fs/inotify/max_user_watches" => Some(192_536),
+            "/proc/sys/user/max_uts_namespaces" => Some(96_365),
             _ => None,
         };
         let wrong = too_small(&config, debian);
