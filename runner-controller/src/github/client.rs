@@ -7,12 +7,11 @@ use http::Uri;
 use octocrab::{FromResponse, Octocrab};
 
 use super::authority::Authority;
-use super::context::Context;
+use super::context::{Context, request_id};
 use super::exchange::{Answer, Request, exchange};
 use super::layers::{self, Octocrabs, Pages, Shared};
 use super::login::Login;
 use super::operation::{Operation, outcome_of};
-use super::refusal::request_id;
 use super::secrets::Secrets;
 use super::setup::SetupError;
 use super::transport::Transport;

@@ -6,7 +6,6 @@ use http::{HeaderMap, StatusCode};
 
 use super::budget::Withheld;
 use super::operation::Operation;
-use super::refusal::request_id;
 use super::secrets::Secrets;
 use crate::config::LoginConfig;
 use crate::world::{RegistryError, RegistryErrorKind};
@@ -108,6 +107,13 @@ impl Context {
             ..self.error(operation, RegistryErrorKind::Unreachable, message)
         }
     }
+}
+
+/// Returns `X-GitHub-Request-Id`, if its value looks like an id.
+pub(super) fn request_id(headers: &HeaderMap) -> Option<String> {
+    let id = headers.get("x-github-request-id")?.to_str().ok()?.trim();
+    let good = !id.is_empty() && id.len() <= 100 && id.bytes().all(|byte| byte.is_ascii_graphic());
+    good.then(|| id.to_owned())
 }
 
 /// Returns an error and its causes in one line, outermost first, none said twice.

@@ -4,7 +4,7 @@ use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
 use super::budget::{Limit, LimitHeaders};
-use super::context::Context;
+use super::context::{Context, request_id};
 use super::operation::Operation;
 use crate::config::LoginConfig;
 use crate::world::{RegistryError, RegistryErrorKind};
@@ -263,13 +263,6 @@ fn detail(error: &serde_json::Value) -> String {
     }
     let parts = [part("resource"), part("field"), part("code")];
     parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
-}
-
-/// Returns `X-GitHub-Request-Id`, if its value looks like an id.
-pub(super) fn request_id(headers: &HeaderMap) -> Option<String> {
-    let id = headers.get("x-github-request-id")?.to_str().ok()?.trim();
-    let good = !id.is_empty() && id.len() <= 100 && id.bytes().all(|byte| byte.is_ascii_graphic());
-    good.then(|| id.to_owned())
 }
 
 /// Returns advice on permissions, in GitHub's words for this call if the answer has them.

@@ -8,9 +8,9 @@ use octocrab::OctoBody;
 use tower::{ServiceExt as _, service_fn};
 
 use super::stack::Stack;
+use crate::github::context::request_id;
 use crate::github::context::{Context, with_causes};
 use crate::github::operation::Operation;
-use crate::github::refusal::request_id;
 use crate::github::transport::{MAX_ANSWER_BYTES, Transport};
 use crate::github::usage::Usage;
 use crate::world::{RegistryError, RegistryErrorKind};
