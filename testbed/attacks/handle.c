@@ -4,7 +4,7 @@
 // expect: Operation not permitted
 // given: nspawn --private-users=no
 // given: capability CAP_DAC_READ_SEARCH
-// without: nspawn +--system-call-filter=open_by_handle_at
+// without: nspawn !--system-call-filter +--system-call-filter=open_by_handle_at
 
 #define _GNU_SOURCE
 #include <errno.h>

@@ -2,7 +2,7 @@
 // as: job
 // wall: system call filter
 // expect: Operation not permitted
-// without: nspawn +--system-call-filter=add_key +--system-call-filter=keyctl
+// without: nspawn !--system-call-filter +--system-call-filter=add_key +--system-call-filter=keyctl
 
 #define _GNU_SOURCE
 #include <errno.h>

@@ -3,7 +3,7 @@
 // wall: system call filter
 // expect: Operation not permitted
 // given: nspawn --private-users=no
-// without: nspawn +--system-call-filter=perf_event_open
+// without: nspawn !--system-call-filter +--system-call-filter=perf_event_open
 
 #define _GNU_SOURCE
 #include <errno.h>

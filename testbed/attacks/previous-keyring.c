@@ -3,7 +3,7 @@
 // in: bare-lives
 // wall: user namespace
 // expect: Required key not available
-// given: nspawn +--system-call-filter=add_key +--system-call-filter=keyctl
+// given: nspawn !--system-call-filter +--system-call-filter=add_key +--system-call-filter=keyctl
 // without: nspawn --private-users=no
 
 #define _GNU_SOURCE

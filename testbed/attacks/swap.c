@@ -3,7 +3,7 @@
 // wall: system call filter
 // expect: Operation not permitted
 // given: nspawn --private-users=no
-// without: nspawn +--system-call-filter=swapoff
+// without: nspawn !--system-call-filter +--system-call-filter=swapoff
 
 #include <errno.h>
 #include <stdio.h>

@@ -23,6 +23,32 @@ pub(crate) const ENVIRONMENT: [(&str, &str); 3] = [
     ("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1"),
 ];
 
+/// System calls that no container has. systemd 257 refuses all of them by default. 258 allows keyrings,
+/// which are charged to users of the host.
+const REFUSED: [&str; 17] = [
+    "add_key",
+    "bpf",
+    "fanotify_init",
+    "fanotify_mark",
+    "kexec_file_load",
+    "kexec_load",
+    "keyctl",
+    "lookup_dcookie",
+    "modify_ldt",
+    "nfsservctl",
+    "open_by_handle_at",
+    "perf_event_open",
+    "quotactl",
+    "quotactl_fd",
+    "request_key",
+    "swapoff",
+    "swapon",
+];
+
+/// System calls that a container has where `docker = true`: runc makes a session keyring for each
+/// container.
+const FOR_DOCKER: [&str; 2] = ["add_key", "keyctl"];
+
 /// Arguments of the container's PID 1.
 ///
 /// The console goes to the host's journal, which should have the runner's lines. The messages of the
@@ -49,9 +75,12 @@ pub(crate) fn arguments(place: Place<'_>, tree: &Rootfs) -> Vec<OsString> {
     let capabilities = capabilities::sets(place.pool.docker);
     list.option("--capability", capabilities.kept);
     list.option("--drop-capability", capabilities.dropped);
+    // A call that is refused by name stays refused, whatever a version of nspawn allows by default.
+    let is_refused = |call: &&&str| !(place.pool.docker && FOR_DOCKER.contains(call));
+    let refused: Vec<&str> = REFUSED.iter().filter(is_refused).copied().collect();
+    list.option("--system-call-filter", format!("~{}", refused.join(" ")));
     if place.pool.docker {
-        // runc makes a session keyring for each container. nspawn's filter refuses everything else.
-        list.option("--system-call-filter", "add_key keyctl");
+        list.option("--system-call-filter", FOR_DOCKER.join(" "));
     }
     // nspawn resets limits to the kernel's defaults, whatever limits the unit has.
     let limits = &place.pool.limits;
@@ -189,6 +218,7 @@ mod tests {
         let capabilities = capabilities::sets(false);
         let kept = format!("--capability={}", capabilities.kept);
         let dropped = format!("--drop-capability={}", capabilities.dropped);
+        let refused = format!("--system-call-filter=~{}", REFUSED.join(" "));
         let wanted = [
             "--quiet",
             "--settings=no",
@@ -201,6 +231,7 @@ mod tests {
             "--private-users-ownership=off",
             &kept,
             &dropped,
+            &refused,
             "--rlimit=RLIMIT_NOFILE=1024:65536",
             "--rlimit=RLIMIT_CORE=1",
             "--network-veth-extra=rc-ci-3:host0",
@@ -281,8 +312,8 @@ mod tests {
         assert!(with.contains(&"--system-call-filter=add_key keyctl".to_owned()));
         let without = lines(&testing::config(), "ci-1", &self::tree());
         let more = with.iter().filter(|argument| !without.contains(argument));
-        // Storage, system calls, and the two sets of capabilities.
-        assert_eq!(more.count(), 4);
+        // The bind, both filters, and the two sets of capabilities.
+        assert_eq!(more.count(), 5);
     }
 
     #[test]
