@@ -12,7 +12,7 @@ use nix::sys::resource::{Resource as Bound, getrlimit};
 use nix::sys::statvfs::statvfs;
 use tokio::sync::mpsc;
 
-use crate::config::{Config, Layer, UserTable};
+use crate::config::{Config, Connections, Layer, UserTable, setting_path};
 use crate::pool::{Filesystem, Readings, Reserve, Share, Shortages, shortages};
 use crate::world::Event;
 
@@ -84,6 +84,10 @@ fn read(config: &Config) -> Readings {
         inotify_instances: inotify_instances(
             config,
             text(&UserTable::INOTIFY_INSTANCES.path()).as_deref(),
+        ),
+        connections: used(
+            text("/proc/sys/net/netfilter/nf_conntrack_count").as_deref(),
+            text(&setting_path(Connections::SYSCTL)).as_deref(),
         ),
     }
 }
@@ -162,6 +166,16 @@ fn inotify_instances(config: &Config, maximum: Option<&str>) -> Option<Share> {
     })
 }
 
+/// Parses the number of existing objects and their maximum.
+fn used(existing: Option<&str>, maximum: Option<&str>) -> Option<Share> {
+    let existing: u64 = existing?.trim().parse().ok()?;
+    let whole: u64 = maximum?.trim().parse().ok()?;
+    Some(Share {
+        whole,
+        left: whole.saturating_sub(existing),
+    })
+}
+
 /// Returns the daemon's open files. If reading them gets no descriptor, none is left.
 fn own_files(open: io::Result<usize>) -> Option<Share> {
     let (whole, _) = getrlimit(Bound::RLIMIT_NOFILE).ok()?;
@@ -192,6 +206,9 @@ mod tests {
         let bounds = [Some("4194304\n".to_owned()), Some("191000\n".to_owned())];
         let read = tasks(Some("0.20 0.18 0.12 1/1000 11206\n"), &bounds).unwrap();
         assert_eq!((read.whole, read.left), (191_000, 190_000));
+        let read = used(Some("12000\n"), Some("262144\n")).unwrap();
+        assert_eq!((read.whole, read.left), (262_144, 250_144));
+        assert_eq!(used(None, Some("1")), None);
         let read = open_files("1184\t0\t9223372036854775807\n").unwrap();
         assert_eq!(read.left, 9_223_372_036_854_775_807 - 1184);
     }

@@ -34,5 +34,6 @@ pub use model::{
 pub use place::Place;
 pub use pool::{Image, Layer, Nix, PoolConfig, RunnerLimits, Total};
 pub use read::{load, parse};
-pub use tables::{UserTable, host_maximum};
+pub(crate) use tables::path as setting_path;
+pub use tables::{Connections, UserTable, host_maximum};
 pub use units::{ByteSize, Cpu, Ipv4Block};

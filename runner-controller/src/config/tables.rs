@@ -102,8 +102,45 @@ impl UserTable {
     }
 }
 
+/// A runner's part of the host's connection tracking table.
+///
+/// The table's entries are not memory of a container, so each slot has a part and the table has room for all
+/// parts. Our rules count the connections that are open. A closed one is not counted and keeps its entry for two
+/// minutes (`nf_conntrack_tcp_timeout_time_wait`), so the rules also bound the rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connections;
+
+impl Connections {
+    /// Name of the host-wide maximum.
+    pub const SYSCTL: &'static str = "net.netfilter.nf_conntrack_max";
+    /// Maximum number of open connections of a runner.
+    pub const OPEN: u32 = 8192;
+    /// Maximum number of new connections at once.
+    pub const BURST: u32 = 16_384;
+    /// Maximum number of new connections in each second after a burst.
+    pub const PER_SECOND: u32 = 128;
+    /// Seconds for which a closed connection keeps its entry.
+    const CLOSED_SECONDS: u32 = 120;
+    /// Maximum number of entries of a runner.
+    pub const PER_RUNNER: u32 = Self::OPEN + Self::BURST + Self::PER_SECOND * Self::CLOSED_SECONDS;
+    /// The kernel's default on a host with 4 GiB of memory or more, which stays the host's.
+    const HOST: u64 = 1 << 18;
+    /// Least number for the host.
+    const LEAST_HOST: u64 = 1 << 14;
+
+    /// Returns the host-wide maximum.
+    #[must_use]
+    pub fn host_maximum(config: &Config) -> u64 {
+        Self::HOST + Self::of_runners(config)
+    }
+
+    fn of_runners(config: &Config) -> u64 {
+        u64::from(Self::PER_RUNNER) * config.slots_count()
+    }
+}
+
 /// Returns the file of a kernel setting.
-fn path(sysctl: &str) -> String {
+pub(crate) fn path(sysctl: &str) -> String {
     format!("/proc/sys/{}", sysctl.replace('.', "/"))
 }
 
@@ -123,17 +160,20 @@ pub fn host_maximum(config: &Config) -> u64 {
 #[must_use]
 pub(super) fn too_small(config: &Config, setting: impl Fn(&str) -> Option<u64>) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
-    for table in UserTable::ALL {
-        let needed = table.needed(config);
-        let Some(maximum) = setting(&table.path()).filter(|maximum| *maximum < needed) else {
+    let connections = Connections::LEAST_HOST + Connections::of_runners(config);
+    let tables = UserTable::ALL.map(|table| ("idle ", table.sysctl, table.needed(config)));
+    let all = tables
+        .into_iter()
+        .chain([("", Connections::SYSCTL, connections)]);
+    for (state, sysctl, needed) in all {
+        let Some(maximum) = setting(&path(sysctl)).filter(|maximum| *maximum < needed) else {
             continue;
         };
         mistakes.push(Mistake {
             key: "pools".into(),
             wrong: format!(
-                "{} idle runners and the host need {} = {needed}, and this host has {maximum}",
+                "{} {state}runners and the host need {sysctl} = {needed}, and this host has {maximum}",
                 config.slots_count(),
-                table.sysctl
             ),
             write: "smaller max_runners, or install the host files and run `sysctl --system`"
                 .into(),
@@ -171,6 +211,7 @@ mod tests {
             "/proc/sys/fs/inotify/max_user_instances" => Some(128),
             "/proc/sys/fs/inotify/max_user_watches" => Some(192_536),
             "/proc/sys/user/max_uts_namespaces" => Some(96_365),
+            "/proc/sys/net/netfilter/nf_conntrack_max" => Some(1 << 18),
             _ => None,
         };
         let wrong = too_small(&config, debian);
@@ -178,11 +219,15 @@ mod tests {
         assert_eq!(
             wrong,
             [
-                "60 idle runners and the host need fs.inotify.max_user_instances = 544, and this host has 128"
+                "60 idle runners and the host need fs.inotify.max_user_instances = 544, and this host has 128",
+                "60 runners and the host need net.netfilter.nf_conntrack_max = 2412544, and this host has 262144"
             ]
         );
-        let maximum = host_maximum(&config);
-        assert_eq!(too_small(&config, |_| Some(maximum)), []);
-        assert_eq!(too_small(&with(8, 4 << 30), debian), []);
+        let ours = |path: &str| match path {
+            "/proc/sys/net/netfilter/nf_conntrack_max" => Some(Connections::host_maximum(&config)),
+            _ => Some(host_maximum(&config)),
+        };
+        assert_eq!(too_small(&config, ours), []);
+        assert_eq!(too_small(&with(6, 4 << 30), debian), []);
     }
 }

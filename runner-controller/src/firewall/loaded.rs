@@ -27,6 +27,9 @@ pub(super) struct Chains {
     pub(super) out: String,
     /// Rules for packets to the host itself.
     pub(super) to_host: String,
+    /// Number of the pool's slots, each of which has its own count of connections.
+    #[serde(default)]
+    pub(super) slots: u16,
 }
 
 /// Pools and address blocks that the table has rules for.

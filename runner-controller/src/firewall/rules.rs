@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::TABLE;
 use super::loaded::{Chains, Loaded};
-use crate::config::{Allow, Config, Egress, PoolConfig};
+use crate::config::{Allow, Config, Connections, Egress, PoolConfig};
 
 /// Returns the table's comment, which names the rules in it.
 #[must_use]
@@ -49,12 +49,18 @@ fn rules(config: &Config, loaded: &Loaded) -> String {
     all.pools.extend(configured.pools);
     all.blocks.extend(configured.blocks);
     let mut chains = String::new();
-    for (name, Chains { out, to_host }) in &all.pools {
+    let mut links = Vec::new();
+    for (name, pool) in &all.pools {
+        let Chains { out, to_host, .. } = pool;
         // Writing to a String cannot fail.
         let _ = write!(
             chains,
             "\n  chain {name}_out {{\n{out}  }}\n  chain {name}_to_host {{\n{to_host}  }}\n"
         );
+        for slot in 1..=pool.slots {
+            chains.push_str(&new_connections(name, slot));
+            links.push(format!("\"rc-{name}-{slot}\" : jump {name}_{slot}_new"));
+        }
     }
     let jump = |to: &str| {
         let mut rules = String::new();
@@ -62,6 +68,13 @@ fn rules(config: &Config, loaded: &Loaded) -> String {
             let _ = writeln!(rules, "    iifname \"rc-{name}-*\" jump {name}_{to}");
         }
         rules
+    };
+    // The kernel refuses an empty map.
+    let count = if links.is_empty() {
+        String::new()
+    } else {
+        let links = links.join(", ");
+        format!("    iifname \"rc-*\" ct state new iifname vmap {{ {links} }}\n")
     };
     let mut masquerade = String::new();
     for block in &all.blocks {
@@ -95,13 +108,13 @@ fn rules(config: &Config, loaded: &Loaded) -> String {
   chain to_host {{
     type filter hook input priority filter - 5; policy accept;
     iifname \"rc-*\" ct state established,related accept
-{to_host}    iifname \"rc-*\" counter drop
+{count}{to_host}    iifname \"rc-*\" counter drop
   }}
 
   chain through_host {{
     type filter hook forward priority filter - 5; policy accept;
     iifname \"rc-*\" oifname \"rc-*\" counter drop
-{out}    iifname \"rc-*\" counter drop
+{count}{out}    iifname \"rc-*\" counter drop
     oifname \"rc-*\" ct state established,related accept
     oifname \"rc-*\" counter drop
   }}
@@ -110,6 +123,21 @@ fn rules(config: &Config, loaded: &Loaded) -> String {
     type nat hook postrouting priority srcnat; policy accept;
 {masquerade}  }}
 "
+    )
+}
+
+/// Returns the chain that drops a new connection of a slot that has its part of the host's table. A dropped
+/// packet leaves no entry there.
+fn new_connections(pool: &str, slot: u16) -> String {
+    format!(
+        "  chain {pool}_{slot}_new {{
+    ct count over {} counter drop
+    limit rate over {}/second burst {} packets counter drop
+  }}
+",
+        Connections::OPEN,
+        Connections::PER_SECOND,
+        Connections::BURST
     )
 }
 
@@ -146,6 +174,7 @@ pub(super) fn chains(config: &Config, pool: &PoolConfig) -> Chains {
     Chains {
         out: format!("{all}{dns}{rest}"),
         to_host: format!("{single}{dns}"),
+        slots: pool.max_runners,
     }
 }
 
@@ -225,16 +254,41 @@ mod tests {
     fn every_pool_has_its_own_pattern() {
         let mut config = testing::config();
         config.pools = vec![testing::pool("a", 0), testing::pool("ab", 4)];
+        config.pools[0].max_runners = 2;
+        config.pools[1].max_runners = 1;
         assert_eq!(
-            chain(&config, "through_host")[..5],
+            chain(&config, "through_host")[..6],
             [
                 "type filter hook forward priority filter - 5; policy accept;",
                 "iifname \"rc-*\" oifname \"rc-*\" counter drop",
+                "iifname \"rc-*\" ct state new iifname vmap { \"rc-a-1\" : jump a_1_new, \
+                 \"rc-a-2\" : jump a_2_new, \"rc-ab-1\" : jump ab_1_new }",
                 "iifname \"rc-a-*\" jump a_out",
                 "iifname \"rc-ab-*\" jump ab_out",
                 "iifname \"rc-*\" counter drop",
             ]
         );
+    }
+
+    #[test]
+    fn every_slot_has_its_own_count_of_connections() {
+        let mut config = testing::config();
+        config.pools[0].max_runners = 2;
+        for slot in 1..=2 {
+            assert_eq!(
+                chain(&config, &format!("ci_{slot}_new")),
+                [
+                    "ct count over 8192 counter drop",
+                    "limit rate over 128/second burst 16384 packets counter drop",
+                ]
+            );
+        }
+        // A record of a version without counts has none.
+        let record = r#"{"pools": {"old": {"out": "", "to_host": ""}}, "blocks": []}"#;
+        let record: Loaded = serde_json::from_str(record).unwrap();
+        assert!(!rules(&config, &record).contains("old_1_new"));
+        config.pools.clear();
+        assert!(!rules(&config, &record).contains("vmap"));
     }
 
     #[test]

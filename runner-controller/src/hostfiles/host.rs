@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::file::HostFile;
-use crate::config::{Config, DAEMON_USER, UserTable, host_maximum};
+use crate::config::{Config, Connections, DAEMON_USER, UserTable, host_maximum};
 
 pub(super) fn files(config: &Config) -> Vec<HostFile> {
     vec![
@@ -125,6 +125,13 @@ net.ipv4.ip_forward = 1
         // The dash is for kernels that do not have the setting.
         let _ = writeln!(text, "-{} = {maximum}", table.sysctl);
     }
+    let _ = writeln!(
+        text,
+        "\n# Connections of the host, and {} for each slot.\n-{} = {}",
+        Connections::PER_RUNNER,
+        Connections::SYSCTL,
+        Connections::host_maximum(config)
+    );
     text
 }
 
@@ -133,9 +140,12 @@ fn modules(config: &Config) -> String {
         "\
 # Modules for containers. The unit that starts a container does not load them, and a container cannot.
 loop
+nf_conntrack
 nf_nat
 nft_chain_nat
+nft_connlimit
 nft_fib_inet
+nft_limit
 nft_masq
 overlay
 veth
@@ -146,7 +156,6 @@ veth
 # Modules for docker in containers: its bridge, and its iptables rules.
 br_netfilter
 bridge
-nf_conntrack
 nft_compat
 xt_MASQUERADE
 xt_addrtype

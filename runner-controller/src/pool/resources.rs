@@ -42,6 +42,8 @@ pub enum Resource {
     OwnFiles,
     /// inotify instances of the host's root, which owns those of all containers.
     InotifyInstances,
+    /// Connections that the host tracks.
+    Connections,
 }
 
 impl Resource {
@@ -95,6 +97,8 @@ pub struct Readings {
     /// inotify instances of the host's root, without those of all configured slots while they are idle.
     /// The kernel does not tell the number that exists.
     pub inotify_instances: Option<Share>,
+    /// Connections that the host tracks.
+    pub connections: Option<Share>,
 }
 
 /// Amounts to keep free. The default of an absent one follows from the size of the host.
@@ -210,6 +214,11 @@ fn gauges(readings: &Readings, reserve: &Reserve) -> Vec<Gauge> {
             instances.whole
         );
         push(Resource::InotifyInstances, instances, 32, plain, whole);
+    }
+    if let Some(connections) = readings.connections {
+        let whole = format!("of the host's {} tracked connections", connections.whole);
+        let floor = part(connections.whole, 1, 65_536);
+        push(Resource::Connections, connections, floor, plain, whole);
     }
     gauges
 }
@@ -427,6 +436,7 @@ mod tests {
             open_files: share(1000, 10),
             own_files: share(64, 10),
             inotify_instances: share(128, 0),
+            connections: share(262_144, 13_000),
             ..Readings::default()
         };
         let short = shortages(&readings, &Reserve::default(), &Shortages::new());
@@ -437,7 +447,8 @@ mod tests {
                 "tasks",
                 "open_files",
                 "own_files",
-                "inotify_instances"
+                "inotify_instances",
+                "connections"
             ]
         );
         let better = Readings {
@@ -473,11 +484,11 @@ mod tests {
             }))
         };
         let disks = (disk(), disk(), disk());
-        let shares = (share(), share(), share(), share(), share());
+        let shares = (share(), share(), share(), share(), share(), share());
         (disks, shares, proptest::option::of(any::<u64>())).prop_map(
             |(
                 (state, layers, run),
-                (memory, tasks, open_files, own_files, inotify_instances),
+                (memory, tasks, open_files, own_files, inotify_instances, connections),
                 memory_stalled_percent,
             )| Readings {
                 state,
@@ -489,6 +500,7 @@ mod tests {
                 open_files,
                 own_files,
                 inotify_instances,
+                connections,
             },
         )
     }
