@@ -1,6 +1,6 @@
 //! Keeps a warm pool of ephemeral systemd-nspawn containers that each run one GitHub Actions job.
 
-// A closed pipe must not end a program of ours in a panic; see the crate `stdio`.
+// A closed pipe must not end our programs in a panic; see the crate `stdio`.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod atomic_file;

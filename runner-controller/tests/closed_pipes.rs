@@ -153,7 +153,7 @@ async fn daemon(socket: UnixListener) {
     served.await.unwrap();
 }
 
-/// A pipe that nobody will read.
+/// Returns the writing end of a pipe without a reader.
 fn closed_pipe() -> Stdio {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);

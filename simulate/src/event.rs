@@ -42,7 +42,7 @@ impl fmt::Display for JobId {
     }
 }
 
-/// How a running job ended.
+/// End of a running job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum JobEnd {
     /// It ran to its end.
@@ -53,7 +53,7 @@ pub(crate) enum JobEnd {
     Lost,
 }
 
-/// How the daemon ends a unit.
+/// Call by which the daemon ends a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StopKind {
     /// `StopUnit`: the runner gets SIGINT.
@@ -112,7 +112,7 @@ pub(crate) enum SimEvent {
     UnitEnded {
         /// Its container.
         container: ContainerId,
-        /// How the container exited.
+        /// Exit of the container.
         exit: Exit,
     },
     /// A container connected to its socket to ask for a config.
@@ -147,7 +147,7 @@ pub(crate) enum SimEvent {
     JobEnded {
         /// The job.
         job: JobId,
-        /// How it ended.
+        /// Its end.
         end: JobEnd,
     },
 

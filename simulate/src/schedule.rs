@@ -1,6 +1,6 @@
 //! Time and events of a history: timers that are due later, and events that follow from the present step.
 //!
-//! A model never calls another model. It sets timers of its own and emits events through a [`Scheduler`].
+//! A model never calls another model. It sets its timers and emits events through a [`Scheduler`].
 //! [`crate::world`] decides which models an event reaches.
 
 use std::cmp::Reverse;

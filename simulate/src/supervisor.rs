@@ -1,4 +1,4 @@
-//! What starts, stops and kills the daemon, and what reaches it: events and an operator's commands.
+//! The supervisor starts, stops and kills the daemon, and hands it events and an operator's commands.
 
 use std::sync::Arc;
 

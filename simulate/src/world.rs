@@ -83,7 +83,7 @@ pub(crate) struct World {
     pub(crate) network: Network,
     /// The daemon's records.
     pub(crate) disk: Disk,
-    /// What starts and stops the daemon.
+    /// Starts and stops the daemon.
     pub(crate) supervisor: Supervisor,
     injector: Injector,
     jobs: Jobs,

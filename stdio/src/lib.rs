@@ -53,7 +53,7 @@ pub fn progress(line: impl Display) {
 }
 
 /// Reports a failure in a line on standard error. A line that cannot be written is dropped, because
-/// there is no other place for it.
+/// it has no other place.
 pub fn error(line: impl Display) {
     let _ = write(&mut io::stderr().lock(), format_args!("{line}\n"));
 }

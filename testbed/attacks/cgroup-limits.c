@@ -1,4 +1,4 @@
-// tries: to lift a limit of its own cgroup
+// tries: to lift a limit of the container's cgroup
 // as: root
 // wall: user namespace
 // expect: Permission denied

@@ -1,5 +1,5 @@
 #!/bin/bash
-# tries: a service that listens on the host's loopback, and trusts whoever is there
+# tries: a service that listens on the host's loopback, and trusts every local user
 # as: job
 # wall: network namespace
 # expect: Connection refused

@@ -1,4 +1,4 @@
-// tries: a kernel keyring, for the keys that somebody left in one
+// tries: a kernel keyring, for keys that another user left in one
 // as: job
 // wall: system call filter
 // expect: Operation not permitted

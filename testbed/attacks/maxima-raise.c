@@ -1,4 +1,4 @@
-// tries: to raise the maxima of its own user namespace, by a /proc of its own
+// tries: to raise the maxima of the container's user namespace, by a new mount of /proc
 // as: root
 // wall: capabilities
 // expect: Permission denied

@@ -1,4 +1,4 @@
-// tries: a disk image of its own making, for a bug of a filesystem driver
+// tries: a disk image that the job made, for a bug of a filesystem driver
 // as: root
 // wall: user namespace
 // expect: Operation not permitted

@@ -1,4 +1,4 @@
-// tries: a user namespace of its own, with an id of the host in its map
+// tries: a nested user namespace, with an id of the host in its map
 // as: root
 // wall: user namespace
 // expect: Operation not permitted
@@ -33,7 +33,7 @@ int main(void) {
         return puts("no namespace"), 2;
     snprintf(path, sizeof path, "/proc/%d/uid_map", child);
     int map = open(path, O_WRONLY);
-    /* 70000 is nobody in here, and somebody on the host. */
+    /* The id 70000 has no user in the container, and may have one on the host. */
     ssize_t wrote = write(map, "0 70000 1\n", 10);
     int kept = errno;
     if (write(go[1], "x", 1) != 1)

@@ -3,16 +3,16 @@
 # as: root
 # in: docker
 # wall: own link for each slot
-# expect: next door nobody believes it
+# expect: the neighbour does not believe it
 # without: host ip link add attack-br type bridge; ip link set attack-br up; ip link set $LINK master attack-br; ip link set $SIBLING_LINK master attack-br; sleep 0.2
 #   undo ip link delete attack-br; nsenter -t $SIBLING_LEADER -n ip neigh flush dev host0
 # witness: sleep 0.3; nsenter -t $SIBLING_LEADER -n ip neigh show dev host0 | grep -i 02:00:00:00:66:66 | sed 's/^/got /' | grep . && exit 0;
-#   echo "next door nobody believes it"; exit 1
+#   echo "the neighbour does not believe it"; exit 1
 
 use strict; use Socket;
 my ($index) = `cat /sys/class/net/host0/ifindex` =~ /(\d+)/ or die;
 my ($me, $all) = (pack('H12', '020000006666'), pack('H12', 'ffffffffffff'));
-# Who asks in the gateway's name is remembered as the gateway (RFC 826).
+# A machine that asks in the gateway's name is remembered as the gateway (RFC 826).
 my $ask = pack('n n C C n', 1, 0x0800, 6, 4, 1) . $me . inet_aton($ENV{SIBLING_GATEWAY}) . "\0" x 6 . inet_aton($ENV{SIBLING});
 socket(my $s, 17, SOCK_RAW, 0x0300) or die "packet socket: $!";
 for (1 .. 3) {

@@ -1,5 +1,5 @@
 #!/usr/bin/perl
-# tries: DNS at a server that nobody named, to carry data out
+# tries: DNS at a server that the configuration does not name, to carry data out
 # as: job
 # wall: firewall
 # expect: no answer

@@ -1,5 +1,5 @@
 #!/bin/bash
-# tries: DNS over TLS at a server that nobody named
+# tries: DNS over TLS at a server that the configuration does not name
 # as: job
 # wall: firewall
 # expect: no answer

@@ -1,5 +1,5 @@
 #!/bin/bash
-# tries: to live on after its job, as a child of nobody
+# tries: to live on after its job, as a process without a parent
 # as: job
 # in: lives
 # wall: PID namespace

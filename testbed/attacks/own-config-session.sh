@@ -1,5 +1,5 @@
 #!/bin/bash
-# tries: a second job, by a second listener with the config of its own runner
+# tries: a second job, by a second listener with the config of the same runner
 # as: job
 # wall: one session for each config
 # expect: session for this runner already exists

@@ -1,5 +1,5 @@
 #!/bin/bash
-# tries: to give the next job a tool of its own making, as root
+# tries: to give the next job a tool that this job made, as root
 # as: root
 # in: lives
 # wall: own layer for each life

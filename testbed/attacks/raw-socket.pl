@@ -1,5 +1,5 @@
 #!/usr/bin/perl
-# tries: to send frames and packets of its own making
+# tries: to send frames and packets that the job composed
 # as: root
 # wall: capabilities
 # expect: Operation not permitted

@@ -1,5 +1,5 @@
 #!/bin/bash
-# tries: to put, past a bind that somebody left writable, a socket of its own where the next runner asks for its config
+# tries: to put, past a bind that was left writable, another socket where the next runner asks for its config
 # as: root
 # wall: owner of the directory
 # expect: Permission denied

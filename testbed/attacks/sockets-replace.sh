@@ -1,5 +1,5 @@
 #!/bin/bash
-# tries: to put a socket of its own where the next runner asks for its config
+# tries: to put another socket where the next runner asks for its config
 # as: root
 # wall: read-only bind
 # expect: Read-only file system

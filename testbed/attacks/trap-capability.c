@@ -1,4 +1,4 @@
-// tries: a program that has every capability on the host whoever there starts it
+// tries: a program that has every capability on the host, for every user who starts it
 // as: root
 // in: bare
 // wall: user namespace

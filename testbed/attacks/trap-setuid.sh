@@ -1,5 +1,5 @@
 #!/bin/bash
-# tries: a program that runs as root of the host whoever there starts it
+# tries: a program that runs as root of the host, for every user who starts it
 # as: root
 # in: bare
 # wall: user namespace

@@ -11,7 +11,7 @@
 #include <sys/socket.h>
 
 int main(void) {
-    /* Who has one reaches every listener on the machine; this one only asks for it. */
+    /* A process with one reaches every listener on the machine; this attack only asks for it. */
     if (socket(AF_VSOCK, SOCK_STREAM, 0) >= 0)
         return puts("got a vsock"), 0;
     puts(strerror(errno));

@@ -1,5 +1,5 @@
-# What the module makes of a host that says only the necessary, evaluated where nixpkgs is not: with a
-# library of this page in the place of nixpkgs'. It knows names, defaults and how they follow from each
+# Evaluates the module for a host with only the necessary options, without nixpkgs: a library in this
+# file is in the place of nixpkgs'. It knows names, defaults and how they follow from each
 # other; types, merging and assertions are evaluated where nixpkgs is (`nix flake check`).
 #
 # The same as `defaults` of nix/golden.nix, with which it is compared.

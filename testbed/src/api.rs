@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-/// How long an answer may take; the daemon never blocks.
+/// Maximum time for an answer. The daemon never blocks.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// An answer.
@@ -19,7 +19,7 @@ pub struct Answer {
     pub body: String,
 }
 
-/// Makes one call. An error means that nobody answered.
+/// Makes one call. An error means that no answer came.
 pub fn call(socket: &Path, method: &str, path: &str) -> Result<Answer> {
     let mut stream =
         UnixStream::connect(socket).with_context(|| format!("connect to {}", socket.display()))?;

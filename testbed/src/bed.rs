@@ -12,7 +12,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statfs::{FsType, OVERLAYFS_SUPER_MAGIC, statfs};
 use sha2::{Digest, Sha256};
 
-/// Where everything is kept unless `RUNNER_TESTBED_DIR` says otherwise.
+/// Directory of everything, unless `RUNNER_TESTBED_DIR` names another one.
 pub const DEFAULT_DIR: &str = "/var/tmp/runner-controller-testbed";
 
 /// Our directory on this machine.
@@ -42,11 +42,11 @@ impl Bed {
     pub fn at(dir: &Path) -> Result<Self> {
         fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
         let dir = dir.canonicalize()?;
-        // Root runs programs from here, so nobody else may have put them here.
+        // Root runs programs from here, so no other user may have put them here.
         let meta = fs::metadata(&dir)?;
         ensure!(
             meta.uid() == 0 && meta.mode() & 0o022 == 0,
-            "{} must belong to root and be writable by nobody else",
+            "{} must belong to root, and no other user may write to it",
             dir.display()
         );
         let kind = statfs(&dir)
@@ -83,7 +83,7 @@ impl Bed {
         )
     }
 
-    /// Waits until nobody else holds this lock, and holds it until it is dropped or we end.
+    /// Waits until no other process holds this lock, and holds it until it is dropped or the process ends.
     ///
     /// Says whom it waits for: a demo that seems to hang because a test run holds the host would
     /// be a riddle.
@@ -122,7 +122,7 @@ impl Bed {
     }
 }
 
-/// What two users must not do at once.
+/// Work that two processes must not do at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lock {
     /// Building or deleting root filesystems, booting or stopping the host: seconds.

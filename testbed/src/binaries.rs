@@ -15,16 +15,16 @@ pub const SIM: &str = "github-sim";
 /// The stand-in for the runner's listener, which goes into the image.
 pub const LISTENER: &str = "standin-listener";
 
-/// How programs are built.
+/// Profile in which programs are built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Profile {
     /// Quick to build.
     Dev,
-    /// What is shipped, and what is measured.
+    /// The profile that is shipped and measured.
     Release,
 }
 
-/// Where the built programs are.
+/// The built programs.
 #[derive(Debug, Clone)]
 pub struct Binaries {
     paths: BTreeMap<String, PathBuf>,
@@ -124,7 +124,7 @@ pub fn build_stamped_listener() -> Result<PathBuf> {
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(workspace());
-    // What `cargo run` tells us of our own package is not for another cargo: build scripts that
+    // The variables of `cargo run` about our package are not for another cargo: build scripts that
     // watch these variables, ring's for one, would run again, and all that depends on them after.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();

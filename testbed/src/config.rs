@@ -4,19 +4,19 @@ use std::fmt::Write as _;
 
 use crate::net::RESOLVER;
 
-/// Where the image is in the host.
+/// Path of the image in the host.
 pub const IMAGE: &str = "/var/lib/runner-images/debian";
 
-/// What a test may want to differ in.
+/// Settings that a test may change.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Organisation or repository, as a person would copy it from the browser.
     pub url: String,
     /// The stand-in.
     pub api_url: String,
-    /// How often everything is compared in full.
+    /// Interval of full reconciles.
     pub reconcile: String,
-    /// Where disk layers are made; the default's place if it is empty.
+    /// Directory of disk layers; the default if it is empty.
     pub layer_dir: String,
     /// Lines at the top of the file, such as `listen`.
     pub top: String,
@@ -26,7 +26,7 @@ pub struct Config {
     pub pools: Vec<Pool>,
 }
 
-/// What a container boots.
+/// Image that a container boots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Image {
     /// A root filesystem in a directory of the host.
@@ -56,7 +56,7 @@ impl Image {
     }
 }
 
-/// What `nix = true` brings with it.
+/// Settings that belong to `nix = true`.
 #[derive(Debug, Clone)]
 pub struct Nix {
     /// `image.registration`.
@@ -82,7 +82,7 @@ pub struct Pool {
     pub min_spare: u16,
     /// All lives together.
     pub max_runners: u16,
-    /// What its containers boot.
+    /// Image of its containers.
     pub image: Image,
     /// `tmpfs` or `disk`.
     pub layer: &'static str,
@@ -92,7 +92,7 @@ pub struct Pool {
     pub memory: String,
     /// `internet`, `listed` or `none`.
     pub egress: &'static str,
-    /// Where jobs get besides.
+    /// Destinations that jobs also reach.
     pub allow: Vec<String>,
     /// Jobs may run docker.
     pub docker: bool,

@@ -24,12 +24,12 @@ use crate::supervise;
 use account::Ran;
 use watch::seconds;
 
-/// What the caller may choose.
+/// Options of the demo.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// Leave the host up, with its pools refilled, and say how to look around.
     pub keep: bool,
-    /// How our programs are built.
+    /// Profile in which our programs are built.
     pub profile: Profile,
 }
 

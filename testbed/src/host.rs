@@ -34,7 +34,7 @@ use crate::wait::{Seen, wait_until};
 
 /// Nodes for loop devices in the host; the kernel's pool is shared by all hosts of the machine.
 const LOOP_NODES: u64 = 64;
-/// Where disk layers lie in the host: on a disk, not on its overlay.
+/// Directory of disk layers in the host: on a disk, not on its overlay.
 const LAYERS: &str = "/var/lib/runner-layers";
 /// Files that only this boot has; everything below is gone after `down`.
 const RUN: &str = "host";
@@ -48,7 +48,7 @@ pub struct TestHost {
     child: Option<Child>,
 }
 
-/// What a later process needs to find a running host again.
+/// Facts by which a later process finds a running host again.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct State {
     nspawn: Process,
@@ -112,8 +112,8 @@ impl TestHost {
         self.root().join(inner.trim_start_matches('/'))
     }
 
-    /// Where disk layers are made in the host. Named for this host, because the kernel shows every
-    /// host's loop devices to all of them, by the name their file has in its own host.
+    /// Returns the directory of disk layers in the host. It is named for this host, because the kernel
+    /// shows every host's loop devices to all of them, by the name that their file has in its host.
     #[must_use]
     pub fn layer_dir(&self) -> String {
         format!("{LAYERS}/{}", self.bed.machine_name())
@@ -225,7 +225,7 @@ impl TestHost {
         clear(&bed)
     }
 
-    /// What of a host is left on the outer machine; empty after [`TestHost::down`].
+    /// Returns everything of a host that is left on the outer machine; nothing after [`TestHost::down`].
     pub fn remains(bed: &Bed) -> Result<Vec<String>> {
         let mut found = Vec::new();
         for path in [run_dir(bed)]
@@ -417,7 +417,7 @@ impl TestHost {
     }
 }
 
-/// A loop device with its file. The file is part of it: the name is soon given to somebody else.
+/// A loop device with its file. The file is part of it: the name is soon given to another device.
 #[derive(Debug, PartialEq, Eq)]
 struct LoopDevice {
     name: String,
@@ -464,7 +464,7 @@ pub fn purge(bed: &Bed) -> Result<()> {
     Ok(())
 }
 
-/// Where images lie on the outer machine; `/var/lib/runner-images` in the host.
+/// Returns the directory of images on the outer machine; `/var/lib/runner-images` in the host.
 #[must_use]
 pub fn images_dir(bed: &Bed) -> PathBuf {
     bed.path("images")

@@ -16,7 +16,7 @@ use crate::sources::{self, Sources};
 
 /// The one system of the store.
 const SYSTEM: &str = "0123456789abcdfghijklmnpqrsvwxyz-nixos-system-testhost";
-/// Where the real listener is in the image; see the start script that `prepare-image` installs.
+/// Path of the real listener in the image; see the start script that `prepare-image` installs.
 const LISTENER_PATH: &str = "opt/actions-runner/bin/Runner.Listener";
 
 /// Makes the image anew if a program that shapes it has changed since it was made.
@@ -152,7 +152,7 @@ fn store_of(
 /// An image with Nix in it, and what goes with it.
 #[derive(Debug, Clone)]
 pub struct WithNix {
-    /// Where the image is in the host. Its store has busybox in it and no database.
+    /// Path of the image in the host. Its store has busybox and no database.
     pub image: String,
     /// The registration, in the image and, under `STORE/…`, in the store.
     pub registration: &'static str,
@@ -165,7 +165,7 @@ pub struct WithNix {
 }
 
 /// A binary cache's files, in the host: two paths, named by the files `good` and `forged`, of which the
-/// second is signed by somebody else.
+/// second is signed by another key.
 pub const NIX_CACHE: &str = "/var/lib/runner-images/nix-cache";
 
 /// As NixOS's own installation images name it.
@@ -227,7 +227,7 @@ pub fn with_nix(host: &TestHost) -> Result<WithNix> {
 }
 
 /// Makes the image for pools with `docker = true`, if a program that shapes it has changed. Returns its
-/// path in the host. What containers of docker's are made from is busybox, as there is no registry.
+/// path in the host. Its base images are made of busybox, because no registry is reachable.
 pub fn with_docker(host: &TestHost) -> Result<String> {
     {
         let _building = host.bed().lock(Lock::Build)?;
@@ -289,7 +289,7 @@ fn fill_store(host: &TestHost, image: &str) -> Result<()> {
     .context("fill the image's store")
 }
 
-/// What a NixOS closure's `init` does, in short: makes the rest of the root, then becomes systemd.
+/// Returns a short form of a NixOS closure's `init`: it makes the rest of the root and becomes systemd.
 fn store_init() -> String {
     format!(
         "#!/nix/store/{SYSTEM}/busybox sh\n\
@@ -327,7 +327,7 @@ fn link_tree(from: &Path, to: &Path) -> Result<()> {
     .map(drop)
 }
 
-/// Where an image is in the host.
+/// Returns the path of an image in the host.
 pub(crate) fn inside(name: &str) -> String {
     format!("/var/lib/runner-images/{name}")
 }

@@ -1,6 +1,6 @@
-//! What runs on the way into the test host: hidden subcommands that arrange their own process and
-//! then become another program. They are processes of their own because a namespace or a cgroup
-//! is joined by a process, and ours has threads.
+//! Hidden subcommands on the way into the test host: each prepares its process and then becomes another
+//! program. They are separate processes, because a process with threads cannot join every namespace or
+//! cgroup.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -25,7 +25,7 @@ const ENVIRONMENT: &[(&str, &str)] = &[
     ("SYSTEMD_COLORS", "0"),
 ];
 
-/// How the test host is booted; written by [`crate::host`], read by [`boot`].
+/// Arguments of the test host's boot; written by [`crate::host`], read by [`boot`].
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Boot {
     /// Its machine name on the outer machine.
@@ -36,9 +36,9 @@ pub struct Boot {
     pub lower: PathBuf,
     /// Host directories bound into it, as (outer, inner).
     pub binds: Vec<(PathBuf, PathBuf)>,
-    /// Cgroups to join first; none where systemd runs us in a unit of its own.
+    /// Cgroups to join first; none if systemd runs this process in a unit.
     pub cgroups: Vec<PathBuf>,
-    /// Where systemd-nspawn reports that the host has booted.
+    /// Socket on which systemd-nspawn reports that the host has booted.
     pub notify: PathBuf,
 }
 
@@ -93,8 +93,8 @@ pub fn boot(spec: &Path) -> Result<()> {
             "--link-journal=no",
         ])
         .args(["--resolv-conf=off", "--timezone=off"])
-        // What docker, bpf and Landlock on the host need on top of nspawn's defaults, and what is to be
-        // seen to be closed in a container by its own filter.
+        // Docker, bpf and Landlock on the host need these on top of nspawn's defaults. The claims check
+        // that a container's filter closes them again.
         .arg(
             "--system-call-filter=add_key keyctl bpf perf_event_open @privileged \
              landlock_create_ruleset landlock_add_rule landlock_restrict_self",

@@ -22,7 +22,7 @@ const ENDED_WELL: &str = "7ad2d189f7e94e70a38c781354912448";
 /// A unit failed.
 const FAILED: &str = "d9b373ed55a64feb8242e02dbe79a49c";
 
-/// What is read; a journal entry has far more.
+/// Fields that are read; a journal entry has far more.
 const FIELDS: &str =
     "MESSAGE,MESSAGE_ID,UNIT,INVOCATION_ID,POOL,SLOT,RUNNER,VERDICT,_SOURCE_REALTIME_TIMESTAMP";
 
@@ -90,7 +90,7 @@ pub fn mark(host: &TestHost) -> Result<Mark> {
     cursor.map(Mark).context("the host's journal is empty")
 }
 
-/// What units whose name begins with `prefix`, or systemd about them, said since.
+/// Returns the entries since a mark of the units whose name begins with a prefix, and systemd's about them.
 pub fn since(host: &TestHost, mark: &Mark, units: &str) -> Result<Vec<Entry>> {
     let text = host.run(&[
         "journalctl",

@@ -23,19 +23,19 @@ use crate::wait::{Seen, wait_until};
 
 /// The daemon's unit.
 pub const DAEMON: &str = "runner-controller.service";
-/// Where the daemon's configuration is in the host.
+/// Path of the daemon's configuration in the host.
 pub const CONFIG: &str = "/etc/runner-controller/config.toml";
 /// The daemon's runtime directory.
 pub const RUN_DIR: &str = "/run/runner-controller";
-/// Where the daemon's API really is: seen from outside, the absolute link to it leads astray.
+/// Path of the daemon's API socket. From outside the host the absolute link to it leads astray.
 const API: &str = "/run/runner-controller/api/api.sock";
-/// What keeps jobs off the host and its networks.
+/// Unit of the firewall, which keeps jobs off the host and its networks.
 pub(crate) const FIREWALL: &str = "runner-controller-firewall.service";
-/// What changes the stand-in's unit while it is to remember.
+/// Drop-in of the stand-in's unit while it must remember.
 const SIM_DROP_IN: &str = "/etc/systemd/system/github-sim.service.d/remember.conf";
 /// The stand-in GitHub's unit.
 const SIM_UNIT: &str = "github-sim.service";
-/// Where the stand-in keeps its state, if a drop-in makes it.
+/// State file of the stand-in, if the drop-in is there.
 const SIM_STATE: &str = "/var/lib/github-sim/state";
 /// The stand-in's copy of the token: in memory, and on no command line.
 const SIM_TOKEN: &str = "/run/testbed/github-token";
@@ -56,7 +56,7 @@ pub struct Lab {
     _working: Held,
 }
 
-/// What runs, or ran, on one host for one slot.
+/// Container that runs or ran for a slot of the host.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Container {
     /// Its machine name, `ci-1`.
@@ -85,7 +85,7 @@ impl Lab {
         if fresh {
             image::remove_old(&lab.host)?;
         }
-        // Of whoever was interrupted.
+        // An interrupted run may have left them.
         lab.host.run(&["rm", "--force", SIM_DROP_IN, SIM_STATE])?;
         lab.furnish()?;
         Ok(lab)
@@ -220,7 +220,7 @@ impl Lab {
         self.host.run(&["systemctl", "start", DAEMON]).map(drop)
     }
 
-    /// Stops the daemon in order. What it leaves running is its own affair.
+    /// Stops the daemon in order. Its containers run on.
     pub fn stop(&self) -> Result<()> {
         self.host.run(&["systemctl", "stop", DAEMON]).map(drop)
     }
@@ -249,13 +249,13 @@ impl Lab {
         )
     }
 
-    /// What `runner-controller status --json` says.
+    /// Returns the output of `runner-controller status --json`.
     pub fn status(&self) -> Result<Value> {
         let text = self.host.run(&[CONTROLLER, "status", "--json"])?;
         serde_json::from_str(&text).with_context(|| format!("status is not JSON: {text}"))
     }
 
-    /// Asks the daemon's API on its socket. An error means that nobody answered.
+    /// Asks the daemon's API on its socket. An error means that no answer came.
     pub fn api(&self, method: &str, path: &str) -> Result<Answer> {
         api::call(&self.host.path(API), method, path)
     }
@@ -376,7 +376,7 @@ impl Lab {
             .unwrap_or_else(|error| format!("{error:#}"))
     }
 
-    /// What a person would look at first after a failure: who runs, who said what.
+    /// Returns the facts to look at first after a failure: the units and their last lines of the journal.
     #[must_use]
     pub fn account(&self) -> String {
         let units = match self.containers() {

@@ -1,4 +1,4 @@
-//! What slots leave behind: on the host, where each thing is found by its name, and at GitHub.
+//! Leftovers of slots: on the host, where each is found by its name, and at GitHub.
 
 use std::fs;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! The test host, and what is done on it: the demo, the system tests and the benchmark.
 //!
 //! A *test host* is a Debian 13 root filesystem with real systemd, booted by systemd-nspawn with
-//! all capabilities, a cgroup and a network of its own. In it our daemon is installed as an
+//! all capabilities, a private cgroup and network. In it our daemon is installed as an
 //! operator would install it, and runs real nspawn containers. It needs root and package mirrors;
 //! systemd need not be process 1 of the machine.
 //!
@@ -49,5 +49,6 @@ pub mod sim;
 pub mod sources;
 pub mod status;
 pub mod supervise;
+mod units;
 pub mod verify;
 pub mod wait;

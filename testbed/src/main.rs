@@ -55,7 +55,7 @@ enum Verb {
         /// Quick jobs over four slots
         #[arg(long, default_value_t = 200)]
         jobs: usize,
-        /// How long to watch the daemon do nothing
+        /// Time for which to watch the idle daemon
         #[arg(long, default_value = "125s", value_parser = humantime::parse_duration)]
         idle: Duration,
     },
@@ -109,10 +109,10 @@ enum Verb {
     },
     /// Let things go wrong all the time while jobs flow, by a seed
     Chaos {
-        /// How long things go wrong
+        /// Minutes of faults
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1440))]
         minutes: u64,
-        /// What goes wrong; the same seed is the same plan
+        /// Seed of the faults; the same seed gives the same plan
         #[arg(long, default_value_t = 1)]
         seed: u64,
         /// Leave the test host up
@@ -144,7 +144,7 @@ enum Verb {
         #[arg(last = true, default_values = ["cargo", "demo"])]
         command: Vec<String>,
     },
-    /// What runs on the way into the test host
+    /// Prepare a process on the way into the test host
     #[command(hide = true)]
     Inner {
         #[command(subcommand)]
@@ -177,7 +177,7 @@ enum InnerVerb {
         /// How, as JSON
         spec: PathBuf,
     },
-    /// Be whoever answers in a network of the test host
+    /// Answer in a network of the test host
     Answer {
         /// Tell everybody who connects here from where they seem to come
         #[arg(long)]

@@ -20,7 +20,7 @@ pub const UPLINK: &str = "198.51.100.1";
 pub const GITHUB: &str = "198.51.100.7";
 /// The resolver's.
 pub const RESOLVER: &str = "198.51.100.53";
-/// What every cloud has, and no job may reach.
+/// Metadata address of clouds, which no job may reach.
 pub const METADATA: &str = "169.254.169.254";
 /// A machine on the host's LAN.
 pub const NEIGHBOUR: &str = "192.168.77.2";
@@ -43,7 +43,7 @@ struct Net {
     host: &'static str,
     /// Addresses inside, with their prefix.
     inside: &'static [&'static str],
-    /// What the host reaches through it beyond the prefix.
+    /// Destinations beyond the prefix that the host reaches through it.
     routes: &'static [&'static str],
 }
 
@@ -53,7 +53,7 @@ const NETS: &[Net] = &[
         link: "inet0",
         host: "198.51.100.1/24",
         inside: &["198.51.100.7/24", "198.51.100.53/24", "169.254.169.254/32"],
-        // Everything else is sent there too, as to any uplink, and finds nobody.
+        // Everything else is sent there too, as to any uplink, and gets no answer.
         routes: &["169.254.169.254/32", "default via 198.51.100.7"],
     },
     Net {
@@ -102,7 +102,7 @@ impl Net {
     fn answers(&self, arguments: &str) -> String {
         let Self { name, .. } = self;
         format!(
-            "[Unit]\nDescription=Whoever answers in the {name}\nRequires=testbed-{name}.service\n\
+            "[Unit]\nDescription=Server in the {name}\nRequires=testbed-{name}.service\n\
              After=testbed-{name}.service\n\n[Service]\nNetworkNamespacePath=/run/netns/{name}\n\
              ExecStart=/usr/local/bin/testbed inner answer {arguments}\n"
         )
@@ -174,8 +174,8 @@ fn greet(mut stream: TcpStream) -> Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(1)))?;
     let peer = stream.peer_addr()?.ip();
     let body = format!("you are {peer}\n");
-    // What was asked does not matter, but closing with unread bytes would be a reset. A shell may
-    // send a request line by line.
+    // The request does not matter, but closing with unread bytes would be a reset. A shell may send a
+    // request line by line.
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") && request.len() < REQUEST_MAX {
         let mut more = [0; 512];

@@ -1,5 +1,5 @@
 //! That limits bite: shown in a virtual machine, because a test host in a container has no controllers
-//! of its own where the machine's are in use elsewhere.
+//! of its guest where the machine's are in use elsewhere.
 //!
 //! No /dev/kvm is needed. Units, launcher, daemon and image are ours; the kernel is Debian's.
 
@@ -23,7 +23,7 @@ const VM: &str = include_str!("qemu/vm.sh");
 const ENFORCE: &str = include_str!("qemu/enforce.py");
 /// Said last and with the number of claims, by a machine that did all it was to do.
 const END: &str = "end ";
-/// How many of the console's last lines tell what went wrong.
+/// Number of the console's last lines in an error.
 const LAST_LINES: usize = 80;
 
 /// A claim that was checked in the machine.
@@ -31,9 +31,9 @@ const LAST_LINES: usize = 80;
 pub struct Finding {
     /// The claim.
     pub name: String,
-    /// Whether it held.
+    /// True if it held.
     pub holds: bool,
-    /// What was measured.
+    /// Measured values.
     pub details: String,
     /// Since the claim before, or the machine's start.
     pub took: Duration,
@@ -91,7 +91,7 @@ pub fn enforce(bed: &Bed, binaries: &Binaries, mut found: impl FnMut(Finding)) -
         }
     }
     let status = child.wait()?;
-    // A claim whose line the console has lost is no claim that holds.
+    // A claim whose line the console has lost is not a claim that holds.
     ensure!(
         status.success() && end == Some(seen),
         "the machine did not get to its end ({status}; {seen} claims seen, {end:?} said); its console:\n{}",

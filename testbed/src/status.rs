@@ -1,5 +1,5 @@
-//! What the daemon shows of itself, as its readers see it: fields that a reader does not know are
-//! ignored, as a monitoring script would.
+//! The daemon's status document as its readers see it. Unknown fields are ignored, as by a monitoring
+//! script.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,17 +15,17 @@ pub struct Status {
     pub closed: Vec<String>,
     /// When this was told, by the daemon's clock, in milliseconds since 1970.
     pub at_unix_ms: u64,
-    /// How things stand with GitHub.
+    /// State of the connection to GitHub.
     pub github: GitHub,
     /// Registrations that no container owns.
     pub strays: Vec<String>,
     /// The pools.
     pub pools: Vec<Pool>,
-    /// How lives ended, newest first.
+    /// Runners that ended, newest first.
     pub recent: Vec<Ended>,
 }
 
-/// How things stand with GitHub.
+/// State of the connection to GitHub.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct GitHub {
     /// The last failure; gone when a call works again.
@@ -37,19 +37,19 @@ pub struct GitHub {
 pub struct Pool {
     /// Its name.
     pub name: String,
-    /// What is wanted.
+    /// Desired numbers.
     pub wanted: Wanted,
     /// Runners by phase.
     pub phases: BTreeMap<String, usize>,
-    /// Lives that ended since the daemon started, by verdict.
+    /// Runners that ended since the daemon started, by verdict.
     pub verdicts: BTreeMap<String, usize>,
-    /// What keeps failing.
+    /// Failures that delay new tries.
     pub backoffs: Vec<Backoff>,
     /// Each container.
     pub runners: Vec<Runner>,
 }
 
-/// What a pool is wanted to be.
+/// Desired numbers of a pool.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 pub struct Wanted {
     /// Registered and waiting.
@@ -105,18 +105,18 @@ pub struct Job {
     pub run_id: String,
 }
 
-/// A life that is over.
+/// A runner that ended.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct Ended {
     /// The slot.
     pub machine: String,
-    /// How and why it ended.
+    /// Its verdict.
     pub verdict: String,
     /// Its name at GitHub.
     pub runner: Option<String>,
     /// When, by the daemon's clock, in milliseconds since 1970.
     pub ended_unix_ms: u64,
-    /// How its container exited, in words.
+    /// Exit of its container, in words.
     pub exit: Option<String>,
     /// Milliseconds its job ran.
     pub job_ms: Option<u64>,
@@ -155,7 +155,7 @@ impl Status {
         self.pools.iter().find(|pool| pool.name == name)
     }
 
-    /// How a runner's life ended.
+    /// Returns the end of a runner.
     #[must_use]
     pub fn ended(&self, runner: &str) -> Option<&Ended> {
         self.recent
@@ -163,7 +163,7 @@ impl Status {
             .find(|ended| ended.runner.as_deref() == Some(runner))
     }
 
-    /// What keeps failing, in any pool.
+    /// Returns a failure that delays new tries in any pool.
     #[must_use]
     pub fn backoff(&self, failure: &str) -> Option<&Backoff> {
         self.pools

@@ -1,8 +1,6 @@
 //! `cargo verify`: everything that can be checked, from formatting to containers that really run,
 //! and a count at the end.
 
-use std::fs;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -11,13 +9,12 @@ use clap::ValueEnum;
 
 use crate::attack;
 use crate::bed::{Bed, last_lines, note};
-use crate::binaries::{Binaries, CONTROLLER, Profile, cargo};
+use crate::binaries::{Binaries, Profile, cargo};
 use crate::chaos;
-use crate::checks::files;
 use crate::checks::tools::Tools;
+use crate::checks::{files, imports, language};
 use crate::claims::{Claim, Fixture, SUITES};
-use crate::config::{Config, IMAGE};
-use crate::lab::{CONFIG, DAEMON, Lab};
+use crate::lab::Lab;
 use crate::qemu;
 use crate::rootfs::{GUEST, HOST};
 use crate::setup;
@@ -45,7 +42,7 @@ pub enum Part {
     Qemu,
 }
 
-/// What to run.
+/// Parts and claims to run.
 #[derive(Debug, Clone)]
 pub struct Selection {
     /// Nothing but this part.
@@ -54,11 +51,11 @@ pub struct Selection {
     pub filter: String,
     /// Say how to enter the host, which the caller leaves up.
     pub keep: bool,
-    /// How our programs are built.
+    /// Profile in which our programs are built.
     pub profile: Profile,
 }
 
-/// What chaos claims.
+/// The claim of chaos.
 const CHAOS: &str = "no_job_is_lost_whatever_goes_wrong";
 /// The same faults every time, and every kind of them.
 const CHAOS_SEED: u64 = 1;
@@ -120,7 +117,7 @@ pub fn verify(selection: &Selection) -> Result<bool> {
         });
         if wants(Part::Units) {
             tally.check("systemd accepts every unit we print", || {
-                units_are_accepted(&lab)
+                crate::units::units_are_accepted(&lab)
             });
         }
         if in_a_machine {
@@ -174,7 +171,7 @@ impl Stage {
         Ok(())
     }
 
-    /// What a failed claim left may be anything.
+    /// Forgets the fixture after a failed claim, which may leave anything.
     fn after(&mut self, outcome: &Result<()>) {
         if outcome.is_err() {
             self.0 = None;
@@ -237,7 +234,7 @@ impl Tally {
         });
     }
 
-    /// What is no Rust.
+    /// Checks the files that are not Rust.
     fn files(&mut self) {
         self.check(
             "no dead code in Nix files",
@@ -262,6 +259,11 @@ impl Tally {
             files::the_golden_file_is_current,
         );
         check("secrets are secret", files::secrets_are_secret);
+        self.check("the language is plain", language::language_is_plain);
+        self.check(
+            "imports have no new circle",
+            imports::imports_have_no_new_circle,
+        );
     }
 
     /// Checks a claim in its fixture. A failed one shows the host's journal of that time.
@@ -275,7 +277,7 @@ impl Tally {
         }
     }
 
-    /// Every attack counts as one, whatever it takes to run it; a filter that names none is no mistake.
+    /// Every attack counts as one, whatever it takes to run it; a filter that names none is not a mistake.
     fn attacks(&mut self, lab: &mut Lab, filter: &str) -> Result<()> {
         let attacks = attack::select(filter)?;
         if attacks.is_empty() {
@@ -372,7 +374,7 @@ impl Tally {
     }
 }
 
-/// How many tests passed and failed, by the summaries of nextest and of libtest.
+/// Returns the numbers of tests that passed and failed, from the summaries of nextest and libtest.
 fn counts(text: &str) -> (u64, u64) {
     let before = |line: &str, word: &str| -> u64 {
         let words: Vec<&str> = line.split([' ', ',', ';']).collect();
@@ -406,92 +408,6 @@ fn every_package_is_there(bed: &Bed) -> Result<()> {
         missing.join(", ")
     );
     Ok(())
-}
-
-/// Every unit that our own commands make, judged by the systemd that will run it.
-fn units_are_accepted(lab: &Lab) -> Result<()> {
-    let host = lab.host();
-    lab.install(&Config::small(lab.sim().api_url()).with("ci", |pool| pool.layer = "disk"))?;
-    let printed = "/run/printed-units";
-    host.run(&["rm", "-rf", printed])?;
-    host.run(&[
-        CONTROLLER,
-        "units",
-        "--config",
-        CONFIG,
-        "--install-root",
-        printed,
-    ])?;
-    let mut units = unit_files(&host.path(printed))?;
-    for unit in &mut units {
-        // A template is judged by an instance of it.
-        *unit = unit.replace("@.", "@1.");
-    }
-    if !units.iter().any(|unit| unit == DAEMON) {
-        bail!("no {DAEMON} among the printed units: {}", units.join(" "));
-    }
-    analyze_units(lab, &units)?;
-    // The image's own units, against the image's root.
-    let guest = [
-        "systemd-analyze",
-        "verify",
-        "--man=no",
-        "--recursive-errors=one",
-        "--root",
-        IMAGE,
-    ];
-    analyze(lab, &guest, &["github-runner.service".to_owned()])
-}
-
-/// Lets the host's systemd judge units that it has. A template is judged by an instance of it.
-pub(crate) fn analyze_units(lab: &Lab, units: &[String]) -> Result<()> {
-    let command = [
-        "systemd-analyze",
-        "verify",
-        "--man=no",
-        "--recursive-errors=one",
-    ];
-    analyze(lab, &command, units)
-}
-
-fn analyze(lab: &Lab, command: &[&str], units: &[String]) -> Result<()> {
-    let mut argv: Vec<&str> = command.to_vec();
-    argv.extend(units.iter().map(String::as_str));
-    let output = lab.host().output(&argv)?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    // Its exit status forgives what it only warns about, an unknown key for one.
-    let ours: Vec<&str> = said
-        .lines()
-        .filter(|line| line.contains("runner"))
-        .collect();
-    if !output.status.success() || !ours.is_empty() {
-        bail!("{}: {}\n{said}", argv.join(" "), output.status);
-    }
-    Ok(())
-}
-
-fn unit_files(root: &std::path::Path) -> Result<Vec<String>> {
-    const KINDS: &[&str] = &[
-        "service", "slice", "socket", "timer", "target", "mount", "path",
-    ];
-    let mut found = Vec::new();
-    let mut dirs: Vec<PathBuf> = vec![root.to_path_buf()];
-    while let Some(dir) = dirs.pop() {
-        for entry in fs::read_dir(&dir).with_context(|| dir.display().to_string())? {
-            let entry = entry?;
-            let path = entry.path();
-            if entry.file_type()?.is_dir() {
-                dirs.push(path);
-            } else if path
-                .extension()
-                .is_some_and(|kind| KINDS.iter().any(|known| kind == *known))
-            {
-                found.push(entry.file_name().to_string_lossy().into_owned());
-            }
-        }
-    }
-    found.sort();
-    Ok(found)
 }
 
 fn indented(text: &str) -> String {

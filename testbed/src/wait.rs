@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// What one look showed.
+/// Result of one observation.
 #[derive(Debug)]
 pub enum Seen<T> {
-    /// What was waited for.
+    /// The awaited value.
     Done(T),
     /// Not yet, and how it looks instead.
     NotYet(String),

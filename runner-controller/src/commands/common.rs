@@ -48,7 +48,7 @@ pub(super) fn confirm(question: &str, yes: bool) -> anyhow::Result<bool> {
 }
 
 /// Keeps this process's memory, GitHub's credentials included, from core dumps and from debuggers of
-/// its own user.
+/// the daemon's user.
 pub(super) fn forbid_core_dumps() -> anyhow::Result<()> {
     set_dumpable(false).context("cannot forbid core dumps")
 }

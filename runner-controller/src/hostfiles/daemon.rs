@@ -110,7 +110,7 @@ ReadWritePaths={slots} {api}
 # The daemon connects to GitHub, and over Unix sockets to systemd and containers. PrivateNetwork= and
 # IPAddressDeny= are not possible, because GitHub's addresses change.
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
-# With PrivateUsers= the root users of all containers would have the uid of nobody. The daemon needs a
+# With PrivateUsers= the root users of all containers would have the uid of `nobody`. The daemon needs a
 # peer's uid to identify the container that requests a JIT config.
 PrivateUsers=no
 # With ProcSubset=pid admission could not read the host's memory and load from /proc.

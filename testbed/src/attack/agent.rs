@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_container_says_moves_no_cursor() {
+    fn text_of_a_container_moves_no_cursor() {
         assert_eq!(lossy(b"a\x1b[31mb\n"), "a.[31mb\n");
     }
 }

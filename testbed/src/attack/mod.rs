@@ -6,7 +6,7 @@
 //! compared  in a bare container, all walls there:                   refused, in the expected words
 //! control   in a bare container, this one wall away:                got what it wanted
 //! ```
-//! Programs are in `testbed/attacks`, and say themselves what they expect; see [`program`]. Where the
+//! Programs are in `testbed/attacks`, and say themselves what they expect; see [`program`]. If the
 //! wall is on the host (the firewall, a mode) the control runs in the very same container, and
 //! there is nothing to compare. A wall that cannot be taken away has its reason instead.
 

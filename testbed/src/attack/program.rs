@@ -1,4 +1,4 @@
-//! An attack: a program of its own that says in its first lines what it tries, as whom, which wall
+//! An attack: a program that says in its first lines what it tries, as whom, which wall
 //! stops it with which words, and what takes that wall away.
 //!
 //! ```text
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_is_given_to_a_life() {
+    fn given_changes_are_also_made_for_its_control() {
         let text = format!(
             "{HEAD}# given: nspawn --private-users=no\n# without: capability CAP_SYS_TIME\n"
         );

@@ -93,7 +93,7 @@ fn clear(host: &TestHost) {
     }
 }
 
-/// Returns the template with a bare container instead of ours, and otherwise unchanged.
+/// Returns the template with a bare container in place of the runner's, and otherwise unchanged.
 fn unit(template: &str) -> String {
     let mut text = String::new();
     for line in template.lines() {

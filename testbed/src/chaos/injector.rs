@@ -31,7 +31,7 @@ const REST: &[Endpoint] = &[
     Endpoint::Groups,
 ];
 
-/// What a fault hit, in words; `None` if it found no target.
+/// Target of a fault, in words; `None` if it found none.
 type Hit = Option<String>;
 
 /// Injects one fault and repairs it.

@@ -135,7 +135,7 @@ struct FaultPhase<'a> {
 }
 
 impl FaultPhase<'_> {
-    /// Injects each fault at its time on a thread of its own. Returns at `until`, or later when the last
+    /// Injects each fault at its time on a separate thread. Returns at `until`, or later when the last
     /// fault is repaired.
     fn inject_all(&mut self, lab: &Lab, faults: &[Fault], until: Duration) {
         let stop = AtomicBool::new(false);

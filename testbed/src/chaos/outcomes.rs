@@ -43,7 +43,7 @@ pub enum Target {
     AllContainers,
 }
 
-/// How the jobs ended.
+/// Ends of the jobs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outcomes {
     /// Number of jobs that succeeded, as intended.

@@ -178,7 +178,7 @@ fn untidy(text: &str) -> Option<String> {
     })
 }
 
-/// What Nix says of a file, as JSON.
+/// Evaluates a file with Nix and returns the value as JSON.
 fn evaluate(tools: &Tools, file: &str) -> Result<Value> {
     let said = tools.run(&[
         "nix-instantiate",
@@ -206,7 +206,7 @@ pub fn the_golden_file_is_current(tools: &Tools) -> Result<()> {
     Ok(())
 }
 
-/// Each secret is encrypted, for somebody, and none lies there in plain text.
+/// Checks that each secret is encrypted for at least one key, and that none is in plain text.
 pub fn secrets_are_secret(tools: &Tools) -> Result<()> {
     tools.run(&["bash", "secrets/check.sh"])?;
     let rules = evaluate(tools, "secrets/secrets.nix")?;
@@ -235,7 +235,7 @@ pub fn secrets_are_secret(tools: &Tools) -> Result<()> {
     Ok(())
 }
 
-/// Nothing is defined that nobody uses.
+/// Checks that Nix files define nothing that is not used.
 pub fn nix_files_have_no_dead_code() -> Result<()> {
     let files = nix_files()?;
     ensure!(!files.is_empty(), "git knows no Nix file");
@@ -265,7 +265,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_formatter_would_change_is_found() {
+    fn a_line_that_a_formatter_would_change_is_found() {
         assert_eq!(untidy("{ }\n"), None);
         for (text, what) in [
             ("{ }", " ends with one newline"),

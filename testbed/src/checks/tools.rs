@@ -35,7 +35,7 @@ impl Tools {
     /// Runs a command in the repository, which it cannot change. Returns what it said on stdout; a
     /// failure carries all that it said.
     pub fn run(&self, argv: &[&str]) -> Result<String> {
-        // The mounts are of a namespace of its own, and gone with it.
+        // The mounts are in a private namespace, and end with it.
         const ENTER: &str = "mount --bind \"$1\" \"$2/srv\"\n\
                              mount -o remount,bind,ro \"$2/srv\"\n\
                              mount -t tmpfs tmpfs \"$2/tmp\"\n\

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::common::{SOON, ensure_says};
 use super::fixture::{SMALL, small};
-use super::{Suite, suite};
+use super::suite::{Suite, suite};
 use crate::lab::{DAEMON, Lab};
 
 pub(super) const SUITE: Suite = suite![SMALL;

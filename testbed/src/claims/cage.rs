@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::common::{SOON, daemon_pid, ensure_says, run, spare, stop_all};
 use super::fixture::SMALL;
-use super::{Suite, suite};
+use super::suite::{Suite, suite};
 use crate::bed::note;
 use crate::lab::{DAEMON, Lab, RUN_DIR};
 use crate::wait::{Seen, wait_until};

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::common::{SOON, await_no_strangers, ensure_says, run, start_held};
 use super::fixture::SMALL;
-use super::{Suite, suite};
+use super::suite::{Suite, suite};
 use crate::lab::Lab;
 use crate::sim::planted_runner;
 use crate::wait::{Seen, wait_until};

@@ -10,7 +10,7 @@ use super::common::{
     as_its_root, await_busy, await_verdict, ensure_says, finish_held, in_container,
 };
 use super::fixture::{Fixture, one};
-use super::{Suite, suite};
+use super::suite::{Suite, suite};
 use crate::config::{Config, Image};
 use crate::image;
 use crate::lab::Lab;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use super::common::{SOON, ensure_says};
 use super::fixture::{EMPTY, one};
 use super::isolation::{probe, with_host_answers};
-use super::{Suite, suite};
+use super::suite::{Suite, suite};
 use crate::config::{Config, Pool};
 use crate::lab::Lab;
 use crate::net::{GITHUB, METADATA, NEIGHBOUR, RESOLVER};

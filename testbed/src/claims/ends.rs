@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::common::{SOON, spare};
 use super::fixture::SMALL;
-use super::{Suite, suite};
+use super::suite::{Suite, suite};
 use crate::lab::{Lab, RUN_DIR};
 use crate::wait::{Seen, wait_until};
 

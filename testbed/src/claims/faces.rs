@@ -10,7 +10,7 @@ use super::common::{
     SOON, await_no_strangers, daemon_pid, ensure_says, finish_held, idle, run, running, start_held,
 };
 use super::fixture::SMALL;
-use super::{Suite, suite};
+use super::suite::{Suite, suite};
 use crate::lab::{CONFIG, DAEMON, Lab};
 use crate::sim::pool_job;
 use crate::wait::{Seen, wait_until};

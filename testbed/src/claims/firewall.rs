@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::common::{SOON, await_busy, ensure_says, finish_held, run, start_held};
 use super::fixture::{SMALL, one, small};
-use super::{Suite, suite};
+use super::suite::{Suite, suite};
 use crate::lab::{DAEMON, Lab};
 use crate::net::GITHUB;
 use crate::sim::pool_job;

@@ -9,7 +9,7 @@ use github_sim::{Conclusion, JobSpec, JobState, JobView, Standing};
 
 use super::common::{SOON, await_no_strangers, daemon_pid, finish_held, run, start_held};
 use super::fixture::{Fixture, small};
-use super::{Suite, suite};
+use super::suite::{Suite, suite};
 use crate::bed::note;
 use crate::lab::{DAEMON, Lab};
 use crate::sim::{planted_runner, pool_job};

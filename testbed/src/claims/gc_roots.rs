@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::common::{SOON, await_busy, finish_held};
 use super::fixture::{EMPTY, one};
-use super::{Suite, suite};
+use super::suite::{Suite, suite};
 use crate::config::{Config, Image};
 use crate::image;
 use crate::lab::{DAEMON, Lab};

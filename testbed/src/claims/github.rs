@@ -12,7 +12,7 @@ use super::common::{
     start_held,
 };
 use super::fixture::{SMALL, small};
-use super::{Suite, suite};
+use super::suite::{Suite, suite};
 use crate::lab::{APP_ID, DAEMON, Lab, TOKEN};
 use crate::sim::pool_job;
 use crate::status::Runner;

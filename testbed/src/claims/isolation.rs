@@ -8,7 +8,7 @@ use super::common::{
     SOON, daemon_pid, ensure_says, finish_held, in_container, machine_of, run, spare, start_held,
 };
 use super::fixture::SMALL;
-use super::{Suite, suite};
+use super::suite::{Suite, suite};
 use crate::config::IMAGE;
 use crate::lab::Lab;
 use crate::net::{GITHUB, INTERNET, METADATA, NEIGHBOUR, RESOLVER, UPLINK};

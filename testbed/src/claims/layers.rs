@@ -6,7 +6,7 @@ use super::common::{
     SOON, await_busy, await_no_strangers, await_verdict, ensure_says, finish_held, in_container,
 };
 use super::fixture::{Fixture, one};
-use super::{Suite, suite};
+use super::suite::{Suite, suite};
 use crate::config::{Config, Image, Pool};
 use crate::image;
 use crate::lab::Lab;

@@ -10,7 +10,7 @@ use super::common::{
     run_jobs, spare,
 };
 use super::fixture::SMALL;
-use super::{Suite, suite};
+use super::suite::{Suite, suite};
 use crate::lab::Lab;
 use crate::sim::pool_job;
 

@@ -8,7 +8,7 @@ use super::common::{
     SOON, as_its_root, ensure_says, finish_held, in_container, run, spare, start_held,
 };
 use super::fixture::SMALL;
-use super::{Suite, suite};
+use super::suite::{Suite, suite};
 use crate::bed::note;
 use crate::lab::{Lab, RUN_DIR};
 use crate::net::GITHUB;

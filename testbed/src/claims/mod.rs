@@ -3,10 +3,6 @@
 //! A [`Suite`] names the [`Fixture`] in which its claims begin. Claims of one fixture follow each other and
 //! share its daemon, so that little time is spent on setting it up.
 
-use anyhow::Result;
-
-use crate::lab::Lab;
-
 mod api;
 mod cage;
 mod cleanup;
@@ -32,6 +28,7 @@ mod power;
 mod restart;
 mod scarce;
 mod secrets;
+mod suite;
 mod troubles;
 mod trust;
 mod upgrade;
@@ -39,38 +36,7 @@ mod verdicts;
 
 pub(crate) use common::{SOON, await_busy, leader, machine_of};
 pub use fixture::Fixture;
-
-/// One claim.
-#[derive(Debug, Clone, Copy)]
-pub struct Claim {
-    /// The claim in words, `like_this`.
-    pub name: &'static str,
-    /// Returns an error if the claim does not hold.
-    pub check: fn(&mut Lab) -> Result<()>,
-}
-
-/// Claims that begin in the same fixture.
-#[derive(Debug, Clone, Copy)]
-pub struct Suite {
-    /// State of the host in which each of them begins.
-    pub fixture: Fixture,
-    /// The claims, in the order in which they run.
-    pub claims: &'static [Claim],
-}
-
-/// Declares a suite. Each claim has the name of its function.
-macro_rules! suite {
-    ($fixture:expr; $($check:ident),+ $(,)?) => {
-        $crate::claims::Suite {
-            fixture: $fixture,
-            claims: &[$($crate::claims::Claim {
-                name: stringify!($check),
-                check: $check,
-            }),+],
-        }
-    };
-}
-use suite;
+pub use suite::{Claim, Suite};
 
 /// Every suite, in the order in which they run: the claims that all others rest on come first, and
 /// suites that share a fixture stand together.

@@ -7,7 +7,7 @@ use github_sim::JobView;
 
 use super::common::{await_busy, await_verdict, ensure_says, finish_held, in_container};
 use super::fixture::{Fixture, one};
-use super::{Suite, suite};
+use super::suite::{Suite, suite};
 use crate::config::{Config, Image, Nix};
 use crate::image::{self, WithNix};
 use crate::lab::Lab;

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::common::{SOON, await_no_strangers, await_verdict, ensure_says, run_jobs};
 use super::fixture::EMPTY;
-use super::{Suite, suite};
+use super::suite::{Suite, suite};
 use crate::binaries::LISTENER;
 use crate::checks::tools::project;
 use crate::image;
@@ -114,7 +114,7 @@ fn is_accepted(lab: &Lab, golden: &Value) -> Result<()> {
     for wanted in ["runner-ci@1.service", "runners-ci.slice", DAEMON] {
         ensure!(names.iter().any(|name| name == wanted), "{names:?}");
     }
-    crate::verify::analyze_units(lab, &names)?;
+    crate::units::analyze(lab, &names)?;
     // Each drop-in is in force, and the search path with it finds nft.
     let search = lab.show(DAEMON, "ExecSearchPath")?;
     ensure!(search.contains("/nix/store/"), "ExecSearchPath={search}");

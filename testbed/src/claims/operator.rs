@@ -7,7 +7,7 @@ use super::common::{
     start_held,
 };
 use super::fixture::SMALL;
-use super::{Suite, suite};
+use super::suite::{Suite, suite};
 use crate::lab::{DAEMON, Lab, TOKEN};
 use crate::wait::{Seen, wait_until};
 

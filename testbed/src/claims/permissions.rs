@@ -6,13 +6,13 @@ use anyhow::{Context, Result, ensure};
 
 use super::common::{SOON, daemon_pid, ensure_says, running};
 use super::fixture::SMALL;
-use super::{Suite, suite};
+use super::suite::{Suite, suite};
 use crate::lab::{Lab, RUN_DIR};
 
 pub(super) const SUITE: Suite = suite![SMALL;
     the_daemon_has_no_privilege,
     polkit_refuses_every_other_verb_and_unit,
-    what_root_reads_is_not_the_daemons_to_write,
+    the_daemon_cannot_write_files_that_root_reads,
     status_is_for_the_group_and_says_so,
 ];
 
@@ -300,7 +300,7 @@ fn polkit_refuses_every_other_verb_and_unit(lab: &mut Lab) -> Result<()> {
     lab.await_settled(SOON).map(drop)
 }
 
-fn what_root_reads_is_not_the_daemons_to_write(lab: &mut Lab) -> Result<()> {
+fn the_daemon_cannot_write_files_that_root_reads(lab: &mut Lab) -> Result<()> {
     let script = format!(
         "for path in /etc/runner-controller /etc/runner-controller/config.toml /etc/systemd/system /etc/polkit-1/rules.d \
          {RUN_DIR} {RUN_DIR}/slots {RUN_DIR}/lives {RUN_DIR}/lives/ci-1 {RUN_DIR}/lives/ci-1/* {RUN_DIR}/mnt \

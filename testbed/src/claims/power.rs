@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 
 use super::common::{SOON, await_no_strangers, run, start_held};
 use super::fixture::{EMPTY, small};
-use super::{Suite, suite};
+use super::suite::{Suite, suite};
 use crate::lab::Lab;
 
 pub(super) const SUITE: Suite = suite![EMPTY; a_host_that_lost_power_begins_anew];

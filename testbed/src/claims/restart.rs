@@ -11,7 +11,7 @@ use super::common::{
     machine_of, release, run, running, spare, start_held,
 };
 use super::fixture::SMALL;
-use super::{Suite, suite};
+use super::suite::{Suite, suite};
 use crate::lab::{DAEMON, Lab};
 use crate::sim::pool_job;
 use crate::wait::{Seen, wait_until};
@@ -112,7 +112,7 @@ fn a_daemon_killed_while_a_job_runs_keeps_it(lab: &mut Lab) -> Result<()> {
     })?;
     ensure!(
         now.job.is_some_and(|job| job.run_id == id.to_string()),
-        "what its hook said is lost"
+        "the job-started report is lost"
     );
     ensure_kept(
         lab,

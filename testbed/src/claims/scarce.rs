@@ -10,7 +10,7 @@ use super::common::{
     start_held,
 };
 use super::fixture::{Fixture, small};
-use super::{Suite, suite};
+use super::suite::{Suite, suite};
 use crate::config::Config;
 use crate::lab::{DAEMON, Lab};
 use crate::status::Runner;
@@ -121,7 +121,7 @@ fn end_and_not_be_replaced(lab: &Lab, id: u64, busy: &Runner) -> Result<String> 
 
 /// Waits until `/health` reports, or does not report, the records.
 fn await_records(lab: &Lab, troubled: bool) -> Result<()> {
-    wait_until("what is said of the records to change", SOON, || {
+    wait_until("the reason about the records to change", SOON, || {
         let health = lab.api("GET", "/health")?;
         Ok(if health.body.contains("records: ") == troubled {
             Seen::Done(())

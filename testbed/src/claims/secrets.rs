@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::common::{SOON, await_busy, await_no_strangers, finish_held, in_container, leader};
 use super::layers::FIXTURE as LAYERS;
 use super::layers::POOLS;
-use super::{Suite, suite};
+use super::suite::{Suite, suite};
 use crate::lab::{Lab, TOKEN};
 use crate::sim::pool_job;
 use crate::status::Runner;
@@ -89,7 +89,7 @@ fn places(lab: &Lab) -> Result<Vec<(String, String)>> {
             ),
         ),
         (
-            "files that anybody can read",
+            "files that every user can read",
             format!("{nobody} sh -c 'find /run /tmp /dev/shm -type f -readable -print0 2>/dev/null | xargs -0 cat 2>/dev/null' | {grep}"),
         ),
     ]

@@ -8,7 +8,7 @@ use github_sim::{Conclusion, Endpoint, Fault, JobState};
 
 use super::common::{SOON, await_verdict, daemon_pid, ensure_says, machine_of};
 use super::fixture::{Fixture, one};
-use super::{Suite, suite};
+use super::suite::{Suite, suite};
 use crate::config::{Config, Image, Pool};
 use crate::image;
 use crate::lab::{DAEMON, Lab};

@@ -5,12 +5,12 @@ use anyhow::{Context, Result, ensure};
 
 use super::common::{SOON, ensure_says, stop_all};
 use super::fixture::SMALL;
-use super::{Suite, suite};
+use super::suite::{Suite, suite};
 use crate::lab::{CONFIG, Lab, RUN_DIR};
 
 pub(super) const SUITE: Suite = suite![SMALL;
     a_slot_is_not_started_from_what_others_may_change,
-    what_is_no_slot_is_not_started,
+    a_unit_name_without_a_slot_is_not_started,
 ];
 
 const IMAGE: &str = "/var/lib/runner-images/debian";
@@ -81,7 +81,7 @@ const FAULTS: &[Fault] = &[
         words: "ci-1 as a directory without following a symlink",
     },
     Fault {
-        done: "chown nobody $slot",
+        done: "chown daemon $slot",
         undone: "chown runner-controller $slot",
         status: 83,
         words: "and not to runner-controller",
@@ -145,7 +145,7 @@ fn a_slot_is_not_started_from_what_others_may_change(lab: &mut Lab) -> Result<()
     Ok(())
 }
 
-fn what_is_no_slot_is_not_started(lab: &mut Lab) -> Result<()> {
+fn a_unit_name_without_a_slot_is_not_started(lab: &mut Lab) -> Result<()> {
     stop_all(lab)?;
     for (number, words) in [
         // The pool has four slots.

@@ -11,7 +11,7 @@ use super::common::{
     SOON, await_busy, await_no_strangers, await_verdict, finish_held, held, running, start_held,
 };
 use super::fixture::{EMPTY, small};
-use super::{Suite, suite};
+use super::suite::{Suite, suite};
 use crate::binaries::{CONTROLLER, LISTENER, Profile};
 use crate::config::{Config, Image};
 use crate::image;

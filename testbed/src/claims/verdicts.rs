@@ -8,7 +8,7 @@ use super::common::{
     SOON, await_no_strangers, await_verdict, ensure_says, idle, leader, run, start_held,
 };
 use super::fixture::SMALL;
-use super::{Suite, suite};
+use super::suite::{Suite, suite};
 use crate::lab::Lab;
 use crate::sim::pool_job;
 use crate::wait::{Seen, wait_until};

@@ -106,8 +106,8 @@ pub(super) fn table(ran: &[Ran]) -> String {
     text
 }
 
-/// How many containers the jobs ran in: by systemd's names for their lives, and by the boot ids
-/// that the containers themselves had.
+/// Returns the number of containers that the jobs ran in: by systemd's ids of their starts, and by the
+/// boot ids that the containers had.
 pub(super) fn containers(ran: &[Ran]) -> (usize, usize) {
     let lives: BTreeSet<&str> = ran
         .iter()
@@ -122,7 +122,7 @@ pub(super) fn containers(ran: &[Ran]) -> (usize, usize) {
 }
 
 /// Milliseconds from a job's end to the start of the next job in the same slot, where that one was
-/// queued already: what it costs a waiting job that every job gets a container of its own. Sorted.
+/// queued already: what it costs a waiting job that every job gets a new container. Sorted.
 pub(super) fn turnarounds(ran: &[Ran]) -> Vec<u64> {
     let mut jobs: Vec<&JobView> = ran.iter().map(|ran| &ran.job).collect();
     jobs.sort_by_key(|job| (machine_of(job).map(str::to_owned), job.started_at));

@@ -1,4 +1,4 @@
-//! What the demo claims, each checked on the live host.
+//! Claims of the demo, each checked on the running host.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use crate::settle::await_listening;
 /// For a state that comes by itself, on a machine that is busy with other things.
 const SOON: Duration = Duration::from_mins(1);
 /// The longest median of turnarounds that the demo is content with. It compiles meanwhile on all
-/// cores, so this is no benchmark; `cargo bench-life` is.
+/// cores, so this is not a benchmark; `cargo bench-life` is one.
 const TURNAROUND_MAX_MS: u64 = 3000;
 /// GitHub calls per job that we are content with, in hundredths.
 const CALLS_PER_JOB_MAX: u64 = 105;
@@ -231,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_runner_that_waits_is_no_waste() {
+    fn a_runner_that_waits_is_not_a_waste() {
         let stats = |mints: u64| Stats {
             calls: BTreeMap::from([("mint".into(), BTreeMap::from([("201".into(), mints)]))]),
             while_limited: 0,

@@ -1,11 +1,11 @@
-//! The demo's twenty jobs: real work between planting marks and looking for anybody else's.
+//! The demo's twenty jobs: each plants marks, works, and looks for the marks of other jobs.
 
 use github_sim::{JobSpec, JobView};
 
 use crate::sim::pool_job;
 
-/// What every job begins with: it looks for marks, finds none, and leaves its own wherever a
-/// process of its user can: files in seven directories, and a process that outlives the job.
+/// Beginning of every job. It looks for marks, finds none, and leaves marks wherever its user can: files
+/// in seven directories, and a process that outlives the job.
 const PLANT: &str = r#"
 marks() {
   find / \( -path /proc -o -path /sys \) -prune -o -name 'demo-mark-*' -print 2>/dev/null || true
@@ -21,7 +21,7 @@ setsid bash -c "exec -a demo-mark-$GITHUB_RUN_ID sleep 100000" &
 mkdir "$RUNNER_TEMP/here" && cd "$RUNNER_TEMP/here"
 "#;
 
-/// What every job ends with. Its own marks prove that the search finds marks.
+/// End of every job. The job's own marks prove that the search finds marks.
 const LOOK: &str = r#"
 foreign | sed 's/^/found at the end: /'
 echo "marks own=$(marks | grep -c -- "-$GITHUB_RUN_ID\$") foreign=$(foreign | wc -l) of $(id -un) in $(cat /etc/hostname)"
@@ -189,7 +189,7 @@ pub(super) fn all(archives: &[String]) -> Vec<JobSpec> {
         .collect()
 }
 
-/// How many marks a job saw, its own and foreign ones; nothing if it did not come to its end.
+/// Returns the numbers of own and foreign marks that a job saw, or `None` if it did not come to its end.
 pub(super) fn marks_seen(job: &JobView) -> Option<(u32, u32)> {
     let line = job
         .facts

@@ -71,7 +71,7 @@ pub(super) fn seconds(millis: u64) -> f64 {
     Duration::from_millis(millis).as_secs_f64()
 }
 
-/// What every slot does, on one line. A look that fails is no reason to stop looking.
+/// Returns the state of every slot on one line. A failure to read it does not end the watch.
 fn slots(lab: &Lab, jobs: &[JobView]) -> String {
     let status = match lab.look() {
         Ok(status) => status,

@@ -1,4 +1,4 @@
-//! How a host is started: by systemd where it runs the machine, else as our own child.
+//! Start of a test host: by systemd if it runs the machine, otherwise as a child of this process.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use super::process::Process;
 use crate::bed::{self, Bed};
 
-/// How long a boot may take on a machine that is busy.
+/// Maximum time of a boot on a busy machine.
 const BOOT_LIMIT: Duration = Duration::from_secs(90);
 
 fn unit(bed: &Bed) -> String {
@@ -22,7 +22,7 @@ fn unit(bed: &Bed) -> String {
 }
 
 /// Starts the boot helper: by systemd where it runs the machine, so that the host's cgroup is
-/// delegated to it properly, else as our own child in cgroups of ours.
+/// delegated to it properly, otherwise as a child of this process in cgroups that it makes.
 pub(super) fn start(
     bed: &Bed,
     program: &Path,

@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use crate::bed::Bed;
 use crate::wait::{Seen, wait_until};
 
-/// Where the version 2 hierarchy is, and systemd's own version 1 hierarchy if there is one.
+/// Returns the mount of the version 2 hierarchy, and that of systemd's version 1 hierarchy if it exists.
 fn cgroup_mounts() -> Result<Vec<(PathBuf, bool)>> {
     let mounts = fs::read_to_string("/proc/self/mounts")?;
     Ok(mounts

@@ -42,7 +42,7 @@ def read(path):
 
 
 def await_(what, look):
-    """What `look` returns, as soon as it is something."""
+    """Return the result of `look` as soon as it has one."""
     until = time.monotonic() + AT_LAST
     while True:
         seen = look()
@@ -104,7 +104,7 @@ timeouts = {{ boot = "10m", registration = "10m" }}
 
 
 def undrains():
-    """Whether the daemon has heard it: one that has just started on a slow machine takes its time."""
+    """Return true if the daemon received it. A daemon that has just started on a slow machine needs time."""
     return subprocess.run(["runner-controller", "undrain"], capture_output=True).returncode == 0
 
 
@@ -190,11 +190,11 @@ def counter(path, name):
 
 
 def heartbeats(meanwhile=lambda: True):
-    """How often the one listener there is asks GitHub for messages, in ten seconds or until something
-    else has happened too."""
+    """Return the number of times that the one listener asks GitHub for messages, in ten seconds or until
+    `meanwhile` holds too."""
     sim("/_sim/stats/reset", {})
     time.sleep(10)
-    await_("what was to happen meanwhile", meanwhile)
+    await_("the event to happen meanwhile", meanwhile)
     return sum(sim("/_sim/stats")["calls"].get("message", {}).values())
 
 
@@ -220,7 +220,7 @@ def out_of_memory():
         and job.reason is None
         and job.record["oom_kills"] >= 3
         and job.life["memory_peak_bytes"] == peak
-        # Who is being killed may take a few pages more.
+        # A process that is being killed may take a few pages more.
         and 100 * MIB < peak <= 132 * MIB,
         f"peak {peak / MIB:.2f} of 128 MiB, {job.record['oom_kills']} kills, {job.life}, {job.ends()}",
     )
@@ -320,7 +320,7 @@ except OSError as why:
     print("forks", len(children), why.strerror, flush=True)
 with open("/tmp/forks", "w") as file:
     file.write(str(len(children)))
-# What else the containers do takes a process now and then.
+# Other work in the containers takes a process now and then.
 for child in children[-10:]:
     os.kill(child, 9)
     os.waitpid(child, 0)

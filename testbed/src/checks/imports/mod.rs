@@ -10,6 +10,7 @@
 //!
 //! So a child may use its parent's types, or a parent may call its children, but not both.
 
+mod known;
 mod modules;
 mod paths;
 
@@ -17,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use petgraph::algo::tarjan_scc;
 use petgraph::graph::DiGraph;
 
@@ -81,6 +82,26 @@ fn is_root(name: &str) -> bool {
         ["bin", file] => Path::new(file).extension().is_some_and(|kind| kind == "rs"),
         _ => false,
     }
+}
+
+/// Fails on a circle that is not known, and on a known one that is gone.
+pub fn imports_have_no_new_circle() -> Result<()> {
+    let circles = circles()?;
+    let is_known = |circle: &Circle| known::CIRCLES.iter().any(|known| circle.files == *known);
+    let new = circles.iter().filter(|circle| !is_known(circle));
+    let mut problems: Vec<String> = new.map(|circle| format!("new {circle}")).collect();
+    for known in known::CIRCLES {
+        if !circles.iter().any(|circle| circle.files == *known) {
+            problems.push(format!(
+                "the circle of {} has changed or is gone; correct the list in checks/imports/known.rs",
+                known.join(", ")
+            ));
+        }
+    }
+    if !problems.is_empty() {
+        bail!("{}", problems.join("\n"));
+    }
+    Ok(())
 }
 
 fn circles_of(read: &Crate) -> Vec<Circle> {

@@ -14,7 +14,7 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::tools::project;
 use super::tracked;
@@ -64,7 +64,9 @@ pub fn findings(paths: &[String]) -> Result<Vec<Finding>> {
             })
     };
     let mut findings = Vec::new();
-    for name in tracked(wanted)? {
+    // The check's own files are examples of broken rules.
+    let is_example = |name: &str| name.starts_with("testbed/src/checks/language/");
+    for name in tracked(|name| wanted(name) && !is_example(name))? {
         let Ok(source) = fs::read_to_string(project().join(&name)) else {
             continue;
         };
@@ -73,6 +75,19 @@ pub fn findings(paths: &[String]) -> Result<Vec<Finding>> {
     }
     findings.sort();
     Ok(findings)
+}
+
+/// Fails on the first broken rule: neither text for users nor a comment may break one.
+pub fn language_is_plain() -> Result<()> {
+    let findings = findings(&[])?;
+    let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    ensure!(
+        findings.is_empty(),
+        "{} places break a language rule; CONTRIBUTING.md explains the rules\n{}",
+        findings.len(),
+        lines.join("\n")
+    );
+    Ok(())
 }
 
 fn judge(name: &str, source: &str) -> Result<Vec<Finding>> {
@@ -247,6 +262,12 @@ mod tests {
                 r#"3 shown: starts with "what""#,
             ]
         );
+    }
+
+    #[test]
+    fn a_name_is_not_a_pronoun() {
+        let text = "Start it with --uid=nobody, and get http://anybody.test/ from it. Not nobody.";
+        assert_eq!(found("a.md", text), [r#"1 shown: says "nobody""#]);
     }
 
     #[test]

@@ -66,6 +66,7 @@ pub(super) fn hits(block: &Block) -> Vec<Hit> {
         if let Some(pronoun) = PRONOUNS
             .iter()
             .find(|pronoun| word.text.eq_ignore_ascii_case(pronoun))
+            .filter(|_| !is_in_a_name(&block.text, *word))
         {
             hits.push(Hit {
                 at: word.at,
@@ -86,6 +87,15 @@ pub(super) fn hits(block: &Block) -> Vec<Hit> {
         }
     }
     hits
+}
+
+/// Returns true if the word is part of an address, or the value of an option.
+fn is_in_a_name(text: &str, word: Word) -> bool {
+    let after = &text[word.at + word.text.len()..];
+    let is_in_an_address = after
+        .strip_prefix('.')
+        .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_alphanumeric()));
+    text[..word.at].ends_with(['=', '/']) || is_in_an_address
 }
 
 /// The certainty that a word starts a sentence.

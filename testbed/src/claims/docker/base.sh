@@ -1,4 +1,4 @@
-# Every job of these claims begins so: an image from a tar, as there is no registry.
+# Every job of these claims begins so: an image from a tar, because no registry is reachable.
 set -eu
 image() {
     local name

@@ -12,7 +12,7 @@ int main(void)
     for (long call = 0; call < 470; call++) {
         int status;
         pid_t child;
-        // They end or stop whoever makes them, or never return.
+        // They end or stop the caller, or never return.
         if (call == SYS_exit || call == SYS_exit_group || call == SYS_pause || call == SYS_vhangup)
             continue;
         fflush(stdout);

@@ -1,4 +1,4 @@
-# What GitHub's runner does for a job with `container:` (DockerCommandManager and
+# The calls that GitHub's runner makes for a job with `container:` (DockerCommandManager and
 # ContainerOperationProvider of actions/runner), and for a step with `uses: docker://base`.
 label=6b2e1d
 mkdir -p "$RUNNER_TEMP/_github_home" externals

@@ -15,7 +15,7 @@ const ECHO: &str = "testbed-echo.service";
 /// Longest time in milliseconds in which an allowed connection may not work.
 const GAP_MAX_MS: u64 = 5_000;
 
-/// What other programs and operators do to the host's rules, each as a script on the host.
+/// Changes of the host's rules by other programs and operators, each as a script on the host.
 const EVENTS: &[(&str, &str)] = &[
     ("another program flushes the ruleset", "nft flush ruleset"),
     (

@@ -1,13 +1,13 @@
 #!/bin/bash
 # Attack: let Nix fetch what the job itself may not reach. A fixed-output derivation is the one kind
-# of build that has a network, and it runs as somebody else: under a daemon of the host's, in the
+# of build that has a network, and it runs as another user: under a daemon of the host's, in the
 # host's network.
 #
 # fetch.sh URL…  prints "URL open" or "URL closed" for each, once for Nix's own downloader and once for
 # a program in the build's sandbox. The hash that is asked for is nobody's, so whatever is fetched, Nix
 # says that it differs.
 #
-# The wall: the container has a daemon of its own, in its own network, behind the firewall.
+# The wall: the container has a separate daemon, in the container's network, behind the firewall.
 set -u
 shell=$(echo /nix/store/*-testbed-busybox)
 hash=0000000000000000000000000000000000000000000000000000000000000000

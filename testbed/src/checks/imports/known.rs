@@ -1,0 +1,65 @@
+//! The circles that exist, all of them in tests and stand-ins. The list only becomes shorter.
+
+/// Names of the files of each circle, sorted.
+pub(super) const CIRCLES: &[&[&str]] = &[
+    &[
+        "github-sim/src/bin/standin-listener/broker.rs",
+        "github-sim/src/bin/standin-listener/job.rs",
+        "github-sim/src/bin/standin-listener/listen.rs",
+        "github-sim/src/bin/standin-listener/main.rs",
+        "github-sim/src/bin/standin-listener/root.rs",
+        "github-sim/src/bin/standin-listener/worker.rs",
+    ],
+    &[
+        "github-sim/src/state/file.rs",
+        "github-sim/src/state/mod.rs",
+    ],
+    &[
+        "simulate/src/daemon/handshake.rs",
+        "simulate/src/daemon/mod.rs",
+        "simulate/src/daemon/records.rs",
+        "simulate/src/daemon/systemd.rs",
+        "simulate/src/daemon/wire.rs",
+    ],
+    &[
+        "simulate/src/github/mod.rs",
+        "simulate/src/github/queue.rs",
+        "simulate/src/github/registrations.rs",
+    ],
+    &[
+        "simulate/src/host/bus.rs",
+        "simulate/src/host/container.rs",
+        "simulate/src/host/mod.rs",
+        "simulate/src/host/unit.rs",
+    ],
+    &[
+        "simulate/src/observer/calls.rs",
+        "simulate/src/observer/mod.rs",
+        "simulate/src/observer/registrations.rs",
+        "simulate/src/observer/verdicts.rs",
+    ],
+    &[
+        "testbed/src/bench.rs",
+        "testbed/src/bench/daemon.rs",
+        "testbed/src/bench/stamps.rs",
+    ],
+    &[
+        "testbed/src/chaos/invariants.rs",
+        "testbed/src/chaos/mod.rs",
+    ],
+    &[
+        "testbed/src/claims/firewall.rs",
+        "testbed/src/claims/firewall/stand.rs",
+    ],
+    &[
+        "testbed/src/demo.rs",
+        "testbed/src/demo/account.rs",
+        "testbed/src/demo/claims.rs",
+        "testbed/src/demo/watch.rs",
+    ],
+    &[
+        "testbed/src/record/frames.rs",
+        "testbed/src/record/mod.rs",
+        "testbed/src/record/svg.rs",
+    ],
+];
