@@ -11,7 +11,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::rules;
+use super::chains::Chains;
 use crate::atomic_file;
 use crate::config::{Config, Ipv4Block};
 use crate::pool::PoolName;
@@ -19,18 +19,6 @@ use crate::pool::PoolName;
 const FILE: &str = "loaded.json";
 /// Directory with one entry for each link of the host's network namespace.
 const LINKS: &str = "/sys/class/net";
-
-/// Chains of one pool. They name every address themselves, so they do not depend on the rest of the table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Chains {
-    /// Rules for packets that leave through the host.
-    pub(super) out: String,
-    /// Rules for packets to the host itself.
-    pub(super) to_host: String,
-    /// Number of the pool's slots, each of which has its own count of connections.
-    #[serde(default)]
-    pub(super) slots: u16,
-}
 
 /// Pools and address blocks that the table has rules for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,7 +33,7 @@ impl Loaded {
         let pools = config.pools.iter();
         Self {
             pools: pools
-                .map(|pool| (pool.name.to_string(), rules::chains(config, pool)))
+                .map(|pool| (pool.name.to_string(), Chains::of(config, pool)))
                 .collect(),
             blocks: BTreeSet::from([config.network.block.to_string()]),
         }

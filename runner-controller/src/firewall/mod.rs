@@ -9,6 +9,7 @@
 //! - `units` renders the unit of the owner.
 //! - `report` carries the result from root to the daemon.
 
+mod chains;
 mod check;
 mod loaded;
 mod nft;

@@ -8,8 +8,9 @@ use std::fmt::Write;
 use sha2::{Digest, Sha256};
 
 use super::TABLE;
-use super::loaded::{Chains, Loaded};
-use crate::config::{Allow, Config, Connections, Egress, PoolConfig};
+use super::chains::Chains;
+use super::loaded::Loaded;
+use crate::config::{Config, Connections};
 
 /// Returns the table's comment, which names the rules in it.
 #[must_use]
@@ -141,46 +142,10 @@ fn new_connections(pool: &str, slot: u16) -> String {
     )
 }
 
-/// Returns the chains of one pool. The caller drops every packet that passes through a chain.
-pub(super) fn chains(config: &Config, pool: &PoolConfig) -> Chains {
-    let accept = |entry: &Allow| {
-        let Allow { to, port, protocol } = entry;
-        format!(
-            "    ip daddr {to} {} dport {port} accept\n",
-            protocol.as_str()
-        )
-    };
-    let all: String = pool.allow.iter().map(accept).collect();
-    // A listed network means the machines on it. This host may have an address there; only an entry
-    // for that very address opens it.
-    let single = pool.allow.iter().filter(|entry| entry.to.is_single());
-    let single: String = single.map(accept).collect();
-    let dns = if pool.egress.has_dns() {
-        let resolvers = config.network.resolvers.iter().map(ToString::to_string);
-        let resolvers = resolvers.collect::<Vec<_>>().join(", ");
-        format!("    ip daddr {{ {resolvers} }} meta l4proto {{ tcp, udp }} th dport 53 accept\n")
-    } else {
-        String::new()
-    };
-    let rest = match pool.egress {
-        Egress::Internet => {
-            "    # Jobs ask the configured resolvers and no other DNS server.
-    meta l4proto { tcp, udp } th dport { 53, 853 } counter drop
-    ip daddr @blocked4 counter drop
-    meta nfproto ipv4 accept\n"
-        }
-        Egress::Listed | Egress::None => "",
-    };
-    Chains {
-        out: format!("{all}{dns}{rest}"),
-        to_host: format!("{single}{dns}"),
-        slots: pool.max_runners,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Egress;
     use crate::config::testing;
 
     #[test]

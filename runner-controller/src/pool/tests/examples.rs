@@ -499,10 +499,10 @@ fn a_slot_stays_vacant_until_every_call_about_it_is_answered() {
     unit.state = UnitState::Failed;
     assert!(pool.unit_observed(unit, now, 0).is_some());
     pool.backoffs.reset();
-    assert_eq!(plan(&mut pool, Admission::Open, now), []);
+    assert_eq!(plan(&pool, Admission::Open, now), []);
     pool.start_answered(slot(1), Ok(()), now, 0);
     let start = Step::Start { slot: slot(1) };
-    assert_eq!(plan(&mut pool, Admission::Open, now), [start]);
+    assert_eq!(plan(&pool, Admission::Open, now), [start]);
 }
 
 #[test]
