@@ -12,7 +12,7 @@ use nix::sys::resource::{Resource as Bound, getrlimit};
 use nix::sys::statvfs::statvfs;
 use tokio::sync::mpsc;
 
-use crate::config::{Config, Connections, Layer, UserTable, setting_path};
+use crate::config::{Config, Connections, Layer, Terminals, UserTable, setting_path};
 use crate::pool::{Filesystem, Readings, Reserve, Share, Shortages, shortages};
 use crate::world::Event;
 
@@ -88,6 +88,11 @@ fn read(config: &Config) -> Readings {
         connections: used(
             text("/proc/sys/net/netfilter/nf_conntrack_count").as_deref(),
             text(&setting_path(Connections::SYSCTL)).as_deref(),
+        ),
+        terminals: terminals(
+            text("/proc/sys/kernel/pty/nr").as_deref(),
+            text(&setting_path(Terminals::SYSCTL)).as_deref(),
+            text(&setting_path(Terminals::RESERVE)).as_deref(),
         ),
     }
 }
@@ -176,6 +181,20 @@ fn used(existing: Option<&str>, maximum: Option<&str>) -> Option<Share> {
     })
 }
 
+/// Parses the number of existing pseudo terminals, their maximum, and the host's reserve.
+fn terminals(
+    existing: Option<&str>,
+    maximum: Option<&str>,
+    reserve: Option<&str>,
+) -> Option<Share> {
+    let all = used(existing, maximum)?;
+    let reserve: u64 = reserve?.trim().parse().ok()?;
+    Some(Share {
+        whole: all.whole.saturating_sub(reserve),
+        left: all.left.saturating_sub(reserve),
+    })
+}
+
 /// Returns the daemon's open files. If reading them gets no descriptor, none is left.
 fn own_files(open: io::Result<usize>) -> Option<Share> {
     let (whole, _) = getrlimit(Bound::RLIMIT_NOFILE).ok()?;
@@ -209,6 +228,8 @@ mod tests {
         let read = used(Some("12000\n"), Some("262144\n")).unwrap();
         assert_eq!((read.whole, read.left), (262_144, 250_144));
         assert_eq!(used(None, Some("1")), None);
+        let read = terminals(Some("6\n"), Some("4096\n"), Some("1024\n")).unwrap();
+        assert_eq!((read.whole, read.left), (3072, 3066));
         let read = open_files("1184\t0\t9223372036854775807\n").unwrap();
         assert_eq!(read.left, 9_223_372_036_854_775_807 - 1184);
     }

@@ -139,6 +139,36 @@ impl Connections {
     }
 }
 
+/// A runner's part of the host's pseudo terminals.
+///
+/// A terminal takes 24 KiB that are not memory of a container, so each slot has a part. `connect` limits the
+/// container's `/dev/pts` to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terminals;
+
+impl Terminals {
+    /// Name of the host-wide maximum.
+    pub const SYSCTL: &'static str = "kernel.pty.max";
+    /// Name of the part that only the host's own `/dev/pts` can use.
+    pub const RESERVE: &'static str = "kernel.pty.reserve";
+    /// Maximum number of terminals of a runner, the container's console included.
+    pub const PER_RUNNER: u32 = 1024;
+    /// The kernel's default maximum, which stays the host's.
+    const HOST: u64 = 4096;
+    /// Least number for the host: the kernel's default reserve, and as many for other containers.
+    const LEAST_HOST: u64 = 2048;
+
+    /// Returns the host-wide maximum.
+    #[must_use]
+    pub fn host_maximum(config: &Config) -> u64 {
+        Self::HOST + Self::of_runners(config)
+    }
+
+    fn of_runners(config: &Config) -> u64 {
+        u64::from(Self::PER_RUNNER) * config.slots_count()
+    }
+}
+
 /// Returns the file of a kernel setting.
 pub(crate) fn path(sysctl: &str) -> String {
     format!("/proc/sys/{}", sysctl.replace('.', "/"))
@@ -161,10 +191,12 @@ pub fn host_maximum(config: &Config) -> u64 {
 pub(super) fn too_small(config: &Config, setting: impl Fn(&str) -> Option<u64>) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
     let connections = Connections::LEAST_HOST + Connections::of_runners(config);
+    let terminals = Terminals::LEAST_HOST + Terminals::of_runners(config);
     let tables = UserTable::ALL.map(|table| ("idle ", table.sysctl, table.needed(config)));
-    let all = tables
-        .into_iter()
-        .chain([("", Connections::SYSCTL, connections)]);
+    let all = tables.into_iter().chain([
+        ("", Connections::SYSCTL, connections),
+        ("", Terminals::SYSCTL, terminals),
+    ]);
     for (state, sysctl, needed) in all {
         let Some(maximum) = setting(&path(sysctl)).filter(|maximum| *maximum < needed) else {
             continue;
@@ -212,6 +244,7 @@ mod tests {
             "/proc/sys/fs/inotify/max_user_watches" => Some(192_536),
             "/proc/sys/user/max_uts_namespaces" => Some(96_365),
             "/proc/sys/net/netfilter/nf_conntrack_max" => Some(1 << 18),
+            "/proc/sys/kernel/pty/max" => Some(4096),
             _ => None,
         };
         let wrong = too_small(&config, debian);
@@ -220,14 +253,16 @@ mod tests {
             wrong,
             [
                 "60 idle runners and the host need fs.inotify.max_user_instances = 544, and this host has 128",
-                "60 runners and the host need net.netfilter.nf_conntrack_max = 2412544, and this host has 262144"
+                "60 runners and the host need net.netfilter.nf_conntrack_max = 2412544, and this host has 262144",
+                "60 runners and the host need kernel.pty.max = 63488, and this host has 4096"
             ]
         );
         let ours = |path: &str| match path {
             "/proc/sys/net/netfilter/nf_conntrack_max" => Some(Connections::host_maximum(&config)),
+            "/proc/sys/kernel/pty/max" => Some(Terminals::host_maximum(&config)),
             _ => Some(host_maximum(&config)),
         };
         assert_eq!(too_small(&config, ours), []);
-        assert_eq!(too_small(&with(6, 4 << 30), debian), []);
+        assert_eq!(too_small(&with(2, 4 << 30), debian), []);
     }
 }

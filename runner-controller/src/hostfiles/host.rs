@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::file::HostFile;
-use crate::config::{Config, Connections, DAEMON_USER, UserTable, host_maximum};
+use crate::config::{Config, Connections, DAEMON_USER, Terminals, UserTable, host_maximum};
 
 pub(super) fn files(config: &Config) -> Vec<HostFile> {
     vec![
@@ -131,6 +131,13 @@ net.ipv4.ip_forward = 1
         Connections::PER_RUNNER,
         Connections::SYSCTL,
         Connections::host_maximum(config)
+    );
+    let _ = writeln!(
+        text,
+        "\n# Pseudo terminals of the host, and {} for each slot.\n{} = {}",
+        Terminals::PER_RUNNER,
+        Terminals::SYSCTL,
+        Terminals::host_maximum(config)
     );
     text
 }

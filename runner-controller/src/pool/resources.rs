@@ -44,6 +44,8 @@ pub enum Resource {
     InotifyInstances,
     /// Connections that the host tracks.
     Connections,
+    /// Pseudo terminals.
+    Terminals,
 }
 
 impl Resource {
@@ -99,6 +101,8 @@ pub struct Readings {
     pub inotify_instances: Option<Share>,
     /// Connections that the host tracks.
     pub connections: Option<Share>,
+    /// Pseudo terminals outside of the host's reserve.
+    pub terminals: Option<Share>,
 }
 
 /// Amounts to keep free. The default of an absent one follows from the size of the host.
@@ -219,6 +223,14 @@ fn gauges(readings: &Readings, reserve: &Reserve) -> Vec<Gauge> {
         let whole = format!("of the host's {} tracked connections", connections.whole);
         let floor = part(connections.whole, 1, 65_536);
         push(Resource::Connections, connections, floor, plain, whole);
+    }
+    if let Some(terminals) = readings.terminals {
+        let whole = format!(
+            "of the {} pseudo terminals outside of the host's reserve",
+            terminals.whole
+        );
+        let floor = part(terminals.whole, 1, 512);
+        push(Resource::Terminals, terminals, floor, plain, whole);
     }
     gauges
 }
@@ -437,6 +449,7 @@ mod tests {
             own_files: share(64, 10),
             inotify_instances: share(128, 0),
             connections: share(262_144, 13_000),
+            terminals: share(3072, 150),
             ..Readings::default()
         };
         let short = shortages(&readings, &Reserve::default(), &Shortages::new());
@@ -448,7 +461,8 @@ mod tests {
                 "open_files",
                 "own_files",
                 "inotify_instances",
-                "connections"
+                "connections",
+                "terminals"
             ]
         );
         let better = Readings {
@@ -484,11 +498,19 @@ mod tests {
             }))
         };
         let disks = (disk(), disk(), disk());
-        let shares = (share(), share(), share(), share(), share(), share());
+        let shares = (
+            share(),
+            share(),
+            share(),
+            share(),
+            share(),
+            share(),
+            share(),
+        );
         (disks, shares, proptest::option::of(any::<u64>())).prop_map(
             |(
                 (state, layers, run),
-                (memory, tasks, open_files, own_files, inotify_instances, connections),
+                (memory, tasks, open_files, own_files, inotify_instances, connections, terminals),
                 memory_stalled_percent,
             )| Readings {
                 state,
@@ -501,6 +523,7 @@ mod tests {
                 own_files,
                 inotify_instances,
                 connections,
+                terminals,
             },
         )
     }

@@ -37,6 +37,9 @@ pub fn connect(place: Place<'_>) -> Result<(), RootError> {
         File::open(&path).or_refuse(Refusal::Network, || format!("open {path}"))
     };
     let (netns, userns) = (namespace("net")?, namespace("user")?);
+    bounds::limit_terminals(leader).or_refuse(Refusal::Network, || {
+        format!("limit the terminals of process {leader}")
+    })?;
     // With the namespaces open, no other file of the host is needed.
     Sandbox::with(&[Cap::NET_ADMIN, Cap::SYS_ADMIN])
         .writes("/proc/sys/net")

@@ -142,7 +142,10 @@ fn unit_ended(bed: &Bed) -> Option<String> {
 
 /// Host-wide maxima that a test host cannot set. Less than the host files ask for, and more than any one
 /// container may have.
-const MAXIMA: [(&str, u64); 1] = [("fs/inotify/max_user_instances", 1 << 16)];
+const MAXIMA: [(&str, u64); 2] = [
+    ("fs/inotify/max_user_instances", 1 << 16),
+    ("kernel/pty/max", 1 << 14),
+];
 
 /// Raises maxima of the machine that a test host cannot set. Best effort, like the modules.
 pub(super) fn raise_maxima() {
