@@ -131,6 +131,9 @@ pub enum Command {
     /// Become the container of a slot. Needs root; `ExecStart=` of the slot's unit.
     #[command(hide = true)]
     Launch(SlotArgs),
+    /// Tell systemd that a container is ready. A child of `launch`.
+    #[command(hide = true)]
+    RelayReady,
     /// Set the addresses of a started container. Needs root; `ExecStartPost=` of the slot's unit.
     #[command(hide = true)]
     Connect(SlotArgs),

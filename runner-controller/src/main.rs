@@ -2,6 +2,7 @@
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use runner_controller::cli::{Cli, Command, NAMES, SlotArgs};
@@ -58,21 +59,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Units {
             install_root,
             binary,
-        } => {
-            let program = binary.map_or_else(std::env::current_exe, Ok)?;
-            let files = hostfiles::render(&config::load(config)?, &program, config);
-            match install_root {
-                Some(root) => {
-                    let names = NAMES.map(|(name, _)| name);
-                    let links = hostfiles::link_names(&names, &program, &root)?;
-                    list(hostfiles::install(&files, &root)?.into_iter().chain(links));
-                    for path in hostfiles::remove_obsolete(&root)? {
-                        stdio::progress(format_args!("removed {}", path.display()));
-                    }
-                }
-                None => stdio::print(hostfiles::print(&files))?,
-            }
-        }
+        } => print_units(config, install_root.as_deref(), binary)?,
         Command::PrepareImage {
             dir,
             sudo,
@@ -108,6 +95,14 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
                 vec![privileged::launch(place)]
             }));
         }
+        Command::RelayReady => {
+            return Ok(exit_code(
+                &privileged::relay_ready()
+                    .err()
+                    .into_iter()
+                    .collect::<Vec<_>>(),
+            ));
+        }
         Command::Connect(slot) => {
             return Ok(for_slot(config, &slot, |place| {
                 privileged::connect(place).err().into_iter().collect()
@@ -122,6 +117,26 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the files of a host, or installs them below a root directory.
+fn print_units(
+    config: &Path,
+    install_root: Option<&Path>,
+    binary: Option<PathBuf>,
+) -> anyhow::Result<()> {
+    let program = binary.map_or_else(std::env::current_exe, Ok)?;
+    let files = hostfiles::render(&config::load(config)?, &program, config);
+    let Some(root) = install_root else {
+        return Ok(stdio::print(hostfiles::print(&files))?);
+    };
+    let names = NAMES.map(|(name, _)| name);
+    let links = hostfiles::link_names(&names, &program, root)?;
+    list(hostfiles::install(&files, root)?.into_iter().chain(links));
+    for path in hostfiles::remove_obsolete(root)? {
+        stdio::progress(format_args!("removed {}", path.display()));
+    }
+    Ok(())
 }
 
 /// Lists files that were written.

@@ -100,7 +100,8 @@ StartLimitIntervalSec=0
 CollectMode=inactive-or-failed
 
 [Service]
-# Ready when the container's systemd is ready. The launcher becomes systemd-nspawn, which reports it.
+# Ready when the container's systemd is ready. systemd-nspawn reports it to the launcher's relay, which
+# passes on nothing else of the container.
 Type=notify
 NotifyAccess=main
 ExecStart={launch}

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io;
 
 use capctl::caps::Cap;
+use nix::errno::Errno;
 
 use super::error::{OrRefuse, Refusal, RootError};
 use super::sandbox::Sandbox;
@@ -61,7 +62,7 @@ fn leader(main: u32) -> io::Result<Option<u32>> {
     {
         let status = match fs::read_to_string(format!("/proc/{child}/status")) {
             Ok(status) => status,
-            Err(why) if why.kind() == io::ErrorKind::NotFound => continue,
+            Err(why) if is_gone(&why) => continue,
             Err(why) => return Err(why),
         };
         if is_init(&status) {
@@ -69,6 +70,11 @@ fn leader(main: u32) -> io::Result<Option<u32>> {
         }
     }
     Ok(None)
+}
+
+/// Returns true if a process ended before or while its file in `/proc` was read.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::ESRCH as i32)
 }
 
 /// Returns true if this `/proc/<pid>/status` is of process 1 in an inner namespace.

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use super::cleanup::slot;
 use super::error::{OrRefuse, Refusal, RootError};
-use super::{gc_root, nspawn, rootfs, sandbox, trust};
+use super::{gc_root, nspawn, ready, rootfs, sandbox, trust};
 use crate::config::Place;
 use crate::firewall;
 use crate::world::{Invocation, StartRecord};
@@ -43,9 +43,12 @@ fn try_launch(place: Place<'_>) -> Result<Infallible, RootError> {
     firewall.finish().or_refuse(Refusal::Firewall, refuse)?;
     sandbox::before_nspawn()?;
     let arguments = nspawn::arguments(place, &rootfs);
+    let notify = place.config.mount_dir().join("notify");
+    ready::start(&notify)?;
     let cause = Command::new("systemd-nspawn")
         .args(arguments)
         .envs(nspawn::ENVIRONMENT)
+        .env(ready::NOTIFY_SOCKET, notify)
         .exec();
     Err(RootError::caused(
         Refusal::Nspawn,

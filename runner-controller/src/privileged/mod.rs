@@ -11,6 +11,7 @@
 //!
 //! - `rootfs`: the root filesystem of a container
 //! - `nspawn`: the arguments and capabilities of `systemd-nspawn`
+//! - `ready`: the relay that tells systemd when the container is ready
 //! - `link`: the network link
 //! - `bounds`: a runner's part of the kernel's shared tables
 //! - `sandbox`: the privileges that a program gives up
@@ -27,6 +28,7 @@ mod gc_root;
 mod launch;
 mod link;
 mod nspawn;
+mod ready;
 mod rootfs;
 mod sandbox;
 mod sweep;
@@ -40,6 +42,7 @@ pub use cleanup::{Leftover, LeftoverKind, count, end_units, leftovers};
 pub use connect::connect;
 pub use error::{Refusal, RootError};
 pub use launch::launch;
+pub use ready::relay_ready;
 pub use sweep::{sweep, sweep_all, sweep_unowned};
 pub use trust::read_config;
 
