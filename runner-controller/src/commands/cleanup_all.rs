@@ -11,7 +11,7 @@ use super::cleanup_github;
 use super::common::{block_on, confirm};
 use crate::config::{self, Config};
 use crate::http::client::{self, ClientError};
-use crate::privileged;
+use crate::privileged::{self, RootError};
 use crate::status::DaemonState;
 use crate::world::chain;
 
@@ -43,7 +43,11 @@ pub fn cleanup_all_containers(
     block_on(async {
         let socket = config.api_socket();
         match client::command(&socket, "clear").await {
-            Ok(()) => wait_for_daemon(&config).await?,
+            Ok(()) => {
+                wait_for_daemon(&config).await?;
+                // The daemon ended every runner and starts none. This removes what older ones left.
+                report(&privileged::sweep_all(&config));
+            }
             Err(error) if error.is_absent() => clear_without_daemon(&config).await?,
             Err(ClientError::Silent) => bail!(
                 "the daemon runs but does not answer; \
@@ -118,9 +122,7 @@ async fn clear_without_daemon(config: &Config) -> anyhow::Result<()> {
     stdio::progress("The daemon is not running, so this command ends the containers itself.");
     let mut failures = privileged::end_units(config);
     failures.extend(privileged::sweep_all(config));
-    for failure in &failures {
-        stdio::error(chain(failure));
-    }
+    report(&failures);
     // The host is clean without GitHub, too. The next daemon deletes the registrations that are left.
     if let Err(error) = cleanup_github::delete_all(config).await {
         stdio::error(format_args!(
@@ -130,12 +132,18 @@ async fn clear_without_daemon(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn report(failures: &[RootError]) {
+    for failure in failures {
+        stdio::error(chain(failure));
+    }
+}
+
 /// Fails if anything of our containers is left on the host.
 fn verify(config: &Config) -> anyhow::Result<()> {
     let left = privileged::leftovers(config).context("cannot check for leftovers")?;
     if left.is_empty() {
         stdio::progress(
-            "Nothing is left: no units, machines, mounts, links, directories, layers or loop devices.",
+            "Nothing is left: no units, machines, mounts, links, directories, layers, loop devices or control groups.",
         );
         return Ok(());
     }

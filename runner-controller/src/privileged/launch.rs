@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use super::cleanup::slot;
+use super::cleanup::{groups, slot};
 use super::error::{OrRefuse, Refusal, RootError};
 use super::{gc_root, nspawn, ready, rootfs, sandbox, trust};
 use crate::config::Place;
@@ -26,10 +26,11 @@ pub fn launch(place: Place<'_>) -> RootError {
 
 fn try_launch(place: Place<'_>) -> Result<Infallible, RootError> {
     let invocation = trust::own_unit(&place.id())?;
+    groups::claim(&place.id())?;
     // nft works while this program mounts. Its answer takes as long as all mounts.
     let refuse = || "check the firewall".to_owned();
     let firewall = firewall::Check::begin(place.config).or_refuse(Refusal::Firewall, refuse)?;
-    let mut failures = slot::remove_all(&place.id());
+    let mut failures = slot::remove_around(&place.id());
     if !failures.is_empty() {
         return Err(failures.swap_remove(0));
     }

@@ -4,13 +4,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use capctl::caps::Cap;
 
 use super::cleanup::known::{known_slots, seen_slots};
-use super::cleanup::slot;
 use super::cleanup::units::loaded_units;
+use super::cleanup::{groups, slot};
 use super::error::{OrRefuse, Refusal, RootError};
 use super::sandbox::Sandbox;
 use super::{gc_root, trust};
@@ -19,6 +20,13 @@ use crate::pool::SlotId;
 use crate::world::{EndRecord, Exit};
 use crate::{clock, slot_records};
 
+/// Timeout for the removal of directories and control groups at the daemon's start, which waits for it.
+/// The next start continues.
+const UNOWNED_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Timeout for the removal of control groups by the operator's clean-up command.
+const ALL_TIMEOUT: Duration = Duration::from_mins(1);
+
 /// `ExecStopPost=`: writes the end record, then removes what the runner left on the host.
 #[must_use]
 pub fn sweep(place: Place<'_>) -> Vec<RootError> {
@@ -26,20 +34,9 @@ pub fn sweep(place: Place<'_>) -> Vec<RootError> {
         Ok(invocation) => invocation,
         Err(error) => return vec![error],
     };
-    let memory = trust::own_cgroup()
-        .ok()
-        .and_then(|cgroup| unit_cgroup(&cgroup, &place.id()));
+    let own = trust::own_cgroup().unwrap_or_default();
+    let memory = groups::own_unit(&own, &place.id());
     let dir = place.records_dir();
-    // Unmounting needs privileges that the sandbox takes away. A sweep continues without a sandbox,
-    // because the daemon needs the end record for the verdict.
-    let mut failures = slot::remove_mount_points(&place.id());
-    let mut sandbox = Sandbox::with(&[Cap::NET_ADMIN])
-        .writes(&dir)
-        .removes(gc_root::ROOTS);
-    if let Some(memory) = &memory {
-        sandbox = sandbox.reads(memory);
-    }
-    failures.extend(sandbox.enter().err());
     let variable = |name| std::env::var(name).unwrap_or_default();
     let end = EndRecord {
         invocation,
@@ -49,11 +46,19 @@ pub fn sweep(place: Place<'_>) -> Vec<RootError> {
         oom_kills: memory.as_deref().and_then(oom_kills).unwrap_or_default(),
         at: clock::now(),
     };
-    // The daemon waits for the record, so it comes before the removal.
+    // The daemon needs the record for the verdict, so it comes before every removal. systemd kills a
+    // sweep that takes longer than the pool's stop timeout.
     let recorded = slot_records::write_end(&dir, &end).or_refuse(Refusal::Records, || {
         format!("write the end record to {}", dir.display())
     });
-    failures.extend(recorded.err());
+    let mut failures: Vec<RootError> = recorded.err().into_iter().collect();
+    // These need privileges that the sandbox takes away. A sweep continues without a sandbox.
+    failures.extend(slot::remove_mount_points(&place.id()));
+    if let Some(unit) = &memory {
+        failures.extend(groups::remove_below(unit, &own).err());
+    }
+    let sandbox = Sandbox::with(&[Cap::NET_ADMIN]).removes(gc_root::ROOTS);
+    failures.extend(sandbox.enter().err());
     failures.extend(slot::remove(&place.id()));
     failures
 }
@@ -80,9 +85,14 @@ pub fn sweep_unowned(config: &Config) -> Vec<RootError> {
     };
     // The next start of the daemon sweeps a slot that still runs.
     let unowned: Vec<SlotId> = unowned.into_iter().filter(|id| !is_running(id)).collect();
+    let deadline = Instant::now() + UNOWNED_TIMEOUT;
     let mut failures: Vec<RootError> = unowned.iter().flat_map(slot::remove_mount_points).collect();
-    // DAC_OVERRIDE: the socket directories belong to the daemon's user.
-    let sandbox = Sandbox::with(&[Cap::DAC_OVERRIDE, Cap::NET_ADMIN])
+    for id in &unowned {
+        failures.extend(groups::remove(id, deadline).err());
+        let sockets = config.slots_dir().join(id.to_string());
+        failures.extend(slot::clear_as_owner(&sockets, deadline).err());
+    }
+    let sandbox = Sandbox::with(&[Cap::NET_ADMIN])
         .removes(config.records_dir())
         .removes(config.slots_dir())
         .removes(gc_root::ROOTS);
@@ -94,7 +104,7 @@ pub fn sweep_unowned(config: &Config) -> Vec<RootError> {
         failures.extend(slot::remove(&id));
         for parent in [config.records_dir(), config.slots_dir()] {
             let dir = parent.join(id.to_string());
-            failures.extend(slot::remove_dir(&dir).err());
+            failures.extend(slot::remove_dir(&dir, deadline).err());
         }
     }
     failures
@@ -107,6 +117,7 @@ pub fn sweep_all(config: &Config) -> Vec<RootError> {
         Ok(units) => units,
         Err(error) => return vec![error],
     };
+    let deadline = Instant::now() + ALL_TIMEOUT;
     known_slots(config)
         .iter()
         .filter(|id| {
@@ -114,7 +125,7 @@ pub fn sweep_all(config: &Config) -> Vec<RootError> {
                 .iter()
                 .any(|unit| unit.slot == **id && unit.is_alive())
         })
-        .flat_map(slot::remove_all)
+        .flat_map(|id| slot::remove_all(id, deadline))
         .collect()
 }
 
@@ -125,21 +136,6 @@ pub(crate) fn parse_exit(code: &str, status: &str) -> Exit {
         "killed" | "dumped" => Exit::Signal(status.to_owned()),
         _ => Exit::Unknown,
     }
-}
-
-/// Returns the directory of the unit's control group.
-///
-/// This program may run in a sub-group for control processes, because the unit delegates.
-fn unit_cgroup(own: &str, id: &SlotId) -> Option<PathBuf> {
-    let unit = id.unit();
-    let mut path = PathBuf::from("/sys/fs/cgroup");
-    for part in own.split('/').filter(|part| !part.is_empty()) {
-        path.push(part);
-        if part == unit {
-            return Some(path);
-        }
-    }
-    None
 }
 
 /// Returns the largest use of memory. Absent without the memory controller, and before Linux 5.19.
@@ -177,15 +173,6 @@ mod tests {
         ] {
             assert_eq!(parse_exit(code, status), wanted, "{code} {status}");
         }
-    }
-
-    #[test]
-    fn memory_is_read_from_the_units_control_group_and_not_from_a_sub_group() {
-        let id = "ci-1".parse().unwrap();
-        let below = "/runners.slice/runners-ci.slice/runner-ci@1.service/.control";
-        let wanted = "/sys/fs/cgroup/runners.slice/runners-ci.slice/runner-ci@1.service";
-        assert_eq!(unit_cgroup(below, &id), Some(wanted.into()));
-        assert_eq!(unit_cgroup("/user.slice", &id), None);
     }
 
     #[test]

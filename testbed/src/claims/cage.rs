@@ -20,8 +20,7 @@ pub(super) const SUITE: Suite = suite![SMALL;
 const PROGRAM: &str = "/usr/local/bin/runner-controller";
 const DROP_IN: &str = "/run/systemd/system/runner-ci@.service.d/traced.conf";
 
-/// Bit of `CAP_DAC_OVERRIDE` in `linux/capability.h`.
-const DAC_OVERRIDE: u64 = 1 << 1;
+/// Bit of `CAP_NET_ADMIN` in `linux/capability.h`.
 const NET_ADMIN: u64 = 1 << 12;
 const SYS_ADMIN: u64 = 1 << 21;
 
@@ -123,7 +122,7 @@ fn a_sweep_of_unowned_slots_keeps_few_rights_of_root(lab: &mut Lab) -> Result<()
         "-c",
         &traced("sweep-unowned"),
     ])?;
-    ensure_caged(lab, "sweep-unowned", DAC_OVERRIDE | NET_ADMIN)?;
+    ensure_caged(lab, "sweep-unowned", NET_ADMIN)?;
     let left = lab
         .host()
         .sh(&format!("ls -d {dirs} 2>/dev/null || true"))?;

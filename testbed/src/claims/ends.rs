@@ -1,15 +1,24 @@
 //! Ends of runners: root's sweep runs whole, and under the rules that the runner started with.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result, ensure};
 
-use super::common::{SOON, spare};
+use super::common::{
+    SOON, as_its_root, ensure_says, finish_held, in_container, running, spare, start_held,
+};
 use super::fixture::SMALL;
 use super::suite::{Suite, suite};
+use crate::bed::note;
 use crate::lab::{Lab, RUN_DIR};
 use crate::wait::{Seen, wait_until};
 
 pub(super) const SUITE: Suite = suite![SMALL;
     a_kill_during_a_slow_sweep_leaves_the_sweep_alone,
+    a_sweep_removes_control_groups_of_any_depth,
+    a_runner_does_not_start_in_the_control_groups_of_an_earlier_one,
+    a_clean_up_removes_and_counts_control_groups,
+    a_deep_tree_of_the_daemon_delays_no_start_and_is_removed,
 ];
 
 /// File for which a slow sweep waits.
@@ -74,4 +83,140 @@ fn kill_while_it_sweeps(lab: &Lab, unit: &str) -> Result<()> {
     let state = lab.show(unit, "SubState")?;
     ensure!(state == "stop-post", "the sweep was killed: {state}");
     Ok(())
+}
+
+/// Commands in perl that make control groups below the current one: a chain too deep for any path,
+/// and a frozen group with a name that systemd uses in a container.
+const DEEP: &str = r#"
+mkdir "planted"; mkdir "init.scope";
+open(my $freeze, ">", "init.scope/cgroup.freeze") or die "$!"; print $freeze "1\n"; close($freeze);
+for (1 .. 2500) { mkdir "d" or die "$_: $!"; chdir "d" or die "$!" }
+"#;
+
+/// Returns the directory of the control group of a unit of pool `ci`.
+fn group_of(unit: &str) -> String {
+    format!("/sys/fs/cgroup/runners.slice/runners-ci.slice/{unit}")
+}
+
+/// Makes control groups of a unit that does not run, as an earlier runner may have left them.
+fn plant_groups(lab: &Lab, unit: &str) -> Result<()> {
+    let payload = format!("{}/payload", group_of(unit));
+    lab.host().run(&["mkdir", "-p", &payload])?;
+    let script = format!("chdir '{payload}' or die;{DEEP}");
+    lab.host().run(&["perl", "-e", &script]).map(drop)
+}
+
+fn a_sweep_removes_control_groups_of_any_depth(lab: &mut Lab) -> Result<()> {
+    let spare = spare(&lab.await_settled(SOON)?)?;
+    let group = group_of(&spare.unit);
+    // The launcher's bounds, without which a container's root makes such a tree.
+    lab.host().sh(&format!(
+        "for file in depth descendants; do echo max >{group}/cgroup.max.$file; done"
+    ))?;
+    let script = format!("chdir '/sys/fs/cgroup' or die;mkdir 'x';chdir 'x';{DEEP}");
+    as_its_root(
+        lab,
+        &spare.machine,
+        &format!("perl -e '{}'", script.replace('\'', "\"")),
+    )?;
+    lab.host().run(&["systemctl", "stop", &spare.unit])?;
+    let left = lab
+        .host()
+        .sh(&format!("ls -d {group} 2>/dev/null || true"))?;
+    ensure!(left.is_empty(), "left: {left}");
+    lab.await_settled(SOON).map(drop)
+}
+
+fn a_runner_does_not_start_in_the_control_groups_of_an_earlier_one(lab: &mut Lab) -> Result<()> {
+    lab.await_settled(SOON)?;
+    let before = running(lab)?;
+    let slots = (1..=4).map(|slot| format!("ci-{slot}"));
+    let vacant: Vec<String> = slots.filter(|slot| !before.contains_key(slot)).collect();
+    for machine in &vacant {
+        plant_groups(
+            lab,
+            &format!("runner-{}.service", machine.replace('-', "@")),
+        )?;
+    }
+    let (id, busy) = start_held(lab, "above")?;
+    let next = lab.await_status("a spare above old groups", SOON, |status| {
+        let spares = status.in_phase("spare");
+        let next = spares.iter().find(|spare| vacant.contains(&spare.machine));
+        next.map(|spare| (*spare).clone())
+    })?;
+    let inside = in_container(lab, &next.machine, &["ls", "/sys/fs/cgroup"])?;
+    ensure!(!inside.contains("planted"), "{inside}");
+    let group = group_of(&next.unit);
+    for (file, bound) in [("depth", "24"), ("descendants", "500")] {
+        let found = lab
+            .host()
+            .run(&["cat", &format!("{group}/cgroup.max.{file}")])?;
+        ensure!(found.trim() == bound, "{file} is {found}");
+    }
+    finish_held(lab, id, &busy)?;
+    // The slots in which no runner started.
+    lab.host().run(&["cleanup-all-containers", "--yes"])?;
+    lab.await_settled(SOON).map(drop)
+}
+
+fn a_clean_up_removes_and_counts_control_groups(lab: &mut Lab) -> Result<()> {
+    lab.await_settled(SOON)?;
+    // A pool that is no longer configured has nothing else on this host.
+    let former = "/sys/fs/cgroup/runners.slice/runners-former.slice/runner-former@7.service";
+    lab.host()
+        .run(&["mkdir", "-p", &format!("{former}/payload")])?;
+    plant_groups(lab, "runner-ci@4.service")?;
+    let said = lab.host().run(&["cleanup-all-containers", "--yes"])?;
+    ensure_says(&said, &["Nothing is left", " control groups"])?;
+    let groups = [former, &group_of("runner-ci@4.service")].join(" ");
+    let left = lab
+        .host()
+        .sh(&format!("ls -d {groups} 2>/dev/null || true"))?;
+    lab.host().sh(&format!(
+        "rmdir {} 2>/dev/null || true",
+        former.rsplit_once('/').map_or("", |(slice, _)| slice)
+    ))?;
+    ensure!(left.is_empty(), "left: {left}");
+    lab.await_settled(SOON).map(drop)
+}
+
+/// Longest start of a daemon whose sweep has much to remove, with the slowness of this machine.
+const SLOW_START: Duration = Duration::from_secs(12);
+
+fn a_deep_tree_of_the_daemon_delays_no_start_and_is_removed(lab: &mut Lab) -> Result<()> {
+    lab.await_settled(SOON)?;
+    let sockets = format!("{RUN_DIR}/slots/gone-7");
+    lab.host().sh(&format!(
+        "install --directory --owner=runner-controller {sockets} {RUN_DIR}/lives/gone-7"
+    ))?;
+    // As a daemon that an attacker controls makes it; the last directory is closed to its owner.
+    let script = format!(
+        "chdir '{sockets}' or die; for (1 .. 40000) {{ mkdir 'd' or die \"$_: $!\"; chdir 'd' or die }} mkdir 'x', 0; "
+    );
+    let user = [
+        "--reuid=runner-controller",
+        "--regid=runner-controller",
+        "--clear-groups",
+    ];
+    let mut command = vec!["setpriv"];
+    command.extend(user);
+    command.extend(["--", "perl", "-e", &script]);
+    lab.host().run(&command)?;
+    // A start that does not finish the removal leaves less to the next one.
+    let mut starts = 0;
+    let left = || {
+        lab.host()
+            .sh(&format!("ls -d {sockets} 2>/dev/null || true"))
+    };
+    while starts < 5 && !left()?.is_empty() {
+        lab.stop()?;
+        let began = Instant::now();
+        lab.start()?;
+        let took = began.elapsed();
+        starts += 1;
+        note(&format!("start {starts} took {:.1} s", took.as_secs_f64()));
+        ensure!(took < SLOW_START, "start {starts} took {took:?}");
+    }
+    ensure!(left()?.is_empty(), "it is there after {starts} starts");
+    lab.await_settled(SOON).map(drop)
 }

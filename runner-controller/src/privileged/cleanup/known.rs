@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
+use super::groups;
 use crate::config::Config;
 use crate::pool::SlotId;
 use crate::privileged::gc_root;
@@ -14,7 +15,8 @@ pub(crate) fn known_slots(config: &Config) -> BTreeSet<SlotId> {
     known
 }
 
-/// Returns the slots that have a directory or a garbage collector root on this host.
+/// Returns the slots that have a directory, a garbage collector root or a control group on this
+/// host.
 pub(crate) fn seen_slots(config: &Config) -> BTreeSet<SlotId> {
     [config.records_dir(), config.slots_dir()]
         .iter()
@@ -22,5 +24,6 @@ pub(crate) fn seen_slots(config: &Config) -> BTreeSet<SlotId> {
         .flatten()
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .chain(gc_root::held())
+        .chain(groups::seen())
         .collect()
 }

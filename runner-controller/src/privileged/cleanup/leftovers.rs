@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::groups;
 use super::known::known_slots;
 use super::slot::nspawn_dirs;
 use super::units::loaded_units;
@@ -40,6 +41,8 @@ pub enum LeftoverKind {
     Loop,
     /// A root of the Nix store's garbage collector.
     GcRoot,
+    /// The control group of a unit, with all groups below it.
+    Group,
 }
 
 impl LeftoverKind {
@@ -54,6 +57,7 @@ impl LeftoverKind {
             Self::Layer => ["layer file", "layer files"],
             Self::Loop => ["loop device", "loop devices"],
             Self::GcRoot => ["garbage collector root", "garbage collector roots"],
+            Self::Group => ["control group", "control groups"],
         }
     }
 }
@@ -101,6 +105,10 @@ pub fn leftovers(config: &Config) -> Result<Vec<Leftover>, RootError> {
         let link = Place::veth_of(id);
         if link::exists(&link) {
             add(LeftoverKind::Veth, link);
+        }
+        let group = groups::path(id);
+        if group.exists() {
+            add(LeftoverKind::Group, group.display().to_string());
         }
         for dir in nspawn_dirs(id) {
             if dir.exists() {

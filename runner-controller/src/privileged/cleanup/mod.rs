@@ -1,8 +1,10 @@
 //! The search for what runners left on the host, and its removal.
 
+pub(crate) mod groups;
 pub(crate) mod known;
 mod leftovers;
 pub(crate) mod slot;
+mod tree;
 pub(crate) mod units;
 
 pub use leftovers::{Leftover, LeftoverKind, count, leftovers};

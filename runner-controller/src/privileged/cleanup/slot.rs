@@ -1,16 +1,23 @@
 //! The removal of what one slot left on the host. The slot's name determines every path.
 
+use std::ffi::CString;
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
+use nix::sys::stat::fstat;
+use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
 
+use super::groups;
+use super::tree::{self, Files};
 use crate::config::Place;
 use crate::pool::SlotId;
 use crate::privileged::error::{OrRefuse, Refusal, RootError};
-use crate::privileged::{gc_root, link};
+use crate::privileged::{gc_root, link, trust};
 
 /// Directories in which nspawn has one for each machine. It refuses to start while the first is
 /// mounted.
@@ -19,10 +26,10 @@ const NSPAWN_DIRS: [&str; 2] = [
     "/run/systemd/nspawn/propagate",
 ];
 
-/// Removes everything that a slot left outside its mount namespace.
-pub(crate) fn remove_all(id: &SlotId) -> Vec<RootError> {
-    let mut failures = remove_mount_points(id);
-    failures.extend(remove(id));
+/// Removes everything that a slot left outside its mount namespace. Its unit must not run.
+pub(crate) fn remove_all(id: &SlotId, deadline: Instant) -> Vec<RootError> {
+    let mut failures = remove_around(id);
+    failures.extend(groups::remove(id, deadline).err());
     failures
 }
 
@@ -33,6 +40,13 @@ pub(crate) fn remove_mount_points(id: &SlotId) -> Vec<RootError> {
     let removed = nspawn_dirs(id)
         .map(|dir| remove_mount_point(&dir).or_refuse(Refusal::Leftovers, || removing(&dir)));
     removed.into_iter().filter_map(Result::err).collect()
+}
+
+/// Removes everything that a slot left outside its mount namespace and its unit's control group.
+pub(crate) fn remove_around(id: &SlotId) -> Vec<RootError> {
+    let mut failures = remove_mount_points(id);
+    failures.extend(remove(id));
+    failures
 }
 
 /// Removes the link and the garbage collector root. `CAP_NET_ADMIN` is enough.
@@ -58,8 +72,44 @@ pub(crate) fn nspawn_dirs(id: &SlotId) -> [PathBuf; 2] {
 }
 
 /// Removes a directory with its contents. Follows no symlink in it.
-pub(crate) fn remove_dir(dir: &Path) -> Result<(), RootError> {
-    absent_is_fine(fs::remove_dir_all(dir)).or_refuse(Refusal::Leftovers, || removing(dir))
+pub(crate) fn remove_dir(dir: &Path, deadline: Instant) -> Result<(), RootError> {
+    let remove = || {
+        let (Some(parent), Some(name)) = (dir.parent(), dir.file_name()) else {
+            return Err(ErrorKind::InvalidInput.into());
+        };
+        let name = CString::new(name.as_bytes())?;
+        tree::remove(
+            &fs::File::open(parent)?.into(),
+            &name,
+            Files::Removable,
+            deadline,
+        )
+    };
+    absent_is_fine(remove()).or_refuse(Refusal::Leftovers, || removing(dir))
+}
+
+/// Removes the contents of a directory with only the rights of the directory's owner.
+///
+/// The owner may change the tree meanwhile. It gains nothing, because the kernel refuses what it
+/// refuses the owner.
+pub(crate) fn clear_as_owner(dir: &Path, deadline: Instant) -> Result<(), RootError> {
+    let clear = || {
+        let opened = trust::open_dir(dir)?;
+        let owner = fstat(&opened)?;
+        setfsgid(Gid::from_raw(owner.st_gid));
+        setfsuid(Uid::from_raw(owner.st_uid));
+        tree::clear(opened, Files::Removable, deadline)
+    };
+    // The two ids belong to a thread and end with it.
+    let cleared = std::thread::scope(|scope| {
+        let thread = scope.spawn(clear);
+        thread
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
+    });
+    absent_is_fine(cleared).or_refuse(Refusal::Leftovers, || {
+        format!("remove the contents of {}", dir.display())
+    })
 }
 
 fn removing(path: &Path) -> String {

@@ -25,7 +25,6 @@ const LANDLOCK: ABI = ABI::V6;
 #[derive(Debug, Default)]
 pub(crate) struct Sandbox {
     capabilities: Vec<Cap>,
-    reads: Vec<PathBuf>,
     writes: Vec<PathBuf>,
     removes: Vec<PathBuf>,
 }
@@ -37,12 +36,6 @@ impl Sandbox {
             capabilities: capabilities.to_vec(),
             ..Self::default()
         }
-    }
-
-    /// Allows the program to read files below a directory.
-    pub(crate) fn reads(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.reads.push(dir.into());
-        self
     }
 
     /// Allows the program to create, write, rename and remove files below a directory.
@@ -85,11 +78,7 @@ impl Sandbox {
             .handle_access(AccessNet::from_all(LANDLOCK))?
             .scope(Scope::from_all(LANDLOCK))?
             .create()?;
-        for (paths, access) in [
-            (&self.reads, read),
-            (&self.writes, write),
-            (&self.removes, remove),
-        ] {
+        for (paths, access) in [(&self.writes, write), (&self.removes, remove)] {
             for path in paths {
                 rules = allow(rules, path, access)?;
             }
@@ -193,7 +182,7 @@ mod tests {
 
     #[test]
     fn in_a_sandbox_the_kernel_reports_only_the_kept_capabilities() {
-        let sandbox = Sandbox::with(&[Cap::NET_ADMIN]).reads("/proc");
+        let sandbox = Sandbox::with(&[Cap::NET_ADMIN]).writes("/proc");
         let status = sandboxed(sandbox, status_of_thread);
         let line = |name: &str| {
             let found = status.lines().find_map(|line| line.strip_prefix(name));
@@ -240,7 +229,7 @@ mod tests {
 
     #[test]
     fn in_a_sandbox_no_program_is_executed_and_no_namespace_changed() {
-        let sandbox = Sandbox::with(&[Cap::SYS_ADMIN]).reads("/");
+        let sandbox = Sandbox::with(&[Cap::SYS_ADMIN]).writes("/");
         let (executed, unmounted, unshared) = sandboxed(sandbox, || {
             (
                 std::process::Command::new("/bin/true").status(),
