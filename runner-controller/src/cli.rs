@@ -44,8 +44,8 @@ pub enum Command {
         #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION", conflicts_with = "json")]
         wait: Option<Duration>,
     },
-    /// Show the logs of runners. The log of a running container comes from its own journal; after its
-    /// end, the host's journal has a copy.
+    /// Show the logs of runners: messages of their units, and what the runners write to the console. The
+    /// host's journal keeps them after a container's end.
     Logs {
         /// Slot (`ci-3`) or pool (`ci`) [default: all pools].
         #[arg(value_name = "SLOT")]
@@ -56,9 +56,8 @@ pub enum Command {
         /// Print only the newest COUNT lines.
         #[arg(long, short = 'n', value_name = "COUNT")]
         lines: Option<u32>,
-        /// Read the host's journal even if the container runs: messages of its unit, and the console
-        /// output of the runner.
-        #[arg(long)]
+        /// Has no effect, because logs always come from the host's journal.
+        #[arg(long, hide = true)]
         host: bool,
     },
     /// Stop starting runners and end all runners without a job. Running jobs finish.

@@ -39,13 +39,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             target,
             follow,
             lines,
-            host,
+            host: _,
         } => {
-            let options = commands::LogOptions {
-                follow,
-                lines,
-                host,
-            };
+            let options = commands::LogOptions { follow, lines };
             commands::logs(config, target.as_ref(), options)?;
         }
         Command::Drain { wait, timeout } => return commands::drain(config, wait, timeout),

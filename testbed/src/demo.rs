@@ -102,7 +102,7 @@ const LOOK_AROUND: &str = "
 The host stays up, with its pools refilled. In it:
   cargo run -qp testbed -- host exec runner-controller status
   cargo run -qp testbed -- host exec journalctl -fu runner-controller
-  cargo run -qp testbed -- host exec journalctl -M ci-1 -fu github-runner
+  cargo run -qp testbed -- host exec runner-logs ci-1 -f
   cargo run -qp testbed -- host exec machinectl list
   cargo run -qp testbed -- host shell
 Take it down:

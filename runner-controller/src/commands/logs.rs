@@ -39,39 +39,23 @@ pub struct LogOptions {
     pub follow: bool,
     /// Maximum number of lines, the newest ones.
     pub lines: Option<u32>,
-    /// Read the host's journal even if the container runs.
-    pub host: bool,
 }
 
 /// Replaces this process by `journalctl`. Returns only if that fails.
 pub fn logs(config: &Path, target: Option<&LogTarget>, options: LogOptions) -> anyhow::Result<()> {
     // Logs are readable with an invalid configuration, too: operators need them most then.
     let slots = config::load(config).map_or_else(|_| Vec::new(), |config| config.slots().collect());
-    let is_running = |id: &SlotId| {
-        Path::new("/run/systemd/machines")
-            .join(id.to_string())
-            .exists()
-    };
-    let arguments = arguments(target, options, &slots, is_running);
+    let arguments = arguments(target, options, &slots);
     let error = Command::new("journalctl").args(arguments).exec();
     Err(error).context("cannot run journalctl")
 }
 
 /// Returns the arguments of `journalctl`.
 ///
-/// A running container's own journal has everything that its runner logs. The host's journal has the
-/// console output alone, at a rate that the slot's unit bounds, but keeps it after the container's
-/// end.
-fn arguments(
-    target: Option<&LogTarget>,
-    options: LogOptions,
-    slots: &[SlotId],
-    is_running: impl Fn(&SlotId) -> bool,
-) -> Vec<String> {
+/// They name the host's journal alone. `journalctl --machine=` would open the container's journal by its
+/// path, and root in the container can put a link to the host's journal there.
+fn arguments(target: Option<&LogTarget>, options: LogOptions, slots: &[SlotId]) -> Vec<String> {
     let mut arguments = match target {
-        Some(LogTarget::Slot(id)) if is_running(id) && !options.host => {
-            vec![format!("--machine={id}"), "--unit=github-runner".into()]
-        }
         Some(LogTarget::Slot(id)) => vec![format!("--unit={}", id.unit())],
         Some(LogTarget::Pool(pool)) => {
             let of_pool = slots.iter().filter(|id| id.pool == *pool);
@@ -105,32 +89,18 @@ fn units<'a>(slots: impl Iterator<Item = &'a SlotId>, pattern: &str) -> Vec<Stri
 mod tests {
     use super::*;
 
-    fn joined(target: &str, options: LogOptions, running: &[&str]) -> String {
+    fn joined(target: &str, options: LogOptions) -> String {
         let target = (!target.is_empty()).then(|| target.parse().unwrap());
         let slots: Vec<SlotId> = ["ci-1", "ci-2", "fuzz-1"]
             .map(|id| id.parse().unwrap())
             .into();
-        let is_running = |id: &SlotId| running.contains(&id.to_string().as_str());
-        arguments(target.as_ref(), options, &slots, is_running).join(" ")
+        arguments(target.as_ref(), options, &slots).join(" ")
     }
 
     #[test]
-    fn a_running_container_is_read_by_its_own_journal_and_an_ended_one_by_the_hosts() {
-        let plain = LogOptions::default();
+    fn a_slot_is_read_by_its_unit() {
         assert_eq!(
-            joined("ci-1", plain, &["ci-1"]),
-            "--machine=ci-1 --unit=github-runner"
-        );
-        assert_eq!(
-            joined("ci-1", plain, &["ci-2"]),
-            "--unit=runner-ci@1.service"
-        );
-        let host = LogOptions {
-            host: true,
-            ..plain
-        };
-        assert_eq!(
-            joined("ci-1", host, &["ci-1"]),
+            joined("ci-1", LogOptions::default()),
             "--unit=runner-ci@1.service"
         );
     }
@@ -140,18 +110,17 @@ mod tests {
         let follow = LogOptions {
             follow: true,
             lines: Some(20),
-            host: false,
         };
         assert_eq!(
-            joined("ci", follow, &[]),
+            joined("ci", follow),
             "--unit=runner-ci@1.service --unit=runner-ci@2.service --follow --lines=20"
         );
         assert_eq!(
-            joined("", LogOptions::default(), &[]),
+            joined("", LogOptions::default()),
             "--unit=runner-ci@1.service --unit=runner-ci@2.service --unit=runner-fuzz@1.service"
         );
         assert_eq!(
-            joined("gone", LogOptions::default(), &[]),
+            joined("gone", LogOptions::default()),
             "--unit=runner-gone@*.service"
         );
     }

@@ -3,8 +3,8 @@
 use anyhow::{Result, ensure};
 
 use super::common::{
-    SOON, await_verdict, ensure_says, finish_held, idle, in_container, machine_of, spare,
-    start_held,
+    SOON, as_its_root, await_verdict, ensure_says, finish_held, idle, in_container, machine_of,
+    run, spare, start_held,
 };
 use super::fixture::SMALL;
 use super::suite::{Suite, suite};
@@ -15,6 +15,7 @@ pub(super) const SUITE: Suite = suite![SMALL;
     the_program_answers_to_every_name,
     a_host_is_waited_for_until_it_takes_jobs,
     a_runners_log_is_read_while_it_lives_and_after,
+    a_log_is_never_read_through_a_containers_links,
     a_flood_on_the_console_does_not_fill_the_hosts_journal,
 ];
 
@@ -121,14 +122,41 @@ fn a_runners_log_is_read_while_it_lives_and_after(lab: &mut Lab) -> Result<()> {
     let slot = machine_of(&name);
     let host = lab.host();
     for command in [
-        vec!["runner-logs", slot, "--host"],
+        vec!["runner-logs", slot],
         vec!["runner-logs", "ci"],
         vec!["runner-logs"],
     ] {
         ensure_says(&host.run(&command)?, &["Running job: heard"])?;
     }
-    let few = host.run(&["runner-logs", slot, "--host", "--lines", "2"])?;
+    let few = host.run(&["runner-logs", slot, "--lines", "2"])?;
     ensure!(few.lines().count() <= 3, "{few}");
+    lab.await_settled(SOON).map(drop)
+}
+
+fn a_log_is_never_read_through_a_containers_links(lab: &mut Lab) -> Result<()> {
+    let idle = idle(&lab.await_settled(SOON)?)?;
+    // The name of the container's unit, on the host.
+    lab.host().run(&[
+        "systemd-run",
+        "--unit=github-runner",
+        "--quiet",
+        "--wait",
+        "echo",
+        "host-secret",
+    ])?;
+    lab.host().run(&["journalctl", "--sync"])?;
+    let journal = lab.host().run(&["journalctl", "--unit=github-runner"])?;
+    ensure_says(&journal, &["host-secret"])?;
+    // Absolute links, which lead a reader on the host to the host's directories.
+    let link = "rm -rf /run/log/journal /var/log/journal && mkdir -p /var/log && \
+                ln -s /run/log/journal /run/log/journal && ln -s /var/log/journal /var/log/journal";
+    as_its_root(lab, &idle.machine, link)?;
+    let said = lab.host().output(&["runner-logs", &idle.machine])?;
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    ensure!(!said.contains("host-secret"), "it read the host's: {said}");
+    ensure_says(&said, &["Listening for Jobs"])?;
+    // A job ends that container, and the next claim gets one with a journal.
+    run(lab, "true")?;
     lab.await_settled(SOON).map(drop)
 }
 
