@@ -38,6 +38,8 @@ RestartSteps=5
 RestartMaxDelaySec=10s
 TimeoutStartSec=30s
 TimeoutStopSec=10s
+# Only the main process gets SIGTERM. It would take the end of nft for a failure and load the table again.
+KillMode=mixed
 # The kernel kills it last: without it another program can remove the table.
 OOMScoreAdjust=-1000
 

@@ -76,9 +76,9 @@ fn begin_with_the_earlier_version(lab: &Lab) -> Result<Config> {
     let commit = older::resolve(BEFORE)?;
     let program = older::build(&commit, Profile::Dev).context("build the earlier version")?;
     install_program(lab, &program)?;
-    // The earlier version cannot replace a table that an owner left.
+    // The earlier version cannot replace a table that an owner left. A new host has neither.
     lab.host().sh(&format!(
-        "systemctl stop {FIREWALL}; nft delete table inet runner_controller || true"
+        "systemctl stop {FIREWALL} || true; nft delete table inet runner_controller || true"
     ))?;
     image::prepare(lab.host(), IMAGE, lab.binary(LISTENER)?)?;
     let config = small(lab.sim().api_url()).with("ci", |pool| {
