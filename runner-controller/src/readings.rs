@@ -12,7 +12,7 @@ use nix::sys::resource::{Resource as Bound, getrlimit};
 use nix::sys::statvfs::statvfs;
 use tokio::sync::mpsc;
 
-use crate::config::{Config, Connections, Layer, Terminals, UserTable, setting_path};
+use crate::config::{AioRequests, Config, Connections, Layer, Terminals, UserTable, setting_path};
 use crate::pool::{Filesystem, Readings, Reserve, Share, Shortages, shortages};
 use crate::world::Event;
 
@@ -93,6 +93,10 @@ fn read(config: &Config) -> Readings {
             text("/proc/sys/kernel/pty/nr").as_deref(),
             text(&setting_path(Terminals::SYSCTL)).as_deref(),
             text(&setting_path(Terminals::RESERVE)).as_deref(),
+        ),
+        aio_requests: used(
+            text("/proc/sys/fs/aio-nr").as_deref(),
+            text(&setting_path(AioRequests::SYSCTL)).as_deref(),
         ),
     }
 }

@@ -35,5 +35,5 @@ pub use place::Place;
 pub use pool::{Image, Layer, Nix, PoolConfig, RunnerLimits, Total};
 pub use read::{load, parse};
 pub(crate) use tables::path as setting_path;
-pub use tables::{Connections, Terminals, UserTable, host_maximum};
+pub use tables::{AioRequests, Connections, SharedLimit, Terminals, UserTable, host_maximum};
 pub use units::{ByteSize, Cpu, Ipv4Block};

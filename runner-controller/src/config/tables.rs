@@ -169,6 +169,72 @@ impl Terminals {
     }
 }
 
+/// Resource limit that the kernel counts for each user of a container, and again for the host's root.
+///
+/// The second maximum is the limit of the unit, because it is in force when systemd-nspawn makes the user namespace
+/// (`set_userns_rlimit_max` in kernel/fork.c). All containers share it, so it is the sum of all parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SharedLimit {
+    /// Name in setrlimit(2), without `RLIMIT_`.
+    pub name: &'static str,
+    /// Maximum for each user of a container.
+    pub per_user: u64,
+}
+
+impl SharedLimit {
+    /// Pending signals, of which each POSIX timer takes one.
+    pub const PENDING_SIGNALS: Self = Self {
+        name: "SIGPENDING",
+        per_user: 1024,
+    };
+
+    /// All of them. The default of POSIX message queues, 819,200 bytes, is also that of the host's root.
+    pub const ALL: [Self; 2] = [
+        Self::PENDING_SIGNALS,
+        Self {
+            name: "MSGQUEUE",
+            per_user: 204_800,
+        },
+    ];
+
+    /// Returns the maximum of all containers together.
+    #[must_use]
+    pub fn of_runners(&self, config: &Config) -> u64 {
+        self.per_user * config.slots_count()
+    }
+}
+
+/// Requests of asynchronous I/O (`io_setup(2)`).
+///
+/// The kernel has no maximum for a user. A request takes 64 bytes of its ring, which is memory of the container, so
+/// the host-wide maximum is above what the memory of all runners can hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AioRequests;
+
+impl AioRequests {
+    /// Name of the host-wide maximum.
+    pub const SYSCTL: &'static str = "fs.aio-max-nr";
+    /// Memory of a request: two events of 32 bytes (`ioctx_alloc` in fs/aio.c).
+    const BYTES: u64 = 64;
+    /// The kernel's default, which stays the host's.
+    const HOST: u64 = 1 << 16;
+
+    /// Returns the host-wide maximum.
+    #[must_use]
+    pub fn host_maximum(config: &Config) -> u64 {
+        Self::HOST.saturating_add(memory_bytes(config) / Self::BYTES)
+    }
+}
+
+/// Returns the memory of all runners.
+fn memory_bytes(config: &Config) -> u64 {
+    let memory = |pool: &super::PoolConfig| {
+        let slots = u64::from(pool.max_runners);
+        pool.limits.memory.0.saturating_mul(slots)
+    };
+    config.pools.iter().map(memory).fold(0, u64::saturating_add)
+}
+
 /// Returns the file of a kernel setting.
 pub(crate) fn path(sysctl: &str) -> String {
     format!("/proc/sys/{}", sysctl.replace('.', "/"))
@@ -177,12 +243,7 @@ pub(crate) fn path(sysctl: &str) -> String {
 /// Returns the host-wide maximum of every [`UserTable`].
 #[must_use]
 pub fn host_maximum(config: &Config) -> u64 {
-    let memory = |pool: &super::PoolConfig| {
-        let slots = u64::from(pool.max_runners);
-        pool.limits.memory.0.saturating_mul(slots)
-    };
-    let memory = config.pools.iter().map(memory).fold(0, u64::saturating_add);
-    (memory / SMALLEST_OBJECT_BYTES).clamp(LEAST_MAXIMUM, KERNEL_MAXIMUM)
+    (memory_bytes(config) / SMALLEST_OBJECT_BYTES).clamp(LEAST_MAXIMUM, KERNEL_MAXIMUM)
 }
 
 /// Returns the tables that the configured slots do not fit, given the host's settings. A setting that the
@@ -192,10 +253,14 @@ pub(super) fn too_small(config: &Config, setting: impl Fn(&str) -> Option<u64>) 
     let mut mistakes = Vec::new();
     let connections = Connections::LEAST_HOST + Connections::of_runners(config);
     let terminals = Terminals::LEAST_HOST + Terminals::of_runners(config);
+    // The kernel gives root half as many pending signals as there can be tasks (`fork_init` in kernel/fork.c).
+    let signals = SharedLimit::PENDING_SIGNALS.of_runners(config);
+    let tasks = 2 * (signals + SharedLimit::PENDING_SIGNALS.per_user);
     let tables = UserTable::ALL.map(|table| ("idle ", table.sysctl, table.needed(config)));
     let all = tables.into_iter().chain([
         ("", Connections::SYSCTL, connections),
         ("", Terminals::SYSCTL, terminals),
+        ("", "kernel.threads-max", tasks),
     ]);
     for (state, sysctl, needed) in all {
         let Some(maximum) = setting(&path(sysctl)).filter(|maximum| *maximum < needed) else {
@@ -236,6 +301,14 @@ mod tests {
     }
 
     #[test]
+    fn requests_of_asynchronous_io_end_with_the_memory_of_all_runners() {
+        let config = with(60, 4 << 30);
+        assert_eq!(AioRequests::host_maximum(&config), (1 << 16) + (60 << 26));
+        let signals = SharedLimit::PENDING_SIGNALS.of_runners(&config);
+        assert_eq!(signals, 60 << 10);
+    }
+
+    #[test]
     fn sixty_idle_runners_do_not_fit_debians_defaults_and_fit_our_files() {
         let config = with(60, 4 << 30);
         // Debian 13 with 24 GiB of memory.
@@ -245,6 +318,7 @@ mod tests {
             "/proc/sys/user/max_uts_namespaces" => Some(96_365),
             "/proc/sys/net/netfilter/nf_conntrack_max" => Some(1 << 18),
             "/proc/sys/kernel/pty/max" => Some(4096),
+            "/proc/sys/kernel/threads-max" => Some(192_731),
             _ => None,
         };
         let wrong = too_small(&config, debian);

@@ -3,7 +3,9 @@
 use std::fmt::Write;
 
 use super::file::HostFile;
-use crate::config::{Config, Connections, DAEMON_USER, Terminals, UserTable, host_maximum};
+use crate::config::{
+    AioRequests, Config, Connections, DAEMON_USER, Terminals, UserTable, host_maximum,
+};
 
 pub(super) fn files(config: &Config) -> Vec<HostFile> {
     vec![
@@ -138,6 +140,12 @@ net.ipv4.ip_forward = 1
         Terminals::PER_RUNNER,
         Terminals::SYSCTL,
         Terminals::host_maximum(config)
+    );
+    let _ = writeln!(
+        text,
+        "\n# Requests of asynchronous I/O: more than the memory of all configured slots can hold.\n-{} = {}",
+        AioRequests::SYSCTL,
+        AioRequests::host_maximum(config)
     );
     text
 }

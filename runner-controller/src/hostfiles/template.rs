@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::file::{HostFile, Program, span};
-use crate::config::{Config, Layer, PoolConfig, Total};
+use crate::config::{Config, Layer, PoolConfig, SharedLimit, Total};
 use crate::firewall::FIREWALL_UNIT;
 
 /// Time by which systemd's start timeout exceeds the daemon's boot timeout. The daemon's comes first
@@ -24,7 +24,7 @@ pub(super) fn files(config: &Config, program: Program<'_>) -> Vec<HostFile> {
         ));
         files.push(HostFile::unit(
             &format!("runner-{name}@.service"),
-            template(pool, program),
+            template(config, pool, program),
         ));
     }
     files
@@ -57,7 +57,24 @@ IOAccounting=yes
     text
 }
 
-fn template(pool: &PoolConfig, program: Program<'_>) -> String {
+/// Returns the limits that all containers share with the host's root.
+fn shared_limits(config: &Config) -> String {
+    let mut text = String::from(
+        "\
+# The kernel counts these for the host's root and all containers together. Each user of a container has its
+# own maximum, and TasksMax= and MemoryMax= bound the other two.
+LimitNPROC=infinity
+LimitMEMLOCK=infinity
+",
+    );
+    for limit in SharedLimit::ALL {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "Limit{}={}", limit.name, limit.of_runners(config));
+    }
+    text
+}
+
+fn template(config: &Config, pool: &PoolConfig, program: Program<'_>) -> String {
     let name = &pool.name;
     let limits = &pool.limits;
     let timeouts = &pool.timeouts;
@@ -76,6 +93,7 @@ fn template(pool: &PoolConfig, program: Program<'_>) -> String {
     let tasks = limits.tasks;
     let io_weight = limits.io_weight;
     let open_files = limits.open_files;
+    let shared = shared_limits(config);
     let devices = match pool.layer {
         Layer::Tmpfs { .. } => "",
         Layer::Disk { .. } => {
@@ -129,7 +147,7 @@ OOMPolicy=continue
 {cpu}TasksMax={tasks}
 IOWeight={io_weight}
 LimitNOFILE={open_files}
-DevicePolicy=closed
+{shared}DevicePolicy=closed
 # systemd-nspawn creates these two device nodes if the host has them, and fails if it may not. Only
 # creation is allowed: no process in the container can open them.
 DeviceAllow=/dev/net/tun m

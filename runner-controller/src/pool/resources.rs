@@ -46,6 +46,8 @@ pub enum Resource {
     Connections,
     /// Pseudo terminals.
     Terminals,
+    /// Requests of asynchronous I/O.
+    AioRequests,
 }
 
 impl Resource {
@@ -103,6 +105,8 @@ pub struct Readings {
     pub connections: Option<Share>,
     /// Pseudo terminals outside of the host's reserve.
     pub terminals: Option<Share>,
+    /// Requests of asynchronous I/O.
+    pub aio_requests: Option<Share>,
 }
 
 /// Amounts to keep free. The default of an absent one follows from the size of the host.
@@ -231,6 +235,14 @@ fn gauges(readings: &Readings, reserve: &Reserve) -> Vec<Gauge> {
         );
         let floor = part(terminals.whole, 1, 512);
         push(Resource::Terminals, terminals, floor, plain, whole);
+    }
+    if let Some(requests) = readings.aio_requests {
+        let whole = format!(
+            "of the host's {} requests of asynchronous I/O (fs.aio-max-nr)",
+            requests.whole
+        );
+        let floor = part(requests.whole, 1, 16_384);
+        push(Resource::AioRequests, requests, floor, plain, whole);
     }
     gauges
 }
@@ -450,6 +462,7 @@ mod tests {
             inotify_instances: share(128, 0),
             connections: share(262_144, 13_000),
             terminals: share(3072, 150),
+            aio_requests: share(65_536, 3000),
             ..Readings::default()
         };
         let short = shortages(&readings, &Reserve::default(), &Shortages::new());
@@ -462,7 +475,8 @@ mod tests {
                 "own_files",
                 "inotify_instances",
                 "connections",
-                "terminals"
+                "terminals",
+                "aio_requests"
             ]
         );
         let better = Readings {
@@ -506,11 +520,21 @@ mod tests {
             share(),
             share(),
             share(),
+            share(),
         );
         (disks, shares, proptest::option::of(any::<u64>())).prop_map(
             |(
                 (state, layers, run),
-                (memory, tasks, open_files, own_files, inotify_instances, connections, terminals),
+                (
+                    memory,
+                    tasks,
+                    open_files,
+                    own_files,
+                    inotify_instances,
+                    connections,
+                    terminals,
+                    aio_requests,
+                ),
                 memory_stalled_percent,
             )| Readings {
                 state,
@@ -524,6 +548,7 @@ mod tests {
                 inotify_instances,
                 connections,
                 terminals,
+                aio_requests,
             },
         )
     }

@@ -427,7 +427,7 @@ mod tests {
             removed spare_lost crashed host_restart unexplained";
         let failures = "boot mint unauthorized forbidden not_found invalid limited expired version";
         let resources = "state_bytes state_files layer_bytes layer_files run_bytes run_files \
-            memory memory_pressure tasks open_files own_files inotify_instances connections terminals";
+            memory memory_pressure tasks open_files own_files inotify_instances connections terminals aio_requests";
         let words = |text: &'static str| text.split_whitespace().collect::<Vec<_>>();
         spelled(PhaseKind::ALL, &words(phases));
         spelled(Cause::ALL, &words(causes));

@@ -142,7 +142,8 @@ fn unit_ended(bed: &Bed) -> Option<String> {
 
 /// Host-wide maxima that a test host cannot set. Less than the host files ask for, and more than any one
 /// container may have.
-const MAXIMA: [(&str, u64); 2] = [
+const MAXIMA: [(&str, u64); 3] = [
+    ("fs/aio-max-nr", 1 << 22),
     ("fs/inotify/max_user_instances", 1 << 16),
     ("kernel/pty/max", 1 << 14),
 ];

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::rootfs::{Rootfs, STORE, StoreMount, hostname};
-use crate::config::{Image, Place};
+use crate::config::{Image, Place, SharedLimit};
 
 /// Directory of the slot's sockets in the container.
 const SOCKETS: &str = "/run/runner";
@@ -89,6 +89,9 @@ pub(crate) fn arguments(place: Place<'_>, tree: &Rootfs) -> Vec<OsString> {
         "--rlimit",
         format!("RLIMIT_NOFILE={}:{files}", files.min(1024)),
     );
+    for SharedLimit { name, per_user } in SharedLimit::ALL {
+        list.option("--rlimit", format!("RLIMIT_{name}={per_user}"));
+    }
     // With a piped core_pattern the host writes a job's memory, secrets included, to its own disk. One
     // byte is the limit at which the kernel dumps neither to a file nor to a pipe (core(5)); with 0 it
     // would still start the program of the pipe.
@@ -233,6 +236,8 @@ mod tests {
             &dropped,
             &refused,
             "--rlimit=RLIMIT_NOFILE=1024:65536",
+            "--rlimit=RLIMIT_SIGPENDING=1024",
+            "--rlimit=RLIMIT_MSGQUEUE=204800",
             "--rlimit=RLIMIT_CORE=1",
             "--network-veth-extra=rc-ci-3:host0",
             "--resolv-conf=off",
