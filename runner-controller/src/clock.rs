@@ -8,7 +8,7 @@ use crate::pool::Timestamp;
 
 /// Returns the time since the host booted, suspended time included.
 #[must_use]
-pub fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     // CLOCK_BOOTTIME exists since Linux 2.6.39, which is older than any supported kernel.
     let time = clock_gettime(ClockId::CLOCK_BOOTTIME)
         .map(Duration::from)
@@ -18,7 +18,7 @@ pub fn now() -> Timestamp {
 
 /// Returns the milliseconds since 1970.
 #[must_use]
-pub fn unix_ms() -> u64 {
+pub(crate) fn unix_ms() -> u64 {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
@@ -27,7 +27,7 @@ pub fn unix_ms() -> u64 {
 
 /// Returns the id of the boot (proc(5), `/proc/sys/kernel/random/boot_id`); empty if it cannot be read.
 #[must_use]
-pub fn boot_id() -> String {
+pub(crate) fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
         .unwrap_or_default()
         .trim()

@@ -38,7 +38,7 @@ fn disk_layers(config: &Config) -> impl Iterator<Item = u64> {
 /// Returns the shortages now. The daemon applies them before any other event, so that no runner starts
 /// on a host that is short.
 #[must_use]
-pub fn event(config: &Config) -> Event {
+pub(crate) fn event(config: &Config) -> Event {
     Event::Shortages(shortages(
         &read(config),
         &reserve(config),
@@ -47,7 +47,7 @@ pub fn event(config: &Config) -> Event {
 }
 
 /// Sends an event after each change, until the channel closes. Blocks, so it needs a thread.
-pub fn watch(config: &Config, events: &mpsc::Sender<Event>) {
+pub(crate) fn watch(config: &Config, events: &mpsc::Sender<Event>) {
     let reserve = reserve(config);
     let mut sent: Option<Shortages> = None;
     while !events.is_closed() {

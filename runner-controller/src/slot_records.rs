@@ -20,7 +20,7 @@ const MAX_RECORD_BYTES: u64 = 16 * 1024;
 
 /// Records of a slot.
 #[derive(Debug, Default)]
-pub struct SlotRecords {
+pub(crate) struct SlotRecords {
     /// Record of a start.
     pub start: Option<StartRecord>,
     /// Record of an end.
@@ -31,7 +31,7 @@ pub struct SlotRecords {
 
 /// A file with the name of a record that cannot be read.
 #[derive(Debug)]
-pub struct UnreadableRecord {
+pub(crate) struct UnreadableRecord {
     /// The file.
     pub file: PathBuf,
     /// Reason, in words.
@@ -65,7 +65,7 @@ enum ExitFile {
 /// Returns the newest start and the newest end of a slot, which may belong to different runners.
 ///
 /// A directory that does not exist has neither.
-pub fn newest(dir: &Path) -> io::Result<SlotRecords> {
+pub(crate) fn newest(dir: &Path) -> io::Result<SlotRecords> {
     let mut records = SlotRecords::default();
     for entry in entries(dir)? {
         let Some((invocation, kind)) = read_name(&entry) else {
@@ -93,7 +93,7 @@ pub fn newest(dir: &Path) -> io::Result<SlotRecords> {
 
 /// Returns the start and the end of one runner.
 #[must_use]
-pub fn of(dir: &Path, invocation: &Invocation) -> SlotRecords {
+pub(crate) fn of(dir: &Path, invocation: &Invocation) -> SlotRecords {
     let mut unreadable = Vec::new();
     SlotRecords {
         start: read_start(dir, invocation.clone(), &mut unreadable),
@@ -106,7 +106,7 @@ pub fn of(dir: &Path, invocation: &Invocation) -> SlotRecords {
 ///
 /// A record that cannot be read is logged and counts as missing, because it stops no decision.
 #[must_use]
-pub fn read(dir: &Path, invocation: Option<&Invocation>) -> SlotRecords {
+pub(crate) fn read(dir: &Path, invocation: Option<&Invocation>) -> SlotRecords {
     let records = match invocation {
         Some(invocation) => of(dir, invocation),
         None => newest(dir).unwrap_or_else(|error| {

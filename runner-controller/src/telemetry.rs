@@ -10,7 +10,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 /// Starts logging: under systemd to journald, with fields (`POOL=`, `SLOT=`, `RUNNER=`, `VERDICT=`,
 /// `JOB_URL=`), otherwise as lines to standard error. `RUST_LOG` filters the logs.
-pub fn init() {
+pub(crate) fn init() {
     // Otherwise the HTTP client logs each request three times.
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("info,octocrab=warn,hyper=warn,tower=warn,zbus=warn"));
@@ -51,18 +51,18 @@ fn notify(states: &[NotifyState]) {
 }
 
 /// Reports that the daemon has adopted everything and its loop starts.
-pub fn ready() {
+pub(crate) fn ready() {
     notify(&[NotifyState::Ready]);
 }
 
 /// Reports that the daemon is stopping.
-pub fn stopping() {
+pub(crate) fn stopping() {
     notify(&[NotifyState::Stopping]);
 }
 
 /// Resets systemd's watchdog three times per period while `responds` returns true. Returns at once if
 /// the unit has no watchdog.
-pub async fn watchdog(responds: impl AsyncFn() -> bool) {
+pub(crate) async fn watchdog(responds: impl AsyncFn() -> bool) {
     let Some(period) = sd_notify::watchdog_enabled() else {
         return;
     };

@@ -5,14 +5,14 @@ use std::borrow::Cow;
 /// Escapes control characters and Unicode's direction marks as Rust does, for example `\u{1b}`. Line
 /// breaks are escaped, too, because they would forge a line.
 #[must_use]
-pub fn plain(text: &str) -> Cow<'_, str> {
+pub(crate) fn plain(text: &str) -> Cow<'_, str> {
     escaped(text, |c| c == '\n', |c| c.escape_unicode().to_string())
 }
 
 /// Escapes control characters and direction marks in a JSON text, which keeps its value. Line breaks
 /// stay, because only the JSON writer makes them.
 #[must_use]
-pub fn plain_json(text: &str) -> Cow<'_, str> {
+pub(crate) fn plain_json(text: &str) -> Cow<'_, str> {
     // These characters are in the basic multilingual plane, so one `\uXXXX` is enough for each.
     escaped(text, |_| false, |c| format!("\\u{:04x}", u32::from(c)))
 }

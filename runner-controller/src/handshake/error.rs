@@ -8,7 +8,7 @@ use crate::world::Failure;
 
 /// Failure to prepare a slot's sockets or to answer its runner.
 #[derive(Debug, thiserror::Error)]
-pub enum HandshakeError {
+pub(crate) enum HandshakeError {
     /// The configuration does not have the slot.
     #[error("slot {slot} is not in the configuration")]
     NoSuchSlot {

@@ -31,7 +31,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 /// To be called once, before anything else opens a descriptor and before threads start. A descriptor that
 /// cannot be taken is logged and left out. The list is empty if systemd did not start the process.
 #[must_use]
-pub fn take() -> Vec<(String, OwnedFd)> {
+pub(crate) fn take() -> Vec<(String, OwnedFd)> {
     let listed = match sd_notify::listen_fds_with_names() {
         Ok(listed) => listed,
         Err(error) => {

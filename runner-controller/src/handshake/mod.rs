@@ -15,10 +15,10 @@
 //! - [`note`]: the line of the job-started hook
 
 mod error;
-pub mod fdstore;
+pub(crate) mod fdstore;
 mod files;
 mod marker;
-pub mod note;
+pub(crate) mod note;
 mod restore;
 mod slot;
 
@@ -36,7 +36,7 @@ use fdstore::FdStore;
 use restore::{Restored, Stored};
 use slot::{SlotCommand, SlotSockets};
 
-pub use error::HandshakeError;
+pub(crate) use error::HandshakeError;
 
 /// Maximum number of commands that wait for a slot's task. A slot is prepared, answered and prepared
 /// again, one after the other.
@@ -44,7 +44,7 @@ const WAITING_COMMANDS: usize = 4;
 
 /// The sockets of all slots. Dropping it closes the daemon's descriptors; systemd keeps its copies.
 #[derive(Debug)]
-pub struct Sockets {
+pub(crate) struct Sockets {
     config: Arc<Config>,
     events: mpsc::Sender<Event>,
     slots: Mutex<HashMap<SlotId, mpsc::Sender<SlotCommand>>>,
@@ -60,7 +60,7 @@ impl Sockets {
     /// configured path are closed here and in the store.
     /// Must be called inside a tokio runtime.
     #[must_use]
-    pub fn open(
+    pub(crate) fn open(
         config: Arc<Config>,
         events: mpsc::Sender<Event>,
         descriptors: Vec<(String, OwnedFd)>,
@@ -87,7 +87,7 @@ impl Sockets {
 
     /// Waits until systemd has a copy of every descriptor, at most some seconds. To be called before an
     /// orderly exit, because systemd drops messages of a process that has ended.
-    pub async fn flush(&self) {
+    pub(crate) async fn flush(&self) {
         self.store.flush().await;
     }
 

@@ -3,7 +3,7 @@
 use crate::world::JobNote;
 
 /// Maximum number of bytes that are read of a line, its newline included.
-pub const MAX_LINE: usize = 512;
+pub(crate) const MAX_LINE: usize = 512;
 
 const MAX_REPOSITORY: usize = 140;
 const MAX_RUN_ID: usize = 20;
@@ -11,7 +11,7 @@ const MAX_NAME: usize = 100;
 
 /// Malformed line. It still means that a job has started, because only this container can write it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NoteError {
+pub(crate) enum NoteError {
     /// The line does not begin with `v1` and a tab.
     #[error("the line is not of version 1")]
     Version,
@@ -24,7 +24,7 @@ pub enum NoteError {
 ///
 /// Each field keeps printable ASCII alone, and the run id digits alone, up to the length that [`JobNote`]
 /// promises. Jobs are untrusted, and these texts are shown on terminals and pages.
-pub fn parse(bytes: &[u8]) -> Result<JobNote, NoteError> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<JobNote, NoteError> {
     let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or(bytes);
     let mut fields = line.splitn(5, |byte| *byte == b'\t');
     if fields.next() != Some(b"v1") {

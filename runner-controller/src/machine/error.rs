@@ -10,7 +10,7 @@ const POLKIT_RULE: &str = "/etc/polkit-1/rules.d/50-runner-controller.rules";
 
 /// Failure of a call to systemd.
 #[derive(Debug, thiserror::Error)]
-pub enum MachineError {
+pub(crate) enum MachineError {
     /// The system bus is not connected at the moment.
     #[error("cannot {verb} {unit}: not connected to systemd: {reason}")]
     Disconnected {

@@ -35,7 +35,7 @@ use bus::ManagerProxy;
 use error::is_gone;
 use session::{Connections, Session};
 
-pub use error::MachineError;
+pub(crate) use error::MachineError;
 
 /// Timeout for observing every unit, which takes one call for each loaded unit.
 const OBSERVE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -44,7 +44,7 @@ const SIGKILL: i32 = nix::sys::signal::Signal::SIGKILL as i32;
 
 /// systemd's manager of this host. Dropping it ends the task; units run on.
 #[derive(Debug)]
-pub struct Systemd {
+pub(crate) struct Systemd {
     config: Arc<Config>,
     connections: Connections,
     task: JoinHandle<()>,
@@ -67,7 +67,7 @@ impl Systemd {
     ///
     /// [`MachineError::Connect`] if the bus or systemd cannot be reached now. A later loss is repaired
     /// in the background.
-    pub async fn connect(
+    pub(crate) async fn connect(
         config: Arc<Config>,
         events: mpsc::Sender<Event>,
     ) -> Result<Self, MachineError> {

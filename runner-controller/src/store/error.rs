@@ -9,7 +9,7 @@ use crate::world::Failure;
 
 /// Error of a call.
 #[derive(Debug, thiserror::Error)]
-pub enum StoreError {
+pub(crate) enum StoreError {
     /// The file or its directory cannot be opened or made.
     #[error("cannot open the records {}: check that the directory exists, has space and belongs to this user", path.display())]
     Open {

@@ -21,7 +21,7 @@ use crate::pool::{HostId, SlotId};
 use crate::world::{Records, RunnerRecord, VerdictRecord};
 use file::{Access, RecordsFile};
 
-pub use error::StoreError;
+pub(crate) use error::StoreError;
 
 /// Number of calls that may wait for the thread. A runner makes a few. Further callers wait.
 const MAX_CALLS: usize = 64;
@@ -36,7 +36,7 @@ type Call = Box<dyn FnOnce(&mut RecordsFile) + Send>;
 ///
 /// Clones share the file. It is closed after the last clone is dropped and its calls are done.
 #[derive(Debug, Clone)]
-pub struct Store {
+pub(crate) struct Store {
     /// Locked until a call is in the queue. Of two calls that wait for room, the channel would take the
     /// one that is polled first, and not the one that came first.
     calls: Arc<Mutex<mpsc::Sender<Call>>>,
@@ -52,7 +52,7 @@ impl Store {
     ///
     /// # Errors
     /// Fails if a newer version made the file, or if the thread cannot start.
-    pub fn open(path: &Path, host: HostId) -> Result<(Self, Option<String>), StoreError> {
+    pub(crate) fn open(path: &Path, host: HostId) -> Result<(Self, Option<String>), StoreError> {
         let (file, warning) = RecordsFile::open(path)?;
         let (calls, mut queue) = mpsc::channel::<Call>(MAX_CALLS);
         let mut file = file;
