@@ -29,6 +29,7 @@ mod restart;
 mod scarce;
 mod secrets;
 mod suite;
+mod tables;
 mod troubles;
 mod trust;
 mod upgrade;
@@ -58,6 +59,7 @@ pub const SUITES: &[Suite] = &[
     cleanup::SUITE,
     troubles::SUITE,
     scarce::SUITE,
+    tables::SUITE,
     gc_roots::SUITE,
     nixos::SUITE,
     layers::SUITE,
