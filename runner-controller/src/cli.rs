@@ -133,6 +133,9 @@ pub enum Command {
     /// Tell systemd that a container is ready. A child of `launch`.
     #[command(hide = true)]
     RelayReady,
+    /// Copy the console of a container to the journal, bounded in bytes. A child of `launch`.
+    #[command(hide = true)]
+    RelayConsole,
     /// Set the addresses of a started container. Needs root; `ExecStartPost=` of the slot's unit.
     #[command(hide = true)]
     Connect(SlotArgs),

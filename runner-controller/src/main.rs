@@ -91,13 +91,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
                 vec![privileged::launch(place)]
             }));
         }
-        Command::RelayReady => {
-            return Ok(exit_code(
-                &privileged::relay_ready()
-                    .err()
-                    .into_iter()
-                    .collect::<Vec<_>>(),
-            ));
+        Command::RelayReady => return Ok(exit_code(privileged::relay_ready().err().as_slice())),
+        Command::RelayConsole => {
+            return Ok(exit_code(privileged::relay_console().err().as_slice()));
         }
         Command::Connect(slot) => {
             return Ok(for_slot(config, &slot, |place| {

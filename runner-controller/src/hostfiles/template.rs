@@ -172,6 +172,7 @@ SyslogLevel=info
 SyslogLevelPrefix=no
 LogExtraFields=POOL={name}
 LogExtraFields=SLOT=%i
+# This counts lines. The launcher's reader of the console bounds their bytes.
 LogRateLimitIntervalSec=60s
 LogRateLimitBurst=300
 

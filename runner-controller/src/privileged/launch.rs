@@ -1,12 +1,13 @@
 //! `ExecStart=`: the program that builds a slot's container and becomes `systemd-nspawn`.
 
 use std::convert::Infallible;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use super::cleanup::{groups, slot};
 use super::error::{OrRefuse, Refusal, RootError};
-use super::{gc_root, nspawn, ready, rootfs, sandbox, trust};
+use super::{console, gc_root, nspawn, ready, rootfs, sandbox, trust};
 use crate::config::Place;
 use crate::firewall;
 use crate::world::{Invocation, StartRecord};
@@ -46,16 +47,25 @@ fn try_launch(place: Place<'_>) -> Result<Infallible, RootError> {
     let arguments = nspawn::arguments(place, &rootfs);
     let notify = place.config.mount_dir().join("notify");
     ready::start(&notify)?;
+    let console = console::start()?;
     let cause = Command::new("systemd-nspawn")
         .args(arguments)
         .envs(nspawn::ENVIRONMENT)
         .env(ready::NOTIFY_SOCKET, notify)
+        .stderr(duplicate(&console)?)
+        .stdout(console)
         .exec();
     Err(RootError::caused(
         Refusal::Nspawn,
         "become systemd-nspawn",
         cause,
     ))
+}
+
+fn duplicate(console: &OwnedFd) -> Result<OwnedFd, RootError> {
+    console
+        .try_clone()
+        .or_refuse(Refusal::Nspawn, || "duplicate the console's pipe".into())
 }
 
 fn record_start(place: Place<'_>, invocation: Invocation) -> Result<(), RootError> {

@@ -12,6 +12,7 @@
 //! - `rootfs`: the root filesystem of a container
 //! - `nspawn`: the arguments and capabilities of `systemd-nspawn`
 //! - `ready`: the relay that tells systemd when the container is ready
+//! - `console`: the reader that bounds the bytes of a console
 //! - `link`: the network link
 //! - `bounds`: a runner's part of the kernel's shared tables
 //! - `sandbox`: the privileges that a program gives up
@@ -23,6 +24,7 @@
 mod bounds;
 mod cleanup;
 mod connect;
+mod console;
 pub(crate) mod error;
 mod gc_root;
 mod launch;
@@ -40,6 +42,7 @@ use crate::pool::SlotId;
 
 pub use cleanup::{Leftover, LeftoverKind, count, end_units, leftovers};
 pub use connect::connect;
+pub use console::relay_console;
 pub use error::{Refusal, RootError};
 pub use launch::launch;
 pub use ready::relay_ready;

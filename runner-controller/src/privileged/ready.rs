@@ -44,12 +44,14 @@ pub(crate) fn start(socket: &Path) -> Result<(), RootError> {
 
 fn try_start(socket: &Path) -> io::Result<()> {
     let notifications = UnixDatagram::bind(socket)?;
-    // nspawn reaps every child that it has.
-    let relay = Command::new("/proc/self/exe")
-        .arg0("runner-controller")
-        .arg(COMMAND)
-        .stdin(OwnedFd::from(notifications))
-        .spawn()?;
+    let mut relay = Command::new("/proc/self/exe");
+    start_beside(relay.arg(COMMAND).stdin(OwnedFd::from(notifications)))
+}
+
+/// Starts this program as a child of nspawn, which reaps every child that it has, and moves the child to
+/// nspawn's control group.
+pub(crate) fn start_beside(command: &mut Command) -> io::Result<()> {
+    let relay = command.arg0("runner-controller").spawn()?;
     let group = supervisor().map_err(io::Error::other)?;
     match fs::create_dir(&group) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}

@@ -23,7 +23,8 @@ const INIT: &str = "/run/testbed/init";
 
 /// Program that runs before `systemd-nspawn`. Edits are `--name=value` (replaces all of that
 /// name, or is added), `+--name=value` (added), `!--name` (removed), `KEY=value` (environment),
-/// `capability NAME` (kept instead of dropped), and `init` (the loop runs instead of the init).
+/// `capability NAME` (kept instead of dropped), `raw-console` (output goes to the journal without the
+/// launcher's reader), and `init` (the loop runs instead of the init).
 /// Words up to the first one without a dash are options.
 const SHIM_TEXT: &str = r#"#!/bin/bash
 set -eu
@@ -39,6 +40,7 @@ without() {
 while IFS= read -r edit; do
   case $edit in
     init) without --boot; without --notify-ready; without --kill-signal; options+=(--as-pid2); set -- /bin/bash -c "$(cat /run/testbed/init)";;
+    raw-console) exec > >(exec systemd-cat --identifier=raw-console) 2>&1;;
     capability\ *)
       name=${edit#* }
       for at in "${!options[@]}"; do
