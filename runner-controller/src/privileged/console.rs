@@ -25,7 +25,11 @@ const INTERVAL: Duration = Duration::from_mins(1);
 pub(crate) fn start() -> Result<OwnedFd, RootError> {
     let begin = || -> io::Result<OwnedFd> {
         let (read, write) = io::pipe()?;
-        start_beside(Command::new("/proc/self/exe").arg(COMMAND).stdin(read))?;
+        start_beside(
+            Command::new(std::env::current_exe()?)
+                .arg(COMMAND)
+                .stdin(read),
+        )?;
         Ok(write.into())
     };
     begin().or_refuse(Refusal::Nspawn, || "start the reader of the console".into())

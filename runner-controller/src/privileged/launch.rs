@@ -1,7 +1,6 @@
 //! `ExecStart=`: the program that builds a slot's container and becomes `systemd-nspawn`.
 
 use std::convert::Infallible;
-use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -52,7 +51,7 @@ fn try_launch(place: Place<'_>) -> Result<Infallible, RootError> {
         .args(arguments)
         .envs(nspawn::ENVIRONMENT)
         .env(ready::NOTIFY_SOCKET, notify)
-        .stderr(duplicate(&console)?)
+        // nspawn's own messages go to the journal directly, because systemd kills the reader with nspawn.
         .stdout(console)
         .exec();
     Err(RootError::caused(
@@ -60,12 +59,6 @@ fn try_launch(place: Place<'_>) -> Result<Infallible, RootError> {
         "become systemd-nspawn",
         cause,
     ))
-}
-
-fn duplicate(console: &OwnedFd) -> Result<OwnedFd, RootError> {
-    console
-        .try_clone()
-        .or_refuse(Refusal::Nspawn, || "duplicate the console's pipe".into())
 }
 
 fn record_start(place: Place<'_>, invocation: Invocation) -> Result<(), RootError> {

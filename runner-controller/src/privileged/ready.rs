@@ -8,7 +8,6 @@ use std::fs;
 use std::io::{self, ErrorKind, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -44,14 +43,14 @@ pub(crate) fn start(socket: &Path) -> Result<(), RootError> {
 
 fn try_start(socket: &Path) -> io::Result<()> {
     let notifications = UnixDatagram::bind(socket)?;
-    let mut relay = Command::new("/proc/self/exe");
+    let mut relay = Command::new(std::env::current_exe()?);
     start_beside(relay.arg(COMMAND).stdin(OwnedFd::from(notifications)))
 }
 
 /// Starts this program as a child of nspawn, which reaps every child that it has, and moves the child to
 /// nspawn's control group.
 pub(crate) fn start_beside(command: &mut Command) -> io::Result<()> {
-    let relay = command.arg0("runner-controller").spawn()?;
+    let relay = command.spawn()?;
     let group = supervisor().map_err(io::Error::other)?;
     match fs::create_dir(&group) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
