@@ -100,7 +100,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
                 privileged::connect(place).err().into_iter().collect()
             }));
         }
-        Command::Sweep(slot) => return Ok(for_slot(config, &slot, privileged::sweep)),
+        Command::Sweep(slot) => return Ok(sweep(config, &slot)),
         Command::SweepUnowned => {
             return Ok(match privileged::read_config(config) {
                 Ok(config) => exit_code(&privileged::sweep_unowned(&config)),
@@ -138,6 +138,21 @@ fn list(paths: impl IntoIterator<Item = std::path::PathBuf>) {
     }
 }
 
+/// Sweeps a slot, which may no longer be configured.
+fn sweep(config: &std::path::Path, slot: &SlotArgs) -> ExitCode {
+    match privileged::read_config(config) {
+        Ok(config) => exit_code(&privileged::sweep(&config, &slot_id(slot))),
+        Err(error) => exit_code(&[error]),
+    }
+}
+
+fn slot_id(slot: &SlotArgs) -> SlotId {
+    SlotId {
+        pool: slot.pool.clone(),
+        slot: slot.slot,
+    }
+}
+
 /// Runs one of root's steps for a slot.
 fn for_slot(
     config: &std::path::Path,
@@ -145,13 +160,7 @@ fn for_slot(
     step: impl FnOnce(config::Place<'_>) -> Vec<privileged::RootError>,
 ) -> ExitCode {
     let failures = privileged::read_config(config).and_then(|config| {
-        let place = privileged::find_place(
-            &config,
-            &SlotId {
-                pool: slot.pool.clone(),
-                slot: slot.slot,
-            },
-        )?;
+        let place = privileged::find_place(&config, &slot_id(slot))?;
         Ok(step(place))
     });
     exit_code(&failures.unwrap_or_else(|error| vec![error]))

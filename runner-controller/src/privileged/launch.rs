@@ -6,7 +6,7 @@ use std::process::Command;
 
 use super::cleanup::{groups, slot};
 use super::error::{OrRefuse, Refusal, RootError};
-use super::{console, gc_root, nspawn, ready, rootfs, sandbox, trust};
+use super::{console, gc_root, nspawn, pinned, ready, rootfs, sandbox, trust};
 use crate::config::Place;
 use crate::firewall;
 use crate::world::{Invocation, StartRecord};
@@ -34,6 +34,9 @@ fn try_launch(place: Place<'_>) -> Result<Infallible, RootError> {
     if !failures.is_empty() {
         return Err(failures.swap_remove(0));
     }
+    pinned::pin(&place.id()).or_refuse(Refusal::Leftovers, || {
+        format!("write {}", pinned::path(&place.id()).display())
+    })?;
     record_start(place, invocation)?;
     // The garbage collector must not remove the image between its check and its use.
     gc_root::hold(&place.id(), &place.pool.image).or_refuse(Refusal::Image, || {

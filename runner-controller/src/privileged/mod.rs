@@ -18,6 +18,7 @@
 //! - `sandbox`: the privileges that a program gives up
 //! - `cleanup`: the search for leftovers, and their removal
 //! - `trust`: the files, directories and unit that root relies on
+//! - `pinned`: the rules of a running unit, which no deploy changes
 //! - `gc_root`: the image's root in the Nix store
 //! - `error`: a failure, and its exit status
 
@@ -30,6 +31,7 @@ mod gc_root;
 mod launch;
 mod link;
 mod nspawn;
+mod pinned;
 mod ready;
 mod rootfs;
 mod sandbox;

@@ -15,7 +15,7 @@ use super::cleanup::{groups, slot};
 use super::error::{OrRefuse, Refusal, RootError};
 use super::sandbox::Sandbox;
 use super::{gc_root, trust};
-use crate::config::{Config, Place};
+use crate::config::Config;
 use crate::pool::SlotId;
 use crate::world::{EndRecord, Exit};
 use crate::{clock, slot_records};
@@ -28,15 +28,17 @@ const UNOWNED_TIMEOUT: Duration = Duration::from_secs(5);
 const ALL_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// `ExecStopPost=`: writes the end record, then removes what the runner left on the host.
+///
+/// A deploy may have removed the slot from the configuration meanwhile.
 #[must_use]
-pub fn sweep(place: Place<'_>) -> Vec<RootError> {
-    let invocation = match trust::own_unit(&place.id()) {
+pub fn sweep(config: &Config, id: &SlotId) -> Vec<RootError> {
+    let invocation = match trust::own_unit(id) {
         Ok(invocation) => invocation,
         Err(error) => return vec![error],
     };
     let own = trust::own_cgroup().unwrap_or_default();
-    let memory = groups::own_unit(&own, &place.id());
-    let dir = place.records_dir();
+    let memory = groups::own_unit(&own, id);
+    let dir = config.records_dir().join(id.to_string());
     let variable = |name| std::env::var(name).unwrap_or_default();
     let end = EndRecord {
         invocation,
@@ -53,13 +55,14 @@ pub fn sweep(place: Place<'_>) -> Vec<RootError> {
     });
     let mut failures: Vec<RootError> = recorded.err().into_iter().collect();
     // These need privileges that the sandbox takes away. A sweep continues without a sandbox.
-    failures.extend(slot::remove_mount_points(&place.id()));
+    failures.extend(slot::remove_mount_points(id));
     if let Some(unit) = &memory {
         failures.extend(groups::remove_below(unit, &own).err());
     }
+    failures.extend(slot::remove_rules(id).err());
     let sandbox = Sandbox::with(&[Cap::NET_ADMIN]).removes(gc_root::ROOTS);
     failures.extend(sandbox.enter().err());
-    failures.extend(slot::remove(&place.id()));
+    failures.extend(slot::remove(id));
     failures
 }
 
@@ -89,6 +92,7 @@ pub fn sweep_unowned(config: &Config) -> Vec<RootError> {
     let mut failures: Vec<RootError> = unowned.iter().flat_map(slot::remove_mount_points).collect();
     for id in &unowned {
         failures.extend(groups::remove(id, deadline).err());
+        failures.extend(slot::remove_rules(id).err());
         let sockets = config.slots_dir().join(id.to_string());
         failures.extend(slot::clear_as_owner(&sockets, deadline).err());
     }

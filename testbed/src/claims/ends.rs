@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use super::common::{
-    SOON, as_its_root, ensure_says, finish_held, in_container, running, spare, start_held,
+    SOON, as_its_root, await_verdict, ensure_says, finish_held, in_container, running, spare,
+    start_held,
 };
-use super::fixture::SMALL;
+use super::fixture::{SMALL, one, small};
 use super::suite::{Suite, suite};
 use crate::bed::note;
-use crate::lab::{Lab, RUN_DIR};
+use crate::lab::{DAEMON, Lab, RUN_DIR};
+use crate::status::Runner;
 use crate::wait::{Seen, wait_until};
 
 pub(super) const SUITE: Suite = suite![SMALL;
@@ -19,6 +21,8 @@ pub(super) const SUITE: Suite = suite![SMALL;
     a_runner_does_not_start_in_the_control_groups_of_an_earlier_one,
     a_clean_up_removes_and_counts_control_groups,
     a_deep_tree_of_the_daemon_delays_no_start_and_is_removed,
+    a_runner_keeps_its_limits_when_a_deploy_lowers_them,
+    a_runner_of_a_removed_template_ends_under_its_rules,
 ];
 
 /// File for which a slow sweep waits.
@@ -218,5 +222,83 @@ fn a_deep_tree_of_the_daemon_delays_no_start_and_is_removed(lab: &mut Lab) -> Re
         ensure!(took < SLOW_START, "start {starts} took {took:?}");
     }
     ensure!(left()?.is_empty(), "it is there after {starts} starts");
+    lab.await_settled(SOON).map(drop)
+}
+
+/// Properties of a unit that protect the host from its job, and their values in the fixture.
+const RULES: [(&str, &str); 5] = [
+    ("MemoryMax", "1073741824"),
+    ("MemorySwapMax", "0"),
+    ("TasksMax", "2048"),
+    ("DevicePolicy", "closed"),
+    ("KillMode", "mixed"),
+];
+
+fn ensure_rules(lab: &Lab, unit: &str) -> Result<()> {
+    for (property, value) in RULES {
+        let found = lab.show(unit, property)?;
+        ensure!(found == value, "{property} of {unit} is {found}");
+    }
+    let sweep = lab.show(unit, "ExecStopPost")?;
+    ensure_says(&sweep, &["sweep ci"])
+}
+
+/// Ends a held job, and checks that its end was recorded and its slot swept.
+fn ensure_ends_whole(lab: &Lab, id: u64, busy: &Runner) -> Result<()> {
+    finish_held(lab, id, busy)?;
+    await_verdict(lab, busy.runner.as_deref().unwrap_or_default(), "job_done")?;
+    let invocation = busy
+        .invocation
+        .as_deref()
+        .context("a busy runner was started")?;
+    let record = format!("{RUN_DIR}/lives/{}/{invocation}.end.json", busy.machine);
+    let record = lab.host().run(&["cat", &record])?;
+    ensure_says(&record, &["success"])?;
+    let own = format!("/run/systemd/system/{}", busy.unit);
+    let left = lab.host().sh(&format!("ls {own} 2>/dev/null || true"))?;
+    ensure!(left.is_empty(), "left: {left}");
+    Ok(())
+}
+
+fn a_runner_keeps_its_limits_when_a_deploy_lowers_them(lab: &mut Lab) -> Result<()> {
+    let (id, busy) = start_held(lab, "limited")?;
+    let lower = small(lab.sim().api_url()).with("ci", |pool| pool.memory = "700 MiB".into());
+    lab.install(&lower)?;
+    let outcome = ensure_rules(lab, &busy.unit).and_then(|()| {
+        lab.host().run(&["systemctl", "restart", DAEMON])?;
+        ensure_ends_whole(lab, id, &busy)?;
+        // The next runner has the new limit.
+        lab.await_status("a spare with the new limit", SOON, |status| {
+            let mut spares = status.in_phase("spare").into_iter();
+            spares
+                .any(|spare| {
+                    lab.show(&spare.unit, "MemoryMax")
+                        .is_ok_and(|max| max == "734003200")
+                })
+                .then_some(())
+        })
+    });
+    lab.install(&small(lab.sim().api_url()))?;
+    lab.host().run(&["systemctl", "restart", DAEMON])?;
+    outcome?;
+    lab.await_settled(SOON).map(drop)
+}
+
+fn a_runner_of_a_removed_template_ends_under_its_rules(lab: &mut Lab) -> Result<()> {
+    let (id, busy) = start_held(lab, "former")?;
+    let mut other = small(lab.sim().api_url());
+    other.pools = vec![one("other", 8)];
+    // A NixOS host removes the template of a pool that the configuration no longer has.
+    lab.install(&other)?;
+    lab.host()
+        .run(&["rm", "/etc/systemd/system/runner-ci@.service"])?;
+    lab.host().run(&["systemctl", "daemon-reload"])?;
+    let outcome = ensure_rules(lab, &busy.unit).and_then(|()| {
+        lab.host().run(&["systemctl", "restart", DAEMON])?;
+        ensure_ends_whole(lab, id, &busy)
+    });
+    lab.install(&small(lab.sim().api_url()))?;
+    lab.host().run(&["systemctl", "restart", DAEMON])?;
+    outcome?;
     lab.await_settled(SOON).map(drop)
 }

@@ -6,7 +6,7 @@ use std::fs;
 use super::groups;
 use crate::config::Config;
 use crate::pool::SlotId;
-use crate::privileged::gc_root;
+use crate::privileged::{gc_root, pinned};
 
 /// Returns the configured slots and those of [`seen_slots`].
 pub(crate) fn known_slots(config: &Config) -> BTreeSet<SlotId> {
@@ -15,7 +15,7 @@ pub(crate) fn known_slots(config: &Config) -> BTreeSet<SlotId> {
     known
 }
 
-/// Returns the slots that have a directory, a garbage collector root or a control group on this
+/// Returns the slots that have a directory, a garbage collector root, a control group or rules on this
 /// host.
 pub(crate) fn seen_slots(config: &Config) -> BTreeSet<SlotId> {
     [config.records_dir(), config.slots_dir()]
@@ -25,5 +25,6 @@ pub(crate) fn seen_slots(config: &Config) -> BTreeSet<SlotId> {
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .chain(gc_root::held())
         .chain(groups::seen())
+        .chain(pinned::pinned())
         .collect()
 }

@@ -11,7 +11,7 @@ use super::slot::nspawn_dirs;
 use super::units::loaded_units;
 use crate::config::{Config, Place};
 use crate::privileged::error::{OrRefuse, Refusal, RootError};
-use crate::privileged::{gc_root, link};
+use crate::privileged::{gc_root, link, pinned};
 
 /// A thing that must not exist while no runner exists.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +41,8 @@ pub enum LeftoverKind {
     Loop,
     /// A root of the Nix store's garbage collector.
     GcRoot,
+    /// The file with a unit's rules.
+    Rules,
     /// The control group of a unit, with all groups below it.
     Group,
 }
@@ -57,6 +59,7 @@ impl LeftoverKind {
             Self::Layer => ["layer file", "layer files"],
             Self::Loop => ["loop device", "loop devices"],
             Self::GcRoot => ["garbage collector root", "garbage collector roots"],
+            Self::Rules => ["unit file", "unit files"],
             Self::Group => ["control group", "control groups"],
         }
     }
@@ -137,6 +140,9 @@ pub fn leftovers(config: &Config) -> Result<Vec<Leftover>, RootError> {
         .collect();
     for device in mounted(&ours) {
         add(LeftoverKind::Loop, device);
+    }
+    for id in pinned::pinned() {
+        add(LeftoverKind::Rules, pinned::path(&id).display().to_string());
     }
     for id in gc_root::held() {
         add(

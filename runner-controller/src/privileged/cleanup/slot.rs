@@ -17,7 +17,7 @@ use super::tree::{self, Files};
 use crate::config::Place;
 use crate::pool::SlotId;
 use crate::privileged::error::{OrRefuse, Refusal, RootError};
-use crate::privileged::{gc_root, link, trust};
+use crate::privileged::{gc_root, link, pinned, trust};
 
 /// Directories in which nspawn has one for each machine. It refuses to start while the first is
 /// mounted.
@@ -30,6 +30,7 @@ const NSPAWN_DIRS: [&str; 2] = [
 pub(crate) fn remove_all(id: &SlotId, deadline: Instant) -> Vec<RootError> {
     let mut failures = remove_around(id);
     failures.extend(groups::remove(id, deadline).err());
+    failures.extend(remove_rules(id).err());
     failures
 }
 
@@ -59,6 +60,11 @@ pub(crate) fn remove(id: &SlotId) -> Vec<RootError> {
     failures.extend(removed.err());
     failures.extend(remove_gc_root(id).err());
     failures
+}
+
+/// Removes the rules of a unit that has ended.
+pub(crate) fn remove_rules(id: &SlotId) -> Result<(), RootError> {
+    pinned::release(id).or_refuse(Refusal::Leftovers, || removing(&pinned::path(id)))
 }
 
 /// Removes the slot's garbage collector root.

@@ -46,8 +46,8 @@ struct Level {
 ///
 /// # Errors
 ///
-/// The first failure, or [`io::ErrorKind::TimedOut`] at the deadline. What was removed until then stays
-/// removed, so a retry continues.
+/// The first failure, or [`io::ErrorKind::TimedOut`] at the deadline. A retry continues, because
+/// nothing comes back.
 pub(crate) fn remove(
     parent: &OwnedFd,
     name: &CStr,
