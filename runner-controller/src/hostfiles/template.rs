@@ -74,6 +74,28 @@ LimitMEMLOCK=infinity
     text
 }
 
+/// Returns the settings of what a runner writes to the host's journal.
+fn log_settings(pool: &PoolConfig) -> String {
+    let name = &pool.name;
+    format!(
+        "\
+# The container's console, with the runner's lines. The rate is limited, because a job with root
+# privileges in the container can write to it too.
+StandardOutput=journal
+StandardError=inherit
+SyslogIdentifier={name}-%i
+# journald writes emergency messages to every terminal of the host. A line may not choose its level.
+SyslogLevel=info
+SyslogLevelPrefix=no
+LogExtraFields=POOL={name}
+LogExtraFields=SLOT=%i
+# This counts lines. The launcher's reader of the console bounds their bytes.
+LogRateLimitIntervalSec=60s
+LogRateLimitBurst=300
+"
+    )
+}
+
 fn template(config: &Config, pool: &PoolConfig, program: Program<'_>) -> String {
     let name = &pool.name;
     let limits = &pool.limits;
@@ -105,6 +127,7 @@ DeviceAllow=block-loop rw
 "
         }
     };
+    let log = log_settings(pool);
     format!(
         "\
 [Unit]
@@ -162,20 +185,7 @@ SystemCallArchitectures=native
 SystemCallFilter=~io_uring_setup io_uring_enter io_uring_register
 SystemCallErrorNumber=EPERM
 
-# The container's console, with the runner's lines. The rate is limited, because a job with root
-# privileges in the container can write to it too.
-StandardOutput=journal
-StandardError=inherit
-SyslogIdentifier={name}-%i
-# journald writes emergency messages to every terminal of the host. A line may not choose its level.
-SyslogLevel=info
-SyslogLevelPrefix=no
-LogExtraFields=POOL={name}
-LogExtraFields=SLOT=%i
-# This counts lines. The launcher's reader of the console bounds their bytes.
-LogRateLimitIntervalSec=60s
-LogRateLimitBurst=300
-
+{log}
 # No other hardening: every process of the job would inherit a system call filter or
 # MemoryDenyWriteExecute=. They break node, .NET and sanitizers.
 "
