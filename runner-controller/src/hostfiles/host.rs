@@ -57,7 +57,10 @@ polkit.addRule(function (action, subject) {{
         return polkit.Result.YES;
     }}
     var configured = runnerSlots.hasOwnProperty(unit[1]) && Number(unit[2]) <= runnerSlots[unit[1]];
-    return configured && verb == "start" ? polkit.Result.YES : polkit.Result.NO;
+    // The verb is "start" for a transient unit as well, and such a unit runs any command as root. Only
+    // the message tells the two apart (polkit_message_for_job in systemd's src/core/dbus-unit.c).
+    var plain = action.lookup("polkit.message") == "Authentication is required to start '$(unit)'.";
+    return configured && verb == "start" && plain ? polkit.Result.YES : polkit.Result.NO;
 }});
 "#
     )

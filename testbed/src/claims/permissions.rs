@@ -8,10 +8,12 @@ use super::common::{SOON, daemon_pid, ensure_says, running};
 use super::fixture::SMALL;
 use super::suite::{Suite, suite};
 use crate::lab::{Lab, RUN_DIR};
+use crate::wait::{Seen, wait_until};
 
 pub(super) const SUITE: Suite = suite![SMALL;
     the_daemon_has_no_privilege,
     polkit_refuses_every_other_verb_and_unit,
+    polkit_refuses_a_transient_unit_in_the_place_of_a_template,
     the_daemon_cannot_write_files_that_root_reads,
     status_is_for_the_group_and_says_so,
 ];
@@ -298,6 +300,61 @@ fn polkit_refuses_every_other_verb_and_unit(lab: &mut Lab) -> Result<()> {
     let output = as_user(lab, "nobody", &["systemctl", "stop", &unit])?;
     ensure!(!output.status.success(), "nothing stopped {unit}");
     lab.await_settled(SOON).map(drop)
+}
+
+/// File that the command of a transient unit makes.
+const MADE: &str = "/run/testbed-transient";
+
+/// Without the template, only polkit is between the daemon and a command that runs as root.
+fn polkit_refuses_a_transient_unit_in_the_place_of_a_template(lab: &mut Lab) -> Result<()> {
+    lab.await_settled(SOON)?;
+    let template = "/etc/systemd/system/runner-ci@.service";
+    let text = lab.host().run(&["cat", template])?;
+    lab.host().run(&["rm", template])?;
+    lab.host().run(&["systemctl", "daemon-reload"])?;
+    let outcome = start_transient(lab);
+    lab.host().write(template, text.as_bytes(), 0o644)?;
+    lab.host().run(&["systemctl", "daemon-reload"])?;
+    lab.host().run(&["rm", "-f", MADE])?;
+    outcome?;
+    lab.await_settled(SOON).map(drop)
+}
+
+fn start_transient(lab: &Lab) -> Result<()> {
+    let start = |mode: &'static str| -> Command<'static> {
+        let mut call = MANAGER.to_vec();
+        call.extend([
+            "StartTransientUnit",
+            "ssa(sv)a(sa(sv))",
+            "runner-ci@4.service",
+            mode,
+        ]);
+        call.extend([
+            "2",
+            "Type",
+            "s",
+            "oneshot",
+            "ExecStart",
+            "a(sasb)",
+            "1",
+            "/usr/bin/touch",
+        ]);
+        call.extend(["2", "/usr/bin/touch", MADE, "false", "0"]);
+        call
+    };
+    let modes = ["fail", "replace", "isolate", "ignore-dependencies"].map(start);
+    let granted = not_refused(lab, &modes, &[BY_POLKIT])?;
+    ensure!(granted.is_empty(), "not refused: {granted:#?}");
+    // The control: root may, and the command runs.
+    lab.host().run(&start("replace"))?;
+    wait_until("the command of the transient unit", SOON, || {
+        let made = lab.host().sh(&format!("ls {MADE} 2>/dev/null || true"))?;
+        Ok(if made.is_empty() {
+            Seen::NotYet("it has not run".into())
+        } else {
+            Seen::Done(())
+        })
+    })
 }
 
 fn the_daemon_cannot_write_files_that_root_reads(lab: &mut Lab) -> Result<()> {
