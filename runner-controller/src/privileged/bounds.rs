@@ -4,11 +4,14 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
+use capctl::caps::Cap;
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 use rustix::fs::CWD;
 use rustix::mount::{FsPickFlags, fsconfig_reconfigure, fsconfig_set_string, fspick};
 
+use super::error::{OrRefuse, Refusal, RootError};
+use super::sandbox;
 use crate::config::{Terminals, UserTable};
 
 /// Directory with the maxima of the reader's user namespace.
@@ -20,9 +23,16 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// program.
 ///
 /// The kernel counts for each user of the namespace, and lets only a process with `CAP_SYS_RESOURCE` in
-/// it change a maximum. No process of the container has that capability.
-pub(crate) fn set(userns: &File) -> io::Result<()> {
-    enter(userns)?;
+/// it change a maximum. No process of the container has that capability. A process that enters a user
+/// namespace has every capability in it, so this one gives up the others.
+pub(crate) fn set(userns: &File) -> Result<(), RootError> {
+    let refuse = || format!("set the maxima of the container in {SETTINGS}");
+    enter(userns).or_refuse(Refusal::Network, refuse)?;
+    sandbox::keep(&[Cap::SYS_RESOURCE])?;
+    write_maxima().or_refuse(Refusal::Network, refuse)
+}
+
+fn write_maxima() -> io::Result<()> {
     for table in UserTable::ALL {
         match fs::write(
             format!("{SETTINGS}/{}", table.file),

@@ -23,13 +23,14 @@ const DROP_IN: &str = "/run/systemd/system/runner-ci@.service.d/traced.conf";
 /// Bit of `CAP_NET_ADMIN` in `linux/capability.h`.
 const NET_ADMIN: u64 = 1 << 12;
 const SYS_ADMIN: u64 = 1 << 21;
+const SYS_RESOURCE: u64 = 1 << 24;
 
-/// Returns a command line that stops one of root's programs at its end, so that its rights can
-/// be read from /proc.
+/// Returns a command line that stops one of root's programs when it enters a namespace and at its end, so
+/// that its rights can be read from /proc.
 fn traced(command: &str) -> String {
     format!(
-        "strace --follow-forks --quiet=all --output={} --trace=landlock_restrict_self,exit_group \
-         --inject=exit_group:delay_enter=6000000 {PROGRAM} {command}",
+        "strace --follow-forks --quiet=all --output={} --trace=landlock_restrict_self,setns,exit_group \
+         --inject=setns:delay_enter=3000000 --inject=exit_group:delay_enter=6000000 {PROGRAM} {command}",
         trace_of(command)
     )
 }
@@ -100,7 +101,9 @@ fn connect_and_sweep_keep_few_rights_of_root(lab: &mut Lab) -> Result<()> {
             .run(&["systemctl", "--no-block", "stop", &unit])?;
         ensure_caged(lab, "sweep ci", NET_ADMIN)?;
         // The container that replaces the spare.
-        ensure_caged(lab, "connect ci", NET_ADMIN | SYS_ADMIN)
+        ensure_caged(lab, "connect ci", NET_ADMIN | SYS_ADMIN)?;
+        // In the container's user namespace, where every capability would be its own.
+        ensure_caged(lab, "connect ci", SYS_RESOURCE)
     })();
     lab.host().run(&["rm", DROP_IN])?;
     lab.host().run(&["systemctl", "daemon-reload"])?;
