@@ -5,7 +5,7 @@
 mod common;
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpStream};
 
 use common::{PATIENCE, Sim};
 use github_sim::{Endpoint, Fault, FaultRule, Settings};
@@ -285,7 +285,7 @@ fn a_slow_answer_arrives_whole() {
 
 #[test]
 fn the_end_of_the_server_ends_every_connection() {
-    let sim = Sim::start();
+    let sim = Sim::alone(Ipv4Addr::new(127, 0, 0, 77));
     let listener = sim.listener("r1", &[]);
     sim.wait_online(listener.id);
     // The listener's poll is held, one connection is idle, and one waits for its answer.

@@ -12,13 +12,16 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statfs::{FsType, OVERLAYFS_SUPER_MAGIC, statfs};
 use sha2::{Digest, Sha256};
 
+use crate::release::Release;
+
 /// Directory of everything, unless `RUNNER_TESTBED_DIR` names another one.
 pub const DEFAULT_DIR: &str = "/var/tmp/runner-controller-testbed";
 
-/// Our directory on this machine.
+/// Our directory on this machine. It has at most one test host.
 #[derive(Debug, Clone)]
 pub struct Bed {
     dir: PathBuf,
+    release: Release,
 }
 
 impl Bed {
@@ -36,6 +39,25 @@ impl Bed {
             dir.display()
         );
         Self::at(&dir)
+    }
+
+    /// Opens the directory for test hosts of a release. That of [`Release::Forky`] lies in the other one.
+    pub fn of(release: Release) -> Result<Self> {
+        let bed = Self::open()?;
+        if release == bed.release {
+            return Ok(bed);
+        }
+        let bed = Self::at(&bed.path(release.suite()))?;
+        Ok(Self { release, ..bed })
+    }
+
+    /// Opens the directories that may have a test host.
+    pub fn all() -> Result<Vec<Self>> {
+        let mut beds = vec![Self::open()?];
+        if beds[0].path(Release::Forky.suite()).exists() {
+            beds.push(Self::of(Release::Forky)?);
+        }
+        Ok(beds)
     }
 
     /// Opens a directory, as [`Bed::open`] does.
@@ -59,13 +81,22 @@ impl Bed {
                 dir.display()
             );
         }
-        Ok(Self { dir })
+        Ok(Self {
+            dir,
+            release: Release::default(),
+        })
     }
 
     /// The directory.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// The release of its test hosts.
+    #[must_use]
+    pub fn release(&self) -> Release {
+        self.release
     }
 
     /// A path below it.

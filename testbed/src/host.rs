@@ -29,7 +29,7 @@ use process::{Process, parent_of};
 use crate::bed::{self, Bed, Lock, last_lines, note, remove_tree, tail, write_whole};
 use crate::inner::Boot;
 use crate::packages::tools;
-use crate::rootfs::{self, GUEST, HOST, Incomplete};
+use crate::rootfs::{self, GUEST, Incomplete};
 use crate::wait::{Seen, wait_until};
 
 /// Nodes for loop devices in the host; the kernel's pool is shared by all hosts of the machine.
@@ -70,7 +70,7 @@ impl TestHost {
         };
         // A running host was booted from an older description, perhaps. The image of its containers follows
         // the present one.
-        rootfs::build(bed, &[&HOST, &GUEST], incomplete)?;
+        rootfs::build(bed, &[rootfs::host(bed.release()), &GUEST], incomplete)?;
         if let Some(host) = running {
             host.open_settings()?;
             return Ok(host);
@@ -279,7 +279,7 @@ impl TestHost {
         let boot = Boot {
             name: bed.machine_name(),
             dir: dir.clone(),
-            lower: HOST.path(bed),
+            lower: rootfs::host(bed.release()).path(bed),
             // Not overlays: one cannot be ID-mapped, and disk layers belong on a disk.
             binds: vec![
                 (images_dir(bed), "/var/lib/runner-images".into()),

@@ -42,6 +42,7 @@ pub mod older;
 pub mod packages;
 pub mod qemu;
 pub mod record;
+pub mod release;
 pub mod rootfs;
 pub mod settle;
 pub mod setup;

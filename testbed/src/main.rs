@@ -18,6 +18,7 @@ use testbed::binaries::Profile;
 use testbed::checks::imports;
 use testbed::checks::language::{self, Audience};
 use testbed::host::{self, TestHost};
+use testbed::release::Release;
 use testbed::verify::{self, Part, Selection};
 use testbed::{attack, chaos, demo, inner, net, record, supervise};
 
@@ -32,6 +33,9 @@ struct Cli {
 enum Verb {
     /// The bare test host
     Host {
+        /// Release of the test host
+        #[arg(long, value_enum, default_value_t)]
+        host: Release,
         #[command(subcommand)]
         verb: HostVerb,
     },
@@ -85,6 +89,9 @@ enum Verb {
         /// Test what is shipped, not what is quick to build
         #[arg(long)]
         release: bool,
+        /// Release of the test host. Without it, a smaller part also runs on the newer one
+        #[arg(long, value_enum)]
+        host: Option<Release>,
         /// Only claims and tests whose name contains this
         #[arg(default_value = "")]
         filter: String,
@@ -103,6 +110,9 @@ enum Verb {
         /// Attack what is shipped, not what is quick to build
         #[arg(long)]
         release: bool,
+        /// Release of the test host
+        #[arg(long, value_enum, default_value_t)]
+        host: Release,
         /// Only attacks whose name contains this
         #[arg(default_value = "")]
         filter: String,
@@ -224,7 +234,7 @@ fn arguments(given: impl Iterator<Item = String>) -> impl Iterator<Item = String
 
 fn run(verb: Verb) -> Result<ExitCode> {
     match verb {
-        Verb::Host { verb } => on_host(&verb),
+        Verb::Host { host, verb } => on_host(&verb, host),
         Verb::Demo { keep, release } => {
             let profile = profile(release);
             supervised(keep, || demo::demo(demo::Options { keep, profile }))
@@ -261,6 +271,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
             only,
             keep,
             release,
+            host,
             filter,
         } => {
             let profile = profile(release);
@@ -269,6 +280,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
                 filter,
                 keep,
                 profile,
+                host,
             };
             supervised(keep, || verify::verify(&selection))
         }
@@ -277,9 +289,11 @@ fn run(verb: Verb) -> Result<ExitCode> {
             json,
             keep,
             release,
+            host,
             filter,
         } => {
             let options = attack::Options {
+                host,
                 filter,
                 list,
                 json,
@@ -373,7 +387,7 @@ fn supervised(keep: bool, work: impl FnOnce() -> Result<bool>) -> Result<ExitCod
         if keep {
             Ok(())
         } else {
-            host::end(&Bed::open()?)
+            Bed::all()?.iter().try_for_each(host::end)
         }
     })
 }
@@ -390,8 +404,8 @@ fn on_the_way_in(verb: &InnerVerb) -> Result<()> {
     }
 }
 
-fn on_host(verb: &HostVerb) -> Result<ExitCode> {
-    let bed = Bed::open()?;
+fn on_host(verb: &HostVerb, release: Release) -> Result<ExitCode> {
+    let bed = Bed::of(release)?;
     let running = || {
         TestHost::running(&bed)
             .context("no test host runs; `cargo run -p testbed -- host up` boots one")

@@ -13,10 +13,11 @@ use crate::binaries::{Binaries, Profile, cargo};
 use crate::chaos;
 use crate::checks::tools::Tools;
 use crate::checks::{files, imports, language};
-use crate::claims::{Claim, Fixture, SUITES};
+use crate::claims::{BASIC_SUITES, Claim, Fixture, SUITES, Suite};
 use crate::lab::Lab;
 use crate::qemu;
-use crate::rootfs::{GUEST, HOST};
+use crate::release::Release;
+use crate::rootfs::{self, GUEST};
 use crate::setup;
 
 /// A part of the whole.
@@ -53,6 +54,8 @@ pub struct Selection {
     pub keep: bool,
     /// Profile in which our programs are built.
     pub profile: Profile,
+    /// Release of the test host. `None` runs everything on the older one, and a smaller part on the newer.
+    pub host: Option<Release>,
 }
 
 /// The claim of chaos.
@@ -109,35 +112,27 @@ pub fn verify(selection: &Selection) -> Result<bool> {
     let in_a_machine = selection.only == Some(Part::Qemu);
     let on_host = [Part::Units, Part::System, Part::Attack, Part::Chaos];
     if in_a_machine || on_host.into_iter().any(wants) {
-        let bed = Bed::open()?;
         let binaries = Binaries::build(selection.profile)?;
-        let mut lab = Lab::up(&bed, binaries)?;
-        tally.check("the mirror delivered every package that tests need", || {
-            every_package_is_there(&bed)
-        });
-        if wants(Part::Units) {
-            tally.check("systemd accepts every unit we print", || {
-                crate::units::units_are_accepted(&lab)
-            });
-        }
-        if in_a_machine {
-            tally.machine(&bed, &lab);
-        }
-        if wants(Part::System) {
-            let mut stage = Stage::default();
-            for suite in SUITES {
-                for claim in suite.claims {
-                    if claim.name.contains(&selection.filter) {
-                        tally.claim(suite.fixture, claim, &mut lab, &mut stage);
-                    }
-                }
+        let release = selection.host.unwrap_or_default();
+        tally.on_host(selection, release, SUITES, &binaries)?;
+        if selection.host.is_none() && [Part::System, Part::Attack].into_iter().any(wants) {
+            let newer = Release::Forky;
+            note(&format!(
+                "a smaller part, with the systemd of Debian {}",
+                newer.suite()
+            ));
+            let smaller = Selection {
+                only: selection.only.or(Some(Part::System)),
+                ..selection.clone()
+            };
+            tally.on_host(&smaller, newer, BASIC_SUITES, &binaries)?;
+            if selection.only.is_none() {
+                let attacks = Selection {
+                    only: Some(Part::Attack),
+                    ..selection.clone()
+                };
+                tally.on_host(&attacks, newer, &[], &binaries)?;
             }
-        }
-        if wants(Part::Attack) {
-            tally.attacks(&mut lab, &selection.filter)?;
-        }
-        if wants(Part::Chaos) && CHAOS.contains(&selection.filter) {
-            tally.chaos(&mut lab);
         }
         if selection.keep {
             note("the test host stays up; `cargo run -p testbed -- host shell` enters it");
@@ -180,6 +175,47 @@ impl Stage {
 }
 
 impl Tally {
+    /// Boots a test host of a release, and runs the selected parts on it.
+    fn on_host(
+        &mut self,
+        selection: &Selection,
+        release: Release,
+        suites: &[Suite],
+        binaries: &Binaries,
+    ) -> Result<()> {
+        let wants = |part| selection.only.is_none_or(|only| only == part);
+        let bed = Bed::of(release)?;
+        let mut lab = Lab::up(&bed, binaries.clone())?;
+        self.check("the mirror delivered every package that tests need", || {
+            every_package_is_there(&bed)
+        });
+        if wants(Part::Units) {
+            self.check("systemd accepts every unit we print", || {
+                crate::units::units_are_accepted(&lab)
+            });
+        }
+        if selection.only == Some(Part::Qemu) {
+            self.machine(&bed, &lab);
+        }
+        if wants(Part::System) {
+            let mut stage = Stage::default();
+            for suite in suites {
+                for claim in suite.claims {
+                    if claim.name.contains(&selection.filter) {
+                        self.claim(suite.fixture, claim, &mut lab, &mut stage);
+                    }
+                }
+            }
+        }
+        if wants(Part::Attack) {
+            self.attacks(&mut lab, &selection.filter)?;
+        }
+        if wants(Part::Chaos) && CHAOS.contains(&selection.filter) {
+            self.chaos(&mut lab);
+        }
+        Ok(())
+    }
+
     fn report(&mut self, name: &str, took: Duration, outcome: &Result<()>) {
         let mark = if outcome.is_ok() { "ok  " } else { "FAIL" };
         stdio::progress(format_args!("{mark} {:7.2} s  {name}", took.as_secs_f64()));
@@ -324,7 +360,13 @@ impl Tally {
             .is_ok_and(|output| output.status.success());
         let runs: &[&[&str]] = if has_nextest {
             &[
-                &["nextest", "run", "--workspace", "--no-tests=pass"],
+                &[
+                    "nextest",
+                    "run",
+                    "--workspace",
+                    "--no-tests=pass",
+                    "--no-fail-fast",
+                ],
                 &["test", "--workspace", "--doc", "--no-fail-fast"],
             ]
         } else {
@@ -397,7 +439,7 @@ fn counts(text: &str) -> (u64, u64) {
 
 /// Fails with the names of packages that the root filesystems lack.
 fn every_package_is_there(bed: &Bed) -> Result<()> {
-    let missing: Vec<String> = [&HOST, &GUEST]
+    let missing: Vec<String> = [rootfs::host(bed.release()), &GUEST]
         .iter()
         .flat_map(|recipe| recipe.missing(bed))
         .collect();

@@ -8,6 +8,7 @@
 
 use std::{
     collections::HashMap,
+    net::Ipv4Addr,
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
@@ -53,15 +54,29 @@ impl Sim {
     }
 
     pub(crate) fn with(settings: Settings) -> Self {
+        Self::from_options(ServerOptions {
+            settings,
+            ..ServerOptions::default()
+        })
+    }
+
+    /// Starts a server on an address that no other test uses.
+    pub(crate) fn alone(address: Ipv4Addr) -> Self {
+        Self::from_options(ServerOptions {
+            listen: vec![(address, 0).into()],
+            ..ServerOptions::default()
+        })
+    }
+
+    fn from_options(options: ServerOptions) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .unwrap();
         let options = ServerOptions {
-            settings,
             app: Some(GitHubApp::example()),
-            ..ServerOptions::default()
+            ..options
         };
         let handle = runtime.block_on(Server::start(options)).unwrap();
         Self { handle, runtime }

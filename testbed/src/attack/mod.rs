@@ -27,6 +27,7 @@ use anyhow::{Context, Result, ensure};
 use crate::bed::{self, Bed, note};
 use crate::binaries::{Binaries, Profile};
 use crate::lab::Lab;
+use crate::release::Release;
 use program::Attack;
 use report::{Row, table};
 
@@ -43,6 +44,8 @@ pub struct Options {
     pub keep: bool,
     /// Build profile of our programs.
     pub profile: Profile,
+    /// Release of the test host.
+    pub host: Release,
 }
 
 /// Runs the attacks. Returns true if every attack was refused and every control succeeded.
@@ -65,7 +68,7 @@ pub fn attack(options: &Options) -> Result<bool> {
         }
         return Ok(true);
     }
-    let bed = Bed::open()?;
+    let bed = Bed::of(options.host)?;
     let mut lab = Lab::up(&bed, Binaries::build(options.profile)?)?;
     let rows = run(&mut lab, &attacks)?;
     stdio::progress(format_args!("{}", table(&rows)));

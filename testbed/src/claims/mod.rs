@@ -39,6 +39,9 @@ pub(crate) use common::{SOON, await_busy, leader, machine_of};
 pub use fixture::Fixture;
 pub use suite::{Claim, Suite};
 
+/// Suites that also run on a newer systemd: one whole runner, restarts, drain and reload.
+pub const BASIC_SUITES: &[Suite] = &[life::SUITE, restart::SUITE, faces::SUITE];
+
 /// Every suite, in the order in which they run: the claims that all others rest on come first, and
 /// suites that share a fixture stand together.
 pub const SUITES: &[Suite] = &[

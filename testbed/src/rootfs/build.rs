@@ -11,10 +11,14 @@ use anyhow::{Context, Result, anyhow};
 
 use super::mirror::{Mirror, apt_settings};
 use super::recipe::Recipe;
-use super::recipes::{ALL, SUITE};
+use super::recipes::ALL;
 use crate::bed::{Bed, logged, note, remove_tree, write_whole};
 use crate::packages::retry::Retry;
 use crate::packages::{tools, undelivered};
+
+/// Option by which apt accepts an expired index. A testing release has a new index twice a day, and a
+/// mirror may be later.
+const EXPIRED_INDEX: &str = r#"--aptopt=Acquire::Check-Valid-Until "false""#;
 
 /// The treatment of a root filesystem that was built without some optional packages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,10 +54,12 @@ pub fn build(bed: &Bed, recipes: &[&Recipe], incomplete: Incomplete) -> Result<b
     }
     tools::install(bed)?;
     remove_unknown(bed)?;
-    let names: Vec<&str> = missing.iter().map(|recipe| recipe.name).collect();
+    let names = missing
+        .iter()
+        .map(|recipe| format!("{} (Debian {})", recipe.name, recipe.suite));
     note(&format!(
-        "building the root filesystem of {} (Debian {SUITE}); once, under a minute",
-        names.join(" and ")
+        "building the root filesystem of {}; once, under a minute",
+        names.collect::<Vec<_>>().join(" and ")
     ));
     let builder = Builder::new(bed, Mirror::of_machine(), Retry::MIRROR);
     let failures: Vec<String> = std::thread::scope(|scope| {
@@ -228,6 +234,7 @@ fn mmdebstrap(recipe: &Recipe, dropped: &[&str], mirror: &Mirror, root: &Path) -
                 .iter()
                 .map(|setting| format!("--aptopt={setting}")),
         )
+        .args(recipe.is_testing().then_some(EXPIRED_INDEX))
         .arg(recipe.suite)
         .arg(root)
         .arg(mirror.source(recipe.suite))

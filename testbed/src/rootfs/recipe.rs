@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::bed::{Bed, hash};
+use crate::release::Release;
 
 /// The description of a root filesystem. All of it decides the content, so all of it is in the name.
 #[derive(Debug, Serialize)]
@@ -38,6 +39,11 @@ impl Recipe {
     #[must_use]
     pub fn id(&self) -> String {
         hash(serde_json::json!(self).to_string().as_bytes())[..12].to_owned()
+    }
+
+    /// Returns true for a release that Debian has not finished.
+    pub(super) fn is_testing(&self) -> bool {
+        self.suite == Release::Forky.suite()
     }
 
     /// Returns the optional packages that the built root filesystem lacks.

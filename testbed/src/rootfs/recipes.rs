@@ -1,12 +1,13 @@
 //! The root filesystems that the demo and the tests need.
 
 use super::recipe::Recipe;
+use crate::release::Release;
 
 /// Debian's release for the test host and for the image.
 pub(super) const SUITE: &str = "trixie";
 
 /// Every recipe.
-pub(super) const ALL: &[&Recipe] = &[&HOST, &GUEST, &TOOLS, &NIX, &DOCKER];
+pub(super) const ALL: &[&Recipe] = &[&HOST, &NEWER_HOST, &GUEST, &TOOLS, &NIX, &DOCKER];
 
 const DOCUMENTATION: &[&str] = &[
     "/usr/share/man/*",
@@ -74,6 +75,21 @@ pub const HOST: Recipe = Recipe {
     )],
     excluded: DOCUMENTATION,
 };
+
+/// The test host with a newer systemd.
+pub(super) const NEWER_HOST: Recipe = Recipe {
+    suite: "forky",
+    ..HOST
+};
+
+/// Returns the description of a test host.
+#[must_use]
+pub fn host(release: Release) -> &'static Recipe {
+    match release {
+        Release::Trixie => &HOST,
+        Release::Forky => &NEWER_HOST,
+    }
+}
 
 /// The image's root filesystem before `runner-controller prepare-image`: a plain Debian with the tools
 /// that jobs of the demo need.
