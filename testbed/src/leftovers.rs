@@ -78,10 +78,13 @@ impl Lab {
 
     fn nspawn_dirs(&self) -> Result<Vec<String>> {
         let mut found = Vec::new();
-        for kind in ["unix-export", "propagate"] {
-            let dir = format!("/run/systemd/nspawn/{kind}");
+        for kind in ["/unix-export", "/propagate", ""] {
+            let dir = format!("/run/systemd/nspawn{kind}");
             for entry in fs::read_dir(self.host().path(&dir)).into_iter().flatten() {
-                found.push(format!("{dir}/{}", entry?.file_name().to_string_lossy()));
+                let name = entry?.file_name().to_string_lossy().into_owned();
+                if !["unix-export", "propagate"].contains(&name.as_str()) {
+                    found.push(format!("{dir}/{name}"));
+                }
             }
         }
         Ok(found)

@@ -19,12 +19,8 @@ use crate::pool::SlotId;
 use crate::privileged::error::{OrRefuse, Refusal, RootError};
 use crate::privileged::{gc_root, link, pinned, trust};
 
-/// Directories in which nspawn has one for each machine. It refuses to start while the first is
-/// mounted.
-const NSPAWN_DIRS: [&str; 2] = [
-    "/run/systemd/nspawn/unix-export",
-    "/run/systemd/nspawn/propagate",
-];
+/// Directory in which nspawn has directories for each machine.
+const NSPAWN_DIR: &str = "/run/systemd/nspawn";
 
 /// Removes everything that a slot left outside its mount namespace. Its unit must not run.
 pub(crate) fn remove_all(id: &SlotId, deadline: Instant) -> Vec<RootError> {
@@ -72,9 +68,17 @@ pub(crate) fn remove_gc_root(id: &SlotId) -> Result<(), RootError> {
     gc_root::release(id).or_refuse(Refusal::Leftovers, || removing(&gc_root::path(id)))
 }
 
-/// Returns nspawn's directories for the slot.
-pub(crate) fn nspawn_dirs(id: &SlotId) -> [PathBuf; 2] {
-    NSPAWN_DIRS.map(|parent| Path::new(parent).join(id.to_string()))
+/// Returns nspawn's directories for the slot, inner ones first. nspawn refuses to start while the first one is
+/// mounted. In systemd 262, each machine has a directory, and that one is in it.
+pub(crate) fn nspawn_dirs(id: &SlotId) -> [PathBuf; 4] {
+    let id = id.to_string();
+    [
+        format!("unix-export/{id}"),
+        format!("propagate/{id}"),
+        format!("{id}/unix-export"),
+        id,
+    ]
+    .map(|dir| Path::new(NSPAWN_DIR).join(dir))
 }
 
 /// Removes a directory with its contents. Follows no symlink in it.
