@@ -50,7 +50,15 @@ fn notify(states: &[NotifyState]) {
     }
 }
 
-/// Reports that the daemon has adopted everything and its loop starts.
+/// Reports that a reload began (`Type=notify-reload`). [`ready`] ends it.
+pub(crate) fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(error) => warn!(%error, "cannot read the monotonic clock"),
+    }
+}
+
+/// Reports that the process does its work, or that a reload ended.
 pub(crate) fn ready() {
     notify(&[NotifyState::Ready]);
 }

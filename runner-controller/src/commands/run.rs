@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
@@ -100,12 +100,14 @@ async fn serve(
         .await
         .context("cannot adopt the running containers")?;
     listen(&config, &status, &requests).await?;
+    // systemd 262 refuses a service that is ready and does not handle its reload signal.
+    let signals = Signals::handle().context("cannot handle signals")?;
     telemetry::ready();
     info!(host = %config.host, scope = %config.github.scope, pools = config.pools.len(), "ready");
     tokio::spawn(telemetry::watchdog(async move || responds(&requests).await));
 
     controller
-        .run(events, &mut received, stop_signal(config_path))
+        .run(events, &mut received, signals.stop(config_path))
         .await;
     telemetry::stopping();
     sockets.flush().await;
@@ -177,38 +179,47 @@ async fn listen(
     Ok(())
 }
 
-/// Waits for SIGTERM, SIGINT, or a SIGHUP while the configuration is valid. After SIGHUP, systemd
-/// starts the next daemon at once, which adopts everything. An invalid configuration is logged and
-/// changes nothing.
-async fn stop_signal(config_path: &Path) {
-    let mut signals = Vec::new();
-    for kind in [
-        SignalKind::terminate(),
-        SignalKind::interrupt(),
-        SignalKind::hangup(),
-    ] {
-        match signal(kind) {
-            Ok(stream) => signals.push(stream),
-            Err(error) => warn!(?kind, %error, "cannot handle a signal"),
-        }
+/// The signals of an operator and of systemd.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn handle() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
-    let [terminate, interrupt, hangup] = &mut signals[..] else {
-        return std::future::pending().await;
-    };
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return,
-            _ = interrupt.recv() => return,
-            _ = hangup.recv() => match config::load(config_path) {
-                Ok(_) => {
-                    info!("new configuration is valid; restarting to apply it");
-                    return;
+
+    /// Waits for SIGTERM, SIGINT, or a SIGHUP while the configuration is valid. After SIGHUP, systemd
+    /// starts the next daemon at once, which adopts everything. An invalid configuration is logged and
+    /// changes nothing.
+    async fn stop(mut self, config_path: &Path) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => {
+                    telemetry::reloading();
+                    let loaded = config::load(config_path);
+                    // systemd ends the reload now. A reload that the end of the daemon interrupts would fail.
+                    telemetry::ready();
+                    match loaded {
+                        Ok(_) => {
+                            info!("new configuration is valid; restarting to apply it");
+                            return;
+                        }
+                        Err(mistakes) => error!(
+                            %mistakes,
+                            "new configuration is invalid; keeping the old one"
+                        ),
+                    }
                 }
-                Err(mistakes) => error!(
-                    %mistakes,
-                    "new configuration is invalid; keeping the old one"
-                ),
-            },
+            }
         }
     }
 }

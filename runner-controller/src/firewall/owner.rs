@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
@@ -18,6 +17,7 @@ use super::rules::table;
 use super::{CHECK_EVERY, FIREWALL_UNIT, FirewallError, TABLE};
 use crate::atomic_file;
 use crate::config::Config;
+use crate::telemetry;
 use crate::world::chain;
 
 /// File with the transaction that was loaded last.
@@ -41,7 +41,7 @@ pub async fn own(
     );
     let mut owner = Owner::start(config)?;
     owner.take_over().await?;
-    notify(&[NotifyState::Ready]);
+    telemetry::ready();
     loop {
         tokio::select! {
             _ = terminate.recv() => return owner.leave(),
@@ -136,7 +136,7 @@ impl Owner {
 
     /// Reads the configuration again and loads its rules. A failure keeps the loaded rules.
     async fn reload(&mut self, read_config: &mut impl FnMut() -> Result<Config, String>) {
-        notify_reloading();
+        telemetry::reloading();
         let outcome = match read_config() {
             Ok(config) => {
                 self.config = config;
@@ -148,7 +148,7 @@ impl Owner {
             Ok(()) => info!("the firewall is loaded again"),
             Err(reason) => error!(reason, "cannot reload the firewall: {reason}"),
         }
-        notify(&[NotifyState::Ready]);
+        telemetry::ready();
     }
 
     /// Replaces an nft process that ended. The table lost its owner, so it may be gone.
@@ -212,20 +212,6 @@ fn can_persist(release: &str) -> bool {
         numbers.next().unwrap_or_default(),
     );
     version >= PERSIST_SINCE
-}
-
-/// Tells systemd that a reload began (`Type=notify-reload`).
-fn notify_reloading() {
-    match NotifyState::monotonic_usec_now() {
-        Ok(now) => notify(&[NotifyState::Reloading, now]),
-        Err(error) => warn!(%error, "cannot read the monotonic clock"),
-    }
-}
-
-fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        warn!(%error, "cannot notify systemd");
-    }
 }
 
 #[cfg(test)]

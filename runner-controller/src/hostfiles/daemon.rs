@@ -46,14 +46,14 @@ Wants=network-online.target {firewall}
 StartLimitIntervalSec=0
 
 [Service]
-Type=notify
+# A reload is a SIGHUP. The daemon answers it, and ends if the configuration is valid; the next one starts.
+Type=notify-reload
 NotifyAccess=main
 # Both run as root, and a failure does not stop the daemon. The first creates the directories of newly
 # configured slots. The second sweeps slots that are no longer configured.
 ExecStartPre=-+systemd-tmpfiles --create runner-controller.conf
 ExecStartPre=-+{sweep}
 ExecStart={run}
-ExecReload=kill -HUP $MAINPID
 Restart=always
 RestartSec=1s
 RestartSteps=6

@@ -361,17 +361,11 @@ fn a_new_configuration_rolls_idle_runners_and_no_job(lab: &mut Lab) -> Result<()
         "MemoryMax of {fresh} is {limit}"
     );
     finish_held(lab, id, &busy)?;
-    let verdicts: BTreeSet<String> = lab
-        .look()?
-        .recent
-        .into_iter()
-        .take(3)
-        .map(|ended| ended.verdict)
-        .collect();
-    ensure!(
-        verdicts == BTreeSet::from(["job_done".into(), "rolled".into()]),
-        "{verdicts:?}"
-    );
+    lab.await_status("the verdicts of all three", SOON, |status| {
+        let recent = status.recent.iter().take(3);
+        let verdicts: BTreeSet<&str> = recent.map(|ended| ended.verdict.as_str()).collect();
+        (verdicts == BTreeSet::from(["job_done", "rolled"])).then_some(())
+    })?;
     lab.install(&config)?;
     lab.host().run(&["systemctl", "reload", DAEMON])?;
     lab.await_settled(SOON)?;
