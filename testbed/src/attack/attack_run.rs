@@ -181,7 +181,10 @@ impl<'a> AttackRun<'a> {
                 self.lab.host().run(&["systemctl", "stop", FIREWALL])?;
                 for chain in FILTERS {
                     let table = ["nft", "flush", "chain", "inet", "runner_controller", chain];
-                    self.lab.host().run(&table)?;
+                    self.lab
+                        .host()
+                        .run(&table)
+                        .with_context(|| self.of_firewall())?;
                 }
                 Ok(())
             }
@@ -192,6 +195,12 @@ impl<'a> AttackRun<'a> {
             | Change::Place(..)
             | Change::Service(_) => Ok(()),
         }
+    }
+
+    /// Returns the tables of the host, and the last words of the firewall's unit.
+    fn of_firewall(&self) -> String {
+        let tables = self.lab.host().sh("nft list tables").unwrap_or_default();
+        format!("tables: {tables}\n{}", self.lab.journal(FIREWALL, 40))
     }
 
     fn restore(&self, change: &Change, env: &Env) -> Result<()> {
