@@ -274,12 +274,11 @@ fn run(verb: Verb) -> Result<ExitCode> {
             host,
             filter,
         } => {
-            let profile = profile(release);
             let selection = Selection {
                 only,
                 filter,
                 keep,
-                profile,
+                profile: profile(release),
                 host,
             };
             supervised(keep, || verify::verify(&selection))
@@ -291,20 +290,14 @@ fn run(verb: Verb) -> Result<ExitCode> {
             release,
             host,
             filter,
-        } => {
-            let options = attack::Options {
-                host,
-                filter,
-                list,
-                json,
-                keep,
-                profile: profile(release),
-            };
-            if list {
-                return attack::attack(&options).map(|_| ExitCode::SUCCESS);
-            }
-            supervised(keep, || attack::attack(&options))
-        }
+        } => attack_with(&attack::Options {
+            host,
+            filter,
+            list,
+            json,
+            keep,
+            profile: profile(release),
+        }),
         Verb::Chaos {
             minutes,
             seed,
@@ -337,6 +330,13 @@ fn run(verb: Verb) -> Result<ExitCode> {
         }
         Verb::Inner { verb } => on_the_way_in(&verb).map(|()| ExitCode::SUCCESS),
     }
+}
+
+fn attack_with(options: &attack::Options) -> Result<ExitCode> {
+    if options.list {
+        return attack::attack(options).map(|_| ExitCode::SUCCESS);
+    }
+    supervised(options.keep, || attack::attack(options))
 }
 
 /// Prints every broken language rule below the paths, and a count.
