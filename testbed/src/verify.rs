@@ -14,6 +14,7 @@ use crate::chaos;
 use crate::checks::tools::Tools;
 use crate::checks::{files, imports, language};
 use crate::claims::{BASIC_SUITES, Claim, Fixture, SUITES, Suite};
+use crate::host;
 use crate::lab::Lab;
 use crate::qemu;
 use crate::release::Release;
@@ -206,6 +207,12 @@ impl Tally {
                     }
                 }
             }
+        }
+        if wants(Part::System) && wants(Part::Attack) {
+            // What claims leave on a host must neither help nor hinder an attack.
+            drop(lab);
+            host::end(&bed)?;
+            lab = Lab::up(&bed, binaries.clone())?;
         }
         if wants(Part::Attack) {
             self.attacks(&mut lab, &selection.filter)?;
