@@ -225,6 +225,21 @@ impl Lab {
         self.host.run(&["systemctl", "stop", DAEMON]).map(drop)
     }
 
+    /// Reloads the daemon with a valid configuration, and waits until the next daemon runs with it.
+    pub fn reload(&self) -> Result<()> {
+        let before = self.show(DAEMON, "MainPID")?;
+        self.host.run(&["systemctl", "reload", DAEMON])?;
+        wait_until("the next daemon", Duration::from_secs(20), || {
+            let state = self.show(DAEMON, "ActiveState")?;
+            let pid = self.show(DAEMON, "MainPID")?;
+            Ok(if state == "active" && pid != before {
+                Seen::Done(())
+            } else {
+                Seen::NotYet(format!("{state}, process {pid}"))
+            })
+        })
+    }
+
     /// Kills the daemon with SIGKILL, and waits until that process is gone.
     pub fn kill(&self) -> Result<()> {
         let pid = self.show(DAEMON, "MainPID")?;

@@ -256,7 +256,7 @@ fn the_journal_has_fields(lab: &mut Lab) -> Result<()> {
 
 fn the_daemon_is_ready_only_when_it_answers(lab: &mut Lab) -> Result<()> {
     for (property, value) in [
-        ("Type", "notify"),
+        ("Type", "notify-reload"),
         ("WatchdogUSec", "30s"),
         ("ActiveState", "active"),
     ] {
@@ -333,7 +333,7 @@ fn a_new_configuration_rolls_idle_runners_and_no_job(lab: &mut Lab) -> Result<()
             .clone()
             .with("ci", |pool| pool.memory = "768 MiB".into()),
     )?;
-    lab.host().run(&["systemctl", "reload", DAEMON])?;
+    lab.reload()?;
     lab.await_status("the others to be replaced", SOON, |status| {
         let replaced = ["idle", "spare"].iter().all(|phase| {
             status
@@ -367,7 +367,7 @@ fn a_new_configuration_rolls_idle_runners_and_no_job(lab: &mut Lab) -> Result<()
         (verdicts == BTreeSet::from(["job_done", "rolled"])).then_some(())
     })?;
     lab.install(&config)?;
-    lab.host().run(&["systemctl", "reload", DAEMON])?;
+    lab.reload()?;
     lab.await_settled(SOON)?;
     await_no_strangers(lab)
 }

@@ -10,7 +10,7 @@ use super::fixture::{EMPTY, one};
 use super::suite::{Suite, suite};
 use crate::config::{Config, Image};
 use crate::image;
-use crate::lab::{DAEMON, Lab};
+use crate::lab::Lab;
 use crate::sim::pool_job;
 use crate::wait::{Seen, wait_until};
 
@@ -68,7 +68,7 @@ fn lives_hold(lab: &Lab, [old, new]: &[String; 2]) -> Result<()> {
     await_roots(lab, &[("nix-1", old), ("nix-2", old)])?;
     // A deploy: idle runners are replaced, and a busy one keeps its system.
     lab.install(&config.with("nix", |pool| pool.image = store(new)))?;
-    host.run(&["systemctl", "reload", DAEMON])?;
+    lab.reload()?;
     await_roots(lab, &[("nix-1", old), ("nix-2", new)])?;
     finish_held(lab, id, &busy)?;
     await_roots(lab, &[("nix-2", new)])?;

@@ -290,18 +290,7 @@ fn reserved_memory_closes_admission_with_its_name(lab: &mut Lab) -> Result<()> {
 /// Installs another configuration.
 fn install(lab: &Lab, config: &Config) -> Result<()> {
     lab.install(config)?;
-    let pid = daemon_pid(lab)?;
-    lab.host().run(&["systemctl", "reload", DAEMON])?;
-    wait_until("the next daemon", SOON, || {
-        let now = daemon_pid(lab)?;
-        Ok(
-            if now != pid && now != "0" && lab.show(DAEMON, "ActiveState")? == "active" {
-                Seen::Done(())
-            } else {
-                Seen::NotYet(now)
-            },
-        )
-    })
+    lab.reload()
 }
 
 const LEASH: &str = "/run/systemd/system/runner-controller.service.d/50-files.conf";

@@ -6,12 +6,12 @@ use std::os::unix::fs::PermissionsExt;
 use anyhow::{Context, Result, ensure};
 use github_sim::{Conclusion, Endpoint, Fault, JobState};
 
-use super::common::{SOON, await_verdict, daemon_pid, ensure_says, machine_of};
+use super::common::{SOON, await_verdict, ensure_says, machine_of};
 use super::fixture::{Fixture, one};
 use super::suite::{Suite, suite};
 use crate::config::{Config, Image, Pool};
 use crate::image;
-use crate::lab::{DAEMON, Lab};
+use crate::lab::Lab;
 use crate::sim::pool_job;
 use crate::status::Status;
 use crate::wait::{Seen, wait_until};
@@ -261,18 +261,6 @@ fn a_removed_pool_ends_a_container_that_hangs(lab: &mut Lab) -> Result<()> {
 
 /// Installs a configuration and restarts the daemon.
 fn reconfigure(lab: &Lab, config: &Config) -> Result<()> {
-    let before = daemon_pid(lab)?;
     lab.install(config)?;
-    lab.host().run(&["systemctl", "reload", DAEMON])?;
-    wait_until("a daemon with the new configuration", SOON, || {
-        let (state, pid) = (
-            lab.show(DAEMON, "ActiveState")?,
-            lab.show(DAEMON, "MainPID")?,
-        );
-        Ok(if state == "active" && pid != before {
-            Seen::Done(())
-        } else {
-            Seen::NotYet(format!("{state}, {pid}"))
-        })
-    })
+    lab.reload()
 }
