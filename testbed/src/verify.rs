@@ -209,7 +209,7 @@ impl Tally {
             }
         }
         if wants(Part::System) && wants(Part::Attack) {
-            // What claims leave on a host must neither help nor hinder an attack.
+            // Leftovers of claims must neither help nor hinder an attack.
             drop(lab);
             host::end(&bed)?;
             lab = Lab::up(&bed, binaries.clone())?;
