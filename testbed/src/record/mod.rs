@@ -14,6 +14,8 @@ use nix::libc::EIO;
 use pty_process::Size;
 use pty_process::blocking::{Command, open};
 
+use crate::checks::tools::project;
+
 /// Command to record, and the place of the picture.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -43,6 +45,11 @@ pub fn record(options: &Options) -> Result<()> {
     outputs.extend(run(options).with_context(|| format!("record `{command_line}`"))?);
     let frames = frames::frames(&outputs, options.rows, options.columns);
     let svg = svg::render(&frames, options.columns, &command_line);
+    let checkout = project().display().to_string();
+    ensure!(
+        !svg.contains(&checkout),
+        "the output names {checkout}, which means nothing on another machine"
+    );
     fs::write(&options.file, svg).with_context(|| format!("write {}", options.file.display()))
 }
 
@@ -57,6 +64,8 @@ fn run(options: &Options) -> Result<Vec<Output>> {
     let mut child = Command::new(program)
         .args(arguments)
         .env("TERM", "xterm")
+        // A build names the directory of the checkout.
+        .env("CARGO_TERM_QUIET", "true")
         .spawn(end)
         .context("start the command")?;
     let mut outputs = Vec::new();
@@ -105,6 +114,18 @@ mod tests {
         record(&options("test -t 1 && stty size", file.clone())).unwrap();
         let svg = fs::read_to_string(file).unwrap();
         assert!(svg.contains(">5 40<"), "{svg}");
+    }
+
+    #[test]
+    fn a_picture_does_not_name_the_checkout() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("recording.svg");
+        let mut options = options("", file.clone());
+        options.columns = NonZeroU16::new(200).unwrap();
+        options.command = vec!["echo".into(), project().display().to_string()];
+        let error = record(&options).unwrap_err();
+        assert!(error.to_string().contains("another machine"), "{error:#}");
+        assert!(!file.exists());
     }
 
     #[test]
