@@ -1,7 +1,7 @@
 //! The controller of an older commit, built once and kept beside the other build products.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -53,21 +53,38 @@ pub fn build(commit: &str, profile: Profile) -> Result<PathBuf> {
             .stdin(files),
     )?;
     ensure!(archive.wait()?.success(), "git archive {commit} failed");
-    // The same target directory, so that unchanged dependencies are not built twice. The program is
-    // copied because the next build replaces it by another of the same name.
-    bed::run(
-        binaries::cargo()
-            .current_dir(&tree)
-            .args(["build", "--quiet", "--locked"])
-            .args(flags)
-            .args(["--package", CONTROLLER, "--bin", CONTROLLER])
-            .env("CARGO_TARGET_DIR", &target),
-    )?;
+    // The same target directory, so that unchanged dependencies are not built twice. There cargo gives
+    // the programs of both trees the same path.
+    let shared = target.join(directory).join(CONTROLLER);
     let unfinished = dir.join("unfinished");
-    fs::copy(target.join(directory).join(CONTROLLER), &unfinished)?;
+    keeping(&shared, &dir.join("kept"), || {
+        bed::run(
+            binaries::cargo()
+                .current_dir(&tree)
+                .args(["build", "--quiet", "--locked"])
+                .args(flags)
+                .args(["--package", CONTROLLER, "--bin", CONTROLLER])
+                .env("CARGO_TARGET_DIR", &target),
+        )?;
+        fs::copy(&shared, &unfinished).context("copy the older program")?;
+        Ok(())
+    })?;
     fs::rename(&unfinished, &program)?;
     remove_tree(&tree)?;
     Ok(program)
+}
+
+/// Does work that may replace a file, and puts the file back. `aside` is a path on the same file system.
+fn keeping(file: &Path, aside: &Path, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    let is_there = file.exists();
+    if is_there {
+        fs::rename(file, aside).with_context(|| format!("move {} aside", file.display()))?;
+    }
+    let outcome = work();
+    if is_there {
+        fs::rename(aside, file).with_context(|| format!("put {} back", file.display()))?;
+    }
+    outcome
 }
 
 fn git() -> Command {
@@ -79,6 +96,18 @@ fn git() -> Command {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_program_of_this_tree_stays_whatever_the_other_build_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, aside) = (dir.path().join("program"), dir.path().join("kept"));
+        fs::write(&file, "new").unwrap();
+        let replace = || Ok(fs::write(&file, "old")?);
+        keeping(&file, &aside, replace).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "new");
+        keeping(&file, &aside, || anyhow::bail!("it does not build")).unwrap_err();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "new");
+    }
 
     #[test]
     fn an_option_is_not_a_commit() {

@@ -14,7 +14,6 @@ use crate::chaos;
 use crate::checks::tools::Tools;
 use crate::checks::{files, imports, language};
 use crate::claims::{BASIC_SUITES, Claim, Fixture, SUITES, Suite};
-use crate::host;
 use crate::lab::Lab;
 use crate::qemu;
 use crate::release::Release;
@@ -207,12 +206,6 @@ impl Tally {
                     }
                 }
             }
-        }
-        if wants(Part::System) && wants(Part::Attack) {
-            // Leftovers of claims must neither help nor hinder an attack.
-            drop(lab);
-            host::end(&bed)?;
-            lab = Lab::up(&bed, binaries.clone())?;
         }
         if wants(Part::Attack) {
             self.attacks(&mut lab, &selection.filter)?;

@@ -1,6 +1,7 @@
 //! A host that was installed by an earlier version is upgraded while its runners are busy, idle and
 //! spare.
 
+use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -75,6 +76,11 @@ fn await_phase(lab: &Lab, phase: &str, count: usize) -> Result<Vec<Known>> {
 fn begin_with_the_earlier_version(lab: &Lab) -> Result<Config> {
     let commit = older::resolve(BEFORE)?;
     let program = older::build(&commit, Profile::Dev).context("build the earlier version")?;
+    // Otherwise nothing is upgraded, and the claim holds in any case.
+    ensure!(
+        fs::read(&program)? != fs::read(lab.binary(CONTROLLER)?)?,
+        "the earlier version is the present one"
+    );
     install_program(lab, &program)?;
     // The earlier version cannot replace a table that an owner left. A new host has neither.
     lab.host().sh(&format!(
