@@ -1,10 +1,14 @@
 //! A small world around the core: one pool, its containers, GitHub and a disk. It delays, loses and
 //! fails as a history demands, and checks invariants all the time.
 
+mod check;
+mod restart;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::*;
+pub(super) use restart::Stop;
 
 /// A container as it really is, whatever the core believes.
 #[derive(Debug, Clone)]
@@ -107,17 +111,6 @@ impl Disk {
             }
         }
     }
-}
-
-/// The way in which a daemon ends, and with it its answers, events and writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stop {
-    /// It finishes its calls and its writes.
-    Orderly,
-    /// It is killed. `choice` decides how far each call and write came.
-    Killed { choice: usize },
-    /// The host restarts, and nothing but the disk and GitHub remains.
-    Reboot { choice: usize },
 }
 
 pub(super) struct World {
@@ -539,187 +532,5 @@ impl World {
 
     pub(super) fn write_all(&mut self) {
         self.write(usize::MAX);
-    }
-
-    /// Ends the daemon and starts the next one, which adopts what it finds.
-    pub(super) fn restart(&mut self, stop: Stop, is_disk_readable: bool) {
-        let keeps_notes = match stop {
-            Stop::Orderly => {
-                // Events that no answer follows are lost, as after a kill.
-                while let Some(answer) = self.mail.iter().rposition(|m| !m.is_event()) {
-                    for _ in 0..=answer {
-                        if let Some(message) = self.mail.pop_front() {
-                            self.deliver(message);
-                        }
-                    }
-                }
-                self.write_all();
-                true
-            }
-            Stop::Killed { choice } => {
-                self.interrupt(choice);
-                choice.is_multiple_of(2)
-            }
-            Stop::Reboot { choice } => {
-                self.interrupt(choice);
-                self.lose_power();
-                false
-            }
-        };
-        self.mail.clear();
-        self.find_untraceable(is_disk_readable);
-        let machines = self.machines.iter();
-        let waiting = machines
-            .filter(|(_, machine)| machine.is_waiting())
-            .map(|(slot, _)| slot_id(*slot))
-            .collect();
-        let notes = self.notes.iter().filter(|_| keeps_notes);
-        let records: Vec<RunnerRecord> = self.disk.records.values().cloned().collect();
-        let found = Found {
-            records: if is_disk_readable {
-                records
-            } else {
-                Vec::new()
-            },
-            verdicts: is_disk_readable.then(|| self.disk.verdicts.clone()),
-            units: self.observe_all(),
-            waiting,
-            notes: notes
-                .map(|slot| (slot_id(*slot), JobNote::default()))
-                .collect(),
-        };
-        self.recorded = if is_disk_readable {
-            self.disk.records.clone()
-        } else {
-            BTreeMap::new()
-        };
-        self.ended.clear();
-        self.pools = Pools::new(host(), format!("boot-{}", self.boot), [self.spec.clone()]);
-        let effects = self.pools.adopt(found, self.now, 7);
-        let is_call = |effect: &Effect| matches!(effect, Effect::Step(..) | Effect::Delete(_));
-        assert!(!effects.iter().any(is_call), "adoption calls: {effects:?}");
-        self.carry_out(effects);
-        self.check_records();
-        self.check_adoption(keeps_notes);
-    }
-
-    /// Cuts off what a killed daemon had begun: writes, and mints.
-    fn interrupt(&mut self, choice: usize) {
-        // Half of the daemons are killed before they wrote anything.
-        let written = choice % (2 * self.disk.pending.len() + 1);
-        self.write(written.saturating_sub(self.disk.pending.len()));
-        self.disk.pending.clear();
-        for (index, message) in self.mail.iter().enumerate() {
-            let Message::Minted(slot, _, MintOutcome::Delivered { id }) = message else {
-                continue;
-            };
-            let Some(machine) = self.machines.get_mut(slot) else {
-                continue;
-            };
-            if machine.registered != Some(*id) || machine.job {
-                continue;
-            }
-            match (choice + index) % 3 {
-                // GitHub did not get the request.
-                0 => {
-                    machine.registered = None;
-                    self.github.remove(id);
-                }
-                // The container did not get the config.
-                1 => machine.registered = None,
-                _ => {}
-            }
-        }
-    }
-
-    fn lose_power(&mut self) {
-        for machine in std::mem::take(&mut self.machines).into_values() {
-            // GitHub fails the job and removes its runner after a while.
-            if machine.job
-                && let Some(id) = machine.registered
-            {
-                self.github.remove(&id);
-            }
-        }
-        self.ends.clear();
-        self.notes.clear();
-        self.boot += 1;
-        self.now = Timestamp::from_millis(1000);
-    }
-
-    /// Finds the ended starts that neither the disk nor root tells a new daemon.
-    fn find_untraceable(&mut self, is_disk_readable: bool) {
-        let is_judged = |invocation: &Invocation| {
-            let mut verdicts = self.disk.verdicts.iter();
-            verdicts.any(|verdict| verdict.invocation.as_ref() == Some(invocation))
-        };
-        let is_traced = |invocation: &Invocation, slot: &Slot| {
-            let record = self.disk.records.get(slot);
-            let recorded = record.and_then(|record| record.invocation.as_ref());
-            let is_newest = !self.machines.contains_key(slot)
-                && self.ends.get(slot).map(|end| &end.invocation) == Some(invocation);
-            is_disk_readable && (recorded == Some(invocation) || is_newest)
-        };
-        let alive: BTreeSet<&Invocation> = self.machines.values().map(|m| &m.invocation).collect();
-        let untraceable = self.starts.iter().filter(|(invocation, slot)| {
-            !alive.contains(invocation) && !is_judged(invocation) && !is_traced(invocation, slot)
-        });
-        let untraceable: Vec<Invocation> = untraceable.map(|(i, _)| i.clone()).collect();
-        self.untraceable.extend(untraceable);
-    }
-
-    /// Checks that the effects keep the record of every slot up to date.
-    fn check_records(&self) {
-        for slot in Slot::first(Slot::MAX).take(usize::from(self.spec.max_runners)) {
-            let known = self.pools.record(&slot_id(slot));
-            assert_eq!(self.recorded.get(&slot), known.as_ref(), "slot {slot}");
-        }
-    }
-
-    /// Checks the runners of a new daemon.
-    fn check_adoption(&self, keeps_notes: bool) {
-        for slot in Slot::first(self.spec.max_runners) {
-            let runner = self.pool().runners.get(&slot);
-            let Some(machine) = self.machines.get(&slot) else {
-                assert_eq!(runner, None, "no container is there");
-                continue;
-            };
-            let runner = runner.expect("every container is adopted");
-            assert_eq!(runner.invocation.as_ref(), Some(&machine.invocation));
-            let phase = runner.phase.kind();
-            if machine.is_waiting() && machine.active {
-                assert_eq!(phase, PhaseKind::Spare, "it waits for a config");
-            }
-            if machine.job && keeps_notes && self.notes.contains(&slot) {
-                assert_eq!(phase, PhaseKind::Busy, "it has a job: {machine:?}");
-            }
-            if machine.registered.is_some() {
-                let may_be_registered =
-                    [PhaseKind::Registering, PhaseKind::Idle, PhaseKind::Busy].contains(&phase);
-                // A container that boots may have got its config, and is not known to have it.
-                assert!(may_be_registered || !machine.active, "{runner:?}");
-            }
-        }
-    }
-
-    /// Checks that every start that ended has one verdict, and the others have none.
-    pub(super) fn check_verdicts(&self) {
-        let count = |invocation: &Invocation| {
-            let verdicts = self.disk.verdicts.iter();
-            verdicts
-                .filter(|verdict| verdict.invocation.as_ref() == Some(invocation))
-                .count()
-        };
-        let alive: BTreeSet<&Invocation> = self.machines.values().map(|m| &m.invocation).collect();
-        for (invocation, slot) in &self.starts {
-            let verdicts = count(invocation);
-            if alive.contains(invocation) {
-                assert_eq!(verdicts, 0, "{invocation} in slot {slot} has not ended");
-            } else if self.untraceable.contains(invocation) {
-                assert!(verdicts <= 1, "{invocation} in slot {slot}");
-            } else {
-                assert_eq!(verdicts, 1, "{invocation} in slot {slot}");
-            }
-        }
     }
 }
