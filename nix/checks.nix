@@ -54,7 +54,7 @@ in
         pkgs.cargo-nextest
       ]
       ''
-        cargo nextest run --offline --package runner-controller --package github-sim --no-fail-fast
+        cargo nextest run --offline --package pool --package status --package runner-controller --package github-sim --no-fail-fast
       '';
 
   nixfmt = pkgs.runCommand "nixfmt" { nativeBuildInputs = [ pkgs.nixfmt ]; } ''

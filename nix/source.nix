@@ -8,9 +8,11 @@ let
     (root + "/Cargo.toml")
     (root + "/Cargo.lock")
     (root + "/clippy.toml")
+    (root + "/pool")
     (root + "/runner-controller")
     (root + "/github-sim")
     (root + "/simulate")
+    (root + "/status")
     (root + "/stdio")
     (root + "/testbed")
   ];

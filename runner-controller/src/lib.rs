@@ -48,11 +48,11 @@ mod machine;
 pub mod manual;
 #[cfg(any(test, fuzzing))]
 pub mod outside;
-pub mod pool;
+pub use pool;
 pub mod privileged;
 mod readings;
 mod slot_records;
-pub mod status;
+pub use status;
 mod store;
 mod telemetry;
 mod terminal;

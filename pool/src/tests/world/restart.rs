@@ -6,7 +6,7 @@ use super::*;
 
 /// The way in which a daemon ends, and with it its answers, events and writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::pool::tests) enum Stop {
+pub(in crate::tests) enum Stop {
     /// It finishes its calls and its writes.
     Orderly,
     /// It is killed. `choice` decides how far each call and write came.
@@ -17,7 +17,7 @@ pub(in crate::pool::tests) enum Stop {
 
 impl World {
     /// Ends the daemon and starts the next one, which adopts what it finds.
-    pub(in crate::pool::tests) fn restart(&mut self, stop: Stop, is_disk_readable: bool) {
+    pub(in crate::tests) fn restart(&mut self, stop: Stop, is_disk_readable: bool) {
         let keeps_notes = match stop {
             Stop::Orderly => {
                 // Events that no answer follows are lost, as after a kill.

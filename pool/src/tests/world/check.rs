@@ -40,7 +40,7 @@ impl World {
     }
 
     /// Checks that every start that ended has one verdict, and the others have none.
-    pub(in crate::pool::tests) fn check_verdicts(&self) {
+    pub(in crate::tests) fn check_verdicts(&self) {
         let count = |invocation: &Invocation| {
             let verdicts = self.disk.verdicts.iter();
             verdicts

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use strum::{AsRefStr, Display, EnumString, VariantArray};
 
-pub use crate::pool::{
+pub use pool::{
     Cause, FailureKind, Invocation, JobNote, PhaseKind, Resource, RunnerId, Shortages, SlotId,
     Verdict, VerdictRecord,
 };
