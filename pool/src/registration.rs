@@ -212,11 +212,17 @@ impl Pool {
                 }
                 (Phase::Registering, Some(listed)) if listed.online => {
                     runner.missed_lists = 0;
+                    runner.offline_lists = 0;
                     runner.enter(Phase::Idle, now);
                 }
                 (Phase::Registering | Phase::Idle, Some(listed)) => {
                     runner.missed_lists = 0;
                     runner.offline_at = (!listed.online).then_some(requested_at);
+                    runner.offline_lists = if listed.online {
+                        0
+                    } else {
+                        runner.offline_lists.saturating_add(1)
+                    };
                 }
                 (Phase::Registering | Phase::Idle | Phase::Retiring { .. }, None)
                     if requested_at.since(runner.since) >= LIST_GRACE =>

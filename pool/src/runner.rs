@@ -197,6 +197,9 @@ pub struct Job {
     pub since: Timestamp,
 }
 
+/// Number of lists in a row after which an offline idle runner counts as unreachable.
+const OFFLINE_LISTS: u8 = 2;
+
 /// One runner in one slot, from the start call until its unit is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Runner {
@@ -226,6 +229,8 @@ pub struct Runner {
     pub attempts: u32,
     /// Number of lists in a row that should have had it and did not.
     pub missed_lists: u8,
+    /// Number of lists in a row that showed it offline.
+    pub offline_lists: u8,
     /// Time at which GitHub's list last showed it offline.
     pub offline_at: Option<Timestamp>,
 }
@@ -246,6 +251,7 @@ impl Runner {
             retry_at: None,
             attempts: 0,
             missed_lists: 0,
+            offline_lists: 0,
             offline_at: None,
         }
     }
@@ -291,6 +297,13 @@ impl Runner {
     /// Returns true if a mint was begun for it and no job of it is known.
     pub(super) fn may_be_registered(&self) -> bool {
         self.registration.is_some() && self.job.is_none()
+    }
+
+    /// Returns true if it waits for a job that GitHub cannot give it, because two lists in a row showed it
+    /// offline. One list may show a listener that just connects again.
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        self.phase == Phase::Idle && self.offline_lists >= OFFLINE_LISTS
     }
 
     /// Returns GitHub's id of the runner, if it is known.

@@ -159,6 +159,9 @@ pub struct RunnerStatus {
     pub phase: PhaseKind,
     /// Reason for its retirement.
     pub cause: Option<Cause>,
+    /// True if it is idle here, and GitHub listed it as offline twice in a row.
+    #[serde(default)]
+    pub unreachable: bool,
     /// Milliseconds since its start.
     pub age_ms: u64,
     /// Milliseconds since the start of the phase.
@@ -182,6 +185,7 @@ impl RunnerStatus {
             slot,
             phase,
             cause: None,
+            unreachable: false,
             age_ms: 0,
             phase_ms: 0,
             runner: None,

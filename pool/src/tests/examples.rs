@@ -124,6 +124,30 @@ fn a_list_that_does_not_come_ends_no_runner() {
 }
 
 #[test]
+fn an_idle_runner_that_two_lists_show_offline_is_unreachable() {
+    let mut world = settled();
+    let runner = &world.pool().runners[&slot(1)];
+    let (id, name) = (runner.id().unwrap(), runner.name().unwrap().to_string());
+    let mut unreachable = |online: bool| {
+        world.now = world.now + MINUTE;
+        let name = name.clone();
+        let busy = false;
+        let list = [ListedRunner {
+            id,
+            name,
+            online,
+            busy,
+        }];
+        // The runner stays as it is, so nothing is recorded.
+        assert_eq!(world.pools.listed(&list, world.now, world.now), vec![]);
+        world.pool().runners[&slot(1)].is_unreachable()
+    };
+    let lists = [false, true, false, false, true].map(&mut unreachable);
+    assert_eq!(lists, [false, false, false, true, false]);
+    assert_eq!(phases(&world), [PhaseKind::Idle, PhaseKind::Spare]);
+}
+
+#[test]
 fn an_old_image_is_replaced_one_runner_at_a_time_and_never_under_a_job() {
     let mut world = settled();
     start_job(&mut world, slot(1));

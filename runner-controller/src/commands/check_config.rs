@@ -4,14 +4,23 @@ use std::path::Path;
 
 use stdio::print_line;
 
-use crate::config::{self, Egress, Mistakes, PoolConfig};
+use crate::config::{self, Egress, Mistake, Mistakes, PoolConfig};
+use crate::firewall::{self, Obstacle};
+use crate::world::chain;
 
 /// Checks a configuration file and prints a summary of it. With `host`, checks the files of this
 /// host that it names as well.
 pub fn check_config(path: &Path, host: bool) -> anyhow::Result<()> {
     let config = config::load(path)?;
     if host {
-        let list = config::check_host(&config);
+        let mut list = config::check_host(&config);
+        match firewall::obstacle(&config) {
+            Ok(obstacle) => list.extend(obstacle.map(network_mistake)),
+            Err(error) => print_line(format_args!(
+                "note: cannot read the host's firewall rules: {}; run this as root",
+                chain(&error)
+            ))?,
+        }
         if !list.is_empty() {
             return Err(Mistakes {
                 file: path.to_owned(),
@@ -46,6 +55,15 @@ pub fn check_config(path: &Path, host: bool) -> anyhow::Result<()> {
         print_line(format_args!("note: {note}"))?;
     }
     Ok(())
+}
+
+/// Returns the mistake that this host does not forward the packets of runners.
+fn network_mistake(Obstacle { wrong, remedy }: Obstacle) -> Mistake {
+    Mistake {
+        key: "network".into(),
+        wrong,
+        write: remedy,
+    }
 }
 
 /// Describes the destinations that jobs of a pool can reach.

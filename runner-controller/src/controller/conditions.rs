@@ -78,10 +78,10 @@ impl Conditions {
 
     pub(super) fn set_firewall(&mut self, problem: Option<String>) {
         match (&self.firewall_problem, &problem) {
-            (Some(_), None) => info!("the firewall is as configured again"),
+            (Some(_), None) => info!("the firewall is in order again"),
             (old, Some(problem)) if old.as_ref() != Some(problem) => warn!(
                 problem,
-                "closing admission: the firewall is not as configured: {problem}"
+                "closing admission because of the firewall: {problem}"
             ),
             (Some(_) | None, Some(_)) | (None, None) => {}
         }

@@ -12,6 +12,7 @@ use crate::world::{Handshake, Machines, Records, Registry};
 fn runner_status(pool: &Pool, runner: &Runner, now: Timestamp) -> RunnerStatus {
     RunnerStatus {
         cause: runner.phase.cause(),
+        unreachable: runner.is_unreachable(),
         age_ms: millis(now.since(runner.started_at)),
         phase_ms: millis(now.since(runner.since)),
         runner: runner.name().map(ToString::to_string),

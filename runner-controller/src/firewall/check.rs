@@ -17,7 +17,7 @@ use super::loaded::{Loaded, is_roots};
 use super::nft::{self, Listing};
 use super::report::FirewallReport;
 use super::rules::{fingerprint, table};
-use super::{FIREWALL_UNIT, FirewallError, TABLE};
+use super::{FIREWALL_UNIT, FirewallError, TABLE, forwarding};
 use crate::atomic_file;
 use crate::config::Config;
 use crate::world::chain;
@@ -29,9 +29,15 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Interval between two comparisons within that time.
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// Compares the table with the rules and publishes the result for the daemon.
+/// Compares the table with the rules, looks for other obstacles on a packet's way, and publishes the result
+/// for the daemon.
 pub fn check(config: &Config) -> Result<(), FirewallError> {
-    let found = Check::begin(config).and_then(Check::compare);
+    let found = Check::begin(config)
+        .and_then(Check::compare)
+        .and_then(|()| match forwarding::obstacle(config)? {
+            Some(obstacle) => Err(obstacle.into()),
+            None => Ok(()),
+        });
     let published = publish(config, found.as_ref().err().map(|error| chain(error)), None);
     found.and(published)
 }
@@ -70,7 +76,8 @@ impl<'a> Check<'a> {
         })
     }
 
-    /// Refuses a start unless the whole table is as configured and has an owner, and publishes a refusal.
+    /// Refuses a start unless the whole table is as configured and has an owner, and the kernel forwards
+    /// packets. Publishes a refusal.
     ///
     /// Compares again for up to two seconds, because the owner may be replacing the table.
     pub fn finish(self) -> Result<(), FirewallError> {
@@ -80,6 +87,10 @@ impl<'a> Check<'a> {
         while found.is_err() && Instant::now() < end {
             thread::sleep(AGAIN);
             found = Check::begin(config).and_then(Check::compare);
+        }
+        // The owner reads the rules of other programs. Their listing would delay each start.
+        if let Some(obstacle) = forwarding::switched_off() {
+            found = found.and(Err(obstacle.into()));
         }
         found.inspect_err(|wrong| {
             if let Err(error) = publish(config, Some(chain(wrong)), None) {

@@ -5,12 +5,16 @@
 //!   configuration no longer has.
 //! - `owner` is the root service that loads and changes the table. The kernel refuses to let another
 //!   program flush or delete a table that has an owner.
+//! - `forwarding` finds out whether the host forwards a runner's packets. `foreign` follows a packet through the
+//!   rules of other programs.
 //! - `check` compares the loaded table with the rules, for the owner and before each start.
 //! - `units` renders the unit of the owner.
 //! - `report` carries the result from root to the daemon.
 
 mod chains;
 mod check;
+mod foreign;
+mod forwarding;
 mod loaded;
 mod nft;
 mod owner;
@@ -22,6 +26,7 @@ use std::io;
 use std::time::Duration;
 
 pub use check::{Check, check, difference};
+pub use forwarding::{Obstacle, obstacle};
 pub use loaded::Loaded;
 pub use owner::own;
 pub use report::{event, watch};
@@ -42,6 +47,9 @@ pub enum FirewallError {
     /// The table is missing or differs.
     #[error("{0}")]
     Table(String),
+    /// The host does not forward the packets of runners.
+    #[error(transparent)]
+    Forwarding(#[from] Obstacle),
     /// nft did not take a command.
     #[error("nft refuses {what}: {said}")]
     Refused {

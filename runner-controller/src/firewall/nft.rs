@@ -105,6 +105,24 @@ pub(super) fn list() -> Result<Option<Listing>, FirewallError> {
     begin_list()?.wait()
 }
 
+/// Lists the rules of all programs, without the elements of named sets.
+pub(super) fn list_all() -> Result<serde_json::Value, FirewallError> {
+    let what = "to list the rules of all programs";
+    let output = Command::new("nft")
+        .args(["--stateless", "--terse", "--json", "list", "ruleset"])
+        .stdin(Stdio::null())
+        .output()
+        .map_err(FirewallError::io("run nft"))?;
+    if !output.status.success() {
+        let said = first_line(&output.stderr);
+        return Err(FirewallError::Refused { what, said });
+    }
+    serde_json::from_slice(&output.stdout).map_err(|error| FirewallError::Refused {
+        what,
+        said: error.to_string(),
+    })
+}
+
 /// Returns the listing of a table that is loaded in an otherwise empty network namespace.
 pub(super) fn list_apart(table: &str) -> Result<Listing, FirewallError> {
     // A network namespace belongs to a thread and ends with it.

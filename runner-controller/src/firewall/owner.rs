@@ -7,14 +7,14 @@
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::check::{Check, publish};
 use super::loaded::{Loaded, linked_pools};
 use super::nft::{self, Interactive, OWNED};
 use super::report::FirewallReport;
 use super::rules::table;
-use super::{CHECK_EVERY, FIREWALL_UNIT, FirewallError, TABLE};
+use super::{CHECK_EVERY, FIREWALL_UNIT, FirewallError, Obstacle, TABLE, forwarding};
 use crate::atomic_file;
 use crate::config::Config;
 use crate::telemetry;
@@ -59,6 +59,8 @@ struct Owner {
     loaded: Loaded,
     /// Number of times since boot that the table was gone.
     restored: u64,
+    /// Reason for which the host does not forward the packets of runners.
+    obstacle: Option<Obstacle>,
 }
 
 impl Owner {
@@ -68,6 +70,7 @@ impl Owner {
             nft: Interactive::start()?,
             loaded: Loaded::read(&dir),
             restored: FirewallReport::restored(&dir),
+            obstacle: None,
             config,
         })
     }
@@ -93,8 +96,29 @@ impl Owner {
             Err(error) => Err(error),
         };
         let wrong = outcome.as_ref().err().map(|error| chain(error));
+        let wrong = wrong.or_else(|| self.read_obstacle());
         publish(&self.config, wrong, Some(self.restored))?;
         outcome
+    }
+
+    /// Returns the reason for which the host does not forward the packets of runners.
+    ///
+    /// Rules that cannot be listed neither close nor reopen admission.
+    fn read_obstacle(&mut self) -> Option<String> {
+        match forwarding::obstacle(&self.config) {
+            Ok(found) => {
+                if let Some(obstacle) = found.as_ref().filter(|_| found != self.obstacle) {
+                    let reason = obstacle.to_string();
+                    warn!(reason, "packets of runners are not forwarded: {reason}");
+                }
+                self.obstacle = found;
+            }
+            Err(error) => {
+                let reason = chain(&error);
+                debug!(reason, "cannot read the rules of other programs: {reason}");
+            }
+        }
+        self.obstacle.as_ref().map(ToString::to_string)
     }
 
     /// Returns the configured rules, and those that running containers of removed pools need.
@@ -166,7 +190,8 @@ impl Owner {
             return self.load_and_report().await;
         }
         let Err(wrong) = Check::begin(&self.config).and_then(Check::compare) else {
-            return publish(&self.config, None, Some(self.restored));
+            let obstacle = self.read_obstacle();
+            return publish(&self.config, obstacle, Some(self.restored));
         };
         self.restored += 1;
         let reason = chain(&wrong);

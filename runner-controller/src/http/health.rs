@@ -37,6 +37,7 @@ pub fn health(status: &Status) -> Health {
             add("GitHub", error);
         }
         reasons.extend(status.pools.iter().filter_map(pool_problem));
+        reasons.extend(status.pools.iter().filter_map(unreachable));
     }
     Health {
         healthy: reasons.is_empty(),
@@ -62,10 +63,23 @@ fn pool_problem(pool: &PoolStatus) -> Option<String> {
     ))
 }
 
+/// Returns a problem if GitHub sees idle runners of the pool as offline.
+fn unreachable(pool: &PoolStatus) -> Option<String> {
+    let runners = pool.runners.iter().filter(|runner| runner.unreachable);
+    let slots: Vec<String> = runners.map(|runner| runner.slot.to_string()).collect();
+    (!slots.is_empty()).then(|| {
+        format!(
+            "pool {}: GitHub lists {} as offline, so no job reaches them; check that containers reach GitHub",
+            pool.name,
+            slots.join(", ")
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::Wanted;
+    use crate::status::{RunnerStatus, Wanted};
 
     fn running(phases: &[(PhaseKind, u64)]) -> Status {
         Status {
@@ -95,6 +109,24 @@ mod tests {
     #[test]
     fn a_pool_that_is_full_of_jobs_is_healthy() {
         assert!(health(&running(&[(PhaseKind::Busy, 2)])).healthy);
+    }
+
+    #[test]
+    fn a_pool_whose_idle_runner_is_offline_at_github_is_not_healthy() {
+        let mut status = running(&[(PhaseKind::Idle, 1)]);
+        assert!(health(&status).healthy);
+        let slot = "ci-1".parse().unwrap();
+        status.pools[0].runners = vec![RunnerStatus {
+            unreachable: true,
+            ..RunnerStatus::new(slot, PhaseKind::Idle)
+        }];
+        assert_eq!(
+            health(&status).reasons,
+            [
+                "pool ci: GitHub lists ci-1 as offline, so no job reaches them; \
+              check that containers reach GitHub"
+            ]
+        );
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub(super) const SUITE: Suite = suite![SMALL;
     a_job_of_a_removed_pool_keeps_its_network,
     the_firewall_stands_while_other_programs_change_rules,
     no_other_table_is_touched,
+    a_host_that_forwards_no_packets_says_so,
 ];
 
 const FIREWALL: &str = "runner-controller-firewall.service";
@@ -206,7 +207,7 @@ fn ensure_refused(lab: &Lab, before: &Status, is_it: impl Fn(&Ended) -> bool) ->
         ],
     )?;
     let said = lab.journal(DAEMON, 8);
-    ensure_says(&said, &["the firewall is not as configured"])
+    ensure_says(&said, &["closing admission because of the firewall"])
 }
 
 fn a_stopped_firewall_closes_admission_and_kills_no_job(lab: &mut Lab) -> Result<()> {
@@ -371,5 +372,67 @@ fn untouched(lab: &Lab) -> Result<()> {
     lab.host().run(&["systemctl", "restart", DAEMON])?;
     run(lab, "true")?;
     ensure!(others(lab)? == before, "others' tables have changed");
+    Ok(())
+}
+
+/// Changes after which the host does not forward the packets of runners: the change, a word of the reason,
+/// and the remedy.
+const OBSTACLES: &[(&str, &str, &str)] = &[
+    (
+        "sysctl -q net.ipv4.ip_forward=0",
+        "net.ipv4.ip_forward is 0",
+        "sysctl -q net.ipv4.ip_forward=1",
+    ),
+    (
+        "sysctl -q net.ipv4.conf.default.forwarding=0",
+        "net.ipv4.conf.default.forwarding is 0",
+        "sysctl -q net.ipv4.conf.default.forwarding=1",
+    ),
+    (
+        "nft -f - <<'END'
+table ip filter {
+  chain DOCKER-USER { }
+  chain FORWARD {
+    type filter hook forward priority filter; policy drop;
+    jump DOCKER-USER
+    oifname docker0 ct state established,related accept
+    iifname docker0 accept
+  }
+}
+END",
+        "`ip filter FORWARD` drops the packets of runners by its policy",
+        "nft add rule ip filter DOCKER-USER iifname 'rc-*' accept
+         nft add rule ip filter DOCKER-USER oifname 'rc-*' ct state established,related accept",
+    ),
+];
+
+/// Admission is closed with the reason, until the remedy is applied. Jobs and runners stay.
+fn a_host_that_forwards_no_packets_says_so(lab: &mut Lab) -> Result<()> {
+    for (change, reason, remedy) in OBSTACLES {
+        lab.await_settled(SOON)?;
+        lab.host().sh(change)?;
+        let outcome = is_told(lab, reason);
+        lab.host().sh(remedy)?;
+        outcome.with_context(|| (*change).to_owned())?;
+        await_open(lab, CHECKED).with_context(|| (*remedy).to_owned())?;
+        run(lab, "true")?;
+    }
+    lab.host()
+        .run(&["nft", "delete", "table", "ip", "filter"])?;
+    lab.await_settled(SOON).map(drop)
+}
+
+fn is_told(lab: &Lab, reason: &str) -> Result<()> {
+    let why = lab.await_status("admission to close", CHECKED, closed)?;
+    ensure_says(&why, &[reason])?;
+    for command in [&["check-firewall"][..], &["check-config", "--host"]] {
+        let mut argv = vec![crate::binaries::CONTROLLER];
+        argv.extend(command);
+        let output = lab.host().output(&argv)?;
+        ensure!(!output.status.success(), "{command:?} finds nothing");
+        ensure_says(&String::from_utf8_lossy(&output.stderr), &[reason])?;
+    }
+    let health = lab.api("GET", "/health")?;
+    ensure!(health.status == 503, "healthy all the same: {health:?}");
     Ok(())
 }

@@ -110,13 +110,22 @@ fn runners(pools: &[PoolStatus]) -> Table {
     for runner in pools.iter().flat_map(|pool| &pool.runners) {
         rows.add_row([
             runner.slot.to_string(),
-            runner.phase.to_string(),
+            state(runner),
             span(runner.phase_ms),
             span(runner.age_ms),
             occupation(runner),
         ]);
     }
     rows
+}
+
+/// Returns the state of a runner, as this host and GitHub see it.
+fn state(runner: &RunnerStatus) -> String {
+    if runner.unreachable {
+        format!("{}, offline at GitHub", runner.phase)
+    } else {
+        runner.phase.to_string()
+    }
 }
 
 /// Describes the job of a runner, the cause of its end, or else its name at GitHub.
