@@ -3,6 +3,8 @@
 //! `/status` is its JSON, `status` its text and `/metrics` its numbers. The controller publishes it
 //! after every change. Its readers change nothing.
 
+mod lookup;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -177,6 +179,12 @@ pub struct RunnerStatus {
 }
 
 impl RunnerStatus {
+    /// Returns the name of its machine, which is the name of its slot.
+    #[must_use]
+    pub fn machine(&self) -> String {
+        self.slot.to_string()
+    }
+
     /// Returns the status of a runner of which nothing else is known.
     #[must_use]
     pub fn new(slot: SlotId, phase: PhaseKind) -> Self {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
+use status::{Invocation, Status};
 
 use crate::api::{self, Answer};
 use crate::bed::{Bed, Held, Lock};
@@ -17,8 +18,8 @@ use crate::config::Config;
 use crate::host::TestHost;
 use crate::image;
 use crate::net;
+use crate::readings::{is_settled, summary};
 use crate::sim::{PORT, Sim};
-use crate::status::Status;
 use crate::wait::{Seen, wait_until};
 
 /// The daemon's unit.
@@ -63,8 +64,8 @@ pub struct Container {
     pub machine: String,
     /// Its unit, `runner-ci@1.service`.
     pub unit: String,
-    /// systemd's name of this one life.
-    pub invocation: String,
+    /// systemd's id of its last start; none if it never started.
+    pub invocation: Option<Invocation>,
     /// `active`, `activating`, …
     pub state: String,
 }
@@ -294,7 +295,7 @@ impl Lab {
             Ok(match self.look() {
                 Ok(status) => match find(&status) {
                     Some(found) => Seen::Done(found),
-                    None => Seen::NotYet(status.summary()),
+                    None => Seen::NotYet(summary(&status)),
                 },
                 Err(error) => Seen::NotYet(format!("{error:#}")),
             })
@@ -304,7 +305,7 @@ impl Lab {
     /// Waits until every pool has what is wanted of it and nothing else is under way.
     pub fn await_settled(&self, limit: Duration) -> Result<Status> {
         self.await_status("the pools to be as they are wanted", limit, |status| {
-            status.is_settled().then(|| status.clone())
+            is_settled(status).then(|| status.clone())
         })
     }
 
@@ -465,7 +466,7 @@ impl Container {
         Some(Self {
             machine,
             unit,
-            invocation: value("InvocationID")?,
+            invocation: Invocation::parse(&value("InvocationID")?),
             state: value("ActiveState")?,
         })
     }
@@ -490,10 +491,13 @@ mod tests {
 
     #[test]
     fn a_container_is_read_from_what_systemctl_shows() {
-        let block = "Id=runner-ci@12.service\nActiveState=active\nInvocationID=00ff\n";
+        let block = "Id=runner-ci@12.service\nActiveState=active\nInvocationID=000102030405060708090a0b0c0d0eff\n";
         let container = Container::parse(block).unwrap();
         assert_eq!(container.machine, "ci-12");
-        assert_eq!(container.invocation, "00ff");
+        assert_eq!(
+            container.invocation,
+            Invocation::parse("000102030405060708090a0b0c0d0eff")
+        );
         assert_eq!(Container::parse(""), None);
     }
 }

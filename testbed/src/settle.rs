@@ -1,12 +1,13 @@
-//! Waiting for pools that are full and rest.
+//! Waits for pools that are full.
 
 use std::time::Duration;
 
 use anyhow::Result;
 use github_sim::Standing;
+use status::{PhaseKind, PoolStatus, Status};
 
 use crate::lab::Lab;
-use crate::status::{Pool, Status};
+use crate::readings::summary;
 use crate::wait::{Seen, wait_until};
 
 /// Waits until every pool has its spares and its runners, and nothing else, and each of those
@@ -18,7 +19,7 @@ pub fn await_listening(lab: &Lab, limit: Duration) -> Result<Status> {
     wait_until("the pools to be full and listening", limit, || {
         let status = lab.look()?;
         if !status.pools.iter().all(is_full) {
-            return Ok(Seen::NotYet(status.summary()));
+            return Ok(Seen::NotYet(summary(&status)));
         }
         let online: Vec<String> = lab
             .sim()
@@ -33,33 +34,45 @@ pub fn await_listening(lab: &Lab, limit: Duration) -> Result<Status> {
             .find(|name| !online.contains(name));
         Ok(match deaf {
             None => Seen::Done(status),
-            Some(name) => Seen::NotYet(format!("{name} is not online; {}", status.summary())),
+            Some(name) => Seen::NotYet(format!("{name} is not online; {}", summary(&status))),
         })
     })
 }
 
-fn is_full(pool: &Pool) -> bool {
-    let count = |phase: &str| pool.phases.get(phase).copied().unwrap_or_default();
-    count("spare") == pool.wanted.spare
-        && count("registering") + count("idle") == pool.wanted.idle
-        && pool.runners.len() == pool.wanted.spare + pool.wanted.idle
+fn is_full(pool: &PoolStatus) -> bool {
+    pool.count(PhaseKind::Spare) == u64::from(pool.wanted.spare)
+        && pool.count(PhaseKind::Registering) + pool.count(PhaseKind::Idle)
+            == u64::from(pool.wanted.idle)
+        && pool.runners.len() == usize::from(pool.wanted.spare + pool.wanted.idle)
 }
 
 #[cfg(test)]
 mod tests {
+    use status::{RunnerStatus, Wanted};
+
     use super::*;
-    use crate::status::{Runner, Wanted};
+
+    fn pool(idle: u16, spare: u16, phases: &[PhaseKind]) -> PoolStatus {
+        let mut pool = PoolStatus {
+            wanted: Wanted {
+                idle,
+                spare,
+                max: 9,
+            },
+            ..PoolStatus::default()
+        };
+        for (number, phase) in phases.iter().enumerate() {
+            let slot = format!("ci-{}", number + 1).parse().unwrap();
+            pool.runners.push(RunnerStatus::new(slot, *phase));
+            *pool.phases.entry(*phase).or_default() += 1;
+        }
+        pool
+    }
 
     #[test]
     fn a_pool_that_still_boots_is_not_full() {
-        let mut pool = Pool {
-            wanted: Wanted { idle: 1, spare: 1 },
-            runners: vec![Runner::default(), Runner::default()],
-            phases: [("registering".to_owned(), 1), ("spare".to_owned(), 1)].into(),
-            ..Pool::default()
-        };
-        assert!(is_full(&pool));
-        pool.phases = [("idle".to_owned(), 1), ("booting".to_owned(), 1)].into();
-        assert!(!is_full(&pool));
+        use PhaseKind::{Booting, Idle, Registering, Spare};
+        assert!(is_full(&pool(1, 1, &[Registering, Spare])));
+        assert!(!is_full(&pool(1, 1, &[Idle, Booting])));
     }
 }

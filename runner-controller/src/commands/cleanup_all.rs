@@ -12,7 +12,7 @@ use super::common::{block_on, confirm};
 use crate::config::{self, Config};
 use crate::http::client::{self, ClientError};
 use crate::privileged::{self, RootError};
-use crate::status::DaemonState;
+use crate::status::{DaemonState, RunnerStatus};
 use crate::world::chain;
 
 /// Interval between two looks at the daemon's progress.
@@ -90,11 +90,7 @@ async fn wait_for_daemon(config: &Config) -> anyhow::Result<()> {
         if status.state == DaemonState::Cleared {
             return Ok(());
         }
-        let runners = status
-            .pools
-            .iter()
-            .flat_map(|pool| &pool.runners)
-            .map(|runner| runner.slot.to_string());
+        let runners = status.runners().map(RunnerStatus::machine);
         let strays = status.strays.iter().map(|name| format!("{name} at GitHub"));
         let left = runners.chain(strays).collect::<Vec<_>>().join(", ");
         if left != reported {

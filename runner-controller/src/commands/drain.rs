@@ -49,7 +49,7 @@ fn left(status: &Status) -> Vec<String> {
         }
         None => format!("{} is {}", runner.slot, runner.phase),
     };
-    let runners = status.pools.iter().flat_map(|pool| &pool.runners);
+    let runners = status.runners();
     let strays = status
         .strays
         .iter()

@@ -338,7 +338,7 @@ impl<'a> AttackRun<'a> {
         }
         container.end_job()?;
         let (_, runner) = scene::start_job(self.lab, "one", "looks")?;
-        ensure!(runner.machine == container.machine, "another slot");
+        ensure!(runner.machine() == container.machine, "another slot");
         let mut container = Target::with_job(self.lab, &runner)?;
         let env =
             scene::surroundings(&container.machine, &container.leader, self.sibling.as_ref())?;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use anyhow::{Context, Result};
+use status::{PhaseKind, RunnerStatus};
 
 use super::agent::{self, Agent, Ran};
 use super::bare;
@@ -15,7 +16,6 @@ use crate::image;
 use crate::lab::{CONFIG, Lab, RUN_DIR};
 use crate::net::{GITHUB, INTERNET, METADATA, NEIGHBOUR, RESOLVER, UPLINK};
 use crate::sim::pool_job;
-use crate::status::Runner;
 
 /// Size of every layer: enough to boot, and quickly full.
 const LAYER: &str = "96 MiB";
@@ -50,13 +50,13 @@ pub(super) struct Target {
 
 impl Target {
     /// Finds the loop of a job, and starts the loop of the container's root.
-    pub(super) fn with_job(lab: &Lab, runner: &Runner) -> Result<Self> {
-        let leader = leader(lab, &runner.machine)?;
+    pub(super) fn with_job(lab: &Lab, runner: &RunnerStatus) -> Result<Self> {
+        let leader = leader(lab, &runner.machine())?;
         let job = Agent::find(lab.host(), &leader, Who::Job)?;
-        agent::start_service(lab, &runner.machine, Who::Root)?;
+        agent::start_service(lab, &runner.machine(), Who::Root)?;
         let root = Agent::find(lab.host(), &leader, Who::Root)?;
         Ok(Self {
-            machine: runner.machine.clone(),
+            machine: runner.machine(),
             leader,
             job,
             root,
@@ -152,7 +152,7 @@ fn config(lab: &Lab) -> Result<Config> {
 }
 
 /// Starts a job in a pool that takes commands.
-pub(super) fn start_job(lab: &Lab, pool: &str, name: &str) -> Result<(u64, Runner)> {
+pub(super) fn start_job(lab: &Lab, pool: &str, name: &str) -> Result<(u64, RunnerStatus)> {
     let id = lab
         .sim()
         .queue(&pool_job(name, pool, &agent::job_script()))?;
@@ -325,7 +325,7 @@ pub(super) fn await_ready(lab: &Lab) -> Result<()> {
         let idle = |name: &str| {
             status
                 .pool(name)
-                .and_then(|pool| pool.phases.get("idle").copied())
+                .and_then(|pool| pool.phases.get(&PhaseKind::Idle).copied())
                 .unwrap_or(0)
         };
         (idle("ci") >= 1 && idle("one") >= 1).then_some(())

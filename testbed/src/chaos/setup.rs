@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use github_sim::PlantedRunner;
 use serde_json::{Value, json};
+use status::{RunnerStatus, Status};
 
 use crate::config::{Config, Image, Pool};
 use crate::image;
 use crate::lab::Lab;
+use crate::readings::{is_settled, summary};
 use crate::sim::planted_runner;
-use crate::status::Status;
 use crate::wait::{Seen, wait_until};
 
 use super::disks;
@@ -125,11 +126,11 @@ fn unsettled(lab: &Lab, log: &RunLog) -> Result<Option<String>> {
     // A backoff whose next attempt is due delays nothing. A full pool attempts nothing.
     let mut backoffs = status.pools.iter().flat_map(|pool| &pool.backoffs);
     let delayed = backoffs.any(|backoff| backoff.retry_in_ms > 0);
-    if !status.is_settled() || delayed || !status.closed.is_empty() || status.github.error.is_some()
+    if !is_settled(&status) || delayed || !status.closed.is_empty() || status.github.error.is_some()
     {
         return Ok(Some(format!(
             "{}; closed: {:?}",
-            status.summary(),
+            summary(&status),
             status.closed
         )));
     }
@@ -153,13 +154,10 @@ fn unknown(lab: &Lab, status: &Status) -> Result<Option<String>> {
     }
     let machines = lab.machines()?;
     let containers = lab.containers()?;
-    let known: Vec<&str> = status
-        .runners()
-        .map(|runner| runner.machine.as_str())
-        .collect();
-    let odd = containers.iter().find(|container| {
-        !known.contains(&container.machine.as_str()) || container.state != "active"
-    });
+    let known: Vec<String> = status.runners().map(RunnerStatus::machine).collect();
+    let odd = containers
+        .iter()
+        .find(|container| !known.contains(&container.machine) || container.state != "active");
     if odd.is_some() || containers.len() != known.len() || machines.len() != known.len() {
         return Ok(Some(format!(
             "the host has {containers:?} and {machines:?}, the daemon {known:?}"

@@ -1,6 +1,7 @@
 //! Access to the daemon's API: by the peer's credentials on the Unix socket, by a token on TCP.
 
 use anyhow::{Context, Result, ensure};
+use status::DaemonState;
 
 use super::common::{SOON, ensure_says};
 use super::fixture::{SMALL, small};
@@ -69,16 +70,25 @@ fn as_stranger_and_member(lab: &Lab) -> Result<()> {
         ensure!(!well, "a stranger may {command}: {said}");
         ensure_says(&said, &["403", "join the group"])?;
     }
-    ensure!(lab.look()?.state == "running", "it drains all the same");
+    ensure!(
+        lab.look()?.state == DaemonState::Running,
+        "it drains all the same"
+    );
     ensure_says(&lab.journal(DAEMON, 20), &["/drain refused to uid"])?;
     host.sh(
         "chmod 0750 /run/runner-controller/api; chmod 0660 /run/runner-controller/api/api.sock",
     )?;
     host.run(&["usermod", "--append", "--groups", GROUP, USER])?;
-    for (command, state) in [("drain", "drain"), ("undrain", "running")] {
+    for (command, states) in [
+        (
+            "drain",
+            [DaemonState::Draining, DaemonState::Drained].as_slice(),
+        ),
+        ("undrain", &[DaemonState::Running]),
+    ] {
         let (well, said) = as_somebody(lab, command)?;
         ensure!(well, "a member may not {command}: {said}");
-        ensure!(lab.look()?.state.starts_with(state), "it did not {command}");
+        ensure!(states.contains(&lab.look()?.state), "it did not {command}");
     }
     Ok(())
 }
@@ -132,13 +142,16 @@ fn with_and_without(lab: &Lab) -> Result<()> {
         let found = over_tcp(lab, method, path, headers)?;
         ensure!(found == status, "{method} {path} {headers}: {found}");
         ensure!(
-            lab.look()?.state == "running",
+            lab.look()?.state == DaemonState::Running,
             "it drains after {method} {path}"
         );
     }
     let found = over_tcp(lab, "POST", "/drain", &good)?;
     ensure!(found == 202, "{found}");
-    ensure!(lab.look()?.state.starts_with("drain"), "it does not drain");
+    ensure!(
+        lab.look()?.state != DaemonState::Running,
+        "it does not drain"
+    );
     // The token is only in its file.
     let shown = lab.host().run(&["systemctl", "show", DAEMON])?;
     let said = lab.journal(DAEMON, 100);

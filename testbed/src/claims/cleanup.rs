@@ -5,11 +5,13 @@ use std::process::Output;
 use anyhow::{Result, ensure};
 use github_sim::{Conclusion, JobState, PlantedRunner, Standing};
 use serde_json::json;
+use status::{DaemonState, Verdict};
 
 use super::common::{SOON, await_no_strangers, ensure_says, run, start_held};
 use super::fixture::SMALL;
 use super::suite::{Suite, suite};
 use crate::lab::Lab;
+use crate::readings::summary;
 use crate::sim::planted_runner;
 use crate::wait::{Seen, wait_until};
 
@@ -114,7 +116,7 @@ fn cleanup_of_containers_leaves_nothing_and_refills(lab: &mut Lab) -> Result<()>
         "{said}"
     );
     ensure!(
-        super::common::running(lab)?.get(&busy.machine) == busy.invocation.as_ref(),
+        super::common::running(lab)?.get(&busy.machine()) == busy.invocation.as_ref(),
         "it went ahead"
     );
     clean(lab, &["--yes"])?;
@@ -133,7 +135,7 @@ fn cleanup_of_containers_leaves_nothing_and_refills(lab: &mut Lab) -> Result<()>
     );
     let verdicts = lab.look()?.recent.into_iter().take(before.len());
     for ended in verdicts {
-        ensure!(ended.verdict == "removed", "{ended:?}");
+        ensure!(ended.verdict == Verdict::Removed, "{ended:?}");
     }
     run(lab, "true")?;
     lab.await_settled(SOON)?;
@@ -146,14 +148,18 @@ fn cleanup_of_containers_can_stay_down(lab: &mut Lab) -> Result<()> {
     lab.ensure_nothing_left()?;
     let status = lab.look()?;
     ensure!(
-        status.state == "cleared" && !status.closed.is_empty(),
+        status.state == DaemonState::Cleared && !status.closed.is_empty(),
         "{}",
-        status.summary()
+        summary(&status)
     );
     // A restart of the daemon starts nothing either.
     lab.kill()?;
     lab.start()?;
-    ensure!(lab.look()?.state == "cleared", "{}", lab.look()?.summary());
+    ensure!(
+        lab.look()?.state == DaemonState::Cleared,
+        "{}",
+        summary(&lab.look()?)
+    );
     lab.ensure_nothing_left()?;
     lab.host().run(&["runner-controller", "undrain"])?;
     lab.await_settled(SOON).map(drop)

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use github_sim::{Endpoint, JobSpec, JobState, JobView};
+use status::{Invocation, PhaseKind, RunnerStatus, Status, Verdict, VerdictRecord};
 
 use crate::lab::{Lab, SLOT_UNITS};
+use crate::readings::summary;
 use crate::sim::pool_job;
-use crate::status::{Ended, Runner, Status};
 use crate::wait::{Seen, wait_until};
 
 /// Timeout for things that take a second at most on an idle machine. A boot takes 0.2 s.
@@ -68,27 +69,27 @@ pub(crate) fn leader(lab: &Lab, machine: &str) -> Result<String> {
 }
 
 /// Queues a held job and waits until its runner is busy with it.
-pub(super) fn start_held(lab: &Lab, name: &str) -> Result<(u64, Runner)> {
+pub(super) fn start_held(lab: &Lab, name: &str) -> Result<(u64, RunnerStatus)> {
     let id = lab.sim().queue(&held(name))?;
     let runner = await_busy(lab, id)?;
     Ok((id, runner))
 }
 
 /// Waits until the daemon knows that the runner of a job is busy.
-pub(crate) fn await_busy(lab: &Lab, id: u64) -> Result<Runner> {
+pub(crate) fn await_busy(lab: &Lab, id: u64) -> Result<RunnerStatus> {
     let job = lab.sim().await_job(id, JobState::InProgress, SOON)?;
     let name = job.runner_name.context("a running job has a runner")?;
     lab.await_status(&format!("{name} to be busy"), SOON, |status| {
         status
             .runner(&name)
-            .filter(|runner| runner.phase == "busy")
+            .filter(|runner| runner.phase == PhaseKind::Busy)
             .cloned()
     })
 }
 
 /// Ends a held job, and checks that it ran once and succeeded.
-pub(super) fn finish_held(lab: &Lab, id: u64, runner: &Runner) -> Result<JobView> {
-    release(lab, &runner.machine)?;
+pub(super) fn finish_held(lab: &Lab, id: u64, runner: &RunnerStatus) -> Result<JobView> {
+    release(lab, &runner.machine())?;
     let job = lab.sim().await_success(id, SOON)?;
     ensure!(
         job.attempts == 1 && job.runner_name == runner.runner,
@@ -118,14 +119,14 @@ pub(super) fn run(lab: &Lab, script: &str) -> Result<String> {
 }
 
 /// Waits until a runner has ended.
-pub(super) fn await_end(lab: &Lab, runner: &str) -> Result<Ended> {
+pub(super) fn await_end(lab: &Lab, runner: &str) -> Result<VerdictRecord> {
     lab.await_status(&format!("the end of {runner}"), SOON, |status| {
         status.ended(runner).cloned()
     })
 }
 
 /// Waits until a runner has ended with this verdict.
-pub(super) fn await_verdict(lab: &Lab, runner: &str, verdict: &str) -> Result<Ended> {
+pub(super) fn await_verdict(lab: &Lab, runner: &str, verdict: Verdict) -> Result<VerdictRecord> {
     let ended = await_end(lab, runner)?;
     ensure!(
         ended.verdict == verdict,
@@ -136,16 +137,16 @@ pub(super) fn await_verdict(lab: &Lab, runner: &str, verdict: &str) -> Result<En
 }
 
 /// Returns the idle runner of the fixture.
-pub(super) fn idle(status: &Status) -> Result<Runner> {
-    let idle = status.in_phase("idle");
+pub(super) fn idle(status: &Status) -> Result<RunnerStatus> {
+    let idle = status.in_phase(PhaseKind::Idle);
     idle.first()
         .map(|runner| (*runner).clone())
         .context("no runner is idle")
 }
 
 /// Returns the spare of the fixture.
-pub(super) fn spare(status: &Status) -> Result<Runner> {
-    let spares = status.in_phase("spare");
+pub(super) fn spare(status: &Status) -> Result<RunnerStatus> {
+    let spares = status.in_phase(PhaseKind::Spare);
     spares
         .first()
         .map(|runner| (*runner).clone())
@@ -153,12 +154,12 @@ pub(super) fn spare(status: &Status) -> Result<Runner> {
 }
 
 /// Returns the invocation of each running container, by machine.
-pub(super) fn running(lab: &Lab) -> Result<BTreeMap<String, String>> {
+pub(super) fn running(lab: &Lab) -> Result<BTreeMap<String, Invocation>> {
     Ok(lab
         .containers()?
         .into_iter()
         .filter(|container| container.state == "active" || container.state == "activating")
-        .map(|container| (container.machine, container.invocation))
+        .filter_map(|container| Some((container.machine, container.invocation?)))
         .collect())
 }
 
@@ -176,7 +177,7 @@ pub(super) fn await_no_strangers(lab: &Lab) -> Result<()> {
         Ok(if ours == theirs {
             Seen::Done(())
         } else {
-            Seen::NotYet(format!("GitHub has {theirs:?}, {}", status.summary()))
+            Seen::NotYet(format!("GitHub has {theirs:?}, {}", summary(&status)))
         })
     })
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use github_sim::JobView;
+use status::Verdict;
 
 use super::common::{
     as_its_root, await_busy, await_verdict, ensure_says, finish_held, in_container,
@@ -79,7 +80,7 @@ fn run_in(lab: &Lab, pool: &str, script: &str) -> Result<JobView> {
         .await_success(id, SOON)
         .with_context(|| pool.to_owned())?;
     let runner = job.runner_name.as_deref().unwrap_or_default();
-    await_verdict(lab, runner, "job_done")?;
+    await_verdict(lab, runner, Verdict::JobDone)?;
     Ok(job)
 }
 
@@ -163,7 +164,7 @@ fn dockers_storage_is_in_the_layer_and_ends_with_it(lab: &mut Lab) -> Result<()>
         let busy = await_busy(lab, id)?;
         let wait =
             "until [ -e /tmp/left ]; do sleep 0.05; done; df --output=size -B 1M /var/lib/docker";
-        let said = in_container(lab, &busy.machine, &["timeout", "90", "sh", "-c", wait])?;
+        let said = in_container(lab, &busy.machine(), &["timeout", "90", "sh", "-c", wait])?;
         let mib: u64 = said
             .lines()
             .last()
@@ -179,7 +180,7 @@ fn dockers_storage_is_in_the_layer_and_ends_with_it(lab: &mut Lab) -> Result<()>
         await_verdict(
             lab,
             job.runner_name.as_deref().unwrap_or_default(),
-            "job_done",
+            Verdict::JobDone,
         )?;
         let next = run_in(
             lab,
@@ -203,7 +204,7 @@ fn docker_opens_two_system_calls_and_four_capabilities(lab: &mut Lab) -> Result<
         let busy = await_busy(lab, id)?;
         let said = as_its_root(
             lab,
-            &busy.machine,
+            &busy.machine(),
             "until [ -e /tmp/made ]; do sleep 0.05; done; /tmp/calls; grep CapBnd /proc/self/status",
         )?;
         // The numbers differ between x86-64 and other machines, so the compiler provides them.

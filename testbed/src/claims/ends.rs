@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use status::{PhaseKind, RunnerStatus, Verdict};
 
 use super::common::{
     SOON, as_its_root, await_verdict, ensure_says, finish_held, in_container, running, spare,
@@ -12,7 +13,6 @@ use super::fixture::{SMALL, one, small};
 use super::suite::{Suite, suite};
 use crate::bed::note;
 use crate::lab::{DAEMON, Lab, RUN_DIR};
-use crate::status::Runner;
 use crate::wait::{Seen, wait_until};
 
 pub(super) const SUITE: Suite = suite![SMALL;
@@ -54,8 +54,8 @@ fn a_kill_during_a_slow_sweep_leaves_the_sweep_alone(lab: &mut Lab) -> Result<()
     quick_sweeps(lab)?;
     outcome?;
     lab.await_nothing_left(SOON)?;
-    let invocation = spare.invocation.context("a spare was started")?;
-    let record = format!("{RUN_DIR}/lives/{}/{invocation}.end.json", spare.machine);
+    let invocation = spare.invocation.as_ref().context("a spare was started")?;
+    let record = format!("{RUN_DIR}/lives/{}/{invocation}.end.json", spare.machine());
     let record = lab.host().run(&["cat", &record])?;
     ensure!(record.contains("\"KILL\""), "another end: {record}");
     Ok(())
@@ -120,7 +120,7 @@ fn a_sweep_removes_control_groups_of_any_depth(lab: &mut Lab) -> Result<()> {
     let script = format!("chdir '/sys/fs/cgroup' or die;mkdir 'x';chdir 'x';{DEEP}");
     as_its_root(
         lab,
-        &spare.machine,
+        &spare.machine(),
         &format!("perl -e '{}'", script.replace('\'', "\"")),
     )?;
     lab.host().run(&["systemctl", "stop", &spare.unit])?;
@@ -144,11 +144,13 @@ fn a_runner_does_not_start_in_the_control_groups_of_an_earlier_one(lab: &mut Lab
     }
     let (id, busy) = start_held(lab, "above")?;
     let next = lab.await_status("a spare above old groups", SOON, |status| {
-        let spares = status.in_phase("spare");
-        let next = spares.iter().find(|spare| vacant.contains(&spare.machine));
+        let spares = status.in_phase(PhaseKind::Spare);
+        let next = spares
+            .iter()
+            .find(|spare| vacant.contains(&spare.machine()));
         next.map(|spare| (*spare).clone())
     })?;
-    let inside = in_container(lab, &next.machine, &["ls", "/sys/fs/cgroup"])?;
+    let inside = in_container(lab, &next.machine(), &["ls", "/sys/fs/cgroup"])?;
     ensure!(!inside.contains("planted"), "{inside}");
     let group = group_of(&next.unit);
     for (file, bound) in [("depth", "24"), ("descendants", "500")] {
@@ -244,14 +246,18 @@ fn ensure_rules(lab: &Lab, unit: &str) -> Result<()> {
 }
 
 /// Ends a held job, and checks that its end was recorded and its slot swept.
-fn ensure_ends_whole(lab: &Lab, id: u64, busy: &Runner) -> Result<()> {
+fn ensure_ends_whole(lab: &Lab, id: u64, busy: &RunnerStatus) -> Result<()> {
     finish_held(lab, id, busy)?;
-    await_verdict(lab, busy.runner.as_deref().unwrap_or_default(), "job_done")?;
+    await_verdict(
+        lab,
+        busy.runner.as_deref().unwrap_or_default(),
+        Verdict::JobDone,
+    )?;
     let invocation = busy
         .invocation
-        .as_deref()
+        .as_ref()
         .context("a busy runner was started")?;
-    let record = format!("{RUN_DIR}/lives/{}/{invocation}.end.json", busy.machine);
+    let record = format!("{RUN_DIR}/lives/{}/{invocation}.end.json", busy.machine());
     let record = lab.host().run(&["cat", &record])?;
     ensure_says(&record, &["success"])?;
     let own = format!("/run/systemd/system/{}", busy.unit);
@@ -269,7 +275,7 @@ fn a_runner_keeps_its_limits_when_a_deploy_lowers_them(lab: &mut Lab) -> Result<
         ensure_ends_whole(lab, id, &busy)?;
         // The next runner has the new limit.
         lab.await_status("a spare with the new limit", SOON, |status| {
-            let mut spares = status.in_phase("spare").into_iter();
+            let mut spares = status.in_phase(PhaseKind::Spare).into_iter();
             spares
                 .any(|spare| {
                     lab.show(&spare.unit, "MemoryMax")

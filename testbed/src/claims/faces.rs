@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result, ensure};
 use github_sim::{Endpoint, Fault, JobState};
 use serde_json::Value;
+use status::{DaemonState, PhaseKind, Verdict};
 
 use super::common::{
     SOON, await_no_strangers, daemon_pid, ensure_says, finish_held, idle, run, running, start_held,
@@ -12,6 +13,7 @@ use super::common::{
 use super::fixture::SMALL;
 use super::suite::{Suite, suite};
 use crate::lab::{CONFIG, DAEMON, Lab};
+use crate::readings::summary;
 use crate::sim::pool_job;
 use crate::wait::{Seen, wait_until};
 
@@ -83,18 +85,22 @@ fn a_drain_waits_for_jobs_and_leaves_nothing(lab: &mut Lab) -> Result<()> {
     let said = String::from_utf8_lossy(&output.stdout).into_owned()
         + &String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.code() == Some(3), "{}: {said}", output.status);
-    ensure_says(&said, &[&busy.machine, "acme/widgets"])?;
+    ensure_says(&said, &[&busy.machine(), "acme/widgets"])?;
     // Runners without a job have ended, or will soon.
     lab.await_active(1, SOON)?;
     let status = lab.look()?;
     ensure!(
-        status.state == "draining" && !status.closed.is_empty(),
+        status.state == DaemonState::Draining && !status.closed.is_empty(),
         "{}",
-        status.summary()
+        summary(&status)
     );
     finish_held(lab, id, &busy)?;
     host.run(&[CONTROLLER, "drain", "--wait", "--timeout", "30s"])?;
-    ensure!(lab.look()?.state == "drained", "{}", lab.look()?.summary());
+    ensure!(
+        lab.look()?.state == DaemonState::Drained,
+        "{}",
+        summary(&lab.look()?)
+    );
     lab.ensure_nothing_left()?;
     // A job that is queued now waits.
     let waiting = lab.sim().queue(&pool_job("waits", "ci", "true"))?;
@@ -113,7 +119,7 @@ fn a_drain_outlives_the_daemon(lab: &mut Lab) -> Result<()> {
     lab.kill()?;
     lab.start()?;
     let status = lab.look()?;
-    ensure!(status.state == "drained", "{}", status.summary());
+    ensure!(status.state == DaemonState::Drained, "{}", summary(&status));
     lab.ensure_nothing_left()?;
     lab.host().run(&[CONTROLLER, "undrain"])?;
     lab.await_settled(SOON).map(drop)
@@ -140,7 +146,7 @@ fn health_gives_the_reason_why_jobs_would_wait(lab: &mut Lab) -> Result<()> {
     lab.sim().clear_faults()?;
     lab.api("POST", "/undrain")?;
     lab.await_status("a runner to be had", SOON, |status| {
-        status.in_phase("idle").first().map(|_| ())
+        status.in_phase(PhaseKind::Idle).first().map(|_| ())
     })?;
     let health = lab.api("GET", "/health")?;
     ensure!(health.status == 200, "{health:?}");
@@ -209,7 +215,7 @@ fn the_journal_has_fields(lab: &mut Lab) -> Result<()> {
     let id = lab.sim().queue(&pool_job("logged", "ci", "true"))?;
     let job = lab.sim().await_success(id, SOON)?;
     let name = job.runner_name.context("it had a runner")?;
-    super::common::await_verdict(lab, &name, "job_done")?;
+    super::common::await_verdict(lab, &name, Verdict::JobDone)?;
     let text = lab.host().run(&[
         "journalctl",
         "--unit",
@@ -246,7 +252,7 @@ fn the_journal_has_fields(lab: &mut Lab) -> Result<()> {
     let live = lab.host().run(&[
         "journalctl",
         "--machine",
-        &idle.machine,
+        &idle.machine(),
         "--unit",
         "github-runner",
         "--output=cat",
@@ -273,7 +279,7 @@ fn the_daemon_is_ready_only_when_it_answers(lab: &mut Lab) -> Result<()> {
                 .machine(&machine)
                 .is_some_and(|runner| runner.invocation == Some(invocation)),
             "{machine} is not known: {}",
-            status.summary()
+            summary(&status)
         );
     }
     let kept: usize = lab.show(DAEMON, "NFileDescriptorStore")?.parse()?;
@@ -324,7 +330,9 @@ fn a_stuck_daemon_is_restarted(lab: &mut Lab) -> Result<()> {
 fn a_new_configuration_rolls_idle_runners_and_no_job(lab: &mut Lab) -> Result<()> {
     let (id, busy) = start_held(lab, "long")?;
     lab.await_status("a spare and an idle runner beside it", SOON, |status| {
-        (status.in_phase("idle").len() == 1 && status.in_phase("spare").len() == 1).then_some(())
+        (status.in_phase(PhaseKind::Idle).len() == 1
+            && status.in_phase(PhaseKind::Spare).len() == 1)
+            .then_some(())
     })?;
     let before = running(lab)?;
     let config = super::fixture::small(lab.sim().api_url());
@@ -335,22 +343,23 @@ fn a_new_configuration_rolls_idle_runners_and_no_job(lab: &mut Lab) -> Result<()
     )?;
     lab.reload()?;
     lab.await_status("the others to be replaced", SOON, |status| {
-        let replaced = ["idle", "spare"].iter().all(|phase| {
-            status
-                .in_phase(phase)
-                .first()
-                .is_some_and(|runner| before.get(&runner.machine) != runner.invocation.as_ref())
-        });
+        let replaced = [PhaseKind::Idle, PhaseKind::Spare]
+            .into_iter()
+            .all(|phase| {
+                status.in_phase(phase).first().is_some_and(|runner| {
+                    before.get(&runner.machine()) != runner.invocation.as_ref()
+                })
+            });
         replaced.then_some(())
     })?;
     let now = running(lab)?;
     ensure!(
-        now.get(&busy.machine) == busy.invocation.as_ref(),
+        now.get(&busy.machine()) == busy.invocation.as_ref(),
         "the job's container was replaced"
     );
     let fresh = now
         .keys()
-        .find(|machine| **machine != busy.machine)
+        .find(|machine| **machine != busy.machine())
         .context("nothing lives")?;
     let limit = lab.show(
         &format!("runner-{}.service", fresh.replace('-', "@")),
@@ -363,8 +372,8 @@ fn a_new_configuration_rolls_idle_runners_and_no_job(lab: &mut Lab) -> Result<()
     finish_held(lab, id, &busy)?;
     lab.await_status("the verdicts of all three", SOON, |status| {
         let recent = status.recent.iter().take(3);
-        let verdicts: BTreeSet<&str> = recent.map(|ended| ended.verdict.as_str()).collect();
-        (verdicts == BTreeSet::from(["job_done", "rolled"])).then_some(())
+        let verdicts: BTreeSet<Verdict> = recent.map(|ended| ended.verdict).collect();
+        (verdicts == BTreeSet::from([Verdict::JobDone, Verdict::Rolled])).then_some(())
     })?;
     lab.install(&config)?;
     lab.reload()?;

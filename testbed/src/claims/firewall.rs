@@ -6,14 +6,15 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use github_sim::JobState;
 use serde_json::Value;
+use status::{PhaseKind, Status, Verdict, VerdictRecord};
 
 use super::common::{SOON, await_busy, ensure_says, finish_held, run, start_held};
 use super::fixture::{SMALL, one, small};
 use super::suite::{Suite, suite};
 use crate::lab::{DAEMON, Lab};
 use crate::net::GITHUB;
+use crate::readings::summary;
 use crate::sim::pool_job;
-use crate::status::{Ended, Status};
 use crate::wait::{Seen, wait_until};
 
 mod stand;
@@ -114,7 +115,7 @@ fn another_program_cannot_change_the_table(lab: &mut Lab) -> Result<()> {
         "a flush removed the table"
     );
     let status = lab.look()?;
-    ensure!(closed(&status).is_none(), "{}", status.summary());
+    ensure!(closed(&status).is_none(), "{}", summary(&status));
     run(lab, "true").map(drop)
 }
 
@@ -175,12 +176,16 @@ fn a_start_by_hand_is_refused(lab: &Lab) -> Result<()> {
     let started = lab.host().output(&["systemctl", "start", &unit])?;
     ensure!(!started.status.success(), "{unit} started");
     let machine = format!("ci-{vacant}");
-    ensure_refused(lab, &status, |ended| ended.machine == machine)
+    ensure_refused(lab, &status, |ended| ended.slot.to_string() == machine)
 }
 
 /// Checks that status, health, metrics and journal name the reason. The runner's end must be
 /// newer than `before`, because older ends of the same kind are shown beside it.
-fn ensure_refused(lab: &Lab, before: &Status, is_it: impl Fn(&Ended) -> bool) -> Result<()> {
+fn ensure_refused(
+    lab: &Lab,
+    before: &Status,
+    is_it: impl Fn(&VerdictRecord) -> bool,
+) -> Result<()> {
     // The launcher's report arrives at once.
     let reason = lab.await_status("admission to close", SOON, closed)?;
     ensure_says(&reason, &["inet runner_controller", FIREWALL])?;
@@ -190,7 +195,7 @@ fn ensure_refused(lab: &Lab, before: &Status, is_it: impl Fn(&Ended) -> bool) ->
             .find(|ended| is_it(ended) && ended.ended_unix_ms > before.at_unix_ms)
             .cloned()
     })?;
-    ensure!(ended.verdict == "boot_failed", "{ended:?}");
+    ensure!(ended.verdict == Verdict::BootFailed, "{ended:?}");
     ensure_says(
         ended.exit.as_deref().unwrap_or_default(),
         &["status 82", "firewall"],
@@ -213,9 +218,9 @@ fn ensure_refused(lab: &Lab, before: &Status, is_it: impl Fn(&Ended) -> bool) ->
 fn a_stopped_firewall_closes_admission_and_kills_no_job(lab: &mut Lab) -> Result<()> {
     let (id, busy) = start_held(lab, "long")?;
     let waiting = lab.await_status("an idle runner and a spare beside it", SOON, |status| {
-        let spares = status.in_phase("spare");
+        let spares = status.in_phase(PhaseKind::Spare);
         let waiting = spares.first().map(|runner| (*runner).clone());
-        waiting.filter(|_| status.in_phase("idle").len() == 1)
+        waiting.filter(|_| status.in_phase(PhaseKind::Idle).len() == 1)
     })?;
     stop_owner(lab)?;
     let reason = lab.await_status("admission to close", SOON, closed)?;
@@ -226,12 +231,12 @@ fn a_stopped_firewall_closes_admission_and_kills_no_job(lab: &mut Lab) -> Result
     let status = lab.look()?;
     ensure!(
         closed(&status).is_some()
-            && status.in_phase("idle").is_empty()
+            && status.in_phase(PhaseKind::Idle).is_empty()
             && status
-                .machine(&waiting.machine)
-                .is_some_and(|runner| runner.phase == "spare"),
+                .machine(&waiting.machine())
+                .is_some_and(|runner| runner.phase == PhaseKind::Spare),
         "{}",
-        status.summary()
+        summary(&status)
     );
     ensure!(
         lab.sim().job(third)?.status == JobState::Queued,

@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use github_sim::{Conclusion, JobSpec, JobState, JobView, Standing};
+use status::Verdict;
 
 use super::common::{SOON, await_no_strangers, daemon_pid, finish_held, run, start_held};
 use super::fixture::{Fixture, small};
 use super::suite::{Suite, suite};
 use crate::bed::note;
 use crate::lab::{DAEMON, Lab};
+use crate::readings::{is_staffed, summary};
 use crate::sim::{planted_runner, pool_job};
 use crate::wait::{Seen, wait_until};
 
@@ -49,7 +51,7 @@ const STRAY: &str = "testhost-ci-4-0badcafe";
 /// stays for minutes.
 fn await_ready(lab: &Lab) -> Result<()> {
     lab.await_status("the pool to be as it is wanted", SOON, |status| {
-        status.is_staffed().then_some(())
+        is_staffed(status).then_some(())
     })
 }
 
@@ -146,7 +148,7 @@ fn two_hundred_jobs_leak_nothing(lab: &mut Lab) -> Result<()> {
         } else {
             let status = lab
                 .look()
-                .map_or_else(|error| format!("{error:#}"), |status| status.summary());
+                .map_or_else(|error| format!("{error:#}"), |status| summary(&status));
             Seen::NotYet(format!("{open} jobs to go; {status}"))
         })
     })?;
@@ -251,7 +253,7 @@ fn a_registration_without_a_container_is_deleted(lab: &mut Lab) -> Result<()> {
     }
     wait_until("the stray to be deleted", PATIENCE, || {
         Ok(if is_registered(lab, STRAY)? {
-            Seen::NotYet(lab.look()?.summary())
+            Seen::NotYet(summary(&lab.look()?))
         } else {
             Seen::Done(())
         })
@@ -280,7 +282,7 @@ fn a_ghost_is_found_and_replaced(lab: &mut Lab) -> Result<()> {
     wait_until("the ghost to be gone", PATIENCE, || {
         let status = lab.look()?;
         Ok(if status.runner(&ghost).is_some() {
-            Seen::NotYet(status.summary())
+            Seen::NotYet(summary(&status))
         } else {
             Seen::Done(())
         })
@@ -288,7 +290,7 @@ fn a_ghost_is_found_and_replaced(lab: &mut Lab) -> Result<()> {
     let counted = lab
         .look()?
         .pool("ci")
-        .and_then(|pool| pool.verdicts.get("ghost").copied());
+        .and_then(|pool| pool.verdicts.get(&Verdict::Ghost).copied());
     ensure!(counted == Some(1), "{counted:?} ghosts");
     lab.api("POST", "/undrain")?;
     lab.await_settled(SOON)?;

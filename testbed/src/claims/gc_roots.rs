@@ -64,7 +64,7 @@ fn lives_hold(lab: &Lab, [old, new]: &[String; 2]) -> Result<()> {
         "until [ -e /tmp/go ]; do sleep 0.05; done",
     ))?;
     let busy = await_busy(lab, id)?;
-    ensure!(busy.machine == "nix-1", "it runs on {}", busy.machine);
+    ensure!(busy.machine() == "nix-1", "it runs on {}", busy.machine());
     await_roots(lab, &[("nix-1", old), ("nix-2", old)])?;
     // A deploy: idle runners are replaced, and a busy one keeps its system.
     lab.install(&config.with("nix", |pool| pool.image = store(new)))?;

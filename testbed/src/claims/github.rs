@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result, ensure};
 use github_sim::{APP_KEY, Endpoint, Fault, JobState};
 use serde_json::{Value, json};
+use status::{DaemonState, FailureKind, PhaseKind, RunnerStatus};
 
 use super::common::{
     SOON, await_calls, await_no_strangers, daemon_pid, ensure_says, finish_held, idle, run, spare,
@@ -14,8 +15,8 @@ use super::common::{
 use super::fixture::{SMALL, small};
 use super::suite::{Suite, suite};
 use crate::lab::{APP_ID, DAEMON, Lab, TOKEN};
+use crate::readings::summary;
 use crate::sim::pool_job;
-use crate::status::Runner;
 
 pub(super) const SUITE: Suite = suite![SMALL;
     a_missing_permission_is_named_and_spares_wait,
@@ -37,7 +38,7 @@ fn while_mints_fail(
     lab: &Lab,
     mint_fault: &Fault,
     times: Option<u64>,
-    meanwhile: impl FnOnce(&Lab, &Runner) -> Result<()>,
+    meanwhile: impl FnOnce(&Lab, &RunnerStatus) -> Result<()>,
 ) -> Result<()> {
     let waiting = spare(&lab.await_settled(SOON)?)?;
     lab.sim().forget_calls()?;
@@ -50,32 +51,32 @@ fn while_mints_fail(
     let status = lab.look()?;
     let same = status
         .runners()
-        .any(|runner| runner.invocation == waiting.invocation && runner.phase == "spare");
+        .any(|runner| runner.invocation == waiting.invocation && runner.phase == PhaseKind::Spare);
     ensure!(
         same || times.is_some(),
         "the spare did not wait: {}",
-        status.summary()
+        summary(&status)
     );
     lab.sim().clear_faults()?;
     lab.api("POST", "/undrain")?;
     let status = lab.await_settled(SOON)?;
     let promoted = status
         .runners()
-        .any(|runner| runner.invocation == waiting.invocation && runner.phase == "idle");
+        .any(|runner| runner.invocation == waiting.invocation && runner.phase == PhaseKind::Idle);
     ensure!(
         promoted,
         "the spare that waited was not used: {}",
-        status.summary()
+        summary(&status)
     );
     await_no_strangers(lab)?;
     run(lab, "true").map(drop)
 }
 
 /// Waits until the status shows a GitHub error with these words and a backoff of mints.
-fn await_error(lab: &Lab, trouble: &str, words: &[&str]) -> Result<()> {
+fn await_error(lab: &Lab, failure: FailureKind, words: &[&str]) -> Result<()> {
     let (error, backoff) = lab.await_status("an error of GitHub's", SOON, |status| {
         let error = status.github.error.clone()?;
-        Some((error, status.backoff(trouble)?.clone()))
+        Some((error, status.backoff(failure)?.clone()))
     })?;
     ensure_says(&error, words)?;
     ensure_says(&backoff.reason, words)?;
@@ -92,7 +93,7 @@ fn a_missing_permission_is_named_and_spares_wait(lab: &mut Lab) -> Result<()> {
     while_mints_fail(lab, &fault, None, |lab, _| {
         await_error(
             lab,
-            "forbidden",
+            FailureKind::Forbidden,
             &[message, "dministration", "GitHub request"],
         )
     })
@@ -101,7 +102,11 @@ fn a_missing_permission_is_named_and_spares_wait(lab: &mut Lab) -> Result<()> {
 fn an_unprocessable_mint_is_named_and_spares_wait(lab: &mut Lab) -> Result<()> {
     let fault = Fault::answer(422, json!({ "message": "Validation Failed: labels" }));
     while_mints_fail(lab, &fault, None, |lab, _| {
-        await_error(lab, "invalid", &["Validation Failed", "GitHub request"])
+        await_error(
+            lab,
+            FailureKind::Invalid,
+            &["Validation Failed", "GitHub request"],
+        )
     })
 }
 
@@ -147,25 +152,29 @@ fn a_bad_token_is_named_and_a_good_one_works_at_once(lab: &mut Lab) -> Result<()
     lab.sim().rotate_token(next)?;
     let (id, busy) = start_held(lab, "meanwhile")?;
     ensure!(busy.invocation == idle.invocation, "{busy:?} is busy");
-    await_error(lab, "unauthorized", &["Bad credentials", "token"])?;
+    await_error(
+        lab,
+        FailureKind::Unauthorized,
+        &["Bad credentials", "token"],
+    )?;
     let status = lab.look()?;
     ensure!(
         daemon_pid(lab)? == pid,
         "the daemon did not stay up: {}",
-        status.summary()
+        summary(&status)
     );
     ensure!(
         status
-            .machine(&spare.machine)
-            .is_some_and(|now| now.phase == "spare" && now.invocation == spare.invocation),
+            .machine(&spare.machine())
+            .is_some_and(|now| now.phase == PhaseKind::Spare && now.invocation == spare.invocation),
         "the spare did not wait: {}",
-        status.summary()
+        summary(&status)
     );
     lab.write_token(next)?;
     lab.host().run(&["systemctl", "restart", DAEMON])?;
     lab.await_status("the spare to be registered", SOON, |status| {
         status
-            .machine(&spare.machine)
+            .machine(&spare.machine())
             .filter(|now| now.runner.is_some() && now.invocation == spare.invocation)
             .map(|_| ())
     })?;
@@ -213,7 +222,7 @@ fn while_limited(lab: &Lab, fault: &Fault) -> Result<()> {
     lab.sim().fault(Endpoint::Mint, Some(1), fault)?;
     let (id, busy) = start_held(lab, "meanwhile")?;
     let limited = lab.await_status("a mint that waits for the limit's end", SOON, |status| {
-        status.backoff("limited").cloned()
+        status.backoff(FailureKind::Limited).cloned()
     })?;
     ensure!(
         limited.retry_in_ms > 1000,
@@ -225,7 +234,7 @@ fn while_limited(lab: &Lab, fault: &Fault) -> Result<()> {
     lab.start()?;
     lab.await_status("the spare to be registered", SOON, |status| {
         status
-            .machine(&waiting.machine)
+            .machine(&waiting.machine())
             .filter(|now| now.runner_id.is_some() && now.invocation == waiting.invocation)
             .map(|_| ())
     })?;
@@ -269,16 +278,16 @@ fn an_outage_is_waited_out(lab: &mut Lab) -> Result<()> {
     for runner in settled.runners() {
         ensure!(
             status
-                .machine(&runner.machine)
+                .machine(&runner.machine())
                 .is_some_and(|now| now.invocation == runner.invocation),
             "{} did not outlive the outage: {}",
-            runner.machine,
-            status.summary()
+            runner.machine(),
+            summary(&status)
         );
     }
     // The fourth mint works without an operator.
     lab.await_status("a runner that was registered after all", SOON, |status| {
-        status.in_phase("registering").first().map(|_| ())
+        status.in_phase(PhaseKind::Registering).first().map(|_| ())
     })?;
     sim.clear_faults()?;
     finish_held(lab, id, &busy)?;
@@ -302,11 +311,11 @@ fn a_lie_about_the_list_destroys_nothing(lab: &mut Lab) -> Result<()> {
     for runner in settled.runners() {
         ensure!(
             status
-                .machine(&runner.machine)
+                .machine(&runner.machine())
                 .is_some_and(|now| now.invocation == runner.invocation),
             "{} is gone: {}",
-            runner.machine,
-            status.summary()
+            runner.machine(),
+            summary(&status)
         );
     }
     run(lab, "true").map(drop)
@@ -320,7 +329,7 @@ fn a_lost_answer_to_a_mint_is_another_name(lab: &mut Lab) -> Result<()> {
     let (id, busy) = start_held(lab, "meanwhile")?;
     let now = lab.await_status("the spare to be registered", SOON, |status| {
         status
-            .machine(&waiting.machine)
+            .machine(&waiting.machine())
             .filter(|now| now.runner_id.is_some() && now.invocation == waiting.invocation)
             .cloned()
     })?;
@@ -332,7 +341,9 @@ fn a_lost_answer_to_a_mint_is_another_name(lab: &mut Lab) -> Result<()> {
         .sim()
         .registered()?
         .into_iter()
-        .filter(|name| name.starts_with(&format!("testhost-{}-", waiting.machine)) && *name != ours)
+        .filter(|name| {
+            name.starts_with(&format!("testhost-{}-", waiting.machine())) && *name != ours
+        })
         .collect();
     ensure!(lost.len() == 1, "lost: {lost:?}, and {ours} is ours");
     lab.await_status("the lost registration to be a stray", SOON, |status| {
@@ -375,7 +386,7 @@ fn a_runner_that_just_got_a_job_survives_a_drain(lab: &mut Lab) -> Result<()> {
         .and_then(|statuses| statuses.get("422"));
     ensure!(refused.is_some(), "GitHub was not asked: {:?}", stats.calls);
     lab.await_status("the drain's end", SOON, |status| {
-        (status.state == "drained").then_some(())
+        (status.state == DaemonState::Drained).then_some(())
     })?;
     lab.await_nothing_left(SOON)?;
     lab.api("POST", "/undrain")?;

@@ -12,6 +12,7 @@ use super::suite::{Suite, suite};
 use crate::config::IMAGE;
 use crate::lab::Lab;
 use crate::net::{GITHUB, INTERNET, METADATA, NEIGHBOUR, RESOLVER, UPLINK};
+use crate::readings::summary;
 use crate::sim::pool_job;
 
 pub(super) const SUITE: Suite = suite![SMALL;
@@ -66,7 +67,7 @@ fn reach(lab: &Lab) -> Result<()> {
     let (id, other) = start_held(lab, "neighbour")?;
     let address = in_container(
         lab,
-        &other.machine,
+        &other.machine(),
         &["ip", "-4", "-brief", "address", "show", "host0"],
     )?;
     let address = address
@@ -77,7 +78,7 @@ fn reach(lab: &Lab) -> Result<()> {
         .to_owned();
     in_container(
         lab,
-        &other.machine,
+        &other.machine(),
         &["sh", "-c", "nc -lk 8000 >/dev/null 2>&1 </dev/null &"],
     )?;
     let host = lab.host();
@@ -164,7 +165,7 @@ fn a_spoofed_source_is_dropped(lab: &mut Lab) -> Result<()> {
     let before = dropped()?;
     in_container(
         lab,
-        &busy.machine,
+        &busy.machine(),
         &[
             "sh",
             "-c",
@@ -204,21 +205,21 @@ fn a_container_gets_one_config_and_no_second(lab: &mut Lab) -> Result<()> {
         "timeout 2 nc -U /run/runner/jit.sock </dev/null | wc -c",
     ];
     // As root of a spare, and as root of a container that has its config.
-    let got = in_container(lab, &waiting.machine, &ask)?;
+    let got = in_container(lab, &waiting.machine(), &ask)?;
     ensure!(
         got.trim() == "0",
         "a spare's second connection got {got} bytes"
     );
     let (id, busy) = start_held(lab, "asks again")?;
-    let got = in_container(lab, &busy.machine, &ask)?;
+    let got = in_container(lab, &busy.machine(), &ask)?;
     ensure!(got.trim() == "0", "a second config of {got} bytes");
     let status = lab.look()?;
     ensure!(
         status
-            .machine(&waiting.machine)
+            .machine(&waiting.machine())
             .is_some_and(|now| now.invocation == waiting.invocation),
         "the spare did not outlive it: {}",
-        status.summary()
+        summary(&status)
     );
     finish_held(lab, id, &busy).map(drop)
 }
@@ -236,7 +237,7 @@ fn a_hook_ends_well_without_a_daemon_and_with_a_full_pipe(lab: &mut Lab) -> Resu
     let busy = super::common::await_busy(lab, id)?;
     let pid = daemon_pid(lab)?;
     lab.stop()?;
-    super::common::release(lab, &busy.machine)?;
+    super::common::release(lab, &busy.machine())?;
     let job = lab.sim().await_success(id, SOON)?;
     lab.start()?;
     ensure!(daemon_pid(lab)? != pid, "the daemon did not stop");
@@ -271,7 +272,7 @@ fn an_image_is_never_written(lab: &mut Lab) -> Result<()> {
     let (id, busy) = start_held(lab, "writes")?;
     in_container(
         lab,
-        &busy.machine,
+        &busy.machine(),
         &[
             "sh",
             "-c",

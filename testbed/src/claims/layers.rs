@@ -1,6 +1,7 @@
 //! Every kind of image and of writable layer, in an organisation.
 
 use anyhow::{Context, Result, ensure};
+use status::{RunnerStatus, Verdict};
 
 use super::common::{
     SOON, await_busy, await_no_strangers, await_verdict, ensure_says, finish_held, in_container,
@@ -11,7 +12,6 @@ use crate::config::{Config, Image, Pool};
 use crate::image;
 use crate::lab::Lab;
 use crate::sim::pool_job;
-use crate::status::Runner;
 
 /// Pools of every kind of image and layer, in an organisation.
 pub(super) const FIXTURE: Fixture = Fixture {
@@ -69,7 +69,7 @@ fn in_all(lab: &Lab, script: &str) -> Result<Vec<(&'static str, String)>> {
                 .sim()
                 .await_success(id, SOON)
                 .with_context(|| pool.to_owned())?;
-            await_verdict(lab, &job.runner_name.unwrap_or_default(), "job_done")?;
+            await_verdict(lab, &job.runner_name.unwrap_or_default(), Verdict::JobDone)?;
             Ok((pool, job.facts.log_tail))
         })
         .collect()
@@ -151,7 +151,7 @@ const WORDS: &str = "word() { od -An -N16 -tx1 /dev/urandom | tr -d ' \\n'; }\n\
 fn the_runners_own_directory_is_never_on_disk(lab: &mut Lab) -> Result<()> {
     let jobs = ON_DISK.map(|pool| pool_job(pool, pool, WORDS));
     let ids = lab.sim().queue_all(&jobs)?;
-    let busy: Vec<Runner> = ids
+    let busy: Vec<RunnerStatus> = ids
         .iter()
         .map(|id| await_busy(lab, *id))
         .collect::<Result<_>>()?;
@@ -159,7 +159,7 @@ fn the_runners_own_directory_is_never_on_disk(lab: &mut Lab) -> Result<()> {
     for runner in &busy {
         let wait = "until [ -e /tmp/written ]; do sleep 0.05; done; stat -f -c %T /opt/actions-runner; \
                     grep ' /opt/actions-runner ' /proc/self/mountinfo";
-        in_container(lab, &runner.machine, &["timeout", "20", "sh", "-c", wait])?;
+        in_container(lab, &runner.machine(), &["timeout", "20", "sh", "-c", wait])?;
     }
     for device in lab.disk_images()? {
         images.push(lab.host().run(&[

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
 use github_sim::{Conclusion, Endpoint, Fault, JobState};
+use status::{PhaseKind, Verdict};
 
 use super::common::{
     SOON, await_busy, await_no_strangers, await_verdict, finish_held, held, idle, machine_of,
@@ -27,7 +28,7 @@ fn a_spare_waits_unregistered(lab: &mut Lab) -> Result<()> {
     let (idle, spare) = (idle(&status)?, spare(&status)?);
     let registered = lab.sim().registered()?;
     ensure!(
-        Some(&registered) == idle.runner.map(|name| vec![name]).as_ref(),
+        Some(&registered) == idle.runner.clone().map(|name| vec![name]).as_ref(),
         "registered: {registered:?}"
     );
     ensure!(spare.runner.is_none(), "a spare has a name: {spare:?}");
@@ -37,7 +38,7 @@ fn a_spare_waits_unregistered(lab: &mut Lab) -> Result<()> {
         .map(|container| container.machine)
         .collect();
     ensure!(
-        active == BTreeSet::from([idle.machine, spare.machine]),
+        active == BTreeSet::from([idle.machine(), spare.machine()]),
         "active: {active:?}"
     );
     Ok(())
@@ -56,19 +57,24 @@ fn a_job_passes_through_every_phase(lab: &mut Lab) -> Result<()> {
         "booting, spare, minting, registering and busy",
         SOON,
         |status| {
-            seen.extend(status.runners().map(|runner| runner.phase.clone()));
-            ["busy", "minting", "registering", "booting"]
-                .iter()
-                .all(|phase| seen.contains(*phase))
-                .then_some(())
+            seen.extend(status.runners().map(|runner| runner.phase));
+            [
+                PhaseKind::Busy,
+                PhaseKind::Minting,
+                PhaseKind::Registering,
+                PhaseKind::Booting,
+            ]
+            .iter()
+            .all(|phase| seen.contains(phase))
+            .then_some(())
         },
     )?;
     let busy = await_busy(lab, id)?;
     ensure!(
-        busy.machine == first.machine && busy.invocation == first.invocation,
+        busy.machine() == first.machine() && busy.invocation == first.invocation,
         "the idle runner {first:?} did not take the job, {busy:?} did"
     );
-    let job = busy.job.clone().unwrap_or_default();
+    let job = busy.job.clone().unwrap_or_default().note;
     ensure!(
         job.repository == "acme/widgets" && job.run_id == id.to_string(),
         "its hook said {job:?}"
@@ -79,7 +85,7 @@ fn a_job_passes_through_every_phase(lab: &mut Lab) -> Result<()> {
     );
     finish_held(lab, id, &busy)?;
     let name = busy.runner.unwrap_or_default();
-    let ended = await_verdict(lab, &name, "job_done")?;
+    let ended = await_verdict(lab, &name, Verdict::JobDone)?;
     ensure!(ended.job_ms.is_some(), "it had a job: {ended:?}");
     let after = lab.await_settled(SOON)?;
     ensure!(
@@ -90,7 +96,7 @@ fn a_job_passes_through_every_phase(lab: &mut Lab) -> Result<()> {
     let still = lab
         .containers()?
         .into_iter()
-        .find(|container| Some(&container.invocation) == busy.invocation.as_ref());
+        .find(|container| container.invocation == busy.invocation);
     ensure!(still.is_none(), "its unit is not gone: {still:?}");
     await_no_strangers(lab)
 }
@@ -150,6 +156,6 @@ fn a_failed_job_is_a_job_done(lab: &mut Lab) -> Result<()> {
         "{}",
         bad.summary()
     );
-    await_verdict(lab, &bad.runner_name.unwrap_or_default(), "job_done")?;
+    await_verdict(lab, &bad.runner_name.unwrap_or_default(), Verdict::JobDone)?;
     run_jobs(lab, &[pool_job("good", "ci", "true")]).map(drop)
 }

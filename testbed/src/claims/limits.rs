@@ -43,7 +43,7 @@ fn limits_are_properties_of_the_unit(lab: &mut Lab) -> Result<()> {
             ensure!(found == value, "{property} of {} is {found}", runner.unit);
         }
         // The unit has no filter that would reach the job: compilers and sanitizers run.
-        let inside = in_container(lab, &runner.machine, &["cat", "/proc/1/status"])?;
+        let inside = in_container(lab, &runner.machine(), &["cat", "/proc/1/status"])?;
         ensure_says(&inside, &["NoNewPrivs:\t0"])?;
     }
     Ok(())
@@ -55,7 +55,7 @@ const KEPT: [u32; 13] = [0, 1, 3, 4, 5, 6, 7, 8, 10, 18, 19, 21, 31];
 
 fn root_in_a_container_has_the_listed_capabilities_and_no_other(lab: &mut Lab) -> Result<()> {
     let spare = spare(&lab.await_settled(SOON)?)?;
-    let status = as_its_root(lab, &spare.machine, "cat /proc/self/status")?;
+    let status = as_its_root(lab, &spare.machine(), "cat /proc/self/status")?;
     let mask = KEPT.iter().fold(0_u64, |mask, bit| mask | 1 << bit);
     for set in ["CapPrm", "CapEff", "CapBnd"] {
         ensure_says(&status, &[&format!("{set}:\t{mask:016x}")])?;
@@ -65,7 +65,7 @@ fn root_in_a_container_has_the_listed_capabilities_and_no_other(lab: &mut Lab) -
     // Programs that need the listed capabilities work, and others do not.
     let said = as_its_root(
         lab,
-        &spare.machine,
+        &spare.machine(),
         "set +e; systemctl is-system-running\n\
          mkdir /tmp/m && mount -t tmpfs none /tmp/m && echo mounted\n\
          touch /tmp/m/file && chown runner /tmp/m/file && stat -c 'owned by %U' /tmp/m/file\n\
@@ -126,7 +126,7 @@ fn the_listener_and_the_job_are_in_groups_of_their_own(lab: &mut Lab) -> Result<
     // A held job waits by short sleeps, so a process may end between the list and the read.
     let said = in_container(
         lab,
-        &busy.machine,
+        &busy.machine(),
         &[
             "sh",
             "-c",
@@ -224,7 +224,7 @@ fn every_place_a_job_can_write_to_is_bounded(lab: &mut Lab) -> Result<()> {
     let spare = spare(&lab.await_settled(SOON)?)?;
     let mounts = as_its_root(
         lab,
-        &spare.machine,
+        &spare.machine(),
         "findmnt --raw --noheadings --types tmpfs,ramfs,ext4,overlay --output TARGET,OPTIONS",
     )?;
     for line in mounts.lines() {
@@ -244,7 +244,7 @@ fn the_record_of_an_end_has_what_the_kernel_counts(lab: &mut Lab) -> Result<()> 
     let ended = status.recent.first().context("nothing has ended")?;
     let records = lab.host().sh(&format!(
         "cat $(ls -t {RUN_DIR}/lives/{}/*.end.json | head -n 1)",
-        ended.machine
+        ended.slot
     ))?;
     let record: Value = serde_json::from_str(&records)?;
     for key in [

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use github_sim::JobView;
+use status::Verdict;
 
 use super::common::{await_busy, await_verdict, ensure_says, finish_held, in_container};
 use super::fixture::{Fixture, one};
@@ -130,7 +131,7 @@ fn run_in(lab: &Lab, pool: &str, script: &str) -> Result<JobView> {
     await_verdict(
         lab,
         job.runner_name.as_deref().unwrap_or_default(),
-        "job_done",
+        Verdict::JobDone,
     )?;
     Ok(job)
 }
@@ -206,14 +207,14 @@ fn a_pool_without_nix_has_no_daemon(lab: &mut Lab) -> Result<()> {
 }
 
 /// Queues a job that builds a path and waits. Returns the job, its runner and the path.
-fn hold_with_path(lab: &Lab, name: &str) -> Result<(u64, crate::status::Runner, String)> {
+fn hold_with_path(lab: &Lab, name: &str) -> Result<(u64, status::RunnerStatus, String)> {
     let script = format!(
         "{BUILD}build {name} 'echo {name} >$out' >/tmp/path\ntouch /tmp/built; until [ -e /tmp/go ]; do sleep 0.05; done"
     );
     let id = lab.sim().queue(&pool_job(name, "ci", &script))?;
     let runner = await_busy(lab, id)?;
     let wait = "until [ -e /tmp/built ]; do sleep 0.1; done; cat /tmp/path";
-    let path = in_container(lab, &runner.machine, &["timeout", "60", "sh", "-c", wait])?;
+    let path = in_container(lab, &runner.machine(), &["timeout", "60", "sh", "-c", wait])?;
     Ok((id, runner, path.trim().to_owned()))
 }
 
@@ -221,9 +222,9 @@ fn runners_do_not_see_the_store_paths_of_others(lab: &mut Lab) -> Result<()> {
     let (first_id, first, first_path) = hold_with_path(lab, "first")?;
     let (second_id, second, second_path) = hold_with_path(lab, "second")?;
     ensure!(
-        first.machine != second.machine,
+        first.machine() != second.machine(),
         "both ran in {}",
-        first.machine
+        first.machine()
     );
     for (runner, own, other) in [
         (&first, &first_path, &second_path),
@@ -232,7 +233,7 @@ fn runners_do_not_see_the_store_paths_of_others(lab: &mut Lab) -> Result<()> {
         // As the container's root, which can read everything.
         let look = |path: &str| {
             let script = format!("{}read_path {path} || true", function("read_path", READ));
-            in_container(lab, &runner.machine, &["bash", "-c", &script])
+            in_container(lab, &runner.machine(), &["bash", "-c", &script])
         };
         let name = own.rsplit('-').next().unwrap_or_default();
         ensure_says(&look(own)?, &[name])?;

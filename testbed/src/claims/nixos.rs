@@ -11,6 +11,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use status::Verdict;
 
 use super::common::{SOON, await_no_strangers, await_verdict, ensure_says, run_jobs};
 use super::fixture::EMPTY;
@@ -181,7 +182,7 @@ fn serves_jobs(lab: &Lab, golden: &Value) -> Result<()> {
                 "drwx------",
             ],
         )?;
-        let ended = await_verdict(lab, &job.runner_name.unwrap_or_default(), "job_done")?;
+        let ended = await_verdict(lab, &job.runner_name.unwrap_or_default(), Verdict::JobDone)?;
         // The hook, which is the store's script, reported the job.
         ensure!(ended.job_ms.is_some(), "its hook said nothing: {ended:?}");
     }

@@ -1,6 +1,7 @@
 //! Commands that an operator types on the host, and the logs of runners.
 
 use anyhow::{Result, ensure};
+use status::Verdict;
 
 use super::common::{
     SOON, as_its_root, await_verdict, ensure_says, finish_held, idle, in_container, machine_of,
@@ -88,12 +89,12 @@ fn a_host_is_waited_for_until_it_takes_jobs(lab: &mut Lab) -> Result<()> {
 fn a_runners_log_is_read_while_it_lives_and_after(lab: &mut Lab) -> Result<()> {
     let idle = idle(&lab.await_settled(SOON)?)?;
     let host = lab.host();
-    let live = host.run(&["runner-logs", &idle.machine])?;
+    let live = host.run(&["runner-logs", &idle.machine()])?;
     ensure_says(&live, &["Listening for Jobs"])?;
     // Following shows lines as they are written: the job begins after the reader.
     let reader = format!(
         "timeout 60 runner-logs {} --follow >/run/testbed/followed",
-        idle.machine
+        idle.machine()
     );
     host.run(&["rm", "-f", "/run/testbed/followed"])?;
     host.run(&[
@@ -108,7 +109,7 @@ fn a_runners_log_is_read_while_it_lives_and_after(lab: &mut Lab) -> Result<()> {
     await_line(lab, "/run/testbed/followed", "Listening for Jobs")?;
     let (id, busy) = start_held(lab, "heard")?;
     ensure!(
-        busy.machine == idle.machine,
+        busy.machine() == idle.machine(),
         "another runner took it: {busy:?}"
     );
     let followed = await_line(lab, "/run/testbed/followed", "Running job: heard");
@@ -117,7 +118,7 @@ fn a_runners_log_is_read_while_it_lives_and_after(lab: &mut Lab) -> Result<()> {
     followed?;
     finish_held(lab, id, &busy)?;
     let name = busy.runner.unwrap_or_default();
-    await_verdict(lab, &name, "job_done")?;
+    await_verdict(lab, &name, Verdict::JobDone)?;
     // Its slot may have a new runner, which would be read instead.
     let slot = machine_of(&name);
     let host = lab.host();
@@ -150,8 +151,8 @@ fn a_log_is_never_read_through_a_containers_links(lab: &mut Lab) -> Result<()> {
     // Absolute links, which lead a reader on the host to the host's directories.
     let link = "rm -rf /run/log/journal /var/log/journal && mkdir -p /var/log && \
                 ln -s /run/log/journal /run/log/journal && ln -s /var/log/journal /var/log/journal";
-    as_its_root(lab, &idle.machine, link)?;
-    let said = lab.host().output(&["runner-logs", &idle.machine])?;
+    as_its_root(lab, &idle.machine(), link)?;
+    let said = lab.host().output(&["runner-logs", &idle.machine()])?;
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
     ensure!(!said.contains("host-secret"), "it read the host's: {said}");
     ensure_says(&said, &["Listening for Jobs"])?;
@@ -183,9 +184,13 @@ const MOST: usize = 2 * 6 * 300;
 fn a_flood_on_the_console_does_not_fill_the_hosts_journal(lab: &mut Lab) -> Result<()> {
     let spare = spare(&lab.await_settled(SOON)?)?;
     let flood = format!("seq --format='flood %g' {FLOOD} >/dev/console; echo all of it");
-    let said = in_container(lab, &spare.machine, &["timeout", "60", "sh", "-c", &flood])?;
+    let said = in_container(
+        lab,
+        &spare.machine(),
+        &["timeout", "60", "sh", "-c", &flood],
+    )?;
     ensure_says(&said, &["all of it"])?;
-    let unit = format!("runner-{}.service", spare.machine.replace('-', "@"));
+    let unit = format!("runner-{}.service", spare.machine().replace('-', "@"));
     let script =
         format!("journalctl --sync; journalctl --output=cat --unit={unit} | grep -c '^flood '");
     let kept: usize = lab.host().sh(&script)?.trim().parse()?;
@@ -194,7 +199,7 @@ fn a_flood_on_the_console_does_not_fill_the_hosts_journal(lab: &mut Lab) -> Resu
         "{kept} of {FLOOD} lines are in the host's journal"
     );
     // The container's journal is in memory, and bounded as well.
-    let usage = in_container(lab, &spare.machine, &["du", "-sm", "/run/log/journal"])?;
+    let usage = in_container(lab, &spare.machine(), &["du", "-sm", "/run/log/journal"])?;
     let mib: u64 = usage
         .split_whitespace()
         .next()

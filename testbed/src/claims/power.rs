@@ -1,11 +1,13 @@
 //! The host loses power: the daemon starts again without an operator.
 
 use anyhow::{Result, ensure};
+use status::Verdict;
 
 use super::common::{SOON, await_no_strangers, run, start_held};
 use super::fixture::{EMPTY, small};
 use super::suite::{Suite, suite};
 use crate::lab::Lab;
+use crate::readings::summary;
 
 pub(super) const SUITE: Suite = suite![EMPTY; a_host_that_lost_power_begins_anew];
 
@@ -22,17 +24,17 @@ fn a_host_that_lost_power_begins_anew(lab: &mut Lab) -> Result<()> {
     ensure!(
         status
             .ended(&name)
-            .is_some_and(|ended| ended.verdict == "host_restart"),
+            .is_some_and(|ended| ended.verdict == Verdict::HostRestart),
         "{name}: {}",
-        status.summary()
+        summary(&status)
     );
     ensure!(
         status
             .recent
             .iter()
-            .all(|ended| ended.verdict == "host_restart"),
+            .all(|ended| ended.verdict == Verdict::HostRestart),
         "{}",
-        status.summary()
+        summary(&status)
     );
     run(lab, "true")?;
     lab.host()

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
 use github_sim::{Endpoint, Fault};
+use status::{Invocation, PhaseKind, RunnerStatus, Verdict};
 
 use super::common::{
     SOON, await_no_strangers, await_verdict, daemon_pid, ensure_says, finish_held, idle,
@@ -13,6 +14,7 @@ use super::common::{
 use super::fixture::SMALL;
 use super::suite::{Suite, suite};
 use crate::lab::{DAEMON, Lab};
+use crate::readings::summary;
 use crate::sim::pool_job;
 use crate::wait::{Seen, wait_until};
 
@@ -46,7 +48,7 @@ fn kill_and_start(lab: &Lab) -> Result<()> {
 }
 
 /// Checks that all these containers run on, and that the daemon shows them.
-fn ensure_kept(lab: &Lab, before: &BTreeMap<String, String>) -> Result<()> {
+fn ensure_kept(lab: &Lab, before: &BTreeMap<String, Invocation>) -> Result<()> {
     let now = running(lab)?;
     for (machine, invocation) in before {
         ensure!(
@@ -72,7 +74,9 @@ fn ensure_undisturbed(lab: &Lab) -> Result<()> {
     let status = lab.await_settled(SOON)?;
     for pool in &status.pools {
         ensure!(
-            pool.verdicts.keys().all(|verdict| verdict == "job_done"),
+            pool.verdicts
+                .keys()
+                .all(|verdict| *verdict == Verdict::JobDone),
             "verdicts since the restart: {:?}",
             pool.verdicts
         );
@@ -95,7 +99,7 @@ fn a_daemon_killed_beside_a_spare_and_an_idle_runner_keeps_both(lab: &mut Lab) -
             "{busy:?} took the job of {expected:?}"
         );
         finish_held(lab, id, &busy)?;
-        await_verdict(lab, &busy.runner.unwrap_or_default(), "job_done")?;
+        await_verdict(lab, &busy.runner.unwrap_or_default(), Verdict::JobDone)?;
     }
     ensure_undisturbed(lab)
 }
@@ -106,20 +110,20 @@ fn a_daemon_killed_while_a_job_runs_keeps_it(lab: &mut Lab) -> Result<()> {
     kill_and_start(lab)?;
     let now = lab.await_status("the job to be known", SOON, |status| {
         status
-            .machine(&busy.machine)
-            .filter(|now| now.phase == "busy" && now.invocation == busy.invocation)
+            .machine(&busy.machine())
+            .filter(|now| now.phase == PhaseKind::Busy && now.invocation == busy.invocation)
             .cloned()
     })?;
     ensure!(
-        now.job.is_some_and(|job| job.run_id == id.to_string()),
+        now.job.is_some_and(|job| job.note.run_id == id.to_string()),
         "the job-started report is lost"
     );
     ensure_kept(
         lab,
-        &BTreeMap::from([(busy.machine.clone(), before[&busy.machine].clone())]),
+        &BTreeMap::from([(busy.machine(), before[&busy.machine()].clone())]),
     )?;
     finish_held(lab, id, &busy)?;
-    await_verdict(lab, &busy.runner.unwrap_or_default(), "job_done")?;
+    await_verdict(lab, &busy.runner.unwrap_or_default(), Verdict::JobDone)?;
     ensure_undisturbed(lab)
 }
 
@@ -127,11 +131,11 @@ fn a_job_that_ends_without_a_daemon_is_done(lab: &mut Lab) -> Result<()> {
     let (id, busy) = start_held(lab, "alone")?;
     lab.kill()?;
     lab.stop()?;
-    release(lab, &busy.machine)?;
+    release(lab, &busy.machine())?;
     lab.sim().await_success(id, SOON)?;
     wait_until("its container to end", SOON, || {
         let now = running(lab)?;
-        Ok(if now.get(&busy.machine) == busy.invocation.as_ref() {
+        Ok(if now.get(&busy.machine()) == busy.invocation.as_ref() {
             Seen::NotYet(format!("{now:?}"))
         } else {
             Seen::Done(())
@@ -145,9 +149,9 @@ fn a_job_that_ends_without_a_daemon_is_done(lab: &mut Lab) -> Result<()> {
         lab.sim().await_success(second, SOON)?.runner_name
     };
     lab.start()?;
-    await_verdict(lab, &busy.runner.unwrap_or_default(), "job_done")?;
+    await_verdict(lab, &busy.runner.unwrap_or_default(), Verdict::JobDone)?;
     if let Some(second) = second {
-        await_verdict(lab, &second, "job_done")?;
+        await_verdict(lab, &second, Verdict::JobDone)?;
     }
     ensure_undisturbed(lab)
 }
@@ -176,20 +180,23 @@ fn a_daemon_killed_while_a_container_boots_takes_it_over(lab: &mut Lab) -> Resul
     let booted = lab.await_status("the boot to end", SOON, |status| {
         status
             .runners()
-            .find(|now| now.invocation.as_ref() == Some(&before) && now.phase != "booting")
+            .find(|now| now.invocation.as_ref() == Some(&before) && now.phase != PhaseKind::Booting)
             .cloned()
     })?;
-    ensure!(booted.phase != "retiring", "it was not wanted: {booted:?}");
+    ensure!(
+        booted.phase != PhaseKind::Retiring,
+        "it was not wanted: {booted:?}"
+    );
     ensure_undisturbed(lab)
 }
 
 /// Returns the job that made a boot necessary, its runner, and the invocation that boots across
 /// the restart.
-fn booting(lab: &Lab) -> Result<(u64, crate::status::Runner, String)> {
+fn booting(lab: &Lab) -> Result<(u64, RunnerStatus, Invocation)> {
     let (id, busy) = start_held(lab, "meanwhile")?;
     let machine = lab.await_status("a container that boots", SOON, |status| {
-        let booting = status.in_phase("booting");
-        booting.first().map(|runner| runner.machine.clone())
+        let booting = status.in_phase(PhaseKind::Booting);
+        booting.first().map(|runner| runner.machine())
     })?;
     let invocation = wait_until("its unit to start", SOON, || {
         let now = running(lab)?;
@@ -205,9 +212,9 @@ fn booting(lab: &Lab) -> Result<(u64, crate::status::Runner, String)> {
     ensure!(
         status
             .machine(&machine)
-            .is_some_and(|now| now.phase == "booting"),
+            .is_some_and(|now| now.phase == PhaseKind::Booting),
         "it is not taken for booting: {}",
-        status.summary()
+        summary(&status)
     );
     Ok((id, busy, invocation))
 }
@@ -219,7 +226,7 @@ fn a_daemon_killed_in_the_middle_of_a_mint_mints_again(lab: &mut Lab) -> Result<
     let (id, busy) = start_held(lab, "meanwhile")?;
     let minting = lab.await_status("a mint under way", SOON, |status| {
         status
-            .in_phase("minting")
+            .in_phase(PhaseKind::Minting)
             .first()
             .map(|runner| (*runner).clone())
     })?;
@@ -228,7 +235,7 @@ fn a_daemon_killed_in_the_middle_of_a_mint_mints_again(lab: &mut Lab) -> Result<
     ensure_kept(lab, &before)?;
     let now = lab.await_status("another mint", SOON, |status| {
         status
-            .machine(&minting.machine)
+            .machine(&minting.machine())
             .filter(|now| now.runner_id.is_some())
             .cloned()
     })?;
@@ -248,7 +255,7 @@ fn a_daemon_killed_while_a_runner_registers_takes_it_over(lab: &mut Lab) -> Resu
     let (id, busy) = start_held(lab, "meanwhile")?;
     let registering = lab.await_status("a runner that registers", SOON, |status| {
         status
-            .in_phase("registering")
+            .in_phase(PhaseKind::Registering)
             .first()
             .map(|runner| (*runner).clone())
     })?;
@@ -257,8 +264,8 @@ fn a_daemon_killed_while_a_runner_registers_takes_it_over(lab: &mut Lab) -> Resu
     ensure_kept(lab, &before)?;
     let now = lab.await_status("it to be idle", SOON, |status| {
         status
-            .machine(&registering.machine)
-            .filter(|now| now.phase == "idle")
+            .machine(&registering.machine())
+            .filter(|now| now.phase == PhaseKind::Idle)
             .cloned()
     })?;
     ensure!(
@@ -272,7 +279,9 @@ fn a_daemon_killed_while_a_runner_registers_takes_it_over(lab: &mut Lab) -> Resu
 fn a_restarted_daemon_takes_everything_over(lab: &mut Lab) -> Result<()> {
     let (id, busy) = start_held(lab, "long")?;
     lab.await_status("a spare and an idle runner beside it", SOON, |status| {
-        (status.in_phase("idle").len() == 1 && status.in_phase("spare").len() == 1).then_some(())
+        (status.in_phase(PhaseKind::Idle).len() == 1
+            && status.in_phase(PhaseKind::Spare).len() == 1)
+            .then_some(())
     })?;
     let before = running(lab)?;
     ensure!(before.len() == 3, "{before:?}");
@@ -287,13 +296,13 @@ fn a_restarted_daemon_takes_everything_over(lab: &mut Lab) -> Result<()> {
 
 /// Checks that a pool runs jobs after systemd or machined restarted, and that signals report
 /// their ends.
-fn ensure_heard(lab: &Lab, before: &BTreeMap<String, String>, pid: &str) -> Result<()> {
+fn ensure_heard(lab: &Lab, before: &BTreeMap<String, Invocation>, pid: &str) -> Result<()> {
     ensure_kept(lab, before)?;
     let since = lab.host().run(&["date", "+%s"])?;
     let job = lab.sim().queue(&pool_job("after", "ci", "true"))?;
     let job = lab.sim().await_success(job, SOON)?;
     let name = job.runner_name.unwrap_or_default();
-    await_verdict(lab, &name, "job_done")?;
+    await_verdict(lab, &name, Verdict::JobDone)?;
     ensure!(daemon_pid(lab)? == pid, "the daemon was restarted too");
     let log = lab.host().run(&[
         "journalctl",

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
+use status::{Invocation, PhaseKind, RunnerStatus, Verdict};
 
 use super::common::{
     SOON, await_no_strangers, await_verdict, daemon_pid, ensure_says, finish_held, run, running,
@@ -13,7 +14,7 @@ use super::fixture::{Fixture, small};
 use super::suite::{Suite, suite};
 use crate::config::Config;
 use crate::lab::{DAEMON, Lab};
-use crate::status::Runner;
+use crate::readings::summary;
 use crate::wait::{Seen, wait_until};
 
 /// One pool on disk layers, on a host whose disks are small and can be made smaller.
@@ -96,24 +97,26 @@ fn await_open(lab: &Lab) -> Result<()> {
 }
 
 /// Starts a job, and waits for a spare and an idle runner beside it.
-fn a_job_and_two_more(lab: &Lab) -> Result<(u64, Runner)> {
+fn a_job_and_two_more(lab: &Lab) -> Result<(u64, RunnerStatus)> {
     let (id, busy) = start_held(lab, "long")?;
     lab.await_status("a spare and an idle runner beside it", SOON, |status| {
-        (status.in_phase("idle").len() == 1 && status.in_phase("spare").len() == 1).then_some(())
+        (status.in_phase(PhaseKind::Idle).len() == 1
+            && status.in_phase(PhaseKind::Spare).len() == 1)
+            .then_some(())
     })?;
     Ok((id, busy))
 }
 
 /// Ends the job and checks that its runner gets a verdict and is not replaced. Returns the
 /// runner's name.
-fn end_and_not_be_replaced(lab: &Lab, id: u64, busy: &Runner) -> Result<String> {
-    let others: BTreeMap<String, String> = running(lab)?
+fn end_and_not_be_replaced(lab: &Lab, id: u64, busy: &RunnerStatus) -> Result<String> {
+    let others: BTreeMap<String, Invocation> = running(lab)?
         .into_iter()
-        .filter(|(machine, _)| *machine != busy.machine)
+        .filter(|(machine, _)| *machine != busy.machine())
         .collect();
     finish_held(lab, id, busy)?;
     let name = busy.runner.clone().unwrap_or_default();
-    await_verdict(lab, &name, "job_done")?;
+    await_verdict(lab, &name, Verdict::JobDone)?;
     let now = running(lab)?;
     ensure!(now == others, "{others:?} became {now:?}");
     Ok(name)
@@ -132,7 +135,7 @@ fn await_records(lab: &Lab, troubled: bool) -> Result<()> {
 }
 
 /// Checks that the next daemon finds this verdict in the records.
-fn ensure_kept(lab: &Lab, runner: &str, verdict: &str) -> Result<()> {
+fn ensure_kept(lab: &Lab, runner: &str, verdict: Verdict) -> Result<()> {
     await_records(lab, false)?;
     lab.await_settled(SOON)?;
     lab.host().run(&["systemctl", "restart", DAEMON])?;
@@ -142,7 +145,7 @@ fn ensure_kept(lab: &Lab, runner: &str, verdict: &str) -> Result<()> {
             .ended(runner)
             .is_some_and(|ended| ended.verdict == verdict),
         "the verdict of {runner} was lost: {}",
-        status.summary()
+        summary(&status)
     );
     lab.await_settled(SOON)?;
     await_no_strangers(lab)
@@ -161,7 +164,7 @@ fn a_full_state_disk_closes_admission_and_loses_nothing(lab: &mut Lab) -> Result
     lab.host().run(&["rm", &filler])?;
     let name = outcome?;
     await_open(lab)?;
-    ensure_kept(lab, &name, "job_done")
+    ensure_kept(lab, &name, Verdict::JobDone)
 }
 
 fn a_daemon_starts_without_inodes_for_its_records(lab: &mut Lab) -> Result<()> {
@@ -182,22 +185,22 @@ fn a_daemon_starts_without_inodes_for_its_records(lab: &mut Lab) -> Result<()> {
             ensure!(
                 known.is_some_and(|runner| runner.invocation.as_ref() == Some(life)),
                 "{machine} was forgotten: {}",
-                status.summary()
+                summary(&status)
             );
         }
         ensure!(
             status
-                .machine(&busy.machine)
+                .machine(&busy.machine())
                 .is_some_and(|now| now.runner == busy.runner),
             "{busy:?} became {:?}",
-            status.machine(&busy.machine)
+            status.machine(&busy.machine())
         );
         end_and_not_be_replaced(lab, id, &busy)
     })();
     lab.host().run(&["rm", "-r", &format!("{STATE}/filler")])?;
     let name = outcome?;
     await_open(lab)?;
-    ensure_kept(lab, &name, "job_done")
+    ensure_kept(lab, &name, Verdict::JobDone)
 }
 
 fn a_daemon_works_on_a_read_only_state_disk(lab: &mut Lab) -> Result<()> {
@@ -207,7 +210,7 @@ fn a_daemon_works_on_a_read_only_state_disk(lab: &mut Lab) -> Result<()> {
     let outcome = (|| {
         lab.start()?;
         let status = lab.await_settled(SOON)?;
-        ensure!(status.closed.is_empty(), "{}", status.summary());
+        ensure!(status.closed.is_empty(), "{}", summary(&status));
         let id = lab
             .sim()
             .queue(&crate::sim::pool_job("job", "ci", "true"))?;
@@ -216,12 +219,12 @@ fn a_daemon_works_on_a_read_only_state_disk(lab: &mut Lab) -> Result<()> {
             .await_success(id, SOON)?
             .runner_name
             .unwrap_or_default();
-        await_verdict(lab, &name, "job_done")?;
+        await_verdict(lab, &name, Verdict::JobDone)?;
         await_records(lab, true)?;
         Ok(name)
     })();
     remount(lab, STATE, "rw=fs")?;
-    ensure_kept(lab, &outcome?, "job_done")
+    ensure_kept(lab, &outcome?, Verdict::JobDone)
 }
 
 fn a_disk_without_room_for_a_layer_closes_admission(lab: &mut Lab) -> Result<()> {

@@ -8,6 +8,7 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use status::RunnerStatus;
 
 use super::common::{SOON, await_busy, await_no_strangers, finish_held, in_container, leader};
 use super::layers::FIXTURE as LAYERS;
@@ -15,7 +16,6 @@ use super::layers::POOLS;
 use super::suite::{Suite, suite};
 use crate::lab::{Lab, TOKEN};
 use crate::sim::pool_job;
-use crate::status::Runner;
 
 pub(super) const SUITE: Suite = suite![LAYERS; secrets_are_only_where_they_must_be];
 
@@ -30,22 +30,22 @@ const SHORTEST: usize = 20;
 /// Returns the secrets of a container's listener: the encoded config in its environment, and
 /// the decoded parts in its directory. The kernel shows a process's first environment to root for
 /// as long as it runs, so a config must be in this process.
-fn secrets_of(lab: &Lab, runner: &Runner) -> Result<BTreeSet<String>> {
+fn secrets_of(lab: &Lab, runner: &RunnerStatus) -> Result<BTreeSet<String>> {
     let mut found = BTreeSet::new();
     let environ =
         "for pid in $(pgrep -f 'Runner.Listener run'); do tr '\\0' '\\n' </proc/$pid/environ; done";
-    let text = in_container(lab, &runner.machine, &["sh", "-c", environ])?;
+    let text = in_container(lab, &runner.machine(), &["sh", "-c", environ])?;
     let config = text
         .lines()
         .find_map(|line| line.strip_prefix("ACTIONS_RUNNER_INPUT_JITCONFIG="))
-        .with_context(|| format!("{} has no config", runner.machine))?;
+        .with_context(|| format!("{} has no config", runner.machine()))?;
     // A cut secret is still most of a secret.
     for start in [0, config.len() / 2, config.len() - 64] {
         found.insert(config[start..start + 64].to_owned());
     }
     let files = in_container(
         lab,
-        &runner.machine,
+        &runner.machine(),
         &["sh", "-c", "cat /opt/actions-runner/.credentials_rsaparams"],
     )?;
     // The file begins with a byte order mark, as GitHub's listener writes it.
@@ -55,7 +55,7 @@ fn secrets_of(lab: &Lab, runner: &Runner) -> Result<BTreeSet<String>> {
             found.insert(part.to_owned());
         }
     }
-    ensure!(found.len() > 3, "no key of {}", runner.machine);
+    ensure!(found.len() > 3, "no key of {}", runner.machine());
     Ok(found)
 }
 
@@ -133,7 +133,7 @@ fn search(lab: &Lab) -> Result<BTreeMap<String, BTreeSet<String>>> {
 }
 
 /// Puts the canary where a careless program would put a secret.
-fn plant(lab: &Lab, busy: &[Runner]) -> Result<()> {
+fn plant(lab: &Lab, busy: &[RunnerStatus]) -> Result<()> {
     let host = lab.host();
     host.output(&["systemctl", "stop", CANARY_UNIT])?;
     host.run(&[
@@ -157,7 +157,7 @@ fn plant(lab: &Lab, busy: &[Runner]) -> Result<()> {
     for runner in busy {
         let script =
             format!("echo {CANARY} >/home/runner/work/canary; echo {CANARY} | systemd-cat; sync");
-        in_container(lab, &runner.machine, &["sh", "-c", &script])?;
+        in_container(lab, &runner.machine(), &["sh", "-c", &script])?;
     }
     Ok(())
 }
@@ -194,7 +194,7 @@ fn secrets_are_only_where_they_must_be(lab: &mut Lab) -> Result<()> {
         )
     });
     let ids = lab.sim().queue_all(&jobs)?;
-    let busy: Vec<Runner> = ids
+    let busy: Vec<RunnerStatus> = ids
         .iter()
         .map(|id| await_busy(lab, *id))
         .collect::<Result<_>>()?;

@@ -4,6 +4,7 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use status::PhaseKind;
 
 use super::common::{SOON, await_busy, in_container};
 use super::fixture::{Fixture, await_settled, one};
@@ -53,7 +54,7 @@ fn while_one_job_takes_every_shared_table_other_jobs_and_the_host_work(
     install(lab)?;
     let forever = pool_job("greedy", "greedy", "sleep infinity");
     let id = lab.sim().queue(&forever)?;
-    let machine = await_busy(lab, id)?.machine;
+    let machine = await_busy(lab, id)?.machine();
     let copy = format!(
         "nsenter --target $(machinectl show --property=Leader --value {machine}) --all -- \
          sh -c 'cat >/tmp/exhaust && chmod 755 /tmp/exhaust' <{INSTALLED}"
@@ -122,8 +123,8 @@ fn others_work(lab: &Lab) -> Result<()> {
     let name = job.runner_name.context("a job has a runner")?;
     lab.await_status("a new runner in the other pool", SOON, |status| {
         let ended = status.ended(&name).is_some();
-        let idle = status.in_phase("idle");
-        (ended && idle.iter().any(|runner| runner.machine == "other-1")).then_some(())
+        let idle = status.in_phase(PhaseKind::Idle);
+        (ended && idle.iter().any(|runner| runner.machine() == "other-1")).then_some(())
     })?;
     let service = [
         "systemd-run",

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use anyhow::{Context, Result, ensure};
 use github_sim::{Conclusion, Endpoint, Fault, JobState};
+use status::{FailureKind, PhaseKind, Status, Verdict};
 
 use super::common::{SOON, await_verdict, ensure_says, machine_of};
 use super::fixture::{Fixture, one};
@@ -12,8 +13,8 @@ use super::suite::{Suite, suite};
 use crate::config::{Config, Image, Pool};
 use crate::image;
 use crate::lab::Lab;
+use crate::readings::summary;
 use crate::sim::pool_job;
-use crate::status::Status;
 use crate::wait::{Seen, wait_until};
 
 /// Pools that cannot work, each for another reason, beside one that works.
@@ -78,52 +79,52 @@ fn pools(lab: &Lab) -> Config {
 fn await_ready(lab: &Lab) -> Result<()> {
     lab.await_status("an idle runner of the pool that works", SOON, |status| {
         let pool = status.pool("late")?;
-        (pool.phases.get("idle") == Some(&1)).then_some(())
+        (pool.phases.get(&PhaseKind::Idle) == Some(&1)).then_some(())
     })
 }
 
 /// Waits until two boots of a pool have failed with this verdict and exit, and checks that
 /// status and health give the reason.
-fn await_failures(lab: &Lab, pool: &str, verdict: &str, exit: &str, reason: &str) -> Result<()> {
+fn await_failures(lab: &Lab, pool: &str, verdict: Verdict, exit: &str, reason: &str) -> Result<()> {
     let find = |status: &Status| {
         let backoff = status.pool(pool)?.backoffs.first()?.clone();
         let ended = status
             .recent
             .iter()
-            .find(|ended| ended.machine == format!("{pool}-1"))?;
+            .find(|ended| ended.slot.to_string() == format!("{pool}-1"))?;
         (backoff.failures >= 2).then(|| (backoff, ended.clone()))
     };
     let (backoff, ended) = lab.await_status(&format!("two failed boots of {pool}"), SOON, find)?;
     ensure!(
-        backoff.failure == "boot" && ended.verdict == verdict,
+        backoff.failure == FailureKind::Boot && ended.verdict == verdict,
         "{backoff:?}; {ended:?}"
     );
     ensure_says(&ended.exit.unwrap_or_default(), &[exit, reason])?;
-    ensure_says(&backoff.reason, &[&format!("{pool}-1"), verdict])?;
+    ensure_says(&backoff.reason, &[&format!("{pool}-1"), verdict.as_ref()])?;
     let health = lab.api("GET", "/health")?;
     ensure!(health.status == 503, "healthy all the same: {health:?}");
     ensure_says(
         &health.body,
-        &[&format!("pool {pool} has no runner"), verdict],
+        &[&format!("pool {pool} has no runner"), verdict.as_ref()],
     )?;
     let status = lab.look()?;
     let counted = status
         .pool(pool)
-        .and_then(|pool| pool.verdicts.get(verdict).copied())
+        .and_then(|pool| pool.verdicts.get(&verdict).copied())
         .unwrap_or_default();
-    ensure!(counted >= 2, "{}", status.summary());
+    ensure!(counted >= 2, "{}", summary(&status));
     ensure!(
         status
             .pool(pool)
             .is_some_and(|pool| pool.verdicts.len() == 1),
         "{}",
-        status.summary()
+        summary(&status)
     );
     Ok(())
 }
 
 fn a_refusing_launcher_is_a_boot_failure_with_its_reason(lab: &mut Lab) -> Result<()> {
-    await_failures(lab, "gone", "boot_failed", "status 81", "image")?;
+    await_failures(lab, "gone", Verdict::BootFailed, "status 81", "image")?;
     // The launcher's message is in the unit's journal.
     ensure_says(
         &lab.journal("runner-gone@1.service", 20),
@@ -132,18 +133,18 @@ fn a_refusing_launcher_is_a_boot_failure_with_its_reason(lab: &mut Lab) -> Resul
 }
 
 fn an_init_that_dies_is_a_boot_failure(lab: &mut Lab) -> Result<()> {
-    await_failures(lab, "dead", "boot_failed", "status 9", "status 9")
+    await_failures(lab, "dead", Verdict::BootFailed, "status 9", "status 9")
 }
 
 fn an_image_that_never_asks_is_a_boot_timeout(lab: &mut Lab) -> Result<()> {
-    await_failures(lab, "mute", "boot_timeout", "", "")
+    await_failures(lab, "mute", Verdict::BootTimeout, "", "")
 }
 
 fn a_pool_that_cannot_boot_disturbs_no_other(lab: &mut Lab) -> Result<()> {
     for _ in 0..2 {
         let id = lab.sim().queue(&pool_job("well", "late", "true"))?;
         let job = lab.sim().await_success(id, SOON)?;
-        await_verdict(lab, &job.runner_name.unwrap_or_default(), "job_done")?;
+        await_verdict(lab, &job.runner_name.unwrap_or_default(), Verdict::JobDone)?;
     }
     // The backoff bounds the number of boots.
     let status = lab.look()?;
@@ -154,7 +155,7 @@ fn a_pool_that_cannot_boot_disturbs_no_other(lab: &mut Lab) -> Result<()> {
             backoff.failures < 10,
             "{} boots were tried: {}",
             backoff.failures,
-            status.summary()
+            summary(&status)
         );
     }
     Ok(())
@@ -174,7 +175,7 @@ fn a_job_past_its_time_is_cancelled_at_github(lab: &mut Lab) -> Result<()> {
         job.summary()
     );
     let name = job.runner_name.context("it had a runner")?;
-    let ended = await_verdict(lab, &name, "job_timeout")?;
+    let ended = await_verdict(lab, &name, Verdict::JobTimeout)?;
     ensure!(
         ended.job_ms.is_some_and(|ms| (2000..10_000).contains(&ms)),
         "its job ran {:?} ms",
@@ -198,7 +199,7 @@ fn a_runner_that_never_comes_online_is_replaced(lab: &mut Lab) -> Result<()> {
     let ended = lab.await_status("a runner that was not seen online", SOON, |status| {
         let mut recent = status.recent.iter();
         recent
-            .find(|ended| ended.verdict == "registration_timeout")
+            .find(|ended| ended.verdict == Verdict::RegistrationTimeout)
             .cloned()
     })?;
     let name = ended.runner.context("it was registered")?;
@@ -228,15 +229,17 @@ fn a_removed_pool_ends_a_container_that_hangs(lab: &mut Lab) -> Result<()> {
     reconfigure(lab, &patient)?;
     let mute = wait_until("a container that hangs", SOON, || {
         let status = lab.look()?;
-        let runner = status.machine("mute-1").cloned().unwrap_or_default();
+        let runner = status.machine("mute-1").cloned();
         // A daemon that adopts it cannot know that it never got a config. The daemon before may
         // have ended it in its last moment.
-        let hangs = ["booting", "registering"].contains(&runner.phase.as_str());
+        let runner = runner.filter(|runner| {
+            matches!(runner.phase, PhaseKind::Booting | PhaseKind::Registering)
+                && runner.invocation.is_some()
+        });
         let up = lab.show("runner-mute@1.service", "ActiveState")? == "active";
-        Ok(if hangs && up && runner.invocation.is_some() {
-            Seen::Done(runner)
-        } else {
-            Seen::NotYet(format!("{runner:?}, up: {up}"))
+        Ok(match runner {
+            Some(runner) if up => Seen::Done(runner),
+            runner => Seen::NotYet(format!("{runner:?}, up: {up}")),
         })
     })?;
     let mut fewer = patient;
@@ -246,8 +249,8 @@ fn a_removed_pool_ends_a_container_that_hangs(lab: &mut Lab) -> Result<()> {
     // and a list counts half a minute after the registration.
     let ended = lab.await_status("its end", 3 * SOON, |status| {
         let mut recent = status.recent.iter();
-        let ended = recent.find(|ended| ended.machine == mute.machine)?;
-        (ended.verdict == "scaled_down").then(|| ended.clone())
+        let ended = recent.find(|ended| ended.slot == mute.slot)?;
+        (ended.verdict == Verdict::ScaledDown).then(|| ended.clone())
     })?;
     ensure!(ended.runner.is_none(), "{ended:?}");
     ensure!(

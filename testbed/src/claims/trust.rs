@@ -7,6 +7,7 @@ use super::common::{SOON, ensure_says, stop_all};
 use super::fixture::SMALL;
 use super::suite::{Suite, suite};
 use crate::lab::{CONFIG, Lab, RUN_DIR};
+use crate::readings::summary;
 
 pub(super) const SUITE: Suite = suite![SMALL;
     a_slot_is_not_started_from_what_others_may_change,
@@ -138,9 +139,9 @@ fn a_slot_is_not_started_from_what_others_may_change(lab: &mut Lab) -> Result<()
     lab.start()?;
     let settled = lab.await_settled(SOON)?;
     ensure!(
-        settled.runners().any(|runner| runner.machine == "ci-1"),
+        settled.runners().any(|runner| runner.machine() == "ci-1"),
         "ci-1 does not run: {}",
-        settled.summary()
+        summary(&settled)
     );
     Ok(())
 }

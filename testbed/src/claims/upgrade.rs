@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use github_sim::JobState;
 use serde_json::Value;
+use status::{Invocation, Verdict};
 
 use super::common::{
     SOON, await_busy, await_no_strangers, await_verdict, finish_held, held, running, start_held,
@@ -18,6 +19,7 @@ use crate::config::{Config, Image};
 use crate::image;
 use crate::lab::{DAEMON, FIREWALL, Lab};
 use crate::older;
+use crate::readings::summary;
 use crate::sim::pool_job;
 use crate::wait::{Seen, wait_until};
 
@@ -38,7 +40,7 @@ fn install_program(lab: &Lab, program: &Path) -> Result<()> {
 #[derive(Debug, PartialEq, Eq)]
 struct Known {
     machine: String,
-    invocation: String,
+    invocation: Invocation,
     runner: Option<String>,
 }
 
@@ -52,7 +54,7 @@ fn in_phase(status: &Value, phase: &str) -> Vec<Known> {
         .filter_map(|runner| {
             Some(Known {
                 machine: text(runner, "machine")?,
-                invocation: text(runner, "invocation")?,
+                invocation: Invocation::parse(runner["invocation"].as_str()?)?,
                 runner: text(runner, "runner"),
             })
         })
@@ -131,8 +133,8 @@ fn upgraded(lab: &Lab, config: &Config) -> Result<()> {
 
     let now = await_busy(lab, held_job)?;
     let now = Known {
-        machine: now.machine,
-        invocation: now.invocation.unwrap_or_default(),
+        machine: now.machine(),
+        invocation: now.invocation.context("a busy runner was started")?,
         runner: now.runner,
     };
     ensure!(busy == [now], "the busy runner is another one: {busy:?}");
@@ -151,9 +153,9 @@ fn upgraded(lab: &Lab, config: &Config) -> Result<()> {
     ensure!(
         status
             .ended(&earlier)
-            .is_some_and(|ended| ended.verdict == "job_done"),
+            .is_some_and(|ended| ended.verdict == Verdict::JobDone),
         "the verdict on {earlier} is lost: {}",
-        status.summary()
+        summary(&status)
     );
 
     // The idle runner takes the next job, the spare the one after it, and every verdict is right.
@@ -161,7 +163,7 @@ fn upgraded(lab: &Lab, config: &Config) -> Result<()> {
     for expected in idle.iter().chain(&spare) {
         let (id, runner) = start_held(lab, "after")?;
         ensure!(
-            runner.invocation.as_deref() == Some(&expected.invocation),
+            runner.invocation.as_ref() == Some(&expected.invocation),
             "{runner:?} took the job that {expected:?} was to take"
         );
         held_jobs.push((id, runner));
@@ -170,7 +172,7 @@ fn upgraded(lab: &Lab, config: &Config) -> Result<()> {
     held_jobs.push((held_job, long));
     for (id, runner) in held_jobs {
         finish_held(lab, id, &runner)?;
-        await_verdict(lab, &runner.runner.unwrap_or_default(), "job_done")?;
+        await_verdict(lab, &runner.runner.unwrap_or_default(), Verdict::JobDone)?;
     }
     lab.await_settled(SOON)?;
     await_no_strangers(lab)

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use github_sim::{Conclusion, JobSpec, JobState, ListenerFaults};
 use serde_json::json;
+use status::{FailureKind, Verdict};
 
 use super::common::{
     SOON, await_no_strangers, await_verdict, ensure_says, idle, leader, run, start_held,
@@ -10,6 +11,7 @@ use super::common::{
 use super::fixture::SMALL;
 use super::suite::{Suite, suite};
 use crate::lab::Lab;
+use crate::readings::summary;
 use crate::sim::pool_job;
 use crate::wait::{Seen, wait_until};
 
@@ -37,7 +39,7 @@ fn a_crashed_listener_is_a_crash_with_its_code(lab: &mut Lab) -> Result<()> {
     let id = lab.sim().queue(&crash)?;
     let job = lab.sim().await_job(id, JobState::InProgress, SOON)?;
     let name = job.runner_name.context("a running job has a runner")?;
-    let ended = await_verdict(lab, &name, "crashed")?;
+    let ended = await_verdict(lab, &name, Verdict::Crashed)?;
     ensure_says(&ended.exit.unwrap_or_default(), &["42"])?;
     let job = lab.sim().await_job(id, JobState::Completed, SOON)?;
     ensure!(
@@ -51,10 +53,10 @@ fn a_crashed_listener_is_a_crash_with_its_code(lab: &mut Lab) -> Result<()> {
 
 fn a_container_that_dies_idle_is_deregistered(lab: &mut Lab) -> Result<()> {
     let runner = idle(&lab.await_settled(SOON)?)?;
-    let name = runner.runner.unwrap_or_default();
-    let init = leader(lab, &runner.machine)?;
+    let name = runner.runner.clone().unwrap_or_default();
+    let init = leader(lab, &runner.machine())?;
     lab.host().run(&["kill", "-KILL", &init])?;
-    await_verdict(lab, &name, "crashed")?;
+    await_verdict(lab, &name, Verdict::Crashed)?;
     wait_until("GitHub to forget it", SOON, || {
         let registered = lab.sim().registered()?;
         Ok(if registered.contains(&name) {
@@ -70,9 +72,9 @@ fn a_container_that_dies_idle_is_deregistered(lab: &mut Lab) -> Result<()> {
 fn a_container_that_dies_with_its_job_is_a_crash(lab: &mut Lab) -> Result<()> {
     lab.sim().set(&json!({ "lock_ms": 1500 }))?;
     let (id, runner) = start_held(lab, "cut")?;
-    let init = leader(lab, &runner.machine)?;
+    let init = leader(lab, &runner.machine())?;
     lab.host().run(&["kill", "-KILL", &init])?;
-    await_verdict(lab, &runner.runner.unwrap_or_default(), "crashed")?;
+    await_verdict(lab, &runner.runner.unwrap_or_default(), Verdict::Crashed)?;
     let job = lab.sim().await_job(id, JobState::Completed, SOON)?;
     ensure!(
         job.conclusion == Some(Conclusion::Failure),
@@ -86,8 +88,12 @@ fn a_container_that_dies_with_its_job_is_a_crash(lab: &mut Lab) -> Result<()> {
 fn a_runner_deleted_in_the_browser_is_replaced(lab: &mut Lab) -> Result<()> {
     let runner = idle(&lab.await_settled(SOON)?)?;
     let id = runner.runner_id.context("an idle runner has an id")?;
-    lab.sim().delete_runner(id)?;
-    await_verdict(lab, &runner.runner.unwrap_or_default(), "idle_expired")?;
+    lab.sim().delete_runner(id.0)?;
+    await_verdict(
+        lab,
+        &runner.runner.unwrap_or_default(),
+        Verdict::IdleExpired,
+    )?;
     lab.await_settled(SOON)?;
     run(lab, "true").map(drop)
 }
@@ -95,11 +101,15 @@ fn a_runner_deleted_in_the_browser_is_replaced(lab: &mut Lab) -> Result<()> {
 fn a_registration_that_lapses_is_replaced(lab: &mut Lab) -> Result<()> {
     let runner = idle(&lab.await_settled(SOON)?)?;
     lab.sim().set(&json!({ "idle_reap_ms": 200 }))?;
-    await_verdict(lab, &runner.runner.unwrap_or_default(), "idle_expired")?;
+    await_verdict(
+        lab,
+        &runner.runner.unwrap_or_default(),
+        Verdict::IdleExpired,
+    )?;
     // One replacement, and then a backoff.
     let backoff = lab.await_status("a pause after lapsed registrations", SOON, |status| {
         status
-            .backoff("expired")
+            .backoff(FailureKind::Expired)
             .filter(|backoff| backoff.failures >= 2)
             .cloned()
     })?;
@@ -117,13 +127,13 @@ fn a_refused_version_is_tried_by_one_runner_at_a_time(lab: &mut Lab) -> Result<(
         status
             .recent
             .iter()
-            .find(|ended| ended.verdict == "version_refused")
+            .find(|ended| ended.verdict == Verdict::VersionRefused)
             .cloned()
     })?;
     ensure_says(&refused.exit.unwrap_or_default(), &["status 7"])?;
     let waiting = lab.await_status("a third refused runner", SOON, |status| {
         status
-            .backoff("version")
+            .backoff(FailureKind::Version)
             .filter(|backoff| backoff.failures >= 3)
             .cloned()
     })?;
@@ -133,7 +143,7 @@ fn a_refused_version_is_tried_by_one_runner_at_a_time(lab: &mut Lab) -> Result<(
     lab.await_settled(SOON)?;
     run(lab, "true")?;
     lab.await_status("registrations without a delay", SOON, |status| {
-        status.backoff("version").is_none().then_some(())
+        status.backoff(FailureKind::Version).is_none().then_some(())
     })
 }
 
@@ -150,13 +160,13 @@ fn a_job_that_exits_like_a_refused_version_is_a_crash(lab: &mut Lab) -> Result<(
     let id = lab.sim().queue(&exits)?;
     let job = lab.sim().await_job(id, JobState::InProgress, SOON)?;
     let name = job.runner_name.context("a running job has a runner")?;
-    let ended = await_verdict(lab, &name, "crashed")?;
+    let ended = await_verdict(lab, &name, Verdict::Crashed)?;
     ensure_says(&ended.exit.unwrap_or_default(), &["status 7"])?;
     let status = lab.await_settled(SOON)?;
     ensure!(
-        status.backoff("version").is_none(),
+        status.backoff(FailureKind::Version).is_none(),
         "the pool waits: {}",
-        status.summary()
+        summary(&status)
     );
     await_no_strangers(lab)
 }

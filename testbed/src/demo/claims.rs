@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use github_sim::{Conclusion, JobView, Stats};
+use status::{PhaseKind, RunnerStatus};
 
 use super::account::{self, Ran};
 use super::jobs;
@@ -105,11 +106,8 @@ pub(super) fn settled(lab: &Lab) -> Claim {
             .filter(|unit| unit.state == "active")
             .map(|unit| unit.machine.clone())
             .collect();
-        let known: BTreeSet<String> = status
-            .runners()
-            .map(|runner| runner.machine.clone())
-            .collect();
-        let spare = status.in_phase("spare").len();
+        let known: BTreeSet<String> = status.runners().map(RunnerStatus::machine).collect();
+        let spare = status.in_phase(PhaseKind::Spare).len();
         let text = format!(
             "{} units, {} machines, {} known to the daemon: {} that listen, {spare} spare",
             units.len(),

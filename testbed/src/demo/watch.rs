@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 use github_sim::{JobState, JobView};
+use status::RunnerStatus;
 
 use super::Clock;
 use crate::lab::Lab;
-use crate::status::Runner;
 use crate::wait::{Seen, wait_until};
 
 /// For a machine that is busy with other things.
@@ -77,9 +77,9 @@ fn slots(lab: &Lab, jobs: &[JobView]) -> String {
         Ok(status) => status,
         Err(error) => return format!("{error:#}"),
     };
-    let runner = |runner: &Runner| {
-        let Runner {
-            machine,
+    let runner = |runner: &RunnerStatus| {
+        let RunnerStatus {
+            slot,
             phase,
             runner,
             ..
@@ -88,7 +88,7 @@ fn slots(lab: &Lab, jobs: &[JobView]) -> String {
             .iter()
             .find(|job| job.status == JobState::InProgress && job.runner_name == *runner)
             .map_or(String::new(), |job| format!(" {}", job.name));
-        format!("{machine} {phase}{job}")
+        format!("{slot} {phase}{job}")
     };
     let runners: Vec<String> = status.runners().map(runner).collect();
     runners.join(" · ")

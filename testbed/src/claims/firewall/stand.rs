@@ -150,10 +150,10 @@ fn probed(lab: &Lab, act: impl FnOnce(&Lab) -> Result<()>) -> Result<String> {
     let (other, neighbour) = start_held(lab, "neighbour")?;
     in_container(
         lab,
-        &neighbour.machine,
+        &neighbour.machine(),
         &["sh", "-c", "nc -lk 8000 >/dev/null 2>&1 </dev/null &"],
     )?;
-    let address = in_container(lab, &neighbour.machine, &["hostname", "-I"])?;
+    let address = in_container(lab, &neighbour.machine(), &["hostname", "-I"])?;
     let address = address.trim();
     let gateway = "$(ip route show default | cut -d' ' -f3)";
     let script = format!(
@@ -167,7 +167,7 @@ fn probed(lab: &Lab, act: impl FnOnce(&Lab) -> Result<()>) -> Result<String> {
         "-c",
         "until [ -e /tmp/probing ]; do sleep 0.05; done; sleep 0.5",
     ];
-    in_container(lab, &busy.machine, &probing)?;
+    in_container(lab, &busy.machine(), &probing)?;
     let outcome = act(lab);
     let job = finish_held(lab, id, &busy)?;
     finish_held(lab, other, &neighbour)?;
