@@ -13,7 +13,11 @@ use crate::world::chain;
 pub fn check_config(path: &Path, host: bool) -> anyhow::Result<()> {
     let config = config::load(path)?;
     if host {
-        let mut list = config::check_host(&config);
+        let found = config::check_host(&config, path);
+        let mut list = found.mistakes;
+        for note in found.notes {
+            print_line(format_args!("note: {note}"))?;
+        }
         match firewall::obstacle(&config) {
             Ok(obstacle) => list.extend(obstacle.map(network_mistake)),
             Err(error) => print_line(format_args!(

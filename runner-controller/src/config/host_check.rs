@@ -1,10 +1,14 @@
-//! Checks of this host: the files that a configuration names, and the kernel's shared tables.
+//! Checks of this host: the files that a configuration names, systemd-machined, and the kernel's shared tables.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use nix::unistd::User;
+
+use super::collisions;
 use super::github::LoginConfig;
 use super::mistake::Mistake;
-use super::model::Config;
+use super::model::{Config, DAEMON_USER};
 use super::pool::{Image, Nix, PoolConfig};
 use super::tables;
 
@@ -20,18 +24,115 @@ const INIT: [&str; 3] = [
     "sbin/init",
 ];
 
-/// Returns the mistakes that only this host can show: unreadable secrets, incomplete images, and kernel
-/// tables that the configured slots do not fit.
+/// Findings of a check of this host.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostFindings {
+    /// Mistakes, which keep runners from working or endanger the host.
+    pub mistakes: Vec<Mistake>,
+    /// Notes on conditions that may not be intended.
+    pub notes: Vec<String>,
+}
+
+/// Returns the findings that only this host can show: secrets that are unreadable or open to every user,
+/// a configuration that the daemon cannot read, incomplete images, addresses and uids that the host uses
+/// already, and kernel tables that the configured slots do not fit.
+///
+/// `file` is the configuration file.
 #[must_use]
-pub fn check_host(config: &Config) -> Vec<Mistake> {
-    let mut mistakes = Vec::new();
+pub fn check_host(config: &Config, file: &Path) -> HostFindings {
+    let (mut mistakes, notes) = collisions::check(config);
+    mistakes.extend(check_readable(file));
+    mistakes.extend(check_machined(Path::new("/")));
     mistakes.extend(check_secret(&config.github.login));
+    if let Some(file) = &config.api_token_file {
+        mistakes.extend(check_mode("api_token_file", file));
+    }
     for pool in &config.pools {
         mistakes.extend(check_image(pool));
         mistakes.extend(check_nix(pool));
     }
     mistakes.extend(tables::too_small(config, setting));
-    mistakes
+    HostFindings { mistakes, notes }
+}
+
+/// Returns a mistake if the daemon's user cannot read the configuration.
+fn check_readable(file: &Path) -> Option<Mistake> {
+    let file = file.canonicalize().ok()?;
+    let user = User::from_name(DAEMON_USER).ok().flatten();
+    let ids = user.map(|user| (user.uid.as_raw(), user.gid.as_raw()));
+    let closed = file.ancestors().find_map(|path| {
+        let seen = path.metadata().ok()?;
+        let needed = if path == file { 0o4 } else { 0o1 };
+        let owner = (seen.uid(), seen.gid());
+        (!is_allowed(seen.mode(), owner, ids, needed)).then(|| (path.to_owned(), seen.mode()))
+    });
+    closed.map(|(path, mode)| {
+        let bits = if path == file { "go+r" } else { "go+x" };
+        let shown = path.display();
+        mistake(
+            "(file)".into(),
+            format!(
+                "the user {DAEMON_USER} cannot read {}: {shown} has mode {:04o}",
+                file.display(),
+                mode & 0o7777
+            ),
+            format!("run `chmod {bits} {shown}`; the configuration holds no secret"),
+        )
+    })
+}
+
+/// Returns true if a mode allows access to a user. A user that does not exist yet is an other one.
+fn is_allowed(mode: u32, owner: (u32, u32), user: Option<(u32, u32)>, needed: u32) -> bool {
+    let shift = match user {
+        Some((uid, _)) if uid == owner.0 => 6,
+        Some((_, gid)) if gid == owner.1 => 3,
+        Some(_) | None => 0,
+    };
+    mode >> shift & needed == needed
+}
+
+/// Returns a mistake if systemd-machined cannot run. systemd-nspawn registers each container there.
+fn check_machined(root: &Path) -> Option<Mistake> {
+    const UNIT: &str = "systemd-machined.service";
+    let masked = ["etc/systemd/system", "run/systemd/system"]
+        .map(|dir| root.join(dir).join(UNIT))
+        .into_iter()
+        .find(|unit| {
+            unit.read_link()
+                .is_ok_and(|target| target == Path::new("/dev/null"))
+        });
+    if let Some(unit) = masked {
+        let wrong = format!(
+            "{UNIT} is masked by {}, so no container starts",
+            unit.display()
+        );
+        let write = format!("run `systemctl unmask {UNIT}`");
+        return Some(mistake("(host)".into(), wrong, write));
+    }
+    let dirs = [
+        "etc/systemd/system",
+        "usr/lib/systemd/system",
+        "lib/systemd/system",
+    ];
+    let is_installed = dirs.iter().any(|dir| exists(&root.join(dir).join(UNIT)));
+    (!is_installed).then(|| {
+        let wrong = format!("{UNIT} is not installed, so no container starts");
+        let write = "install systemd's container tools, such as the package systemd-container";
+        mistake("(host)".into(), wrong, write)
+    })
+}
+
+/// Returns a mistake if every user of the host can read a file with a secret.
+fn check_mode(key: &str, file: &Path) -> Option<Mistake> {
+    let mode = file.metadata().ok()?.mode() & 0o7777;
+    (mode & 0o007 != 0).then(|| {
+        let shown = file.display();
+        mistake(
+            key.into(),
+            format!("every user of this host has access to {shown} (mode {mode:04o})"),
+            format!("run `chmod 0600 {shown}`, and replace the secret if the host has other users"),
+        )
+    })
 }
 
 fn mistake(key: String, wrong: String, write: impl Into<String>) -> Mistake {
@@ -66,7 +167,7 @@ fn check_secret(login: &LoginConfig) -> Option<Mistake> {
             "is not a PEM key".into(),
             "the .pem file that GitHub generated for the App",
         ),
-        Ok(_) => return None,
+        Ok(_) => return check_mode(login.key(), file),
     };
     let wrong = format!("{} {wrong}", file.display());
     Some(mistake(login.key().into(), wrong, write))
@@ -160,6 +261,63 @@ mod tests {
         assert!(wrong(&token).unwrap().contains("more than one line"));
         assert!(wrong(&app).unwrap().contains("not a PEM key"));
         std::fs::write(&file, "-----BEGIN RSA PRIVATE KEY-----\n").unwrap();
+        set_mode(&file, 0o640);
         assert_eq!(wrong(&app), None);
+        set_mode(&file, 0o644);
+        assert!(wrong(&app).unwrap().contains("every user of this host"));
+    }
+
+    fn set_mode(file: &Path, mode: u32) {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(file, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_mode_allows_the_owner_its_group_or_others() {
+        let daemon = Some((990, 991));
+        for (mode, owner, user, allowed) in [
+            (0o644, (0, 0), daemon, true),
+            (0o600, (0, 0), daemon, false),
+            (0o640, (0, 991), daemon, true),
+            (0o640, (0, 0), None, false),
+            (0o400, (990, 0), daemon, true),
+        ] {
+            assert_eq!(is_allowed(mode, owner, user, 0o4), allowed, "{mode:o}");
+        }
+        assert!(!is_allowed(0o700, (0, 0), daemon, 0o1));
+    }
+
+    #[test]
+    fn a_configuration_that_the_daemon_cannot_read_is_a_mistake() {
+        let dir = tempfile::tempdir().unwrap();
+        set_mode(dir.path(), 0o755);
+        let file = dir.path().join("config.toml");
+        std::fs::write(&file, "").unwrap();
+        set_mode(&file, 0o600);
+        let found = check_readable(&file).unwrap();
+        assert!(found.wrong.ends_with("has mode 0600"), "{found:?}");
+        assert!(found.write.starts_with("run `chmod go+r "), "{found:?}");
+        set_mode(&file, 0o644);
+        assert_eq!(check_readable(&file), None);
+        set_mode(dir.path(), 0o700);
+        let found = check_readable(&file).unwrap();
+        assert!(found.write.starts_with("run `chmod go+x "), "{found:?}");
+    }
+
+    #[test]
+    fn a_masked_machined_is_a_mistake() {
+        let root = tempfile::tempdir().unwrap();
+        let missing = check_machined(root.path()).unwrap();
+        assert!(missing.wrong.contains("not installed"), "{missing:?}");
+        let unit = |dir: &str| {
+            let dir = root.path().join(dir);
+            std::fs::create_dir_all(&dir).unwrap();
+            dir.join("systemd-machined.service")
+        };
+        std::fs::write(unit("usr/lib/systemd/system"), "").unwrap();
+        assert_eq!(check_machined(root.path()), None);
+        std::os::unix::fs::symlink("/dev/null", unit("etc/systemd/system")).unwrap();
+        let masked = check_machined(root.path()).unwrap();
+        assert!(masked.wrong.contains("is masked"), "{masked:?}");
     }
 }

@@ -8,9 +8,11 @@
 //! - `units`: sizes, cores, address blocks
 //! - `place`: everything on the host that a slot determines
 //! - `read`: the file, read and checked key by key
-//! - `host_check`: the files that it names
+//! - `host_check`: the files that it names, and other conditions of this host
+//! - `collisions`: addresses and uids that this host uses already
 //! - `tables`: tables of the kernel that all containers share
 
+mod collisions;
 mod egress;
 mod github;
 mod host_check;
@@ -26,7 +28,7 @@ mod units;
 
 pub use egress::{Allow, Egress, Protocol};
 pub use github::{GitHubConfig, LoginConfig, Scope};
-pub use host_check::check_host;
+pub use host_check::{HostFindings, check_host};
 pub use mistake::{Mistake, Mistakes};
 pub use model::{
     API_SOCKET, Config, DAEMON_USER, DEFAULT_PATH, DEFAULT_RUN_DIR, Network, ReserveConfig,

@@ -79,6 +79,15 @@ impl Ipv4Block {
         }
     }
 
+    /// Returns the block with this prefix length, at most 32, that begins at the address.
+    #[must_use]
+    pub(super) fn of(first: Ipv4Addr, prefix: u8) -> Option<Self> {
+        (prefix <= 32).then(|| Self {
+            first: first.to_bits(),
+            prefix,
+        })
+    }
+
     /// Returns true for a block of one address.
     #[must_use]
     pub fn is_single(self) -> bool {

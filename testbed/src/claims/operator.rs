@@ -15,6 +15,7 @@ use crate::wait::{Seen, wait_until};
 pub(super) const SUITE: Suite = suite![SMALL;
     the_program_answers_to_every_name,
     a_host_is_waited_for_until_it_takes_jobs,
+    a_check_of_the_host_finds_what_is_in_the_way,
     a_runners_log_is_read_while_it_lives_and_after,
     a_log_is_never_read_through_a_containers_links,
     a_flood_on_the_console_does_not_fill_the_hosts_journal,
@@ -84,6 +85,58 @@ fn a_host_is_waited_for_until_it_takes_jobs(lab: &mut Lab) -> Result<()> {
     let (code, said) = wait("30s")?;
     ensure!(code == Some(0), "{code:?}: {said}");
     lab.await_settled(SOON).map(drop)
+}
+
+/// Conditions of the host that a check finds: the change, the words that name it, and the remedy.
+const IN_THE_WAY: &[(&str, &[&str], &str)] = &[
+    (
+        "chmod 0600 /etc/runner-controller/config.toml",
+        &["has mode 0600", "chmod go+r"],
+        "chmod go+r /etc/runner-controller/config.toml",
+    ),
+    (
+        "chmod 0644 /etc/runner-controller/token",
+        &["github.token_file", "every user of this host"],
+        "chmod 0600 /etc/runner-controller/token",
+    ),
+    (
+        "ip link add blocked type veth peer name blocking; ip address add 10.200.255.1/24 dev blocked; ip link set blocked up; ip link set blocking up",
+        &[
+            "contains 10.200.255.1, an address of this host on blocked",
+            "overlaps the route 10.200.255.0/24 through blocked",
+        ],
+        "ip link delete blocked",
+    ),
+    (
+        "echo ann:268435456:65536 >>/etc/subuid",
+        &["network.uid_base", "/etc/subuid gives 268435456"],
+        "sed -i /^ann:/d /etc/subuid",
+    ),
+    (
+        "ln -s /dev/null /etc/systemd/system/systemd-machined.service",
+        &["systemd-machined.service is masked"],
+        "rm /etc/systemd/system/systemd-machined.service",
+    ),
+];
+
+fn a_check_of_the_host_finds_what_is_in_the_way(lab: &mut Lab) -> Result<()> {
+    let check = || {
+        lab.host()
+            .output(&["runner-controller", "check-config", "--host"])
+    };
+    for (change, words, remedy) in IN_THE_WAY {
+        lab.host().sh(change)?;
+        let found = check();
+        lab.host().sh(remedy)?;
+        let found = found?;
+        let said = String::from_utf8_lossy(&found.stderr);
+        ensure!(!found.status.success(), "{change}: {said}");
+        ensure_says(&said, words)?;
+    }
+    let good = check()?;
+    let said = String::from_utf8_lossy(&good.stderr);
+    ensure!(good.status.success(), "{said}");
+    Ok(())
 }
 
 fn a_runners_log_is_read_while_it_lives_and_after(lab: &mut Lab) -> Result<()> {

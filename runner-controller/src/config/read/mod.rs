@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::mistake::{Mistake, Mistakes};
-use super::model::{Config, DEFAULT_RUN_DIR, ReserveConfig};
+use super::model::{Config, DAEMON_USER, DEFAULT_RUN_DIR, ReserveConfig};
 use crate::pool::HostId;
 use section::{MINUTE, Report, SECOND, Section};
 
@@ -29,7 +29,15 @@ pub fn load(path: &Path) -> Result<Config, Mistakes> {
         list: vec![Mistake {
             key: "(file)".into(),
             wrong: format!("the file cannot be read: {error}"),
-            write: "a TOML file; docs/other-hosts.md has an example".into(),
+            write: if error.kind() == std::io::ErrorKind::PermissionDenied {
+                // The umask 077 gives a new file the mode 0600.
+                format!(
+                    "run `chmod go+r {}`: the daemon runs as {DAEMON_USER}, and the file holds no secret",
+                    path.display()
+                )
+            } else {
+                "a TOML file; docs/other-hosts.md has an example".into()
+            },
         }],
     })?;
     parse(path, &text)
