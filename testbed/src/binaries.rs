@@ -47,29 +47,18 @@ impl Binaries {
                 paths: paths.into(),
             });
         }
-        let mut command = cargo();
-        command.args([
-            "build",
-            "--package",
-            "runner-controller",
-            "--package",
-            "github-sim",
-            "--bins",
-        ]);
-        if profile == Profile::Release {
-            command.arg("--release");
+        let mut paths = BTreeMap::new();
+        match profile {
+            Profile::Dev => {
+                build_packages(&["runner-controller", "github-sim"], &[], &mut paths)?;
+            }
+            // Cargo gives a dependency the features that all packages of a build want. The shipped
+            // program is built alone, so the measured one is too.
+            Profile::Release => {
+                build_packages(&["runner-controller"], &["--release"], &mut paths)?;
+                build_packages(&["github-sim"], &["--release"], &mut paths)?;
+            }
         }
-        // Cargo names each program it made: no guess about target directories and triples.
-        command
-            .arg("--message-format=json-render-diagnostics")
-            .stderr(Stdio::inherit());
-        let output = command.output().context("run cargo")?;
-        ensure!(
-            output.status.success(),
-            "cargo build ended with {}",
-            output.status
-        );
-        let paths = executables(&String::from_utf8_lossy(&output.stdout));
         for name in [CONTROLLER, SIM, LISTENER] {
             ensure!(paths.contains_key(name), "cargo built no program {name}");
         }
@@ -98,6 +87,32 @@ impl Binaries {
             meta.mtime_nsec()
         ))
     }
+}
+
+/// Builds the programs of packages, and adds their paths.
+fn build_packages(
+    packages: &[&str],
+    options: &[&str],
+    paths: &mut BTreeMap<String, PathBuf>,
+) -> Result<()> {
+    let mut command = cargo();
+    command.args(["build", "--bins"]).args(options);
+    for package in packages {
+        command.args(["--package", package]);
+    }
+    // Cargo names each program that it made, so no target directory is guessed.
+    command
+        .arg("--message-format=json-render-diagnostics")
+        .stderr(Stdio::inherit());
+    let output = command.output().context("run cargo")?;
+    ensure!(
+        output.status.success(),
+        "cargo build of {} ended with {}",
+        packages.join(", "),
+        output.status
+    );
+    paths.extend(executables(&String::from_utf8_lossy(&output.stdout)));
+    Ok(())
 }
 
 /// Builds the program that stands before the listener in the benchmark's images.
