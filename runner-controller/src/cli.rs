@@ -34,6 +34,13 @@ pub enum Command {
         #[arg(long)]
         host: bool,
     },
+    /// Bring this host to its configuration: check it, install the host files, restart firewall and daemon,
+    /// and remove what removed pools left. Running jobs continue. For hosts without the NixOS module.
+    Apply {
+        /// Program that the units start [default: this program].
+        #[arg(long, value_name = "FILE")]
+        binary: Option<PathBuf>,
+    },
     /// Show the pools, their runners and every problem. Needs neither a token nor the network.
     Status {
         /// Print the whole status document as JSON.

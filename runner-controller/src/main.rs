@@ -31,6 +31,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::CheckConfig { file, host } => {
             commands::check_config(&file.unwrap_or(cli.config), host)?;
         }
+        Command::Apply { binary } => commands::apply(config, binary)?,
         Command::Status {
             wait: Some(limit), ..
         } => return commands::wait_until_ready(config, limit),

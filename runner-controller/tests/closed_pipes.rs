@@ -216,6 +216,8 @@ fn rows(dir: &Path) -> Vec<Row> {
         row(good, &format!("prepare-image {dir}/no-image"), 1, Progress),
         row(good, &format!("man {dir}/man"), 0, Progress),
         row(good, &format!("completions bash {dir}/bash"), 0, Progress),
+        // It changes nothing without a configuration.
+        row(missing, "apply", 1, Progress),
         // The steps that root does for a slot refuse a configuration that is not there.
         row(missing, "check-firewall", 80, Progress),
         row(missing, "firewall", 80, Progress),

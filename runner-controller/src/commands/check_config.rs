@@ -4,26 +4,23 @@ use std::path::Path;
 
 use stdio::print_line;
 
-use crate::config::{self, Egress, Mistake, Mistakes, PoolConfig};
-use crate::firewall::{self, Obstacle};
-use crate::world::chain;
+use super::host_check;
+use crate::config::{self, Egress, Mistakes, PoolConfig};
 
 /// Checks a configuration file and prints a summary of it. With `host`, checks the files of this
 /// host that it names as well.
 pub fn check_config(path: &Path, host: bool) -> anyhow::Result<()> {
     let config = config::load(path)?;
     if host {
-        let found = config::check_host(&config, path);
-        let mut list = found.mistakes;
-        for note in found.notes {
-            print_line(format_args!("note: {note}"))?;
-        }
-        match firewall::obstacle(&config) {
-            Ok(obstacle) => list.extend(obstacle.map(network_mistake)),
-            Err(error) => print_line(format_args!(
-                "note: cannot read the host's firewall rules: {}; run this as root",
-                chain(&error)
-            ))?,
+        let mut list = Vec::new();
+        for found in [
+            host_check::lasting(&config, path),
+            host_check::correctable(&config),
+        ] {
+            list.extend(found.mistakes);
+            for note in found.notes {
+                print_line(format_args!("note: {note}"))?;
+            }
         }
         if !list.is_empty() {
             return Err(Mistakes {
@@ -59,15 +56,6 @@ pub fn check_config(path: &Path, host: bool) -> anyhow::Result<()> {
         print_line(format_args!("note: {note}"))?;
     }
     Ok(())
-}
-
-/// Returns the mistake that this host does not forward the packets of runners.
-fn network_mistake(Obstacle { wrong, remedy }: Obstacle) -> Mistake {
-    Mistake {
-        key: "network".into(),
-        wrong,
-        write: remedy,
-    }
 }
 
 /// Describes the destinations that jobs of a pool can reach.

@@ -1,17 +1,20 @@
 //! The commands of the program. Each reads the configuration and asks the daemon, or acts on the host
 //! itself.
 
+mod apply;
 mod check_config;
 mod cleanup_all;
 mod cleanup_github;
 mod common;
 mod drain;
 mod firewall;
+mod host_check;
 mod logs;
 mod run;
 mod status;
 mod table;
 
+pub use apply::apply;
 pub use check_config::check_config;
 pub use cleanup_all::cleanup_all_containers;
 pub use cleanup_github::cleanup_github_runners;

@@ -34,8 +34,8 @@ pub struct HostFindings {
 }
 
 /// Returns the findings that only this host can show: secrets that are unreadable or open to every user,
-/// a configuration that the daemon cannot read, incomplete images, addresses and uids that the host uses
-/// already, and kernel tables that the configured slots do not fit.
+/// a configuration that the daemon cannot read, incomplete images, and addresses and uids that the host
+/// uses already.
 ///
 /// `file` is the configuration file.
 #[must_use]
@@ -51,8 +51,13 @@ pub fn check_host(config: &Config, file: &Path) -> HostFindings {
         mistakes.extend(check_image(pool));
         mistakes.extend(check_nix(pool));
     }
-    mistakes.extend(tables::too_small(config, setting));
     HostFindings { mistakes, notes }
+}
+
+/// Returns the kernel tables that the configured slots do not fit. The rendered `sysctl.d` file sets them.
+#[must_use]
+pub fn check_kernel(config: &Config) -> Vec<Mistake> {
+    tables::too_small(config, setting)
 }
 
 /// Returns a mistake if the daemon's user cannot read the configuration.

@@ -28,7 +28,7 @@ mod units;
 
 pub use egress::{Allow, Egress, Protocol};
 pub use github::{GitHubConfig, LoginConfig, Scope};
-pub use host_check::{HostFindings, check_host};
+pub use host_check::{HostFindings, check_host, check_kernel};
 pub use mistake::{Mistake, Mistakes};
 pub use model::{
     API_SOCKET, Config, DAEMON_USER, DEFAULT_PATH, DEFAULT_RUN_DIR, Network, ReserveConfig,

@@ -48,7 +48,7 @@ pub use console::relay_console;
 pub use error::{Refusal, RootError};
 pub use launch::launch;
 pub use ready::relay_ready;
-pub use sweep::{sweep, sweep_all, sweep_unowned};
+pub use sweep::{alive_slots, sweep, sweep_all, sweep_unowned};
 pub use trust::read_config;
 
 /// Returns the place of a configured slot.

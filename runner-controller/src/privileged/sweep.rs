@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use capctl::caps::Cap;
 
 use super::cleanup::known::{known_slots, seen_slots};
-use super::cleanup::units::loaded_units;
+use super::cleanup::units::{LoadedUnit, loaded_units};
 use super::cleanup::{groups, slot};
 use super::error::{OrRefuse, Refusal, RootError};
 use super::sandbox::Sandbox;
@@ -112,6 +112,12 @@ pub fn sweep_unowned(config: &Config) -> Vec<RootError> {
         }
     }
     failures
+}
+
+/// Returns the slots whose units run, configured or not.
+pub fn alive_slots() -> Result<Vec<SlotId>, RootError> {
+    let alive = loaded_units()?.into_iter().filter(LoadedUnit::is_alive);
+    Ok(alive.map(|unit| unit.slot).collect())
 }
 
 /// Sweeps every known slot whose unit does not run, for the operator's clean-up command.

@@ -4,18 +4,21 @@ use anyhow::{Result, ensure};
 use status::Verdict;
 
 use super::common::{
-    SOON, as_its_root, await_verdict, ensure_says, finish_held, idle, in_container, machine_of,
-    run, spare, start_held,
+    SOON, as_its_root, await_busy, await_verdict, ensure_says, finish_held, idle, in_container,
+    machine_of, run, spare, start_held,
 };
-use super::fixture::SMALL;
+use super::fixture::{SMALL, one, small};
 use super::suite::{Suite, suite};
+use crate::config::Config;
 use crate::lab::{DAEMON, Lab, TOKEN};
+use crate::sim::pool_job;
 use crate::wait::{Seen, wait_until};
 
 pub(super) const SUITE: Suite = suite![SMALL;
     the_program_answers_to_every_name,
     a_host_is_waited_for_until_it_takes_jobs,
     a_check_of_the_host_finds_what_is_in_the_way,
+    one_command_applies_a_configuration_while_jobs_run,
     a_runners_log_is_read_while_it_lives_and_after,
     a_log_is_never_read_through_a_containers_links,
     a_flood_on_the_console_does_not_fill_the_hosts_journal,
@@ -137,6 +140,93 @@ fn a_check_of_the_host_finds_what_is_in_the_way(lab: &mut Lab) -> Result<()> {
     let said = String::from_utf8_lossy(&good.stderr);
     ensure!(good.status.success(), "{said}");
     Ok(())
+}
+
+/// Writes a configuration and applies it; returns what the command said.
+fn apply(lab: &Lab, config: &Config) -> Result<String> {
+    let mut config = config.clone();
+    config.layer_dir = lab.host().layer_dir();
+    lab.write_config(&config.render())?;
+    let output = lab.host().output(&["runner-controller", "apply"])?;
+    let said = [&output.stdout, &output.stderr]
+        .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+        .concat();
+    ensure!(output.status.success(), "{said}");
+    Ok(said)
+}
+
+fn one_command_applies_a_configuration_while_jobs_run(lab: &mut Lab) -> Result<()> {
+    lab.await_settled(SOON)?;
+    let (id, busy) = start_held(lab, "long")?;
+    let mut wider = small(lab.sim().api_url());
+    wider.pools.push(one("extra", 8));
+    let said = apply(lab, &wider)?;
+    ensure_says(
+        &said,
+        &["installed /etc/systemd/system/runner-extra@.service"],
+    )?;
+    let until_released = "until [ -e /tmp/go ]; do sleep 0.05; done";
+    let other = lab
+        .sim()
+        .queue(&pool_job("other", "extra", until_released))?;
+    let other_busy = await_busy(lab, other)?;
+
+    // A mistake changes nothing.
+    let before = lab.show(DAEMON, "InvocationID")?;
+    lab.write_config("host = 1")?;
+    let refused = lab.host().output(&["runner-controller", "apply"])?;
+    ensure!(!refused.status.success(), "it took a mistake");
+    ensure!(
+        lab.show(DAEMON, "InvocationID")? == before,
+        "the daemon was restarted"
+    );
+
+    // The firewall's rules change with the configuration, and a pool goes while it has a job.
+    let mut listed = small(lab.sim().api_url());
+    for pool in &mut listed.pools {
+        pool.allow.push("203.0.113.9:443".into());
+    }
+    let said = apply(lab, &listed)?;
+    ensure_says(
+        &said,
+        &[
+            "2 running jobs continue",
+            "pool extra was removed and has running jobs",
+        ],
+    )?;
+    let rules = ["nft", "list", "table", "inet", "runner_controller"];
+    ensure_says(&lab.host().run(&rules)?, &["203.0.113.9", "jump extra_out"])?;
+    finish_held(lab, other, &other_busy)?;
+    wait_until("the runner of the removed pool to be gone", SOON, || {
+        let left = lab.containers()?;
+        let left: Vec<_> = left
+            .iter()
+            .filter(|it| it.unit.starts_with("runner-extra@"))
+            .collect();
+        Ok(if left.is_empty() {
+            Seen::Done(())
+        } else {
+            Seen::NotYet(format!("{left:?}"))
+        })
+    })?;
+    let said = apply(lab, &small(lab.sim().api_url()))?;
+    ensure_says(
+        &said,
+        &[
+            "removed /etc/systemd/system/runner-extra@.service",
+            "removed /etc/systemd/system/runners-extra.slice",
+            "1 running job continues",
+        ],
+    )?;
+    let again = apply(lab, &small(lab.sim().api_url()))?;
+    ensure!(
+        !again.contains("installed") && !again.contains("removed"),
+        "{again}"
+    );
+    let now = await_busy(lab, id)?;
+    ensure!(now.invocation == busy.invocation, "another runner: {now:?}");
+    finish_held(lab, id, &busy)?;
+    lab.await_settled(SOON).map(drop)
 }
 
 fn a_runners_log_is_read_while_it_lives_and_after(lab: &mut Lab) -> Result<()> {
