@@ -9,6 +9,7 @@ mod daemon;
 mod figures;
 mod floor;
 mod stamps;
+mod start;
 mod timeline;
 
 use std::fs;
@@ -28,18 +29,14 @@ use crate::sim::pool_job;
 
 use figures::{Figure, Source, median};
 use floor::Floor;
-use stamps::{Collector, Image};
-use timeline::{LaterIn, Moment, SlotEvent, gaps};
+pub use stamps::{LISTENER_BEHIND, STAMPS};
 
-/// Address in the test host's internet that receives the stamps of the runner's program.
-pub const STAMPS: &str = "198.51.100.7:7007";
-/// Name of the listener in an image whose stamping program has the listener's usual name.
-pub const LISTENER_BEHIND: &str = "standin-listener";
+use stamps::{Collector, Image};
+use start::{SOON, begin};
+use timeline::{LaterIn, Moment, SlotEvent, gaps};
 
 /// Minimum number of pairs for a median that means something.
 const PAIRS_MIN: usize = 15;
-/// Timeout for a single step on a machine that is quick enough to measure on.
-const SOON: Duration = Duration::from_secs(30);
 
 /// Options of the benchmark.
 #[derive(Debug, Clone)]
@@ -106,20 +103,6 @@ Times are CLOCK_REALTIME of the one kernel. The floor's are the stamps of system
 \"Started\" and from \"Stopping\" to its end. Ours begin at the daemon's message before it calls systemd, and end at its
 message that the unit is active and the config asked for. \"Runner's code\" and \"runner exit\" are sent by a program
 that stands in the listener's place, starts it, and waits for it.";
-
-/// Starts the daemon with this configuration and returns when its pools are full.
-fn begin(lab: &Lab, config: &Config) -> Result<()> {
-    lab.install(config)?;
-    // One message that is needed has level debug.
-    lab.host().write(
-        &format!("/run/systemd/system/{DAEMON}.d/bench.conf"),
-        b"[Service]\nEnvironment=RUST_LOG=info,runner_controller::controller=debug\n",
-        0o644,
-    )?;
-    lab.host().run(&["systemctl", "daemon-reload"])?;
-    lab.start()?;
-    await_listening(lab, SOON).map(drop)
-}
 
 fn one_pool(lab: &Lab, image: &str) -> Config {
     Config::small(lab.sim().api_url()).with("ci", |pool| {

@@ -3,15 +3,11 @@
 
 mod account;
 mod claims;
+mod clock;
 mod jobs;
 mod watch;
 
-use std::fs;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
-use anyhow::{Context, Result};
-use nix::time::{ClockId, clock_gettime};
-use nix::unistd::{SysconfVar, sysconf};
+use anyhow::Result;
 
 use crate::bed::{Bed, note};
 use crate::binaries::{Binaries, CONTROLLER, Profile};
@@ -19,10 +15,9 @@ use crate::config::{Config, Pool};
 use crate::image;
 use crate::journal;
 use crate::lab::{DAEMON, Lab};
-use crate::supervise;
 
 use account::Ran;
-use watch::seconds;
+use clock::{Clock, seconds};
 
 /// Options of the demo.
 #[derive(Debug, Clone, Copy)]
@@ -31,13 +26,6 @@ pub struct Options {
     pub keep: bool,
     /// Profile in which our programs are built.
     pub profile: Profile,
-}
-
-/// Seconds since the command was entered.
-#[derive(Debug, Clone, Copy)]
-struct Clock {
-    entered: Instant,
-    entered_unix_ms: u64,
 }
 
 /// Runs the demo; true if every claim holds.
@@ -68,7 +56,7 @@ pub fn demo(options: Options) -> Result<bool> {
     let said = journal::since(lab.host(), &mark, DAEMON)?;
     let ran = account::lives(jobs, &spans, &said);
     stdio::progress(format_args!("\n{}", account::table(&ran)));
-    stdio::progress(format_args!("{}\n", clock.first_job(&ran)));
+    stdio::progress(format_args!("{}\n", first_job(&clock, &ran)));
     let claims = [
         claims::done(&ran),
         claims::different(&ran),
@@ -119,61 +107,13 @@ fn config(api_url: &str) -> Config {
     config
 }
 
-impl Clock {
-    /// Cargo becomes us, and a shell starts it when enter is pressed: so this is when our process,
-    /// or the one that supervises it, was started. Compiling the testbed itself is part of it.
-    fn since_enter() -> Result<Self> {
-        let pid = if supervise::is_worker() {
-            nix::unistd::getppid()
-        } else {
-            nix::unistd::getpid()
-        };
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        // proc_pid_stat(5): field 22, counted behind the command's name, which may hold anything.
-        let ticks: u64 = stat
-            .rsplit_once(')')
-            .and_then(|(_, fields)| fields.split_whitespace().nth(19)?.parse().ok())
-            .context("our own process has no start time")?;
-        let per_second = sysconf(SysconfVar::CLK_TCK)?
-            .and_then(|ticks| u64::try_from(ticks).ok())
-            .unwrap_or(100);
-        let started = Duration::from_millis(ticks * 1000 / per_second);
-        let age = Duration::from(clock_gettime(ClockId::CLOCK_BOOTTIME)?).saturating_sub(started);
-        let unix = SystemTime::now()
-            .duration_since(UNIX_EPOCH)?
-            .saturating_sub(age);
-        Ok(Self {
-            entered: Instant::now()
-                .checked_sub(age)
-                .context("a clock that ran backwards")?,
-            entered_unix_ms: u64::try_from(unix.as_millis())?,
-        })
-    }
-
-    fn seconds(&self) -> f64 {
-        self.entered.elapsed().as_secs_f64()
-    }
-
-    /// Not a claim: a first run builds everything, and that takes what it takes.
-    fn first_job(&self, ran: &[Ran]) -> String {
-        match ran.iter().filter_map(|ran| ran.job.started_at).min() {
-            Some(first) => format!(
-                "The first job ran {:.1} s after enter (under 15 s is the goal for a second run).",
-                seconds(first.saturating_sub(self.entered_unix_ms))
-            ),
-            None => "No job ran.".into(),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn enter_was_before_now() {
-        let clock = Clock::since_enter().unwrap();
-        assert!(clock.seconds() > 0.0);
-        assert!(clock.entered_unix_ms > 1_600_000_000_000);
+/// Returns the time of the first job in words. It is not a claim, because a first run builds everything.
+fn first_job(clock: &Clock, ran: &[Ran]) -> String {
+    match ran.iter().filter_map(|ran| ran.job.started_at).min() {
+        Some(first) => format!(
+            "The first job ran {:.1} s after enter (under 15 s is the goal for a second run).",
+            seconds(first.saturating_sub(clock.entered_unix_ms))
+        ),
+        None => "No job ran.".into(),
     }
 }

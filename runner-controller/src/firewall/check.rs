@@ -13,11 +13,12 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
+use super::error::FirewallError;
 use super::loaded::{Loaded, is_roots};
 use super::nft::{self, Listing};
 use super::report::FirewallReport;
 use super::rules::{fingerprint, table};
-use super::{FIREWALL_UNIT, FirewallError, TABLE, forwarding};
+use super::{FIREWALL_UNIT, TABLE, forwarding};
 use crate::atomic_file;
 use crate::config::Config;
 use crate::world::chain;

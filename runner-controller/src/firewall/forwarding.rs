@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use super::FirewallError;
+use super::error::{FirewallError, Obstacle};
 use super::foreign::{Blocking, Packet, blocking};
 use super::nft;
 use crate::config::{Config, Egress, Place, PoolConfig};
@@ -12,16 +12,6 @@ use crate::pool::Slot;
 
 /// Switches that must be on: the first is for all links, the second for links that are made later.
 const SWITCHES: [&str; 2] = ["net.ipv4.ip_forward", "net.ipv4.conf.default.forwarding"];
-
-/// Reason for which this host does not forward the packets of runners.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{wrong}; {remedy}")]
-pub struct Obstacle {
-    /// The problem.
-    pub wrong: String,
-    /// Steps to take.
-    pub remedy: String,
-}
 
 /// Returns the reason for which the kernel forwards no packet of a runner.
 ///

@@ -13,6 +13,7 @@
 
 mod chains;
 mod check;
+mod error;
 mod foreign;
 mod forwarding;
 mod loaded;
@@ -22,11 +23,11 @@ mod report;
 mod rules;
 mod units;
 
-use std::io;
 use std::time::Duration;
 
 pub use check::{Check, check, difference};
-pub use forwarding::{Obstacle, obstacle};
+pub use error::{FirewallError, Obstacle};
+pub use forwarding::obstacle;
 pub use loaded::Loaded;
 pub use owner::own;
 pub use report::{event, watch};
@@ -40,38 +41,3 @@ pub const FIREWALL_UNIT: &str = "runner-controller-firewall.service";
 
 /// Interval between two checks.
 pub const CHECK_EVERY: Duration = Duration::from_secs(15);
-
-/// Reason why the table is not, or may not be, as configured.
-#[derive(Debug, thiserror::Error)]
-pub enum FirewallError {
-    /// The table is missing or differs.
-    #[error("{0}")]
-    Table(String),
-    /// The host does not forward the packets of runners.
-    #[error(transparent)]
-    Forwarding(#[from] Obstacle),
-    /// nft did not take a command.
-    #[error("nft refuses {what}: {said}")]
-    Refused {
-        /// Command in words.
-        what: &'static str,
-        /// First line that nft wrote.
-        said: String,
-    },
-    /// An operation of the system failed.
-    #[error("cannot {operation}")]
-    Io {
-        /// Operation and object.
-        operation: String,
-        /// Cause.
-        #[source]
-        source: io::Error,
-    },
-}
-
-impl FirewallError {
-    fn io(operation: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
-        let operation = operation.into();
-        move |source| Self::Io { operation, source }
-    }
-}

@@ -10,7 +10,8 @@ use nix::sched::{CloneFlags, unshare};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{ChildStderr, ChildStdin};
 
-use super::{FirewallError, TABLE};
+use super::TABLE;
+use super::error::FirewallError;
 
 /// Flags of a table that has an owner, as nft lists them: `NFT_TABLE_F_OWNER` keeps other programs from
 /// changing it, and `NFT_TABLE_F_PERSIST` keeps it when its owner ends (Linux 6.9, nft 1.1).

@@ -10,11 +10,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, error, info, warn};
 
 use super::check::{Check, publish};
+use super::error::{FirewallError, Obstacle};
 use super::loaded::{Loaded, linked_pools};
 use super::nft::{self, Interactive, OWNED};
 use super::report::FirewallReport;
 use super::rules::table;
-use super::{CHECK_EVERY, FIREWALL_UNIT, FirewallError, Obstacle, TABLE, forwarding};
+use super::{CHECK_EVERY, FIREWALL_UNIT, TABLE, forwarding};
 use crate::atomic_file;
 use crate::config::Config;
 use crate::telemetry;

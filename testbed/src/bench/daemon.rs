@@ -8,7 +8,7 @@ use github_sim::{Conclusion, JobSpec, RequestRecord, Stats};
 use serde_json::{Value, json};
 
 use super::figures::{Figure, Source};
-use super::{SOON, begin};
+use super::start::{SOON, begin};
 use crate::bed::note;
 use crate::config::Config;
 use crate::lab::{DAEMON, Lab};

@@ -11,10 +11,14 @@ use anyhow::{Context, Result, anyhow};
 use nix::sched::{CloneFlags, setns};
 
 use super::timeline::{Moment, SlotEvent};
-use super::{LISTENER_BEHIND, STAMPS};
 use crate::bed::{self, remove_tree};
 use crate::host::{TestHost, images_dir};
 use crate::net::INTERNET;
+
+/// Address in the test host's internet that receives the stamps of the runner's program.
+pub const STAMPS: &str = "198.51.100.7:7007";
+/// Name of the listener in an image whose stamping program has the listener's usual name.
+pub const LISTENER_BEHIND: &str = "standin-listener";
 
 /// Directory of the runner's programs in the image.
 const RUNNER_BIN: &str = "opt/actions-runner/bin";

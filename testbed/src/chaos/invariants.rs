@@ -11,7 +11,8 @@ use crate::config::Config;
 use crate::lab::{DAEMON, Lab};
 
 use super::log::RunLog;
-use super::{sleep_unless, targets};
+use super::stop::sleep_unless;
+use super::targets;
 
 /// Interval between two checks.
 const CHECK_EVERY: Duration = Duration::from_secs(2);

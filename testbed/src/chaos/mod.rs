@@ -21,10 +21,11 @@ pub mod outcomes;
 pub mod plan;
 mod report;
 mod setup;
+mod stop;
 mod targets;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -39,11 +40,10 @@ use outcomes::Target;
 use plan::{Fault, FaultKind};
 pub use report::Report;
 pub use setup::clear;
+use stop::{CHECK, sleep_unless};
 
 /// Unfinished jobs at once. A longer queue would only wait longer.
 const OPEN_JOBS_MAX: usize = 12;
-/// Interval at which a thread checks whether it should stop.
-const STOP_CHECK: Duration = Duration::from_millis(50);
 
 /// Options of a run.
 #[derive(Debug, Clone, Copy)]
@@ -188,19 +188,11 @@ fn queue_jobs(lab: &Lab, log: &RunLog, jobs: &mut JobStream, stop: &AtomicBool) 
         };
         sleep_unless(pause, stop);
         while log.open_jobs() >= OPEN_JOBS_MAX && !stop.load(Ordering::Relaxed) {
-            std::thread::sleep(STOP_CHECK);
+            std::thread::sleep(CHECK);
         }
         if !stop.load(Ordering::Relaxed) {
             // GitHub may be away. Its list of jobs shows later whether it accepted this one.
             log.queue(lab, &draft).ok();
         }
-    }
-}
-
-/// Sleeps for `pause`, or until `stop` is set.
-fn sleep_unless(pause: Duration, stop: &AtomicBool) {
-    let start = Instant::now();
-    while start.elapsed() < pause && !stop.load(Ordering::Relaxed) {
-        std::thread::sleep(STOP_CHECK.min(pause));
     }
 }

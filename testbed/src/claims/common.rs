@@ -136,6 +136,13 @@ pub(super) fn await_verdict(lab: &Lab, runner: &str, verdict: Verdict) -> Result
     Ok(ended)
 }
 
+/// Waits until nothing stands in the way of new runners.
+pub(super) fn await_open(lab: &Lab, limit: Duration) -> Result<()> {
+    lab.await_status("admission to open again", limit, |status| {
+        status.closed.is_empty().then_some(())
+    })
+}
+
 /// Returns the idle runner of the fixture.
 pub(super) fn idle(status: &Status) -> Result<RunnerStatus> {
     let idle = status.in_phase(PhaseKind::Idle);

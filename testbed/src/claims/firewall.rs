@@ -8,10 +8,10 @@ use github_sim::JobState;
 use serde_json::Value;
 use status::{PhaseKind, Status, Verdict, VerdictRecord};
 
-use super::common::{SOON, await_busy, ensure_says, finish_held, run, start_held};
+use super::common::{SOON, await_busy, await_open, ensure_says, finish_held, run, start_held};
 use super::fixture::{SMALL, one, small};
 use super::suite::{Suite, suite};
-use crate::lab::{DAEMON, Lab};
+use crate::lab::{DAEMON, FIREWALL, Lab};
 use crate::net::GITHUB;
 use crate::readings::summary;
 use crate::sim::pool_job;
@@ -33,7 +33,6 @@ pub(super) const SUITE: Suite = suite![SMALL;
     a_host_that_forwards_no_packets_says_so,
 ];
 
-const FIREWALL: &str = "runner-controller-firewall.service";
 /// Timeout for a check of the owner, which runs every 15 s.
 const CHECKED: Duration = Duration::from_secs(45);
 /// Timeout for a report to be too old, which is after a minute.
@@ -88,12 +87,6 @@ fn change(lab: &Lab, script: &str) -> Result<()> {
 fn closed(status: &Status) -> Option<String> {
     let mut reasons = status.closed.iter();
     reasons.find(|why| why.starts_with("firewall: ")).cloned()
-}
-
-fn await_open(lab: &Lab, limit: Duration) -> Result<()> {
-    lab.await_status("admission to open again", limit, |status| {
-        status.closed.is_empty().then_some(())
-    })
 }
 
 /// Each change is refused by the kernel while the table has an owner, and changes nothing.

@@ -7,8 +7,8 @@ use anyhow::{Context, Result, ensure};
 use status::{Invocation, PhaseKind, RunnerStatus, Verdict};
 
 use super::common::{
-    SOON, await_no_strangers, await_verdict, daemon_pid, ensure_says, finish_held, run, running,
-    start_held,
+    SOON, await_no_strangers, await_open, await_verdict, daemon_pid, ensure_says, finish_held, run,
+    running, start_held,
 };
 use super::fixture::{Fixture, small};
 use super::suite::{Suite, suite};
@@ -90,12 +90,6 @@ fn await_closed(lab: &Lab, resource: &str) -> Result<String> {
     )
 }
 
-fn await_open(lab: &Lab) -> Result<()> {
-    lab.await_status("admission to open by itself", SOON, |status| {
-        status.closed.is_empty().then_some(())
-    })
-}
-
 /// Starts a job, and waits for a spare and an idle runner beside it.
 fn a_job_and_two_more(lab: &Lab) -> Result<(u64, RunnerStatus)> {
     let (id, busy) = start_held(lab, "long")?;
@@ -163,7 +157,7 @@ fn a_full_state_disk_closes_admission_and_loses_nothing(lab: &mut Lab) -> Result
     })();
     lab.host().run(&["rm", &filler])?;
     let name = outcome?;
-    await_open(lab)?;
+    await_open(lab, SOON)?;
     ensure_kept(lab, &name, Verdict::JobDone)
 }
 
@@ -199,7 +193,7 @@ fn a_daemon_starts_without_inodes_for_its_records(lab: &mut Lab) -> Result<()> {
     })();
     lab.host().run(&["rm", "-r", &format!("{STATE}/filler")])?;
     let name = outcome?;
-    await_open(lab)?;
+    await_open(lab, SOON)?;
     ensure_kept(lab, &name, Verdict::JobDone)
 }
 
@@ -238,7 +232,7 @@ fn a_disk_without_room_for_a_layer_closes_admission(lab: &mut Lab) -> Result<()>
     })();
     remount(lab, &dir, "size=1G")?;
     outcome?;
-    await_open(lab)?;
+    await_open(lab, SOON)?;
     lab.await_settled(SOON).map(drop)
 }
 
@@ -253,7 +247,7 @@ fn a_full_run_directory_closes_admission_and_takes_the_last_records(lab: &mut La
     })();
     remount(lab, "/run", &format!("size={size}"))?;
     outcome?;
-    await_open(lab)?;
+    await_open(lab, SOON)?;
     lab.await_settled(SOON).map(drop)
 }
 

@@ -7,7 +7,7 @@ use github_sim::JobView;
 
 use crate::journal::{Entry, Span};
 
-use super::watch::seconds;
+use super::clock::seconds;
 
 /// A job with the life it ran in.
 pub(super) struct Ran {

@@ -8,8 +8,8 @@ use github_sim::{Conclusion, JobView, Stats};
 use status::{PhaseKind, RunnerStatus};
 
 use super::account::{self, Ran};
+use super::clock::seconds;
 use super::jobs;
-use super::watch::seconds;
 use crate::bed::last_lines;
 use crate::binaries::CONTROLLER;
 use crate::config::Config;

@@ -10,7 +10,7 @@ use anyhow::Result;
 use github_sim::{JobState, JobView};
 use status::RunnerStatus;
 
-use super::Clock;
+use super::clock::{Clock, seconds};
 use crate::lab::Lab;
 use crate::wait::{Seen, wait_until};
 
@@ -64,11 +64,6 @@ fn news(job: &JobView) -> Option<String> {
         }
         JobState::Queued | JobState::Assigned => None,
     }
-}
-
-/// Milliseconds as seconds.
-pub(super) fn seconds(millis: u64) -> f64 {
-    Duration::from_millis(millis).as_secs_f64()
 }
 
 /// Returns the state of every slot on one line. A failure to read it does not end the watch.

@@ -3,14 +3,18 @@
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use super::Output;
-
 /// Minimum duration of a frame. Faster changes are one frame, which bounds the size of the picture.
 const SHORTEST: Duration = Duration::from_millis(400);
 /// Maximum duration of a frame, except the last. Longer pauses, such as a build, are cut.
 const LONGEST: Duration = Duration::from_millis(1500);
 /// Duration of the last frame, which has the result.
 const LAST: Duration = Duration::from_secs(8);
+
+/// Output of the command, and the time since its start.
+pub(super) struct Output {
+    pub(super) at: Duration,
+    pub(super) bytes: Vec<u8>,
+}
 
 /// The screen during a time.
 #[derive(Debug, PartialEq, Eq)]

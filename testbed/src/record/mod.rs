@@ -16,6 +16,8 @@ use pty_process::blocking::{Command, open};
 
 use crate::checks::tools::project;
 
+use frames::Output;
+
 /// Command to record, and the place of the picture.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -27,12 +29,6 @@ pub struct Options {
     pub rows: NonZeroU16,
     /// The program and its arguments.
     pub command: Vec<String>,
-}
-
-/// Output of the command, and the time since its start.
-struct Output {
-    at: Duration,
-    bytes: Vec<u8>,
 }
 
 /// Records a command. The picture is written only if the command succeeds.

@@ -38,28 +38,4 @@ pub(super) const CIRCLES: &[&[&str]] = &[
         "simulate/src/observer/registrations.rs",
         "simulate/src/observer/verdicts.rs",
     ],
-    &[
-        "testbed/src/bench.rs",
-        "testbed/src/bench/daemon.rs",
-        "testbed/src/bench/stamps.rs",
-    ],
-    &[
-        "testbed/src/chaos/invariants.rs",
-        "testbed/src/chaos/mod.rs",
-    ],
-    &[
-        "testbed/src/claims/firewall.rs",
-        "testbed/src/claims/firewall/stand.rs",
-    ],
-    &[
-        "testbed/src/demo.rs",
-        "testbed/src/demo/account.rs",
-        "testbed/src/demo/claims.rs",
-        "testbed/src/demo/watch.rs",
-    ],
-    &[
-        "testbed/src/record/frames.rs",
-        "testbed/src/record/mod.rs",
-        "testbed/src/record/svg.rs",
-    ],
 ];

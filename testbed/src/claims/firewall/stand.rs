@@ -2,10 +2,9 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::super::common::{SOON, await_busy, finish_held, in_container, start_held};
+use super::super::common::{SOON, await_busy, await_open, finish_held, in_container, start_held};
 use super::super::isolation::with_host_answers;
-use super::{FIREWALL, await_open};
-use crate::lab::Lab;
+use crate::lab::{FIREWALL, Lab};
 use crate::net::{GITHUB, INTERNET, NEIGHBOUR, UPLINK};
 use crate::sim::pool_job;
 use crate::wait::{Seen, wait_until};
