@@ -11,12 +11,17 @@ df -h --output=target,fstype,size,used,avail,pcent / /nix/store /boot "$layers" 
     awk '!seen[$0]++' || true
 
 echo "containers: root, and docker's storage if any"
-for link in /run/systemd/machines/*; do
-    case $link in
-    */unit:* | */\*) continue ;;
-    esac
-    machine=${link##*/}
-    leader=$(machinectl show --property=Leader --value "$machine" 2>/dev/null) || continue
+for unit in $(systemctl list-units --plain --no-legend 'runner-*@*.service' | cut -d ' ' -f 1); do
+    machine=${unit#runner-}
+    machine=${machine%.service}
+    machine=${machine/@/-}
+    main=$(systemctl show -P MainPID "$unit")
+    leader=
+    # A container's init is process 1 of an inner namespace.
+    for child in $(cat "/proc/$main/task/$main/children" 2>/dev/null); do
+        if grep -qs '^NSpid:.*[[:space:]]1$' "/proc/$child/status"; then leader=$child; fi
+    done
+    [ -n "$leader" ] || continue
     inside=/proc/$leader/root
     # A filesystem that a job made may never answer.
     line=$(timeout 5 df -h --output=fstype,size,used,avail,pcent "$inside/" 2>/dev/null | tail -n 1) || line="no answer"

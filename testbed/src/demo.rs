@@ -91,7 +91,7 @@ The host stays up, with its pools refilled. In it:
   cargo run -qp testbed -- host exec runner-controller status
   cargo run -qp testbed -- host exec journalctl -fu runner-controller
   cargo run -qp testbed -- host exec runner-logs ci-1 -f
-  cargo run -qp testbed -- host exec machinectl list
+  cargo run -qp testbed -- host exec systemctl list-units runner-*
   cargo run -qp testbed -- host shell
 Take it down:
   cargo run -qp testbed -- host down";

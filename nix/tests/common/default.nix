@@ -129,7 +129,9 @@ in
 
     def release(number):
         machine = "-".join(job(number)["runner_name"].split("-")[-3:-1])
-        leader = host.succeed(f"machinectl show -P Leader {machine}").strip()
+        main = host.succeed(f"systemctl show -P MainPID runner-{machine.replace('-', '@')}.service").strip()
+        children = host.succeed(f"cat /proc/{main}/task/{main}/children").split()
+        leader = next(pid for pid in children if host.execute(f"grep -q '^NSpid:.*[[:space:]]1$' /proc/{pid}/status")[0] == 0)
         host.succeed(f"nsenter --target {leader} --all -- touch /tmp/go")
 
     def until(what, limit=180):

@@ -1,5 +1,6 @@
-//! Checks of this host: the files that a configuration names, systemd-machined, and the kernel's shared tables.
+//! Checks of this host: the files that a configuration names, systemd-nspawn, and the kernel's shared tables.
 
+use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -42,7 +43,8 @@ pub struct HostFindings {
 pub fn check_host(config: &Config, file: &Path) -> HostFindings {
     let (mut mistakes, notes) = collisions::check(config);
     mistakes.extend(check_readable(file));
-    mistakes.extend(check_machined(Path::new("/")));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    mistakes.extend(check_nspawn(&path));
     mistakes.extend(check_secret(&config.github.login));
     if let Some(file) = &config.api_token_file {
         mistakes.extend(check_mode("api_token_file", file));
@@ -96,32 +98,11 @@ fn is_allowed(mode: u32, owner: (u32, u32), user: Option<(u32, u32)>, needed: u3
     mode >> shift & needed == needed
 }
 
-/// Returns a mistake if systemd-machined cannot run. systemd-nspawn registers each container there.
-fn check_machined(root: &Path) -> Option<Mistake> {
-    const UNIT: &str = "systemd-machined.service";
-    let masked = ["etc/systemd/system", "run/systemd/system"]
-        .map(|dir| root.join(dir).join(UNIT))
-        .into_iter()
-        .find(|unit| {
-            unit.read_link()
-                .is_ok_and(|target| target == Path::new("/dev/null"))
-        });
-    if let Some(unit) = masked {
-        let wrong = format!(
-            "{UNIT} is masked by {}, so no container starts",
-            unit.display()
-        );
-        let write = format!("run `systemctl unmask {UNIT}`");
-        return Some(mistake("(host)".into(), wrong, write));
-    }
-    let dirs = [
-        "etc/systemd/system",
-        "usr/lib/systemd/system",
-        "lib/systemd/system",
-    ];
-    let is_installed = dirs.iter().any(|dir| exists(&root.join(dir).join(UNIT)));
+/// Returns a mistake if systemd-nspawn is in none of these directories, which are separated by colons.
+fn check_nspawn(path: &OsStr) -> Option<Mistake> {
+    let is_installed = std::env::split_paths(path).any(|dir| exists(&dir.join("systemd-nspawn")));
     (!is_installed).then(|| {
-        let wrong = format!("{UNIT} is not installed, so no container starts");
+        let wrong = "systemd-nspawn is not installed, so no container starts".into();
         let write = "install systemd's container tools, such as the package systemd-container";
         mistake("(host)".into(), wrong, write)
     })
@@ -310,19 +291,12 @@ mod tests {
     }
 
     #[test]
-    fn a_masked_machined_is_a_mistake() {
-        let root = tempfile::tempdir().unwrap();
-        let missing = check_machined(root.path()).unwrap();
+    fn a_host_without_nspawn_is_a_mistake() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().as_os_str();
+        let missing = check_nspawn(path).unwrap();
         assert!(missing.wrong.contains("not installed"), "{missing:?}");
-        let unit = |dir: &str| {
-            let dir = root.path().join(dir);
-            std::fs::create_dir_all(&dir).unwrap();
-            dir.join("systemd-machined.service")
-        };
-        std::fs::write(unit("usr/lib/systemd/system"), "").unwrap();
-        assert_eq!(check_machined(root.path()), None);
-        std::os::unix::fs::symlink("/dev/null", unit("etc/systemd/system")).unwrap();
-        let masked = check_machined(root.path()).unwrap();
-        assert!(masked.wrong.contains("is masked"), "{masked:?}");
+        std::fs::write(dir.path().join("systemd-nspawn"), "").unwrap();
+        assert_eq!(check_nspawn(path), None);
     }
 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::program::Who;
+use crate::claims::in_container;
 use crate::host::TestHost;
 use crate::lab::Lab;
 use crate::wait::{Seen, wait_until};
@@ -75,12 +76,12 @@ pub(super) fn both_script() -> String {
 pub(super) fn start_service(lab: &Lab, machine: &str, who: Who) -> Result<()> {
     let script = format!("dir={}\n{LOOP}", dir(who));
     let unit = format!("--unit=attack-{}", who.name());
-    let mut argv = vec!["systemd-run", "--quiet", "--machine", machine, &unit];
+    let mut argv = vec!["systemd-run", "--quiet", &unit];
     if who == Who::Job {
         argv.extend(["--uid=runner", "--setenv=HOME=/home/runner"]);
     }
     argv.extend(["bash", "-c", &script]);
-    lab.host().run(&argv).map(drop)
+    in_container(lab, machine, &argv).map(drop)
 }
 
 impl Agent {

@@ -32,7 +32,7 @@ pub(super) fn release(lab: &Lab, machine: &str) -> Result<()> {
 }
 
 /// Runs a command in a container, as its root.
-pub(super) fn in_container(lab: &Lab, machine: &str, command: &[&str]) -> Result<String> {
+pub(crate) fn in_container(lab: &Lab, machine: &str, command: &[&str]) -> Result<String> {
     let leader = leader(lab, machine)?;
     let mut argv = vec!["nsenter", "--target", &leader, "--all", "--"];
     argv.extend(command);
@@ -42,30 +42,24 @@ pub(super) fn in_container(lab: &Lab, machine: &str, command: &[&str]) -> Result
 /// Runs a command as a service of a container's systemd: as root with the container's rights.
 /// [`in_container`] has all of the host's capabilities and no filter.
 pub(super) fn as_its_root(lab: &Lab, machine: &str, script: &str) -> Result<String> {
-    let machine = format!("--machine={machine}");
-    let run = [
-        "systemd-run",
-        &machine,
-        "--quiet",
-        "--collect",
-        "--pipe",
-        "--wait",
-    ];
+    let run = ["systemd-run", "--quiet", "--collect", "--pipe", "--wait"];
     let mut argv = run.to_vec();
     argv.extend(["--service-type=exec", "sh", "-c", script]);
-    lab.host().run(&argv)
+    in_container(lab, machine, &argv)
 }
 
-/// Returns the host's process number of a container's process 1.
+/// Returns the host's process number of a container's process 1: the child of its systemd-nspawn that is
+/// process 1 of an inner namespace (`NSpid:` in `proc_pid_status(5)`).
 pub(crate) fn leader(lab: &Lab, machine: &str) -> Result<String> {
-    let leader = lab.host().run(&[
-        "machinectl",
-        "show",
-        "--property=Leader",
-        "--value",
-        machine,
-    ])?;
-    Ok(leader.trim().to_owned())
+    let unit = format!("runner-{}.service", machine.replace('-', "@"));
+    let find = format!(
+        "main=$(systemctl show -P MainPID {unit})
+         for child in $(cat /proc/$main/task/$main/children); do
+           grep -qs '^NSpid:.*[[:space:]]1$' /proc/$child/status && echo $child && exit
+         done
+         echo {unit} has no container >&2; exit 1"
+    );
+    Ok(lab.host().sh(&find)?.trim().to_owned())
 }
 
 /// Queues a held job and waits until its runner is busy with it.

@@ -8,7 +8,8 @@ use serde_json::Value;
 use status::{DaemonState, PhaseKind, Verdict};
 
 use super::common::{
-    SOON, await_no_strangers, daemon_pid, ensure_says, finish_held, idle, run, running, start_held,
+    SOON, await_no_strangers, daemon_pid, ensure_says, finish_held, idle, in_container, run,
+    running, start_held,
 };
 use super::fixture::SMALL;
 use super::suite::{Suite, suite};
@@ -249,14 +250,11 @@ fn the_journal_has_fields(lab: &mut Lab) -> Result<()> {
     ensure_says(&lab.journal(&unit, 50), &["Running job: logged"])?;
     // The output of a running container is shown as it is written.
     let idle = idle(&lab.await_settled(SOON)?)?;
-    let live = lab.host().run(&[
-        "journalctl",
-        "--machine",
+    let live = in_container(
+        lab,
         &idle.machine(),
-        "--unit",
-        "github-runner",
-        "--output=cat",
-    ])?;
+        &["journalctl", "--unit", "github-runner", "--output=cat"],
+    )?;
     ensure_says(&live, &["Listening for Jobs"])
 }
 

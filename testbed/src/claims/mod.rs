@@ -35,7 +35,7 @@ mod trust;
 mod upgrade;
 mod verdicts;
 
-pub(crate) use common::{SOON, await_busy, leader, machine_of};
+pub(crate) use common::{SOON, await_busy, in_container, leader, machine_of};
 pub use fixture::Fixture;
 pub use suite::{Claim, Suite};
 

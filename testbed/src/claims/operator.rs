@@ -116,9 +116,9 @@ const IN_THE_WAY: &[(&str, &[&str], &str)] = &[
         "sed -i /^ann:/d /etc/subuid",
     ),
     (
-        "ln -s /dev/null /etc/systemd/system/systemd-machined.service",
-        &["systemd-machined.service is masked"],
-        "rm /etc/systemd/system/systemd-machined.service",
+        "mv /usr/bin/systemd-nspawn /usr/bin/away",
+        &["systemd-nspawn is not installed"],
+        "mv /usr/bin/away /usr/bin/systemd-nspawn",
     ),
 ];
 

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use status::PhaseKind;
 
-use super::common::{SOON, await_busy, in_container};
+use super::common::{SOON, await_busy, in_container, leader};
 use super::fixture::{Fixture, await_settled, one};
 use super::suite::{Suite, suite};
 use crate::bed;
@@ -56,8 +56,9 @@ fn while_one_job_takes_every_shared_table_other_jobs_and_the_host_work(
     let id = lab.sim().queue(&forever)?;
     let machine = await_busy(lab, id)?.machine();
     let copy = format!(
-        "nsenter --target $(machinectl show --property=Leader --value {machine}) --all -- \
-         sh -c 'cat >/tmp/exhaust && chmod 755 /tmp/exhaust' <{INSTALLED}"
+        "nsenter --target {} --all -- \
+         sh -c 'cat >/tmp/exhaust && chmod 755 /tmp/exhaust' <{INSTALLED}",
+        leader(lab, &machine)?
     );
     lab.host().sh(&copy)?;
     for (table, least) in TABLES {
@@ -66,7 +67,7 @@ fn while_one_job_takes_every_shared_table_other_jobs_and_the_host_work(
     }
     // The next claim has an undisturbed runner.
     lab.host()
-        .run(&["machinectl", "terminate", &machine])
+        .run(&["systemctl", "stop", "runner-greedy@1.service"])
         .map(drop)?;
     await_settled(lab)
 }
@@ -86,14 +87,10 @@ fn install(lab: &Lab) -> Result<()> {
 
 /// Takes a table as the job's user, and waits until the program holds what it got.
 fn take(lab: &Lab, machine: &str, table: &str, least: u32) -> Result<()> {
-    let (machine_option, unit) = (
-        format!("--machine={machine}"),
-        format!("--unit=exhaust-{table}"),
-    );
+    let unit = format!("--unit=exhaust-{table}");
     let said = format!("/tmp/taken-{table}");
-    lab.host().run(&[
+    let start = [
         "systemd-run",
-        &machine_option,
         "--quiet",
         "--uid=runner",
         "--property=LimitNOFILE=65536",
@@ -102,7 +99,8 @@ fn take(lab: &Lab, machine: &str, table: &str, least: u32) -> Result<()> {
         table,
         &said,
         GITHUB,
-    ])?;
+    ];
+    in_container(lab, machine, &start)?;
     let read = format!("cat {said} 2>/dev/null || true");
     let taken = wait_until("the program to hold its part", SOON, || {
         let text = in_container(lab, machine, &["sh", "-c", &read])?;

@@ -146,7 +146,10 @@ class Job:
 
     def path(self, name):
         """A path below the container's /tmp."""
-        leader = run("machinectl", "show", "--property=Leader", "--value", self.machine).strip()
+        unit = f"runner-{self.machine.replace('-', '@')}.service"
+        main = run("systemctl", "show", "-P", "MainPID", unit).strip()
+        with open(f"/proc/{main}/task/{main}/children") as children:
+            leader = next(pid for pid in children.read().split() if is_init(pid))
         return f"/proc/{leader}/root/tmp/{name}"
 
     def has(self, name):
@@ -179,6 +182,13 @@ class Job:
 
     def ends(self):
         return f"{self.conclusion}, {self.reason or 'as the listener said'}, {self.verdict}: {self.said[-400:]}"
+
+
+def is_init(pid):
+    """True for process 1 of an inner namespace."""
+    with open(f"/proc/{pid}/status") as status:
+        ids = next(line.split()[1:] for line in status if line.startswith("NSpid:"))
+    return len(ids) > 1 and ids[-1] == "1"
 
 
 def counter(path, name):

@@ -66,6 +66,9 @@ pub(crate) fn arguments(place: Place<'_>, tree: &Rootfs) -> Vec<OsString> {
     list.option("--directory", &tree.root);
     // The container stays in this unit, and gets no scope.
     list.flag("--keep-unit");
+    // machined opens files of a registered container. A FIFO in the place of its os-release would hang
+    // machined, and with it every start.
+    list.option("--register", "no");
     list.option("--notify-ready", "yes");
 
     // The mounts have already mapped the ids of the root's files.
@@ -229,6 +232,7 @@ mod tests {
             "--hostname=box-ci-3",
             "--directory=/run/rc/mnt/root",
             "--keep-unit",
+            "--register=no",
             "--notify-ready=yes",
             "--private-users=537001984:65536",
             "--private-users-ownership=off",
