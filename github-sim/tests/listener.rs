@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+
 use common::{Listener, Sim, runner};
 use github_sim::{
     Conclusion, Endpoint, Fault, FaultRule, GoneCause, JobSpec, JobState, Outcome, Settings,
@@ -131,17 +133,18 @@ fn a_cancelled_job_ends_as_cancelled() {
 }
 
 #[test]
-fn a_signal_cancels_the_running_job() {
-    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+fn a_signal_ends_the_running_job_as_failed_and_returns_no_result() {
+    for (signal, code) in [(Signal::SIGINT, 0), (Signal::SIGTERM, 143)] {
         let (sim, marks) = (Sim::start(), tempfile::tempdir().unwrap());
-        let mut listener = sim.listener("r1", &[]);
+        let result = ("ACTIONS_RUNNER_RETURN_JOB_RESULT_FOR_HOSTED", "1");
+        let mut listener = sim.listener("r1", &[result]);
         let (job, mark) = endless(&sim, &marks);
         common::wait_for_file(&mark);
         listener.signal(signal);
-        assert_eq!(listener.code(), 0);
+        assert_eq!(listener.code(), code);
         assert_eq!(
             sim.control().job(job).unwrap().conclusion,
-            Some(Conclusion::Cancelled)
+            Some(Conclusion::Failure)
         );
     }
 }
@@ -152,7 +155,7 @@ fn a_signal_ends_an_idle_listener_and_its_session() {
     let mut listener = sim.listener("r1", &[]);
     sim.wait_online(listener.id);
     listener.signal(Signal::SIGTERM);
-    assert_eq!(listener.code(), 0);
+    assert_eq!(listener.code(), 143);
     let left = runner(sim.control(), listener.id).unwrap();
     assert_eq!(
         (left.standing, left.session_owner),
@@ -189,6 +192,35 @@ fn an_idle_runner_is_removed_after_the_configured_time() {
         runner(sim.control(), listener.id).unwrap().gone,
         Some(GoneCause::IdleReaped)
     );
+}
+
+#[test]
+fn a_listener_without_a_valid_session_gives_up_with_1() {
+    let sim = Sim::with(Settings {
+        poll_hold_ms: 50,
+        ..Settings::default()
+    });
+    let refused = |code| Fault::Status {
+        code,
+        body: None,
+        headers: BTreeMap::new(),
+    };
+    for code in [401, 403] {
+        sim.control()
+            .add_faults([FaultRule::on(Endpoint::Session, 1, refused(code))]);
+        assert_eq!(
+            sim.listener(&format!("refused-{code}"), &[]).code(),
+            1,
+            "{code}"
+        );
+    }
+    let mut listener = sim.listener("later", &[]);
+    sim.wait_online(listener.id);
+    sim.control()
+        .add_faults([FaultRule::on(Endpoint::Message, 2, refused(401))]);
+    let path = format!("/orgs/acme/actions/runners/{}", listener.id);
+    assert_eq!(sim.call("GET", &path, None).json()["status"], "online");
+    assert_eq!(listener.code(), 1);
 }
 
 #[test]

@@ -215,7 +215,7 @@ in
         Age at which an idle runner is replaced. GitHub lets idle registrations lapse after a time
         that it does not publish.
       '';
-      job = time "6h" "Maximum duration of a job. A job that runs longer is cancelled.";
+      job = time "6h" "Maximum duration of a job. A job that runs longer is ended, and fails.";
       stop = time "100s" ''
         Timeout from the stop of a unit to its end. The listener takes up to 90 s to tell GitHub that
         the job was cancelled.

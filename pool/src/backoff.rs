@@ -48,6 +48,22 @@ impl FailureKind {
     /// All kinds.
     pub const ALL: &'static [Self] = Self::VARIANTS;
 
+    /// Returns the failure as a clause, to which a number of times can be added.
+    #[must_use]
+    pub const fn clause(self) -> &'static str {
+        match self {
+            Self::Boot => "a container failed to boot",
+            Self::Mint => "a registration failed",
+            Self::Unauthorized => "GitHub refused the credentials",
+            Self::Forbidden => "GitHub refused permission",
+            Self::NotFound => "GitHub did not find the scope or the runner group",
+            Self::Invalid => "GitHub refused the request",
+            Self::Limited => "GitHub limited the rate",
+            Self::Expired => "a registered runner ended without a job",
+            Self::Version => "GitHub refused the version of a runner",
+        }
+    }
+
     /// Kinds that a mint can cause, and that the next successful mint ends.
     pub const MINTING: [Self; 6] = [
         Self::Mint,

@@ -60,7 +60,7 @@ pub use spec::{Spec, Timeouts};
 pub use state::Pool;
 pub use step::{Ending, Step};
 pub use time::Timestamp;
-pub use verdict::{Verdict, VerdictRecord};
+pub use verdict::{JobResult, Verdict, VerdictRecord};
 
 #[cfg(test)]
 mod tests;

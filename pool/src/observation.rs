@@ -73,6 +73,8 @@ pub struct StartRecord {
     pub invocation: Invocation,
     /// Identity of its image, layer and limits; see `Pool::generation` in `config`.
     pub generation: String,
+    /// True if its listener is told to return the job's result; see [`EndRecord::returns_result`].
+    pub returns_result: bool,
     /// Time at which the launcher ran.
     pub at: Timestamp,
 }
@@ -90,6 +92,13 @@ pub struct EndRecord {
     pub memory_peak_bytes: Option<u64>,
     /// Number of processes that the kernel killed because memory ran out.
     pub oom_kills: u64,
+    /// True if systemd was asked to stop the unit, by any program.
+    pub stop_requested: bool,
+    /// True if the listener was told to return its job's result as its exit status. Earlier versions did
+    /// not tell it, and their containers may outlive an upgrade.
+    pub returns_result: bool,
+    /// The last line that the runner wrote to its console, escaped and bounded. Not to be trusted.
+    pub last_line: Option<String>,
     /// Time at which the record was written.
     pub at: Timestamp,
 }

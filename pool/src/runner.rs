@@ -9,7 +9,7 @@ use super::backoff;
 use super::names::{RunnerName, Slot, SlotId};
 use super::observation::{EndRecord, Exit, Invocation, JobNote, RunnerId};
 use super::time::Timestamp;
-use super::verdict::Verdict;
+use super::verdict::{JobResult, Verdict};
 
 /// Phase of a runner. `Idle` and `Busy` mean the same as at GitHub.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -331,18 +331,72 @@ impl Runner {
             return Verdict::Oom;
         }
         match (&self.phase, &end.exit) {
+            (_, Exit::Status(status)) if self.job_result_in(*status).is_some() => Verdict::JobDone,
+            _ if end.stop_requested => Verdict::Stopped,
+            // RuntimeMaxSec= ends a runner while the daemon cannot.
+            _ if end.service_result == "timeout" && self.job.is_some() => Verdict::JobTimeout,
             (Phase::Booting, _) => Verdict::BootFailed,
             (Phase::Spare | Phase::Minting, Exit::Status(0)) if self.registration.is_none() => {
                 Verdict::SpareLost
             }
-            // Constants.Runner.ReturnCode in actions/runner: 7 is RunnerVersionDeprecated.
-            // Afterwards the job's processes can choose the status.
-            (_, Exit::Status(7)) if self.job.is_none() => Verdict::VersionRefused,
-            // The runner can be told to return its job's result, which is 100 to 105.
-            (_, Exit::Status(100..=105)) => Verdict::JobDone,
             (_, Exit::Status(0)) if self.job.is_some() => Verdict::JobDone,
             (_, Exit::Status(0)) => Verdict::IdleExpired,
+            // The processes of a job can choose the status.
+            (_, Exit::Status(status)) if self.job.is_none() => self.listener_verdict(*status),
             (_, Exit::Status(_) | Exit::Signal(_) | Exit::Unknown) => Verdict::Crashed,
+        }
+    }
+
+    /// Judges a runner without a job by the exit status of GitHub's listener: `Constants.Runner.ReturnCode`
+    /// in actions/runner, and the signals and aborts of .NET.
+    fn listener_verdict(&self, status: i32) -> Verdict {
+        match status {
+            7 => Verdict::VersionRefused,
+            // It has no listener, or this is not known.
+            _ if self.registration.is_none() => Verdict::Crashed,
+            1 if self.phase == Phase::Idle => Verdict::RegistrationDeleted,
+            1 => Verdict::RegistrationRefused,
+            2 => Verdict::GithubUnreachable,
+            3 | 4 => Verdict::UpdateRequested,
+            5 => Verdict::SessionConflict,
+            // 128 and SIGABRT if a shell reports it; systemd reports 255 for every signal.
+            134 | 255 => Verdict::ListenerAborted,
+            // 128 and SIGTERM.
+            143 => Verdict::Stopped,
+            _ => Verdict::Crashed,
+        }
+    }
+
+    /// Returns the result of the runner's job, if it had one.
+    #[must_use]
+    pub fn result(&self, verdict: Verdict, end: Option<&EndRecord>) -> Option<JobResult> {
+        let exit = end.map(|end| &end.exit);
+        if let Some(Exit::Status(status)) = exit
+            && let Some(result) = self.job_result_in(*status)
+        {
+            return Some(result);
+        }
+        self.job.as_ref()?;
+        Some(match end {
+            None if verdict == Verdict::HostRestart => JobResult::Interrupted,
+            None => JobResult::Unknown,
+            // The listener returns 0 for every job unless it was told to return the result.
+            Some(end) if end.exit == Exit::Status(0) && !end.returns_result => JobResult::Unknown,
+            Some(_) => JobResult::Interrupted,
+        })
+    }
+
+    /// Returns the result of a job in an exit status. The status of a container that never booted is not
+    /// that of a listener.
+    fn job_result_in(&self, status: i32) -> Option<JobResult> {
+        match self.phase {
+            Phase::Booting => None,
+            Phase::Spare
+            | Phase::Minting
+            | Phase::Registering
+            | Phase::Idle
+            | Phase::Busy
+            | Phase::Retiring { .. } => JobResult::of_status(status),
         }
     }
 }
@@ -356,6 +410,8 @@ pub struct Ended {
     pub runner: Runner,
     /// Its verdict.
     pub verdict: Verdict,
+    /// Result of its job, if it had one.
+    pub result: Option<JobResult>,
     /// Root's record of its end.
     pub end: Option<EndRecord>,
     /// Its registration, if GitHub may still have it.
@@ -436,8 +492,10 @@ mod tests {
         let causes = "boot_timeout registration_timeout job_timeout ghost spare_aged idle_aged \
             rolled scaled_down drained removed spare_lost";
         let verdicts = "job_done idle_expired ghost boot_failed boot_timeout registration_timeout \
-            job_timeout oom version_refused drained spare_aged idle_aged rolled scaled_down \
-            removed spare_lost crashed host_restart unexplained";
+            job_timeout oom version_refused registration_refused registration_deleted \
+            session_conflict github_unreachable update_requested listener_aborted drained spare_aged \
+            idle_aged rolled scaled_down removed stopped spare_lost crashed host_restart unexplained";
+        let results = "succeeded failed cancelled abandoned interrupted unknown";
         let failures = "boot mint unauthorized forbidden not_found invalid limited expired version";
         let resources = "state_bytes state_files layer_bytes layer_files run_bytes run_files \
             memory memory_pressure tasks open_files own_files inotify_instances connections terminals aio_requests";
@@ -445,6 +503,7 @@ mod tests {
         spelled(PhaseKind::ALL, &words(phases));
         spelled(Cause::ALL, &words(causes));
         spelled(Verdict::ALL, &words(verdicts));
+        spelled(JobResult::ALL, &words(results));
         spelled(FailureKind::ALL, &words(failures));
         spelled(Resource::ALL, &words(resources));
     }

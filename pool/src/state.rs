@@ -9,7 +9,7 @@ use super::observation::{EndRecord, Exit, Invocation};
 use super::runner::{Call, Ended, Phase, Runner};
 use super::spec::Spec;
 use super::time::Timestamp;
-use super::verdict::Verdict;
+use super::verdict::{JobResult, Verdict};
 
 /// Idle time after which GitHub has accepted a runner, its version included.
 pub(super) const ACCEPTED_AFTER: Duration = Duration::from_mins(2);
@@ -116,12 +116,16 @@ impl Pool {
         }
         self.learn(&runner, verdict, end.as_ref(), now, random);
         // GitHub removes a runner after its job. After a job that was cut short it may not.
-        let is_removed = runner.job.is_some() && verdict == Verdict::JobDone;
+        let result = runner.result(verdict, end.as_ref());
+        let is_removed = runner.job.is_some()
+            && verdict == Verdict::JobDone
+            && !result.is_some_and(JobResult::is_cut_short);
         let orphan = runner.registration.clone().filter(|_| !is_removed);
         Ended {
             slot: self.slot_id(runner.slot),
             runner,
             verdict,
+            result,
             end,
             orphan,
         }
@@ -137,15 +141,7 @@ impl Pool {
         random: u32,
     ) {
         let slot = runner.slot;
-        let exit = end.map_or_else(
-            || "it left no record of its end".to_owned(),
-            |end| match &end.exit {
-                Exit::Status(status) => format!("it exited with status {status}"),
-                Exit::Signal(signal) => format!("signal {signal} ended it"),
-                Exit::Unknown => format!("it ended with {}", end.service_result),
-            },
-        );
-        let reason = format!("{} {verdict}: {exit}", self.slot_id(slot));
+        let reason = reason(&self.slot_id(slot), verdict, end);
         let backoffs = &mut self.backoffs;
         match verdict {
             Verdict::BootFailed | Verdict::BootTimeout | Verdict::SpareLost => {
@@ -153,19 +149,24 @@ impl Pool {
                 backoffs.fail(FailureKind::Boot, reason, None, now, random);
             }
             Verdict::VersionRefused => {
-                let reason = format!(
-                    "GitHub refuses this version of the runner; put a newer one into the image ({reason})"
-                );
                 backoffs.fail(FailureKind::Version, reason, None, now, random);
             }
-            Verdict::IdleExpired | Verdict::RegistrationTimeout | Verdict::Ghost => {
+            Verdict::IdleExpired
+            | Verdict::RegistrationTimeout
+            | Verdict::RegistrationRefused
+            | Verdict::RegistrationDeleted
+            | Verdict::SessionConflict
+            | Verdict::GithubUnreachable
+            | Verdict::UpdateRequested
+            | Verdict::ListenerAborted
+            | Verdict::Ghost => {
                 // A runner that listened for a while shows that registrations work.
                 if runner.phase == Phase::Idle && now.since(runner.since) >= ACCEPTED_AFTER {
                     backoffs.succeed(FailureKind::Expired);
                 }
                 backoffs.fail(FailureKind::Expired, reason, None, now, random);
             }
-            Verdict::Crashed | Verdict::Unexplained | Verdict::Oom => {
+            Verdict::Crashed | Verdict::Unexplained | Verdict::Oom | Verdict::Stopped => {
                 if runner.may_be_registered() {
                     backoffs.fail(FailureKind::Expired, reason, None, now, random);
                 }
@@ -184,4 +185,21 @@ impl Pool {
             | Verdict::HostRestart => {}
         }
     }
+}
+
+/// Returns the reason of a backoff: the end of a runner, with its last line and the advice.
+fn reason(slot: &SlotId, verdict: Verdict, end: Option<&EndRecord>) -> String {
+    let exit = end.map_or_else(
+        || "it left no record of its end".to_owned(),
+        |end| match &end.exit {
+            Exit::Status(status) => format!("it exited with status {status}"),
+            Exit::Signal(signal) => format!("signal {signal} ended it"),
+            Exit::Unknown => format!("it ended with {}", end.service_result),
+        },
+    );
+    let line = end.and_then(|end| end.last_line.as_ref());
+    let line = line.map(|line| format!("it wrote \"{line}\""));
+    let remedy = verdict.remedy().map(str::to_owned);
+    let parts = [Some(format!("{slot} {verdict}: {exit}")), line, remedy];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }

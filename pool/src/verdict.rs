@@ -31,6 +31,19 @@ pub enum Verdict {
     Oom,
     /// GitHub refuses this version of the runner (exit status 7).
     VersionRefused,
+    /// GitHub refused its registration before it was online (exit status 1).
+    RegistrationRefused,
+    /// It was idle, and GitHub did not know its registration any more (exit status 1): an operator
+    /// deleted it at GitHub.
+    RegistrationDeleted,
+    /// Another listener used its registration (exit status 5).
+    SessionConflict,
+    /// It reached no server of GitHub for about 12 minutes (exit status 2).
+    GithubUnreachable,
+    /// Its listener wanted to update itself (exit status 3 or 4).
+    UpdateRequested,
+    /// Its listener aborted before a job (exit status 134 or 255).
+    ListenerAborted,
     /// A drain ended it.
     Drained,
     /// It was a spare and was replaced because of its age.
@@ -43,6 +56,9 @@ pub enum Verdict {
     ScaledDown,
     /// An operator removed it.
     Removed,
+    /// Another program than the daemon stopped it: `systemctl stop`, `machinectl terminate`, a shutdown
+    /// of the host, or a SIGTERM to its listener.
+    Stopped,
     /// It was a spare that ended, or dropped its request, before it got a JIT config.
     SpareLost,
     /// It exited with a status or a signal that no other verdict explains.
@@ -60,16 +76,40 @@ impl Verdict {
     /// Returns true if an operator should look into it: neither a plan nor a job ended the runner.
     #[must_use]
     pub fn is_failure(self) -> bool {
+        self.remedy().is_some()
+    }
+
+    /// Returns the advice to the operator, if the verdict is a failure.
+    #[must_use]
+    pub fn remedy(self) -> Option<&'static str> {
         match self {
-            Self::BootFailed
-            | Self::BootTimeout
-            | Self::RegistrationTimeout
-            | Self::JobTimeout
-            | Self::Oom
-            | Self::VersionRefused
-            | Self::SpareLost
-            | Self::Crashed
-            | Self::Unexplained => true,
+            Self::BootFailed | Self::SpareLost => Some("read `runner-logs` of the slot"),
+            Self::BootTimeout => Some(
+                "read `runner-logs` of the slot; the host may be overloaded, or timeouts.boot too short",
+            ),
+            Self::RegistrationTimeout => {
+                Some("check that containers reach GitHub, through their network and its proxy")
+            }
+            Self::JobTimeout => Some("raise timeouts.job, or shorten the job"),
+            Self::Oom => Some("raise limits.memory, or give the layer less of it"),
+            Self::VersionRefused | Self::UpdateRequested => {
+                Some("put a newer runner into the image")
+            }
+            Self::RegistrationRefused => Some(
+                "read what the runner wrote: GitHub refused its registration, its session or its version",
+            ),
+            Self::SessionConflict => Some(
+                "look for a copy of this host, or of its state, that runs the same registration",
+            ),
+            Self::GithubUnreachable => {
+                Some("check the network of the containers: GitHub was out of reach for 12 minutes")
+            }
+            Self::ListenerAborted => Some(
+                "run `runner-controller prepare-image` again, which tries the listener: a library may be \
+                 missing in the image",
+            ),
+            Self::Crashed => Some("read `runner-logs` of the slot"),
+            Self::Unexplained => Some("check that /run was not full"),
             Self::JobDone
             | Self::IdleExpired
             | Self::Ghost
@@ -79,7 +119,64 @@ impl Verdict {
             | Self::Rolled
             | Self::ScaledDown
             | Self::Removed
-            | Self::HostRestart => false,
+            | Self::RegistrationDeleted
+            | Self::Stopped
+            | Self::HostRestart => None,
+        }
+    }
+}
+
+/// Result of a job, as far as the host knows it.
+///
+/// GitHub may know better: a runner that is killed reports nothing, and GitHub decides later.
+#[derive(AsRefStr, Display, EnumString, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum JobResult {
+    /// Every step was good.
+    Succeeded,
+    /// A step failed, or the listener could not report the end.
+    Failed,
+    /// GitHub cancelled it.
+    Cancelled,
+    /// GitHub gave it up, because its runner did not renew its lock.
+    Abandoned,
+    /// It started, and its runner ended before it: by a signal, a shutdown or a crash.
+    Interrupted,
+    /// The runner did not tell it.
+    Unknown,
+}
+
+impl JobResult {
+    /// All results, for metrics with a fixed set of labels.
+    pub const ALL: &'static [Self] = Self::VARIANTS;
+
+    /// Returns the result in an exit status of GitHub's listener.
+    ///
+    /// The status is 100 and the number of the result (`TaskResult` in actions/runner), if the listener's
+    /// environment has `ACTIONS_RUNNER_RETURN_JOB_RESULT_FOR_HOSTED`.
+    #[must_use]
+    pub fn of_status(status: i32) -> Option<Self> {
+        match status {
+            // 101 is "succeeded with issues", which no job of GitHub Actions has.
+            100 | 101 => Some(Self::Succeeded),
+            102 => Some(Self::Failed),
+            103 => Some(Self::Cancelled),
+            // 104 is "skipped".
+            104 => Some(Self::Unknown),
+            105 => Some(Self::Abandoned),
+            _ => None,
+        }
+    }
+
+    /// Returns true if the job did not end by its own steps or by a request at GitHub.
+    #[must_use]
+    pub fn is_cut_short(self) -> bool {
+        match self {
+            Self::Abandoned | Self::Interrupted => true,
+            Self::Succeeded | Self::Failed | Self::Cancelled | Self::Unknown => false,
         }
     }
 }
@@ -106,8 +203,14 @@ pub struct VerdictRecord {
     pub lived_ms: u64,
     /// Milliseconds that its job ran.
     pub job_ms: Option<u64>,
+    /// Result of its job, if it had one.
+    #[serde(default)]
+    pub result: Option<JobResult>,
     /// Exit of its container, in words: `status 0`, `signal KILL`.
     pub exit: Option<String>,
+    /// The last line that it wrote, escaped and bounded. Not to be trusted after a job.
+    #[serde(default)]
+    pub last_line: Option<String>,
     /// Highest memory use in bytes, if the kernel counted it.
     pub memory_peak_bytes: Option<u64>,
     /// Number of processes that the kernel killed because memory ran out.

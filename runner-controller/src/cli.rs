@@ -142,7 +142,10 @@ pub enum Command {
     RelayReady,
     /// Copy the console of a container to the journal, bounded in bytes. A child of `launch`.
     #[command(hide = true)]
-    RelayConsole,
+    RelayConsole {
+        /// File for the last line.
+        last_line: PathBuf,
+    },
     /// Set the addresses of a started container. Needs root; `ExecStartPost=` of the slot's unit.
     #[command(hide = true)]
     Connect(SlotArgs),

@@ -93,8 +93,10 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             }));
         }
         Command::RelayReady => return Ok(exit_code(privileged::relay_ready().err().as_slice())),
-        Command::RelayConsole => {
-            return Ok(exit_code(privileged::relay_console().err().as_slice()));
+        Command::RelayConsole { last_line } => {
+            return Ok(exit_code(
+                privileged::relay_console(&last_line).err().as_slice(),
+            ));
         }
         Command::Connect(slot) => {
             return Ok(for_slot(config, &slot, |place| {

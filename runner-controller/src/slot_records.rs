@@ -9,12 +9,16 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::atomic_file;
 use crate::pool::Timestamp;
 use crate::world::{EndRecord, Exit, Invocation, StartRecord};
+use crate::{atomic_file, terminal};
 
 const START: &str = ".start.json";
 const END: &str = ".end.json";
+/// Suffix of the file with the last line that a runner wrote. It exists while the container runs.
+const LAST_LINE: &str = ".last-line";
+/// Maximum number of characters of a last line that are kept.
+const MAX_LAST_LINE: usize = 200;
 /// Maximum size of a record in bytes. Real ones have a few hundred.
 const MAX_RECORD_BYTES: u64 = 16 * 1024;
 
@@ -41,6 +45,8 @@ pub(crate) struct UnreadableRecord {
 #[derive(Serialize, Deserialize)]
 struct StartFile {
     generation: String,
+    #[serde(default)]
+    returns_result: bool,
     at_ms: u64,
 }
 
@@ -51,6 +57,12 @@ struct EndFile {
     memory_peak_bytes: Option<u64>,
     #[serde(default)]
     oom_kills: u64,
+    #[serde(default)]
+    stop_requested: bool,
+    #[serde(default)]
+    returns_result: bool,
+    #[serde(default)]
+    last_line: Option<String>,
     at_ms: u64,
 }
 
@@ -72,6 +84,7 @@ pub(crate) fn newest(dir: &Path) -> io::Result<SlotRecords> {
             continue;
         };
         match kind {
+            Kind::LastLine => {}
             Kind::Start => {
                 if let Some(start) = read_start(dir, invocation, &mut records.unreadable)
                     && records.start.as_ref().is_none_or(|old| old.at <= start.at)
@@ -126,6 +139,7 @@ impl StartFile {
         StartRecord {
             invocation,
             generation: self.generation,
+            returns_result: self.returns_result,
             at: Timestamp::from_millis(self.at_ms),
         }
     }
@@ -143,6 +157,9 @@ impl EndFile {
             },
             memory_peak_bytes: self.memory_peak_bytes,
             oom_kills: self.oom_kills,
+            stop_requested: self.stop_requested,
+            returns_result: self.returns_result,
+            last_line: self.last_line.as_deref().map(shown),
             at: Timestamp::from_millis(self.at_ms),
         }
     }
@@ -151,6 +168,7 @@ impl EndFile {
 fn start_bytes(start: &StartRecord) -> serde_json::Result<Vec<u8>> {
     serde_json::to_vec(&StartFile {
         generation: start.generation.clone(),
+        returns_result: start.returns_result,
         at_ms: start.at.millis(),
     })
 }
@@ -165,6 +183,9 @@ fn end_bytes(end: &EndRecord) -> serde_json::Result<Vec<u8>> {
         },
         memory_peak_bytes: end.memory_peak_bytes,
         oom_kills: end.oom_kills,
+        stop_requested: end.stop_requested,
+        returns_result: end.returns_result,
+        last_line: end.last_line.clone(),
         at_ms: end.at.millis(),
     })
 }
@@ -175,6 +196,37 @@ pub(crate) fn write_start(dir: &Path, start: &StartRecord) -> io::Result<()> {
 
 pub(crate) fn write_end(dir: &Path, end: &EndRecord) -> io::Result<()> {
     write(dir, &end.invocation, END, &end_bytes(end)?)
+}
+
+/// Returns the path of the file with the last line that a runner wrote.
+#[must_use]
+pub(crate) fn last_line_file(dir: &Path, invocation: &Invocation) -> PathBuf {
+    dir.join(format!("{invocation}{LAST_LINE}"))
+}
+
+/// Reads the last line that a runner wrote, and removes its file.
+#[must_use]
+pub(crate) fn take_last_line(dir: &Path, invocation: &Invocation) -> Option<String> {
+    let path = last_line_file(dir, invocation);
+    let mut bytes = Vec::new();
+    File::open(&path)
+        .ok()?
+        .take(MAX_RECORD_BYTES)
+        .read_to_end(&mut bytes)
+        .ok()?;
+    let line = shown(&String::from_utf8_lossy(&bytes));
+    // A left file is removed with the other records of this start.
+    let _ = fs::remove_file(path);
+    (!line.is_empty()).then_some(line)
+}
+
+/// Returns a line as it may be shown: without characters that control a terminal, and bounded.
+fn shown(line: &str) -> String {
+    let plain = terminal::plain(line.trim());
+    match plain.char_indices().nth(MAX_LAST_LINE) {
+        Some((end, _)) => format!("{}…", &plain[..end]),
+        None => plain.into_owned(),
+    }
 }
 
 /// Removes all but the records of the newest `keep` starts, and the unfinished files of killed writers.
@@ -209,11 +261,14 @@ pub(crate) fn prune(dir: &Path, keep: usize) -> io::Result<()> {
 enum Kind {
     Start,
     End,
+    LastLine,
 }
 
 fn read_name(name: &str) -> Option<(Invocation, Kind)> {
     let (id, kind) = if let Some(id) = name.strip_suffix(START) {
         (id, Kind::Start)
+    } else if let Some(id) = name.strip_suffix(LAST_LINE) {
+        (id, Kind::LastLine)
     } else {
         (name.strip_suffix(END)?, Kind::End)
     };
@@ -313,6 +368,7 @@ mod tests {
         StartRecord {
             invocation: invocation(digit),
             generation: "0011".into(),
+            returns_result: true,
             at: Timestamp::from_millis(at),
         }
     }
@@ -324,6 +380,9 @@ mod tests {
             exit,
             memory_peak_bytes: Some(1 << 30),
             oom_kills: 2,
+            stop_requested: true,
+            returns_result: true,
+            last_line: Some("a last line".into()),
             at: Timestamp::from_millis(at),
         }
     }
@@ -339,6 +398,32 @@ mod tests {
             assert_eq!(records.end, Some(end('a', 9, exit)));
             assert!(records.unreadable.is_empty());
         }
+    }
+
+    #[test]
+    fn a_record_of_an_earlier_version_says_nothing_of_a_result() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = r#"{"service_result":"success","exit":{"status":0},"memory_peak_bytes":null,"at_ms":9}"#;
+        fs::write(dir.path().join(format!("{}{END}", invocation('a'))), text).unwrap();
+        let end = of(dir.path(), &invocation('a')).end.unwrap();
+        assert!(!end.returns_result && !end.stop_requested && end.last_line.is_none());
+    }
+
+    #[test]
+    fn the_last_line_of_a_runner_is_bounded_and_harmless_and_taken_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = last_line_file(dir.path(), &invocation('a'));
+        let long = format!("\u{1b}[2Jred\u{202e} {}\n", "x".repeat(5000));
+        fs::write(&file, long).unwrap();
+        let line = take_last_line(dir.path(), &invocation('a')).unwrap();
+        assert!(
+            line.starts_with("\\u{1b}[2Jred\\u{202e} xx") && line.ends_with("x…"),
+            "{line}"
+        );
+        assert_eq!(line.chars().count(), MAX_LAST_LINE + 1);
+        assert_eq!(terminal::plain(&line), line);
+        assert!(!file.exists());
+        assert_eq!(take_last_line(dir.path(), &invocation('a')), None);
     }
 
     #[test]

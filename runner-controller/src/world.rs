@@ -76,8 +76,8 @@ pub trait Machines: Send + Sync + 'static {
     /// failed unit needs no reset.
     fn start(&self, slot: &SlotId) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// Asks systemd to stop the slot's unit in order: the runner gets SIGINT and reports "cancelled" to
-    /// GitHub. A unit that is gone counts as stopped, so a retry is safe.
+    /// Asks systemd to stop the slot's unit in order: the runner gets SIGINT, ends its job and reports it to
+    /// GitHub as failed. A unit that is gone counts as stopped, so a retry is safe.
     fn stop(&self, slot: &SlotId) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
     /// Kills the slot's container (SIGKILL). Only for a runner without a job. A unit that is gone counts

@@ -8,7 +8,7 @@
 use std::path::Path;
 
 use runner_controller::config;
-use runner_controller::pool::{PhaseKind, Verdict};
+use runner_controller::pool::{JobResult, PhaseKind, Verdict};
 use serde_json::Value;
 
 const CONFIGURATION: &str = include_str!("../../docs/configuration.md");
@@ -52,10 +52,11 @@ fn the_example_configuration_is_valid() {
 }
 
 #[test]
-fn the_operations_page_explains_every_verdict_and_state() {
+fn the_operations_page_explains_every_verdict_result_and_state() {
     let names = Verdict::ALL
         .iter()
         .map(ToString::to_string)
+        .chain(JobResult::ALL.iter().map(ToString::to_string))
         .chain(PhaseKind::ALL.iter().map(ToString::to_string));
     for name in names {
         let row = OPERATIONS.lines().any(|line| {
@@ -64,5 +65,23 @@ fn the_operations_page_explains_every_verdict_and_state() {
                 .is_some_and(|cell| cell.contains(&format!("`{name}`")))
         });
         assert!(row, "docs/operations.md has no row for {name}");
+    }
+}
+
+#[test]
+fn the_operations_page_has_a_remedy_for_every_failure_and_for_no_other_verdict() {
+    for verdict in Verdict::ALL {
+        let cell = format!("`{verdict}`");
+        let row = OPERATIONS.lines().find_map(|line| {
+            let cells: Vec<&str> = line.split(" | ").collect();
+            (cells.len() == 3 && cells[0].contains(&cell)).then(|| cells[2].to_owned())
+        });
+        let remedy = row.unwrap_or_default();
+        let remedy = remedy.trim_end_matches('|').trim();
+        assert_eq!(
+            remedy.is_empty(),
+            !verdict.is_failure(),
+            "{verdict}: {remedy:?}"
+        );
     }
 }

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use strum::{AsRefStr, Display, EnumString, VariantArray};
 
 pub use pool::{
-    Cause, FailureKind, Invocation, JobNote, PhaseKind, Resource, RunnerId, Shortages, SlotId,
-    Verdict, VerdictRecord,
+    Cause, FailureKind, Invocation, JobNote, JobResult, PhaseKind, Resource, RunnerId, Shortages,
+    SlotId, Verdict, VerdictRecord,
 };
 
 /// Version of the document. A field may be added within a version, but none changes its meaning.
@@ -108,7 +108,10 @@ pub struct PoolStatus {
     pub phases: BTreeMap<PhaseKind, u64>,
     /// Number of runners that ended since the daemon started, by verdict.
     pub verdicts: BTreeMap<Verdict, u64>,
-    /// Number of failures among them.
+    /// Number of jobs that ended since the daemon started, by result.
+    #[serde(default)]
+    pub results: BTreeMap<JobResult, u64>,
+    /// Number of failures among [`PoolStatus::verdicts`].
     pub failed: u64,
     /// Failures that delay new tries.
     pub backoffs: Vec<BackoffStatus>,
@@ -212,6 +215,9 @@ pub struct JobStatus {
     pub note: JobNote,
     /// Milliseconds since its start.
     pub running_ms: u64,
+    /// Milliseconds after which the daemon ends it: the pool's `timeouts.job`.
+    #[serde(default)]
+    pub timeout_ms: Option<u64>,
 }
 
 #[cfg(test)]

@@ -151,6 +151,11 @@ impl Sim {
         self.get(&format!("/_sim/jobs/{id}"))
     }
 
+    /// Cancels a job, as in the browser.
+    pub fn cancel(&self, id: u64) -> Result<()> {
+        self.nothing("POST", &format!("/_sim/jobs/{id}/cancel"), None)
+    }
+
     /// Waits until a job has this state.
     pub fn await_job(&self, id: u64, state: JobState, limit: Duration) -> Result<JobView> {
         wait_until(&format!("job {id} to be {state}"), limit, || {

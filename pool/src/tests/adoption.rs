@@ -12,10 +12,7 @@ fn record(phase: PhaseKind) -> RunnerRecord {
         phase,
         since: Timestamp::from_millis(500_000),
         started_at: Timestamp::from_millis(400_000),
-        registration: Some(Registration {
-            id: Some(RunnerId(7)),
-            name: RunnerName::new(host(), slot_id(slot(1)), 7),
-        }),
+        registration: Some(registration(7)),
         job: None,
     }
 }
@@ -151,7 +148,7 @@ fn a_runner_that_ended_without_a_daemon_is_judged_by_roots_record() {
     let table = [
         (Some(job), 0, Verdict::JobDone),
         (None, 0, Verdict::IdleExpired),
-        (None, 1, Verdict::Crashed),
+        (None, 1, Verdict::RegistrationDeleted),
     ];
     for (job, status, verdict) in table {
         let recorded = RunnerRecord {
@@ -188,6 +185,8 @@ fn a_start_that_has_its_verdict_gets_no_second() {
         lived_ms: 0,
         job_ms: None,
         exit: None,
+        result: None,
+        last_line: None,
         memory_peak_bytes: None,
         oom_kills: 0,
         invocation: Some(invocation(1)),

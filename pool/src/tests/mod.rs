@@ -49,6 +49,13 @@ fn invocation(number: u64) -> Invocation {
     Invocation::parse(&format!("{number:032x}")).unwrap()
 }
 
+fn registration(number: u64) -> Registration {
+    Registration {
+        id: Some(RunnerId(number)),
+        name: RunnerName::new(host(), slot_id(slot(1)), 7),
+    }
+}
+
 fn end_record(invocation: Invocation, status: i32, at: Timestamp) -> EndRecord {
     EndRecord {
         invocation,
@@ -56,6 +63,9 @@ fn end_record(invocation: Invocation, status: i32, at: Timestamp) -> EndRecord {
         exit: Exit::Status(status),
         memory_peak_bytes: None,
         oom_kills: 0,
+        stop_requested: false,
+        returns_result: true,
+        last_line: None,
         at,
     }
 }

@@ -8,7 +8,8 @@ use super::writes::{LIMIT_KEY, MODE_KEY, Write};
 use super::{Command, Controller};
 use crate::config::{GitHubConfig, LoginConfig};
 use crate::pool::{
-    Effect, Ended, Ending, Exit, FailureKind, JobNote, Mode, RateLimit, SlotId, Step,
+    Cause, Effect, Ended, Ending, Exit, FailureKind, JobNote, JobResult, Mode, RateLimit, SlotId,
+    Step,
 };
 use crate::world::{
     Event, Handshake, Machines, Records, Registry, RegistryError, RegistryErrorKind,
@@ -164,6 +165,18 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 info!(pool = %slot.pool, slot = %slot, runner = %name, "{slot}: registering a spare as {name}");
                 self.spawn_mint(slot, name);
             }
+            Step::Retire {
+                cause: cause @ Cause::JobTimeout,
+                ..
+            } => {
+                let pool = self.config.pool(&slot.pool);
+                let limit = pool.map(|pool| humantime::format_duration(pool.timeouts.job));
+                let limit = limit.map(|limit| limit.to_string()).unwrap_or_default();
+                warn!(
+                    pool = %slot.pool, slot = %slot, %cause, limit,
+                    "{slot}: retiring the runner: {cause}; its job ran longer than timeouts.job, which is {limit}"
+                );
+            }
             Step::Retire { cause, .. } => {
                 info!(pool = %slot.pool, slot = %slot, %cause, "{slot}: retiring the runner: {cause}");
             }
@@ -209,12 +222,29 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         let runner = record.runner.as_deref().unwrap_or_default();
         let exit = record.exit.as_deref().unwrap_or_default();
         let job_url = record.job.as_ref().and_then(job_url).unwrap_or_default();
-        let details = format!("{verdict} ({exit}) {runner} {job_url}");
+        let result = record.result.as_ref().map_or("", AsRef::as_ref);
+        let last_line = record.last_line.as_deref().unwrap_or_default();
+        let job = record.result.map(|result| format!(", job {result}"));
+        let details = format!(
+            "{verdict} ({exit}{}) {runner} {job_url}",
+            job.unwrap_or_default()
+        );
         let details = details.trim_end();
-        if verdict.is_failure() {
-            warn!(pool = %slot.pool, slot = %slot, %verdict, runner, exit, job_url, "{slot}: ended, {details}");
+        let is_cut_short = record.result.is_some_and(JobResult::is_cut_short);
+        if verdict.is_failure() || is_cut_short {
+            let wrote = record
+                .last_line
+                .as_ref()
+                .map(|line| format!("; it wrote \"{line}\""));
+            let wrote = wrote.unwrap_or_default();
+            let remedy = verdict.remedy().map(|remedy| format!("; {remedy}"));
+            let remedy = remedy.unwrap_or_default();
+            warn!(
+                pool = %slot.pool, slot = %slot, %verdict, result, runner, exit, job_url, last_line,
+                "{slot}: ended, {details}{wrote}{remedy}"
+            );
         } else {
-            info!(pool = %slot.pool, slot = %slot, %verdict, runner, exit, job_url, "{slot}: ended, {details}");
+            info!(pool = %slot.pool, slot = %slot, %verdict, result, runner, exit, job_url, "{slot}: ended, {details}");
         }
         self.history.add(record.clone());
         self.writes.push(Write::Close(Box::new(record)));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::pool::{Ended, Exit, PoolName, Timestamp, Verdict, VerdictRecord};
+use crate::pool::{Ended, Exit, JobResult, PoolName, Timestamp, Verdict, VerdictRecord};
 
 /// Maximum number of verdicts in the status.
 const RECENT: usize = 20;
@@ -12,6 +12,7 @@ const RECENT: usize = 20;
 #[derive(Debug, Default)]
 pub(super) struct History {
     counts: BTreeMap<PoolName, BTreeMap<Verdict, u64>>,
+    results: BTreeMap<PoolName, BTreeMap<JobResult, u64>>,
     recent: VecDeque<VerdictRecord>,
 }
 
@@ -25,6 +26,10 @@ impl History {
     pub(super) fn add(&mut self, verdict: VerdictRecord) {
         let counts = self.counts.entry(verdict.slot.pool.clone()).or_default();
         *counts.entry(verdict.verdict).or_default() += 1;
+        if let Some(result) = verdict.result {
+            let results = self.results.entry(verdict.slot.pool.clone()).or_default();
+            *results.entry(result).or_default() += 1;
+        }
         self.recent.push_front(verdict);
         self.recent.truncate(RECENT);
     }
@@ -32,6 +37,11 @@ impl History {
     /// Returns the number of runners of a pool that ended since the daemon started, by verdict.
     pub(super) fn counts(&self, pool: &PoolName) -> BTreeMap<Verdict, u64> {
         self.counts.get(pool).cloned().unwrap_or_default()
+    }
+
+    /// Returns the number of jobs of a pool that ended since the daemon started, by result.
+    pub(super) fn results(&self, pool: &PoolName) -> BTreeMap<JobResult, u64> {
+        self.results.get(pool).cloned().unwrap_or_default()
     }
 
     /// Returns the last verdicts, newest first.
@@ -68,6 +78,8 @@ pub(super) fn verdict_record(
             .as_ref()
             .map(|job| millis(ended_at.since(job.since))),
         exit,
+        result: ended.result,
+        last_line: end.and_then(|end| end.last_line.clone()),
         memory_peak_bytes: end.and_then(|end| end.memory_peak_bytes),
         oom_kills: end.map_or(0, |end| end.oom_kills),
         invocation: runner.invocation.clone(),

@@ -21,6 +21,7 @@ fn runner_status(pool: &Pool, runner: &Runner, now: Timestamp) -> RunnerStatus {
         job: runner.job.as_ref().map(|job| JobStatus {
             note: job.note.clone(),
             running_ms: millis(now.since(job.since)),
+            timeout_ms: Some(millis(pool.spec.timeouts.job)),
         }),
         ..RunnerStatus::new(pool.slot_id(runner.slot), runner.phase.kind())
     }
@@ -106,6 +107,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             phases: PhaseKind::ALL.iter().map(count).collect(),
             failed: failures.map(|(_, count)| count).sum(),
             verdicts,
+            results: self.history.results(&pool.spec.name),
             backoffs: backoffs
                 .map(|(failure, backoff)| BackoffStatus {
                     failure,

@@ -162,6 +162,8 @@ mod tests {
             lived_ms: 0,
             job_ms: None,
             exit: None,
+            result: None,
+            last_line: None,
             memory_peak_bytes: None,
             oom_kills: 0,
             invocation: None,

@@ -9,7 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::pool::{Resource, Verdict};
+use crate::pool::{JobResult, Resource, Verdict};
 use crate::status::{PoolStatus, Status};
 
 /// Prefix of all metric names.
@@ -46,6 +46,11 @@ fn register_pools(registry: &mut Registry, pools: &[PoolStatus]) {
         "runner_ends",
         "Runners that ended since the daemon started, by verdict",
     );
+    let results = counter(
+        registry,
+        "job_results",
+        "Jobs that ended since the daemon started, by result",
+    );
     let failures = gauge(
         registry,
         "failures_in_a_row",
@@ -68,6 +73,12 @@ fn register_pools(registry: &mut Registry, pools: &[PoolStatus]) {
         for verdict in Verdict::ALL {
             let count = pool.verdicts.get(verdict).copied();
             ends.get_or_create(&vec![name(), ("reason", verdict.to_string())])
+                .inc_by(count.unwrap_or_default());
+        }
+        for result in JobResult::ALL {
+            let count = pool.results.get(result).copied();
+            results
+                .get_or_create(&vec![name(), ("result", result.to_string())])
                 .inc_by(count.unwrap_or_default());
         }
         for backoff in &pool.backoffs {
@@ -164,7 +175,7 @@ mod tests {
     use crate::status::PhaseKind;
 
     #[test]
-    fn every_verdict_is_a_series_from_the_start() {
+    fn every_verdict_and_result_is_a_series_from_the_start() {
         let pool = PoolStatus {
             name: "ci".into(),
             ..PoolStatus::default()
@@ -178,6 +189,11 @@ mod tests {
             let line = format!(
                 "runner_controller_runner_ends_total{{pool=\"ci\",reason=\"{verdict}\"}} 0"
             );
+            assert!(text.contains(&line), "{line} in {text}");
+        }
+        for result in JobResult::ALL {
+            let line =
+                format!("runner_controller_job_results_total{{pool=\"ci\",result=\"{result}\"}} 0");
             assert!(text.contains(&line), "{line} in {text}");
         }
         assert!(text.ends_with("# EOF\n"));

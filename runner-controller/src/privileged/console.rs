@@ -3,8 +3,11 @@
 //! The unit's rate limit counts lines, and one line may have 48 KiB. Without this bound a job pushes the
 //! host's own log out of the journal within minutes.
 
-use std::io::{self, Read, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -18,16 +21,21 @@ pub(crate) const COMMAND: &str = "relay-console";
 const MAX_LINE_BYTES: usize = 2048;
 /// Maximum number of bytes in one [`INTERVAL`]. GitHub's listener writes a few lines for each job.
 const MAX_BYTES: usize = 128 * 1024;
+/// Number of bytes that are kept of the last line.
+const MAX_KEPT_BYTES: usize = 512;
 /// Interval of the bound, as in the unit's rate limit.
 const INTERVAL: Duration = Duration::from_mins(1);
 
 /// Starts the reader as a child of this process. Returns the end of its pipe to write to.
-pub(crate) fn start() -> Result<OwnedFd, RootError> {
+///
+/// The reader keeps the last line in `last_line`.
+pub(crate) fn start(last_line: &Path) -> Result<OwnedFd, RootError> {
     let begin = || -> io::Result<OwnedFd> {
         let (read, write) = io::pipe()?;
         start_beside(
             Command::new(std::env::current_exe()?)
                 .arg(COMMAND)
+                .arg(last_line)
                 .stdin(read),
         )?;
         Ok(write.into())
@@ -35,8 +43,10 @@ pub(crate) fn start() -> Result<OwnedFd, RootError> {
     begin().or_refuse(Refusal::Nspawn, || "start the reader of the console".into())
 }
 
-/// Copies standard input to standard output, bounded, until the container has ended.
-pub fn relay_console() -> Result<(), RootError> {
+/// Copies standard input to standard output, bounded, until the container has ended. Keeps the last line
+/// in a new file, for the record of the end.
+pub fn relay_console(last_line: &Path) -> Result<(), RootError> {
+    let mut last_line = LastLine::create(last_line);
     Sandbox::default().enter()?;
     let (mut from, mut to) = (io::stdin().lock(), io::stdout().lock());
     let mut bound = Bound::new(Instant::now());
@@ -45,12 +55,60 @@ pub fn relay_console() -> Result<(), RootError> {
     loop {
         let length = from.read(&mut chunk).or_refuse(Refusal::Nspawn, refuse)?;
         let lines = bound.pass(&chunk[..length], Instant::now());
+        last_line.keep(&lines);
         to.write_all(&lines)
             .and_then(|()| to.flush())
             .or_refuse(Refusal::Nspawn, refuse)?;
         if length == 0 {
             return Ok(());
         }
+    }
+}
+
+/// File with the last line of a console. The record of an end has no line if this fails.
+#[derive(Debug)]
+struct LastLine(Option<File>);
+
+impl LastLine {
+    fn create(path: &Path) -> Self {
+        let mut options = OpenOptions::new();
+        let opened = options.write(true).create_new(true).mode(0o600).open(path);
+        Self(opened.ok())
+    }
+
+    /// Keeps the last of some lines that says something.
+    fn keep(&mut self, lines: &[u8]) {
+        let Some(file) = &mut self.0 else { return };
+        if let Some(line) = telling(lines) {
+            // One write of one size replaces the line before. The sandbox has no call that shortens a
+            // file.
+            let mut kept = [b' '; MAX_KEPT_BYTES];
+            let length = line.len().min(MAX_KEPT_BYTES);
+            kept[..length].copy_from_slice(&line[..length]);
+            let _ = file.rewind().and_then(|()| file.write_all(&kept));
+        }
+    }
+}
+
+/// Returns the last line that is neither empty nor a frame of .NET's stack, which follows the message of
+/// an abort.
+fn telling(lines: &[u8]) -> Option<&[u8]> {
+    let mut lines = lines
+        .split(|byte| *byte == b'\n')
+        .map(|line| without_source(line.trim_ascii()).trim_ascii());
+    lines.rfind(|line| !line.is_empty() && !line.starts_with(b"at "))
+}
+
+/// Returns a line without the name and process number that the container's systemd puts before it:
+/// `runner[25]: `.
+fn without_source(line: &[u8]) -> &[u8] {
+    let Some(rest) = line.strip_prefix(b"runner[") else {
+        return line;
+    };
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    match rest[digits..].strip_prefix(b"]:") {
+        Some(text) if digits > 0 => text,
+        Some(_) | None => line,
     }
 }
 
@@ -133,6 +191,38 @@ mod tests {
         assert!(line.starts_with(b"thrxxx"));
         let end = String::from_utf8(bound.pass(b"", now)).unwrap();
         assert!(end.starts_with("dropped 4099 bytes"), "{end}");
+    }
+
+    #[test]
+    fn the_last_line_that_says_something_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("line");
+        let mut last_line = LastLine::create(&path);
+        let read = || {
+            std::fs::read_to_string(&path)
+                .unwrap()
+                .trim_end()
+                .to_owned()
+        };
+        last_line.keep(b"Listening for Jobs, in a line that is long\n");
+        last_line.keep(b"");
+        assert_eq!(read(), "Listening for Jobs, in a line that is long");
+        let abort = "Process terminated. Couldn't find a valid ICU package.\r\n   at System.Environment.FailFast\n\n";
+        last_line.keep(abort.as_bytes());
+        assert_eq!(
+            read(),
+            "Process terminated. Couldn't find a valid ICU package."
+        );
+        last_line.keep(b"runner[25]:    at System.Main\n");
+        assert_eq!(
+            read(),
+            "Process terminated. Couldn't find a valid ICU package."
+        );
+        last_line.keep(b"runner[25]: Failed to create session.\n");
+        assert_eq!(read(), "Failed to create session.");
+        // A container may have no file, and its lines still pass.
+        LastLine::create(&path).keep(b"another\n");
+        assert_eq!(read(), "Failed to create session.");
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub fn launch(place: Place<'_>) -> RootError {
 
 fn try_launch(place: Place<'_>) -> Result<Infallible, RootError> {
     let invocation = trust::own_unit(&place.id())?;
+    let last_line = slot_records::last_line_file(&place.records_dir(), &invocation);
     groups::claim(&place.id())?;
     // nft works while this program mounts. Its answer takes as long as all mounts.
     let refuse = || "check the firewall".to_owned();
@@ -49,7 +50,7 @@ fn try_launch(place: Place<'_>) -> Result<Infallible, RootError> {
     let arguments = nspawn::arguments(place, &rootfs);
     let notify = place.config.mount_dir().join("notify");
     ready::start(&notify)?;
-    let console = console::start()?;
+    let console = console::start(&last_line)?;
     let cause = Command::new("systemd-nspawn")
         .args(arguments)
         .envs(nspawn::ENVIRONMENT)
@@ -69,6 +70,7 @@ fn record_start(place: Place<'_>, invocation: Invocation) -> Result<(), RootErro
     let start = StartRecord {
         invocation,
         generation: place.pool.generation(),
+        returns_result: true,
         at: clock::now(),
     };
     slot_records::write_start(&dir, &start).or_refuse(Refusal::Records, || {

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use capctl::caps::Cap;
 
 use super::cleanup::known::{known_slots, seen_slots};
-use super::cleanup::units::{LoadedUnit, loaded_units};
+use super::cleanup::units::{self, LoadedUnit, loaded_units};
 use super::cleanup::{groups, slot};
 use super::error::{OrRefuse, Refusal, RootError};
 use super::sandbox::Sandbox;
 use super::{gc_root, trust};
 use crate::config::Config;
-use crate::pool::SlotId;
+use crate::pool::{JobResult, SlotId};
 use crate::world::{EndRecord, Exit};
 use crate::{clock, slot_records};
 
@@ -40,12 +40,19 @@ pub fn sweep(config: &Config, id: &SlotId) -> Vec<RootError> {
     let memory = groups::own_unit(&own, id);
     let dir = config.records_dir().join(id.to_string());
     let variable = |name| std::env::var(name).unwrap_or_default();
+    let exit = parse_exit(&variable("EXIT_CODE"), &variable("EXIT_STATUS"));
+    // A listener that returns its job's result has ended by itself, which is nearly every end.
+    let is_result = matches!(exit, Exit::Status(status) if JobResult::of_status(status).is_some());
+    let start = slot_records::of(&dir, &invocation).start;
     let end = EndRecord {
-        invocation,
         service_result: variable("SERVICE_RESULT"),
-        exit: parse_exit(&variable("EXIT_CODE"), &variable("EXIT_STATUS")),
+        exit,
         memory_peak_bytes: memory.as_deref().and_then(memory_peak),
         oom_kills: memory.as_deref().and_then(oom_kills).unwrap_or_default(),
+        stop_requested: !is_result && units::is_being_stopped(id),
+        returns_result: start.is_some_and(|start| start.returns_result),
+        last_line: slot_records::take_last_line(&dir, &invocation),
+        invocation,
         at: clock::now(),
     };
     // The daemon needs the record for the verdict, so it comes before every removal. systemd kills a

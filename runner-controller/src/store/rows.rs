@@ -6,8 +6,8 @@ use std::str::FromStr;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 use crate::pool::{
-    HostId, Invocation, Job, JobNote, PhaseKind, Registration, RunnerId, RunnerName, SlotId,
-    Timestamp, Verdict,
+    HostId, Invocation, Job, JobNote, JobResult, PhaseKind, Registration, RunnerId, RunnerName,
+    SlotId, Timestamp, Verdict,
 };
 use crate::world::{RunnerRecord, VerdictRecord};
 
@@ -168,9 +168,14 @@ pub(super) fn add_verdict(
 ) -> rusqlite::Result<()> {
     let note = verdict.job.as_ref();
     let mut insert = connection.prepare_cached(
-        "INSERT INTO verdicts VALUES (
-            NULL, :slot, :verdict, :runner, :runner_id, :repository, :run_id, :job, :workflow,
-            :born, :ended, :job_ms, :exit, :memory_peak, :oom_kills, :invocation)
+        "INSERT INTO verdicts (
+            slot, verdict, runner, runner_id, job_repository, job_run_id, job_name, job_workflow,
+            born_unix_ms, ended_unix_ms, job_ms, exit, memory_peak_bytes, oom_kills, invocation,
+            result, last_line)
+         VALUES (
+            :slot, :verdict, :runner, :runner_id, :repository, :run_id, :job, :workflow,
+            :born, :ended, :job_ms, :exit, :memory_peak, :oom_kills, :invocation,
+            :result, :last_line)
          ON CONFLICT (invocation) DO NOTHING",
     )?;
     insert.execute(named_params! {
@@ -186,6 +191,8 @@ pub(super) fn add_verdict(
         ":ended": signed(verdict.ended_unix_ms),
         ":job_ms": verdict.job_ms.map(signed),
         ":exit": verdict.exit,
+        ":result": verdict.result.as_ref().map(AsRef::as_ref),
+        ":last_line": verdict.last_line,
         ":memory_peak": verdict.memory_peak_bytes.map(signed),
         ":oom_kills": signed(verdict.oom_kills),
         ":invocation": verdict.invocation.as_ref().map(Invocation::as_str),
@@ -229,12 +236,21 @@ pub(super) fn recent(
             lived_ms: ended_unix_ms.saturating_sub(number(row, "born_unix_ms")?),
             job_ms: maybe_number(row, "job_ms")?,
             exit: row.get("exit")?,
+            result: result(row)?,
+            last_line: row.get("last_line")?,
             memory_peak_bytes: maybe_number(row, "memory_peak_bytes")?,
             oom_kills: number(row, "oom_kills")?,
             invocation: invocation.and_then(|text| Invocation::parse(&text)),
         });
     }
     Ok(verdicts)
+}
+
+/// Reads the result of a job. Earlier versions wrote none.
+fn result(row: &Row<'_>) -> rusqlite::Result<Option<JobResult>> {
+    let text: Option<String> = row.get("result")?;
+    text.map(|_| named(row, "result", JobResult::Unknown))
+        .transpose()
 }
 
 pub(super) fn setting(connection: &Connection, key: &str) -> rusqlite::Result<Option<String>> {

@@ -8,7 +8,8 @@ use super::error::StoreError;
 
 /// Statements that lead from each schema to the next. `user_version` is the number of statements that a
 /// file has seen. A published statement is never changed, only followed by others.
-const STEPS: &[&str] = &["
+pub(super) const STEPS: &[&str] = &[
+    "
     CREATE TABLE lives (
         slot TEXT PRIMARY KEY,
         boot_id TEXT NOT NULL,
@@ -46,7 +47,12 @@ const STEPS: &[&str] = &["
         key TEXT PRIMARY KEY,
         value TEXT NOT NULL
     ) STRICT;
-"];
+",
+    "
+    ALTER TABLE verdicts ADD COLUMN result TEXT;
+    ALTER TABLE verdicts ADD COLUMN last_line TEXT;
+",
+];
 
 /// Newest schema.
 const KNOWN: i64 = STEPS.len().cast_signed() as i64;

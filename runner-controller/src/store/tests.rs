@@ -10,7 +10,8 @@ use tempfile::TempDir;
 use super::file::{Snapshot, try_open};
 use super::*;
 use crate::pool::{
-    Invocation, Job, JobNote, PhaseKind, Registration, RunnerId, RunnerName, Timestamp, Verdict,
+    Invocation, Job, JobNote, JobResult, PhaseKind, Registration, RunnerId, RunnerName, Timestamp,
+    Verdict,
 };
 use crate::world::Failure;
 
@@ -83,6 +84,8 @@ fn verdict(text: &str, invocation: Option<u64>, ended: u64) -> VerdictRecord {
         lived_ms: ended.min(3),
         job_ms: Some(3),
         exit: Some("exit 0".into()),
+        result: Some(JobResult::Failed),
+        last_line: Some("Job build completed with result: Failed".into()),
         memory_peak_bytes: None,
         oom_kills: 0,
         invocation: invocation.map(invocation_of),
@@ -269,6 +272,29 @@ async fn records_of_another_host_or_spelling_are_left_out() {
         .execute("UPDATE lives SET slot = 'ci-007' WHERE slot = 'ci-2'", [])
         .unwrap();
     assert_eq!(renamed.load().await.unwrap(), []);
+}
+
+#[test]
+fn a_file_of_the_first_schema_keeps_its_verdicts_and_takes_results() {
+    let (dir, path) = file();
+    std::fs::create_dir_all(dir.path().join("state")).unwrap();
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch(schema::STEPS[0]).unwrap();
+    old.execute_batch(
+        "INSERT INTO verdicts VALUES (NULL, 'ci-1', 'job_done', 'fuzz-a-ci-1-0000beef', 7, 'acme/widgets',
+            '17', 'build', 'CI', 1, 9, 3, 'status 0', NULL, 0, '0000000000000000000000000000000a');
+         PRAGMA user_version = 1;",
+    )
+    .unwrap();
+    drop(old);
+    let connection = try_open(&path).unwrap();
+    rows::add_verdict(&connection, &verdict("ci-2", Some(0xb), 10)).unwrap();
+    let [new, old] = &rows::recent(&connection, 10).unwrap()[..] else {
+        panic!("two verdicts");
+    };
+    assert_eq!(*new, verdict("ci-2", Some(0xb), 10));
+    assert_eq!((old.verdict, old.result), (Verdict::JobDone, None));
+    assert_eq!(old.exit.as_deref(), Some("status 0"));
 }
 
 #[test]

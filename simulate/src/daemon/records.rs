@@ -72,6 +72,8 @@ impl RecordsFile {
             lived_ms: 0,
             job_ms: None,
             exit: None,
+            result: None,
+            last_line: None,
             memory_peak_bytes: None,
             oom_kills: 0,
             invocation: Some(invocation.clone()),

@@ -108,6 +108,7 @@ impl Host {
         unit.starts.push(StartRecord {
             invocation: invocation.clone(),
             generation,
+            returns_result: true,
             at: clock::now(),
         });
         let container = ContainerId {
@@ -170,6 +171,9 @@ impl Host {
                 exit: exit.clone(),
                 memory_peak_bytes: Some(1 << 20),
                 oom_kills: 0,
+                stop_requested: false,
+                returns_result: true,
+                last_line: None,
                 at: clock::now(),
             });
         }

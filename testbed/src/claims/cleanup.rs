@@ -122,7 +122,7 @@ fn cleanup_of_containers_leaves_nothing_and_refills(lab: &mut Lab) -> Result<()>
     clean(lab, &["--yes"])?;
     let job = lab.sim().await_job(id, JobState::Completed, SOON)?;
     ensure!(
-        job.conclusion == Some(Conclusion::Cancelled),
+        job.conclusion == Some(Conclusion::Failure),
         "GitHub was not told: {}",
         job.summary()
     );

@@ -29,7 +29,7 @@ pub(super) const SUITE: Suite = suite![FIXTURE;
     an_init_that_dies_is_a_boot_failure,
     an_image_that_never_asks_is_a_boot_timeout,
     a_pool_that_cannot_boot_disturbs_no_other,
-    a_job_past_its_time_is_cancelled_at_github,
+    a_job_past_its_time_fails_at_github,
     a_runner_that_never_comes_online_is_replaced,
     a_repaired_pool_works_again,
     a_removed_pool_ends_a_container_that_hangs,
@@ -161,7 +161,7 @@ fn a_pool_that_cannot_boot_disturbs_no_other(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
-fn a_job_past_its_time_is_cancelled_at_github(lab: &mut Lab) -> Result<()> {
+fn a_job_past_its_time_fails_at_github(lab: &mut Lab) -> Result<()> {
     let long = pool_job(
         "too long",
         "late",
@@ -170,7 +170,7 @@ fn a_job_past_its_time_is_cancelled_at_github(lab: &mut Lab) -> Result<()> {
     let id = lab.sim().queue(&long)?;
     let job = lab.sim().await_job(id, JobState::Completed, SOON)?;
     ensure!(
-        job.conclusion == Some(Conclusion::Cancelled),
+        job.conclusion == Some(Conclusion::Failure),
         "GitHub heard: {}",
         job.summary()
     );

@@ -1,9 +1,11 @@
 //! Ends of registered runners: each gets the right verdict.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result, ensure};
-use github_sim::{Conclusion, JobSpec, JobState, ListenerFaults};
+use github_sim::{Conclusion, Endpoint, Fault, JobSpec, JobState, ListenerFaults};
 use serde_json::json;
-use status::{FailureKind, Verdict};
+use status::{FailureKind, JobResult, Verdict};
 
 use super::common::{
     SOON, await_no_strangers, await_verdict, ensure_says, idle, leader, run, start_held,
@@ -20,9 +22,13 @@ pub(super) const SUITE: Suite = suite![SMALL;
     a_container_that_dies_idle_is_deregistered,
     a_container_that_dies_with_its_job_is_a_crash,
     a_runner_deleted_in_the_browser_is_replaced,
+    a_runner_that_github_no_longer_knows_is_not_a_crash,
+    a_runner_that_github_refuses_says_so_in_its_own_words,
     a_registration_that_lapses_is_replaced,
     a_refused_version_is_tried_by_one_runner_at_a_time,
     a_job_that_exits_like_a_refused_version_is_a_crash,
+    every_job_has_the_result_that_its_listener_returned,
+    a_container_that_an_operator_terminates_is_stopped_and_its_job_interrupted,
 ];
 
 fn a_crashed_listener_is_a_crash_with_its_code(lab: &mut Lab) -> Result<()> {
@@ -96,6 +102,125 @@ fn a_runner_deleted_in_the_browser_is_replaced(lab: &mut Lab) -> Result<()> {
     )?;
     lab.await_settled(SOON)?;
     run(lab, "true").map(drop)
+}
+
+/// Returns an answer that refuses a call.
+fn refusal(code: u16) -> Fault {
+    Fault::Status {
+        code,
+        body: None,
+        headers: BTreeMap::new(),
+    }
+}
+
+fn a_runner_that_github_no_longer_knows_is_not_a_crash(lab: &mut Lab) -> Result<()> {
+    lab.sim().set(&json!({ "poll_hold_ms": 100 }))?;
+    // The polls of earlier runners may be held for long.
+    run(lab, "true")?;
+    run(lab, "true")?;
+    let status = lab.await_settled(SOON)?;
+    let failed_before = status.pool("ci").context("pool ci")?.failed;
+    let runner = idle(&status)?;
+    // GitHub's listener ends with 1 after two refused polls.
+    lab.sim().fault(Endpoint::Message, Some(2), &refusal(401))?;
+    let name = runner.runner.unwrap_or_default();
+    let ended = await_verdict(lab, &name, Verdict::RegistrationDeleted)?;
+    ensure_says(&ended.exit.unwrap_or_default(), &["status 1"])?;
+    ensure!(
+        ended.result.is_none(),
+        "a runner without a job has a result"
+    );
+    let status = lab.await_settled(SOON)?;
+    let pool = status.pool("ci").context("pool ci")?;
+    ensure!(
+        pool.failed == failed_before,
+        "{} failures, and {failed_before} before: {}",
+        pool.failed,
+        summary(&status)
+    );
+    lab.sim().set(&json!({ "poll_hold_ms": 50_000 }))?;
+    await_no_strangers(lab)?;
+    run(lab, "true").map(drop)
+}
+
+fn a_runner_that_github_refuses_says_so_in_its_own_words(lab: &mut Lab) -> Result<()> {
+    lab.await_settled(SOON)?;
+    lab.sim().fault(Endpoint::Session, Some(1), &refusal(403))?;
+    run(lab, "true")?;
+    let refused = lab.await_status("a refused session", SOON, |status| {
+        let mut recent = status.recent.iter();
+        recent
+            .find(|ended| ended.verdict == Verdict::RegistrationRefused)
+            .cloned()
+    })?;
+    ensure_says(
+        refused.last_line.as_deref().unwrap_or_default(),
+        &["Failed to create session"],
+    )?;
+    let text = lab.host().run(&["runner-status"])?;
+    ensure_says(
+        &text,
+        &[
+            "registration_refused",
+            "it wrote \"Failed to create session",
+        ],
+    )?;
+    let journal = lab.host().run(&[
+        "journalctl",
+        "-u",
+        "runner-controller",
+        "-o",
+        "cat",
+        "-n",
+        "200",
+    ])?;
+    ensure_says(&journal, &["it wrote \"Failed to create session"])?;
+    lab.api("POST", "/undrain")?;
+    lab.await_settled(SOON)?;
+    await_no_strangers(lab)
+}
+
+fn every_job_has_the_result_that_its_listener_returned(lab: &mut Lab) -> Result<()> {
+    for (script, result) in [("true", JobResult::Succeeded), ("false", JobResult::Failed)] {
+        let id = lab.sim().queue(&pool_job("job", "ci", script))?;
+        let job = lab.sim().await_job(id, JobState::Completed, SOON)?;
+        let name = job.runner_name.context("a job has a runner")?;
+        let ended = await_verdict(lab, &name, Verdict::JobDone)?;
+        ensure!(ended.result == Some(result), "{script}: {ended:?}");
+    }
+    let (id, runner) = start_held(lab, "cancelled")?;
+    lab.sim().cancel(id)?;
+    let name = runner.runner.unwrap_or_default();
+    let ended = await_verdict(lab, &name, Verdict::JobDone)?;
+    ensure!(ended.result == Some(JobResult::Cancelled), "{ended:?}");
+    let metrics = lab.api("GET", "/metrics")?.body;
+    for result in ["succeeded", "failed", "cancelled"] {
+        let series =
+            format!("runner_controller_job_results_total{{pool=\"ci\",result=\"{result}\"}}");
+        let line = metrics.lines().find(|line| line.starts_with(&series));
+        let line = line.with_context(|| format!("{series} is missing"))?;
+        ensure!(!line.ends_with(" 0"), "{line}");
+    }
+    lab.await_settled(SOON).map(drop)
+}
+
+fn a_container_that_an_operator_terminates_is_stopped_and_its_job_interrupted(
+    lab: &mut Lab,
+) -> Result<()> {
+    let runner = idle(&lab.await_settled(SOON)?)?;
+    lab.host()
+        .run(&["machinectl", "terminate", &runner.machine()])?;
+    await_verdict(lab, &runner.runner.unwrap_or_default(), Verdict::Stopped)?;
+    lab.api("POST", "/undrain")?;
+    lab.await_settled(SOON)?;
+    let (id, runner) = start_held(lab, "terminated")?;
+    lab.host().run(&["systemctl", "stop", &runner.unit])?;
+    let name = runner.runner.unwrap_or_default();
+    let ended = await_verdict(lab, &name, Verdict::Stopped)?;
+    ensure!(ended.result == Some(JobResult::Interrupted), "{ended:?}");
+    lab.sim().await_job(id, JobState::Completed, SOON)?;
+    lab.await_settled(SOON)?;
+    await_no_strangers(lab)
 }
 
 fn a_registration_that_lapses_is_replaced(lab: &mut Lab) -> Result<()> {

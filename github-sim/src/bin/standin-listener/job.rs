@@ -60,6 +60,7 @@ pub(crate) fn run(
             poller,
             child,
             deadline: None,
+            signal: None,
         },
         Err(error) => {
             listener
@@ -69,13 +70,17 @@ pub(crate) fn run(
             return code::RETRYABLE;
         }
     };
-    let JobEnd::Over(result) = running.wait(events) else {
+    let JobEnd::Over(mut result) = running.wait(events) else {
         running.kill(Signal::SIGKILL);
         return message
             .listener_faults
             .crash_with
             .unwrap_or(code::RETRYABLE);
     };
+    // GitHub's listener reports a job that a signal ended as failed, never as cancelled.
+    if running.signal.is_some() && result == JobResult::Canceled {
+        result = JobResult::Failed;
+    }
     // Processes that the job left running end with it.
     running.kill(Signal::SIGKILL);
     let _ = service.tell(&facts(&log_file));
@@ -98,6 +103,7 @@ pub(crate) fn run(
         .is_some_and(|value| value == "1" || value.eq_ignore_ascii_case("true"));
     match message.listener_faults.exit_with {
         Some(code) => code,
+        None if let Some(signal) = running.signal => code::after(signal),
         None if tells_result => result.exit_code(),
         None => code::SUCCESS,
     }
@@ -112,6 +118,8 @@ struct RunningJob<'a> {
     child: Child,
     /// Time at which a cancelled worker is killed.
     deadline: Option<Instant>,
+    /// The first signal.
+    signal: Option<i32>,
 }
 
 enum JobEnd {
@@ -174,7 +182,8 @@ impl RunningJob<'_> {
 
     fn hear(&mut self, event: ListenerEvent) {
         match event {
-            ListenerEvent::Signal => {
+            ListenerEvent::Signal(signal) => {
+                self.signal.get_or_insert(signal);
                 self.listener.log.line("Exiting...");
                 self.cancel(SIGNAL_PATIENCE);
             }

@@ -30,7 +30,7 @@ pub(crate) struct ListenerContext {
 /// An event for a listener that waits.
 pub(crate) enum ListenerEvent {
     /// SIGINT or SIGTERM.
-    Signal,
+    Signal(i32),
     /// A poll was answered.
     Polled(Result<Option<BrokerMessage>, CallError>),
 }
@@ -117,7 +117,7 @@ fn connect(
                 log.error("A session for this runner already exists. Stop retry on SessionConflictException after retried for 240 seconds.");
                 return Err(code::SESSION_CONFLICT);
             }
-            Some(403) => {
+            Some(401 | 403) => {
                 log.error(&format!("Failed to create session. {error}"));
                 return Err(code::TERMINATED);
             }
@@ -126,8 +126,8 @@ fn connect(
             )),
             _ => return Err(code::RETRYABLE),
         }
-        if let Ok(ListenerEvent::Signal) = events.recv_timeout(backoff(listener, 30)) {
-            return Err(code::SUCCESS);
+        if let Ok(ListenerEvent::Signal(signal)) = events.recv_timeout(backoff(listener, 30)) {
+            return Err(code::after(signal));
         }
     }
 }
@@ -143,17 +143,20 @@ fn serve(
     let poller = Poller::start(broker.clone(), session.into(), sender);
     log.event("Listening for Jobs");
     let mut failures = 0;
+    let mut refusals = 0;
     loop {
         poller.poll("Online");
         let answer = match events.recv() {
-            Ok(ListenerEvent::Signal) | Err(_) => {
+            Ok(ListenerEvent::Signal(signal)) => {
                 log.line("Exiting...");
-                return code::SUCCESS;
+                return code::after(signal);
             }
+            Err(_) => return code::SUCCESS,
             Ok(ListenerEvent::Polled(answer)) => answer,
         };
         match answer {
             Ok(message) => {
+                refusals = 0;
                 if failures > 0 {
                     log.event("Runner reconnected.");
                     failures = 0;
@@ -167,6 +170,16 @@ fn serve(
                 if let Some(code) = final_code(listener, &error) {
                     return code;
                 }
+                // The first 401 drops the token, and the second ends the listener.
+                if error.status() == Some(401) {
+                    refusals += 1;
+                    if refusals == 2 {
+                        log.error(&format!("An error occurred: {error}"));
+                        return code::TERMINATED;
+                    }
+                    continue;
+                }
+                refusals = 0;
                 failures += 1;
                 if failures >= POLL_TRIES {
                     return code::RETRYABLE;
@@ -175,8 +188,8 @@ fn serve(
                     "Runner connect error: {error}. Retrying until reconnected."
                 ));
                 let pause = backoff(listener, if failures <= 5 { 15 } else { 30 });
-                if let Ok(ListenerEvent::Signal) = events.recv_timeout(pause) {
-                    return code::SUCCESS;
+                if let Ok(ListenerEvent::Signal(signal)) = events.recv_timeout(pause) {
+                    return code::after(signal);
                 }
             }
         }

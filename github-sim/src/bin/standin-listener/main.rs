@@ -32,6 +32,16 @@ mod code {
     pub(crate) const RETRYABLE: u8 = 2;
     pub(crate) const SESSION_CONFLICT: u8 = 5;
     pub(crate) const VERSION_DEPRECATED: u8 = 7;
+
+    /// Returns the code after a signal: .NET ends with 128 and the number of SIGTERM, and GitHub's
+    /// listener handles SIGINT.
+    pub(crate) fn after(signal: i32) -> u8 {
+        if signal == signal_hook::consts::SIGTERM {
+            143
+        } else {
+            SUCCESS
+        }
+    }
 }
 
 /// The listener's environment, with the additions of `.env` and `.path`.
@@ -96,9 +106,9 @@ fn run(args: &[String]) -> u8 {
     }
     let (sender, events) = mpsc::channel();
     let on_signal = sender.clone();
-    let watched = signals::forward(move || {
+    let watched = signals::forward(move |signal| {
         // The receiver is gone only when the program is about to end.
-        let _ = on_signal.send(ListenerEvent::Signal);
+        let _ = on_signal.send(ListenerEvent::Signal(signal));
     });
     if let Err(error) = watched {
         stdio::error(format_args!("cannot watch for signals: {error}"));

@@ -44,7 +44,7 @@ pub(crate) fn main() -> u8 {
     // First, because a signal for the group must not end the worker itself.
     let cancelled = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&cancelled);
-    if signals::forward(move || told.store(true, Ordering::SeqCst)).is_err() {
+    if signals::forward(move |_| told.store(true, Ordering::SeqCst)).is_err() {
         return code::RETRYABLE;
     }
     let worker = serde_json::from_reader(std::io::stdin())

@@ -188,6 +188,7 @@ impl World {
             start: machine.map(|machine| StartRecord {
                 invocation: machine.invocation.clone(),
                 generation: self.spec.generation.clone(),
+                returns_result: true,
                 at: machine.started_at,
             }),
             end: self.ends.get(&slot).cloned().filter(|_| machine.is_none()),
@@ -326,6 +327,8 @@ impl World {
             lived_ms: 0,
             job_ms: None,
             exit: None,
+            result: None,
+            last_line: None,
             memory_peak_bytes: None,
             oom_kills: 0,
             invocation,

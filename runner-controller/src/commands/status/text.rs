@@ -8,7 +8,9 @@ use comfy_table::{CellAlignment, Table};
 use crate::commands::table::{lines, table};
 use crate::config::ByteSize;
 use crate::http::health;
-use crate::status::{JobStatus, PhaseKind, PoolStatus, RunnerStatus, Status, VerdictRecord};
+use crate::status::{
+    Cause, JobResult, JobStatus, PhaseKind, PoolStatus, RunnerStatus, Status, VerdictRecord,
+};
 
 /// Maximum number of ended runners in the text. The document has up to 20.
 const ENDED: usize = 8;
@@ -35,9 +37,9 @@ pub(super) fn render(status: &Status) -> String {
         for backoff in &pool.backoffs {
             let _ = writeln!(
                 text,
-                "  ! pool {}: {} failed {}, next try in {}: {}",
+                "  ! pool {}: {} {}, next try in {}: {}",
                 pool.name,
-                backoff.failure,
+                backoff.failure.clause(),
                 times(backoff.failures),
                 span(backoff.retry_in_ms),
                 backoff.reason
@@ -65,6 +67,7 @@ pub(super) fn render(status: &Status) -> String {
     }
     if !status.recent.is_empty() {
         text += &section(&ended(status));
+        text += &failures(status);
     }
     text
 }
@@ -131,6 +134,12 @@ fn state(runner: &RunnerStatus) -> String {
 /// Describes the job of a runner, the cause of its end, or else its name at GitHub.
 fn occupation(runner: &RunnerStatus) -> String {
     match (&runner.job, &runner.cause) {
+        (Some(job), Some(cause @ Cause::JobTimeout)) => {
+            let limit = job
+                .timeout_ms
+                .map(|limit| format!(", after {}", span(limit)));
+            format!("ends with {cause}{}", limit.unwrap_or_default())
+        }
         (_, Some(cause)) => format!("ends with {cause}"),
         (Some(JobStatus { note, .. }), None) if !note.run_id.is_empty() => format!(
             "{} / {}\nhttps://github.com/{}/actions/runs/{}",
@@ -152,7 +161,12 @@ fn ended(status: &Status) -> Table {
 }
 
 fn ended_row(ended: &VerdictRecord, now_unix_ms: u64) -> [String; 6] {
-    let job = ended.job_ms.map_or_else(|| "no job".to_owned(), span);
+    let job = match (ended.result, ended.job_ms) {
+        (None, None) => "no job".to_owned(),
+        (Some(result), None) => result.to_string(),
+        (None, Some(job_ms)) => span(job_ms),
+        (Some(result), Some(job_ms)) => format!("{result}, {}", span(job_ms)),
+    };
     let memory = ended
         .memory_peak_bytes
         .map(|bytes| ByteSize(bytes).to_string());
@@ -164,6 +178,31 @@ fn ended_row(ended: &VerdictRecord, now_unix_ms: u64) -> [String; 6] {
         memory.unwrap_or_default(),
         ended.exit.as_deref().unwrap_or("no record").to_owned(),
     ]
+}
+
+/// Returns a line for each runner above that failed: its last line, and the advice.
+fn failures(status: &Status) -> String {
+    let mut text = String::new();
+    let recent = &status.recent[..status.recent.len().min(ENDED)];
+    for ended in recent {
+        let wrote = ended.last_line.as_ref();
+        let wrote = wrote.map(|line| format!("it wrote \"{line}\""));
+        let remedy = ended.verdict.remedy().map(str::to_owned);
+        if remedy.is_none() && !ended.result.is_some_and(JobResult::is_cut_short) {
+            continue;
+        }
+        let notes: Vec<String> = wrote.into_iter().chain(remedy).collect();
+        if !notes.is_empty() {
+            let _ = writeln!(
+                text,
+                "  {}, {}: {}",
+                ended.slot,
+                ended.verdict,
+                notes.join("; ")
+            );
+        }
+    }
+    text
 }
 
 fn times(count: u32) -> String {
@@ -221,6 +260,7 @@ mod tests {
                             run_id: "17204512345".into(),
                         },
                         running_ms: 61_000,
+                        timeout_ms: Some(21_600_000),
                     }),
                     ..runner("ci-1", PhaseKind::Busy, 61_000, 3_700_000)
                 },
@@ -263,6 +303,8 @@ mod tests {
             lived_ms: 0,
             job_ms,
             exit: exit.map(str::to_owned),
+            result: job_ms.map(|_| JobResult::Succeeded),
+            last_line: job_ms.is_none().then(|| "Listening for Jobs".into()),
             memory_peak_bytes: memory,
             oom_kills: 0,
             invocation: None,
@@ -283,7 +325,7 @@ mod tests {
                     "ci-4",
                     Verdict::JobDone,
                     Some(332_000),
-                    Some("status 0"),
+                    Some("status 100"),
                     Some(3 << 29),
                 ),
                 ended("fuzz-2", Verdict::RegistrationTimeout, None, None, None),
@@ -297,7 +339,7 @@ mod tests {
         let wanted = "\
 runner-01 at acme/widgets: running, NOT healthy
   ! pool fuzz has no runner ready for a job: GitHub answered 403
-  ! pool fuzz: forbidden failed twice, next try in 35s: GitHub answered 403
+  ! pool fuzz: GitHub refused permission twice, next try in 35s: GitHub answered 403
   GitHub answered 2s ago
   deleting runner runner-01-ci-4-0000dead, which has no container
 
@@ -312,9 +354,11 @@ ci-2    idle      3m 20s  3m 32s  runner-01-ci-2-0a1b2c3d
 ci-3    booting   400ms   400ms
 fuzz-1  retiring  1s      1day    ends with idle_aged
 
-ENDED   VERDICT               AGO     JOB     MEMORY   EXIT
-ci-4    job_done              1m 12s  5m 32s  1.5 GiB  status 0
-fuzz-2  registration_timeout  1m 12s  no job           no record
+ENDED   VERDICT               AGO     JOB                MEMORY   EXIT
+ci-4    job_done              1m 12s  succeeded, 5m 32s  1.5 GiB  status 100
+fuzz-2  registration_timeout  1m 12s  no job                      no record
+  fuzz-2, registration_timeout: it wrote \"Listening for Jobs\"; \
+              check that containers reach GitHub, through their network and its proxy
 ";
         assert_eq!(render(&busy_host()), wanted);
     }
@@ -322,7 +366,8 @@ fuzz-2  registration_timeout  1m 12s  no job           no record
     #[test]
     fn every_line_without_a_url_or_a_reason_fits_80_columns() {
         for line in render(&busy_host()).lines() {
-            assert!(line.len() <= 80 || line.contains("https://"), "{line}");
+            let is_free = line.contains("https://") || line.starts_with("  ");
+            assert!(line.len() <= 80 || is_free, "{line}");
         }
     }
 

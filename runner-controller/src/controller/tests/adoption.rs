@@ -13,6 +13,9 @@ fn end(number: u64, status: i32) -> EndRecord {
         exit: Exit::Status(status),
         memory_peak_bytes: None,
         oom_kills: 0,
+        stop_requested: false,
+        returns_result: true,
+        last_line: None,
         at: now(),
     }
 }

@@ -16,7 +16,7 @@ async fn a_job_costs_one_call_and_the_next_runner_is_ready_before_it_ends() {
         (job.note.repository.as_str(), job.note.run_id.as_str()),
         ("acme/widgets", "7")
     );
-    daemon.fake.ends(&slot("ci-1"), 0).await;
+    daemon.fake.ends(&slot("ci-1"), 100).await;
     daemon
         .until("verdict given", |s| {
             verdict(s, Verdict::JobDone) == 1 && is_settled(s)
@@ -44,7 +44,7 @@ async fn a_drain_leaves_only_the_job() {
         (count(&status, PhaseKind::Busy), status.state),
         (1, DaemonState::Draining)
     );
-    daemon.fake.ends(&slot("ci-1"), 0).await;
+    daemon.fake.ends(&slot("ci-1"), 100).await;
     daemon
         .until("drained", |s| s.state == DaemonState::Drained)
         .await;

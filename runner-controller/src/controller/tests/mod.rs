@@ -104,6 +104,7 @@ impl Fake {
                 start: machine.map(|machine| StartRecord {
                     invocation: machine.invocation.clone(),
                     generation: config().pools[0].generation(),
+                    returns_result: true,
                     at: machine.started_at,
                 }),
                 end: world.ends.get(slot).cloned().filter(|_| machine.is_none()),
@@ -124,6 +125,9 @@ impl Fake {
                 exit: Exit::Status(status),
                 memory_peak_bytes: None,
                 oom_kills: 0,
+                stop_requested: false,
+                returns_result: true,
+                last_line: None,
                 at: now(),
             };
             world.ends.insert(slot.clone(), end);

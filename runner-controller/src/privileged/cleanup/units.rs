@@ -80,6 +80,32 @@ pub(crate) fn loaded_units() -> Result<Vec<LoadedUnit>, RootError> {
     Ok(read_units(&String::from_utf8_lossy(&output.stdout)))
 }
 
+/// Returns true if systemd has a job that stops the slot's unit, as after `systemctl stop`, `machinectl
+/// terminate` and during a shutdown of the host. A unit that ends by itself has none.
+///
+/// systemctl asks process 1 without the bus, so this works while the bus is down.
+pub(crate) fn is_being_stopped(id: &SlotId) -> bool {
+    let output = Command::new("systemctl")
+        .args([
+            "list-jobs",
+            "--full",
+            "--plain",
+            "--no-legend",
+            "--no-pager",
+        ])
+        .arg(id.unit())
+        .output();
+    output.is_ok_and(|output| has_stop_job(&String::from_utf8_lossy(&output.stdout)))
+}
+
+/// Parses lines of `JOB UNIT TYPE STATE`.
+fn has_stop_job(listing: &str) -> bool {
+    listing
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(2))
+        .any(|kind| kind == "stop" || kind == "restart")
+}
+
 /// Parses lines of `UNIT LOAD ACTIVE SUB DESCRIPTION`.
 pub(super) fn read_units(listing: &str) -> Vec<LoadedUnit> {
     listing
@@ -96,6 +122,14 @@ pub(super) fn read_units(listing: &str) -> Vec<LoadedUnit> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_job_that_stops_a_unit_counts_as_a_request_to_stop_it() {
+        assert!(has_stop_job("3491 runner-ci@1.service stop running\n"));
+        assert!(has_stop_job("3491 runner-ci@1.service restart running\n"));
+        assert!(!has_stop_job("3491 runner-ci@1.service start waiting\n"));
+        assert!(!has_stop_job("") && !has_stop_job("No jobs running.\n"));
+    }
 
     #[test]
     fn only_slots_units_are_read_with_their_state() {

@@ -53,7 +53,13 @@ const FOR_DOCKER: [&str; 2] = ["add_key", "keyctl"];
 ///
 /// The console goes to the host's journal, which should have the runner's lines. The messages of the
 /// boot are in the container's journal.
-const INIT_ARGUMENTS: [&str; 2] = ["systemd.show_status=no", "systemd.log_level=notice"];
+const INIT_ARGUMENTS: [&str; 3] = [
+    "systemd.show_status=no",
+    "systemd.log_level=notice",
+    // GitHub's listener then exits with 100 and the number of its job's result, and without it with 0
+    // whatever the result. The start record says that the listener has it (`returns_result`).
+    "systemd.setenv=ACTIONS_RUNNER_RETURN_JOB_RESULT_FOR_HOSTED=1",
+];
 
 /// Returns all arguments, without the program name.
 pub(crate) fn arguments(place: Place<'_>, tree: &Rootfs) -> Vec<OsString> {
@@ -253,6 +259,7 @@ mod tests {
             "--boot",
             "systemd.show_status=no",
             "systemd.log_level=notice",
+            "systemd.setenv=ACTIONS_RUNNER_RETURN_JOB_RESULT_FOR_HOSTED=1",
             "systemd.setenv=RUNNER_JOB_MEMORY_MAX=6308233216",
             "systemd.setenv=RUNNER_JOB_TASKS_MAX=3968",
         ];
