@@ -60,9 +60,9 @@ let
           }
         done
 
-        mkdir -p "$out/lib"
+        mkdir -p "$out/lib/systemd"
         cp -r root/etc "$out/etc"
-        mv "$out/etc/systemd" "$out/lib/systemd"
+        mv "$out/etc/systemd/system" "$out/lib/systemd/system"
         mv "$out/etc/tmpfiles.d" "$out/lib/tmpfiles.d"
         # NixOS creates users by itself.
         rm -r "$out/etc/sysusers.d"
@@ -176,13 +176,9 @@ in
 
     security.polkit.enable = true;
 
-    # Other network managers must not configure the runners' links.
+    # Other network managers must not configure the runners' links. The host files say so to systemd-networkd
+    # and NetworkManager; dhcpcd has no directory of settings.
     networking.dhcpcd.denyInterfaces = [ "rc-*" ];
-    networking.networkmanager.unmanaged = [ "interface-name:rc-*" ];
-    systemd.network.networks."05-runner-controller" = lib.mkIf config.systemd.network.enable {
-      matchConfig.Name = "rc-*";
-      linkConfig.Unmanaged = true;
-    };
     # A host that forwards nothing by default would stop the runners too. Their own table decides which
     # destinations they reach.
     networking.firewall = {

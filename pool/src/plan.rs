@@ -82,6 +82,11 @@ fn end_step(pool: &Pool, runner: &Runner, admission: Admission, now: Timestamp) 
     }
     match &runner.phase {
         Phase::Booting if age >= t.boot && runner.pending.is_none() => retire(Cause::BootTimeout),
+        Phase::Spare | Phase::Registering | Phase::Idle
+            if runner.has_lost_address() && runner.pending.is_none() =>
+        {
+            retire(Cause::AddressLost)
+        }
         Phase::Spare if age >= t.spare_age => retire(Cause::SpareAged),
         Phase::Idle if age >= t.idle_age => retire(Cause::IdleAged),
         Phase::Idle if runner.missed_lists >= GHOST_LISTS => retire(Cause::Ghost),

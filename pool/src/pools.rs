@@ -3,7 +3,7 @@
 //! Each method applies one event, or plans, and returns the [`Effect`]s that follow. Between them the
 //! record of every slot on disk is to be the one that [`Pools::record`] returns.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::backoff::FailureKind;
@@ -220,6 +220,25 @@ impl Pools {
             self.orphans.add(id, registration.name.clone(), now);
         }
         Effect::Ended(Box::new(ended))
+    }
+
+    /// Applies a reading of the slots whose links have no address.
+    ///
+    /// A container that boots has none yet, so only an active unit counts.
+    pub fn links_read(&mut self, without_address: &BTreeSet<SlotId>) {
+        for pool in self.by_name.values_mut() {
+            let name = pool.spec.name.clone();
+            for (slot, runner) in &mut pool.runners {
+                let slot = *slot;
+                let pool = name.clone();
+                let is_bare = runner.active && without_address.contains(&SlotId { pool, slot });
+                runner.bare_readings = if is_bare {
+                    runner.bare_readings.saturating_add(1)
+                } else {
+                    0
+                };
+            }
+        }
     }
 
     /// Applies a request of a slot's container for its JIT config.

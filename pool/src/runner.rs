@@ -124,6 +124,8 @@ pub enum Cause {
     Removed,
     /// It dropped its request, so it can never get a JIT config.
     SpareLost,
+    /// Another program took the address from its link, so it reaches nothing.
+    AddressLost,
 }
 
 impl Cause {
@@ -143,7 +145,8 @@ impl Cause {
             | Self::Rolled
             | Self::ScaledDown
             | Self::Drained
-            | Self::SpareLost => false,
+            | Self::SpareLost
+            | Self::AddressLost => false,
         }
     }
 
@@ -162,6 +165,7 @@ impl Cause {
             Self::Drained => Verdict::Drained,
             Self::Removed => Verdict::Removed,
             Self::SpareLost => Verdict::SpareLost,
+            Self::AddressLost => Verdict::AddressLost,
         }
     }
 }
@@ -197,6 +201,8 @@ pub struct Job {
     pub since: Timestamp,
 }
 
+/// Number of readings in a row after which a link without an address has lost it.
+const BARE_READINGS: u8 = 2;
 /// Number of lists in a row after which an offline idle runner counts as unreachable.
 const OFFLINE_LISTS: u8 = 2;
 
@@ -229,6 +235,8 @@ pub struct Runner {
     pub attempts: u32,
     /// Number of lists in a row that should have had it and did not.
     pub missed_lists: u8,
+    /// Number of readings in a row that showed its link without an address.
+    pub bare_readings: u8,
     /// Number of lists in a row that showed it offline.
     pub offline_lists: u8,
     /// Time at which GitHub's list last showed it offline.
@@ -251,6 +259,7 @@ impl Runner {
             retry_at: None,
             attempts: 0,
             missed_lists: 0,
+            bare_readings: 0,
             offline_lists: 0,
             offline_at: None,
         }
@@ -297,6 +306,13 @@ impl Runner {
     /// Returns true if a mint was begun for it and no job of it is known.
     pub(super) fn may_be_registered(&self) -> bool {
         self.registration.is_some() && self.job.is_none()
+    }
+
+    /// Returns true if two readings in a row showed its link without an address. The first may be older than
+    /// the address.
+    #[must_use]
+    pub fn has_lost_address(&self) -> bool {
+        self.bare_readings >= BARE_READINGS
     }
 
     /// Returns true if it waits for a job that GitHub cannot give it, because two lists in a row showed it
@@ -490,11 +506,11 @@ mod tests {
     fn names_in_records_status_and_metrics_do_not_change() {
         let phases = "booting spare minting registering idle busy retiring";
         let causes = "boot_timeout registration_timeout job_timeout ghost spare_aged idle_aged \
-            rolled scaled_down drained removed spare_lost";
+            rolled scaled_down drained removed spare_lost address_lost";
         let verdicts = "job_done idle_expired ghost boot_failed boot_timeout registration_timeout \
             job_timeout oom version_refused registration_refused registration_deleted \
             session_conflict github_unreachable update_requested listener_aborted drained spare_aged \
-            idle_aged rolled scaled_down removed stopped spare_lost crashed host_restart unexplained";
+            idle_aged rolled scaled_down removed stopped spare_lost address_lost crashed host_restart unexplained";
         let results = "succeeded failed cancelled abandoned interrupted unknown";
         let failures = "boot mint unauthorized forbidden not_found invalid limited expired version";
         let resources = "state_bytes state_files layer_bytes layer_files run_bytes run_files \

@@ -144,7 +144,10 @@ impl Pool {
         let reason = reason(&self.slot_id(slot), verdict, end);
         let backoffs = &mut self.backoffs;
         match verdict {
-            Verdict::BootFailed | Verdict::BootTimeout | Verdict::SpareLost => {
+            Verdict::BootFailed
+            | Verdict::BootTimeout
+            | Verdict::SpareLost
+            | Verdict::AddressLost => {
                 self.boot_failed_at.insert(slot, now);
                 backoffs.fail(FailureKind::Boot, reason, None, now, random);
             }

@@ -61,6 +61,8 @@ pub enum Verdict {
     Stopped,
     /// It was a spare that ended, or dropped its request, before it got a JIT config.
     SpareLost,
+    /// Another program took the address from its link.
+    AddressLost,
     /// It exited with a status or a signal that no other verdict explains.
     Crashed,
     /// The host restarted.
@@ -108,6 +110,9 @@ impl Verdict {
                 "run `runner-controller prepare-image` again, which tries the listener: a library may be \
                  missing in the image",
             ),
+            Self::AddressLost => {
+                Some("keep network managers off rc-* links, as docs/firewall.md shows")
+            }
             Self::Crashed => Some("read `runner-logs` of the slot"),
             Self::Unexplained => Some("check that /run was not full"),
             Self::JobDone

@@ -1,7 +1,8 @@
-//! Readings of the host's resources, every few seconds, for [`crate::pool::shortages`].
+//! Readings of the host's resources and of the runners' links, every few seconds. The core decides on them.
 //!
 //! All of them come from /proc or from one call, and none needs a privilege.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -12,8 +13,10 @@ use nix::sys::resource::{Resource as Bound, getrlimit};
 use nix::sys::statvfs::statvfs;
 use tokio::sync::mpsc;
 
-use crate::config::{AioRequests, Config, Connections, Layer, Terminals, UserTable, setting_path};
-use crate::pool::{Filesystem, Readings, Reserve, Share, Shortages, shortages};
+use crate::config::{
+    AioRequests, Config, Connections, Layer, Place, Terminals, UserTable, setting_path,
+};
+use crate::pool::{Filesystem, Readings, Reserve, Share, Shortages, SlotId, shortages};
 use crate::world::Event;
 
 /// Interval between readings. A container takes longer to fill any of the resources.
@@ -50,7 +53,13 @@ pub(crate) fn event(config: &Config) -> Event {
 pub(crate) fn watch(config: &Config, events: &mpsc::Sender<Event>) {
     let reserve = reserve(config);
     let mut sent: Option<Shortages> = None;
+    let mut bare: BTreeSet<SlotId> = BTreeSet::new();
     while !events.is_closed() {
+        let before = std::mem::replace(&mut bare, links_without_address(config));
+        // The core counts readings in a row, so each of them is sent while there is such a link.
+        if !(before.is_empty() && bare.is_empty()) {
+            let _ = events.blocking_send(Event::LinksWithoutAddress(bare.clone()));
+        }
         let now = shortages(
             &read(config),
             &reserve,
@@ -63,6 +72,36 @@ pub(crate) fn watch(config: &Config, events: &mpsc::Sender<Event>) {
         }
         std::thread::sleep(INTERVAL);
     }
+}
+
+/// Returns the slots whose links exist and have no address.
+fn links_without_address(config: &Config) -> BTreeSet<SlotId> {
+    let text = |path: &str| fs::read_to_string(path).ok();
+    // A reading that fails says nothing about any link.
+    match (text("/proc/net/dev"), text("/proc/net/route")) {
+        (Some(links), Some(routes)) => bare(config.slots(), &links, &routes),
+        (_, _) => BTreeSet::new(),
+    }
+}
+
+/// Returns the slots whose link is in `/proc/net/dev` and not in `/proc/net/route`.
+///
+/// The kernel adds a route with a link's address and removes both together. A runner that started under another
+/// `network.block` has another route than the configured one.
+fn bare(slots: impl Iterator<Item = SlotId>, links: &str, routes: &str) -> BTreeSet<SlotId> {
+    let names = |text: &str| -> BTreeSet<String> {
+        let first = |line: &str| {
+            let mut words = line.split([':', ' ', '\t']);
+            words.find(|word| !word.is_empty()).map(str::to_owned)
+        };
+        text.lines().filter_map(first).collect()
+    };
+    let (links, with_route) = (names(links), names(routes));
+    let is_bare = |slot: &SlotId| {
+        let link = Place::veth_of(slot);
+        links.contains(&link) && !with_route.contains(&link)
+    };
+    slots.filter(is_bare).collect()
 }
 
 fn read(config: &Config) -> Readings {
@@ -236,6 +275,16 @@ mod tests {
         assert_eq!((read.whole, read.left), (3072, 3066));
         let read = open_files("1184\t0\t9223372036854775807\n").unwrap();
         assert_eq!(read.left, 9_223_372_036_854_775_807 - 1184);
+    }
+
+    #[test]
+    fn a_link_without_a_route_has_no_address() {
+        let links = "Inter-|   Receive\n face |bytes\n    lo: 0 0\nrc-ci-1: 9 9\nrc-ci-2:9 9\n";
+        let routes = "Iface\tDestination\nrc-ci-1\t0000C80A\n";
+        let slots = || crate::config::testing::config().slots().collect::<Vec<_>>();
+        let found = bare(slots().into_iter(), links, routes);
+        assert_eq!(found, BTreeSet::from(["ci-2".parse().unwrap()]));
+        assert!(bare(slots().into_iter(), links, links).is_empty());
     }
 
     #[test]

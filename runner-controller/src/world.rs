@@ -4,6 +4,7 @@
 //! the state of one thing as it is now, and never a difference. So a signal, a slow full reconcile and
 //! an observation after a restart are the same message.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
 use std::time::Duration;
@@ -43,6 +44,8 @@ pub enum Event {
         /// The job's description of itself.
         note: JobNote,
     },
+    /// A reading of the slots whose links exist and have no address.
+    LinksWithoutAddress(BTreeSet<SlotId>),
     /// All resources that the host runs short of.
     Shortages(Shortages),
     /// Root checked the firewall, or has not checked it for too long.

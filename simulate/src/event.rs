@@ -417,6 +417,7 @@ impl fmt::Display for Words<'_> {
             }
             Event::ConfigRequested { slot } => write!(f, "{slot} asks"),
             Event::RequestDropped { slot } => write!(f, "{slot} hung up"),
+            Event::LinksWithoutAddress(slots) => write!(f, "links without address: {slots:?}"),
             Event::Shortages(short) => write!(f, "short of {short:?}"),
             Event::Firewall { problem } => write!(f, "firewall: {problem:?}"),
             Event::JobStarted { slot, .. } => write!(f, "{slot} reports its job"),

@@ -167,6 +167,9 @@ pub struct RunnerStatus {
     /// True if it is idle here, and GitHub listed it as offline twice in a row.
     #[serde(default)]
     pub unreachable: bool,
+    /// True if another program took the address from its link, so it reaches nothing.
+    #[serde(default)]
+    pub address_lost: bool,
     /// Milliseconds since its start.
     pub age_ms: u64,
     /// Milliseconds since the start of the phase.
@@ -197,6 +200,7 @@ impl RunnerStatus {
             phase,
             cause: None,
             unreachable: false,
+            address_lost: false,
             age_ms: 0,
             phase_ms: 0,
             runner: None,

@@ -1,5 +1,7 @@
 //! Single rules of the plan and of the events, one at a time.
 
+use std::collections::BTreeSet;
+
 use super::world::{Message, World};
 use super::*;
 
@@ -121,6 +123,37 @@ fn a_list_that_does_not_come_ends_no_runner() {
             Step::Start { slot: slot(3) }
         ]
     );
+}
+
+#[test]
+fn a_runner_whose_link_lost_its_address_is_replaced_and_a_job_is_not_ended() {
+    let mut world = settled();
+    let bare: BTreeSet<SlotId> = [1, 2].map(|number| slot_id(slot(number))).into();
+    let lost = |number| Step::Retire {
+        slot: slot(number),
+        cause: Cause::AddressLost,
+    };
+    world.pools.links_read(&bare);
+    assert_eq!(
+        steps(&world),
+        [],
+        "one reading may be older than the address"
+    );
+    world.pools.links_read(&BTreeSet::new());
+    world.pools.links_read(&bare);
+    assert_eq!(steps(&world), []);
+    world.pools.links_read(&bare);
+    assert_eq!(steps(&world)[..2], [lost(1), lost(2)]);
+    start_job(&mut world, slot(1));
+    let steps = steps(&world);
+    assert!(
+        steps.contains(&lost(2)) && !steps.contains(&lost(1)),
+        "{steps:?}"
+    );
+    // A container that boots has no address yet.
+    world.pool_mut().runners.get_mut(&slot(2)).unwrap().active = false;
+    world.pools.links_read(&bare);
+    assert!(!world.pool().runners[&slot(2)].has_lost_address());
 }
 
 #[test]

@@ -74,7 +74,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                     waiting.remove(&slot);
                 }
                 // The observation of all units is newer than a signal that came before it.
-                Event::Unit(_) => {}
+                Event::Unit(_) | Event::LinksWithoutAddress(_) => {}
                 Event::JobStarted { slot, note } => {
                     notes.insert(slot, note);
                 }

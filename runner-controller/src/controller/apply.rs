@@ -31,6 +31,10 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 );
                 self.pools.job_started(&slot, note, now)
             }
+            Event::LinksWithoutAddress(slots) => {
+                self.pools.links_read(&slots);
+                return;
+            }
             Event::Firewall { problem } => {
                 self.conditions.set_firewall(problem);
                 return;

@@ -13,6 +13,7 @@ fn runner_status(pool: &Pool, runner: &Runner, now: Timestamp) -> RunnerStatus {
     RunnerStatus {
         cause: runner.phase.cause(),
         unreachable: runner.is_unreachable(),
+        address_lost: runner.has_lost_address(),
         age_ms: millis(now.since(runner.started_at)),
         phase_ms: millis(now.since(runner.since)),
         runner: runner.name().map(ToString::to_string),

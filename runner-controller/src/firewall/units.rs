@@ -33,9 +33,8 @@ NotifyAccess=main
 ExecStartPre=-+systemd-tmpfiles --create runner-controller.conf
 ExecStart={own}
 Restart=always
-RestartSec=100ms
-RestartSteps=5
-RestartMaxDelaySec=10s
+# The same delay each time, because systemd never forgets earlier restarts.
+RestartSec=500ms
 TimeoutStartSec=30s
 TimeoutStopSec=10s
 # Only the main process gets SIGTERM. It would take the end of nft for a failure and load the table again.

@@ -20,8 +20,50 @@ pub(super) fn files(config: &Config) -> Vec<HostFile> {
             "/etc/modules-load.d/runner-controller.conf",
             modules(config),
         ),
+        HostFile::new(
+            "/etc/systemd/network/00-runner-controller.network",
+            NETWORKD.to_owned(),
+        ),
+        HostFile::new(
+            "/etc/systemd/network/00-runner-controller.link",
+            UDEV.to_owned(),
+        ),
+        HostFile::new(
+            "/etc/NetworkManager/conf.d/00-runner-controller.conf",
+            NETWORK_MANAGER.to_owned(),
+        ),
     ]
 }
+
+/// Keeps systemd-networkd off the runners' links. It uses the first file that matches, in the order of names,
+/// and removes addresses that are not in it.
+const NETWORKD: &str = "\
+# The launcher gives these links their addresses. A later file for all links must not take them.
+[Match]
+Name=rc-*
+
+[Link]
+Unmanaged=yes
+";
+
+/// Keeps udev from renaming the runners' links, because the firewall's rules name them.
+const UDEV: &str = "\
+[Match]
+OriginalName=rc-*
+
+[Link]
+NamePolicy=keep
+MACAddressPolicy=none
+";
+
+/// Keeps `NetworkManager` off the runners' links. A section for these links adds to other files' lists, and
+/// `unmanaged-devices` would replace them.
+const NETWORK_MANAGER: &str = "\
+# The launcher gives these links their addresses.
+[device-runner-controller]
+match-device=interface-name:rc-*
+managed=0
+";
 
 fn polkit(config: &Config) -> String {
     let pools: Vec<String> = config
@@ -150,7 +192,21 @@ net.ipv4.ip_forward = 1
         AioRequests::SYSCTL,
         AioRequests::host_maximum(config)
     );
+    if has_docker(config) {
+        text += "
+# The module br_netfilter, which docker in containers may need, sends the host's bridged packets through the
+# host's firewall, those of virtual machines included. Each container has its own switches. A host that needs
+# them on, such as one of Kubernetes, sets them in a file whose name comes later.
+-net.bridge.bridge-nf-call-iptables = 0
+-net.bridge.bridge-nf-call-ip6tables = 0
+-net.bridge.bridge-nf-call-arptables = 0
+";
+    }
     text
+}
+
+fn has_docker(config: &Config) -> bool {
+    config.pools.iter().any(|pool| pool.docker)
 }
 
 fn modules(config: &Config) -> String {
@@ -169,7 +225,7 @@ overlay
 veth
 ",
     );
-    if config.pools.iter().any(|pool| pool.docker) {
+    if has_docker(config) {
         text += "\
 # Modules for docker in containers: its bridge, and its iptables rules.
 br_netfilter

@@ -136,6 +136,8 @@ After={firewall} systemd-tmpfiles-setup.service systemd-modules-load.service net
 Wants={firewall}
 # No start limit: the daemon decides when a slot starts. systemd would refuse the sixth short job.
 StartLimitIntervalSec=0
+# `systemctl isolate` and `systemctl default` end no job.
+IgnoreOnIsolate=yes
 # Unloads a failed unit, because the end record has the result. Otherwise a drained slot would stay in
 # `systemctl --failed`.
 CollectMode=inactive-or-failed

@@ -38,6 +38,7 @@ pub fn health(status: &Status) -> Health {
         }
         reasons.extend(status.pools.iter().filter_map(pool_problem));
         reasons.extend(status.pools.iter().filter_map(unreachable));
+        reasons.extend(status.pools.iter().filter_map(address_lost));
     }
     Health {
         healthy: reasons.is_empty(),
@@ -61,6 +62,22 @@ fn pool_problem(pool: &PoolStatus) -> Option<String> {
         "pool {} has no runner ready for a job: {reason}",
         pool.name
     ))
+}
+
+/// Returns a problem if links of the pool's runners lost their addresses.
+fn address_lost(pool: &PoolStatus) -> Option<String> {
+    let runners = pool.runners.iter().filter(|runner| runner.address_lost);
+    let links: Vec<String> = runners
+        .map(|runner| format!("rc-{}", runner.slot))
+        .collect();
+    (!links.is_empty()).then(|| {
+        format!(
+            "pool {}: another program took the address from {}; keep network managers off rc-* links, \
+             as docs/firewall.md shows",
+            pool.name,
+            links.join(", ")
+        )
+    })
 }
 
 /// Returns a problem if GitHub sees idle runners of the pool as offline.

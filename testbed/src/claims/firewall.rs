@@ -31,6 +31,7 @@ pub(super) const SUITE: Suite = suite![SMALL;
     the_firewall_stands_while_other_programs_change_rules,
     no_other_table_is_touched,
     a_host_that_forwards_no_packets_says_so,
+    a_network_manager_leaves_the_links_alone,
 ];
 
 /// Timeout for a check of the owner, which runs every 15 s.
@@ -433,4 +434,65 @@ fn is_told(lab: &Lab, reason: &str) -> Result<()> {
     let health = lab.api("GET", "/health")?;
     ensure!(health.status == 503, "healthy all the same: {health:?}");
     Ok(())
+}
+
+/// File of an operator for all links, as distributions and installers write it.
+const CATCH_ALL: &str = "/etc/systemd/network/10-all.network";
+/// Our file, which comes first.
+const UNMANAGED: &str = "/etc/systemd/network/00-runner-controller.network";
+const NETWORKD: &str = "systemd-networkd.service";
+
+/// With our file, systemd-networkd takes no link. Without it, runners lose their addresses and are replaced.
+fn a_network_manager_leaves_the_links_alone(lab: &mut Lab) -> Result<()> {
+    let host = lab.host();
+    // The links of the test host's own networks are left to it.
+    let text = "[Match]\nName=rc-* eth*\n\n[Network]\nDHCP=no\nLinkLocalAddressing=no\n";
+    host.write(CATCH_ALL, text.as_bytes(), 0o644)?;
+    let outcome = with_networkd(lab);
+    let host = lab.host();
+    host.sh(&format!(
+        "[ ! -e {UNMANAGED}.away ] || mv {UNMANAGED}.away {UNMANAGED}; rm -f {CATCH_ALL}; \
+         systemctl stop {NETWORKD} systemd-networkd.socket"
+    ))?;
+    outcome?;
+    lab.api("POST", "/undrain")?;
+    lab.await_settled(SOON)?;
+    run(lab, "true").map(drop)
+}
+
+/// Returns the number of runners that ended because their link lost its address.
+fn lost(status: &Status) -> u64 {
+    let verdicts = status.pools.iter().map(|pool| &pool.verdicts);
+    verdicts
+        .filter_map(|all| all.get(&Verdict::AddressLost))
+        .sum()
+}
+
+fn with_networkd(lab: &Lab) -> Result<()> {
+    let before = lab.await_settled(SOON)?;
+    let runners = |status: &Status| -> Vec<_> {
+        let runners = status.pools.iter().flat_map(|pool| &pool.runners);
+        runners.map(|runner| runner.invocation.clone()).collect()
+    };
+    lab.host().run(&["systemctl", "start", NETWORKD])?;
+    run(lab, "true")?;
+    let links = lab
+        .host()
+        .run(&["networkctl", "list", "--no-legend", "rc-*"])?;
+    ensure!(
+        links.lines().count() >= 2 && links.lines().all(|line| line.contains("unmanaged")),
+        "{links}"
+    );
+    let after = lab.await_settled(SOON)?;
+    ensure!(lost(&after) == 0, "{}", summary(&after));
+    ensure!(runners(&after) != runners(&before), "no runner ran the job");
+
+    lab.host().sh(&format!(
+        "mv {UNMANAGED} {UNMANAGED}.away; networkctl reload"
+    ))?;
+    lab.await_status("a runner to lose its address", SOON, |status| {
+        (lost(status) > 0).then_some(())
+    })?;
+    let journal = lab.journal(DAEMON, 40);
+    ensure_says(&journal, &["address_lost"])
 }

@@ -10,7 +10,7 @@ use super::common::{
 use super::fixture::{SMALL, one, small};
 use super::suite::{Suite, suite};
 use crate::config::Config;
-use crate::lab::{DAEMON, Lab, TOKEN};
+use crate::lab::{DAEMON, FIREWALL, Lab, TOKEN};
 use crate::sim::pool_job;
 use crate::wait::{Seen, wait_until};
 
@@ -19,6 +19,7 @@ pub(super) const SUITE: Suite = suite![SMALL;
     a_host_is_waited_for_until_it_takes_jobs,
     a_check_of_the_host_finds_what_is_in_the_way,
     one_command_applies_a_configuration_while_jobs_run,
+    an_isolated_target_ends_no_job,
     a_runners_log_is_read_while_it_lives_and_after,
     a_log_is_never_read_through_a_containers_links,
     a_flood_on_the_console_does_not_fill_the_hosts_journal,
@@ -225,6 +226,38 @@ fn one_command_applies_a_configuration_while_jobs_run(lab: &mut Lab) -> Result<(
     );
     let now = await_busy(lab, id)?;
     ensure!(now.invocation == busy.invocation, "another runner: {now:?}");
+    finish_held(lab, id, &busy)?;
+    lab.await_settled(SOON).map(drop)
+}
+
+/// Isolates a target that wants every unit of the host but ours and a bystander, which is the control.
+const ISOLATE: &str = r#"set -eu
+systemd-run --quiet --unit=testbed-bystander sleep infinity
+wanted=$(systemctl list-units --state=active --type=service,socket,target,timer,path --plain --no-legend |
+    cut -d' ' -f1 | grep -v -e ^runner -e ^testbed-bystander | tr '\n' ' ')
+printf '[Unit]\nAllowIsolate=yes\nWants=%s\n' "$wanted" >/run/systemd/system/testbed-isolate.target
+systemctl daemon-reload
+systemctl isolate testbed-isolate.target
+"#;
+
+fn an_isolated_target_ends_no_job(lab: &mut Lab) -> Result<()> {
+    lab.await_settled(SOON)?;
+    let (id, busy) = start_held(lab, "long")?;
+    let ours = [DAEMON, FIREWALL, &busy.unit];
+    let starts = || -> Result<Vec<String>> {
+        let starts = ours.iter().map(|unit| lab.show(unit, "InvocationID"));
+        starts.collect()
+    };
+    let before = starts()?;
+    let isolated = lab.host().sh(ISOLATE);
+    let bystander = lab.show("testbed-bystander.service", "ActiveState")?;
+    lab.host().sh(
+        "rm -f /run/systemd/system/testbed-isolate.target; systemctl stop testbed-bystander || true
+         systemctl daemon-reload; systemctl start multi-user.target",
+    )?;
+    isolated?;
+    ensure!(bystander == "inactive", "it isolates nothing: {bystander}");
+    ensure!(starts()? == before, "a unit was stopped: {ours:?}");
     finish_held(lab, id, &busy)?;
     lab.await_settled(SOON).map(drop)
 }

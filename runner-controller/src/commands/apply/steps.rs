@@ -60,6 +60,18 @@ pub(super) fn prepare_host() -> Result<(), StepError> {
     // that this kernel does not have fails them, and the check afterwards finds what is missing.
     attempt(&["systemctl", "restart", "systemd-modules-load.service"]);
     attempt(&["systemctl", "restart", "systemd-sysctl.service"]);
+    // Network managers that already run read their new files. Neither touches a link that has its state.
+    for (unit, reload) in [
+        ("systemd-networkd.service", &["networkctl", "reload"][..]),
+        (
+            "NetworkManager.service",
+            &["systemctl", "reload", "NetworkManager.service"],
+        ),
+    ] {
+        if run(&["systemctl", "is-active", "--quiet", unit]).is_ok() {
+            attempt(reload);
+        }
+    }
     reload_units()
 }
 

@@ -124,7 +124,9 @@ fn runners(pools: &[PoolStatus]) -> Table {
 
 /// Returns the state of a runner, as this host and GitHub see it.
 fn state(runner: &RunnerStatus) -> String {
-    if runner.unreachable {
+    if runner.address_lost {
+        format!("{}, link without address", runner.phase)
+    } else if runner.unreachable {
         format!("{}, offline at GitHub", runner.phase)
     } else {
         runner.phase.to_string()
