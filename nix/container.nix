@@ -108,6 +108,18 @@ in
   config = {
     assertions = [
       {
+        assertion = config.nixpkgs.config == { };
+        message = "remove nixpkgs.config from modules and set it on the host, because containers use the host's package set; nixpkgs.overlays work here.";
+      }
+      {
+        assertion = !lib.any (runner: runner.enable) (lib.attrValues config.services.github-runners);
+        message = "remove services.github-runners from modules, because the container already runs the pool's runner.";
+      }
+      {
+        assertion = !config.system.etc.overlay.enable;
+        message = "set system.etc.overlay.enable = false, or remove profiles/perlless.nix from modules, because a container does not have an initrd that mounts /etc.";
+      }
+      {
         assertion = !lib.versionOlder (lib.getVersion cfg.package) versions.minimum;
         message = ''
           GitHub refuses version ${lib.getVersion cfg.package} of its runner. Run `nix flake update nixpkgs-runner`, or

@@ -5,7 +5,7 @@
 #   images.nix              NixOS systems that containers boot
 #   host.nix                units, users and kernel settings of the host, rendered by the program
 #   reboot.nix              reboots into a new kernel, without a lost job
-#   assertions.nix          mistakes, each with the line to change
+#   assertions/             mistakes, each with the line to change
 {
   imports = [
     ./options.nix
@@ -13,6 +13,6 @@
     ./images.nix
     ./host.nix
     ./reboot.nix
-    ./assertions.nix
+    ./assertions
   ];
 }

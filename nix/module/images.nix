@@ -16,6 +16,7 @@ let
     import (pkgs.path + "/nixos/lib/eval-config.nix") {
       # The host's package set is not evaluated a second time.
       system = null;
+      inherit (pool.image) specialArgs;
       modules = [
         ../container.nix
         {
@@ -31,9 +32,21 @@ let
       ]
       ++ pool.image.modules;
     };
+  inherit (cfg.build) containers;
+
+  # A container's own failure would not name its pool.
+  ofPool =
+    name: container:
+    map (entry: {
+      assertion = false;
+      message = "services.runner-controller.pools.${name}.image: ${entry.message}";
+    }) (lib.filter (entry: !entry.assertion) container.config.assertions);
 in
 {
-  config.services.runner-controller.build.containers = lib.mapAttrs container (
-    lib.filterAttrs (_: pool: pool.image.directory == null) cfg.pools
-  );
+  config = lib.mkIf cfg.enable {
+    services.runner-controller.build.containers = lib.mapAttrs container (
+      lib.filterAttrs (_: pool: pool.image.directory == null) cfg.pools
+    );
+    assertions = lib.concatLists (lib.mapAttrsToList ofPool containers);
+  };
 }

@@ -29,12 +29,12 @@ in
     };
 
     host = mkOption {
-      type = types.strMatching "[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?";
+      type = types.str;
       default = config.networking.hostName;
       defaultText = lib.literalExpression "config.networking.hostName";
       example = "runner-01";
       description = ''
-        Name of this host. Its runners are named `<host>-<pool>-<slot>-…`. The daemon deletes only
+        Name of this host: 1 to 32 of a-z, 0-9 and dash. Its runners are named `<host>-<pool>-<slot>-…`. The daemon deletes only
         runners at GitHub whose names begin so; two hosts of one scope therefore need different
         names. Run `cleanup-github-runners` before a change, because the new name does not cover old
         registrations.
@@ -43,7 +43,7 @@ in
 
     github = {
       url = mkOption {
-        type = types.strMatching "https?://[^/]+/[^/]+(/[^/]+)?/?";
+        type = types.str;
         example = "https://github.com/acme/widgets";
         description = ''
           Repository or organisation whose jobs are taken, as copied from the browser.
@@ -119,7 +119,7 @@ in
 
     network = {
       block = mkOption {
-        type = types.strMatching "[0-9.]+/[0-9]+";
+        type = types.str;
         default = "10.200.0.0/16";
         description = ''
           Private address block that this host uses for nothing else. Each slot takes four

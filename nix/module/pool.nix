@@ -111,6 +111,15 @@ in
           a different image costs 2 to 3 s of evaluation, and nothing at run time.
         '';
       };
+
+      specialArgs = mkOption {
+        type = types.attrsOf types.raw;
+        default = { };
+        example = lib.literalExpression "{ inherit inputs; }";
+        description = ''
+          Further arguments of `modules`, which they can also use in `imports`.
+        '';
+      };
     };
 
     layer = {

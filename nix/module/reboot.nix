@@ -12,6 +12,28 @@ let
   cfg = config.services.runner-controller;
   reboot = cfg.rebootWhenDrained;
 
+  # Calendar events of systemd.time(7): weekdays, date, time and time zone, each optional. The
+  # days of a month and the name of the zone are left to systemd.
+  isSchedule =
+    let
+      words = "minutely|hourly|daily|monthly|weekly|yearly|annually|quarterly|semiannually";
+      weekday = "(mon(day)?|tue(s|sday)?|wed(nesday)?|thu(r|rs|rsday)?|fri(day)?|sat(urday)?|sun(day)?)";
+      weekdays = "${weekday}((,|\\.\\.|-)${weekday})*,?";
+      list =
+        number:
+        let
+          value = "${number}(\\.\\.${number})?(/[0-9]+)?";
+        in
+        "(\\*(/[0-9]+)?|${value}(,${value})*)";
+      number = list "[0-9]+";
+      sixty = "[0-5]?[0-9]";
+      date = "(${number}-)?${number}[-~]${number}";
+      time = "${list "([01]?[0-9]|2[0-3])"}:${list sixty}(:${list "${sixty}(\\.[0-9]+)?"})?";
+      zone = "[a-z][a-z0-9_/+-]*";
+      event = "(${words}|${weekdays}|(${weekdays} +)?${date}|(${weekdays} +)?(${date} +)?${time})( +${zone})?";
+    in
+    text: builtins.match " *${event} *" (lib.toLower text) != null;
+
   script = pkgs.writeShellApplication {
     name = "runner-controller-reboot";
     runtimeInputs = [
@@ -49,6 +71,12 @@ in
   };
 
   config = lib.mkIf (cfg.enable && reboot.enable) {
+    assertions = [
+      {
+        assertion = isSchedule reboot.schedule;
+        message = "services.runner-controller.rebootWhenDrained.schedule: write it in the notation of systemd.time(7), such as \"Sun 03:30\", because systemd does not parse \"${reboot.schedule}\".";
+      }
+    ];
     systemd.services.runner-controller-reboot = {
       description = "Reboot into the deployed system once no job runs";
       after = [ "runner-controller.service" ];

@@ -70,6 +70,8 @@ in
         memorySize = 4096;
         cores = 4;
         diskSize = 4096;
+        # Otherwise the store is an overlay, whose users the kernel does not map into a container.
+        useNixStoreImage = true;
       };
       environment.systemPackages = [ pkgs.jq ];
       # The stand-in's token has no value; agenix would need a key in the machine.

@@ -1,0 +1,49 @@
+# Mistakes in the modules of an image, and an image without one.
+{ lib, pkgs }:
+{
+  # One image makes all of them, because an image takes half a gigabyte.
+  refused.services.runner-controller = {
+    runner.package = pkgs.github-runner // {
+      version = "2.334.0";
+    };
+    pools.ci.image.modules = [
+      (pkgs.path + "/nixos/modules/profiles/perlless.nix")
+      {
+        nixpkgs.config.allowUnfree = true;
+        services.github-runners.another = {
+          enable = true;
+          url = "https://github.com/acme/widgets";
+          tokenFile = "/run/token";
+        };
+      }
+    ];
+  };
+  messages = map (message: "services.runner-controller.pools.ci.image: ${message}") [
+    "GitHub refuses version 2.334.0 of its runner"
+    "remove nixpkgs.config from modules and set it on the host"
+    "remove services.github-runners from modules"
+    "set system.etc.overlay.enable = false, or remove profiles/perlless.nix from modules"
+  ];
+
+  accepted.services.runner-controller.pools.ci = {
+    nix = true;
+    image = {
+      specialArgs.tools = [ pkgs.hello ];
+      modules = [
+        (
+          { tools, ... }:
+          {
+            runner.packages = tools;
+            runner.sudo = true;
+            assertions = [
+              {
+                assertion = lib.length tools == 1;
+                message = "specialArgs are not the operator's";
+              }
+            ];
+          }
+        )
+      ];
+    };
+  };
+}

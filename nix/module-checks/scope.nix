@@ -1,0 +1,113 @@
+# Mistakes in `host`, `github` and other options with one value per host. A name is part of the message,
+# which contains the line to change.
+{ lib }:
+let
+  settings = lib.mapAttrs (_: given: { services.runner-controller = given; });
+in
+{
+  refused =
+    settings {
+      "github: set exactly one of tokenFile and app" = {
+        github.tokenFile = null;
+      };
+      "or app to the id and the key's file of a GitHub App" = {
+        github.app = {
+          id = 12345;
+          keyFile = "/run/secrets/app.pem";
+        };
+      };
+      "github.app.keyFile: write it as a string that names a file outside the Nix store" = {
+        github.tokenFile = lib.mkForce null;
+        github.app = {
+          id = "Iv23liExample";
+          keyFile = "/nix/store/00000000000000000000000000000000-key";
+        };
+      };
+      "github.tokenFile: write it as a string that names a file outside the Nix store" = {
+        github.tokenFile = "/nix/store/00000000000000000000000000000000-token";
+      };
+      "apiTokenFile: write it as a string that names a file outside the Nix store" = {
+        apiTokenFile = ./scope.nix;
+        prometheus.enable = true;
+      };
+      "apiTokenFile: enable services.runner-controller.prometheus too" = {
+        apiTokenFile = "/run/secrets/api";
+      };
+      "openMetricsFirewall: enable" = {
+        openMetricsFirewall = true;
+      };
+
+      "github.url: begin it with https://; it is \"github.com/acme\"" = {
+        github.url = "github.com/acme";
+      };
+      "github.url: begin it with https://; it is \"git@github.com:acme/widgets.git\"" = {
+        github.url = "git@github.com:acme/widgets.git";
+      };
+      "github.url: add the organisation, or the owner and the repository" = {
+        github.url = "https://github.com/";
+      };
+      "github.url: end it after the repository: https://github.com/acme/widgets" = {
+        github.url = "https://github.com/acme/widgets/settings/actions/runners";
+      };
+      "github.url: use only letters, digits, dots, dashes and underscores" = {
+        github.url = "https://github.com/acme/my widgets";
+      };
+      "github.url: name an organisation or a repository, because enterprises" = {
+        github.url = "https://github.com/enterprises/acme";
+      };
+      "github.url: begin it with https://, because http:// sends the token in the clear" = {
+        github.url = "http://github.example.com/acme";
+      };
+      "github.apiUrl: begin it with https://, because http:// sends the token in the clear" = {
+        github.apiUrl = "http://198.51.100.7:8080";
+      };
+      "pools.ci.group: remove it, or set github.url to the organisation" = {
+        pools.ci.group = "fast";
+      };
+
+      "services.runner-controller.reconcile: set it to 1 s to 10 min instead of \"11m\"" = {
+        reconcile = "11m";
+        pools.ci.timeouts.registration = "30m";
+      };
+      "github.timeout: set it to 1 s to 2 min instead of \"5m\"" = {
+        github.timeout = "5m";
+      };
+    }
+    // {
+      "services.runner-controller.host: set it to 1 to 32 of a-z, 0-9 and dash, such as \"runner-box\", because \"Runner-Box\", from networking.hostName,".networking.hostName =
+        "Runner-Box";
+      "services.runner-controller.host: set it to 1 to 32 of a-z, 0-9 and dash, such as \"runner-01\", because \"\"".networking.hostName =
+        "";
+      "because \"a-name-of-a-host-that-is-much-longer\", from networking.hostName".networking.hostName =
+        "a-name-of-a-host-that-is-much-longer";
+      "such as \"box-example-org\", because \"box.example.org\" cannot begin".services.runner-controller.host =
+        "box.example.org";
+    }
+    // lib.listToAttrs (
+      map
+        (
+          schedule:
+          lib.nameValuePair "rebootWhenDrained.schedule: write it in the notation of systemd.time(7), such as \"Sun 03:30\", because systemd does not parse \"${schedule}\"" {
+            services.runner-controller.rebootWhenDrained = {
+              enable = true;
+              inherit schedule;
+            };
+          }
+        )
+        [
+          ""
+          "30 3 * * 0"
+          "Sundays 03:30"
+          "Sun 3:30am"
+          "Sun 25:00"
+          "every week"
+        ]
+    );
+
+  warned = settings {
+    "services.runner-controller.openMetricsFirewall opens a port that answers only to this host" = {
+      openMetricsFirewall = true;
+      prometheus.enable = true;
+    };
+  };
+}
