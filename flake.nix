@@ -45,6 +45,12 @@
 
       checks = forAllSystems (system: import ./nix/checks.nix { inherit inputs system; });
 
+      # Not among the checks, because they need KVM and much memory.
+      legacyPackages.x86_64-linux.vm-tests = import ./nix/vm-tests.nix {
+        inherit inputs;
+        system = "x86_64-linux";
+      };
+
       devShells = forAllSystems (system: {
         default = import ./nix/shell.nix {
           pkgs = pkgsFor system;

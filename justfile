@@ -121,7 +121,7 @@ agenix-rekey:
 check:
     cargo verify --only static
     secrets/check.sh
-    if command -v nix >/dev/null; then nix flake check --no-build; fi
+    if command -v nix >/dev/null; then scripts/check-nix.sh; fi
 
 # Format the Rust and the Nix files
 [group('develop')]

@@ -24,20 +24,6 @@ let
     lib.throwIf (read (builtins.readFile file) != now)
       "${baseNameOf file} differs from evaluation; record it anew: ${command}"
       (pkgs.writeText (baseNameOf file) (builtins.toJSON now));
-
-  # Each file in tests/ is a scenario.
-  scenarios = lib.filterAttrs (name: type: type == "regular" && lib.hasSuffix ".nix" name) (
-    builtins.readDir ./tests
-  );
-  vmTests = lib.mapAttrs' (
-    file: _:
-    lib.nameValuePair "vm-${lib.removeSuffix ".nix" file}" (
-      pkgs.testers.runNixOSTest {
-        imports = [ (./tests + "/${file}") ];
-        _module.args.common = import ./tests/common { inherit self; };
-      }
-    )
-  ) scenarios;
 in
 {
   package = packages.runner-controller;
@@ -85,14 +71,11 @@ in
 
   module = import ./module-checks.nix { inherit inputs pkgs system; };
 }
-// lib.optionalAttrs (system == "x86_64-linux") (
-  {
-    options =
-      recorded ../docs/options.md lib.id self.lib.options
-        "nix eval --raw .#lib.options > docs/options.md";
-    golden =
-      recorded ./golden/runner-01.json builtins.fromJSON self.lib.golden
-        "nix eval --json .#lib.golden | jq . > nix/golden/runner-01.json";
-  }
-  // vmTests
-)
+// lib.optionalAttrs (system == "x86_64-linux") {
+  options =
+    recorded ../docs/options.md lib.id self.lib.options
+      "nix eval --raw .#lib.options > docs/options.md";
+  golden =
+    recorded ./golden/runner-01.json builtins.fromJSON self.lib.golden
+      "nix eval --json .#lib.golden | jq . > nix/golden/runner-01.json";
+}
