@@ -44,13 +44,21 @@ pub enum Endpoint {
     Complete,
     /// `POST /run/{request}/facts`, which GitHub does not have
     Facts,
+    /// `POST /twirp/…/Get…SignedBlobURL`: the address for a log
+    LogUrl,
+    /// `POST /twirp/…/Create…Metadata`: a log is complete
+    LogMetadata,
+    /// `POST /twirp/…/WorkflowStepsUpdate`
+    StepsUpdate,
+    /// `PUT /actions-results/{blob}`: a log's bytes
+    Blob,
     /// Any other method and path
     Unknown,
 }
 
 impl Endpoint {
     /// All endpoints that are served.
-    pub(crate) const SERVED: [Self; 18] = [
+    pub(crate) const SERVED: [Self; 22] = [
         Self::Mint,
         Self::List,
         Self::Get,
@@ -69,6 +77,10 @@ impl Endpoint {
         Self::Renew,
         Self::Complete,
         Self::Facts,
+        Self::LogUrl,
+        Self::LogMetadata,
+        Self::StepsUpdate,
+        Self::Blob,
     ];
 
     /// Returns the endpoint of a method and a path template of [`paths`](Self::paths).
@@ -131,8 +143,43 @@ impl Endpoint {
             Self::Renew => ("POST", &["/run/{request}/renewjob"]),
             Self::Complete => ("POST", &["/run/{request}/completejob"]),
             Self::Facts => ("POST", &["/run/{request}/facts"]),
+            Self::LogUrl => (
+                "POST",
+                &[
+                    "/twirp/results.services.receiver.Receiver/GetJobLogsSignedBlobURL",
+                    "/twirp/results.services.receiver.Receiver/GetStepLogsSignedBlobURL",
+                    "/twirp/results.services.receiver.Receiver/GetStepSummarySignedBlobURL",
+                ],
+            ),
+            Self::LogMetadata => (
+                "POST",
+                &[
+                    "/twirp/results.services.receiver.Receiver/CreateJobLogsMetadata",
+                    "/twirp/results.services.receiver.Receiver/CreateStepLogsMetadata",
+                    "/twirp/results.services.receiver.Receiver/CreateStepSummaryMetadata",
+                ],
+            ),
+            Self::StepsUpdate => (
+                "POST",
+                &[
+                    "/twirp/github.actions.results.api.v1.WorkflowStepUpdateService/WorkflowStepsUpdate",
+                ],
+            ),
+            // GitHub's worker builds its blob URL with a second slash after the host.
+            Self::Blob => (
+                "PUT",
+                &["/actions-results/{blob}", "//actions-results/{blob}"],
+            ),
             Self::Unknown => ("", &[]),
         }
+    }
+
+    /// Tells whether the endpoint belongs to the results service or its blob store.
+    pub(crate) fn is_results(self) -> bool {
+        matches!(
+            self,
+            Self::LogUrl | Self::LogMetadata | Self::StepsUpdate | Self::Blob
+        )
     }
 
     /// Tells whether the endpoint belongs to the REST API.
@@ -157,6 +204,10 @@ impl Endpoint {
             | Self::Renew
             | Self::Complete
             | Self::Facts
+            | Self::LogUrl
+            | Self::LogMetadata
+            | Self::StepsUpdate
+            | Self::Blob
             | Self::Unknown => false,
         }
     }
@@ -183,6 +234,10 @@ impl Endpoint {
             Self::Renew => "renew",
             Self::Complete => "complete",
             Self::Facts => "facts",
+            Self::LogUrl => "log_url",
+            Self::LogMetadata => "log_metadata",
+            Self::StepsUpdate => "steps_update",
+            Self::Blob => "blob",
             Self::Unknown => "unknown",
         }
     }

@@ -22,11 +22,14 @@
 //! - `server` accepts connections, routes requests and injects faults. It calls one of
 //!   - `rest`, GitHub's REST API,
 //!   - `listener_api`, the endpoints of listeners,
+//!   - `results_api`, the endpoints of a job's logs,
 //!   - `control`, the control API.
 //! - `state` holds runners, jobs and limits behind one lock, and their file. Handlers are plain
 //!   functions on it.
 //! - `faults`, `settings`, `options`, `view`, `stats`, `scope` are values that callers pass and get;
-//!   [`wire`] and [`jit_config`] are shared with the stand-in listener.
+//!   [`wire`],
+//!   [`jit_config`], [`client_assertion`] and [`job_message`] are shared with the stand-in listener.
+//! - `runner_key` has the RSA keys of runners.
 //!
 //! # Tasks
 //!
@@ -36,16 +39,20 @@
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod client_assertion;
 mod control;
 mod endpoint;
 mod faults;
 mod github_app;
 mod http;
 pub mod jit_config;
+pub mod job_message;
 mod listener_api;
 mod options;
 mod random;
 mod rest;
+mod results_api;
+mod runner_key;
 mod scope;
 mod server;
 mod settings;
@@ -59,12 +66,13 @@ pub use endpoint::Endpoint;
 pub use faults::{Fault, FaultRule, RequestMatch};
 pub use github_app::{APP_KEY, AppKeyError, GitHubApp};
 pub use options::ServerOptions;
+pub use runner_key::{RunnerKeyError, SignatureAlgorithm};
 pub use scope::{Scope, ScopeError};
 pub use server::{Server, ServerHandle, StartError};
 pub use settings::{PagingFault, RunnerGroup, Settings};
 pub use stats::{RequestRecord, Stats};
 pub use view::{
-    Assignment, Conclusion, GoneCause, JobSpec, JobState, JobView, Outcome, PlantedRunner,
-    RunnerView, Standing,
+    Assignment, Conclusion, GoneCause, JobContainer, JobSpec, JobState, JobView, Outcome,
+    PlantedRunner, RunnerView, Standing,
 };
 pub use wire::{Facts, JobStep, ListenerFaults};

@@ -4,20 +4,23 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
+    client_assertion,
     endpoint::Endpoint,
     http::{ApiReply, ApiRequest},
-    jit_config,
+    job_message::{self, JobMessageParts},
     state::{GitHubState, Hub, JobRecord, ListenerSession, RegisteredRunner},
     view::{Conclusion, JobState, Outcome},
     wire::{
-        Acknowledge, Acquire, Authorization, BrokerError, BrokerMessage, Complete, ContextData,
-        Facts, JobMessage, JobPlan, JobResult, LOG_TAIL_BYTES, Renew, Resources, ServiceEndpoint,
-        SessionBody,
+        Acknowledge, Acquire, BrokerError, BrokerMessage, Complete, Facts, JobResult,
+        LOG_TAIL_BYTES, Renew, SessionBody,
     },
 };
+
+/// Announced lifetime of a listener's access token in seconds.
+const TOKEN_LIFE_S: u64 = 3600;
 
 /// Answers a listener's request. A poll is held until there is a message, up to the configured time.
 pub(crate) async fn answer(hub: &Arc<Hub>, request: &ApiRequest) -> ApiReply {
@@ -43,6 +46,10 @@ pub(crate) async fn answer(hub: &Arc<Hub>, request: &ApiRequest) -> ApiReply {
         | Endpoint::Message
         | Endpoint::Installation
         | Endpoint::AccessToken
+        | Endpoint::LogUrl
+        | Endpoint::LogMetadata
+        | Endpoint::StepsUpdate
+        | Endpoint::Blob
         | Endpoint::Unknown => Err(ApiReply::empty(StatusCode::NOT_FOUND)),
     })
     .unwrap_or_else(|refusal| refusal)
@@ -60,6 +67,19 @@ fn refuse(status: StatusCode, kind: &str, message: &str) -> ApiReply {
     )
 }
 
+/// Returns a refusal of the run service. A listener skips a job only if the refusal names this source.
+fn refuse_run(status: StatusCode, message: &str) -> ApiReply {
+    ApiReply::json(
+        status,
+        &BrokerError {
+            source: "actions-run-service".into(),
+            error_kind: String::new(),
+            status_code: status.as_u16(),
+            error_message: message.into(),
+        },
+    )
+}
+
 fn runner_not_found() -> ApiReply {
     refuse(StatusCode::NOT_FOUND, "RunnerNotFound", "Runner not found")
 }
@@ -68,6 +88,12 @@ fn parse<T: DeserializeOwned>(request: &ApiRequest) -> Result<T, ApiReply> {
     request
         .json()
         .map_err(|error| refuse(StatusCode::BAD_REQUEST, "BadRequest", &error.to_string()))
+}
+
+fn parse_run<T: DeserializeOwned>(request: &ApiRequest) -> Result<T, ApiReply> {
+    request
+        .json()
+        .map_err(|error| refuse_run(StatusCode::BAD_REQUEST, &error.to_string()))
 }
 
 fn token(state: &mut GitHubState, now: u64, request: &ApiRequest) -> Result<ApiReply, ApiReply> {
@@ -92,21 +118,27 @@ fn token(state: &mut GitHubState, now: u64, request: &ApiRequest) -> Result<ApiR
     }
     let assertion = field("client_assertion");
     let audience = format!("{}/oauth2/token", state.public_url);
-    let client = jit_config::claimed_client(assertion).unwrap_or_default();
+    let client = client_assertion::claimed_client(assertion).unwrap_or_default();
     let Some(runner) = state.runners.values_mut().find(|r| r.client_id == client) else {
         return oauth_error("invalid_client");
     };
-    let proven = jit_config::assertion_holds(assertion, &audience, &runner.secret, now / 1000);
+    let proven = client_assertion::holds(assertion, &audience, &runner.modulus, now / 1000);
     if !proven || runner.gone.is_some() {
         return oauth_error("invalid_client");
     }
     let token = runner
         .access_token
-        .get_or_insert_with(|| crate::random::secret("listener"))
+        .get_or_insert_with(|| {
+            crate::random::jwt(&json!({
+                "sub": client,
+                "exp": now / 1000 + TOKEN_LIFE_S,
+                "jti": crate::random::uuid(),
+            }))
+        })
         .clone();
     Ok(ApiReply::json(
         StatusCode::OK,
-        &json!({"access_token": token, "token_type": "bearer", "expires_in": 3600}),
+        &json!({"access_token": token, "token_type": "bearer", "expires_in": TOKEN_LIFE_S}),
     ))
 }
 
@@ -320,42 +352,30 @@ fn offered_job<'a>(
 }
 
 fn acquire(state: &mut GitHubState, now: u64, request: &ApiRequest) -> Result<ApiReply, ApiReply> {
-    let body: Acquire = parse(request)?;
-    let runner = caller(state, request)?;
+    let body: Acquire = parse_run(request)?;
+    let runner = caller(state, request)
+        .map_err(|_| refuse_run(StatusCode::UNAUTHORIZED, "token not valid"))?;
     let offer = request.path_param("request").unwrap_or("");
     if body.job_message_id != offer {
-        return Err(refuse(
+        return Err(refuse_run(
             StatusCode::BAD_REQUEST,
-            "BadRequest",
             "jobMessageId does not match",
         ));
     }
     let (url, lock_ms) = (state.public_url.clone(), state.settings.lock_ms);
     let Some(job) = offered_job(state, runner, offer) else {
         lose_registration(state, runner);
-        return Err(refuse(
-            StatusCode::NOT_FOUND,
-            "JobNotFound",
-            "Job not found",
-        ));
+        return Err(refuse_run(StatusCode::NOT_FOUND, "Job not found"));
     };
     if job.state == JobState::InProgress {
-        return Err(refuse(
-            StatusCode::CONFLICT,
-            "JobAlreadyAcquired",
-            "Job already acquired",
-        ));
+        return Err(refuse_run(StatusCode::CONFLICT, "Job already acquired"));
     }
     if job.spec.lose_races > 0 {
         job.spec.lose_races -= 1;
         let id = job.id;
         state.withdraw(id, Outcome::LostRace, now);
         lose_registration(state, runner);
-        return Err(refuse(
-            StatusCode::CONFLICT,
-            "JobAlreadyAcquired",
-            "Job already acquired",
-        ));
+        return Err(refuse_run(StatusCode::CONFLICT, "Job already acquired"));
     }
     job.state = JobState::InProgress;
     job.started_at = Some(now);
@@ -365,10 +385,8 @@ fn acquire(state: &mut GitHubState, now: u64, request: &ApiRequest) -> Result<Ap
     if let Some(offer) = &mut job.offer {
         offer.locked_until = Some(now + lock_ms);
     }
-    Ok(
-        ApiReply::json(StatusCode::OK, &job_message(job, &url, offer))
-            .header("x-plan-id", &job.plan),
-    )
+    let message = message_of(job, &url, offer, now + lock_ms);
+    Ok(ApiReply::json(StatusCode::OK, &message).header("x-plan-id", &job.plan))
 }
 
 /// Ends the registration of a runner that lost a race for a job. Its listener lives on.
@@ -381,32 +399,22 @@ fn lose_registration(state: &mut GitHubState, runner: u64) {
     }
 }
 
-fn job_message(job: &JobRecord, url: &str, offer: &str) -> JobMessage {
-    let token = ("AccessToken".to_owned(), job.token.clone());
-    JobMessage {
-        message_type: "PipelineAgentJobRequest".into(),
-        plan: JobPlan {
-            plan_id: job.plan.clone(),
-        },
-        job_id: job.uuid.clone(),
-        job_display_name: job.spec.name.clone(),
-        resources: Resources {
-            endpoints: vec![ServiceEndpoint {
-                name: "SystemVssConnection".into(),
-                url: format!("{url}/run/{offer}/"),
-                authorization: Authorization {
-                    scheme: "OAuth".into(),
-                    parameters: [token].into(),
-                },
-            }],
-        },
-        context_data: ContextData {
-            github: job.github_context(url),
-        },
-        environment_variables: job.spec.env.clone(),
-        steps: job.spec.steps.clone(),
-        listener_faults: job.spec.listener_faults.clone(),
-    }
+fn message_of(job: &JobRecord, server_url: &str, offer: &str, locked_until: u64) -> Value {
+    job_message::write(&JobMessageParts {
+        spec: &job.spec,
+        job_id: &job.uuid,
+        plan_id: &job.plan,
+        token: &job.token,
+        server_url,
+        report_url: &format!("{server_url}/run/{offer}/"),
+        locked_until: &rfc3339(locked_until),
+        github: &job.github_context(server_url),
+    })
+}
+
+fn rfc3339(unix_ms: u64) -> String {
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(unix_ms);
+    humantime::format_rfc3339_millis(time).to_string()
 }
 
 /// Returns the running job of the job token and of the path.
@@ -419,13 +427,7 @@ fn running_job<'a>(
         .jobs
         .values_mut()
         .find(|job| job.token == token)
-        .ok_or_else(|| {
-            refuse(
-                StatusCode::UNAUTHORIZED,
-                "Unauthorized",
-                "job token not valid",
-            )
-        })?;
+        .ok_or_else(|| refuse_run(StatusCode::UNAUTHORIZED, "job token not valid"))?;
     let running = job.state == JobState::InProgress
         && job
             .offer
@@ -434,11 +436,7 @@ fn running_job<'a>(
     if running {
         Ok(job)
     } else {
-        Err(refuse(
-            StatusCode::NOT_FOUND,
-            "JobNotFound",
-            "Job not found",
-        ))
+        Err(refuse_run(StatusCode::NOT_FOUND, "Job not found"))
     }
 }
 
@@ -446,32 +444,29 @@ fn check_ids(job: &JobRecord, plan: &str, id: &str) -> Result<(), ApiReply> {
     if job.plan == plan && job.uuid == id {
         Ok(())
     } else {
-        Err(refuse(
+        Err(refuse_run(
             StatusCode::BAD_REQUEST,
-            "BadRequest",
             "planId or jobId does not match",
         ))
     }
 }
 
 fn renew(state: &mut GitHubState, now: u64, request: &ApiRequest) -> Result<ApiReply, ApiReply> {
-    let body: Renew = parse(request)?;
+    let body: Renew = parse_run(request)?;
     let until = now + state.settings.lock_ms;
     let job = running_job(state, request)?;
     check_ids(job, &body.plan_id, &body.job_id)?;
     if let Some(offer) = &mut job.offer {
         offer.locked_until = Some(until);
     }
-    let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(until);
-    let text = humantime::format_rfc3339_millis(time).to_string();
     Ok(ApiReply::json(
         StatusCode::OK,
-        &json!({"lockedUntil": text}),
+        &json!({"lockedUntil": rfc3339(until)}),
     ))
 }
 
 fn complete(state: &mut GitHubState, now: u64, request: &ApiRequest) -> Result<ApiReply, ApiReply> {
-    let body: Complete = parse(request)?;
+    let body: Complete = parse_run(request)?;
     let job = running_job(state, request)?;
     check_ids(job, &body.plan_id, &body.job_id)?;
     let id = job.id;
@@ -485,17 +480,21 @@ fn complete(state: &mut GitHubState, now: u64, request: &ApiRequest) -> Result<A
 }
 
 fn facts(state: &mut GitHubState, request: &ApiRequest) -> Result<ApiReply, ApiReply> {
-    let mut body: Facts = parse(request)?;
+    let mut body: Facts = parse_run(request)?;
     let job = running_job(state, request)?;
-    if body.log_tail.len() > LOG_TAIL_BYTES {
-        let start = body.log_tail.len() - LOG_TAIL_BYTES;
-        let start = (start..=body.log_tail.len())
-            .find(|&at| body.log_tail.is_char_boundary(at))
-            .unwrap_or(start);
-        body.log_tail.drain(..start);
-    }
+    keep_tail(&mut body.log_tail);
     job.facts = body;
     Ok(ApiReply::empty(StatusCode::OK))
+}
+
+/// Removes the start of a text that is longer than a job's log tail.
+pub(crate) fn keep_tail(text: &mut String) {
+    if let Some(start) = text.len().checked_sub(LOG_TAIL_BYTES) {
+        let start = (start..=text.len())
+            .find(|&at| text.is_char_boundary(at))
+            .unwrap_or(start);
+        text.drain(..start);
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Identifiers and secrets. No seed promises their values.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::Value;
 use uuid::Uuid;
 
 /// Returns a random UUID of version 4.
@@ -23,6 +24,14 @@ pub(crate) fn text(count: usize) -> String {
 /// Returns a bearer token that starts with its purpose.
 pub(crate) fn secret(purpose: &str) -> String {
     format!("{purpose}_{}", text(32))
+}
+
+/// Returns a bearer token in the form of a JWT with these claims. Listeners read them. The signature is
+/// random, because only the server itself could check it, and the server compares the whole token.
+pub(crate) fn jwt(claims: &Value) -> String {
+    let header = URL_SAFE_NO_PAD.encode(r#"{"typ":"JWT","alg":"RS256"}"#);
+    let claims = URL_SAFE_NO_PAD.encode(claims.to_string());
+    format!("{header}.{claims}.{}", text(256))
 }
 
 /// Returns a value for `X-GitHub-Request-Id`.

@@ -49,6 +49,8 @@ pub struct Settings {
     pub session_lapse_ms: u64,
     /// Minimum version of a listener. Older ones are refused when they ask for a message.
     pub minimum_version: Option<String>,
+    /// Makes new JIT configs require FIPS cryptography, so listeners sign with PS256.
+    pub require_fips: bool,
     /// Allows to delete a runner whose job is assigned and not acquired; the job goes back to the queue.
     /// GitHub's answer is not known. The default is to refuse with 422.
     pub assigned_runner_deletable: bool,
@@ -137,6 +139,7 @@ impl Default for Settings {
             offline_after_ms: 30_000,
             session_lapse_ms: 240_000,
             minimum_version: None,
+            require_fips: false,
             assigned_runner_deletable: false,
             group_capacity: 10_000,
             app_token_ms: 3_600_000,

@@ -26,6 +26,12 @@ pub struct JobSpec {
     /// Variables for every step.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+    /// Container in which the steps run. A stand-in listener fails such a job.
+    #[serde(default)]
+    pub container: Option<JobContainer>,
+    /// Containers beside the job, by name. A stand-in listener fails such a job.
+    #[serde(default)]
+    pub services: BTreeMap<String, JobContainer>,
     /// Keeps the job in the queue until it is released.
     #[serde(default)]
     pub hold: bool,
@@ -50,11 +56,29 @@ impl JobSpec {
                 run: run.into(),
             }],
             env: BTreeMap::new(),
+            container: None,
+            services: BTreeMap::new(),
             hold: false,
             lose_races: 0,
             listener_faults: ListenerFaults::default(),
         }
     }
+}
+
+/// A container of a job, as `container:` and `services:` of a workflow have it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct JobContainer {
+    /// Image reference.
+    pub image: String,
+    /// Variables of the container.
+    pub env: BTreeMap<String, String>,
+    /// Ports, as `docker create --publish` takes them.
+    pub ports: Vec<String>,
+    /// Volumes, as `docker create --volume` takes them.
+    pub volumes: Vec<String>,
+    /// Further options of `docker create`.
+    pub options: Option<String>,
 }
 
 /// State of a job.

@@ -1,9 +1,7 @@
 //! JSON between broker and listener.
 //!
-//! The shapes are those of GitHub's listener where they are known. The job message is much smaller than
-//! GitHub's, which is undocumented, and its part `listenerFaults` does not exist at GitHub.
-
-use std::collections::BTreeMap;
+//! The shapes are those that GitHub's listener sends and reads. [`job_message`](crate::job_message) has the
+//! answer to `acquirejob`.
 
 use serde::{Deserialize, Serialize};
 
@@ -158,73 +156,6 @@ impl JobResult {
     }
 }
 
-/// Answer to `acquirejob`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct JobMessage {
-    /// Always `PipelineAgentJobRequest`.
-    pub message_type: String,
-    /// Value that `renewjob` and `completejob` return.
-    pub plan: JobPlan,
-    /// UUID of the job.
-    pub job_id: String,
-    /// Name of the job.
-    pub job_display_name: String,
-    /// Address for reports, with its token.
-    pub resources: Resources,
-    /// The `github` context: `repository`, `run_id`, …
-    pub context_data: ContextData,
-    /// `env` of the job.
-    pub environment_variables: BTreeMap<String, String>,
-    /// Steps in their order.
-    pub steps: Vec<JobStep>,
-    /// Faults of a stand-in listener. GitHub's message has no such part.
-    #[serde(default)]
-    pub listener_faults: ListenerFaults,
-}
-
-/// The plan that a job belongs to.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct JobPlan {
-    /// UUID.
-    pub plan_id: String,
-}
-
-/// Endpoints of a job message.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Resources {
-    /// One endpoint, named `SystemVssConnection`.
-    pub endpoints: Vec<ServiceEndpoint>,
-}
-
-/// An address with its token.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ServiceEndpoint {
-    /// `SystemVssConnection`.
-    pub name: String,
-    /// Base URL; ends in a slash.
-    pub url: String,
-    /// Authorization for the address.
-    pub authorization: Authorization,
-}
-
-/// Authorization for an endpoint.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Authorization {
-    /// `OAuth`.
-    pub scheme: String,
-    /// `AccessToken` and its value.
-    pub parameters: BTreeMap<String, String>,
-}
-
-/// Contexts of a job message.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ContextData {
-    /// The `github` context. Each key becomes `GITHUB_KEY`.
-    pub github: BTreeMap<String, String>,
-}
-
 /// One step of a job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -274,13 +205,14 @@ pub struct Facts {
 /// Maximum size of a job's log tail, in bytes.
 pub const LOG_TAIL_BYTES: usize = 64 * 1024;
 
-/// An error of the broker.
+/// An error of the broker or of the run service.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BrokerError {
-    /// `actions-broker-listener`.
+    /// `actions-broker-listener` or `actions-run-service`.
     pub source: String,
-    /// `RunnerNotFound`, `RunnerVersionTooOld`, `RunnerSessionInvalid`, …
+    /// `RunnerNotFound`, `RunnerVersionTooOld`, `RunnerSessionInvalid`, … The run service has no such field.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub error_kind: String,
     /// HTTP status of the answer.
     pub status_code: u16,
@@ -306,7 +238,7 @@ pub struct RunnerFile {
     pub ephemeral: String,
     /// The same as `server_url_v2` here.
     pub server_url: String,
-    /// Empty for JIT configs.
+    /// Address of the repository or organisation.
     #[serde(rename = "GitHubUrl")]
     pub github_url: String,
     /// Relative to the runner root, or absolute.
@@ -337,4 +269,29 @@ pub struct CredentialsData {
     pub client_id: String,
     /// Token endpoint, which is the audience of the client assertion.
     pub authorization_url: String,
+    /// `True`: the client assertion is signed with PS256, otherwise with RS256.
+    pub require_fips_cryptography: String,
+}
+
+/// The file `.credentials_rsaparams` of a JIT config: an RSA key of 2048 bits. Each number is base64 of its
+/// big-endian bytes at full length.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RsaParametersFile {
+    /// Private exponent.
+    pub d: String,
+    /// `d` modulo `p - 1`.
+    pub dp: String,
+    /// `d` modulo `q - 1`.
+    pub dq: String,
+    /// Public exponent.
+    pub exponent: String,
+    /// Inverse of `q` modulo `p`.
+    pub inverse_q: String,
+    /// Product of `p` and `q`.
+    pub modulus: String,
+    /// Larger prime.
+    pub p: String,
+    /// Smaller prime.
+    pub q: String,
 }

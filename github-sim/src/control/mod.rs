@@ -140,7 +140,7 @@ impl Control {
                 created_at: now,
                 listed_from: now,
                 client_id: crate::random::uuid(),
-                secret: vec![],
+                modulus: String::new(),
                 access_token: None,
                 session: None,
                 idle_since: now,

@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use super::{errors, paging::PageRequest};
 use crate::{
     http::{ApiReply, ApiRequest},
-    jit_config,
+    jit_config, runner_key,
     scope::Scope,
     settings::{PagingFault, RunnerGroup},
-    state::{GitHubState, RegisteredRunner},
+    state::{GitHubState, RUNNER_ID_STEP, RegisteredRunner},
     view::{GoneCause, JobState},
 };
 
@@ -71,8 +71,17 @@ pub(super) fn mint(
             &[],
         ));
     }
-    let runner = new_runner(state, now, scope, &ask);
-    let config = jit_config::encode(&runner, &group.name, &ask.work_folder, &state.public_url);
+    let mut runner = new_runner(state, now, scope, &ask);
+    let key = runner_key::key_of(runner.id / RUNNER_ID_STEP);
+    runner.modulus.clone_from(&key.modulus);
+    let config = jit_config::encode(
+        &runner,
+        &key,
+        state.settings.require_fips,
+        &group.name,
+        &ask.work_folder,
+        &state.public_url,
+    );
     let shown = show(state, now, &runner);
     state.runners.insert(runner.id, runner);
     Ok(ApiReply::json(
@@ -276,7 +285,7 @@ fn new_runner(
         created_at: now,
         listed_from: now + state.settings.list_lag_ms,
         client_id: crate::random::uuid(),
-        secret: crate::random::bytes(32),
+        modulus: String::new(),
         access_token: None,
         session: None,
         idle_since: now,

@@ -19,13 +19,15 @@ use crate::{
     endpoint::Endpoint,
     faults::Fault,
     http::{ApiReply, ApiRequest},
-    listener_api, rest,
+    listener_api, rest, results_api,
     state::{Hub, unix_ms},
     stats::RequestRecord,
 };
 
 /// Maximum size of a body. GitHub takes 25 MB; the endpoints that are served here need far less.
 const BODY_BYTES: usize = 1024 * 1024;
+/// Maximum size of a block of a log. GitHub's worker cuts logs into blocks of 2 MB.
+const BLOCK_BYTES: usize = 4 * 1024 * 1024;
 
 /// Returns the routes of all endpoints and of the control API.
 ///
@@ -34,7 +36,14 @@ const BODY_BYTES: usize = 1024 * 1024;
 pub(crate) fn router(hub: &Arc<Hub>) -> Router {
     Endpoint::paths()
         .into_iter()
-        .fold(Router::new(), |router, path| router.route(path, any(serve)))
+        .fold(Router::new(), |router, path| {
+            let method = if Endpoint::of("PUT", path) == Endpoint::Blob {
+                any(serve).layer(DefaultBodyLimit::max(BLOCK_BYTES))
+            } else {
+                any(serve)
+            };
+            router.route(path, method)
+        })
         .fallback(serve)
         .with_state(Arc::clone(hub))
         .nest("/_sim", control::routes(Control::new(Arc::clone(hub))))
@@ -101,6 +110,8 @@ async fn serve(
 async fn handle(hub: &Arc<Hub>, request: &ApiRequest) -> ApiReply {
     if request.endpoint.is_rest() || request.endpoint == Endpoint::Unknown {
         hub.change(|state, now| rest::answer(state, now, request))
+    } else if request.endpoint.is_results() {
+        hub.change(|state, _| results_api::answer(state, request))
     } else {
         listener_api::answer(hub, request).await
     }

@@ -25,12 +25,14 @@ pub(crate) use file::StateFile;
 pub(crate) use hub::Hub;
 pub(crate) use limits::{Bucket, RateLimits, Usage};
 use records::{Gone, JobOffer};
-pub(crate) use records::{JobRecord, ListenerSession, RegisteredRunner};
+pub(crate) use records::{JobRecord, ListenerSession, LogBlob, LogKind, RegisteredRunner};
 
 /// Smallest id of a runner. Ids are above 2³², so a client that stores them in 32 bits fails. They start
 /// elsewhere in each process: GitHub never gives an id twice, and a client that outlives a stand-in
 /// must not delete the next stand-in's runners by the ids of the last.
 const LEAST_RUNNER_ID: u64 = 1 << 33;
+/// Distance between the ids of successive runners.
+pub(crate) const RUNNER_ID_STEP: u64 = 3;
 const FIRST_JOB_ID: u64 = (1 << 34) + 5;
 
 /// Everything that the stand-in knows.
@@ -46,6 +48,8 @@ pub(crate) struct GitHubState {
     pub(crate) public_url: String,
     pub(crate) runners: BTreeMap<u64, RegisteredRunner>,
     pub(crate) jobs: BTreeMap<u64, JobRecord>,
+    /// Logs that are not complete, by blob id. They are not in the state file.
+    pub(crate) blobs: BTreeMap<String, LogBlob>,
     pub(crate) limits: RateLimits,
     pub(crate) faults: FaultInjector,
     pub(crate) stats: Stats,
@@ -80,6 +84,7 @@ impl GitHubState {
             public_url,
             runners: BTreeMap::new(),
             jobs: BTreeMap::new(),
+            blobs: BTreeMap::new(),
             limits: RateLimits::default(),
             faults: FaultInjector::default(),
             stats: Stats::default(),
@@ -116,7 +121,7 @@ impl GitHubState {
     pub(crate) fn take_runner_id(&mut self) -> u64 {
         // Ids of GitHub are not consecutive either.
         let id = self.next_runner_id;
-        self.next_runner_id += 3;
+        self.next_runner_id += RUNNER_ID_STEP;
         id
     }
 

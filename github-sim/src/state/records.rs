@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::{
     scope::Scope,
     view::{Assignment, Conclusion, GoneCause, JobSpec, JobState},
-    wire::{BrokerMessage, Facts},
+    wire::{BrokerMessage, Facts, LOG_TAIL_BYTES},
 };
 
 /// A registered runner, or one that was registered. Records stay, because a listener whose runner is
@@ -27,8 +28,8 @@ pub(crate) struct RegisteredRunner {
     /// Time before which the list does not show the runner.
     pub(crate) listed_from: u64,
     pub(crate) client_id: String,
-    /// Key of client assertions. Empty for a planted runner, which has no listener.
-    pub(crate) secret: Vec<u8>,
+    /// Modulus of the key of client assertions, in base64. Empty for a planted runner, which has no listener.
+    pub(crate) modulus: String,
     pub(crate) access_token: Option<String>,
     pub(crate) session: Option<ListenerSession>,
     /// Start of the current time without a job, for the removal of idle runners.
@@ -96,6 +97,37 @@ pub(crate) struct JobOffer {
     pub(crate) locked_until: Option<u64>,
 }
 
+/// A log in the blob store.
+#[derive(Debug)]
+pub(crate) struct LogBlob {
+    pub(crate) job: u64,
+    pub(crate) kind: LogKind,
+    /// Secret part of the blob's URL.
+    pub(crate) signature: String,
+    /// The end of the log, a few times the log tail that a job keeps.
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) exists: bool,
+    pub(crate) sealed: bool,
+}
+
+/// Log that a blob holds. Steps have GitHub's ids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum LogKind {
+    Job,
+    Step(String),
+    Summary(String),
+}
+
+impl LogBlob {
+    /// Adds bytes. The start of a long log is forgotten.
+    pub(crate) fn append(&mut self, bytes: &[u8]) {
+        const KEPT_BYTES: usize = 4 * LOG_TAIL_BYTES;
+        self.bytes.extend_from_slice(bytes);
+        let excess = self.bytes.len().saturating_sub(KEPT_BYTES);
+        self.bytes.drain(..excess);
+    }
+}
+
 impl RegisteredRunner {
     /// Tells whether the REST API knows the runner.
     pub(crate) fn is_registered(&self) -> bool {
@@ -148,6 +180,12 @@ impl ListenerSession {
 
 impl JobRecord {
     pub(crate) fn new(id: u64, spec: JobSpec, origin: Scope, now: u64) -> Self {
+        let (uuid, plan) = (crate::random::uuid(), crate::random::uuid());
+        let token = crate::random::jwt(&json!({
+            "orchid": format!("{plan}.{uuid}"),
+            "scp": format!("Actions.Results:{plan}:{uuid}"),
+            "jti": crate::random::uuid(),
+        }));
         Self {
             id,
             held: spec.hold,
@@ -163,9 +201,9 @@ impl JobRecord {
             offer: None,
             facts: Facts::default(),
             witness: vec![],
-            uuid: crate::random::uuid(),
-            plan: crate::random::uuid(),
-            token: crate::random::secret("job"),
+            uuid,
+            plan,
+            token,
         }
     }
 

@@ -3,10 +3,11 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use github_sim::{
-    jit_config,
+    RunnerKeyError, SignatureAlgorithm, client_assertion,
+    job_message::{JobMessage, JobMessageError},
     wire::{
-        Acknowledge, Acquire, BrokerError, BrokerMessage, Complete, Facts, JobMessage, JobRequest,
-        JobResult, Renew, SessionAgent, SessionBody,
+        Acknowledge, Acquire, BrokerError, BrokerMessage, Complete, Facts, JobRequest, JobResult,
+        Renew, SessionAgent, SessionBody,
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -27,6 +28,12 @@ pub(crate) enum CallError {
     /// The answer is missing or cannot be read.
     #[error("{0}")]
     Transport(#[from] ureq::Error),
+    /// The key of the JIT config cannot sign.
+    #[error("cannot sign the client assertion: {0}")]
+    Key(#[from] RunnerKeyError),
+    /// The job message cannot be used.
+    #[error("{0}")]
+    JobMessage(#[from] JobMessageError),
     /// The server refused. `kind` is empty if the answer does not name an error.
     #[error("{status} {kind} {message}")]
     Refused {
@@ -43,7 +50,7 @@ impl CallError {
 
     pub(crate) fn status(&self) -> Option<u16> {
         match self {
-            Self::Transport(_) => None,
+            Self::Transport(_) | Self::Key(_) | Self::JobMessage(_) => None,
             Self::Refused { status, .. } => Some(*status),
         }
     }
@@ -85,7 +92,13 @@ impl Broker {
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
         let url = &data.authorization_url;
-        let assertion = jit_config::client_assertion(&data.client_id, url, &configuration.key, now);
+        let algorithm = if data.require_fips_cryptography == "True" {
+            SignatureAlgorithm::Ps256
+        } else {
+            SignatureAlgorithm::Rs256
+        };
+        let assertion =
+            client_assertion::sign(&data.client_id, url, &configuration.key, algorithm, now)?;
         let form = [
             ("grant_type", "client_credentials"),
             (
@@ -177,11 +190,12 @@ impl Broker {
         let request = self
             .agent
             .post(format!("{}acquirejob", offer.run_service_url));
-        read(
+        let message: serde_json::Value = read(
             request
                 .header("authorization", self.bearer())
                 .send_json(&body)?,
-        )
+        )?;
+        Ok(JobMessage::read(&message)?)
     }
 
     fn bearer(&self) -> String {
@@ -190,23 +204,14 @@ impl Broker {
 }
 
 impl RunService {
-    pub(crate) fn of(job: &JobMessage) -> Option<Self> {
-        let endpoint = job
-            .resources
-            .endpoints
-            .iter()
-            .find(|e| e.name == "SystemVssConnection")?;
-        Some(Self {
+    pub(crate) fn of(job: &JobMessage) -> Self {
+        Self {
             agent: agent(),
-            base: endpoint.url.clone(),
-            token: endpoint
-                .authorization
-                .parameters
-                .get("AccessToken")?
-                .clone(),
-            plan_id: job.plan.plan_id.clone(),
+            base: job.report_url.clone(),
+            token: job.access_token.clone(),
+            plan_id: job.plan_id.clone(),
             job_id: job.job_id.clone(),
-        })
+        }
     }
 
     pub(crate) fn renew(&self) -> Result<(), CallError> {

@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use github_sim::wire::{CANCEL_TIMEOUT_S, Facts, JobMessage, JobResult, LOG_TAIL_BYTES};
+use github_sim::{
+    job_message::JobMessage,
+    wire::{CANCEL_TIMEOUT_S, Facts, JobResult, LOG_TAIL_BYTES},
+};
 use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
@@ -38,12 +41,7 @@ pub(crate) fn run(
     events: &Receiver<ListenerEvent>,
 ) -> u8 {
     let name = &message.job_display_name;
-    let Some(service) = RunService::of(message) else {
-        listener
-            .log
-            .error("cannot run the job: it has no address for reports");
-        return code::RETRYABLE;
-    };
+    let service = RunService::of(message);
     listener.log.event(&format!("Running job: {name}"));
     let log_file = listener
         .root

@@ -7,10 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use github_sim::{
     jit_config,
-    wire::{CredentialsFile, RunnerFile},
+    wire::{CredentialsFile, RsaParametersFile, RunnerFile},
 };
 use serde::de::DeserializeOwned;
 
@@ -23,7 +22,7 @@ pub(crate) struct Root(PathBuf);
 pub(crate) struct Configuration {
     pub(crate) runner: RunnerFile,
     pub(crate) credentials: CredentialsFile,
-    pub(crate) key: Vec<u8>,
+    pub(crate) key: RsaParametersFile,
 }
 
 /// Failure to use the runner root.
@@ -39,8 +38,6 @@ pub(crate) enum RootError {
     NotConfigured,
     #[error("cannot read {0}: {1}")]
     Parse(PathBuf, serde_json::Error),
-    #[error("cannot read {0}: it has no key")]
-    NoKey(PathBuf),
 }
 
 impl Root {
@@ -95,13 +92,10 @@ impl Root {
 
     /// Reads the files of a JIT config.
     pub(crate) fn load(&self) -> Result<Configuration, RootError> {
-        let key_file = self.0.join(jit_config::FILES[2]);
-        let key: serde_json::Value = self.read(jit_config::FILES[2])?;
-        let key = key["d"].as_str().and_then(|d| STANDARD.decode(d).ok());
         Ok(Configuration {
             runner: self.read(jit_config::FILES[0])?,
             credentials: self.read(jit_config::FILES[1])?,
-            key: key.ok_or(RootError::NoKey(key_file))?,
+            key: self.read(jit_config::FILES[2])?,
         })
     }
 

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use github_sim::wire::{JobMessage, JobResult};
+use github_sim::{job_message::JobMessage, wire::JobResult};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -75,7 +75,6 @@ impl JobWorker {
     fn prepare(order: WorkerOrder, cancelled: Arc<AtomicBool>) -> std::io::Result<Self> {
         let repository = order
             .job
-            .context_data
             .github
             .get("repository")
             .cloned()
@@ -103,7 +102,7 @@ impl JobWorker {
         let mut env: Environment = std::env::vars_os()
             .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
             .collect();
-        for (key, value) in &order.job.context_data.github {
+        for (key, value) in &order.job.github {
             env.insert(format!("GITHUB_{}", key.to_uppercase()), value.clone());
         }
         let text = |path: &Path| path.to_string_lossy().into_owned();
@@ -141,6 +140,10 @@ impl JobWorker {
     }
 
     fn run(&mut self) -> JobResult {
+        if self.order.job.needs_containers {
+            self.say("##[error]the stand-in listener does not run containers");
+            return JobResult::Failed;
+        }
         let mut result = JobResult::Succeeded;
         if let Some(hook) = self.hook("ACTIONS_RUNNER_HOOK_JOB_STARTED") {
             result = self.step("Set up runner", &["-e", &hook]);
