@@ -253,9 +253,38 @@ fn own_files(open: io::Result<usize>) -> Option<Share> {
     })
 }
 
+/// List of the kernel's security modules.
+const SECURITY_MODULES: &str = "/sys/kernel/security/lsm";
+
+/// Returns the protections that this host lacks, in words. A list that cannot be read lacks nothing.
+#[must_use]
+pub(crate) fn lacking_protections() -> Vec<String> {
+    let modules = fs::read_to_string(SECURITY_MODULES).unwrap_or_default();
+    lacking_in(&modules)
+        .map(str::to_owned)
+        .into_iter()
+        .collect()
+}
+
+fn lacking_in(modules: &str) -> Option<&'static str> {
+    let modules = modules.trim();
+    let has_landlock = modules.split(',').any(|module| module == "landlock");
+    (!modules.is_empty() && !has_landlock).then_some(
+        "this kernel has no Landlock, so only owners and modes protect files from root's programs",
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kernel_without_landlock_is_noted_once_for_the_host() {
+        assert_eq!(lacking_in("lockdown,capability,landlock,yama\n"), None);
+        assert_eq!(lacking_in(""), None);
+        let note = lacking_in("lockdown,capability,yama\n").unwrap();
+        assert!(note.contains("no Landlock"), "{note}");
+    }
 
     #[test]
     fn files_of_the_kernel_are_parsed_as_documented() {

@@ -72,6 +72,9 @@ pub struct Status {
     pub shortages: Shortages,
     /// Error of the last write to the records.
     pub records_error: Option<String>,
+    /// Protections that this host lacks, in words. They keep no runner from starting.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// Names of registrations without a runner, which are being deleted.
     pub strays: Vec<String>,
     /// The pools, sorted by name.

@@ -86,6 +86,7 @@ async fn serve(
         boot_id: clock::boot_id(),
         calls: Box::new(move || count_calls(&counter)),
         explain_exit,
+        notes: readings::lacking_protections(),
     };
     // A boot keeps about one core busy.
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

@@ -66,6 +66,8 @@ pub struct Environment<M, R, H, D> {
     pub calls: Box<dyn Fn() -> BTreeMap<String, BTreeMap<String, u64>> + Send>,
     /// Meaning of an exit status, if it is one of the launcher's.
     pub explain_exit: fn(i32) -> Option<&'static str>,
+    /// Protections that this host lacks, in words.
+    pub notes: Vec<String>,
 }
 
 /// Command of an operator.

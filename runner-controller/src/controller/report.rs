@@ -58,6 +58,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             firewall_error: conditions.firewall_problem.clone(),
             shortages: conditions.shortages.clone(),
             records_error: conditions.records_error.clone(),
+            notes: self.environment.notes.clone(),
             strays: strays.map(|(_, name)| name.to_string()).collect(),
             pools: pools.map(|pool| self.pool_status(pool, now)).collect(),
             recent: self.history.recent(),

@@ -23,7 +23,7 @@ pub(crate) enum MachineError {
     },
     /// polkit refused the call.
     #[error(
-        "cannot {verb} {unit}: polkit refused it; install {POLKIT_RULE} as `runner-controller units` prints it"
+        "cannot {verb} {unit}: polkit refused it; if `systemctl status polkit` shows that polkit cannot start a process, free tasks or memory of the host; otherwise install {POLKIT_RULE} as `runner-controller units` prints it"
     )]
     Denied {
         /// Verb of the call.
@@ -137,13 +137,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_of_polkit_names_the_rule_to_install() {
+    fn a_refusal_of_polkit_names_the_rule_to_install_and_the_state_to_check() {
         let source = zbus::Error::FDO(Box::new(fdo::Error::InteractiveAuthorizationRequired(
             "Interactive authentication required.".into(),
         )));
         let error = MachineError::of("start", "runner-ci@3.service", source);
         assert!(matches!(error, MachineError::Denied { .. }), "{error:?}");
-        assert!(error.to_string().contains(POLKIT_RULE), "{error}");
+        for part in [POLKIT_RULE, "systemctl status polkit", "tasks"] {
+            assert!(error.to_string().contains(part), "{error}");
+        }
         assert!(!error.is_transient());
     }
 

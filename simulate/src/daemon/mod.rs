@@ -109,6 +109,7 @@ pub(crate) async fn run(start: Start) {
         boot_id,
         calls: Box::new(BTreeMap::new),
         explain_exit: |_| None,
+        notes: Vec::new(),
     };
     let mut controller = Controller::new(config, environment, 2, status);
     if controller.adopt(&mut events).await.is_err() {

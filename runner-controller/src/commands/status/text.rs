@@ -56,6 +56,9 @@ pub(super) fn render(status: &Status) -> String {
         },
     );
     let _ = writeln!(text, "  GitHub {answered}");
+    for note in &status.notes {
+        let _ = writeln!(text, "  note: {note}");
+    }
     for stray in &status.strays {
         let _ = writeln!(text, "  deleting runner {stray}, which has no container");
     }
@@ -320,6 +323,7 @@ mod tests {
                 last_ok_unix_ms: Some(998_000),
                 ..GitHubStatus::default()
             },
+            notes: vec!["this kernel has no Landlock".into()],
             strays: vec!["runner-01-ci-4-0000dead".into()],
             pools: vec![ci, fuzz],
             recent: vec![
@@ -343,6 +347,7 @@ runner-01 at acme/widgets: running, NOT healthy
   ! pool fuzz has no runner ready for a job: GitHub answered 403
   ! pool fuzz: GitHub refused permission twice, next try in 35s: GitHub answered 403
   GitHub answered 2s ago
+  note: this kernel has no Landlock
   deleting runner runner-01-ci-4-0000dead, which has no container
 
 POOL  IDLE  SPARE  BUSY  STARTING  ENDING  ALL  FAILED  LABELS

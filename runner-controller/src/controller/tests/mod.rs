@@ -421,6 +421,7 @@ impl Daemon {
             boot_id: "boot".into(),
             calls: Box::new(BTreeMap::new),
             explain_exit: |_| None,
+            notes: Vec::new(),
         };
         let (show, status) = watch::channel(Status::default());
         let (requests, mut asked) = mpsc::channel(4);

@@ -59,11 +59,8 @@ impl Sandbox {
             .or_refuse(Refusal::Sandbox, || "restrict access to files".into())?;
         match view {
             RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => {}
-            RulesetStatus::NotEnforced => {
-                stdio::error(
-                    "cannot restrict access to files: this kernel has no Landlock; owners and modes of files still protect them",
-                );
-            }
+            // The status and `check-config --host` say so once for the host.
+            RulesetStatus::NotEnforced => {}
         }
         keep(&self.capabilities)?;
         system_calls::restrict().or_refuse(Refusal::Sandbox, || "restrict system calls".into())
