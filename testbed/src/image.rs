@@ -307,7 +307,13 @@ fn store_init() -> String {
          mkdir -p /home /opt/actions-runner /var/log /var/tmp /var/cache /run\n\
          chmod 1777 /var/tmp\n\
          cp -a $system/home/runner /home/\n\
-         cp -a $system/opt/actions-runner/. /opt/actions-runner/\n\
+         for path in $system/opt/actions-runner/*; do\n\
+         case $path in\n\
+         */bin) mkdir /opt/actions-runner/bin; mount --bind $path /opt/actions-runner/bin ;;\n\
+         *) [ ! -e $path ] || cp -a $path /opt/actions-runner/ ;;\n\
+         esac\n\
+         done\n\
+         chown $(stat -c %u:%g $system/opt/actions-runner) /opt/actions-runner\n\
          mkdir /run/current-system\n\
          ln -s /usr /run/current-system/sw\n\
          rm -rf /applets\n\
@@ -333,6 +339,18 @@ pub(crate) fn inside(name: &str) -> String {
 }
 
 fn install_listener(program: &Path, image: &Path) -> Result<()> {
+    put_listener(program, image)?;
+    // The stand-in looks for libicu, and uses nothing of it.
+    let libraries = image.join(format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH));
+    let icu = libraries.join("libicuuc.so.76");
+    if libraries.is_dir() && !icu.exists() {
+        fs::write(&icu, "").with_context(|| format!("write {}", icu.display()))?;
+    }
+    Ok(())
+}
+
+/// Copies the stand-in listener into an image, whatever libraries the image has.
+pub fn put_listener(program: &Path, image: &Path) -> Result<()> {
     let path = image.join(LISTENER_PATH);
     fs::create_dir_all(path.parent().context("a file has a directory")?)?;
     fs::copy(program, &path).with_context(|| format!("copy {}", program.display()))?;

@@ -228,6 +228,8 @@ impl Listener {
         let child = Command::new(env!("CARGO_BIN_EXE_standin-listener"))
             .args(["run", "--startuptype", "service"])
             .env("RUNNER_ROOT", root.path())
+            // A machine that builds may lack libicu.
+            .env("DOTNET_SYSTEM_GLOBALIZATION_INVARIANT", "1")
             .env("RUNNER_ALLOW_RUNASROOT", "1")
             .env("ACTIONS_RUNNER_INPUT_JITCONFIG", blob)
             .env("STANDIN_BACKOFF_MS", "20")

@@ -1,7 +1,8 @@
 //! Every kind of image and of writable layer, in an organisation.
 
 use anyhow::{Context, Result, ensure};
-use status::{RunnerStatus, Verdict};
+use github_sim::{Conclusion, JobState};
+use status::{JobResult, RunnerStatus, Verdict};
 
 use super::common::{
     SOON, await_busy, await_no_strangers, await_verdict, ensure_says, finish_held, in_container,
@@ -24,6 +25,8 @@ pub(super) const SUITE: Suite = suite![FIXTURE;
     every_kind_of_image_and_layer_runs_jobs,
     a_store_is_read_only_and_of_the_containers_ids,
     a_layer_is_as_large_as_configured_and_no_larger,
+    a_job_that_fills_its_layer_fails_with_its_log_and_its_listener_ends_well,
+    every_job_log_says_where_the_job_ran,
     the_runners_own_directory_is_never_on_disk,
     a_disk_layer_is_removed_with_its_runner,
 ];
@@ -134,6 +137,41 @@ fn a_layer_is_as_large_as_configured_and_no_larger(lab: &mut Lab) -> Result<()> 
                 && made.is_some_and(|files| (1000..=LAYER_MIB << 8).contains(&files)),
             "{pool}: {said}"
         );
+    }
+    Ok(())
+}
+
+fn a_job_that_fills_its_layer_fails_with_its_log_and_its_listener_ends_well(
+    lab: &mut Lab,
+) -> Result<()> {
+    let bytes = "head -c 1G /dev/zero >fill";
+    let inodes = "mkdir many; i=0; while : >many/$i; do i=$((i + 1)); done; false";
+    for script in [bytes, inodes] {
+        let jobs = POOLS.map(|pool| pool_job(pool, pool, script));
+        for id in lab.sim().queue_all(&jobs)? {
+            let job = lab.sim().await_job(id, JobState::Completed, SOON)?;
+            let told = job.conclusion == Some(Conclusion::Failure)
+                && job.facts.log_tail.contains("No space left on device")
+                && job.facts.log_tail.contains("exit code 1");
+            ensure!(told, "{}: {}", job.summary(), job.facts.log_tail);
+            let name = job.runner_name.context("a job has a runner")?;
+            let ended = await_verdict(lab, &name, Verdict::JobDone)?;
+            ensure!(ended.result == Some(JobResult::Failed), "{ended:?}");
+        }
+    }
+    await_no_strangers(lab)
+}
+
+fn every_job_log_says_where_the_job_ran(lab: &mut Lab) -> Result<()> {
+    for (pool, said) in in_all(lab, "ls -l /opt/actions-runner/.setup_info || true")? {
+        let lines = [
+            "Host: testhost",
+            &format!("Pool: {pool}"),
+            &format!("Slot: {pool}-"),
+            "Network: the internet",
+            "Timeout: ",
+        ];
+        ensure_says(&said, &lines).with_context(|| pool.to_owned())?;
     }
     Ok(())
 }

@@ -2,27 +2,31 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::Write,
+    io::{self, Write},
     path::Path,
     time::SystemTime,
 };
 
-/// The listener's log. A line that cannot be written is dropped, because a log must not end a job.
-pub(crate) struct ListenerLog(Option<File>);
+/// The listener's log. Like GitHub's listener, the program aborts if a line cannot be written.
+pub(crate) struct ListenerLog(File);
 
 impl ListenerLog {
     /// Opens `_diag/Runner_<time>-utc.log` under the root.
     pub(crate) fn open(root: &Path) -> Self {
+        match Self::try_open(root) {
+            Ok(file) => Self(file),
+            Err(error) => abort(&error),
+        }
+    }
+
+    fn try_open(root: &Path) -> io::Result<File> {
         let diag = root.join("_diag");
         let name = format!("Runner_{}-utc.log", stamp().replace([':', ' '], "-"));
-        let _ = fs::create_dir_all(&diag);
-        Self(
-            OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(diag.join(name))
-                .ok(),
-        )
+        fs::create_dir_all(&diag)?;
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(diag.join(name))
     }
 
     /// Writes a line.
@@ -43,10 +47,20 @@ impl ListenerLog {
     }
 
     fn diag(&self, level: &str, text: &str) {
-        if let Some(mut file) = self.0.as_ref() {
-            let _ = writeln!(file, "[{} {level} Listener] {text}", stamp());
+        let mut file = &self.0;
+        if let Err(error) = writeln!(file, "[{} {level} Listener] {text}", stamp()) {
+            abort(&error);
         }
     }
+}
+
+/// Ends the program as .NET does after an exception that nothing catches: by SIGABRT.
+pub(crate) fn abort(error: &io::Error) -> ! {
+    stdio::error(format_args!(
+        "Unhandled exception. System.IO.IOException: {error}"
+    ));
+    stdio::error("   at System.IO.RandomAccess.WriteAtOffset");
+    std::process::abort()
 }
 
 /// Returns the time as `2026-01-02 03:04:05Z`.

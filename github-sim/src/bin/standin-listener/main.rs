@@ -11,6 +11,7 @@
 
 mod broker;
 mod job;
+mod libraries;
 mod listen;
 mod log;
 mod root;
@@ -48,6 +49,9 @@ mod code {
 type Environment = BTreeMap<String, String>;
 
 fn main() -> ExitCode {
+    if !libraries::has_icu() {
+        libraries::abort();
+    }
     let args: Vec<String> = std::env::args().skip(1).collect();
     ExitCode::from(match args.first().map(String::as_str) {
         Some("--version") => match stdio::print_line(VERSION) {

@@ -29,6 +29,13 @@ const UNTIL_SIGKILL: Duration = Duration::from_secs(10);
 /// Interval between checks of a step.
 const CHECK_EVERY: Duration = Duration::from_millis(5);
 
+/// A part of `.setup_info`.
+#[derive(Deserialize)]
+struct SetupGroup {
+    group: String,
+    detail: String,
+}
+
 /// Order of the listener to its worker.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct WorkerOrder {
@@ -145,6 +152,7 @@ impl JobWorker {
             return JobResult::Failed;
         }
         let mut result = JobResult::Succeeded;
+        self.show_setup_info();
         if let Some(hook) = self.hook("ACTIONS_RUNNER_HOOK_JOB_STARTED") {
             result = self.step("Set up runner", &["-e", &hook]);
         }
@@ -285,8 +293,22 @@ impl JobWorker {
         self.temp.join("_runner_file_commands").join(name)
     }
 
+    /// Writes a line to the job's log, which is in `_diag`.
     fn say(&mut self, text: &str) {
-        let _ = writeln!(self.log, "{text}");
+        if let Err(error) = writeln!(self.log, "{text}") {
+            crate::log::abort(&error);
+        }
+    }
+
+    /// Shows the groups of `.setup_info`, as GitHub's worker does in "Set up job".
+    fn show_setup_info(&mut self) {
+        let text = fs::read(self.order.root.join(".setup_info")).unwrap_or_default();
+        let groups: Vec<SetupGroup> = serde_json::from_slice(&text).unwrap_or_default();
+        for SetupGroup { group, detail } in groups {
+            self.say(&format!("##[group]{group}"));
+            self.say(&detail);
+            self.say("##[endgroup]");
+        }
     }
 }
 

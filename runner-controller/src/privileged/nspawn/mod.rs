@@ -128,9 +128,7 @@ pub(crate) fn arguments(place: Place<'_>, tree: &Rootfs) -> Vec<OsString> {
 
     // On a read-only mount the container can connect and write to the sockets, and can create no file.
     list.bind("--bind-ro", &tree.sockets, SOCKETS);
-    if let Some(own) = &tree.runner_root {
-        list.bind("--bind", own, place.pool.image.runner_root());
-    }
+    list.bind("--bind", &tree.runner_root, place.pool.image.runner_root());
     if let Some(docker) = &tree.docker {
         list.bind("--bind", docker, DOCKER_STORAGE);
     }
@@ -203,14 +201,14 @@ fn escaped(path: &Path) -> OsString {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
     use crate::config::testing;
-    use crate::config::{ByteSize, Config, Layer};
 
     fn tree() -> Rootfs {
         Rootfs {
             root: "/run/rc/mnt/root".into(),
             sockets: "/run/rc/mnt/sockets".into(),
-            runner_root: None,
+            runner_root: "/run/rc/mnt/runner".into(),
             store: None,
             docker: None,
         }
@@ -256,6 +254,7 @@ mod tests {
             "--console=read-only",
             "--tmpfs=/dev/shm:mode=1777,nosuid,nodev,size=3221225472,nr_inodes=786432",
             "--bind-ro=/run/rc/mnt/sockets:/run/runner",
+            "--bind=/run/rc/mnt/runner:/opt/actions-runner",
             "--boot",
             "systemd.show_status=no",
             "systemd.log_level=notice",
@@ -299,20 +298,6 @@ mod tests {
         };
         let got = lines(&testing::config(), "ci-1", &tree);
         assert!(got.contains(&"--bind=/run/rc/mnt/own-store:/nix/store".to_owned()));
-    }
-
-    #[test]
-    fn with_a_disk_layer_the_runners_directory_is_bound_from_memory() {
-        let mut config = testing::config();
-        config.pools[0].layer = Layer::Disk {
-            size: ByteSize(1 << 30),
-        };
-        let tree = Rootfs {
-            runner_root: Some("/run/rc/mnt/runner".into()),
-            ..tree()
-        };
-        let got = lines(&config, "ci-1", &tree);
-        assert!(got.contains(&"--bind=/run/rc/mnt/runner:/opt/actions-runner".to_owned()));
     }
 
     #[test]

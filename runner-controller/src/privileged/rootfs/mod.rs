@@ -11,12 +11,14 @@
 //! - `layer`: the writable layer
 //! - `store`: the Nix store of a container
 //! - `runner_dir`: the runner's directory and docker's storage
+//! - `setup_info`: the text about the host in a job's log
 //! - `guest_files`: the files that a container has before it boots
 
 mod guest_files;
 mod image;
 mod layer;
 mod runner_dir;
+mod setup_info;
 mod stage;
 mod store;
 
@@ -24,7 +26,7 @@ use std::path::PathBuf;
 
 use super::error::{OrRefuse, Refusal, RootError};
 use super::trust;
-use crate::config::{Image, Layer, Place};
+use crate::config::{Image, Place};
 
 pub(crate) use guest_files::hostname;
 pub(crate) use store::{STORE, StoreMount};
@@ -32,7 +34,7 @@ pub(crate) use store::{STORE, StoreMount};
 use guest_files::{fill_bare_root, fill_upper};
 use image::{bind_store, map_image};
 use layer::mount_layer;
-use runner_dir::{docker_storage, runner_overlay, runner_tmpfs};
+use runner_dir::{Division, docker_storage, runner_overlay, runner_tmpfs};
 use stage::{Stage, mount_overlay, private_namespace};
 use store::{check_nix, own_store};
 
@@ -43,8 +45,8 @@ pub(crate) struct Rootfs {
     pub(crate) root: PathBuf,
     /// Socket directory of the slot.
     pub(crate) sockets: PathBuf,
-    /// The runner's directory in memory, unless the whole layer is in memory.
-    pub(crate) runner_root: Option<PathBuf>,
+    /// The runner's directory, which is in memory and has its own size.
+    pub(crate) runner_root: PathBuf,
     /// Nix store of a `nixos` image.
     pub(crate) store: Option<StoreMount>,
     /// Docker's storage in a pool with docker. It is not an overlay, because docker's overlay cannot
@@ -63,20 +65,17 @@ pub(crate) fn build(place: Place<'_>) -> Result<Rootfs, RootError> {
             let image = map_image(place, &stage, path)?;
             check_nix(place, &image)?;
             let layer = stage.make("layer")?;
-            mount_layer(&place.pool.layer, &place.config.layer_dir, &layer)?;
+            let division = Division::of(&place.pool.layer);
+            mount_layer(&division.layer, &place.config.layer_dir, &layer)?;
             fill_upper(place, &layer, &image).or_refuse(Refusal::Layer, || {
                 "write the container's first files".into()
             })?;
             let root = stage.make("root")?;
             mount_overlay(&image, &layer, &root, &place.pool.layer)?;
-            let runner_root = match place.pool.layer {
-                Layer::Tmpfs { .. } => None,
-                Layer::Disk { .. } => Some(runner_overlay(&stage, &image, runner_root)?),
-            };
             Ok(Rootfs {
                 root,
                 sockets,
-                runner_root,
+                runner_root: runner_overlay(place, &stage, &image, runner_root, division.own)?,
                 store: None,
                 docker: docker_storage(place, &layer)?,
             })
@@ -84,7 +83,8 @@ pub(crate) fn build(place: Place<'_>) -> Result<Rootfs, RootError> {
         Image::Nixos { system, store, .. } => {
             let shared = bind_store(&stage, system, store)?;
             let layer = stage.make("layer")?;
-            mount_layer(&place.pool.layer, &place.config.layer_dir, &layer)?;
+            let division = Division::of(&place.pool.layer);
+            mount_layer(&division.layer, &place.config.layer_dir, &layer)?;
             let store = match &place.pool.nix {
                 None => StoreMount::Shared(shared),
                 Some(_) => StoreMount::Own(own_store(place, &stage, &shared, &layer)?),
@@ -93,14 +93,10 @@ pub(crate) fn build(place: Place<'_>) -> Result<Rootfs, RootError> {
             fill_bare_root(place, &root).or_refuse(Refusal::Layer, || {
                 "write the container's first files".into()
             })?;
-            let runner_root = match place.pool.layer {
-                Layer::Tmpfs { .. } => None,
-                Layer::Disk { .. } => Some(runner_tmpfs(&stage, place.uid_first())?),
-            };
             Ok(Rootfs {
                 root,
                 sockets,
-                runner_root,
+                runner_root: runner_tmpfs(place, &stage, division.own)?,
                 store: Some(store),
                 docker: docker_storage(place, &layer)?,
             })

@@ -1,6 +1,11 @@
 //! The runner's directory and docker's storage, which are not part of the container's overlay.
+//!
+//! The listener keeps the log of the job in `_diag` of its directory until it has sent it, and aborts if it
+//! cannot write there. Therefore the directory has its own bytes and inodes, which no write to another
+//! directory can take.
 
 use std::fs;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -9,21 +14,58 @@ use nix::mount::mount;
 use nix::sys::stat::fstat;
 
 use super::layer::{NO_DEVICES, mount_tmpfs};
+use super::setup_info;
 use super::stage::{Stage, handle, open_in};
-use crate::config::{ByteSize, Place};
+use crate::config::{ByteSize, Layer, Place};
 use crate::privileged::error::{OrRefuse, Refusal, RootError};
 
-/// Size of the runner's directory in memory, used with a layer on disk. `.runner`, credentials and the
-/// `_diag` logs take a few megabytes. Jobs work in another directory.
-const RUNNER_ROOT_SIZE: ByteSize = ByteSize(256 << 20);
+/// Maximum size of the runner's directory. `.runner`, credentials and the `_diag` logs take a few
+/// megabytes: the listener sends a log in pages of 8 MiB and removes each (`PagingLogger` in
+/// actions/runner).
+const MAX_OWN: ByteSize = ByteSize(256 << 20);
+/// Minimum size, for the smallest layer.
+const MIN_OWN: ByteSize = ByteSize(2 << 20);
+
+/// Sizes of the runner's directory and of the layer, which together have the configured size.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Division {
+    /// Size of the runner's directory, in memory.
+    pub(super) own: ByteSize,
+    /// The layer without it.
+    pub(super) layer: Layer,
+}
+
+impl Division {
+    /// Divides a layer. The runner's directory gets an eighth of it, within bounds. A layer on disk stays
+    /// whole, because the runner's directory is in memory.
+    pub(super) fn of(layer: &Layer) -> Self {
+        match layer {
+            Layer::Tmpfs { size } => {
+                let own = (size.0 / 8).clamp(MIN_OWN.0, MAX_OWN.0);
+                Self {
+                    own: ByteSize(own),
+                    layer: Layer::Tmpfs {
+                        size: ByteSize(size.0.saturating_sub(own)),
+                    },
+                }
+            }
+            Layer::Disk { .. } => Self {
+                own: MAX_OWN,
+                layer: layer.clone(),
+            },
+        }
+    }
+}
 
 /// Mounts the runner's directory: an overlay in memory over the image's directory.
 ///
 /// The listener writes its decoded JIT config into it, and a secret never touches a disk.
 pub(super) fn runner_overlay(
+    place: Place<'_>,
     stage: &Stage,
     image: &OwnedFd,
     path: &Path,
+    size: ByteSize,
 ) -> Result<PathBuf, RootError> {
     let within = path.strip_prefix("/").unwrap_or(path);
     let refuse = || {
@@ -35,7 +77,7 @@ pub(super) fn runner_overlay(
     let lower = open_in(image, within).or_refuse(Refusal::Image, refuse)?;
     let seen = fstat(&lower).or_refuse(Refusal::Image, refuse)?;
     let memory = stage.make("runner-layer")?;
-    mount_tmpfs(&memory, RUNNER_ROOT_SIZE)?;
+    mount_tmpfs(&memory, size)?;
     let upper = memory.join("upper");
     let root = stage.make("runner")?;
     let filled = fs::create_dir(&upper)
@@ -44,7 +86,8 @@ pub(super) fn runner_overlay(
         .and_then(|()| chown(&upper, Some(seen.st_uid), Some(seen.st_gid)))
         .and_then(|()| {
             fs::set_permissions(&upper, fs::Permissions::from_mode(seen.st_mode & 0o7777))
-        });
+        })
+        .and_then(|()| write_setup_info(place, &upper));
     filled.or_refuse(Refusal::Layer, || {
         "create the runner's directory in memory".into()
     })?;
@@ -68,13 +111,29 @@ pub(super) fn runner_overlay(
 }
 
 /// Mounts the runner's directory as an empty tmpfs. The guest gives it to the runner's user.
-pub(super) fn runner_tmpfs(stage: &Stage, uid: u32) -> Result<PathBuf, RootError> {
+pub(super) fn runner_tmpfs(
+    place: Place<'_>,
+    stage: &Stage,
+    size: ByteSize,
+) -> Result<PathBuf, RootError> {
     let root = stage.make("runner")?;
-    mount_tmpfs(&root, RUNNER_ROOT_SIZE)?;
-    chown(&root, Some(uid), Some(uid)).or_refuse(Refusal::Layer, || {
-        "create the runner's directory in memory".into()
-    })?;
+    mount_tmpfs(&root, size)?;
+    let uid = place.uid_first();
+    chown(&root, Some(uid), Some(uid))
+        .and_then(|()| write_setup_info(place, &root))
+        .or_refuse(Refusal::Layer, || {
+            "create the runner's directory in memory".into()
+        })?;
     Ok(root)
+}
+
+/// Writes the text about the host into a new directory. The file belongs to root in the container.
+fn write_setup_info(place: Place<'_>, dir: &Path) -> io::Result<()> {
+    let path = dir.join(setup_info::FILE);
+    let uid = place.uid_first();
+    fs::write(&path, setup_info::text(place))?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o444))?;
+    chown(&path, Some(uid), Some(uid))
 }
 
 /// Creates docker's storage in the layer, so that the layer's size limits it.
@@ -91,4 +150,24 @@ pub(super) fn docker_storage(place: Place<'_>, layer: &Path) -> Result<Option<Pa
             "create docker's storage in the layer".into()
         })?;
     Ok(Some(storage))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_runners_directory_counts_in_the_size_of_a_layer_in_memory() {
+        let mib = |count: u64| ByteSize(count << 20);
+        for (whole, own) in [(16, 2), (96, 12), (512, 64), (2048, 256), (8192, 256)] {
+            let division = Division::of(&Layer::Tmpfs { size: mib(whole) });
+            assert_eq!(division.own, mib(own), "{whole} MiB");
+            let rest = Layer::Tmpfs {
+                size: mib(whole - own),
+            };
+            assert_eq!(division.layer, rest, "{whole} MiB");
+        }
+        let disk = Layer::Disk { size: mib(512) };
+        assert_eq!(Division::of(&disk).layer, disk);
+    }
 }
