@@ -23,6 +23,7 @@ mod limits;
 mod nix;
 mod nixos;
 mod operator;
+mod outages;
 mod permissions;
 mod power;
 mod restart;
@@ -47,6 +48,7 @@ pub const BASIC_SUITES: &[Suite] = &[life::SUITE, restart::SUITE, faces::SUITE];
 pub const SUITES: &[Suite] = &[
     life::SUITE,
     verdicts::SUITE,
+    outages::SUITE,
     ends::SUITE,
     github::SUITE,
     restart::SUITE,

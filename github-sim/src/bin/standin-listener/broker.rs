@@ -214,12 +214,17 @@ impl RunService {
         }
     }
 
-    pub(crate) fn renew(&self) -> Result<(), CallError> {
+    pub(crate) fn renew(&self, timeout: Duration) -> Result<(), CallError> {
         let body = Renew {
             plan_id: self.plan_id.clone(),
             job_id: self.job_id.clone(),
         };
-        self.post("renewjob", &body)
+        let request = self.agent.post(format!("{}renewjob", self.base));
+        let request = request.config().timeout_global(Some(timeout)).build();
+        let answer = request
+            .header("authorization", format!("Bearer {}", self.token))
+            .send_json(&body)?;
+        refuse_failure(answer).map(drop)
     }
 
     pub(crate) fn complete(&self, conclusion: JobResult) -> Result<(), CallError> {

@@ -22,11 +22,13 @@ use nix::{
 use crate::{
     broker::{CallError, RunService},
     code,
-    listen::{ListenerContext, ListenerEvent, Poller, backoff, cancellation},
+    listen::{ListenerContext, ListenerEvent, Poller, backoff, cancellation, scaled},
     worker::WorkerOrder,
 };
 
 const RENEW_EVERY: Duration = Duration::from_mins(1);
+/// Time from the first missed renewal to the cancellation of the job.
+const RENEW_PATIENCE: Duration = Duration::from_secs(40);
 /// Interval between checks of the worker, if an event does not come first.
 const CHECK_EVERY: Duration = Duration::from_millis(20);
 /// Time that GitHub's listener gives its worker after a signal.
@@ -120,6 +122,14 @@ struct RunningJob<'a> {
     signal: Option<i32>,
 }
 
+/// Outcome of a renewal of the job's lock.
+enum Renewal {
+    Good,
+    /// The server does not know the job any more.
+    Refused,
+    Missed,
+}
+
 enum JobEnd {
     /// The worker ended, or the server took the job back.
     Over(JobResult),
@@ -133,6 +143,11 @@ impl RunningJob<'_> {
         let crash_after = Duration::from_millis(faults.crash_after_ms);
         let started = Instant::now();
         let mut renewed = started;
+        let mut missed: Option<Instant> = None;
+        let (every, patience) = (
+            scaled(self.listener, RENEW_EVERY),
+            scaled(self.listener, RENEW_PATIENCE),
+        );
         loop {
             if faults.crash_with.is_some() && started.elapsed() >= crash_after {
                 return JobEnd::Crashed;
@@ -153,10 +168,18 @@ impl RunningJob<'_> {
             {
                 self.kill(Signal::SIGKILL);
             }
-            if renewed.elapsed() >= RENEW_EVERY && !faults.skip_renew {
+            let due = if missed.is_some() { every / 10 } else { every };
+            if renewed.elapsed() >= due && !faults.skip_renew {
                 renewed = Instant::now();
-                if self.renewal_is_refused() {
-                    self.kill(Signal::SIGKILL);
+                match self.renew() {
+                    Renewal::Good => missed = None,
+                    Renewal::Refused => self.kill(Signal::SIGKILL),
+                    Renewal::Missed => {
+                        let since = *missed.get_or_insert(renewed);
+                        if since.elapsed() >= patience && self.deadline.is_none() {
+                            self.cancel(SIGNAL_PATIENCE);
+                        }
+                    }
                 }
             }
             match events.recv_timeout(CHECK_EVERY) {
@@ -166,14 +189,19 @@ impl RunningJob<'_> {
         }
     }
 
-    fn renewal_is_refused(&self) -> bool {
-        match self.service.renew() {
-            Ok(()) => false,
+    fn renew(&self) -> Renewal {
+        let timeout = scaled(self.listener, RENEW_PATIENCE);
+        match self.service.renew(timeout) {
+            Ok(()) => Renewal::Good,
             Err(error) => {
                 self.listener
                     .log
                     .error(&format!("cannot renew the job's lock: {error}"));
-                error.status() == Some(404)
+                if error.status() == Some(404) {
+                    Renewal::Refused
+                } else {
+                    Renewal::Missed
+                }
             }
         }
     }

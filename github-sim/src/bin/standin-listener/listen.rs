@@ -285,6 +285,13 @@ pub(crate) fn cancellation(message: &BrokerMessage) -> Option<(String, u64)> {
     Some((body.job_id, seconds))
 }
 
+/// Returns a time of GitHub's listener, divided by `STANDIN_SPEED` if a test sets it.
+pub(crate) fn scaled(listener: &ListenerContext, time: Duration) -> Duration {
+    let speed = listener.env.get("STANDIN_SPEED");
+    let speed = speed.and_then(|text| text.parse().ok()).unwrap_or(1);
+    time / u32::max(speed, 1)
+}
+
 /// Returns a pause of GitHub's listener, from `least_s` to twice that. Tests shorten it.
 pub(crate) fn backoff(listener: &ListenerContext, least_s: u64) -> Duration {
     let told = listener
