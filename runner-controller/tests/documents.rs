@@ -7,8 +7,8 @@
 
 use std::path::Path;
 
-use runner_controller::config;
 use runner_controller::pool::{JobResult, PhaseKind, Verdict};
+use runner_controller::{config, guest};
 use serde_json::Value;
 
 const CONFIGURATION: &str = include_str!("../../docs/configuration.md");
@@ -83,5 +83,19 @@ fn the_operations_page_has_a_remedy_for_every_failure_and_for_no_other_verdict()
             !verdict.is_failure(),
             "{verdict}: {remedy:?}"
         );
+    }
+}
+
+#[test]
+fn the_documented_image_has_the_packages_that_the_runner_needs() {
+    let mut lines = OTHER_HOSTS.lines();
+    let list = lines.find_map(|line| line.trim().strip_prefix("--include="));
+    let list = list.unwrap().trim_end_matches(['\\', ' ']);
+    let packages: Vec<&str> = list.split(',').collect();
+    for package in guest::NEEDED_PACKAGES
+        .iter()
+        .chain(&guest::ADVISED_PACKAGES)
+    {
+        assert!(packages.contains(package), "{package}");
     }
 }

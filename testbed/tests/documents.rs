@@ -11,6 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use testbed::claims::SUITES;
+use testbed::rootfs::DOCUMENTED;
 
 /// Subcommands of cargo itself that documents name.
 const CARGO: [&str; 8] = [
@@ -22,6 +23,17 @@ fn project() -> PathBuf {
         .parent()
         .unwrap()
         .to_owned()
+}
+
+#[test]
+fn the_documented_image_is_the_one_that_is_tested() {
+    let page = fs::read_to_string(project().join("docs/other-hosts.md")).unwrap();
+    let line = page
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("--include="));
+    let list = line.unwrap().trim_end_matches('\\').trim();
+    let packages: Vec<&str> = list.split(',').collect();
+    assert_eq!(packages, DOCUMENTED.packages());
 }
 
 /// Returns the documents of the project, each with its text.

@@ -2,13 +2,69 @@
 
 use std::path::Path;
 
-use crate::config::{self, Config, HostFindings, Mistake};
+use crate::config::{self, Config, HostFindings, Image, Mistake};
 use crate::firewall::{self, Obstacle};
+use crate::guest::{self, Trial};
+use crate::readings;
 use crate::world::chain;
 
-/// Returns the findings that no host file corrects: files, addresses and uids.
+/// Returns the findings that no host file corrects: files, addresses, uids, and runners of images.
 pub(super) fn lasting(config: &Config, file: &Path) -> HostFindings {
-    config::check_host(config, file)
+    let mut found = config::check_host(config, file);
+    found.notes.extend(readings::lacking_protections());
+    for (image, runner_root, pools) in directories(config) {
+        let key = format!("pools.{}.image", pools[0]);
+        let used_by = pools.join(", ");
+        if !guest::has_listener(image, runner_root) {
+            // The check above reports a directory that is missing.
+            if image.is_dir() {
+                found.mistakes.push(Mistake {
+                    key,
+                    wrong: format!(
+                        "{} does not have the runner, which pool {used_by} needs",
+                        image.display()
+                    ),
+                    write: format!(
+                        "unpack actions-runner-linux-*.tar.gz at {} of the image",
+                        runner_root.display()
+                    ),
+                });
+            }
+            continue;
+        }
+        match guest::try_listener(image, runner_root) {
+            Trial::Version(version) => found.notes.push(format!(
+                "pool {used_by}: runner {version} starts in {}",
+                image.display()
+            )),
+            Trial::Untried(reason) => found.notes.push(format!(
+                "pool {used_by}: the runner in {} is not tried: {reason}",
+                image.display()
+            )),
+            Trial::Failed(wrong) => found.mistakes.push(Mistake {
+                key,
+                wrong,
+                write: "install the packages in the image".into(),
+            }),
+        }
+    }
+    found
+}
+
+/// Returns the directory images, each with its pools.
+fn directories(config: &Config) -> Vec<(&Path, &Path, Vec<String>)> {
+    let mut images: Vec<(&Path, &Path, Vec<String>)> = Vec::new();
+    for pool in &config.pools {
+        let Image::Directory { path, runner_root } = &pool.image else {
+            continue;
+        };
+        let mut known = images.iter_mut();
+        match known.find(|(image, root, _)| *image == path && *root == runner_root) {
+            Some((.., pools)) => pools.push(pool.name.to_string()),
+            None => images.push((path, runner_root, vec![pool.name.to_string()])),
+        }
+    }
+    images
 }
 
 /// Returns the findings that the host files should correct: kernel tables and packet forwarding.

@@ -1,17 +1,19 @@
 //! `prepare-image`: turns a root filesystem with systemd into a runner image.
 //!
-//! It takes any systemd userland in a directory and may be repeated. It runs no program of the image,
-//! because the image is not trusted with root on the host. The files that it installs are in
-//! `runner-controller/guest/`.
+//! It takes any systemd userland in a directory and may be repeated. It runs no program of the image on
+//! the host, because the image is not trusted with root there. At the end it starts the listener once in a
+//! container. The files that it installs are in `runner-controller/guest/`.
 //!
 //! - `tree`: files of the image, opened without leaving it
 //! - `accounts`: users and groups of the image
 //! - `nix_daemon`, `docker`: optional services for jobs
+//! - `trial`: the first start of the listener
 
 mod accounts;
 mod docker;
 mod nix_daemon;
 mod tree;
+mod trial;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,6 +21,8 @@ use std::path::{Path, PathBuf};
 use nix::unistd::geteuid;
 
 use tree::Tree;
+
+pub use trial::{ADVISED_PACKAGES, NEEDED_PACKAGES, Trial, try_listener};
 
 /// Uid and gid of user `runner` in an image without one. GitHub's images use the same ids.
 const RUNNER_UID: u32 = 1001;
@@ -88,7 +92,31 @@ pub fn prepare_image(dir: &Path, options: Options) -> Result<Vec<String>, Prepar
     if !geteuid().is_root() {
         return Err(PrepareError::NotRoot);
     }
-    prepare(dir, options, Owners::Set)
+    let mut done = prepare(dir, options, Owners::Set)?;
+    let runner_root = Path::new("/").join(RUNNER_ROOT);
+    if has_listener(dir, &runner_root) {
+        match try_listener(dir, &runner_root) {
+            Trial::Version(version) => done.push(format!("the runner {version} starts")),
+            Trial::Untried(reason) => {
+                done.push(format!("the start of the runner is not tried: {reason}"));
+            }
+            Trial::Failed(reason) => {
+                return Err(PrepareError::Refused {
+                    dir: dir.to_owned(),
+                    reason,
+                });
+            }
+        }
+    }
+    Ok(done)
+}
+
+/// Returns true if the image has GitHub's listener. `runner_root` is its directory, absolute.
+#[must_use]
+pub fn has_listener(dir: &Path, runner_root: &Path) -> bool {
+    let within = runner_root.strip_prefix("/").unwrap_or(runner_root);
+    let path = within.join(trial::LISTENER);
+    Tree::open(dir, false).is_ok_and(|tree| tree.exists(&path.to_string_lossy()))
 }
 
 /// Owners of new files. Tests run as any user, and only root can give files away.
@@ -227,7 +255,7 @@ fn install(tree: &Tree, options: Options) -> Result<Vec<String>, PrepareError> {
             done.push("the image does not have sudo, so there is nothing to allow".into());
         }
     }
-    if !tree.exists(&format!("{RUNNER_ROOT}/bin/Runner.Listener")) {
+    if !tree.exists(&format!("{RUNNER_ROOT}/{}", trial::LISTENER)) {
         done.push(format!(
             "/{RUNNER_ROOT} does not have the runner yet; unpack actions-runner-linux-*.tar.gz there"
         ));

@@ -26,6 +26,7 @@ mod operator;
 mod outages;
 mod permissions;
 mod power;
+mod recipe;
 mod restart;
 mod scarce;
 mod secrets;
@@ -48,6 +49,7 @@ pub const BASIC_SUITES: &[Suite] = &[life::SUITE, restart::SUITE, faces::SUITE];
 pub const SUITES: &[Suite] = &[
     life::SUITE,
     verdicts::SUITE,
+    recipe::SUITE,
     outages::SUITE,
     ends::SUITE,
     github::SUITE,

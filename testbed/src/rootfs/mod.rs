@@ -11,4 +11,4 @@ mod recipes;
 pub use build::{Builder, Incomplete, build};
 pub use mirror::Mirror;
 pub use recipe::Recipe;
-pub use recipes::{DOCKER, GUEST, HOST, NIX, TOOLS, host};
+pub use recipes::{DOCKER, DOCUMENTED, GUEST, HOST, NIX, TOOLS, host};

@@ -35,6 +35,12 @@ impl Recipe {
             .join(format!("{}-{}", self.name, self.id()))
     }
 
+    /// Returns the packages without which the root filesystem is of no use.
+    #[must_use]
+    pub fn packages(&self) -> &'static [&'static str] {
+        self.packages
+    }
+
     /// Identifies the description: another one is another root filesystem.
     #[must_use]
     pub fn id(&self) -> String {

@@ -7,7 +7,15 @@ use crate::release::Release;
 pub(super) const SUITE: &str = "trixie";
 
 /// Every recipe.
-pub(super) const ALL: &[&Recipe] = &[&HOST, &NEWER_HOST, &GUEST, &TOOLS, &NIX, &DOCKER];
+pub(super) const ALL: &[&Recipe] = &[
+    &HOST,
+    &NEWER_HOST,
+    &GUEST,
+    &DOCUMENTED,
+    &TOOLS,
+    &NIX,
+    &DOCKER,
+];
 
 const DOCUMENTATION: &[&str] = &[
     "/usr/share/man/*",
@@ -118,6 +126,31 @@ pub const GUEST: Recipe = Recipe {
         "python3-minimal",
         "strace",
     ],
+    masks: &[],
+    files: &[],
+    links: &[],
+    excluded: DOCUMENTATION,
+};
+
+/// The image of `docs/other-hosts.md`, package by package, before `prepare-image`. A test compares the two.
+pub const DOCUMENTED: Recipe = Recipe {
+    name: "documented",
+    suite: SUITE,
+    variant: "minbase",
+    packages: &[
+        "systemd",
+        "systemd-sysv",
+        "dbus",
+        "libicu76",
+        "libssl3t64",
+        "zlib1g",
+        "libstdc++6",
+        "libkrb5-3",
+        "ca-certificates",
+        "git",
+        "curl",
+    ],
+    optional: &[],
     masks: &[],
     files: &[],
     links: &[],
