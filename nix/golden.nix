@@ -67,12 +67,20 @@ in
   everything = settings {
     apiTokenFile = "/run/agenix/runner-controller-api";
     github.apiUrl = "https://github.example.com/api/v3";
+    github.caFile = "/etc/ssl/private-ca.pem";
+    github.proxy = {
+      url = "http://10.0.0.5:3128";
+      noProxy = [ ".corp.example" ];
+      credentialsFile = "/run/agenix/github-proxy";
+    };
     prometheus.enable = true;
     reserve = {
       disk = "5 GiB";
       memory = "1 GiB";
     };
     pools.ci = {
+      allow = [ "10.0.0.5:3128" ];
+      proxy.url = "http://10.0.0.5:3128";
       limits.cpu = 2;
       total = {
         memory = "16 GiB";

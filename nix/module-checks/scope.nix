@@ -26,6 +26,12 @@ in
       "github.tokenFile: write it as a string that names a file outside the Nix store" = {
         github.tokenFile = "/nix/store/00000000000000000000000000000000-token";
       };
+      "github.proxy.credentialsFile: write it as a string that names a file outside the Nix store" = {
+        github.proxy = {
+          url = "http://10.0.0.5:3128";
+          credentialsFile = "/nix/store/00000000000000000000000000000000-proxy";
+        };
+      };
       "apiTokenFile: write it as a string that names a file outside the Nix store" = {
         apiTokenFile = ./scope.nix;
         prometheus.enable = true;

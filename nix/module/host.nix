@@ -100,6 +100,7 @@ let
   tokens = [
     cfg.github.tokenFile
     (cfg.github.app.keyFile or null)
+    (cfg.github.proxy.credentialsFile or null)
     cfg.apiTokenFile
   ];
   secrets = lib.optionals (options ? age) (

@@ -101,7 +101,51 @@ in
         type = types.nullOr types.str;
         default = null;
         example = "https://github.example.com/api/v3";
-        description = "Base URL of the API, for proxies. By default it follows from `url`.";
+        description = "Base URL of the API, for another address of it. By default it follows from `url`.";
+      };
+
+      caFile = mkOption {
+        type = types.nullOr types.path;
+        default = null;
+        example = "/etc/ssl/private-ca.pem";
+        description = ''
+          PEM file with certificate authorities besides those of this host, for a GitHub Enterprise
+          Server or a proxy that ends TLS. Every user must be able to read it.
+        '';
+      };
+
+      proxy = mkOption {
+        type = types.nullOr (
+          types.submodule {
+            options = {
+              url = mkOption {
+                type = types.str;
+                example = "http://10.0.0.5:3128";
+                description = "Address of the proxy, without credentials.";
+              };
+              noProxy = mkOption {
+                type = types.listOf types.str;
+                default = [ ];
+                example = [ ".corp.example" ];
+                description = "Destinations that are reached without the proxy, as in `NO_PROXY`.";
+              };
+              credentialsFile = mkOption {
+                type = types.nullOr types.path;
+                default = null;
+                example = lib.literalExpression "config.age.secrets.github-proxy.path";
+                description = ''
+                  File with one line `USER:PASSWORD`. It must be readable by root, and never be in the
+                  Nix store. systemd hands it to the daemon as a credential.
+                '';
+              };
+            };
+          }
+        );
+        default = null;
+        example = lib.literalExpression ''{ url = "http://10.0.0.5:3128"; }'';
+        description = ''
+          HTTP proxy on the daemon's way to GitHub. Jobs do not get it: see the `proxy` of a pool.
+        '';
       };
 
       apiVersion = mkOption {

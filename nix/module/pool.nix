@@ -298,6 +298,35 @@ in
       '';
     };
 
+    proxy = mkOption {
+      type = types.nullOr (
+        types.submodule {
+          options = {
+            url = mkOption {
+              type = types.str;
+              example = "http://10.0.0.5:3128";
+              description = "Address of the proxy. A private address also needs an entry in `allow`.";
+            };
+            noProxy = mkOption {
+              type = types.listOf types.str;
+              default = [
+                "localhost"
+                "127.0.0.1"
+                "::1"
+              ];
+              description = "Destinations that are reached without the proxy, as in `NO_PROXY`.";
+            };
+          };
+        }
+      );
+      default = null;
+      example = lib.literalExpression ''{ url = "http://10.0.0.5:3128"; }'';
+      description = ''
+        HTTP proxy of listener and jobs, in the environment of every service of the container. Jobs
+        get no credentials for it. A change replaces idle runners.
+      '';
+    };
+
     workFolder = mkOption {
       type = types.path;
       default = "/home/runner/work";

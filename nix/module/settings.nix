@@ -11,6 +11,18 @@ let
   # List of the store paths in the image, for the Nix daemon in the container.
   registration = name: "${pkgs.closureInfo { rootPaths = [ (system name) ]; }}/registration";
 
+  # Returns a proxy's table, without the options that a pool's proxy does not have.
+  proxy =
+    given:
+    if given == null then
+      null
+    else
+      {
+        inherit (given) url;
+        no_proxy = given.noProxy;
+        credentials_file = given.credentialsFile or null;
+      };
+
   pool = name: pool: {
     inherit (pool)
       allow
@@ -58,6 +70,7 @@ let
       idle_age = pool.timeouts.idleAge;
     };
     work_folder = pool.workFolder;
+    proxy = proxy pool.proxy;
   };
 
   values = {
@@ -78,6 +91,8 @@ let
             key_file = cfg.github.app.keyFile;
           };
       api_url = cfg.github.apiUrl;
+      ca_file = cfg.github.caFile;
+      proxy = proxy cfg.github.proxy;
       api_version = cfg.github.apiVersion;
     };
     network = {

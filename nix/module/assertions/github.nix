@@ -76,6 +76,7 @@ in
       }
       (outsideTheStore "github.app.keyFile" (cfg.github.app.keyFile or null))
       (outsideTheStore "github.tokenFile" cfg.github.tokenFile)
+      (outsideTheStore "github.proxy.credentialsFile" (cfg.github.proxy.credentialsFile or null))
       (outsideTheStore "apiTokenFile" cfg.apiTokenFile)
       {
         assertion = cfg.apiTokenFile == null || cfg.prometheus.enable;

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::proxy::ProxyConfig;
+
 /// The `[github]` table.
 #[derive(Debug, Clone)]
 pub struct GitHubConfig {
@@ -19,6 +21,10 @@ pub struct GitHubConfig {
     pub login: LoginConfig,
     /// Timeout for one request.
     pub timeout: Duration,
+    /// Proxy on the way to GitHub.
+    pub proxy: Option<ProxyConfig>,
+    /// File in PEM with certificate authorities, in addition to those of this host.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// Credentials for GitHub's API.

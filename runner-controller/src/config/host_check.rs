@@ -42,12 +42,20 @@ pub struct HostFindings {
 #[must_use]
 pub fn check_host(config: &Config, file: &Path) -> HostFindings {
     let (mut mistakes, notes) = collisions::check(config);
-    mistakes.extend(check_readable(file));
+    mistakes.extend(check_readable("(file)", file));
+    if let Some(file) = &config.github.ca_file {
+        mistakes.extend(check_readable("github.ca_file", file));
+    }
     let path = std::env::var_os("PATH").unwrap_or_default();
     mistakes.extend(check_nspawn(&path));
     mistakes.extend(check_secret(&config.github.login));
-    if let Some(file) = &config.api_token_file {
-        mistakes.extend(check_mode("api_token_file", file));
+    let proxy = config.github.proxy.as_ref();
+    let proxy = proxy.and_then(|proxy| proxy.credentials_file.as_ref());
+    for (key, file) in [
+        ("api_token_file", config.api_token_file.as_ref()),
+        ("github.proxy.credentials_file", proxy),
+    ] {
+        mistakes.extend(file.and_then(|file| check_mode(key, file)));
     }
     for pool in &config.pools {
         mistakes.extend(check_image(pool));
@@ -62,9 +70,15 @@ pub fn check_kernel(config: &Config) -> Vec<Mistake> {
     tables::too_small(config, setting)
 }
 
-/// Returns a mistake if the daemon's user cannot read the configuration.
-fn check_readable(file: &Path) -> Option<Mistake> {
-    let file = file.canonicalize().ok()?;
+/// Returns a mistake if the daemon's user cannot read a file that holds no secret.
+fn check_readable(key: &str, file: &Path) -> Option<Mistake> {
+    let file = match file.canonicalize() {
+        Ok(file) => file,
+        Err(error) => {
+            let wrong = format!("{} cannot be read: {error}", file.display());
+            return Some(mistake(key.into(), wrong, "a file that exists"));
+        }
+    };
     let user = User::from_name(DAEMON_USER).ok().flatten();
     let ids = user.map(|user| (user.uid.as_raw(), user.gid.as_raw()));
     let closed = file.ancestors().find_map(|path| {
@@ -77,13 +91,13 @@ fn check_readable(file: &Path) -> Option<Mistake> {
         let bits = if path == file { "go+r" } else { "go+x" };
         let shown = path.display();
         mistake(
-            "(file)".into(),
+            key.into(),
             format!(
                 "the user {DAEMON_USER} cannot read {}: {shown} has mode {:04o}",
                 file.display(),
                 mode & 0o7777
             ),
-            format!("run `chmod {bits} {shown}`; the configuration holds no secret"),
+            format!("run `chmod {bits} {shown}`; it holds no secret"),
         )
     })
 }
@@ -110,7 +124,17 @@ fn check_nspawn(path: &OsStr) -> Option<Mistake> {
 
 /// Returns a mistake if every user of the host can read a file with a secret.
 fn check_mode(key: &str, file: &Path) -> Option<Mistake> {
-    let mode = file.metadata().ok()?.mode() & 0o7777;
+    let mode = match file.metadata() {
+        Ok(seen) => seen.mode() & 0o7777,
+        Err(error) => {
+            let wrong = format!("{} cannot be read: {error}", file.display());
+            return Some(mistake(
+                key.into(),
+                wrong,
+                "a file that holds the secret alone",
+            ));
+        }
+    };
     (mode & 0o007 != 0).then(|| {
         let shown = file.display();
         mistake(
@@ -280,13 +304,13 @@ mod tests {
         let file = dir.path().join("config.toml");
         std::fs::write(&file, "").unwrap();
         set_mode(&file, 0o600);
-        let found = check_readable(&file).unwrap();
+        let found = check_readable("(file)", &file).unwrap();
         assert!(found.wrong.ends_with("has mode 0600"), "{found:?}");
         assert!(found.write.starts_with("run `chmod go+r "), "{found:?}");
         set_mode(&file, 0o644);
-        assert_eq!(check_readable(&file), None);
+        assert_eq!(check_readable("(file)", &file), None);
         set_mode(dir.path(), 0o700);
-        let found = check_readable(&file).unwrap();
+        let found = check_readable("(file)", &file).unwrap();
         assert!(found.write.starts_with("run `chmod go+x "), "{found:?}");
     }
 

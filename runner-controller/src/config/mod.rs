@@ -5,6 +5,7 @@
 //! checks the files of this host that a configuration names.
 //!
 //! - `model`, `github`, `pool`, `egress`: the tables, checked
+//! - `proxy`: an HTTP proxy of the daemon or of jobs
 //! - `units`: sizes, cores, address blocks
 //! - `place`: everything on the host that a slot determines
 //! - `read`: the file, read and checked key by key
@@ -20,6 +21,7 @@ mod mistake;
 mod model;
 mod place;
 mod pool;
+mod proxy;
 mod read;
 mod tables;
 #[cfg(test)]
@@ -35,6 +37,7 @@ pub use model::{
 };
 pub use place::Place;
 pub use pool::{Image, Layer, Nix, PoolConfig, RunnerLimits, Total};
+pub use proxy::ProxyConfig;
 pub use read::{load, parse};
 pub(crate) use tables::path as setting_path;
 pub use tables::{AioRequests, Connections, SharedLimit, Terminals, UserTable, host_maximum};

@@ -6,6 +6,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use super::egress::{Allow, Egress};
+use super::proxy::ProxyConfig;
 use super::units::{ByteSize, Cpu};
 use crate::pool::{PoolName, Timeouts};
 
@@ -50,6 +51,8 @@ pub struct PoolConfig {
     pub allow: Vec<Allow>,
     /// Nix in each container, if jobs have one.
     pub nix: Option<Nix>,
+    /// Proxy of listener and jobs.
+    pub proxy: Option<ProxyConfig>,
 }
 
 /// Settings of the Nix in a container. It never reaches the host's Nix.
@@ -140,13 +143,17 @@ impl PoolConfig {
     /// runner's life: labels, group and work folder.
     #[must_use]
     pub fn generation(&self) -> String {
-        let facts = serde_json::json!({
+        let mut facts = serde_json::json!({
             "image": self.image, "layer": self.layer, "limits": self.limits, "docker": self.docker,
             "labels": self.labels, "group": self.runner_group, "work_folder": self.work_folder,
             // A container's resolv.conf depends on it. The firewall's rules apply to all runners.
             "dns": self.egress.has_dns(),
             "nix": self.nix,
         });
+        // A pool without a proxy keeps the generation that an earlier version gave it.
+        if let Some(proxy) = &self.proxy {
+            facts["proxy"] = serde_json::json!(proxy.environment());
+        }
         let digest = Sha256::digest(facts.to_string().as_bytes());
         let (first, _) = digest.split_at(8);
         let number = first

@@ -20,6 +20,8 @@ pub(crate) fn config() -> Config {
                 file: "/etc/runner-controller/token".into(),
             },
             timeout: Duration::from_secs(30),
+            proxy: None,
+            ca_file: None,
         },
         network: Network {
             block: "10.200.0.0/16".parse().unwrap(),
@@ -90,5 +92,6 @@ pub(crate) fn pool(name: &str, offset: u32) -> PoolConfig {
         egress: Egress::Internet,
         allow: Vec::new(),
         nix: None,
+        proxy: None,
     }
 }

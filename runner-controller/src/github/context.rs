@@ -93,11 +93,15 @@ impl Context {
 
     /// Returns the error for a request that got no whole answer.
     pub(super) fn unreachable(&self, operation: Operation, message: &str) -> RegistryError {
-        let advice = if message.contains("lookup") {
+        let advice = if message.contains("proxy authorization") {
+            Some("check github.proxy.credentials_file")
+        } else if message.contains("tunnel") {
+            Some("check github.proxy, and whether the proxy allows connections to GitHub")
+        } else if message.contains("lookup") {
             Some("check github.api_url and this host's DNS")
         } else if message.contains("certificate") {
             Some(
-                "install the certificate authority of the server on this host, or name it in SSL_CERT_FILE",
+                "install the certificate authority of the server on this host, or name its file in github.ca_file",
             )
         } else {
             None

@@ -23,6 +23,7 @@ mod operation;
 #[cfg(any(test, fuzzing))]
 mod outside;
 mod paged;
+mod proxy;
 mod refusal;
 mod registry;
 mod secrets;

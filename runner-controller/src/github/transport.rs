@@ -6,12 +6,14 @@ use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Body, Bytes};
+use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::connect::{Connect, HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use octocrab::OctoBody;
 use tower::util::BoxCloneService;
 use tower::{BoxError, Service, ServiceExt as _};
 
+use super::proxy;
 use super::setup::SetupError;
 use crate::config::GitHubConfig;
 
@@ -46,26 +48,32 @@ where
         .boxed_clone()
 }
 
-/// Returns the transport over the network. An `https` address is reached over TLS only, at a server
-/// that this host's certificate authorities vouch for.
+/// Returns the transport over the network, through the proxy if there is one. An `https` address is reached
+/// over TLS only, at a server that the certificate authorities vouch for.
 ///
 /// # Errors
-/// This host has no certificate authorities.
+/// There are no certificate authorities, or a file of the configuration cannot be used.
 pub(super) fn network(config: &GitHubConfig) -> Result<Transport, SetupError> {
     let mut connector = HttpConnector::new();
     connector.set_connect_timeout(Some(config.timeout));
     connector.set_nodelay(true);
+    let tunnel = proxy::tunnel(config, &connector)?;
     if config.api_url.scheme() == "http" {
-        return Ok(client(connector));
+        return Ok(match tunnel {
+            Some(tunnel) => client(tunnel),
+            None => client(connector),
+        });
     }
-    connector.enforce_http(false);
-    let connector = hyper_rustls::HttpsConnectorBuilder::new()
-        .with_native_roots()
-        .map_err(SetupError::Roots)?
+    let over_tls = HttpsConnectorBuilder::new()
+        .with_tls_config(proxy::tls(config)?)
         .https_only()
-        .enable_http1()
-        .wrap_connector(connector);
-    Ok(client(connector))
+        .enable_http1();
+    Ok(if let Some(tunnel) = tunnel {
+        client(over_tls.wrap_connector(tunnel))
+    } else {
+        connector.enforce_http(false);
+        client(over_tls.wrap_connector(connector))
+    })
 }
 
 /// hyper sends a request again only if it could not begin to send a byte of it.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::file::{HostFile, Program};
-use crate::config::{Config, DAEMON_USER};
+use crate::config::{Config, DAEMON_USER, ProxyConfig};
 use crate::firewall::FIREWALL_UNIT;
 use crate::http;
 
@@ -25,11 +25,7 @@ fn service(config: &Config, program: Program<'_>) -> String {
     let run = program.call("run");
     let login = &config.github.login;
     let (secret, file) = (login.credential(), login.file().display());
-    let api_token = config
-        .api_token_file
-        .as_ref()
-        .map(|file| format!("LoadCredential={}:{}\n", http::CREDENTIAL, file.display()))
-        .unwrap_or_default();
+    let further = further_credentials(config);
     let (slots, api) = (config.slots_dir(), config.api_dir());
     let (slots, api) = (slots.display(), api.display());
     let kept = config.slots().count() * KEPT_PER_SLOT + KEPT_BESIDES;
@@ -67,7 +63,7 @@ WatchdogSec=30s
 FileDescriptorStoreMax={kept}
 FileDescriptorStorePreserve=yes
 LoadCredential={secret}:{file}
-{api_token}
+{further}
 User={DAEMON_USER}
 Group={DAEMON_USER}
 {state}
@@ -124,6 +120,23 @@ ProcSubset=all
 WantedBy=multi-user.target
 "
     )
+}
+
+/// Returns the credentials besides that for GitHub's API: the API's token, and the proxy's user and password.
+fn further_credentials(config: &Config) -> String {
+    let proxy = config.github.proxy.as_ref();
+    let files = [
+        (http::CREDENTIAL, config.api_token_file.as_ref()),
+        (
+            ProxyConfig::CREDENTIAL,
+            proxy.and_then(|proxy| proxy.credentials_file.as_ref()),
+        ),
+    ];
+    let lines = files.into_iter().filter_map(|(name, file)| {
+        let file = file?.display();
+        Some(format!("LoadCredential={name}:{file}\n"))
+    });
+    lines.collect()
 }
 
 /// Returns the setting for the state directory.

@@ -1,5 +1,5 @@
 //! The GitHub client against two servers: the stand-in, which is strict, and a scripted server, which
-//! gives answers that GitHub would not give.
+//! gives answers that GitHub would not give. One test stands behind a proxy.
 
 #![expect(
     clippy::unwrap_used,
@@ -7,6 +7,7 @@
 )]
 
 mod app;
+mod proxy;
 mod scripted;
 mod standin;
 
@@ -62,6 +63,8 @@ fn connect_as(
         api_version: "2022-11-28".into(),
         login: configured,
         timeout,
+        proxy: None,
+        ca_file: None,
     };
     GitHub::new(&config, login).unwrap()
 }

@@ -2,8 +2,8 @@
 
 use url::Url;
 
-use super::login;
 use super::section::{MINUTE, SECOND, Section};
+use super::{login, proxy};
 use crate::config::github::{GitHubConfig, Scope};
 
 pub(super) fn github(mut section: Section<'_>) -> Option<GitHubConfig> {
@@ -63,6 +63,8 @@ pub(super) fn github(mut section: Section<'_>) -> Option<GitHubConfig> {
     }
     let login = login::read(&mut section);
     let timeout = section.duration("timeout", 15 * SECOND, SECOND..=2 * MINUTE);
+    let proxy = proxy::of_daemon(&mut section);
+    let ca_file = section.path("ca_file", "\"/etc/ssl/private-ca.pem\"");
     section.finish();
     Some(GitHubConfig {
         scope: scope?.0,
@@ -70,6 +72,8 @@ pub(super) fn github(mut section: Section<'_>) -> Option<GitHubConfig> {
         api_version,
         login: login?,
         timeout,
+        proxy,
+        ca_file,
     })
 }
 

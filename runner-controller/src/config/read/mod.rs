@@ -6,6 +6,7 @@ mod login;
 mod network;
 mod nix;
 mod pool;
+mod proxy;
 mod section;
 
 use std::collections::BTreeSet;

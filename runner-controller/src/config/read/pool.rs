@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::egress::egress;
-use super::nix;
 use super::section::{DAY, HOUR, MINUTE, SECOND, Section};
+use super::{nix, proxy};
 use crate::config::github::Scope;
 use crate::config::pool::{Image, Layer, PoolConfig, RunnerLimits, Total};
 use crate::config::units::{ByteSize, Cpu};
@@ -82,6 +82,7 @@ pub(super) fn pool(
             |path| path.to_string_lossy().into_owned(),
         );
     let (egress, allow) = egress(&mut section);
+    let proxy = proxy::of_pool(&mut section, &allow);
     section.finish();
     Some(PoolConfig {
         name: name?,
@@ -101,6 +102,7 @@ pub(super) fn pool(
         egress,
         allow,
         nix,
+        proxy,
     })
 }
 

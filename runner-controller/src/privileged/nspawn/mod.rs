@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::rootfs::{Rootfs, STORE, StoreMount, hostname};
-use crate::config::{Image, Place, SharedLimit};
+use crate::config::{Image, Place, ProxyConfig, SharedLimit};
 
 /// Directory of the slot's sockets in the container.
 const SOCKETS: &str = "/run/runner";
@@ -158,6 +158,10 @@ pub(crate) fn arguments(place: Place<'_>, tree: &Rootfs) -> Vec<OsString> {
     for (what, bound) in bounds {
         list.flag(format!("systemd.setenv=RUNNER_JOB_{what}_MAX={bound}"));
     }
+    // Every service of the container gets them: the listener and its jobs, Docker's and Nix's daemons.
+    for (name, value) in place.pool.proxy.iter().flat_map(ProxyConfig::environment) {
+        list.flag(format!("systemd.setenv={name}={value}"));
+    }
     list.0
 }
 
@@ -263,6 +267,27 @@ mod tests {
             "systemd.setenv=RUNNER_JOB_TASKS_MAX=3968",
         ];
         assert_eq!(got, wanted);
+    }
+
+    #[test]
+    fn every_service_of_a_container_gets_the_pools_proxy_and_no_credentials() {
+        let mut config = testing::config();
+        config.pools[0].proxy = Some(ProxyConfig {
+            url: "http://10.0.0.5:3128".parse().unwrap(),
+            no_proxy: vec!["localhost".into(), ".lan".into()],
+            credentials_file: None,
+        });
+        let got = lines(&config, "ci-1", &tree());
+        for wanted in [
+            "systemd.setenv=https_proxy=http://10.0.0.5:3128",
+            "systemd.setenv=HTTP_PROXY=http://10.0.0.5:3128",
+            "systemd.setenv=no_proxy=localhost,.lan",
+        ] {
+            assert!(got.iter().any(|line| line == wanted), "{got:?}");
+        }
+        // Idle runners are replaced, and pools without a proxy keep their generation.
+        let without = testing::config();
+        assert_ne!(config.pools[0].generation(), without.pools[0].generation());
     }
 
     #[test]
