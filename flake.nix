@@ -4,8 +4,8 @@
   inputs = {
     nixpkgs.url = "github:NixOS/nixpkgs/nixos-26.05";
     # Only github-runner comes from here, and `nix flake update nixpkgs-runner` updates nothing else. GitHub
-    # refuses runners that are some weeks old, and a release of NixOS is older.
-    nixpkgs-runner.url = "github:NixOS/nixpkgs/nixos-26.05";
+    # refuses runners that are some weeks old (docs/runner-versions.md), and a release of NixOS is older.
+    nixpkgs-runner.url = "github:NixOS/nixpkgs/nixos-unstable-small";
     agenix = {
       url = "github:ryantm/agenix";
       inputs.nixpkgs.follows = "nixpkgs";
@@ -65,7 +65,8 @@
         description = "Your hosts that run GitHub Actions jobs in a warm pool of containers";
       };
 
-      # Text for files in this repository: `nix eval --raw .#lib.options > docs/options.md`.
+      # Text for files in this repository: `nix eval --raw .#lib.options > docs/options.md`. And `ageWarnings`
+      # for hosts.
       lib = import ./nix/recorded.nix { inherit inputs; };
     };
 }

@@ -106,6 +106,11 @@ set-token-runner-02 *token:
 encrypt-token *token:
     @{{ fleet }} encrypt-token "$@"
 
+# Take the newest runner of nixpkgs and nothing else; GitHub refuses old ones
+[group('deploy')]
+bump-runner:
+    nix --extra-experimental-features 'nix-command flakes' flake update nixpkgs-runner --flake {{ quote(justfile_directory()) }}
+
 # Edit a secret in $EDITOR
 [group('secrets')]
 agenix-edit file="github-runner.age":

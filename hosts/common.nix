@@ -65,9 +65,14 @@
     };
   };
   users.mutableUsers = false;
-  warnings = lib.optional ((import ./operators.nix) ? placeholder) ''
-    hosts/operators.nix: replace `placeholder` with your SSH key, because its private half does not exist.
-  '';
+  warnings =
+    lib.optional ((import ./operators.nix) ? placeholder) ''
+      hosts/operators.nix: replace `placeholder` with your SSH key, because its private half does not exist.
+    ''
+    ++ inputs.self.lib.ageWarnings {
+      input = inputs.nixpkgs-runner.lastModified;
+      configuration = inputs.self.lastModified;
+    };
   users.users.root.openssh.authorizedKeys.keys = lib.attrValues (import ./operators.nix);
 
   # Tokens and configs expire at a time, so GitHub compares clocks.

@@ -14,7 +14,7 @@ let
   inherit (lib) mkOption types;
   cfg = config.runner;
   guest = ../runner-controller/guest;
-  versions = import ./runner-versions.nix;
+  versions = import ./runner-versions.nix { inherit lib; };
 
   scripts = pkgs.runCommand "github-runner-scripts" { } ''
     install -D -m 0755 ${guest + "/start"} "$out/start"

@@ -86,7 +86,7 @@ let
     ./module-checks/scope.nix
   ];
   refused = lib.mergeAttrsList (map (file: file.refused) files);
-  warned = lib.mergeAttrsList (map (file: file.warned or { }) files);
+  warned = lib.mergeAttrsList (map (file: file.warned or { }) files) // images.warned;
   images = import ./module-checks/images.nix { inherit lib pkgs; };
   accepted = import ./module-checks/accepted.nix { inherit lib; };
 
@@ -118,6 +118,42 @@ let
   imagesSay = said (evaluate true images.refused);
   imagesAccept = said (evaluate true images.accepted);
 
+  # Versions of the runner by a small table: the second was refused, and the fourth came 31 days after
+  # the third.
+  versions = import ./runner-versions.nix { inherit lib; };
+  table =
+    map
+      (entry: {
+        version = lib.elemAt entry 0;
+        released = lib.elemAt entry 1;
+        refused = lib.elemAt entry 2;
+      })
+      [
+        [
+          "2.1.0"
+          "2027-12-01"
+          ""
+        ]
+        [
+          "2.2.0"
+          "2028-01-01"
+          "2028-03-01"
+        ]
+        [
+          "2.3.0"
+          "2028-01-29"
+          ""
+        ]
+        [
+          "2.4.0"
+          "2028-02-29"
+          ""
+        ]
+      ];
+  # Versions that are in time on a day. 2028 is a leap year.
+  inTime = day: (versions.oldest table (versions.daysOf day)).inTime;
+  dates = map (row: versions.daysOf row.released) versions.rows;
+
   # A host with most of what the module can do.
   whole =
     (lib.nixosSystem {
@@ -148,6 +184,47 @@ let
     ) images.messages
     ++ map (message: "a good image is refused: ${message}") imagesAccept
     ++ map (message: "the whole host: ${message}") (said whole)
+    ++ lib.optional (
+      versions.daysOf "1970-01-01" != 0 || versions.daysOf "2028-03-01" - versions.daysOf "2028-02-28" != 2
+    ) "days are not counted from 1970 with leap days"
+    ++ lib.optional (
+      (versions.oldest table 0).notRefused != "2.3.0"
+    ) "the oldest version is not the one after the last that was refused"
+    ++ lib.optional (
+      map inTime [
+        "2028-01-31"
+        "2028-02-01"
+        "2028-02-28"
+        "2028-02-29"
+        "2028-03-30"
+        "2028-03-31"
+      ] != [
+        "2.1.0"
+        "2.2.0"
+        "2.2.0"
+        "2.3.0"
+        "2.3.0"
+        "2.4.0"
+      ]
+    ) "a version is not in time for 30 days after the next release"
+    ++ lib.optional (
+      lib.length dates < 2 || lib.sort builtins.lessThan dates != dates
+    ) "docs/runner-versions.md does not have the versions by their dates"
+    ++ lib.optional (
+      versions.ageWarnings {
+        input = 0;
+        configuration = 25 * 86400;
+      } != [ ]
+      ||
+        !lib.hasInfix "26 days older" (
+          toString (
+            versions.ageWarnings {
+              input = 0;
+              configuration = 26 * 86400;
+            }
+          )
+        )
+    ) "the age of the runner's input is not told after 25 days"
     ++ lib.optional (
       (settingsOf accepted.settings.escape-hatch).pools.ci.limits.open_files != 131072
     ) "settings do not override options"

@@ -61,6 +61,7 @@ switch() {
     shift
     address=$(address_of "$host") || exit 1
     have_operators
+    note_old_runner
     note "$host: deploying"
     nixos-rebuild switch --flake "$root#$host" --target-host "root@$address" --use-substitutes "$@" </dev/null
 }
@@ -126,6 +127,16 @@ rollback() {
     on "$host" nix-env --profile $profile --rollback </dev/null
     on "$host" $profile/bin/switch-to-configuration switch </dev/null
     await_ready "$host"
+}
+
+# GitHub refuses runners that are some weeks old, and evaluation has no clock.
+note_old_runner() {
+    local changed days
+    [ -f "$root/flake.lock" ] || return 0
+    changed=$(awk '/"nixpkgs-runner": \{/ { at = 1 } at && /"lastModified":/ { gsub(/[^0-9]/, ""); print; exit }' "$root/flake.lock")
+    days=$((($(date +%s) - ${changed:-0}) / 86400))
+    [ "$days" -le 25 ] ||
+        note "warning: the runner of this deploy is from an input that is $days days old; run: just bump-runner"
 }
 
 # A system with only the placeholder's key locks the operator out for good.

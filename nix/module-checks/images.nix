@@ -25,6 +25,17 @@
     "set system.etc.overlay.enable = false, or remove profiles/perlless.nix from modules"
   ];
 
+  # GitHub was not seen to refuse it, and the release after it is old.
+  warned."services.runner-controller.runner.package: take version" = {
+    services.runner-controller = {
+      runner.package = pkgs.github-runner // {
+        version = (import ../runner-versions.nix { inherit lib; }).minimum;
+      };
+      pools.ci.image.directory = lib.mkForce null;
+      build.containers = lib.mkForce { };
+    };
+  };
+
   accepted.services.runner-controller.pools.ci = {
     nix = true;
     image = {

@@ -7,6 +7,11 @@
 {
   networking.hostName = "box"; # CHANGE
 
+  warnings = inputs.runner-controller.lib.ageWarnings {
+    input = inputs.nixpkgs-runner.lastModified;
+    configuration = inputs.self.lastModified;
+  };
+
   services.runner-controller = {
     enable = true;
     github.url = "https://github.com/acme/widgets"; # CHANGE: a repository or an organisation

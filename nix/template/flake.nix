@@ -5,7 +5,7 @@
     runner-controller.url = "github:OWNER/runner-controller";
     nixpkgs.follows = "runner-controller/nixpkgs";
     # `nix flake update nixpkgs-runner` updates only this, because GitHub refuses runners that are some weeks old.
-    nixpkgs-runner.url = "github:NixOS/nixpkgs/nixos-unstable";
+    nixpkgs-runner.url = "github:NixOS/nixpkgs/nixos-unstable-small";
     agenix.follows = "runner-controller/agenix";
     disko.follows = "runner-controller/disko";
   };

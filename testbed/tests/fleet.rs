@@ -8,6 +8,7 @@ use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::SystemTime;
 
 const TOKEN: &str = "github_pat_11AAAAAAA0testtesttesttest";
 
@@ -176,6 +177,31 @@ fn assert_order(calls: &str, wanted: &[&str]) {
             "{call:?} is missing or too early in:\n{calls}"
         );
         rest = &rest[at.unwrap() + call.len()..];
+    }
+}
+
+#[test]
+fn a_deploy_tells_that_the_runner_comes_from_an_old_input() {
+    const DAY_SECS: u64 = 86_400;
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    let lock = include_str!("../../flake.lock");
+    let (before, after) = lock.split_once("\"nixpkgs-runner\": {").unwrap();
+    let (key, rest) = after.split_once("\"lastModified\": ").unwrap();
+    let rest = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+    for (days, is_told) in [(3, false), (25, false), (27, true)] {
+        let fleet = Fleet::of_two();
+        let changed = now - days * DAY_SECS;
+        fleet.write(
+            "flake.lock",
+            &format!("{before}\"nixpkgs-runner\": {{{key}\"lastModified\": {changed}{rest}"),
+        );
+        let ran = fleet.run(&["apply", "runner-01"]);
+        assert!(ran.ok, "{}", ran.said);
+        let told = format!("{days} days old; run: just bump-runner");
+        assert_eq!(ran.said.contains(&told), is_told, "{days}: {}", ran.said);
     }
 }
 

@@ -1,8 +1,11 @@
-# Programs beside the daemon that meet it: Prometheus and the firewall.
+# Programs beside the daemon: GitHub's runner, Prometheus and the firewall.
 { config, lib, ... }:
 let
   cfg = config.services.runner-controller;
   at = "services.runner-controller";
+  versions = import ../../runner-versions.nix { inherit lib; };
+  version = lib.getVersion cfg.runner.package;
+  hasImage = lib.any (pool: pool.image.directory == null) (lib.attrValues cfg.pools);
 in
 {
   config = lib.mkIf cfg.enable {
@@ -14,7 +17,18 @@ in
     ];
 
     warnings =
-      lib.optional (cfg.openMetricsFirewall && lib.hasPrefix "127." cfg.prometheus.address) ''
+      # A refused version is an assertion of the image.
+      lib.optional
+        (
+          hasImage
+          && lib.versionAtLeast version versions.minimum
+          && lib.versionOlder version versions.inTime
+        )
+        ''
+          ${at}.runner.package: take version ${versions.inTime} or later instead of ${version}, because GitHub may
+          refuse a runner 30 days after the next release. Run `nix flake update nixpkgs-runner`.
+        ''
+      ++ lib.optional (cfg.openMetricsFirewall && lib.hasPrefix "127." cfg.prometheus.address) ''
         ${at}.openMetricsFirewall opens a port that answers only to this host; set
         ${at}.prometheus.address to another address.
       '';
