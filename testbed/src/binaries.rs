@@ -15,6 +15,9 @@ pub const SIM: &str = "github-sim";
 /// The stand-in for the runner's listener, which goes into the image.
 pub const LISTENER: &str = "standin-listener";
 
+/// GitHub's listener in the directory of a runner.
+const RUNNER_LISTENER: &str = "bin/Runner.Listener";
+
 /// Profile in which programs are built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Profile {
@@ -24,29 +27,43 @@ pub enum Profile {
     Release,
 }
 
+/// Programs that an operator has, in place of those that cargo builds.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Programs {
+    /// GitHub's own runner, unpacked here, in the stand-in listener's place
+    #[arg(long, value_name = "DIR")]
+    pub runner: Option<PathBuf>,
+    /// Take runner-controller, github-sim and standin-listener from here, and build nothing
+    #[arg(long, value_name = "DIR")]
+    pub binaries: Option<PathBuf>,
+}
+
 /// The built programs.
 #[derive(Debug, Clone)]
 pub struct Binaries {
     paths: BTreeMap<String, PathBuf>,
+    /// Directory of GitHub's own runner, if it takes the stand-in listener's place.
+    runner: Option<PathBuf>,
 }
 
 impl Binaries {
     /// Builds them with the cargo that runs us, or takes them from `RUNNER_TESTBED_BIN_DIR`.
     pub fn build(profile: Profile) -> Result<Self> {
-        if let Some(dir) = std::env::var_os("RUNNER_TESTBED_BIN_DIR") {
-            let dir = PathBuf::from(dir);
-            let paths = [CONTROLLER, SIM, LISTENER].map(|name| (name.to_owned(), dir.join(name)));
-            for (_, path) in &paths {
-                ensure!(
-                    path.is_file(),
-                    "RUNNER_TESTBED_BIN_DIR has no {}",
-                    path.display()
-                );
-            }
-            return Ok(Self {
-                paths: paths.into(),
-            });
-        }
+        Self::with(profile, &Programs::default())
+    }
+
+    /// Returns the operator's programs, and builds those that are missing.
+    pub fn with(profile: Profile, programs: &Programs) -> Result<Self> {
+        let runner = programs.runner.as_deref().map(fresh_runner).transpose()?;
+        let given = std::env::var_os("RUNNER_TESTBED_BIN_DIR").map(PathBuf::from);
+        let paths = match programs.binaries.clone().or(given) {
+            Some(dir) => in_directory(&dir)?,
+            None => Self::built(profile)?,
+        };
+        Ok(Self { paths, runner })
+    }
+
+    fn built(profile: Profile) -> Result<BTreeMap<String, PathBuf>> {
         let mut paths = BTreeMap::new();
         match profile {
             Profile::Dev => {
@@ -62,7 +79,13 @@ impl Binaries {
         for name in [CONTROLLER, SIM, LISTENER] {
             ensure!(paths.contains_key(name), "cargo built no program {name}");
         }
-        Ok(Self { paths })
+        Ok(paths)
+    }
+
+    /// Returns the directory of GitHub's own runner, if it takes the stand-in listener's place.
+    #[must_use]
+    pub fn runner(&self) -> Option<&Path> {
+        self.runner.as_deref()
     }
 
     /// One of them.
@@ -75,18 +98,61 @@ impl Binaries {
 
     /// Changes when a program does. Not its bytes: hashing a debug build takes longer than a build.
     pub fn fingerprint(&self, name: &str) -> Result<String> {
-        let path = self.path(name)?;
-        let meta = path
-            .metadata()
-            .with_context(|| path.display().to_string())?;
-        Ok(format!(
-            "{}:{}:{}.{}",
-            path.display(),
-            meta.len(),
-            meta.mtime(),
-            meta.mtime_nsec()
-        ))
+        fingerprint_of(self.path(name)?)
     }
+
+    /// Changes when GitHub's own runner does, or takes or leaves the stand-in's place.
+    pub fn runner_fingerprint(&self) -> Result<String> {
+        self.runner.as_ref().map_or_else(
+            || Ok("standin".into()),
+            |dir| fingerprint_of(&dir.join(RUNNER_LISTENER)),
+        )
+    }
+}
+
+fn fingerprint_of(path: &Path) -> Result<String> {
+    let meta = path
+        .metadata()
+        .with_context(|| path.display().to_string())?;
+    Ok(format!(
+        "{}:{}:{}.{}",
+        path.display(),
+        meta.len(),
+        meta.mtime(),
+        meta.mtime_nsec()
+    ))
+}
+
+/// Returns our programs in a directory.
+fn in_directory(dir: &Path) -> Result<BTreeMap<String, PathBuf>> {
+    let paths = [CONTROLLER, SIM, LISTENER].map(|name| (name.to_owned(), dir.join(name)));
+    for (_, path) in &paths {
+        ensure!(
+            path.is_file(),
+            "cannot use {}: the directory of programs lacks it",
+            path.display()
+        );
+    }
+    Ok(paths.into())
+}
+
+/// Returns the directory of a runner that no registration has used.
+fn fresh_runner(dir: &Path) -> Result<PathBuf> {
+    let dir = dir
+        .canonicalize()
+        .with_context(|| format!("find the runner in {}", dir.display()))?;
+    ensure!(
+        dir.join(RUNNER_LISTENER).is_file(),
+        "{} has no {RUNNER_LISTENER}; unpack actions-runner-linux-*.tar.gz there",
+        dir.display()
+    );
+    // Its credentials would get into the image.
+    ensure!(
+        !dir.join(".credentials").exists() && !dir.join(".runner").exists(),
+        "{} is configured for a repository; unpack a new runner",
+        dir.display()
+    );
+    Ok(dir)
 }
 
 /// Builds the programs of packages, and adds their paths.
@@ -181,6 +247,31 @@ fn executables(messages: &str) -> BTreeMap<String, PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_runner_is_fresh_or_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let refusal = |dir: &Path| fresh_runner(dir).unwrap_err().to_string();
+        assert!(refusal(dir.path()).contains("has no bin/Runner.Listener"));
+        std::fs::create_dir(dir.path().join("bin")).unwrap();
+        std::fs::write(dir.path().join(RUNNER_LISTENER), "").unwrap();
+        assert_eq!(
+            fresh_runner(dir.path()).unwrap(),
+            dir.path().canonicalize().unwrap()
+        );
+        std::fs::write(dir.path().join(".credentials"), "{}").unwrap();
+        assert!(refusal(dir.path()).contains("is configured"));
+    }
+
+    #[test]
+    fn a_directory_of_programs_is_whole_or_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in [CONTROLLER, SIM, LISTENER] {
+            assert!(in_directory(dir.path()).is_err(), "{name}");
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        assert_eq!(in_directory(dir.path()).unwrap().len(), 3);
+    }
 
     #[test]
     fn programs_are_found_among_cargos_messages() {

@@ -10,7 +10,7 @@ mod watch;
 use anyhow::Result;
 
 use crate::bed::{Bed, note};
-use crate::binaries::{Binaries, CONTROLLER, Profile};
+use crate::binaries::{Binaries, CONTROLLER, Profile, Programs};
 use crate::config::{Config, Pool};
 use crate::image;
 use crate::journal;
@@ -20,20 +20,22 @@ use account::Ran;
 use clock::{Clock, seconds};
 
 /// Options of the demo.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// Leave the host up, with its pools refilled, and say how to look around.
     pub keep: bool,
     /// Profile in which our programs are built.
     pub profile: Profile,
+    /// Programs that the operator has.
+    pub programs: Programs,
 }
 
 /// Runs the demo; true if every claim holds.
-pub fn demo(options: Options) -> Result<bool> {
+pub fn demo(options: &Options) -> Result<bool> {
     let clock = Clock::since_enter()?;
     let bed = Bed::open()?;
     note("building our programs");
-    let binaries = Binaries::build(options.profile)?;
+    let binaries = Binaries::with(options.profile, &options.programs)?;
     let lab = Lab::up(&bed, binaries)?;
     lab.reset()?;
     let config = config(lab.sim().api_url());

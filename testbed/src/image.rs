@@ -27,11 +27,12 @@ pub fn refresh(host: &TestHost, binaries: &Binaries) -> Result<()> {
     let stamp = images.join("debian.stamp");
     let sources = Sources::ready(host.bed())?;
     let wanted = format!(
-        "{} {} {} {}",
+        "{} {} {} {} {}",
         GUEST.id(),
         sources.id(),
         binaries.fingerprint(CONTROLLER)?,
-        binaries.fingerprint(LISTENER)?
+        binaries.fingerprint(LISTENER)?,
+        binaries.runner_fingerprint()?
     );
     let image = images.join("debian");
     if image.is_dir() && fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
@@ -39,6 +40,9 @@ pub fn refresh(host: &TestHost, binaries: &Binaries) -> Result<()> {
     }
     note("preparing the image");
     let new = prepare(host, "debian.new", binaries.path(LISTENER)?)?;
+    if let Some(runner) = binaries.runner() {
+        install_runner(runner, &new)?;
+    }
     sources.install(&new)?;
     if stamp.exists() {
         fs::remove_file(&stamp)?;
@@ -355,6 +359,23 @@ pub fn put_listener(program: &Path, image: &Path) -> Result<()> {
     fs::create_dir_all(path.parent().context("a file has a directory")?)?;
     fs::copy(program, &path).with_context(|| format!("copy {}", program.display()))?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
+/// Puts GitHub's own runner in the stand-in listener's place.
+fn install_runner(runner: &Path, image: &Path) -> Result<()> {
+    let root = image.join("opt/actions-runner");
+    fs::remove_file(image.join(LISTENER_PATH))?;
+    for entry in fs::read_dir(runner).with_context(|| format!("list {}", runner.display()))? {
+        // Without the owner of the files, which is the operator who unpacked them.
+        bed::run(
+            Command::new("cp")
+                .args(["--recursive", "--preserve=mode,links", "--reflink=auto"])
+                .arg("--target-directory")
+                .arg(&root)
+                .arg(entry?.path()),
+        )?;
+    }
     Ok(())
 }
 

@@ -14,7 +14,7 @@ use clap::{Parser, Subcommand};
 use stdio::PrintError;
 use testbed::bed::Bed;
 use testbed::bench;
-use testbed::binaries::Profile;
+use testbed::binaries::{Profile, Programs};
 use testbed::checks::imports;
 use testbed::checks::language::{self, Audience};
 use testbed::host::{self, TestHost};
@@ -47,6 +47,8 @@ enum Verb {
         /// Run what is shipped, not what is quick to build
         #[arg(long)]
         release: bool,
+        #[command(flatten)]
+        programs: Programs,
     },
     /// Measure how fast lives follow each other, and what the daemon costs
     BenchLife {
@@ -89,6 +91,8 @@ enum Verb {
         /// Test what is shipped, not what is quick to build
         #[arg(long)]
         release: bool,
+        #[command(flatten)]
+        programs: Programs,
         /// Release of the test host. Without it, a smaller part also runs on the newer one
         #[arg(long, value_enum)]
         host: Option<Release>,
@@ -235,10 +239,15 @@ fn arguments(given: impl Iterator<Item = String>) -> impl Iterator<Item = String
 fn run(verb: Verb) -> Result<ExitCode> {
     match verb {
         Verb::Host { host, verb } => on_host(&verb, host),
-        Verb::Demo { keep, release } => {
-            let profile = profile(release);
-            supervised(keep, || demo::demo(demo::Options { keep, profile }))
-        }
+        Verb::Demo {
+            keep,
+            release,
+            programs,
+        } => demo_with(&demo::Options {
+            keep,
+            profile: profile(release),
+            programs,
+        }),
         Verb::BenchLife {
             json,
             pairs,
@@ -258,19 +267,17 @@ fn run(verb: Verb) -> Result<ExitCode> {
             pairs,
             at_most,
             json,
-        } => {
-            let options = bench::against::Options {
-                against,
-                pairs,
-                at_most,
-                json,
-            };
-            supervised(false, || bench::against::bench(&options))
-        }
+        } => bench_boot_with(&bench::against::Options {
+            against,
+            pairs,
+            at_most,
+            json,
+        }),
         Verb::Verify {
             only,
             keep,
             release,
+            programs,
             host,
             filter,
         } => {
@@ -279,6 +286,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
                 filter,
                 keep,
                 profile: profile(release),
+                programs,
                 host,
             };
             supervised(keep, || verify::verify(&selection))
@@ -303,15 +311,12 @@ fn run(verb: Verb) -> Result<ExitCode> {
             seed,
             keep,
             release,
-        } => {
-            let options = chaos::Options {
-                length: Duration::from_mins(minutes),
-                seed,
-                keep,
-                profile: profile(release),
-            };
-            supervised(keep, || chaos::chaos(options))
-        }
+        } => chaos_with(chaos::Options {
+            length: Duration::from_mins(minutes),
+            seed,
+            keep,
+            profile: profile(release),
+        }),
         Verb::Language { paths } => list_language(&paths),
         Verb::Imports => list_imports(),
         Verb::Record {
@@ -330,6 +335,18 @@ fn run(verb: Verb) -> Result<ExitCode> {
         }
         Verb::Inner { verb } => on_the_way_in(&verb).map(|()| ExitCode::SUCCESS),
     }
+}
+
+fn bench_boot_with(options: &bench::against::Options) -> Result<ExitCode> {
+    supervised(false, || bench::against::bench(options))
+}
+
+fn demo_with(options: &demo::Options) -> Result<ExitCode> {
+    supervised(options.keep, || demo::demo(options))
+}
+
+fn chaos_with(options: chaos::Options) -> Result<ExitCode> {
+    supervised(options.keep, || chaos::chaos(options))
 }
 
 fn attack_with(options: &attack::Options) -> Result<ExitCode> {

@@ -9,11 +9,11 @@ use clap::ValueEnum;
 
 use crate::attack;
 use crate::bed::{Bed, last_lines, note};
-use crate::binaries::{Binaries, Profile, cargo};
+use crate::binaries::{Binaries, Profile, Programs, cargo};
 use crate::chaos;
 use crate::checks::tools::Tools;
 use crate::checks::{files, imports, language};
-use crate::claims::{BASIC_SUITES, Claim, Fixture, SUITES, Suite};
+use crate::claims::{BASIC_SUITES, Claim, Fixture, LISTENER_SUITES, SUITES, Suite};
 use crate::lab::Lab;
 use crate::qemu;
 use crate::release::Release;
@@ -39,6 +39,8 @@ pub enum Part {
     Attack,
     /// Three minutes in which things go wrong all the time while jobs flow
     Chaos,
+    /// Claims that hold for the stand-in listener and for GitHub's own; only when asked for, see --runner
+    Runner,
     /// Limits that bite, in a virtual machine with a kernel that counts; only when asked for
     Qemu,
 }
@@ -54,6 +56,8 @@ pub struct Selection {
     pub keep: bool,
     /// Profile in which our programs are built.
     pub profile: Profile,
+    /// Programs that the operator has.
+    pub programs: Programs,
     /// Release of the test host. `None` runs everything on the older one, and a smaller part on the newer.
     pub host: Option<Release>,
 }
@@ -109,12 +113,19 @@ pub fn verify(selection: &Selection) -> Result<bool> {
         }
     }
     // Minutes without /dev/kvm, and many on a busy machine: not part of everything.
-    let in_a_machine = selection.only == Some(Part::Qemu);
+    let only_asked = [Part::Qemu, Part::Runner]
+        .map(Some)
+        .contains(&selection.only);
     let on_host = [Part::Units, Part::System, Part::Attack, Part::Chaos];
-    if in_a_machine || on_host.into_iter().any(wants) {
-        let binaries = Binaries::build(selection.profile)?;
+    if only_asked || on_host.into_iter().any(wants) {
+        let binaries = Binaries::with(selection.profile, &selection.programs)?;
         let release = selection.host.unwrap_or_default();
-        tally.on_host(selection, release, SUITES, &binaries)?;
+        let suites = if selection.only == Some(Part::Runner) {
+            LISTENER_SUITES
+        } else {
+            SUITES
+        };
+        tally.on_host(selection, release, suites, &binaries)?;
         if selection.host.is_none() && [Part::System, Part::Attack].into_iter().any(wants) {
             let newer = Release::Forky;
             note(&format!(
@@ -197,7 +208,7 @@ impl Tally {
         if selection.only == Some(Part::Qemu) {
             self.machine(&bed, &lab);
         }
-        if wants(Part::System) {
+        if wants(Part::System) || selection.only == Some(Part::Runner) {
             let mut stage = Stage::default();
             for suite in suites {
                 for claim in suite.claims {

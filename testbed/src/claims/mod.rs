@@ -28,6 +28,7 @@ mod permissions;
 mod power;
 mod recipe;
 mod restart;
+mod runner;
 mod scarce;
 mod secrets;
 mod suite;
@@ -43,6 +44,9 @@ pub use suite::{Claim, Suite};
 
 /// Suites that also run on a newer systemd: one whole runner, restarts, drain and reload.
 pub const BASIC_SUITES: &[Suite] = &[life::SUITE, restart::SUITE, faces::SUITE];
+
+/// Suites that hold for the stand-in listener and for GitHub's own.
+pub const LISTENER_SUITES: &[Suite] = &[runner::SUITE];
 
 /// Every suite, in the order in which they run: the claims that all others rest on come first, and
 /// suites that share a fixture stand together.
@@ -87,7 +91,10 @@ mod tests {
 
     #[test]
     fn claims_have_distinct_names() {
-        let claims = SUITES.iter().flat_map(|suite| suite.claims);
+        let claims = SUITES
+            .iter()
+            .chain(LISTENER_SUITES)
+            .flat_map(|suite| suite.claims);
         let names: Vec<&str> = claims.map(|claim| claim.name).collect();
         let distinct: BTreeSet<&str> = names.iter().copied().collect();
         assert_eq!(names.len(), distinct.len());

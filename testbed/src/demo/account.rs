@@ -8,6 +8,7 @@ use github_sim::JobView;
 use crate::journal::{Entry, Span};
 
 use super::clock::seconds;
+use super::jobs;
 
 /// A job with the life it ran in.
 pub(super) struct Ran {
@@ -115,8 +116,7 @@ pub(super) fn containers(ran: &[Ran]) -> (usize, usize) {
         .collect();
     let boots: BTreeSet<&str> = ran
         .iter()
-        .map(|ran| ran.job.facts.boot_id.as_str())
-        .filter(|id| !id.is_empty())
+        .filter_map(|ran| jobs::boot_id(&ran.job))
         .collect();
     (lives.len(), boots.len())
 }

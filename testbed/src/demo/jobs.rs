@@ -24,6 +24,7 @@ mkdir "$RUNNER_TEMP/here" && cd "$RUNNER_TEMP/here"
 /// End of every job. The job's own marks prove that the search finds marks.
 const LOOK: &str = r#"
 foreign | sed 's/^/found at the end: /'
+echo "boot id $(cat /proc/sys/kernel/random/boot_id)"
 echo "marks own=$(marks | grep -c -- "-$GITHUB_RUN_ID\$") foreign=$(foreign | wc -l) of $(id -un) in $(cat /etc/hostname)"
 "#;
 
@@ -213,6 +214,12 @@ pub(super) fn marks_seen(job: &JobView) -> Option<(u32, u32)> {
     Some((own, foreign + u32::try_from(early.count()).ok()?))
 }
 
+/// Returns the boot id that a job read in its container.
+pub(super) fn boot_id(job: &JobView) -> Option<&str> {
+    let mut lines = job.facts.log_tail.lines().rev();
+    lines.find_map(|line| line.strip_prefix("boot id "))
+}
+
 #[cfg(test)]
 mod tests {
     use github_sim::Facts;
@@ -248,5 +255,7 @@ mod tests {
         let dirty = format!("found at the start: /tmp/demo-mark-3\n{clean}");
         assert_eq!(marks_seen(&job(&dirty)), Some((8, 1)));
         assert_eq!(marks_seen(&job("killed")), None);
+        assert_eq!(boot_id(&job("echo\nboot id 7-8\nend")), Some("7-8"));
+        assert_eq!(boot_id(&job(clean)), None);
     }
 }
