@@ -150,6 +150,8 @@ NotifyAccess=main
 ExecStart={launch}
 ExecStartPost={connect}
 ExecStopPost={sweep}
+# The results of jobs: GitHub's listener exits with 100 and the number of its job's result.
+SuccessExitStatus=100 101 102 103 104 105
 # The daemon starts a slot again when the pool needs a runner.
 Restart=no
 TimeoutStartSec={start}
