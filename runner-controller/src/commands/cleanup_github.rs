@@ -37,8 +37,8 @@ pub fn cleanup_github_runners(config_path: &Path, yes: bool) -> anyhow::Result<(
     let config = config::load(config_path)?;
     block_on(async {
         let github = connect(&config)?;
-        let owned = runners_with_container(&config).await?;
-        let list = github.list().await?;
+        let list = async { Ok(github.list().await?) };
+        let (list, owned) = survey(list, || runners_with_container(&config)).await?;
         let stale = candidates(&config, &list, owned.as_ref());
         if stale.is_empty() {
             stdio::progress(format_args!(
@@ -66,6 +66,18 @@ pub fn cleanup_github_runners(config_path: &Path, yes: bool) -> anyhow::Result<(
         }
         delete(&github, &stale).await
     })?
+}
+
+/// Returns GitHub's list, and what `owned` returns afterwards.
+///
+/// In the other order, a runner that is registered in between would be in the list and not be owned. Names are
+/// never used again, so a runner of the list cannot get a container later.
+async fn survey<O>(
+    list: impl Future<Output = anyhow::Result<Vec<ListedRunner>>>,
+    owned: impl AsyncFnOnce() -> anyhow::Result<O>,
+) -> anyhow::Result<(Vec<ListedRunner>, O)> {
+    let list = list.await?;
+    Ok((list, owned().await?))
 }
 
 fn connect(config: &Config) -> anyhow::Result<GitHub> {
@@ -153,6 +165,21 @@ image = { kind = "directory", path = "/i" }
             online,
             busy,
         }
+    }
+
+    #[tokio::test]
+    async fn a_runner_that_is_registered_during_the_survey_is_kept() {
+        let registered = std::cell::RefCell::new(BTreeSet::new());
+        let list = async {
+            // The daemon registers it while the list is on its way.
+            registered
+                .borrow_mut()
+                .insert("fuzz-ci-1-00000001".to_owned());
+            Ok(vec![runner(1, "fuzz-ci-1-00000001", true, false)])
+        };
+        let owned = async || Ok(Some(registered.borrow().clone()));
+        let (list, owned) = survey(list, owned).await.unwrap();
+        assert_eq!(candidates(&config(), &list, owned.as_ref()), []);
     }
 
     #[test]

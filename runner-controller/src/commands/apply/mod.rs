@@ -18,7 +18,6 @@ use crate::cli::NAMES;
 use crate::config::{Config, Mistakes};
 use crate::http::{client, health};
 use crate::status::Status;
-use crate::world::chain;
 use crate::{hostfiles, privileged};
 use pools::RemovedPool;
 
@@ -191,9 +190,4 @@ fn report(status: &Status) {
     if !health.healthy {
         stdio::progress("run `runner-status --wait 5m` to wait until runners take jobs");
     }
-}
-
-/// Prints a failure that does not keep the other steps from working.
-fn warn(error: &dyn std::error::Error) {
-    stdio::error(format_args!("runner-controller: {}", chain(error)));
 }

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::warn;
 use crate::firewall::FIREWALL_UNIT;
 
 /// Unit of the daemon.
@@ -48,7 +47,7 @@ fn run(command: &[&str]) -> Result<(), StepError> {
 /// Runs a step whose failure keeps no other step from working.
 fn attempt(command: &[&str]) {
     if let Err(error) = run(command) {
-        warn(&error);
+        stdio::error(format_args!("runner-controller: {error}"));
     }
 }
 
