@@ -18,6 +18,12 @@ pub enum Endpoint {
     Delete,
     /// `GET /orgs/{org}/actions/runner-groups`
     Groups,
+    /// `GET /repos/{owner}/{repo}/actions/runs`
+    Runs,
+    /// `GET /repos/{owner}/{repo}/actions/runs/{run_id}/jobs`
+    RunJobs,
+    /// `GET /repos/{owner}/{repo}/actions/jobs/{job_id}`
+    Job,
     /// `GET …/installation`, called by a GitHub App
     Installation,
     /// `POST /app/installations/{installation_id}/access_tokens`
@@ -58,12 +64,15 @@ pub enum Endpoint {
 
 impl Endpoint {
     /// All endpoints that are served.
-    pub(crate) const SERVED: [Self; 22] = [
+    pub(crate) const SERVED: [Self; 25] = [
         Self::Mint,
         Self::List,
         Self::Get,
         Self::Delete,
         Self::Groups,
+        Self::Runs,
+        Self::RunJobs,
+        Self::Job,
         Self::Installation,
         Self::AccessToken,
         Self::RateLimit,
@@ -121,6 +130,9 @@ impl Endpoint {
             Self::Get => ("GET", &RUNNER),
             Self::Delete => ("DELETE", &RUNNER),
             Self::Groups => ("GET", &["/orgs/{org}/actions/runner-groups"]),
+            Self::Runs => ("GET", &["/repos/{owner}/{repo}/actions/runs"]),
+            Self::RunJobs => ("GET", &["/repos/{owner}/{repo}/actions/runs/{run_id}/jobs"]),
+            Self::Job => ("GET", &["/repos/{owner}/{repo}/actions/jobs/{job_id}"]),
             Self::Installation => (
                 "GET",
                 &[
@@ -191,6 +203,9 @@ impl Endpoint {
             | Self::Get
             | Self::Delete
             | Self::Groups
+            | Self::Runs
+            | Self::RunJobs
+            | Self::Job
             | Self::Installation
             | Self::AccessToken
             | Self::RateLimit
@@ -221,6 +236,9 @@ impl Endpoint {
             Self::Get => "get",
             Self::Delete => "delete",
             Self::Groups => "groups",
+            Self::Runs => "runs",
+            Self::RunJobs => "run_jobs",
+            Self::Job => "job",
             Self::Installation => "installation",
             Self::AccessToken => "access_token",
             Self::RateLimit => "rate_limit",

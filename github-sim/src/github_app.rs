@@ -132,25 +132,18 @@ impl InstallationToken {
         format!("installation {}", self.installation)
     }
 
-    /// Tells whether the token may change the runners of `scope`, as far as its own grants say.
-    pub(crate) fn grant(&self, scope: &Scope) -> Grant {
-        let permission = match scope {
-            Scope::Organization(_) => "organization_self_hosted_runners",
-            Scope::Repository { name, .. } => {
-                if let Some(named) = &self.repositories
-                    && !named.iter().any(|one| one.eq_ignore_ascii_case(name))
-                {
-                    return Grant::Hidden;
-                }
-                "administration"
-            }
-        };
-        if self
-            .permissions
-            .get(permission)
-            .is_some_and(|level| level == "write")
+    /// Tells whether the token has a permission of at least this level in `scope`.
+    pub(crate) fn grant(&self, scope: &Scope, (name, least): (&str, &str)) -> Grant {
+        if let Scope::Repository { name, .. } = scope
+            && let Some(named) = &self.repositories
+            && !named.iter().any(|one| one.eq_ignore_ascii_case(name))
         {
-            Grant::Write
+            return Grant::Hidden;
+        }
+        // A level includes those below it.
+        let holds = |level: &String| level == least || level == "write";
+        if self.permissions.get(name).is_some_and(holds) {
+            Grant::Given
         } else {
             Grant::Forbidden
         }
@@ -160,8 +153,8 @@ impl InstallationToken {
 /// Access of an installation token to a scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Grant {
-    /// The token may change runners.
-    Write,
+    /// The token has the permission.
+    Given,
     /// The token lacks a permission.
     Forbidden,
     /// The token does not see the repository.

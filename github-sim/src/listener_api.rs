@@ -11,7 +11,7 @@ use crate::{
     endpoint::Endpoint,
     http::{ApiReply, ApiRequest},
     job_message::{self, JobMessageParts},
-    state::{GitHubState, Hub, JobRecord, ListenerSession, RegisteredRunner},
+    state::{GitHubState, Hub, JobRecord, ListenerSession, RegisteredRunner, rfc3339},
     view::{Conclusion, JobState, Outcome},
     wire::{
         Acknowledge, Acquire, BrokerError, BrokerMessage, Complete, Facts, JobResult,
@@ -41,6 +41,9 @@ pub(crate) async fn answer(hub: &Arc<Hub>, request: &ApiRequest) -> ApiReply {
         | Endpoint::Get
         | Endpoint::Delete
         | Endpoint::Groups
+        | Endpoint::Runs
+        | Endpoint::RunJobs
+        | Endpoint::Job
         | Endpoint::RateLimit
         | Endpoint::Meta
         | Endpoint::Message
@@ -410,11 +413,6 @@ fn message_of(job: &JobRecord, server_url: &str, offer: &str, locked_until: u64)
         locked_until: &rfc3339(locked_until),
         github: &job.github_context(server_url),
     })
-}
-
-fn rfc3339(unix_ms: u64) -> String {
-    let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(unix_ms);
-    humantime::format_rfc3339_millis(time).to_string()
 }
 
 /// Returns the running job of the job token and of the path.

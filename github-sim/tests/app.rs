@@ -185,3 +185,24 @@ fn the_tokens_of_an_installation_share_its_limits() {
     let used = list(&sim, &two, REPO);
     assert_eq!(used.header("x-ratelimit-used"), "2");
 }
+
+#[test]
+fn a_token_reads_runs_only_with_the_permission_for_actions() {
+    let sim = Sim::start();
+    let runs = |bearer: &Answer| {
+        let bearer = bearer.json()["token"].as_str().unwrap().to_owned();
+        with(&sim, &bearer, "GET", &format!("{REPO}/actions/runs"), None)
+    };
+    let refused = runs(&token(&sim, None));
+    assert_eq!(refused.status, 403);
+    assert_eq!(
+        refused.header("x-accepted-github-permissions"),
+        "actions=read"
+    );
+    sim.control().change_settings(|settings| {
+        settings
+            .app_permissions
+            .insert("actions".into(), "read".into());
+    });
+    assert_eq!(runs(&token(&sim, None)).status, 200);
+}

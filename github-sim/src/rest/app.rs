@@ -18,11 +18,12 @@ use crate::{
 const FIRST_INSTALLATION: u64 = 50_000_000;
 const SLUG: &str = "stand-in";
 
-/// Checks that an installation token may manage the runners of a scope. The error is GitHub's.
+/// Checks that an installation token has a permission in a scope. The error is GitHub's.
 pub(crate) fn check_token(
     state: &GitHubState,
     token: &InstallationToken,
     scope: &Scope,
+    permission: (&str, &str),
 ) -> Result<(), ApiReply> {
     if state.settings.app_suspended {
         return Err(suspended());
@@ -30,8 +31,8 @@ pub(crate) fn check_token(
     if installation_of(state, scope) != Some(token.installation) {
         return Err(errors::not_found());
     }
-    match token.grant(scope) {
-        Grant::Write => Ok(()),
+    match token.grant(scope, permission) {
+        Grant::Given => Ok(()),
         Grant::Hidden => Err(errors::not_found()),
         Grant::Forbidden => Err(errors::plain(
             StatusCode::FORBIDDEN,

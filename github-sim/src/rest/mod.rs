@@ -4,6 +4,7 @@ mod app;
 pub(crate) mod errors;
 mod paging;
 mod runners;
+mod runs;
 mod schema;
 
 use axum::http::StatusCode;
@@ -94,11 +95,18 @@ fn add_headers(reply: &mut ApiReply, request: &ApiRequest, bucket: Bucket, usage
         && request.endpoint.is_rest()
         && let Some(scope) = request.scope()
     {
-        let permission = match scope {
-            Scope::Organization(_) => "organization_self_hosted_runners=write",
-            Scope::Repository { .. } => "administration=write",
-        };
-        reply.set("x-accepted-github-permissions", permission);
+        let (name, level) = permission_of(request.endpoint, &scope);
+        reply.set("x-accepted-github-permissions", &format!("{name}={level}"));
+    }
+}
+
+/// Returns the permission and the level that an endpoint needs in a scope.
+fn permission_of(endpoint: Endpoint, scope: &Scope) -> (&'static str, &'static str) {
+    let reads_runs = matches!(endpoint, Endpoint::Runs | Endpoint::RunJobs | Endpoint::Job);
+    match scope {
+        _ if reads_runs => ("actions", "read"),
+        Scope::Organization(_) => ("organization_self_hosted_runners", "write"),
+        Scope::Repository { .. } => ("administration", "write"),
     }
 }
 
@@ -169,7 +177,7 @@ fn handle(
     }
     let scope = &request.scope();
     if let Some(scope) = scope {
-        may_use(state, scope, caller)?;
+        may_use(state, request.endpoint, scope, caller)?;
     }
     for (name, value) in &request.query {
         schema::check_param(&request.template, &request.method, "query", name, value)
@@ -205,6 +213,9 @@ fn handle(
         (Endpoint::Get, Some(scope)) => runners::get(state, now, scope, id),
         (Endpoint::Delete, Some(scope)) => runners::delete(state, now, scope, id),
         (Endpoint::Groups, Some(scope)) => Ok(runners::groups(state, scope, request)),
+        (Endpoint::Runs, Some(scope)) => runs::list(state, scope, request),
+        (Endpoint::RunJobs, Some(scope)) => runs::jobs(state, scope, request),
+        (Endpoint::Job, Some(scope)) => runs::job(state, scope, request),
         (Endpoint::Installation, Some(scope)) => app::installation(state, scope),
         (Endpoint::RateLimit, _) => Ok(rate_limit(state, now, caller)),
         (Endpoint::Meta, _) => Ok(ApiReply::json(
@@ -308,13 +319,20 @@ fn caller(state: &GitHubState, now: u64, request: &ApiRequest) -> Result<Caller,
     }
 }
 
-fn may_use(state: &GitHubState, scope: &Scope, caller: &Caller) -> Result<(), ApiReply> {
+fn may_use(
+    state: &GitHubState,
+    endpoint: Endpoint,
+    scope: &Scope,
+    caller: &Caller,
+) -> Result<(), ApiReply> {
     if !state.scopes.contains(scope) {
         return Err(errors::not_found());
     }
     match caller {
         Caller::User(_) | Caller::App => Ok(()),
-        Caller::Installation(token) => app::check_token(state, token, scope),
+        Caller::Installation(token) => {
+            app::check_token(state, token, scope, permission_of(endpoint, scope))
+        }
     }
 }
 

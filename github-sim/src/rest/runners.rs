@@ -182,7 +182,7 @@ pub(super) fn groups(state: &GitHubState, scope: &Scope, request: &ApiRequest) -
     paged(state, request, "runner_groups", shown, PagingFault::None)
 }
 
-fn paged(
+pub(super) fn paged(
     state: &GitHubState,
     request: &ApiRequest,
     key: &str,

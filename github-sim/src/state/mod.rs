@@ -25,7 +25,7 @@ pub(crate) use file::StateFile;
 pub(crate) use hub::Hub;
 pub(crate) use limits::{Bucket, RateLimits, Usage};
 use records::{Gone, JobOffer};
-pub(crate) use records::{JobRecord, ListenerSession, LogBlob, LogKind, RegisteredRunner};
+pub(crate) use records::{JobRecord, ListenerSession, LogBlob, LogKind, RegisteredRunner, SHA};
 
 /// Smallest id of a runner. Ids are above 2³², so a client that stores them in 32 bits fails. They start
 /// elsewhere in each process: GitHub never gives an id twice, and a client that outlives a stand-in
@@ -65,6 +65,12 @@ pub(crate) fn unix_ms() -> u64 {
         .map_or(0, |since| {
             u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
         })
+}
+
+/// Returns unix milliseconds as GitHub writes times.
+pub(crate) fn rfc3339(unix_ms: u64) -> String {
+    let time = UNIX_EPOCH + std::time::Duration::from_millis(unix_ms);
+    humantime::format_rfc3339_millis(time).to_string()
 }
 
 impl GitHubState {

@@ -11,6 +11,9 @@ use crate::{
     wire::{BrokerMessage, Facts, LOG_TAIL_BYTES},
 };
 
+/// Commit of every job.
+pub(crate) const SHA: &str = "6dcb09b5b57875f334f61aebed695e2e4193db5e";
+
 /// A registered runner, or one that was registered. Records stay, because a listener whose runner is
 /// gone is answered `RunnerNotFound` and not a bare 401.
 #[derive(Debug, Serialize, Deserialize)]
@@ -215,7 +218,6 @@ impl JobRecord {
 
     /// Returns the `github` context of the job.
     pub(crate) fn github_context(&self, server_url: &str) -> BTreeMap<String, String> {
-        const SHA: &str = "6dcb09b5b57875f334f61aebed695e2e4193db5e";
         let (owner, repository) = self.origin.repository();
         let full_name = format!("{owner}/{repository}");
         [
