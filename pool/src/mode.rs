@@ -16,6 +16,8 @@ pub enum Mode {
     Draining,
     /// All runners end, jobs included.
     Clearing,
+    /// All runners end, jobs included, and the command that requested it then lets the pools refill.
+    ClearingToRefill,
 }
 
 impl Mode {
@@ -24,7 +26,7 @@ impl Mode {
     pub fn admission(self, is_blocked: bool) -> Admission {
         match self {
             Self::Draining => Admission::Draining,
-            Self::Clearing => Admission::Clearing,
+            Self::Clearing | Self::ClearingToRefill => Admission::Clearing,
             Self::Running if is_blocked => Admission::Closed,
             Self::Running => Admission::Open,
         }
@@ -35,7 +37,9 @@ impl Mode {
     pub fn to_setting(self, boot_id: &str) -> Option<String> {
         match self {
             Self::Running => None,
-            Self::Draining | Self::Clearing => Some(format!("{boot_id} {self}")),
+            Self::Draining | Self::Clearing | Self::ClearingToRefill => {
+                Some(format!("{boot_id} {self}"))
+            }
         }
     }
 
@@ -58,7 +62,12 @@ mod tests {
 
     #[test]
     fn a_mode_outlives_the_daemon_and_not_the_boot() {
-        for mode in [Mode::Running, Mode::Draining, Mode::Clearing] {
+        for mode in [
+            Mode::Running,
+            Mode::Draining,
+            Mode::Clearing,
+            Mode::ClearingToRefill,
+        ] {
             let setting = mode.to_setting("b1");
             assert_eq!(Mode::from_setting(setting.as_deref(), "b1"), Some(mode));
             assert_eq!(

@@ -145,8 +145,10 @@ async fn daemon(socket: UnixListener) {
     while let Some((command, reply)) = asked.recv().await {
         match command {
             Asked::Drain => show.send_modify(|status| status.state = DaemonState::Drained),
-            Asked::Undrain => show.send_modify(|status| status.state = DaemonState::Running),
-            Asked::Clear | Asked::Ping => {}
+            Asked::Undrain | Asked::Refill(_) => {
+                show.send_modify(|status| status.state = DaemonState::Running);
+            }
+            Asked::Clear { .. } | Asked::Ping => {}
         }
         let _ = reply.send(());
     }

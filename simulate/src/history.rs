@@ -131,16 +131,6 @@ async fn run(scenario: &Scenario) -> anyhow::Result<Outcome> {
     }))
 }
 
-/// Returns a second copy of a command.
-fn copy(command: &Command) -> Command {
-    match command {
-        Command::Drain => Command::Drain,
-        Command::Undrain => Command::Undrain,
-        Command::Clear => Command::Clear,
-        Command::Ping => Command::Ping,
-    }
-}
-
 impl Play {
     fn is_over(&self) -> bool {
         self.world
@@ -219,11 +209,10 @@ impl Play {
             return;
         };
         let (reply, accepted) = oneshot::channel();
-        let again = copy(&command);
         let _ = daemon.requests.try_send((command, reply));
         tokio::spawn(async move {
             if accepted.await.is_err() {
-                repeat(again);
+                repeat(command);
             }
         });
     }

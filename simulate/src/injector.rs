@@ -158,7 +158,10 @@ fn start(kind: FaultKind, random: &mut Random, schedule: &mut Schedule<'_>) {
             let command = match random.below(10) {
                 0..6 => Command::Drain,
                 6..9 => Command::Undrain,
-                _ => Command::Clear,
+                _ => Command::Clear {
+                    number: 0,
+                    refills: false,
+                },
             };
             schedule.emit(SimEvent::CommandGiven(command));
             (Fault::OperatorCommand, Some(100_000))

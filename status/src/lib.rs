@@ -53,6 +53,9 @@ pub struct Status {
     pub program: String,
     /// State of the daemon.
     pub state: DaemonState,
+    /// The clearings that operators requested.
+    #[serde(default)]
+    pub clearing: ClearingStatus,
     /// Reasons for which no runner starts or registers; empty if runners do.
     pub closed: Vec<String>,
     /// Time of the document, in milliseconds since 1970.
@@ -81,6 +84,17 @@ pub struct Status {
     pub pools: Vec<PoolStatus>,
     /// Runners that ended last, newest first, at most 20.
     pub recent: Vec<VerdictRecord>,
+}
+
+/// The clearings that operators requested. Each has a number, which grows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClearingStatus {
+    /// Number of the newest clearing that was requested from this daemon, 0 if none was.
+    pub requested: u64,
+    /// Number of the newest clearing after which no runner was left, 0 if there is none.
+    pub done: u64,
+    /// True if the pools are to refill as soon as the command that requested the clearing has checked it.
+    pub refills: bool,
 }
 
 /// State of the calls to GitHub.

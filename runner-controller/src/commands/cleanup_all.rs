@@ -9,10 +9,11 @@ use tokio::time::Instant;
 
 use super::cleanup_github;
 use super::common::{block_on, confirm};
+use crate::clock;
 use crate::config::{self, Config};
 use crate::http::client::{self, ClientError};
 use crate::privileged::{self, RootError};
-use crate::status::{DaemonState, RunnerStatus};
+use crate::status::{DaemonState, RunnerStatus, Status};
 use crate::world::chain;
 
 /// Interval between two looks at the daemon's progress.
@@ -40,11 +41,17 @@ pub fn cleanup_all_containers(
     }
     // For the report alone, so a failure does not matter.
     let before = privileged::leftovers(&config).unwrap_or_default();
+    let number = clock::unix_ms();
     block_on(async {
         let socket = config.api_socket();
-        match client::command(&socket, "clear").await {
+        match client::command(
+            &socket,
+            &format!("clear?number={number}&refills={}", !stay_down),
+        )
+        .await
+        {
             Ok(()) => {
-                wait_for_daemon(&config).await?;
+                wait_for_daemon(&config, number).await?;
                 // The daemon ended every runner and starts none. This removes what older ones left.
                 report(&privileged::sweep_all(&config));
             }
@@ -63,8 +70,8 @@ pub fn cleanup_all_containers(
             stdio::progress("No runner starts until `runner-controller undrain`.");
             return Ok(());
         }
-        match client::command(&socket, "undrain").await {
-            Ok(()) => stdio::progress("The pools refill."),
+        match client::command(&socket, &format!("refill?number={number}")).await {
+            Ok(()) => stdio::progress(after_refill(&client::status(&socket).await?)),
             Err(error) if error.is_absent() => {
                 stdio::progress("No runner starts, because the daemon is not running.");
             }
@@ -74,8 +81,44 @@ pub fn cleanup_all_containers(
     })?
 }
 
+/// Returns what happens to the pools after this command.
+fn after_refill(status: &Status) -> &'static str {
+    match status.state {
+        DaemonState::Clearing | DaemonState::Cleared => {
+            "Another clean-up was requested meanwhile, and decides when the pools refill."
+        }
+        DaemonState::Starting
+        | DaemonState::Running
+        | DaemonState::Draining
+        | DaemonState::Drained => "The pools refill.",
+    }
+}
+
+/// Progress of the clearing with this number, from one status.
+#[derive(Debug, PartialEq, Eq)]
+enum Progress {
+    /// No runner was left.
+    Done,
+    /// Runners and registrations that are left.
+    Waiting(Vec<String>),
+    /// An operator let the pools refill before.
+    Ended,
+}
+
+fn progress(status: &Status, number: u64) -> Progress {
+    match status.state {
+        _ if status.clearing.done >= number => Progress::Done,
+        DaemonState::Running | DaemonState::Draining | DaemonState::Drained => Progress::Ended,
+        DaemonState::Starting | DaemonState::Clearing | DaemonState::Cleared => {
+            let runners = status.runners().map(RunnerStatus::machine);
+            let strays = status.strays.iter().map(|name| format!("{name} at GitHub"));
+            Progress::Waiting(runners.chain(strays).collect())
+        }
+    }
+}
+
 /// Waits until the daemon, which starts nothing any more, has ended and deregistered every runner.
-async fn wait_for_daemon(config: &Config) -> anyhow::Result<()> {
+async fn wait_for_daemon(config: &Config, number: u64) -> anyhow::Result<()> {
     let stop = config
         .pools
         .iter()
@@ -87,12 +130,13 @@ async fn wait_for_daemon(config: &Config) -> anyhow::Result<()> {
     let mut reported = String::new();
     loop {
         let status = client::status(&config.api_socket()).await?;
-        if status.state == DaemonState::Cleared {
-            return Ok(());
-        }
-        let runners = status.runners().map(RunnerStatus::machine);
-        let strays = status.strays.iter().map(|name| format!("{name} at GitHub"));
-        let left = runners.chain(strays).collect::<Vec<_>>().join(", ");
+        let left = match progress(&status, number) {
+            Progress::Done => return Ok(()),
+            Progress::Ended => bail!(
+                "cannot remove all containers: another operator ended the clean-up with `drain` or `undrain`"
+            ),
+            Progress::Waiting(left) => left.join(", "),
+        };
         if left != reported {
             stdio::progress(format_args!("waiting: {left}"));
             reported = left;
@@ -145,4 +189,36 @@ fn verify(config: &Config) -> anyhow::Result<()> {
     }
     let left: Vec<String> = left.iter().map(ToString::to_string).collect();
     bail!("still there after the clean-up: {}", left.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::ClearingStatus;
+
+    #[test]
+    fn a_clearing_is_done_although_another_command_let_the_pools_refill() {
+        let status = |state, done| Status {
+            state,
+            clearing: ClearingStatus {
+                done,
+                ..ClearingStatus::default()
+            },
+            ..Status::default()
+        };
+        let waiting = Progress::Waiting(Vec::new());
+        assert_eq!(progress(&status(DaemonState::Clearing, 4), 5), waiting);
+        assert_eq!(
+            progress(&status(DaemonState::Cleared, 5), 5),
+            Progress::Done
+        );
+        assert_eq!(
+            progress(&status(DaemonState::Running, 6), 5),
+            Progress::Done
+        );
+        assert_eq!(
+            progress(&status(DaemonState::Running, 4), 5),
+            Progress::Ended
+        );
+    }
 }

@@ -96,6 +96,9 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             );
             Mode::Running
         });
+        if matches!(self.mode, Mode::Clearing | Mode::ClearingToRefill) {
+            self.clearings.restore((self.environment.unix_ms)());
+        }
         if self.mode != Mode::Running {
             info!(mode = %self.mode, "keeping the mode of the earlier daemon: {}", self.mode);
         }

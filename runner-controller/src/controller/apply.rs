@@ -122,13 +122,29 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     pub(super) fn execute(&mut self, command: &Command) {
         let (mode, name) = match command {
             Command::Drain => (Mode::Draining, "drain"),
-            Command::Clear => (Mode::Clearing, "clear"),
+            Command::Clear { number, refills } => {
+                self.clearings.request(*number);
+                match refills {
+                    true => (Mode::ClearingToRefill, "clear"),
+                    false => (Mode::Clearing, "clear"),
+                }
+            }
+            Command::Refill(number) => {
+                if !self.clearings.is_newest(*number) {
+                    info!(
+                        "keeping the mode {}: a newer clearing was requested",
+                        self.mode
+                    );
+                    return;
+                }
+                (Mode::Running, "refill")
+            }
             Command::Undrain => (Mode::Running, "undrain"),
             Command::Ping => return,
         };
         info!(before = %self.mode, "operator requested {name} (mode was {})", self.mode);
         self.mode = mode;
-        if matches!(mode, Mode::Running | Mode::Clearing) {
+        if mode != Mode::Draining {
             self.pools.reset_backoffs((self.environment.now)());
         }
         let setting = mode.to_setting(&self.environment.boot_id);

@@ -6,11 +6,13 @@
 //! - `adopt` reads what a new daemon finds.
 //! - `apply` applies events, results of tasks and commands, and carries out the effects.
 //! - `tasks` makes the calls, `outcome` is what they report, and `writes` keeps the order of writes to the records.
+//! - `clearings` numbers the requests to end every runner.
 //! - `conditions` knows which part of the world fails, `history` the verdicts, and `report` publishes
 //!   the status.
 
 mod adopt;
 mod apply;
+mod clearings;
 mod conditions;
 mod history;
 mod outcome;
@@ -32,6 +34,7 @@ use crate::pool::{Mode, Pools, Spec, Timestamp};
 use crate::status::Status;
 use crate::world::{Event, Handshake, Machines, Records, Registry};
 
+use clearings::Clearings;
 use conditions::Conditions;
 use history::History;
 use outcome::Outcome;
@@ -71,14 +74,21 @@ pub struct Environment<M, R, H, D> {
 }
 
 /// Command of an operator.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub enum Command {
     /// Start no runner, and end those without a job.
     Drain,
     /// Start runners again, and forget every backoff.
     Undrain,
-    /// End and deregister every runner, jobs included, and start none until `Undrain`.
-    Clear,
+    /// End and deregister every runner, jobs included, and start none until `Undrain` or `Refill`.
+    Clear {
+        /// Number of the clearing.
+        number: u64,
+        /// True if `Refill` follows.
+        refills: bool,
+    },
+    /// Start runners again after the clearing with this number, unless a newer one was requested.
+    Refill(u64),
     /// Do nothing. The answer shows that the loop runs.
     Ping,
 }
@@ -92,6 +102,7 @@ pub struct Controller<M, R, H, D> {
     environment: Environment<M, R, H, D>,
     pools: Pools,
     mode: Mode,
+    clearings: Clearings,
     /// Running tasks. Each reports its outcome.
     running: JoinSet<Outcome>,
     is_listing: bool,
@@ -138,6 +149,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             environment,
             pools,
             mode: Mode::default(),
+            clearings: Clearings::default(),
             running: JoinSet::new(),
             is_listing: false,
             is_observing: false,
@@ -164,6 +176,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         reconcile.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             self.act();
+            self.clearings.observe(self.state());
             self.publish();
             let deadline = self.deadline();
             tokio::select! {

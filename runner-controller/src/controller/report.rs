@@ -44,6 +44,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             scope: self.config.github.scope.to_string(),
             program: env!("CARGO_PKG_VERSION").to_owned(),
             state: self.state(),
+            clearing: self.clearings.status(self.mode),
             closed: self.closed(),
             at_unix_ms: (self.environment.unix_ms)(),
             since_unix_ms: self.started_unix_ms,
@@ -66,14 +67,18 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         self.status.send_replace(status);
     }
 
-    fn state(&self) -> DaemonState {
+    pub(super) fn state(&self) -> DaemonState {
         let is_vacant = self.pools.is_vacant();
         match self.mode {
             Mode::Running => DaemonState::Running,
             Mode::Draining if is_vacant => DaemonState::Drained,
             Mode::Draining => DaemonState::Draining,
-            Mode::Clearing if is_vacant && self.pools.orphans().is_empty() => DaemonState::Cleared,
-            Mode::Clearing => DaemonState::Clearing,
+            Mode::Clearing | Mode::ClearingToRefill
+                if is_vacant && self.pools.orphans().is_empty() =>
+            {
+                DaemonState::Cleared
+            }
+            Mode::Clearing | Mode::ClearingToRefill => DaemonState::Clearing,
         }
     }
 
@@ -82,7 +87,9 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         let mode = match self.mode {
             Mode::Running => None,
             Mode::Draining => Some("draining, until `runner-controller undrain`"),
-            Mode::Clearing => Some("removing all containers, until `runner-controller undrain`"),
+            Mode::Clearing | Mode::ClearingToRefill => {
+                Some("removing all containers, until `runner-controller undrain`")
+            }
         };
         let mode = mode.map(str::to_owned);
         mode.into_iter().chain(self.conditions.blocks()).collect()

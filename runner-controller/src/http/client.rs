@@ -112,7 +112,7 @@ pub async fn status(socket: &Path) -> Result<Status, ClientError> {
     serde_json::from_slice(&body).map_err(|error| ClientError::Broken(error.into()))
 }
 
-/// Sends a command: `drain`, `undrain` or `clear`. Returns once the daemon has accepted it.
+/// Sends a command: `drain`, `undrain`, `clear` or `refill`, with its query. Returns once the daemon has accepted it.
 pub async fn command(socket: &Path, command: &str) -> Result<(), ClientError> {
     request(socket, Method::POST, &format!("/{command}"))
         .await

@@ -13,6 +13,10 @@ pub struct Health {
     pub reasons: Vec<String>,
 }
 
+/// Problem of a clearing that is followed by a refill, until then.
+const INTERRUPTED: &str = "every runner ends, and none starts until the clean-up is done; \
+    if no clean-up runs any more, run `runner-controller undrain`";
+
 /// Judges a status. A host that an operator drained is healthy.
 #[must_use]
 pub fn health(status: &Status) -> Health {
@@ -31,6 +35,9 @@ pub fn health(status: &Status) -> Health {
     }
     if let Some(error) = &status.records_error {
         add("records", error);
+    }
+    if status.clearing.refills {
+        add("clean-up", INTERRUPTED);
     }
     if status.state == DaemonState::Running {
         if let Some(error) = &status.github.error {
@@ -143,6 +150,19 @@ mod tests {
                 "pool ci: GitHub lists ci-1 as offline, so no job reaches them; \
               check that containers reach GitHub"
             ]
+        );
+    }
+
+    #[test]
+    fn a_cleared_host_is_healthy_unless_its_pools_are_to_refill() {
+        let mut cleared = running(&[]);
+        cleared.state = DaemonState::Cleared;
+        assert!(health(&cleared).healthy);
+        cleared.clearing.refills = true;
+        let reasons = health(&cleared).reasons;
+        assert!(
+            reasons[0].contains("run `runner-controller undrain`"),
+            "{reasons:?}"
         );
     }
 

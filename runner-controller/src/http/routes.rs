@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::health::health;
@@ -36,8 +37,26 @@ pub fn router(status: watch::Receiver<Status>, requests: mpsc::Sender<Request>) 
         .route("/metrics", get(get_metrics))
         .route("/drain", command(|| Command::Drain))
         .route("/undrain", command(|| Command::Undrain))
-        .route("/clear", command(|| Command::Clear))
+        .route("/clear", post(clear).route_layer(from_fn(access::guard)))
+        .route("/refill", post(refill).route_layer(from_fn(access::guard)))
         .with_state(Shared { status, requests })
+}
+
+/// Query of `/clear` and `/refill`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Clearing {
+    number: u64,
+    refills: bool,
+}
+
+async fn clear(State(shared): State<Shared>, Query(clearing): Query<Clearing>) -> Response {
+    let Clearing { number, refills } = clearing;
+    send(shared, Command::Clear { number, refills }).await
+}
+
+async fn refill(State(shared): State<Shared>, Query(clearing): Query<Clearing>) -> Response {
+    send(shared, Command::Refill(clearing.number)).await
 }
 
 async fn get_health(State(shared): State<Shared>) -> Response {

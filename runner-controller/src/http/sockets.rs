@@ -153,7 +153,7 @@ async fn a_command_over_tcp_needs_the_token() {
 async fn only_a_post_to_a_commands_exact_path_is_a_command() {
     let served = Served::start(Some(TOKEN)).await;
     let token = bearer(TOKEN);
-    for path in ["/drain", "/undrain", "/clear"] {
+    for path in ["/drain", "/undrain", "/clear", "/refill"] {
         for method in ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "BREW"] {
             let (status, said) = served.request(method, path, &token).await;
             assert_eq!(status, 405, "{method} {path}: {said}");

@@ -256,9 +256,9 @@ impl Observer {
 
     fn command(&mut self, command: &Command, now: u64) {
         match command {
-            Command::Clear => self.clearing_until = Some(u64::MAX),
+            Command::Clear { .. } => self.clearing_until = Some(u64::MAX),
             // A clean-up that began before still ends runners for a while.
-            Command::Undrain | Command::Drain => {
+            Command::Undrain | Command::Refill(_) | Command::Drain => {
                 if let Some(until) = &mut self.clearing_until {
                     *until = (*until).min(now + CLEAR_LASTS_MS);
                 }

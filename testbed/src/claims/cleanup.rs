@@ -18,6 +18,8 @@ use crate::wait::{Seen, wait_until};
 pub(super) const SUITE: Suite = suite![SMALL;
     cleanup_of_github_deletes_only_this_hosts_stale_runners,
     cleanup_of_containers_leaves_nothing_and_refills,
+    two_cleanups_of_containers_at_once_both_tell_the_truth,
+    an_interrupted_cleanup_of_containers_is_not_healthy,
     cleanup_of_containers_can_stay_down,
     cleanup_of_containers_works_without_a_daemon,
 ];
@@ -140,6 +142,46 @@ fn cleanup_of_containers_leaves_nothing_and_refills(lab: &mut Lab) -> Result<()>
     run(lab, "true")?;
     lab.await_settled(SOON)?;
     await_no_strangers(lab)
+}
+
+fn two_cleanups_of_containers_at_once_both_tell_the_truth(lab: &mut Lab) -> Result<()> {
+    lab.await_settled(SOON)?;
+    let both = "cleanup-all-containers --yes >/run/testbed/first 2>&1 & first=$!
+         cleanup-all-containers --yes >/run/testbed/second 2>&1 & second=$!
+         wait $first; echo $? >>/run/testbed/first
+         wait $second; echo $? >>/run/testbed/second
+         cat /run/testbed/first; echo ----; cat /run/testbed/second";
+    let began = std::time::Instant::now();
+    let said = lab.host().sh(both)?;
+    let (first, second) = said.split_once("----").unwrap_or_default();
+    for said in [first, second] {
+        ensure_says(said, &["Nothing is left"])?;
+        ensure!(said.trim().ends_with("\n0"), "{said}");
+    }
+    ensure!(began.elapsed() < SOON, "{:?}: {said}", began.elapsed());
+    lab.await_settled(SOON)?;
+    run(lab, "true").map(drop)
+}
+
+fn an_interrupted_cleanup_of_containers_is_not_healthy(lab: &mut Lab) -> Result<()> {
+    start_held(lab, "doomed")?;
+    let health =
+        "curl -s --unix-socket /run/runner-controller/api/api.sock http://localhost/health";
+    let interrupt = format!(
+        "cleanup-all-containers --yes & command=$!
+         until {health} | grep -q clean-up; do :; done
+         kill -KILL $command"
+    );
+    lab.host().sh(&interrupt)?;
+    lab.await_status("every runner to end", SOON, |status| {
+        (status.state == DaemonState::Cleared).then_some(())
+    })?;
+    ensure_says(
+        &lab.host().sh(health)?,
+        &["\"healthy\":false", "runner-controller undrain"],
+    )?;
+    lab.host().run(&["runner-controller", "undrain"])?;
+    lab.await_settled(SOON).map(drop)
 }
 
 fn cleanup_of_containers_can_stay_down(lab: &mut Lab) -> Result<()> {

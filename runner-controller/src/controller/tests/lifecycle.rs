@@ -58,6 +58,32 @@ async fn a_drain_leaves_only_the_job() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_two_clearings_the_newer_one_lets_the_pools_refill() {
+    let mut daemon = daemon().await;
+    daemon.until("settled", is_settled).await;
+    for number in [1, 2] {
+        let refills = true;
+        daemon.ask(Command::Clear { number, refills }).await;
+    }
+    daemon
+        .until("cleared", |s| s.state == DaemonState::Cleared)
+        .await;
+    daemon.ask(Command::Refill(1)).await;
+    daemon
+        .until("still cleared", |s| {
+            s.state == DaemonState::Cleared && s.clearing.done == 2 && s.clearing.refills
+        })
+        .await;
+    daemon.ask(Command::Refill(2)).await;
+    daemon.until("settled", is_settled).await;
+    daemon
+        .until("running, and the second clearing is done", |s| {
+            s.state == DaemonState::Running && s.clearing.done == 2 && !s.clearing.refills
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn clearing_ends_jobs_too_and_deregisters_their_runners() {
     let mut daemon = daemon().await;
     daemon.fake.job_starts(&slot("ci-1")).await;
@@ -66,7 +92,12 @@ async fn clearing_ends_jobs_too_and_deregisters_their_runners() {
             count(s, PhaseKind::Busy) == 1 && count(s, PhaseKind::Idle) == 1
         })
         .await;
-    daemon.ask(Command::Clear).await;
+    daemon
+        .ask(Command::Clear {
+            number: 1,
+            refills: false,
+        })
+        .await;
     daemon
         .until("cleared", |s| s.state == DaemonState::Cleared)
         .await;
