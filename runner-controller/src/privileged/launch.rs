@@ -6,7 +6,8 @@ use std::process::Command;
 
 use super::cleanup::{groups, slot};
 use super::error::{OrRefuse, Refusal, RootError};
-use super::{console, gc_root, nspawn, pinned, ready, rootfs, sandbox, trust};
+use super::nspawn::{self, families};
+use super::{console, gc_root, pinned, ready, rootfs, sandbox, trust};
 use crate::config::Place;
 use crate::firewall;
 use crate::world::{Invocation, StartRecord};
@@ -31,6 +32,7 @@ fn try_launch(place: Place<'_>) -> Result<Infallible, RootError> {
     // nft works while this program mounts. Its answer takes as long as all mounts.
     let refuse = || "check the firewall".to_owned();
     let firewall = firewall::Check::begin(place.config).or_refuse(Refusal::Firewall, refuse)?;
+    let families = families::Question::ask().or_refuse(Refusal::Nspawn, ask_version)?;
     let mut failures = slot::remove_around(&place.id());
     if !failures.is_empty() {
         return Err(failures.swap_remove(0));
@@ -47,11 +49,15 @@ fn try_launch(place: Place<'_>) -> Result<Infallible, RootError> {
     let rootfs = rootfs::build(place)?;
     firewall.finish().or_refuse(Refusal::Firewall, refuse)?;
     sandbox::before_nspawn()?;
+    let families = families
+        .argument()
+        .or_refuse(Refusal::Nspawn, ask_version)?;
     let arguments = nspawn::arguments(place, &rootfs);
     let notify = place.config.mount_dir().join("notify");
     ready::start(&notify)?;
     let console = console::start(&last_line)?;
     let cause = Command::new("systemd-nspawn")
+        .args(families)
         .args(arguments)
         .envs(nspawn::ENVIRONMENT)
         .env(ready::NOTIFY_SOCKET, notify)
@@ -63,6 +69,10 @@ fn try_launch(place: Place<'_>) -> Result<Infallible, RootError> {
         "become systemd-nspawn",
         cause,
     ))
+}
+
+fn ask_version() -> String {
+    "ask systemd-nspawn for its version".into()
 }
 
 fn record_start(place: Place<'_>, invocation: Invocation) -> Result<(), RootError> {

@@ -1,6 +1,7 @@
 //! The arguments of `systemd-nspawn`, computed from plain values.
 
 mod capabilities;
+pub(crate) mod families;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
