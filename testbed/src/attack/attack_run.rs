@@ -484,6 +484,11 @@ impl<'a> AttackRun<'a> {
             if attack.who == Who::Job {
                 argv.push("--uid=nobody");
             }
+            let surroundings: Vec<String> = env
+                .iter()
+                .map(|(key, value)| format!("--setenv={key}={value}"))
+                .collect();
+            argv.extend(surroundings.iter().map(String::as_str));
             argv.extend([program.as_str(), "plant"]);
             let output = self.lab.host().output(&argv)?;
             let ran = Ran {

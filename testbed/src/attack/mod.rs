@@ -66,6 +66,7 @@ pub fn attack(options: &Options) -> Result<bool> {
                 attack.tries
             ));
         }
+        stdio::progress(counts(&attacks));
         return Ok(true);
     }
     let bed = Bed::of(options.host)?;
@@ -95,6 +96,15 @@ pub fn attack(options: &Options) -> Result<bool> {
         rows.len() - failed
     ));
     Ok(failed == 0)
+}
+
+/// Describes the number of attacks, and of those whose program runs without its protection as well.
+fn counts(attacks: &[Attack]) -> String {
+    let controls = attacks.iter().filter(|attack| attack.has_control()).count();
+    format!(
+        "{} attacks, {controls} of them with a control",
+        attacks.len()
+    )
 }
 
 /// Returns the attacks whose names contain the filter.
@@ -140,4 +150,20 @@ fn compile(attacks: &[Attack]) -> Result<BTreeMap<String, Vec<u8>>> {
         programs.insert(attack.name.clone(), program);
     }
     Ok(programs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_suite_has_at_least_110_attacks_and_95_with_a_control() {
+        let attacks = select("").unwrap();
+        let controls = attacks.iter().filter(|attack| attack.has_control()).count();
+        assert!(
+            attacks.len() >= 110 && controls >= 95,
+            "{}",
+            counts(&attacks)
+        );
+    }
 }

@@ -199,6 +199,12 @@ impl Change {
 }
 
 impl Attack {
+    /// Returns true if the program also runs without the protection.
+    #[must_use]
+    pub fn has_control(&self) -> bool {
+        matches!(self.control, Control::Without(_))
+    }
+
     /// Reads every attack of a directory, sorted by name. Floods come last, because their full
     /// queues would disturb later attacks.
     pub fn read_all(dir: &Path) -> Result<Vec<Self>> {
