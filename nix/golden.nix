@@ -81,7 +81,18 @@ in
     pools.ci = {
       allow = [ "10.0.0.5:3128" ];
       proxy.url = "http://10.0.0.5:3128";
-      limits.cpu = 2;
+      limits = {
+        cpu = 2;
+        connections = 16384;
+        controlGroupDepth = 32;
+        controlGroups = 2000;
+        inotifyInstances = 2048;
+        inotifyWatches = 1048576;
+        namespaces = 2048;
+        pendingSignals = 2048;
+        terminals = 2048;
+        userNamespaces = 0;
+      };
       total = {
         memory = "16 GiB";
         cpu = 8;

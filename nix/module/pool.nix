@@ -9,6 +9,18 @@ let
       type = duration;
       inherit default description;
     };
+  # A runner's part of a table of the kernel that all containers and the host share.
+  part =
+    what: least: most: default:
+    mkOption {
+      type = types.nullOr (types.ints.between least most);
+      default = null;
+      example = if default == 0 then least else 2 * default;
+      description = ''
+        Maximum number of ${what}; ${toString default} if it is null. docs/configuration.md says what a
+        job sees that needs more. The host's own maxima grow with it.
+      '';
+    };
 in
 {
   options = {
@@ -184,6 +196,16 @@ in
         default = 65536;
         description = "Maximum number of open files of one process.";
       };
+
+      controlGroups = part "control groups of one container" 100 100000 500;
+      controlGroupDepth = part "levels of control groups in one container" 10 64 24;
+      connections = part "open connections of one container through the host" 64 1048576 8192;
+      terminals = part "pseudo terminals of one container" 16 65536 1024;
+      inotifyInstances = part "inotify instances of each user of a container" 128 1048576 1024;
+      inotifyWatches = part "inotify watches of each user of a container" 4096 1073741824 524288;
+      namespaces = part "namespaces of each kind, user namespaces excepted, of each user of a container" 128 65536 1024;
+      userNamespaces = part "user namespaces of each user of a container" 0 65536 1024;
+      pendingSignals = part "pending signals and POSIX timers of each user of a container" 64 1048576 1024;
     };
 
     total = {

@@ -57,6 +57,13 @@ let
       inherit (pool.limits) memory cpu tasks;
       io_weight = pool.limits.ioWeight;
       open_files = pool.limits.openFiles;
+      control_groups = pool.limits.controlGroups;
+      control_group_depth = pool.limits.controlGroupDepth;
+      inotify_instances = pool.limits.inotifyInstances;
+      inotify_watches = pool.limits.inotifyWatches;
+      user_namespaces = pool.limits.userNamespaces;
+      pending_signals = pool.limits.pendingSignals;
+      inherit (pool.limits) connections terminals namespaces;
     };
     total = { inherit (pool.total) memory cpu tasks; };
     timeouts = {

@@ -36,7 +36,7 @@ pub use model::{
     API_SOCKET, Config, DAEMON_USER, DEFAULT_PATH, DEFAULT_RUN_DIR, Network, ReserveConfig,
 };
 pub use place::Place;
-pub use pool::{Image, Layer, Nix, PoolConfig, RunnerLimits, Total};
+pub use pool::{Image, Layer, Nix, PoolConfig, RunnerLimits, SharedParts, Total};
 pub use proxy::ProxyConfig;
 pub use read::{load, parse};
 pub(crate) use tables::path as setting_path;

@@ -122,6 +122,50 @@ pub struct RunnerLimits {
     pub io_weight: u16,
     /// `LimitNOFILE`.
     pub open_files: u32,
+    /// Parts of the tables that all containers and the host share.
+    pub shared: SharedParts,
+}
+
+/// A runner's parts of the kernel's tables that all containers and the host share.
+///
+/// Only `control_groups`, `control_group_depth`, `connections` and `terminals` hold for a whole container. The
+/// others hold for each of its users.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct SharedParts {
+    /// Control groups below the container's. systemd in a container and docker use about 60.
+    pub control_groups: u32,
+    /// Levels of control groups. systemd in a container uses 5, and docker 3 more.
+    pub control_group_depth: u32,
+    /// Open connections through the host's connection tracking.
+    pub connections: u32,
+    /// Pseudo terminals on the container's `/dev/pts`, its console included.
+    pub terminals: u32,
+    /// inotify instances.
+    pub inotify_instances: u32,
+    /// inotify watches.
+    pub inotify_watches: u32,
+    /// Namespaces of each kind but user namespaces.
+    pub namespaces: u32,
+    /// User namespaces.
+    pub user_namespaces: u32,
+    /// Pending signals, of which each POSIX timer takes one.
+    pub pending_signals: u32,
+}
+
+impl Default for SharedParts {
+    fn default() -> Self {
+        Self {
+            control_groups: 500,
+            control_group_depth: 24,
+            connections: 8192,
+            terminals: 1024,
+            inotify_instances: 1024,
+            inotify_watches: 1 << 19,
+            namespaces: 1024,
+            user_namespaces: 1024,
+            pending_signals: 1024,
+        }
+    }
 }
 
 /// Limits of all runners of a pool together, which the pool's slice holds. Absent limits do not apply.
@@ -223,6 +267,7 @@ mod tests {
             tasks,
             io_weight: 100,
             open_files: 1024,
+            shared: SharedParts::default(),
         };
         let small = limits(64 << 20, 64);
         assert_eq!(small.job_memory(), ByteSize(56 << 20));

@@ -11,11 +11,14 @@
 
 use super::mistake::Mistake;
 use super::model::Config;
+use super::pool::{PoolConfig, SharedParts};
 
 /// Smallest memory of an object with a file descriptor: a file, its name and the object itself.
 const SMALLEST_OBJECT_BYTES: u64 = 512;
 /// Maximum that the kernel accepts (`user_table` in kernel/ucount.c).
 const KERNEL_MAXIMUM: u64 = i32::MAX as u64;
+/// Pending signals that the host itself needs.
+const HOST_SIGNALS: u64 = 1024;
 /// Least host-wide maximum, for a host with a few small runners.
 const LEAST_MAXIMUM: u64 = 1 << 20;
 
@@ -27,11 +30,21 @@ pub struct UserTable {
     /// Name of the host-wide maximum.
     pub sysctl: &'static str,
     /// Maximum for each user of a container.
-    pub per_user: u32,
+    part: Part,
     /// Number that an idle container takes.
     pub idle: u64,
     /// Number that the host itself takes.
     pub host: u64,
+}
+
+/// A maximum that is fixed, or the key of a pool's limits that has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Fixed(u32),
+    InotifyInstances,
+    InotifyWatches,
+    Namespaces,
+    UserNamespaces,
 }
 
 impl UserTable {
@@ -39,7 +52,7 @@ impl UserTable {
     pub const INOTIFY_INSTANCES: Self = Self {
         file: "max_inotify_instances",
         sysctl: "fs.inotify.max_user_instances",
-        per_user: 1024,
+        part: Part::InotifyInstances,
         idle: 8,
         host: 64,
     };
@@ -50,25 +63,28 @@ impl UserTable {
         Self {
             file: "max_inotify_watches",
             sysctl: "fs.inotify.max_user_watches",
-            per_user: 1 << 19,
+            part: Part::InotifyWatches,
             idle: 64,
             host: 4096,
         },
         Self {
             file: "max_fanotify_groups",
             sysctl: "fs.fanotify.max_user_groups",
-            per_user: 128,
+            part: Part::Fixed(128),
             idle: 0,
             host: 16,
         },
         Self {
             file: "max_fanotify_marks",
             sysctl: "fs.fanotify.max_user_marks",
-            per_user: 1 << 17,
+            part: Part::Fixed(1 << 17),
             idle: 0,
             host: 1024,
         },
-        Self::namespaces("max_user_namespaces", "user.max_user_namespaces"),
+        Self {
+            part: Part::UserNamespaces,
+            ..Self::namespaces("max_user_namespaces", "user.max_user_namespaces")
+        },
         Self::namespaces("max_pid_namespaces", "user.max_pid_namespaces"),
         Self::namespaces("max_uts_namespaces", "user.max_uts_namespaces"),
         Self::namespaces("max_ipc_namespaces", "user.max_ipc_namespaces"),
@@ -83,9 +99,21 @@ impl UserTable {
         Self {
             file,
             sysctl,
-            per_user: 1024,
+            part: Part::Namespaces,
             idle: 32,
             host: 1024,
+        }
+    }
+
+    /// Returns the maximum for each user of a container.
+    #[must_use]
+    pub fn per_user(&self, parts: &SharedParts) -> u32 {
+        match self.part {
+            Part::Fixed(maximum) => maximum,
+            Part::InotifyInstances => parts.inotify_instances,
+            Part::InotifyWatches => parts.inotify_watches,
+            Part::Namespaces => parts.namespaces,
+            Part::UserNamespaces => parts.user_namespaces,
         }
     }
 
@@ -113,16 +141,14 @@ pub struct Connections;
 impl Connections {
     /// Name of the host-wide maximum.
     pub const SYSCTL: &'static str = "net.netfilter.nf_conntrack_max";
-    /// Maximum number of open connections of a runner.
-    pub const OPEN: u32 = 8192;
     /// Maximum number of new connections at once.
     pub const BURST: u32 = 16_384;
     /// Maximum number of new connections in each second after a burst.
     pub const PER_SECOND: u32 = 128;
     /// Seconds for which a closed connection keeps its entry.
     const CLOSED_SECONDS: u32 = 120;
-    /// Maximum number of entries of a runner.
-    pub const PER_RUNNER: u32 = Self::OPEN + Self::BURST + Self::PER_SECOND * Self::CLOSED_SECONDS;
+    /// Maximum number of entries of a runner beside its open connections.
+    const CLOSED: u32 = Self::BURST + Self::PER_SECOND * Self::CLOSED_SECONDS;
     /// The kernel's default on a host with 4 GiB of memory or more, which stays the host's.
     const HOST: u64 = 1 << 18;
     /// Least number for the host.
@@ -135,7 +161,7 @@ impl Connections {
     }
 
     fn of_runners(config: &Config) -> u64 {
-        u64::from(Self::PER_RUNNER) * config.slots_count()
+        sum(config, |parts| Self::CLOSED + parts.connections)
     }
 }
 
@@ -151,8 +177,6 @@ impl Terminals {
     pub const SYSCTL: &'static str = "kernel.pty.max";
     /// Name of the part that only the host's own `/dev/pts` can use.
     pub const RESERVE: &'static str = "kernel.pty.reserve";
-    /// Maximum number of terminals of a runner, the container's console included.
-    pub const PER_RUNNER: u32 = 1024;
     /// The kernel's default maximum, which stays the host's.
     const HOST: u64 = 4096;
     /// Least number for the host: the kernel's default reserve, and as many for other containers.
@@ -165,7 +189,7 @@ impl Terminals {
     }
 
     fn of_runners(config: &Config) -> u64 {
-        u64::from(Self::PER_RUNNER) * config.slots_count()
+        sum(config, |parts| parts.terminals)
     }
 }
 
@@ -177,15 +201,15 @@ impl Terminals {
 pub struct SharedLimit {
     /// Name in setrlimit(2), without `RLIMIT_`.
     pub name: &'static str,
-    /// Maximum for each user of a container.
-    pub per_user: u64,
+    /// Maximum for each user of a container, if it is fixed.
+    fixed: Option<u32>,
 }
 
 impl SharedLimit {
     /// Pending signals, of which each POSIX timer takes one.
     pub const PENDING_SIGNALS: Self = Self {
         name: "SIGPENDING",
-        per_user: 1024,
+        fixed: None,
     };
 
     /// All of them. The default of POSIX message queues, 819,200 bytes, is also that of the host's root.
@@ -193,14 +217,20 @@ impl SharedLimit {
         Self::PENDING_SIGNALS,
         Self {
             name: "MSGQUEUE",
-            per_user: 204_800,
+            fixed: Some(204_800),
         },
     ];
+
+    /// Returns the maximum for each user of a container.
+    #[must_use]
+    pub fn per_user(&self, parts: &SharedParts) -> u32 {
+        self.fixed.unwrap_or(parts.pending_signals)
+    }
 
     /// Returns the maximum of all containers together.
     #[must_use]
     pub fn of_runners(&self, config: &Config) -> u64 {
-        self.per_user * config.slots_count()
+        sum(config, |parts| self.per_user(parts))
     }
 }
 
@@ -226,9 +256,16 @@ impl AioRequests {
     }
 }
 
+/// Returns the sum of the parts of all slots.
+fn sum(config: &Config, part: impl Fn(&SharedParts) -> u32) -> u64 {
+    let of_pool =
+        |pool: &PoolConfig| u64::from(part(&pool.limits.shared)) * u64::from(pool.max_runners);
+    config.pools.iter().map(of_pool).sum()
+}
+
 /// Returns the memory of all runners.
 fn memory_bytes(config: &Config) -> u64 {
-    let memory = |pool: &super::PoolConfig| {
+    let memory = |pool: &PoolConfig| {
         let slots = u64::from(pool.max_runners);
         pool.limits.memory.0.saturating_mul(slots)
     };
@@ -255,7 +292,7 @@ pub(super) fn too_small(config: &Config, setting: impl Fn(&str) -> Option<u64>) 
     let terminals = Terminals::LEAST_HOST + Terminals::of_runners(config);
     // The kernel gives root half as many pending signals as there can be tasks (`fork_init` in kernel/fork.c).
     let signals = SharedLimit::PENDING_SIGNALS.of_runners(config);
-    let tasks = 2 * (signals + SharedLimit::PENDING_SIGNALS.per_user);
+    let tasks = 2 * (signals + HOST_SIGNALS);
     let tables = UserTable::ALL.map(|table| ("idle ", table.sysctl, table.needed(config)));
     let all = tables.into_iter().chain([
         ("", Connections::SYSCTL, connections),
@@ -306,6 +343,20 @@ mod tests {
         assert_eq!(AioRequests::host_maximum(&config), (1 << 16) + (60 << 26));
         let signals = SharedLimit::PENDING_SIGNALS.of_runners(&config);
         assert_eq!(signals, 60 << 10);
+    }
+
+    #[test]
+    fn a_larger_part_of_each_runner_makes_the_hosts_tables_larger() {
+        let (usual, mut more) = (with(60, 4 << 30), with(60, 4 << 30));
+        let parts = &mut more.pools[0].limits.shared;
+        parts.terminals += 100;
+        parts.connections += 1000;
+        parts.pending_signals += 10;
+        let grown = |maximum: fn(&Config) -> u64| maximum(&more) - maximum(&usual);
+        assert_eq!(grown(Terminals::host_maximum), 6000);
+        assert_eq!(grown(Connections::host_maximum), 60_000);
+        let signals = |config: &Config| SharedLimit::PENDING_SIGNALS.of_runners(config);
+        assert_eq!(grown(signals), 600);
     }
 
     #[test]

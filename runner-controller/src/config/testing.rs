@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     ByteSize, Config, Cpu, Egress, GitHubConfig, Image, Layer, LoginConfig, Network, PoolConfig,
-    ReserveConfig, RunnerLimits, Scope, Total,
+    ReserveConfig, RunnerLimits, Scope, SharedParts, Total,
 };
 use crate::pool::Timeouts;
 
@@ -77,6 +77,7 @@ pub(crate) fn pool(name: &str, offset: u32) -> PoolConfig {
             tasks: 4096,
             io_weight: 100,
             open_files: 65_536,
+            shared: SharedParts::default(),
         },
         timeouts: Timeouts {
             boot: Duration::from_mins(1),

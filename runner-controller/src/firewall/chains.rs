@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Allow, Config, Egress, PoolConfig};
+use crate::config::{Allow, Config, Egress, PoolConfig, SharedParts};
 
 /// Chains of one pool. They name every address themselves, so they do not depend on the rest of the table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +14,14 @@ pub(super) struct Chains {
     /// Number of the pool's slots, each of which has its own count of connections.
     #[serde(default)]
     pub(super) slots: u16,
+    /// Maximum number of open connections of each slot. A record without it is of a version that had the
+    /// default.
+    #[serde(default = "open_connections")]
+    pub(super) open_connections: u32,
+}
+
+fn open_connections() -> u32 {
+    SharedParts::default().connections
 }
 
 impl Chains {
@@ -53,6 +61,7 @@ impl Chains {
             out: format!("{all}{dns}{rest}"),
             to_host: format!("{single}{dns}"),
             slots: pool.max_runners,
+            open_connections: pool.limits.shared.connections,
         }
     }
 }

@@ -59,7 +59,7 @@ fn rules(config: &Config, loaded: &Loaded) -> String {
             "\n  chain {name}_out {{\n{out}  }}\n  chain {name}_to_host {{\n{to_host}  }}\n"
         );
         for slot in 1..=pool.slots {
-            chains.push_str(&new_connections(name, slot));
+            chains.push_str(&new_connections(name, slot, pool.open_connections));
             links.push(format!("\"rc-{name}-{slot}\" : jump {name}_{slot}_new"));
         }
     }
@@ -129,14 +129,13 @@ fn rules(config: &Config, loaded: &Loaded) -> String {
 
 /// Returns the chain that drops a new connection of a slot that has its part of the host's table. A dropped
 /// packet leaves no entry there.
-fn new_connections(pool: &str, slot: u16) -> String {
+fn new_connections(pool: &str, slot: u16, open: u32) -> String {
     format!(
         "  chain {pool}_{slot}_new {{
-    ct count over {} counter drop
+    ct count over {open} counter drop
     limit rate over {}/second burst {} packets counter drop
   }}
 ",
-        Connections::OPEN,
         Connections::PER_SECOND,
         Connections::BURST
     )

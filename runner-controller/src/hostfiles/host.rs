@@ -174,15 +174,13 @@ net.ipv4.ip_forward = 1
     }
     let _ = writeln!(
         text,
-        "\n# Connections of the host, and {} for each slot.\n-{} = {}",
-        Connections::PER_RUNNER,
+        "\n# Connections of the host, and the part of each slot.\n-{} = {}",
         Connections::SYSCTL,
         Connections::host_maximum(config)
     );
     let _ = writeln!(
         text,
-        "\n# Pseudo terminals of the host, and {} for each slot.\n{} = {}",
-        Terminals::PER_RUNNER,
+        "\n# Pseudo terminals of the host, and the part of each slot.\n{} = {}",
         Terminals::SYSCTL,
         Terminals::host_maximum(config)
     );

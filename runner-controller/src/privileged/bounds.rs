@@ -12,7 +12,7 @@ use rustix::mount::{FsPickFlags, fsconfig_reconfigure, fsconfig_set_string, fspi
 
 use super::error::{OrRefuse, Refusal, RootError};
 use super::sandbox;
-use crate::config::{Terminals, UserTable};
+use crate::config::{SharedParts, UserTable};
 
 /// Directory with the maxima of the reader's user namespace.
 pub(crate) const SETTINGS: &str = "/proc/sys/user";
@@ -25,18 +25,18 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The kernel counts for each user of the namespace, and lets only a process with `CAP_SYS_RESOURCE` in
 /// it change a maximum. No process of the container has that capability. A process that enters a user
 /// namespace has every capability in it, so this one gives up the others.
-pub(crate) fn set(userns: &File) -> Result<(), RootError> {
+pub(crate) fn set(userns: &File, parts: &SharedParts) -> Result<(), RootError> {
     let refuse = || format!("set the maxima of the container in {SETTINGS}");
     enter(userns).or_refuse(Refusal::Network, refuse)?;
     sandbox::keep(&[Cap::SYS_RESOURCE])?;
-    write_maxima().or_refuse(Refusal::Network, refuse)
+    write_maxima(parts).or_refuse(Refusal::Network, refuse)
 }
 
-fn write_maxima() -> io::Result<()> {
+fn write_maxima(parts: &SharedParts) -> io::Result<()> {
     for table in UserTable::ALL {
         match fs::write(
             format!("{SETTINGS}/{}", table.file),
-            table.per_user.to_string(),
+            table.per_user(parts).to_string(),
         ) {
             // A kernel without the table.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -50,7 +50,7 @@ fn write_maxima() -> io::Result<()> {
 ///
 /// systemd-nspawn mounts this filesystem before it makes the user namespace, so it belongs to the host, and root
 /// in the container cannot change the limit. A change resets the other options, so they are given again.
-pub(crate) fn limit_terminals(leader: u32) -> io::Result<()> {
+pub(crate) fn limit_terminals(leader: u32, parts: &SharedParts) -> io::Result<()> {
     let mounts = fs::read_to_string(format!("/proc/{leader}/mountinfo"))?;
     let options = options_of_terminals(&mounts)
         .ok_or_else(|| io::Error::new(ErrorKind::NotFound, "the container has no /dev/pts"))?;
@@ -61,7 +61,7 @@ pub(crate) fn limit_terminals(leader: u32) -> io::Result<()> {
     for (name, value) in options {
         fsconfig_set_string(&terminals, name, value)?;
     }
-    fsconfig_set_string(&terminals, "max", Terminals::PER_RUNNER.to_string())?;
+    fsconfig_set_string(&terminals, "max", parts.terminals.to_string())?;
     Ok(fsconfig_reconfigure(&terminals)?)
 }
 

@@ -37,8 +37,9 @@ pub fn connect(place: Place<'_>) -> Result<(), RootError> {
         let path = format!("/proc/{leader}/ns/{kind}");
         File::open(&path).or_refuse(Refusal::Network, || format!("open {path}"))
     };
+    let parts = &place.pool.limits.shared;
     let (netns, userns) = (namespace("net")?, namespace("user")?);
-    bounds::limit_terminals(leader).or_refuse(Refusal::Network, || {
+    bounds::limit_terminals(leader, parts).or_refuse(Refusal::Network, || {
         format!("limit the terminals of process {leader}")
     })?;
     // With the namespaces open, no other file of the host is needed.
@@ -48,7 +49,7 @@ pub fn connect(place: Place<'_>) -> Result<(), RootError> {
         .enter()?;
     link::address_host(&place)?;
     link::address_container(&place, netns)?;
-    bounds::set(&userns)
+    bounds::set(&userns, parts)
 }
 
 /// Returns the container's init: the child of nspawn that is process 1 of a namespace.

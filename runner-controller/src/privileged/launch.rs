@@ -28,7 +28,7 @@ pub fn launch(place: Place<'_>) -> RootError {
 fn try_launch(place: Place<'_>) -> Result<Infallible, RootError> {
     let invocation = trust::own_unit(&place.id())?;
     let last_line = slot_records::last_line_file(&place.records_dir(), &invocation);
-    groups::claim(&place.id())?;
+    groups::claim(place)?;
     // nft works while this program mounts. Its answer takes as long as all mounts.
     let refuse = || "check the firewall".to_owned();
     let firewall = firewall::Check::begin(place.config).or_refuse(Refusal::Firewall, refuse)?;

@@ -8,7 +8,7 @@ use super::egress::egress;
 use super::section::{DAY, HOUR, MINUTE, SECOND, Section};
 use super::{nix, proxy};
 use crate::config::github::Scope;
-use crate::config::pool::{Image, Layer, PoolConfig, RunnerLimits, Total};
+use crate::config::pool::{Image, Layer, PoolConfig, RunnerLimits, SharedParts, Total};
 use crate::config::units::{ByteSize, Cpu};
 use crate::pool::{PoolName, Slot, Timeouts};
 
@@ -246,9 +246,31 @@ fn limits(mut section: Section<'_>) -> RunnerLimits {
         open_files: section
             .number("open_files", 1024..=1_048_576)
             .unwrap_or(65_536),
+        shared: shared_parts(&mut section),
     };
     section.finish();
     limits
+}
+
+/// Reads the parts of shared tables. The least of each is enough for a boot.
+fn shared_parts(section: &mut Section<'_>) -> SharedParts {
+    let standard = SharedParts::default();
+    let mut number = |key, range, standard| section.number(key, range).unwrap_or(standard);
+    SharedParts {
+        control_groups: number("control_groups", 100..=100_000, standard.control_groups),
+        control_group_depth: number("control_group_depth", 10..=64, standard.control_group_depth),
+        connections: number("connections", 64..=1 << 20, standard.connections),
+        terminals: number("terminals", 16..=1 << 16, standard.terminals),
+        inotify_instances: number(
+            "inotify_instances",
+            128..=1 << 20,
+            standard.inotify_instances,
+        ),
+        inotify_watches: number("inotify_watches", 4096..=1 << 30, standard.inotify_watches),
+        namespaces: number("namespaces", 128..=1 << 16, standard.namespaces),
+        user_namespaces: number("user_namespaces", 0..=1 << 16, standard.user_namespaces),
+        pending_signals: number("pending_signals", 64..=1 << 20, standard.pending_signals),
+    }
 }
 
 /// Reads the limits of all runners together. None may be below the limit of one runner.

@@ -11,20 +11,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::tree::{self, Files};
+use crate::config::Place;
 use crate::pool::SlotId;
 use crate::privileged::error::{OrRefuse, Refusal, RootError};
 use crate::privileged::trust;
 
 const ROOT: &str = "/sys/fs/cgroup";
 const ALL_POOLS: &str = "runners.slice";
-
-/// Bounds of a unit's group, which hold for everything below it: file and value. systemd in a
-/// container uses 5 levels, docker 3 more, and both together about 60 groups. 24 levels fit into
-/// every path, and 500 groups are removed in milliseconds.
-const BOUNDS: [(&str, &str); 2] = [
-    ("cgroup.max.depth", "24"),
-    ("cgroup.max.descendants", "500"),
-];
 
 /// Timeout for the removal of what is in one unit's group. A tree within the bounds takes
 /// milliseconds; one of an earlier version may be larger, and the next launcher continues.
@@ -62,7 +55,11 @@ pub(crate) fn own_unit(own: &str, id: &SlotId) -> Option<PathBuf> {
 }
 
 /// Makes the launcher the only process of its unit's group, and bounds what is made below.
-pub(crate) fn claim(id: &SlotId) -> Result<(), RootError> {
+///
+/// Without bounds, a tree can be too deep for systemd to remove, or so large that its removal stalls systemd
+/// for seconds.
+pub(crate) fn claim(place: Place<'_>) -> Result<(), RootError> {
+    let id = &place.id();
     let own = trust::own_cgroup()?;
     let failed = |what: String| RootError::plain(Refusal::Leftovers, what);
     let unit = own_unit(&own, id).ok_or_else(|| failed(format!("{own} is not a unit's group")))?;
@@ -77,9 +74,13 @@ pub(crate) fn claim(id: &SlotId) -> Result<(), RootError> {
             "process {other} of an earlier runner is in {unit}"
         )));
     }
-    for (file, bound) in BOUNDS {
+    let parts = &place.pool.limits.shared;
+    for (file, bound) in [
+        ("cgroup.max.depth", parts.control_group_depth),
+        ("cgroup.max.descendants", parts.control_groups),
+    ] {
         let file = unit.join(file);
-        fs::write(&file, bound)
+        fs::write(&file, bound.to_string())
             .or_refuse(Refusal::Leftovers, || format!("bound {}", file.display()))?;
     }
     Ok(())

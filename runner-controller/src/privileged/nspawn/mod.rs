@@ -99,7 +99,8 @@ pub(crate) fn arguments(place: Place<'_>, tree: &Rootfs) -> Vec<OsString> {
         "--rlimit",
         format!("RLIMIT_NOFILE={}:{files}", files.min(1024)),
     );
-    for SharedLimit { name, per_user } in SharedLimit::ALL {
+    for limit in SharedLimit::ALL {
+        let (name, per_user) = (limit.name, limit.per_user(&limits.shared));
         list.option("--rlimit", format!("RLIMIT_{name}={per_user}"));
     }
     // With a piped core_pattern the host writes a job's memory, secrets included, to its own disk. One
