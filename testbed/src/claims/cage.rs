@@ -216,7 +216,7 @@ fn with_drop_in<T>(lab: &Lab, text: &str, act: impl FnOnce(&Lab) -> Result<T>) -
 }
 
 /// Maximum exposure of the daemon's unit by `systemd-analyze security`, of 10.
-const EXPOSURE: f64 = 2.0;
+const EXPOSURE: f64 = 1.5;
 /// Maximum exposure of the firewall's unit, which is root with two capabilities over the host's
 /// network.
 const FIREWALL_EXPOSURE: f64 = 2.5;
