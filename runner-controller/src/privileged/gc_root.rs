@@ -4,6 +4,9 @@
 //! collector could remove it while a job still runs on it. A link below `gcroots` keeps its target
 //! (`nix-store --gc`, "roots"). The link is on disk and survives a power failure, so every sweep
 //! looks for it.
+//!
+//! The Nix of a container reads the image's registration at its first use. That file names all paths of
+//! the system, so its store path refers to them, and a root on it keeps both.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +14,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use crate::config::Image;
+use crate::config::{Image, Nix, PoolConfig};
 use crate::pool::SlotId;
 
 /// Directory of our roots. The garbage collector searches all directories below `gcroots`.
@@ -24,10 +27,10 @@ pub(crate) fn path(id: &SlotId) -> PathBuf {
     Path::new(ROOTS).join(id.to_string())
 }
 
-/// Creates the slot's root for an image in this host's store.
-pub(crate) fn hold(id: &SlotId, image: &Image) -> io::Result<()> {
-    match held_by(image) {
-        Some(system) => hold_in(Path::new(ROOTS), id, system),
+/// Creates the slot's root for the pool's image, if that is in this host's store.
+pub(crate) fn hold(id: &SlotId, pool: &PoolConfig) -> io::Result<()> {
+    match held_by(&pool.image, pool.nix.as_ref()) {
+        Some(held) => hold_in(Path::new(ROOTS), id, &held),
         None => Ok(()),
     }
 }
@@ -42,17 +45,27 @@ pub(crate) fn held() -> BTreeSet<SlotId> {
     held_in(Path::new(ROOTS))
 }
 
-fn held_by(image: &Image) -> Option<&Path> {
+fn held_by(image: &Image, nix: Option<&Nix>) -> Option<PathBuf> {
     match image {
-        Image::Nixos { system, store, .. } => (store == Path::new(STORE)).then_some(system),
+        Image::Nixos { system, store, .. } => (store == Path::new(STORE)).then(|| {
+            nix.and_then(|nix| nix.registration.as_deref())
+                .and_then(store_path_of)
+                .unwrap_or_else(|| system.clone())
+        }),
         Image::Directory { .. } => None,
     }
 }
 
-fn hold_in(roots: &Path, id: &SlotId, system: &Path) -> io::Result<()> {
+/// Returns the store path that contains a file.
+fn store_path_of(file: &Path) -> Option<PathBuf> {
+    let name = file.strip_prefix(STORE).ok()?.components().next()?;
+    Some(Path::new(STORE).join(name))
+}
+
+fn hold_in(roots: &Path, id: &SlotId, held: &Path) -> io::Result<()> {
     fs::create_dir_all(roots)?;
     release_in(roots, id)?;
-    symlink(system, roots.join(id.to_string()))
+    symlink(held, roots.join(id.to_string()))
 }
 
 fn release_in(roots: &Path, id: &SlotId) -> io::Result<()> {
@@ -85,15 +98,34 @@ mod tests {
     #[test]
     fn only_a_system_in_the_hosts_store_gets_a_root() {
         assert_eq!(
-            held_by(&nixos("/nix/store")),
-            Some(Path::new("/nix/store/abc-nixos-system"))
+            held_by(&nixos("/nix/store"), None),
+            Some("/nix/store/abc-nixos-system".into())
         );
-        assert_eq!(held_by(&nixos("/srv/store")), None);
+        assert_eq!(held_by(&nixos("/srv/store"), None), None);
         let directory = Image::Directory {
             path: "/nix/store/abc-debian".into(),
             runner_root: "/opt/actions-runner".into(),
         };
-        assert_eq!(held_by(&directory), None);
+        assert_eq!(held_by(&directory, None), None);
+    }
+
+    #[test]
+    fn the_root_of_a_pool_with_nix_holds_the_registration() {
+        let nix = |registration: Option<&str>| Nix {
+            substituters: Vec::new(),
+            trusted_public_keys: Vec::new(),
+            registration: registration.map(PathBuf::from),
+        };
+        let file = "/nix/store/def-closure-info/registration";
+        assert_eq!(
+            held_by(&nixos("/nix/store"), Some(&nix(Some(file)))),
+            Some("/nix/store/def-closure-info".into())
+        );
+        assert_eq!(
+            held_by(&nixos("/nix/store"), Some(&nix(None))),
+            Some("/nix/store/abc-nixos-system".into())
+        );
+        assert_eq!(held_by(&nixos("/srv/store"), Some(&nix(Some(file)))), None);
     }
 
     #[test]

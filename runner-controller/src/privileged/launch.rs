@@ -42,7 +42,7 @@ fn try_launch(place: Place<'_>) -> Result<Infallible, RootError> {
     })?;
     record_start(place, invocation)?;
     // The garbage collector must not remove the image between its check and its use.
-    gc_root::hold(&place.id(), &place.pool.image).or_refuse(Refusal::Image, || {
+    gc_root::hold(&place.id(), place.pool).or_refuse(Refusal::Image, || {
         let root = gc_root::path(&place.id());
         format!("create the garbage collector root {}", root.display())
     })?;
