@@ -2,8 +2,10 @@
   description = "Hosts that run GitHub Actions jobs in a warm pool of containers";
 
   inputs = {
+    # The hosts' own nixpkgs, which a new version of the runner controller does not change.
+    nixpkgs.url = "github:NixOS/nixpkgs/nixos-26.05";
     runner-controller.url = "github:OWNER/runner-controller";
-    nixpkgs.follows = "runner-controller/nixpkgs";
+    runner-controller.inputs.nixpkgs.follows = "nixpkgs";
     # `nix flake update nixpkgs-runner` updates only this, because GitHub refuses runners that are some weeks old.
     nixpkgs-runner.url = "github:NixOS/nixpkgs/nixos-unstable-small";
     agenix.follows = "runner-controller/agenix";
