@@ -10,6 +10,8 @@ use super::time::Timestamp;
 
 /// Delay after the first failure.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
+/// Age of a registration from which a list should have it. GitHub's list is eventually consistent.
+pub(super) const LIST_GRACE: Duration = Duration::from_secs(30);
 /// Maximum delay of our own choice.
 const MAX_DELAY: Duration = Duration::from_mins(5);
 /// Maximum delay that an answer can request. GitHub's primary rate limit lasts an hour, so a header

@@ -1,8 +1,10 @@
 //! Effects: the consequences that the core asks its caller to carry out.
 
-use super::names::SlotId;
+use super::names::{RunnerName, SlotId};
 use super::observation::RunnerId;
+use super::orphans::StrayRecord;
 use super::runner::{Ended, RunnerRecord};
+use super::scope::ScopeId;
 use super::step::Step;
 
 /// Consequence of a plan or of an event. Effects are carried out in order.
@@ -10,11 +12,17 @@ use super::step::Step;
 pub enum Effect {
     /// Carry out a step that has begun.
     Step(SlotId, Step),
-    /// Delete an orphaned registration.
-    Delete(RunnerId),
+    /// Delete an orphaned registration of a scope.
+    Delete(ScopeId, RunnerId),
     /// Log that an orphaned registration has the id of a runner, and is kept. GitHub gives no id
     /// twice, so one of them is wrong, and the runner counts.
     OrphanInUse(RunnerId),
+    /// Log that another host uses this host's name, which a registration has.
+    NameInUse(RunnerName),
+    /// Write the record of an orphaned registration.
+    Stray(Box<StrayRecord>),
+    /// Remove the record of an orphaned registration.
+    ForgetStray(ScopeId, RunnerId),
     /// Write a record in place of the one that its slot has.
     Record(Box<RunnerRecord>),
     /// Remove the record of a slot.

@@ -33,7 +33,7 @@ impl Pool {
                 self.unanswered.insert((step.slot(), Call::Mint));
             }
             Step::Retire { cause, .. } => runner.retire(*cause, now),
-            Step::Deregister { .. } => {
+            Step::Deregister { .. } | Step::Find { .. } => {
                 runner.pending = Some(Call::Deregister);
                 self.unanswered.insert((step.slot(), Call::Deregister));
             }

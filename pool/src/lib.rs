@@ -14,7 +14,7 @@
 //!   restart included.
 //! - [`Pool`] is what is known of one pool, and [`plan`] decides its next steps.
 //! - [`Runner`] is one runner from start to verdict. A registration that outlives its runner is one of
-//!   the [`Orphans`].
+//!   the [`Orphans`]. Each registration has its [`ScopeId`].
 //! - [`shortages`] decides whether the host has enough left for new runners, [`Mode`] whether an
 //!   operator wants them, and [`RateLimit`] whether GitHub does.
 
@@ -34,6 +34,7 @@ mod registration;
 mod resources;
 mod restart;
 mod runner;
+mod scope;
 mod spec;
 mod state;
 mod step;
@@ -49,13 +50,14 @@ pub use observation::{
     Deleted, EndRecord, Exit, Invocation, JobNote, ListedRunner, RunnerId, StartRecord,
     UnitObservation, UnitState,
 };
-pub use orphans::Orphans;
+pub use orphans::{Deletions, Orphans, StrayRecord};
 pub use plan::{Admission, next_deadline, plan};
-pub use pools::{MAX_MINTS_PER_MINUTE, MAX_ORPHANS, Pools};
+pub use pools::{MAX_MINTS_PER_MINUTE, MAX_ORPHANS, Pools, SLOW_MINTS_PER_MINUTE};
 pub use registration::MintOutcome;
 pub use resources::{Filesystem, Readings, Reserve, Resource, Share, Shortages, shortages};
 pub use restart::Found;
 pub use runner::{Call, Cause, Ended, Job, Phase, PhaseKind, Registration, Runner, RunnerRecord};
+pub use scope::ScopeId;
 pub use spec::{Spec, Timeouts};
 pub use state::Pool;
 pub use step::{Ending, Step};

@@ -6,15 +6,39 @@ use std::time::Duration;
 use super::backoff;
 use super::names::{HostId, RunnerName};
 use super::observation::{ListedRunner, RunnerId};
+use super::scope::ScopeId;
 use super::time::Timestamp;
 
 /// Minimum age of a stray before it is deleted, and maximum age of what GitHub's list may not show yet.
 ///
-/// The list is eventually consistent, and a mint whose answer is on its way looks like a lost one.
+/// The list is eventually consistent, and a mint whose answer is on its way looks like a lost one. A
+/// listener that ended is shown online for about a minute.
 const LIST_DELAY: Duration = Duration::from_mins(2);
 
 /// Number of lists in a row that must have a stray before it is deleted.
 const STRAY_LISTS: u32 = 2;
+
+/// Age from which an orphan does not count in [`Orphans::recent`].
+pub(super) const RECENT: Duration = Duration::from_mins(10);
+
+/// Record of an orphan, for the daemon that comes after this one. Its age goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StrayRecord {
+    /// Scope of the registration.
+    pub scope: ScopeId,
+    /// GitHub's id.
+    pub id: RunnerId,
+    /// Name of the registration.
+    pub name: RunnerName,
+    /// The boot in which `first_seen` is counted.
+    pub boot_id: String,
+    /// Time from which it has no runner, or is offline.
+    pub first_seen: Timestamp,
+    /// Number of lists in a row that showed it offline.
+    pub lists: u32,
+    /// True if another host uses it.
+    pub is_foreign: bool,
+}
 
 /// A registration without a runner.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,9 +46,10 @@ struct Orphan {
     name: RunnerName,
     origin: Origin,
     first_seen: Timestamp,
+    /// True if a mint of this daemon made it.
+    is_own: bool,
     pending: bool,
     failures: u32,
-    retry_at: Timestamp,
 }
 
 /// Evidence for an orphan.
@@ -32,8 +57,12 @@ struct Orphan {
 enum Origin {
     /// The daemon knows that the runner ended or never was.
     Ended,
-    /// GitHub's list has it, in this many lists in a row, and no runner has its name.
+    /// GitHub's list has it offline, in this many lists in a row, and no runner has its name.
     Stray { lists: u32 },
+    /// GitHub's list has it online since this time, and no runner has its name.
+    Online { since: Timestamp },
+    /// It was online for so long that another host must use it. It is never deleted.
+    Foreign,
 }
 
 impl Orphan {
@@ -42,38 +71,105 @@ impl Orphan {
             name,
             origin,
             first_seen: now,
+            is_own: false,
             pending: false,
             failures: 0,
-            retry_at: now,
         }
     }
 
     /// Returns the time at which it may be deleted.
     fn due_at(&self) -> Option<Timestamp> {
         match self.origin {
-            Origin::Ended => Some(self.retry_at),
-            Origin::Stray { lists } => {
-                (lists >= STRAY_LISTS).then(|| self.retry_at.max(self.first_seen + LIST_DELAY))
-            }
+            Origin::Ended => Some(self.first_seen),
+            Origin::Stray { lists } => (lists >= STRAY_LISTS).then(|| self.first_seen + LIST_DELAY),
+            Origin::Online { .. } | Origin::Foreign => None,
         }
+    }
+
+    /// Applies an entry of a list that has it.
+    fn listed(&mut self, online: bool, now: Timestamp) {
+        self.origin = match self.origin {
+            Origin::Ended => Origin::Ended,
+            Origin::Foreign => Origin::Foreign,
+            Origin::Online { since } if online && now.since(since) >= LIST_DELAY => Origin::Foreign,
+            Origin::Online { since } if online => Origin::Online { since },
+            Origin::Stray { .. } if online => Origin::Online { since: now },
+            Origin::Stray { lists } => Origin::Stray {
+                lists: lists.saturating_add(1).min(STRAY_LISTS),
+            },
+            Origin::Online { .. } => {
+                self.first_seen = now;
+                Origin::Stray { lists: 1 }
+            }
+        };
     }
 }
 
-/// Orphaned registrations of a host, and the names that a late list may still show.
+/// Orphaned registrations of a scope, and the names that a late list may still show.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Orphans {
     by_id: BTreeMap<RunnerId, Orphan>,
+    /// Entries of the newest list under names of this host.
+    listed: BTreeMap<RunnerId, RunnerName>,
     /// Names whose mint failed although GitHub may have registered them, since that time.
     unconfirmed: BTreeMap<RunnerName, Timestamp>,
     /// Names of runners that ended, since that time. GitHub may show one for a while, even as busy,
     /// while another runner is in its slot.
     ended: BTreeMap<RunnerName, Timestamp>,
+    deletions: Deletions,
+}
+
+/// The deletions that failed since the last one succeeded. They delay nothing but deletions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Deletions {
+    /// Number of failures in a row.
+    pub failures: u32,
+    /// Earliest time of the next deletion.
+    pub retry_at: Timestamp,
 }
 
 impl Orphans {
     /// Adds the registration of a runner that ended or never was. It ran no job, so GitHub has it.
     pub fn add(&mut self, id: RunnerId, name: RunnerName, now: Timestamp) {
-        self.by_id.insert(id, Orphan::new(name, Origin::Ended, now));
+        let orphan = Orphan {
+            is_own: true,
+            ..Orphan::new(name, Origin::Ended, now)
+        };
+        self.by_id.insert(id, orphan);
+    }
+
+    /// Adds an orphan of an earlier daemon. Its `first_seen` must be of this boot.
+    pub fn restore(&mut self, record: StrayRecord) {
+        let lists = record.lists;
+        let origin = if record.is_foreign {
+            Origin::Foreign
+        } else {
+            Origin::Stray { lists }
+        };
+        let orphan = Orphan::new(record.name, origin, record.first_seen);
+        self.by_id.insert(record.id, orphan);
+    }
+
+    /// Returns the records of the orphans, by id.
+    #[must_use]
+    pub fn records(&self, scope: &ScopeId, boot_id: &str) -> BTreeMap<RunnerId, StrayRecord> {
+        let record = |(id, orphan): (&RunnerId, &Orphan)| {
+            let lists = match orphan.origin {
+                Origin::Stray { lists } => lists,
+                Origin::Ended | Origin::Online { .. } | Origin::Foreign => 0,
+            };
+            let record = StrayRecord {
+                scope: scope.clone(),
+                id: *id,
+                name: orphan.name.clone(),
+                boot_id: boot_id.to_owned(),
+                first_seen: orphan.first_seen,
+                lists,
+                is_foreign: orphan.origin == Origin::Foreign,
+            };
+            (*id, record)
+        };
+        self.by_id.iter().map(record).collect()
     }
 
     /// Adds a name that may be registered although its mint failed.
@@ -92,70 +188,100 @@ impl Orphans {
         self.ended.contains_key(name)
     }
 
-    /// Applies a whole list. `is_owned` tells whether a runner, or a mint under way, has a name.
+    /// Applies a whole list, which was requested at `requested_at`. `is_owned` tells whether a runner,
+    /// or a mint under way, has a name. Returns the names that turn out to be another host's.
     pub fn listed(
         &mut self,
         host: &HostId,
         list: &[ListedRunner],
         is_owned: impl Fn(&RunnerName) -> bool,
+        requested_at: Timestamp,
         now: Timestamp,
-    ) {
-        let names: BTreeSet<&str> = list.iter().map(|r| r.name.as_str()).collect();
-        let is_listed = |name: &RunnerName| names.contains(name.to_string().as_str());
+    ) -> Vec<RunnerName> {
+        let named = |listed: &ListedRunner| {
+            let name = RunnerName::parse(host, &listed.name)?;
+            Some((listed.id, name))
+        };
+        self.listed = list.iter().filter_map(named).collect();
+        let shown: BTreeSet<&RunnerName> = self.listed.values().collect();
         let is_recent = |since: Timestamp| now.since(since) < LIST_DELAY;
-        self.unconfirmed
-            .retain(|name, since| !is_listed(name) && is_recent(*since));
+        let unconfirmed = std::mem::take(&mut self.unconfirmed);
+        let (found, missing): (BTreeMap<_, _>, BTreeMap<_, _>) = unconfirmed
+            .into_iter()
+            .partition(|(name, _)| shown.contains(name));
+        self.unconfirmed = missing;
+        self.unconfirmed.retain(|_, since| is_recent(*since));
         self.ended
-            .retain(|name, since| is_listed(name) || is_recent(*since));
+            .retain(|name, since| shown.contains(name) || is_recent(*since));
+        let mut foreign = Vec::new();
         for listed in list {
-            let Some(name) = RunnerName::parse(host, &listed.name) else {
+            let Some(name) = self.listed.get(&listed.id) else {
                 continue;
             };
             // A busy runner has a job, even if this host lost track of it.
-            if listed.busy || is_owned(&name) {
-                let is_forgettable = |orphan: &Orphan| {
-                    !orphan.pending && matches!(orphan.origin, Origin::Stray { .. })
-                };
+            let is_kept = is_owned(name) || (listed.busy && !listed.online);
+            if is_kept || (listed.busy && self.ended.contains_key(name)) {
+                let is_forgettable =
+                    |orphan: &Orphan| !orphan.pending && orphan.origin != Origin::Ended;
                 if self.by_id.get(&listed.id).is_some_and(is_forgettable) {
                     self.by_id.remove(&listed.id);
                 }
                 continue;
             }
-            let orphan = self
-                .by_id
-                .entry(listed.id)
-                .or_insert_with(|| Orphan::new(name, Origin::Stray { lists: 0 }, now));
-            if let Origin::Stray { lists } = &mut orphan.origin {
-                *lists = lists.saturating_add(1);
+            let is_new = !self.by_id.contains_key(&listed.id);
+            let origin = Origin::Stray { lists: 0 };
+            let orphan = self.by_id.entry(listed.id);
+            let orphan = orphan.or_insert_with(|| Orphan::new(name.clone(), origin, now));
+            orphan.is_own |= is_new && found.contains_key(name);
+            let was_foreign = orphan.origin == Origin::Foreign;
+            orphan.listed(listed.online, now);
+            if orphan.origin == Origin::Foreign && !was_foreign {
+                foreign.push(name.clone());
             }
         }
-        // The lists of a stray must be in a row. A known orphan is deleted whether listed or not.
-        let listed: BTreeSet<RunnerId> = list.iter().map(|r| r.id).collect();
+        // The lists of a stray must be in a row. A runner that ended is missing because GitHub removed
+        // it, unless the list is older than that or late. A late one is found as a stray.
+        let listed = &self.listed;
         self.by_id.retain(|id, orphan| {
-            orphan.pending || orphan.origin == Origin::Ended || listed.contains(id)
+            let may_be_late = orphan.origin == Origin::Ended
+                && requested_at.since(orphan.first_seen) < backoff::LIST_GRACE;
+            orphan.pending || may_be_late || listed.get(id) == Some(&orphan.name)
         });
+        foreign
     }
 
-    /// Returns the registrations to delete now.
+    /// Returns the registrations to delete now, in the order in which to try them. The newest list shows
+    /// each id under exactly the name that it should have.
     #[must_use]
     pub fn due(&self, now: Timestamp) -> Vec<RunnerId> {
-        let is_due =
-            |orphan: &Orphan| !orphan.pending && orphan.due_at().is_some_and(|at| now >= at);
-        self.by_id
-            .iter()
-            .filter(|(_, orphan)| is_due(orphan))
-            .map(|(id, _)| *id)
-            .collect()
+        if now < self.deletions.retry_at {
+            return Vec::new();
+        }
+        let mut due: Vec<(u32, RunnerId)> = self
+            .deletable()
+            .filter(|(_, orphan)| orphan.due_at().is_some_and(|at| now >= at))
+            .map(|(id, orphan)| (orphan.failures, id))
+            .collect();
+        // One that always fails must not hold up the others.
+        due.sort_unstable();
+        due.into_iter().map(|(_, id)| id).collect()
+    }
+
+    fn deletable(&self) -> impl Iterator<Item = (RunnerId, &Orphan)> {
+        let is_shown = |id: &RunnerId, orphan: &Orphan| {
+            !orphan.pending && self.listed.get(id) == Some(&orphan.name)
+        };
+        let orphans = self.by_id.iter();
+        orphans
+            .filter(move |(id, orphan)| is_shown(id, orphan))
+            .map(|(id, orphan)| (*id, orphan))
     }
 
     /// Returns the time at which [`Orphans::due`] returns more.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        self.by_id
-            .values()
-            .filter(|orphan| !orphan.pending)
-            .filter_map(Orphan::due_at)
-            .min()
+        let due = self.deletable().filter_map(|(_, orphan)| orphan.due_at());
+        due.min().map(|at| at.max(self.deletions.retry_at))
     }
 
     /// Returns true if a deletion is under way.
@@ -177,7 +303,13 @@ impl Orphans {
         self.by_id.remove(&id);
     }
 
-    /// Delays the next try after a deletion failed, at least by `requested`.
+    /// Applies a deletion that GitHub answered.
+    pub fn deletion_succeeded(&mut self, id: RunnerId) {
+        self.remove(id);
+        self.deletions = Deletions::default();
+    }
+
+    /// Delays the next deletion after one failed, at least by `requested`.
     pub fn deletion_failed(
         &mut self,
         id: RunnerId,
@@ -188,27 +320,60 @@ impl Orphans {
         if let Some(orphan) = self.by_id.get_mut(&id) {
             orphan.pending = false;
             orphan.failures = orphan.failures.saturating_add(1);
-            let delay = backoff::delay(orphan.failures, random);
-            orphan.retry_at = now + delay.max(requested.unwrap_or_default());
         }
+        let failures = self.deletions.failures.saturating_add(1);
+        let delay = backoff::delay(failures, random).max(requested.unwrap_or_default());
+        self.deletions = Deletions {
+            failures,
+            retry_at: now + delay,
+        };
     }
 
     /// Forgets all delays, because an operator says that the causes are fixed.
-    pub fn reset_backoff(&mut self, now: Timestamp) {
-        for orphan in self.by_id.values_mut() {
-            orphan.retry_at = now;
-        }
+    pub fn reset_backoff(&mut self) {
+        self.deletions = Deletions::default();
     }
 
-    /// Returns the orphaned registrations.
+    /// Returns the deletions that failed since the last one succeeded.
+    #[must_use]
+    pub fn deletions(&self) -> &Deletions {
+        &self.deletions
+    }
+
+    /// Returns the registrations that are to be deleted.
     pub fn iter(&self) -> impl Iterator<Item = (RunnerId, &RunnerName)> {
-        self.by_id.iter().map(|(id, orphan)| (*id, &orphan.name))
+        let is_left = |orphan: &Orphan| match orphan.origin {
+            Origin::Ended | Origin::Stray { .. } => true,
+            Origin::Online { .. } | Origin::Foreign => false,
+        };
+        let left = self.by_id.iter().filter(move |(_, o)| is_left(o));
+        left.map(|(id, orphan)| (*id, &orphan.name))
+    }
+
+    /// Returns the registrations under this host's name that another host uses.
+    pub fn foreign(&self) -> impl Iterator<Item = &RunnerName> {
+        let foreign = self.by_id.values();
+        let foreign = foreign.filter(|orphan| orphan.origin == Origin::Foreign);
+        foreign.map(|orphan| &orphan.name)
+    }
+
+    /// Returns the times from which registrations of this daemon's mints have no runner, or may have
+    /// none, oldest first. Old ones are left out, and those that the daemon only found.
+    #[must_use]
+    pub fn recent(&self, now: Timestamp) -> Vec<Timestamp> {
+        let own = self.by_id.values().filter(|orphan| orphan.is_own);
+        let own = own.map(|orphan| orphan.first_seen);
+        let recent = own.chain(self.unconfirmed.values().copied());
+        let mut recent: Vec<Timestamp> =
+            recent.filter(|since| now.since(*since) < RECENT).collect();
+        recent.sort_unstable();
+        recent
     }
 
     /// Returns the number of registrations that have no runner, or may have none.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.by_id.len() + self.unconfirmed.len()
+        self.iter().count() + self.unconfirmed.len()
     }
 
     /// Returns true if there are none.
@@ -248,7 +413,7 @@ mod tests {
         let mut orphans = Orphans::default();
         for (seconds, list) in lists {
             let is_owned = |owned: &RunnerName| *owned == name("h-ci-7-00000007");
-            orphans.listed(&host(), list, is_owned, at(*seconds));
+            orphans.listed(&host(), list, is_owned, at(*seconds), at(*seconds));
         }
         orphans
     }
@@ -278,6 +443,7 @@ mod tests {
             listed(3, "h-a-ci-1-00000003", false),
             listed(4, "another", false),
         ];
+        // Busy and offline is a job of a host that was lost.
         assert!(orphans(&[(0, &list), (60, &list), (120, &list)]).is_empty());
     }
 
@@ -288,18 +454,139 @@ mod tests {
         assert!(orphans(&[(0, &idle), (60, &idle), (119, &busy)]).is_empty());
     }
 
+    /// Returns the scope of all tests here.
+    fn scope() -> ScopeId {
+        ScopeId::new("https://api.github.com", "acme")
+    }
+
+    fn online(id: u64, name: &str) -> ListedRunner {
+        ListedRunner {
+            online: true,
+            ..listed(id, name, false)
+        }
+    }
+
     #[test]
-    fn the_registration_of_an_ended_runner_is_deleted_at_once_and_again_after_a_failure() {
+    fn an_online_stray_is_another_hosts_and_is_never_deleted() {
+        let list = [online(1, "h-ci-1-00000001")];
+        let mut orphans = orphans(&[(0, &list), (60, &list), (119, &list)]);
+        assert_eq!(orphans.foreign().count(), 0);
+        let found = orphans.listed(&host(), &list, |_| false, at(120), at(120));
+        assert_eq!(found, [name("h-ci-1-00000001")]);
+        let found = orphans.listed(&host(), &list, |_| false, at(180), at(180));
+        assert_eq!(found, [], "it is reported once");
+        assert_eq!(orphans.foreign().count(), 1);
+        assert!(orphans.is_empty() && orphans.due(at(9000)).is_empty());
+        // The other host removes it when it has ended there.
+        let gone = [listed(1, "h-ci-1-00000001", false)];
+        orphans.listed(&host(), &gone, |_| false, at(240), at(240));
+        orphans.listed(&host(), &gone, |_| false, at(600), at(600));
+        assert_eq!(orphans.due(at(9000)), []);
+        orphans.listed(&host(), &[], |_| false, at(660), at(660));
+        assert_eq!(orphans.foreign().count(), 0);
+    }
+
+    #[test]
+    fn a_stray_that_goes_offline_is_deleted_two_minutes_later() {
+        let (on, off) = (
+            [online(1, "h-ci-1-00000001")],
+            [listed(1, "h-ci-1-00000001", false)],
+        );
+        let mut orphans = orphans(&[(0, &on), (60, &off), (119, &off)]);
+        assert_eq!(orphans.due(at(179)), []);
+        assert_eq!(orphans.due(at(180)), [RunnerId(1)]);
+        orphans.listed(&host(), &on, |_| false, at(180), at(180));
+        assert_eq!(orphans.due(at(180)), []);
+    }
+
+    #[test]
+    fn the_registration_of_an_ended_runner_is_deleted_once_a_list_shows_it() {
         let mut orphans = Orphans::default();
         orphans.add(RunnerId(1), name("h-ci-1-00000001"), at(5));
-        assert_eq!(orphans.due(at(5)), vec![RunnerId(1)]);
+        assert_eq!(orphans.due(at(5)), []);
+        let list = [listed(1, "h-ci-1-00000001", false)];
+        orphans.listed(&host(), &list, |_| false, at(5), at(5));
+        assert_eq!(orphans.due(at(5)), [RunnerId(1)]);
         orphans.begin_deletion(RunnerId(1));
         assert!(orphans.is_deleting() && orphans.due(at(5)).is_empty());
         orphans.deletion_failed(RunnerId(1), None, at(6), 0);
         assert!(!orphans.is_deleting() && orphans.due(at(6)).is_empty());
-        assert_eq!(orphans.due(at(60)), vec![RunnerId(1)]);
-        orphans.remove(RunnerId(1));
+        assert_eq!(orphans.due(at(60)), [RunnerId(1)]);
+        orphans.deletion_succeeded(RunnerId(1));
         assert!(orphans.is_empty());
+    }
+
+    #[test]
+    fn an_id_that_a_list_shows_under_another_name_is_not_deleted() {
+        for other in ["h-ci-1-00000002", "another", "H-CI-1-00000001"] {
+            let mut orphans = Orphans::default();
+            orphans.add(RunnerId(1), name("h-ci-1-00000001"), at(5));
+            let list = [listed(1, other, false)];
+            orphans.listed(&host(), &list, |_| true, at(6), at(6));
+            assert_eq!(orphans.due(at(1000)), [], "{other}");
+            orphans.listed(&host(), &list, |_| true, at(60), at(60));
+            assert!(orphans.is_empty(), "{other}");
+        }
+    }
+
+    #[test]
+    fn the_registration_of_an_ended_runner_is_forgotten_when_a_list_lacks_it() {
+        let mut orphans = Orphans::default();
+        orphans.add(RunnerId(1), name("h-ci-1-00000001"), at(5));
+        // These lists may be older than the registration, or late.
+        orphans.listed(&host(), &[], |_| false, at(4), at(20));
+        orphans.listed(&host(), &[], |_| false, at(34), at(34));
+        assert_eq!(orphans.len(), 1);
+        orphans.listed(&host(), &[], |_| false, at(35), at(36));
+        assert!(orphans.is_empty());
+    }
+
+    #[test]
+    fn a_deletion_that_always_fails_delays_the_others_and_does_not_stop_them() {
+        let list = [
+            listed(1, "h-ci-1-00000001", false),
+            listed(2, "h-ci-2-00000002", false),
+        ];
+        let mut orphans = orphans(&[(0, &list), (120, &list)]);
+        orphans.begin_deletion(RunnerId(1));
+        orphans.deletion_failed(RunnerId(1), None, at(120), 0);
+        assert_eq!(orphans.due(at(120)), []);
+        assert_eq!(orphans.due(at(121)), [RunnerId(2), RunnerId(1)]);
+        orphans.begin_deletion(RunnerId(2));
+        orphans.deletion_succeeded(RunnerId(2));
+        assert_eq!(orphans.due(at(121)), [RunnerId(1)]);
+    }
+
+    #[test]
+    fn the_age_of_a_stray_goes_on_in_the_next_daemon() {
+        let list = [listed(1, "h-ci-1-00000001", false)];
+        let first = orphans(&[(0, &list), (60, &list)]);
+        let mut next = Orphans::default();
+        for record in first.records(&scope(), "boot").into_values() {
+            next.restore(record);
+        }
+        assert_eq!(next.due(at(130)), [], "the new daemon has no list yet");
+        next.listed(&host(), &list, |_| false, at(130), at(130));
+        assert_eq!(next.due(at(130)), [RunnerId(1)]);
+    }
+
+    #[test]
+    fn a_stray_that_is_only_found_does_not_count_and_no_orphan_counts_for_ever() {
+        let list = [listed(1, "h-ci-1-00000001", false)];
+        let mut orphans = orphans(&[(0, &list)]);
+        assert_eq!(orphans.recent(at(0)), []);
+        orphans.add(RunnerId(2), name("h-ci-2-00000002"), at(5));
+        orphans.add_unconfirmed(name("h-ci-3-00000003"), at(6));
+        assert_eq!(orphans.recent(at(6)), [at(5), at(6)]);
+        // A doubtful mint that turns out to be registered still counts.
+        let list = [
+            listed(2, "h-ci-2-00000002", false),
+            listed(3, "h-ci-3-00000003", false),
+        ];
+        orphans.listed(&host(), &list, |_| false, at(20), at(20));
+        assert_eq!(orphans.recent(at(20)), [at(5), at(20)]);
+        assert_eq!(orphans.recent(at(605)), [at(20)]);
+        assert_eq!(orphans.recent(at(620)), []);
     }
 
     #[test]
@@ -308,12 +595,12 @@ mod tests {
         let mut orphans = Orphans::default();
         orphans.add_ended(ended.clone(), at(0));
         let list = [listed(1, "h-ci-1-00000001", true)];
-        orphans.listed(&host(), &[], |_| false, at(60));
-        orphans.listed(&host(), &list, |_| false, at(500));
+        orphans.listed(&host(), &[], |_| false, at(60), at(60));
+        orphans.listed(&host(), &list, |_| false, at(500), at(500));
         assert!(orphans.has_ended(&ended), "lists are late");
-        orphans.listed(&host(), &list, |_| false, at(1000));
+        orphans.listed(&host(), &list, |_| false, at(1000), at(1000));
         assert!(orphans.has_ended(&ended), "still listed");
-        orphans.listed(&host(), &[], |_| false, at(1060));
+        orphans.listed(&host(), &[], |_| false, at(1060), at(1060));
         assert!(!orphans.has_ended(&ended));
     }
 
@@ -323,7 +610,7 @@ mod tests {
             let mut orphans = Orphans::default();
             orphans.add_unconfirmed(name("h-ci-1-00000001"), at(5));
             for (seconds, list) in lists {
-                orphans.listed(&host(), list, |_| false, at(*seconds));
+                orphans.listed(&host(), list, |_| false, at(*seconds), at(*seconds));
             }
             orphans.len()
         };

@@ -5,12 +5,9 @@ use std::time::Duration;
 use super::backoff::FailureKind;
 use super::names::Slot;
 use super::runner::{Cause, Phase, Runner};
-use super::state::Pool;
+use super::state::{MAX_MISSED_LISTS as GHOST_LISTS, Pool};
 use super::step::{Ending, Step};
 use super::time::Timestamp;
-
-/// Number of lists in a row without a listening runner that prove it a ghost.
-const GHOST_LISTS: u8 = 2;
 
 /// Permission to start and register runners.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +61,10 @@ fn end_step(pool: &Pool, runner: &Runner, admission: Admission, now: Timestamp) 
     {
         return retire(Cause::Removed);
     }
+    // A runner that GitHub cannot be asked about is left alone. It ends by itself.
+    if is_out_of_reach(pool, runner) {
+        return None;
+    }
     let is_unconfigured = slot.number() > pool.spec.max_runners;
     let leave = match &runner.phase {
         Phase::Busy | Phase::Minting | Phase::Retiring { .. } => None,
@@ -75,6 +76,7 @@ fn end_step(pool: &Pool, runner: &Runner, admission: Admission, now: Timestamp) 
         Phase::Booting | Phase::Spare | Phase::Registering | Phase::Idle if is_unconfigured => {
             Some(Cause::ScaledDown)
         }
+        Phase::Registering | Phase::Idle if !pool.serves(runner) => Some(Cause::ScaledDown),
         Phase::Booting | Phase::Spare | Phase::Registering | Phase::Idle => None,
     };
     if let (Some(cause), false) = (leave, runner.pending.is_some()) {
@@ -106,9 +108,13 @@ fn end_step(pool: &Pool, runner: &Runner, admission: Admission, now: Timestamp) 
                 return None;
             }
             match (deregister_first, runner.id()) {
-                (true, Some(id)) => Some(Step::Deregister { slot, id }),
-                // It has a config whose id is not known. Lists tell the id, or that there is none.
-                (true, None) if runner.missed_lists < GHOST_LISTS => None,
+                (true, Some(id)) if runner.is_listed => Some(Step::Deregister { slot, id }),
+                // It may be registered in another scope, which no list or answer is about.
+                (true, _) if runner.has_unknown_scope() => None,
+                // Lists tell the id, or that there is none. Without a list that shows the id under its
+                // name nothing is deleted, because the id could be another runner's.
+                (true, _) if runner.missed_lists < GHOST_LISTS => None,
+                (true, Some(id)) => Some(Step::Find { slot, id }),
                 (true, None) | (false, _) => {
                     let is_due = end_requested_at.is_none_or(|at| now.since(at) >= t.stop);
                     is_due.then(|| Step::End {
@@ -125,6 +131,20 @@ fn end_step(pool: &Pool, runner: &Runner, admission: Admission, now: Timestamp) 
         | Phase::Idle
         | Phase::Busy => None,
     }
+}
+
+/// Returns true if the runner may get a job from a scope that GitHub cannot be asked about: the lists of
+/// the configured scope do not have it, and no list of the runner's scope arrives.
+fn is_out_of_reach(pool: &Pool, runner: &Runner) -> bool {
+    let may_have_a_job = match &runner.phase {
+        Phase::Registering | Phase::Idle => true,
+        Phase::Retiring {
+            deregister_first, ..
+        } => *deregister_first,
+        Phase::Booting | Phase::Spare | Phase::Minting | Phase::Busy => false,
+    };
+    let is_answered = runner.is_listed || runner.missed_lists > 0;
+    may_have_a_job && !pool.serves(runner) && (runner.has_unknown_scope() || !is_answered)
 }
 
 /// Returns the way to end a runner's unit. A job is stopped in order, so that GitHub shows it as
@@ -155,7 +175,7 @@ fn replace_old(pool: &Pool, steps: &[Step]) -> Option<Step> {
                 cause: Cause::Rolled,
                 ..
             }
-        )
+        ) && !is_out_of_reach(pool, runner)
     };
     if pool.runners.values().any(is_rolling) {
         return None;
@@ -163,6 +183,7 @@ fn replace_old(pool: &Pool, steps: &[Step]) -> Option<Step> {
     let is_old = |runner: &&Runner| {
         let is_free =
             matches!(runner.phase, Phase::Spare | Phase::Idle) && runner.pending.is_none();
+        let is_free = is_free && pool.serves(runner);
         let is_other = runner
             .generation
             .as_ref()
@@ -194,6 +215,8 @@ fn supply<'a>(pool: &'a Pool, steps: &[Step]) -> Supply<'a> {
     for runner in staying {
         match &runner.phase {
             Phase::Booting | Phase::Spare => spares.push(runner),
+            // It serves another scope.
+            Phase::Registering | Phase::Idle if !pool.serves(runner) => {}
             Phase::Minting | Phase::Registering | Phase::Idle => listeners.push(runner),
             Phase::Busy | Phase::Retiring { .. } => {}
         }

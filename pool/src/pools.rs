@@ -9,11 +9,12 @@ use std::time::Duration;
 use super::backoff::FailureKind;
 use super::effect::Effect;
 use super::names::{HostId, PoolName, RunnerName, SlotId};
-use super::observation::{Deleted, JobNote, RunnerId, UnitObservation};
-use super::orphans::Orphans;
+use super::observation::{Deleted, JobNote, ListedRunner, RunnerId, UnitObservation};
+use super::orphans::{Orphans, RECENT, StrayRecord};
 use super::plan::{Admission, next_deadline, plan};
 use super::registration::MintOutcome;
 use super::runner::{Ended, PhaseKind, Runner, RunnerRecord};
+use super::scope::ScopeId;
 use super::spec::Spec;
 use super::state::Pool;
 use super::step::Step;
@@ -23,8 +24,12 @@ use super::time::Timestamp;
 /// ("Rate limits for the REST API").
 pub const MAX_MINTS_PER_MINUTE: usize = 60;
 
-/// Number of registrations without a runner at which mints stop.
+/// Number of registrations without a runner at which mints slow down, if this daemon made them within
+/// ten minutes.
 pub const MAX_ORPHANS: usize = 24;
+
+/// Maximum number of mints in a minute meanwhile.
+pub const SLOW_MINTS_PER_MINUTE: usize = 6;
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -37,24 +42,39 @@ const PLAN_ROUNDS: usize = 4;
 pub struct Pools {
     pub(super) host: HostId,
     pub(super) boot_id: String,
+    /// Scope in which runners register.
+    pub(super) scope: ScopeId,
     pub(super) by_name: BTreeMap<PoolName, Pool>,
     pub(super) orphans: Orphans,
+    /// Orphaned registrations of the scopes of earlier configurations.
+    pub(super) former: BTreeMap<ScopeId, Orphans>,
+    /// Records of orphaned registrations, as the effects left them.
+    strays: BTreeMap<(ScopeId, RunnerId), StrayRecord>,
     /// Times of the mints in the last minute.
     mints: VecDeque<Timestamp>,
 }
 
 impl Pools {
-    /// Returns empty pools. `boot_id` is the id of the boot in which timestamps are counted.
+    /// Returns empty pools, whose runners register in `scope`. `boot_id` is the id of the boot in which
+    /// timestamps are counted.
     #[must_use]
-    pub fn new(host: HostId, boot_id: String, specs: impl IntoIterator<Item = Spec>) -> Self {
+    pub fn new(
+        host: HostId,
+        boot_id: String,
+        scope: ScopeId,
+        specs: impl IntoIterator<Item = Spec>,
+    ) -> Self {
         let pools = specs.into_iter();
         Self {
             host,
             boot_id,
             by_name: pools
-                .map(|spec| (spec.name.clone(), Pool::new(spec)))
+                .map(|spec| (spec.name.clone(), Pool::new(spec, scope.clone())))
                 .collect(),
+            scope,
             orphans: Orphans::default(),
+            former: BTreeMap::new(),
+            strays: BTreeMap::new(),
             mints: VecDeque::new(),
         }
     }
@@ -64,10 +84,26 @@ impl Pools {
         self.by_name.values()
     }
 
-    /// Returns the orphaned registrations.
+    /// Returns the orphaned registrations of the configured scope.
     #[must_use]
     pub fn orphans(&self) -> &Orphans {
         &self.orphans
+    }
+
+    /// Returns the orphaned registrations of the scopes of earlier configurations.
+    #[must_use]
+    pub fn former(&self) -> &BTreeMap<ScopeId, Orphans> {
+        &self.former
+    }
+
+    /// Returns the runners that are registered in another scope than the configured one, each with the
+    /// scope if it is on record.
+    pub fn elsewhere(&self) -> impl Iterator<Item = (&RunnerName, Option<&ScopeId>)> {
+        self.iter().flat_map(|pool| {
+            let others = pool.runners.values();
+            let others = others.filter(|runner| !pool.serves(runner));
+            others.filter_map(|runner| Some((runner.name()?, runner.scope())))
+        })
     }
 
     /// Returns true if every slot is vacant.
@@ -125,6 +161,7 @@ impl Pools {
             }
         }
         effects.extend(self.begin_deletion(now));
+        effects.extend(self.record_strays());
         effects
     }
 
@@ -133,45 +170,120 @@ impl Pools {
     #[must_use]
     pub fn next_deadline(&self, now: Timestamp) -> Option<Timestamp> {
         let pools = self.iter().filter_map(|pool| next_deadline(pool, now));
-        let orphans = self.orphans.next_deadline();
-        let orphans = orphans.filter(|_| !self.orphans.is_deleting());
-        let mint = self.mints.front().map(|at| *at + MINUTE);
-        let mint = mint.filter(|_| self.mints.len() >= MAX_MINTS_PER_MINUTE);
-        pools.chain(orphans).chain(mint).min()
+        let by_scope = std::iter::once(&self.orphans).chain(self.former.values());
+        let orphans = by_scope
+            .filter(|orphans| !orphans.is_deleting())
+            .filter_map(Orphans::next_deadline)
+            .filter(|at| *at > now);
+        pools.chain(orphans).chain(self.next_mint(now)).min()
     }
 
     /// Returns the number of mints that may begin now.
     ///
     /// This is the last bound beneath all backoffs. Whatever goes wrong, GitHub is flooded neither by
-    /// calls nor by registrations without a runner.
+    /// calls nor by registrations without a runner. Mints never stop: a stop would let failing deletions
+    /// keep jobs waiting.
     fn mint_quota(&mut self, now: Timestamp) -> usize {
         let is_old = |at: &Timestamp| now.since(*at) >= MINUTE;
         while self.mints.front().is_some_and(is_old) {
             self.mints.pop_front();
         }
-        let orphans = MAX_ORPHANS.saturating_sub(self.orphans.len());
-        orphans.min(MAX_MINTS_PER_MINUTE.saturating_sub(self.mints.len()))
+        self.mint_bound(now).saturating_sub(self.mints.len())
     }
 
-    /// Begins the next deletion. One at a time, because bursts are what GitHub's secondary rate limits
-    /// are for.
+    /// Returns the maximum number of mints in the minute that ends now.
+    fn mint_bound(&self, now: Timestamp) -> usize {
+        if self.is_slowed_down(now) {
+            SLOW_MINTS_PER_MINUTE
+        } else {
+            MAX_MINTS_PER_MINUTE
+        }
+    }
+
+    /// Returns true if mints are slow, because too many of the last ones left a registration without a
+    /// runner.
+    #[must_use]
+    pub fn is_slowed_down(&self, now: Timestamp) -> bool {
+        self.orphans.recent(now).len() >= MAX_ORPHANS
+    }
+
+    /// Returns the time at which a mint may begin, if none may begin now.
+    fn next_mint(&self, now: Timestamp) -> Option<Timestamp> {
+        let recent = self.mints.iter().filter(|at| now.since(**at) < MINUTE);
+        let recent: Vec<Timestamp> = recent.copied().collect();
+        let excess = recent.len().checked_sub(self.mint_bound(now))?;
+        let free = recent.get(excess).map(|at| *at + MINUTE);
+        let orphans = self.orphans.recent(now);
+        let fewer = orphans.len().checked_sub(MAX_ORPHANS);
+        let fewer = fewer.and_then(|excess| orphans.get(excess));
+        let fewer = fewer.map(|since| *since + RECENT);
+        free.into_iter().chain(fewer).min()
+    }
+
+    /// Begins the next deletion of each scope. One at a time, because bursts are what GitHub's secondary
+    /// rate limits are for.
     fn begin_deletion(&mut self, now: Timestamp) -> Vec<Effect> {
         let mut effects = Vec::new();
-        if self.orphans.is_deleting() {
-            return effects;
-        }
-        for id in self.orphans.due(now) {
-            let runners = self.by_name.values().flat_map(|pool| pool.runners.values());
-            if runners.filter_map(Runner::id).any(|owned| owned == id) {
-                self.orphans.remove(id);
-                effects.push(Effect::OrphanInUse(id));
+        let runners = self.by_name.values().flat_map(|pool| pool.runners.values());
+        let owned: BTreeSet<(Option<&ScopeId>, RunnerId)> = runners
+            .filter_map(|runner| Some((runner.scope(), runner.id()?)))
+            .collect();
+        let configured = std::iter::once((&self.scope, &mut self.orphans));
+        for (scope, orphans) in configured.chain(self.former.iter_mut()) {
+            if orphans.is_deleting() {
                 continue;
             }
-            self.orphans.begin_deletion(id);
-            effects.push(Effect::Delete(id));
-            break;
+            for id in orphans.due(now) {
+                if owned.contains(&(Some(scope), id)) {
+                    orphans.remove(id);
+                    effects.push(Effect::OrphanInUse(id));
+                    continue;
+                }
+                orphans.begin_deletion(id);
+                effects.push(Effect::Delete(scope.clone(), id));
+                break;
+            }
         }
         effects
+    }
+
+    /// Takes over the orphaned registrations of an earlier daemon. Those of another boot are as old as
+    /// this boot.
+    pub(super) fn restore_strays(&mut self, records: Vec<StrayRecord>) {
+        for mut record in records {
+            if record.boot_id != self.boot_id {
+                record.first_seen = Timestamp::default();
+            }
+            let key = (record.scope.clone(), record.id);
+            self.strays.insert(key, record.clone());
+            self.orphans_of(&record.scope.clone()).restore(record);
+        }
+    }
+
+    fn orphans_of(&mut self, scope: &ScopeId) -> &mut Orphans {
+        if *scope == self.scope {
+            &mut self.orphans
+        } else {
+            self.former.entry(scope.clone()).or_default()
+        }
+    }
+
+    /// Returns the writes that bring the records of orphaned registrations up to date.
+    fn record_strays(&mut self) -> Vec<Effect> {
+        let configured = std::iter::once((&self.scope, &self.orphans));
+        let mut now = BTreeMap::new();
+        for (scope, orphans) in configured.chain(&self.former) {
+            for (id, record) in orphans.records(scope, &self.boot_id) {
+                now.insert((scope.clone(), id), record);
+            }
+        }
+        let before = std::mem::replace(&mut self.strays, now);
+        let gone = before.keys().filter(|key| !self.strays.contains_key(key));
+        let gone = gone.map(|(scope, id)| Effect::ForgetStray(scope.clone(), *id));
+        let changed = self.strays.iter();
+        let changed = changed.filter(|(key, record)| before.get(key) != Some(record));
+        let changed = changed.map(|(_, record)| Effect::Stray(Box::new(record.clone())));
+        changed.chain(gone).collect()
     }
 
     /// Applies a change to the pool of a slot, and returns what follows for the slot's record.
@@ -214,10 +326,12 @@ impl Pools {
         if let Some(name) = ended.runner.name() {
             self.orphans.add_ended(name.clone(), now);
         }
+        // Without its scope the id may be another runner's. The list of its scope shows it as a stray.
         if let Some(registration) = &ended.orphan
-            && let Some(id) = registration.id
+            && let (Some(id), Some(scope)) = (registration.id, &registration.scope)
         {
-            self.orphans.add(id, registration.name.clone(), now);
+            self.orphans_of(scope)
+                .add(id, registration.name.clone(), now);
         }
         Effect::Ended(Box::new(ended))
     }
@@ -372,18 +486,38 @@ impl Pools {
         })
     }
 
+    /// Applies the answer to the question for one runner of a scope, which lists do not have. An error
+    /// carries the delay that GitHub requested.
+    #[must_use]
+    pub fn find_answered(
+        &mut self,
+        slot: &SlotId,
+        id: RunnerId,
+        result: Result<Option<ListedRunner>, Option<Duration>>,
+        now: Timestamp,
+        random: u32,
+    ) -> Vec<Effect> {
+        self.change(slot, now, |pool| {
+            pool.find_answered(slot.slot, id, result, now, random);
+            None
+        })
+    }
+
     /// Applies the answer to the deletion of an orphaned registration. An error carries the delay that
     /// GitHub requested.
     pub fn deletion_answered(
         &mut self,
+        scope: &ScopeId,
         id: RunnerId,
         result: Result<Deleted, Option<Duration>>,
         now: Timestamp,
         random: u32,
     ) {
         match result {
-            Ok(Deleted::Gone | Deleted::Busy) => self.orphans.remove(id),
-            Err(retry_after) => self.orphans.deletion_failed(id, retry_after, now, random),
+            Ok(Deleted::Gone | Deleted::Busy) => self.orphans_of(scope).deletion_succeeded(id),
+            Err(retry_after) => {
+                (self.orphans_of(scope)).deletion_failed(id, retry_after, now, random);
+            }
         }
     }
 
@@ -395,13 +529,14 @@ impl Pools {
     }
 
     /// Forgets all delays, because an operator says that the causes are fixed.
-    pub fn reset_backoffs(&mut self, now: Timestamp) {
+    pub fn reset_backoffs(&mut self) {
         for pool in self.by_name.values_mut() {
             pool.backoffs.reset();
             for runner in pool.runners.values_mut() {
                 runner.retry_at = None;
             }
         }
-        self.orphans.reset_backoff(now);
+        self.orphans.reset_backoff();
+        self.former.values_mut().for_each(Orphans::reset_backoff);
     }
 }

@@ -7,6 +7,7 @@ use super::names::{PoolName, RunnerName, Slot, SlotId};
 use super::observation::{EndRecord, ListedRunner, RunnerId, UnitObservation};
 use super::pools::Pools;
 use super::runner::RunnerRecord;
+use super::scope::ScopeId;
 use super::time::Timestamp;
 
 impl Pools {
@@ -49,10 +50,11 @@ impl Pools {
         effects
     }
 
-    /// Applies GitHub's whole list, which was requested at `requested_at`.
+    /// Applies GitHub's whole list of a scope, which was requested at `requested_at`.
     #[must_use]
     pub fn listed(
         &mut self,
+        scope: &ScopeId,
         list: &[ListedRunner],
         requested_at: Timestamp,
         now: Timestamp,
@@ -63,20 +65,26 @@ impl Pools {
             list.iter().map(|r| (r.name.as_str(), r)).collect();
         for (name, by_slot) in self.likely_by_slot(list) {
             if let Some(pool) = self.by_name.get_mut(&name) {
-                pool.listed(&by_name, &by_slot, requested_at, now);
+                pool.listed(scope, &by_name, &by_slot, requested_at, now);
             }
         }
         let runners = self.by_name.values().flat_map(|pool| pool.runners.values());
         let owned: BTreeSet<&RunnerName> = runners.filter_map(|runner| runner.name()).collect();
-        self.orphans
-            .listed(&self.host, list, |name| owned.contains(name), now);
+        let is_owned = |name: &RunnerName| owned.contains(name);
+        let orphans = if *scope == self.scope {
+            &mut self.orphans
+        } else {
+            self.former.entry(scope.clone()).or_default()
+        };
+        let foreign = orphans.listed(&self.host, list, is_owned, requested_at, now);
         // A list changes runners, and vacates no slot.
         let after = self.occupied().map(|slot| self.record(&slot));
-        after
-            .zip(before)
-            .filter(|(after, before)| after != before)
+        let changed = after.zip(before).filter(|(after, before)| after != before);
+        let mut effects: Vec<Effect> = changed
             .filter_map(|(after, _)| Some(Effect::Record(Box::new(after?))))
-            .collect()
+            .collect();
+        effects.extend(foreign.into_iter().map(Effect::NameInUse));
+        effects
     }
 
     /// Returns for each pool the entry of the list that most likely is the runner in each slot.

@@ -3,15 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::backoff::FailureKind;
+use super::backoff::{FailureKind, LIST_GRACE};
 use super::names::{RunnerName, Slot};
 use super::observation::{Deleted, ListedRunner, RunnerId};
 use super::runner::{Call, Cause, Phase, Registration, Runner};
+use super::scope::ScopeId;
 use super::state::{ACCEPTED_AFTER, Pool};
 use super::time::Timestamp;
-
-/// Age of a registration from which a list should have it. GitHub's list is eventually consistent.
-const LIST_GRACE: Duration = Duration::from_secs(30);
 
 /// Result of a mint and the delivery of its JIT config.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +41,12 @@ impl Pool {
     /// Remembers the name of a mint before it is sent, so that a list that has it is understood.
     pub fn name_mint(&mut self, slot: Slot, name: RunnerName) {
         if let Some(runner) = self.runners.get_mut(&slot) {
-            runner.registration = Some(Registration { id: None, name });
+            runner.is_listed = false;
+            runner.registration = Some(Registration {
+                scope: Some(self.scope.clone()),
+                id: None,
+                name,
+            });
         }
     }
 
@@ -87,10 +90,9 @@ impl Pool {
         let is_minting = runner.phase == Phase::Minting;
         match outcome {
             MintOutcome::Delivered { id } => {
-                runner.registration = Some(Registration {
-                    id: Some(id),
-                    name: name.clone(),
-                });
+                if let Some(registration) = &mut runner.registration {
+                    registration.id = Some(id);
+                }
                 if is_minting {
                     let next = if runner.job.is_some() {
                         Phase::Busy
@@ -167,18 +169,78 @@ impl Pool {
         }
     }
 
-    /// Applies GitHub's whole list, which was requested at `requested_at`.
+    /// Applies GitHub's answer to the question for one runner, which its lists do not have.
+    ///
+    /// A runner of another name has the id for another reason, so this one is not registered.
+    pub fn find_answered(
+        &mut self,
+        slot: Slot,
+        id: RunnerId,
+        result: Result<Option<ListedRunner>, Option<Duration>>,
+        now: Timestamp,
+        random: u32,
+    ) {
+        let runner = self.runners.get_mut(&slot);
+        let Some(runner) = runner.filter(|runner| runner.id() == Some(id)) else {
+            self.unanswered.remove(&(slot, Call::Deregister));
+            return;
+        };
+        let name = runner.name().map(ToString::to_string);
+        let found = result.map(|found| found.filter(|listed| Some(&listed.name) == name.as_ref()));
+        let result = match found {
+            Ok(None) => Ok(Deleted::Gone),
+            Ok(Some(listed)) if listed.busy => Ok(Deleted::Busy),
+            // The lists were wrong, and the next ones decide.
+            Ok(Some(_)) => {
+                runner.missed_lists = 0;
+                Err(None)
+            }
+            Err(retry_after) => Err(retry_after),
+        };
+        self.deregistration_answered(slot, id, result, now, random);
+    }
+
+    /// Applies GitHub's whole list of a scope, which was requested at `requested_at`.
     ///
     /// `by_name` has the list's entries by name, and `by_slot` the most likely one for each slot.
     pub fn listed(
         &mut self,
+        scope: &ScopeId,
         by_name: &BTreeMap<&str, &ListedRunner>,
         by_slot: &BTreeMap<Slot, (RunnerName, RunnerId)>,
         requested_at: Timestamp,
         now: Timestamp,
     ) {
         let mut is_accepted = false;
+        let is_configured = *scope == self.scope;
+        let is_at_work = |slot: Slot| {
+            let entry = by_slot.get(&slot);
+            let entry = entry.and_then(|(name, _)| by_name.get(name.to_string().as_str()));
+            entry.is_some_and(|listed| listed.online || listed.busy)
+        };
         for runner in self.runners.values_mut() {
+            let listed = runner.registration.as_ref().and_then(|registration| {
+                let listed = by_name.get(registration.name.to_string().as_str());
+                listed.filter(|listed| registration.id.is_none_or(|id| id == listed.id))
+            });
+            let is_about = match (&mut runner.registration, listed) {
+                // A record that was lost may be of a runner in a former scope, which shows it at work.
+                (None, _) => is_configured || is_at_work(runner.slot),
+                (Some(registration), listed) => match &registration.scope {
+                    Some(minted_in) => minted_in == scope,
+                    // The list shows the id under the name, so it is the scope of both.
+                    None if listed.is_some() => {
+                        registration.scope = Some(scope.clone());
+                        true
+                    }
+                    None => is_configured,
+                },
+            };
+            if !is_about {
+                continue;
+            }
+            // Evidence for a deletion, whatever else changed since the list was requested.
+            runner.is_listed = runner.id().is_some() && listed.is_some();
             // A list that was requested before a change says nothing about it.
             if runner.pending.is_some() || runner.since >= requested_at {
                 continue;
@@ -196,12 +258,15 @@ impl Pool {
                 && let Some((name, id)) = by_slot.get(&runner.slot)
             {
                 runner.registration = Some(Registration {
+                    scope: Some(scope.clone()),
                     id: Some(*id),
                     name: name.clone(),
                 });
+                runner.is_listed = true;
             }
             let name = runner.name().map(ToString::to_string);
             let listed = name.and_then(|name| by_name.get(name.as_str()));
+            let listed = listed.filter(|listed| runner.id().is_none_or(|id| id == listed.id));
             is_accepted |= runner.phase == Phase::Idle
                 && listed.is_some_and(|listed| listed.online)
                 && requested_at.since(runner.since) >= ACCEPTED_AFTER;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::effect::Effect;
 use super::names::{RunnerName, SlotId};
 use super::observation::{EndRecord, JobNote, UnitObservation};
+use super::orphans::StrayRecord;
 use super::pools::Pools;
 use super::runner::{Job, PhaseKind, RunnerRecord};
 use super::spec::Spec;
@@ -17,6 +18,8 @@ use super::verdict::VerdictRecord;
 pub struct Found {
     /// Runners on record.
     pub records: Vec<RunnerRecord>,
+    /// Orphaned registrations on record.
+    pub strays: Vec<StrayRecord>,
     /// Last verdicts on record; `None` if they cannot be read.
     pub verdicts: Option<Vec<VerdictRecord>>,
     /// Every unit, observed after everything else was found.
@@ -37,6 +40,7 @@ impl Pools {
     pub fn adopt(&mut self, found: Found, now: Timestamp, random: u32) -> Vec<Effect> {
         let Found {
             records,
+            strays,
             verdicts,
             units,
             waiting,
@@ -48,6 +52,7 @@ impl Pools {
                 self.orphans.add_ended(name, now);
             }
         }
+        self.restore_strays(strays);
         let mut effects = Vec::new();
         let mut records: BTreeMap<SlotId, RunnerRecord> = records
             .into_iter()
@@ -127,7 +132,7 @@ impl Pools {
         let name = slot.pool.clone();
         self.by_name
             .entry(slot.pool.clone())
-            .or_insert_with(|| Pool::new(Spec::unconfigured(name)))
+            .or_insert_with(|| Pool::new(Spec::unconfigured(name), self.scope.clone()))
             .adopt(unit, record, is_waiting, now);
         let record = self.record(&slot).map(Box::new).map(Effect::Record);
         std::iter::once(Effect::Adopted(slot))
@@ -181,7 +186,7 @@ impl Pools {
         let pool = if let Some(pool) = self.by_name.get_mut(&name) {
             pool
         } else {
-            unconfigured = Pool::new(Spec::unconfigured(name));
+            unconfigured = Pool::new(Spec::unconfigured(name), self.scope.clone());
             &mut unconfigured
         };
         let ended = pool.adopt_ended(record, end, is_rebooted, now, random);

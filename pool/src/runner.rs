@@ -8,6 +8,7 @@ use strum::{AsRefStr, Display, EnumString, VariantArray};
 use super::backoff;
 use super::names::{RunnerName, Slot, SlotId};
 use super::observation::{EndRecord, Exit, Invocation, JobNote, RunnerId};
+use super::scope::ScopeId;
 use super::time::Timestamp;
 use super::verdict::{JobResult, Verdict};
 
@@ -116,7 +117,8 @@ pub enum Cause {
     IdleAged,
     /// Its image or limits are not configured any more.
     Rolled,
-    /// It is one too many, or in a slot that is not configured any more.
+    /// It is one too many, in a slot that is not configured any more, or registered in a scope that is
+    /// not.
     ScaledDown,
     /// An operator drains the host.
     Drained,
@@ -177,7 +179,7 @@ pub enum Call {
     Start,
     /// Mint, and delivery of the JIT config.
     Mint,
-    /// Deregistration.
+    /// Deregistration, or the question whether GitHub still has the registration.
     Deregister,
     /// Stop or kill of its unit.
     End,
@@ -186,6 +188,8 @@ pub enum Call {
 /// A runner's registration at GitHub.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registration {
+    /// Scope in which it was minted; not known if an earlier version wrote the record.
+    pub scope: Option<ScopeId>,
     /// GitHub's id; not known for a runner that was adopted during its mint.
     pub id: Option<RunnerId>,
     /// Name of the runner.
@@ -233,6 +237,8 @@ pub struct Runner {
     pub retry_at: Option<Timestamp>,
     /// Number of steps that failed in a row.
     pub attempts: u32,
+    /// True if the newest list of its scope shows its id under its name.
+    pub is_listed: bool,
     /// Number of lists in a row that should have had it and did not.
     pub missed_lists: u8,
     /// Number of readings in a row that showed its link without an address.
@@ -258,6 +264,7 @@ impl Runner {
             pending: None,
             retry_at: None,
             attempts: 0,
+            is_listed: false,
             missed_lists: 0,
             bare_readings: 0,
             offline_lists: 0,
@@ -320,6 +327,18 @@ impl Runner {
     #[must_use]
     pub fn is_unreachable(&self) -> bool {
         self.phase == Phase::Idle && self.offline_lists >= OFFLINE_LISTS
+    }
+
+    /// Returns the scope in which the runner is registered, if that is known.
+    #[must_use]
+    pub fn scope(&self) -> Option<&ScopeId> {
+        self.registration.as_ref()?.scope.as_ref()
+    }
+
+    /// Returns true if it has a registration and no record tells in which scope.
+    #[must_use]
+    pub fn has_unknown_scope(&self) -> bool {
+        self.registration.is_some() && self.scope().is_none()
     }
 
     /// Returns GitHub's id of the runner, if it is known.

@@ -7,9 +7,13 @@ use super::backoff::{Backoffs, FailureKind};
 use super::names::{Slot, SlotId};
 use super::observation::{EndRecord, Exit, Invocation};
 use super::runner::{Call, Ended, Phase, Runner};
+use super::scope::ScopeId;
 use super::spec::Spec;
 use super::time::Timestamp;
 use super::verdict::{JobResult, Verdict};
+
+/// Number of lists in a row without a listening runner that prove it a ghost.
+pub(super) const MAX_MISSED_LISTS: u8 = 2;
 
 /// Idle time after which GitHub has accepted a runner, its version included.
 pub(super) const ACCEPTED_AFTER: Duration = Duration::from_mins(2);
@@ -19,6 +23,8 @@ pub(super) const ACCEPTED_AFTER: Duration = Duration::from_mins(2);
 pub struct Pool {
     /// Desired state.
     pub spec: Spec,
+    /// Scope in which its runners register.
+    pub scope: ScopeId,
     /// Runners by slot. A slot that is absent is vacant.
     pub runners: BTreeMap<Slot, Runner>,
     /// Failures that delay new tries.
@@ -42,9 +48,10 @@ pub struct Pool {
 impl Pool {
     /// Returns an empty pool.
     #[must_use]
-    pub fn new(spec: Spec) -> Self {
+    pub fn new(spec: Spec, scope: ScopeId) -> Self {
         Self {
             spec,
+            scope,
             runners: BTreeMap::new(),
             backoffs: Backoffs::default(),
             mint_quota: usize::MAX,
@@ -72,6 +79,18 @@ impl Pool {
             .values()
             .filter(|runner| is(&runner.phase))
             .count()
+    }
+
+    /// Returns true if the runner serves the pool's scope, as far as is known.
+    ///
+    /// A registration whose scope is not on record counts until two lists did not have it.
+    #[must_use]
+    pub(super) fn serves(&self, runner: &Runner) -> bool {
+        match (&runner.registration, runner.scope()) {
+            (None, _) => true,
+            (Some(_), Some(scope)) => *scope == self.scope,
+            (Some(_), None) => runner.missed_lists < MAX_MISSED_LISTS,
+        }
     }
 
     /// Returns true if an observation that began at `began` may be older than what is known of a

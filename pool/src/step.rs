@@ -31,6 +31,14 @@ pub enum Step {
         /// GitHub's id of the runner.
         id: RunnerId,
     },
+    /// Ask GitHub for the runner's registration, which its lists do not have. The runner ends only if
+    /// GitHub does not have it either.
+    Find {
+        /// The slot.
+        slot: Slot,
+        /// GitHub's id of the runner.
+        id: RunnerId,
+    },
     /// End the slot's unit.
     End {
         /// The slot.
@@ -49,6 +57,7 @@ impl Step {
             | Self::Register { slot }
             | Self::Retire { slot, .. }
             | Self::Deregister { slot, .. }
+            | Self::Find { slot, .. }
             | Self::End { slot, .. } => *slot,
         }
     }

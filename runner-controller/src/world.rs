@@ -9,11 +9,11 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
-use crate::pool::{RunnerName, Shortages, SlotId};
+use crate::pool::{RunnerName, ScopeId, Shortages, SlotId};
 
 pub use crate::pool::{
     Deleted, EndRecord, Exit, Invocation, JobNote, ListedRunner, RunnerId, RunnerRecord,
-    StartRecord, UnitObservation, UnitState, VerdictRecord,
+    StartRecord, StrayRecord, UnitObservation, UnitState, VerdictRecord,
 };
 
 /// Error that tells whether the same call may succeed later.
@@ -164,7 +164,7 @@ pub enum RegistryErrorKind {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{operation}: {message}{}{}", advice.as_ref().map(|a| format!(" ({a})")).unwrap_or_default(), request_id.as_ref().map(|r| format!(" [GitHub request {r}]")).unwrap_or_default())]
 pub struct RegistryError {
-    /// Name of the call: `generate-jitconfig`, `list runners`, `delete runner`, `list runner groups`.
+    /// Name of the call: `generate-jitconfig`, `list runners`, `get runner`, `delete runner`, `list runner groups`.
     pub operation: &'static str,
     /// Kind of failure.
     pub kind: RegistryErrorKind,
@@ -227,6 +227,12 @@ pub trait Registry: Send + Sync + 'static {
     /// The list is eventually consistent: a runner may be missing for seconds after its mint.
     fn list(&self) -> impl Future<Output = Result<Vec<ListedRunner>, RegistryError>> + Send;
 
+    /// Returns one runner of the scope; `None` if GitHub does not have it. A retry is safe.
+    fn find(
+        &self,
+        id: RunnerId,
+    ) -> impl Future<Output = Result<Option<ListedRunner>, RegistryError>> + Send;
+
     /// Sends no call for this long, because a rate limit that an earlier daemon got still lasts.
     fn hold(&self, wait: Duration);
 
@@ -274,6 +280,21 @@ pub trait Records: Send + Sync + 'static {
     /// invocation is not kept, so a retry is safe.
     fn close(&self, verdict: VerdictRecord)
     -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Returns the records of orphaned registrations. A record that cannot be read is left out, with a
+    /// warning in the journal.
+    fn strays(&self) -> impl Future<Output = Result<Vec<StrayRecord>, Self::Error>> + Send;
+
+    /// Writes the record of an orphaned registration in place of the one that it has.
+    fn put_stray(&self, stray: StrayRecord)
+    -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Removes the record of an orphaned registration. One without a record counts as done.
+    fn remove_stray(
+        &self,
+        scope: ScopeId,
+        id: RunnerId,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
     /// Returns the last `count` verdicts, newest first.
     fn recent(

@@ -13,6 +13,8 @@ pub(crate) enum Endpoint {
     List,
     /// A later page of the list.
     Page,
+    /// One runner.
+    Find,
     /// The deletion of a runner.
     Delete,
 }
@@ -23,7 +25,7 @@ impl Endpoint {
     pub(crate) fn resource(self) -> &'static str {
         match self {
             Self::Mint => "actions_runner_registration",
-            Self::List | Self::Page | Self::Delete => "core",
+            Self::List | Self::Page | Self::Find | Self::Delete => "core",
         }
     }
 }
@@ -47,9 +49,21 @@ impl ApiRequest {
     /// Returns the registration that the request deletes; `None` if it is another call.
     #[must_use]
     pub(crate) fn deleted_runner(&self) -> Option<RunnerId> {
-        let id = self.path.rsplit('/').next();
-        let id = id.filter(|_| self.endpoint == Endpoint::Delete)?;
-        id.parse().ok().map(RunnerId)
+        self.runner().filter(|_| self.endpoint == Endpoint::Delete)
+    }
+
+    /// Returns the registration in the path.
+    #[must_use]
+    pub(crate) fn runner(&self) -> Option<RunnerId> {
+        self.path.rsplit('/').next()?.parse().ok().map(RunnerId)
+    }
+
+    /// Returns the scope in the path: `owner/repo`.
+    #[must_use]
+    pub(crate) fn scope(&self) -> String {
+        let parts = self.path.split('/').skip_while(|part| *part != "repos");
+        let parts: Vec<&str> = parts.skip(1).take(2).collect();
+        parts.join("/")
     }
 }
 

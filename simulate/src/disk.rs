@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use runner_controller::pool::{Invocation, SlotId};
-use runner_controller::world::{RunnerRecord, VerdictRecord};
+use runner_controller::pool::{Invocation, RunnerId, ScopeId, SlotId};
+use runner_controller::world::{RunnerRecord, StrayRecord, VerdictRecord};
 use tokio::sync::oneshot;
 
 use crate::event::SimEvent;
@@ -31,6 +31,8 @@ pub(crate) enum Timer {
 pub(crate) enum RecordCall {
     /// Reads every record of a runner.
     Load(Answer<Vec<RunnerRecord>>),
+    /// Reads every record of an orphaned registration.
+    Strays(Answer<Vec<StrayRecord>>),
     /// Reads the last verdicts.
     Recent(usize, Answer<Vec<VerdictRecord>>),
     /// Reads a setting.
@@ -48,6 +50,10 @@ pub(crate) enum Write {
     Remove(SlotId),
     /// Keeps a verdict and removes the record of its slot.
     Close(VerdictRecord),
+    /// Keeps the record of an orphaned registration.
+    PutStray(StrayRecord),
+    /// Removes the record of an orphaned registration.
+    RemoveStray(ScopeId, RunnerId),
     /// Keeps or removes a setting.
     Set(String, Option<String>),
 }
@@ -57,7 +63,11 @@ enum Undo {
     Runner(SlotId, Option<RunnerRecord>),
     Verdict(SlotId, Option<RunnerRecord>, bool),
     Setting(String, Option<String>),
+    Stray(StrayKey, Option<StrayRecord>),
 }
+
+/// An orphaned registration.
+type StrayKey = (ScopeId, RunnerId);
 
 /// The disk.
 pub(crate) struct Disk {
@@ -71,6 +81,7 @@ pub(crate) struct Disk {
     runners: BTreeMap<SlotId, RunnerRecord>,
     verdicts: Vec<VerdictRecord>,
     settings: BTreeMap<String, String>,
+    strays: BTreeMap<StrayKey, StrayRecord>,
     unsynced: VecDeque<(u64, Undo)>,
     last_call_at: u64,
     /// The verdict that the daemon is writing.
@@ -90,6 +101,7 @@ impl Disk {
             runners: BTreeMap::new(),
             verdicts: Vec::new(),
             settings: BTreeMap::new(),
+            strays: BTreeMap::new(),
             unsynced: VecDeque::new(),
             last_call_at: 0,
             closing: None,
@@ -148,6 +160,10 @@ impl Disk {
                 let runners = || self.runners.values().cloned().collect();
                 schedule.reply(wait, answer, self.read(runners));
             }
+            RecordCall::Strays(answer) => {
+                let strays = || self.strays.values().cloned().collect();
+                schedule.reply(wait, answer, self.read(strays));
+            }
             RecordCall::Recent(count, answer) => {
                 let verdicts = || self.verdicts.iter().rev().take(count).cloned().collect();
                 schedule.reply(wait, answer, self.read(verdicts));
@@ -191,6 +207,16 @@ impl Disk {
                 Undo::Runner(slot, old)
             }
             Write::Close(verdict) => self.close(verdict, schedule),
+            Write::PutStray(stray) => {
+                let key = (stray.scope.clone(), stray.id);
+                let old = self.strays.insert(key.clone(), stray);
+                Undo::Stray(key, old)
+            }
+            Write::RemoveStray(scope, id) => {
+                let key = (scope, id);
+                let old = self.strays.remove(&key);
+                Undo::Stray(key, old)
+            }
             Write::Set(key, value) => {
                 let old = match value {
                     Some(value) => self.settings.insert(key.clone(), value),
@@ -239,6 +265,12 @@ impl Disk {
                         });
                     }
                     self.revert(slot, old, schedule);
+                }
+                Undo::Stray(key, Some(old)) => {
+                    self.strays.insert(key, old);
+                }
+                Undo::Stray(key, None) => {
+                    self.strays.remove(&key);
                 }
                 Undo::Setting(key, Some(old)) => {
                     self.settings.insert(key, old);

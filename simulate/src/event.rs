@@ -175,8 +175,15 @@ pub(crate) enum SimEvent {
         /// Its config; `None` if a fault planted the registration.
         config: Option<String>,
     },
+    /// A runner of another host with this host's name connected.
+    StrangerConnected {
+        /// Its registration.
+        runner: RunnerId,
+    },
     /// GitHub got a request to delete an existing registration.
     DeleteReceived {
+        /// The registration.
+        runner: RunnerId,
         /// The registration's name.
         name: String,
     },
@@ -349,7 +356,10 @@ impl fmt::Display for SimEvent {
             Self::ConfigDelivered { container, .. } => write!(f, "{container} gets its config"),
             Self::MintReceived { name } => write!(f, "GitHub: mint {name}"),
             Self::Registered { runner, name, .. } => write!(f, "GitHub: {name} is {runner}"),
-            Self::DeleteReceived { name } => write!(f, "GitHub: delete {name}"),
+            Self::StrangerConnected { runner } => {
+                write!(f, "GitHub: {runner} listens on another host")
+            }
+            Self::DeleteReceived { name, .. } => write!(f, "GitHub: delete {name}"),
             Self::Deregistered { runner, heard } => {
                 write!(f, "GitHub: {runner} is gone, heard: {heard}")
             }

@@ -47,11 +47,13 @@ pub enum FaultKind {
     FirewallWrong,
     /// The host runs short of memory.
     MemoryShort,
+    /// GitHub answers every deletion by 500.
+    DeletesFail,
 }
 
 impl FaultKind {
     /// All kinds.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::DaemonKilled,
         Self::DaemonRestarted,
         Self::ContainerDies,
@@ -73,6 +75,7 @@ impl FaultKind {
         Self::StrayRegistration,
         Self::FirewallWrong,
         Self::MemoryShort,
+        Self::DeletesFail,
     ];
 }
 
@@ -149,15 +152,19 @@ pub enum Fault {
     ListenersOffline,
     /// `/run` is full, so that end records and sockets cannot be made.
     RunFull,
-    /// A registration appears that the daemon did not make. No listener ever uses it.
+    /// A registration appears that the daemon did not make. No listener of this host ever uses it.
     StrayRegistration {
         /// Its name.
         name: String,
+        /// Another host uses it.
+        online: bool,
     },
     /// The firewall differs from the configured rules.
     FirewallWrong,
     /// The host runs short of memory.
     MemoryShort,
+    /// GitHub answers every deletion by 500.
+    DeletesFail,
 }
 
 /// A failure of calls to GitHub, by the place where it happens.

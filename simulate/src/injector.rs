@@ -182,8 +182,10 @@ fn start(kind: FaultKind, random: &mut Random, schedule: &mut Schedule<'_>) {
         FaultKind::RunFull => (Fault::RunFull, Some(60_000)),
         FaultKind::StrayRegistration => {
             let name = stray_name(random);
-            (Fault::StrayRegistration { name }, None)
+            let online = random.chance(300);
+            (Fault::StrayRegistration { name, online }, None)
         }
+        FaultKind::DeletesFail => (Fault::DeletesFail, Some(400_000)),
         FaultKind::MemoryShort => (Fault::MemoryShort, Some(90_000)),
         FaultKind::FirewallWrong => (Fault::FirewallWrong, Some(90_000)),
     };

@@ -32,6 +32,10 @@ pub enum Invariant {
     NamesUsedOnce,
     /// Only registrations of this host are deleted.
     ForeignLeftAlone,
+    /// An id is deleted only in the scope in which it was given.
+    IdsOfOneScope,
+    /// A runner that another host uses under this host's name is not deleted.
+    StrangersLeftAlone,
     /// Every container that ended has a verdict.
     Judged,
     /// A container has at most one verdict.
@@ -47,7 +51,7 @@ pub enum Invariant {
 
 impl Invariant {
     /// All invariants.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::BusyLeftAlone,
         Self::LifetimeFitsJob,
         Self::ConfigGivenOnce,
@@ -61,6 +65,8 @@ impl Invariant {
         Self::RegistrationsOwned,
         Self::NamesUsedOnce,
         Self::ForeignLeftAlone,
+        Self::IdsOfOneScope,
+        Self::StrangersLeftAlone,
         Self::Judged,
         Self::JudgedOnce,
         Self::JudgedAfterEnd,
@@ -85,6 +91,8 @@ impl Invariant {
             Self::RegistrationsOwned => "too many registrations without a container",
             Self::NamesUsedOnce => "a name was minted twice",
             Self::ForeignLeftAlone => "another host's runner was deleted",
+            Self::IdsOfOneScope => "a runner of another scope with the same id was deleted",
+            Self::StrangersLeftAlone => "an online runner of another host was deleted",
             Self::Judged => "a container has no verdict",
             Self::JudgedOnce => "a container has two verdicts",
             Self::JudgedAfterEnd => "a container has a verdict before its end",

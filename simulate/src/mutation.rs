@@ -34,6 +34,10 @@ pub enum Mutation {
     NameReused,
     /// Each deletion is sent many times
     ExtraDeletions,
+    /// Deletions in a former scope are sent to the configured one
+    ScopeIgnored,
+    /// Online runners pass for offline ones
+    OnlineTakenForOffline,
     /// Runners of another host pass for this host's
     ForeignTakenForOwn,
     /// Verdicts are not written
@@ -67,6 +71,9 @@ impl Mutation {
             Self::UnusedRegistrations => &[Invariant::RegistrationsOwned],
             Self::NameReused => &[Invariant::NamesUsedOnce],
             Self::ExtraDeletions => &[Invariant::FewDeletions],
+            Self::ScopeIgnored => &[Invariant::IdsOfOneScope],
+            // A runner that stays offline for the daemon never becomes idle.
+            Self::OnlineTakenForOffline => &[Invariant::StrangersLeftAlone, Invariant::Settles],
             Self::ForeignTakenForOwn => &[Invariant::ForeignLeftAlone],
             Self::VerdictsDropped => &[Invariant::Judged],
             Self::VerdictsDuplicated => &[Invariant::JudgedOnce],

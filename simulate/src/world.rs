@@ -267,6 +267,7 @@ impl World {
             | SimEvent::UnitEnded { .. }
             | SimEvent::MintReceived { .. }
             | SimEvent::Registered { .. }
+            | SimEvent::StrangerConnected { .. }
             | SimEvent::DeleteReceived { .. }
             | SimEvent::CallSent(_)
             | SimEvent::LimitsTold(_)
@@ -308,7 +309,10 @@ impl World {
             Fault::CallsLimited { until, notice } => self.github.set_limited(until, notice),
             Fault::RegistrationLapses { draw, heard } => self.github.lapse(draw, heard, schedule),
             Fault::VersionRefused => self.github.set_refuses_version(true),
-            Fault::StrayRegistration { name } => self.github.plant_registration(name, schedule),
+            Fault::StrayRegistration { name, online } => {
+                self.github.plant_registration(name, online, schedule);
+            }
+            Fault::DeletesFail => self.github.set_deletes_fail(true),
             Fault::BusDown => self.host.set_bus_down(true, schedule),
             Fault::SignalsLost => self.host.set_signals_lost(true),
             Fault::DiskFull { unreadable } => self.disk.set_full(true, unreadable, schedule),
@@ -333,6 +337,7 @@ impl World {
                 self.network.set_slow(0);
             }
             FaultKind::VersionRefused => self.github.set_refuses_version(false),
+            FaultKind::DeletesFail => self.github.set_deletes_fail(false),
             FaultKind::BusDown => self.host.set_bus_down(false, schedule),
             FaultKind::SignalsLost => self.host.set_signals_lost(false),
             FaultKind::DiskFull => self.disk.set_full(false, false, schedule),

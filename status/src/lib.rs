@@ -80,6 +80,15 @@ pub struct Status {
     pub notes: Vec<String>,
     /// Names of registrations without a runner, which are being deleted.
     pub strays: Vec<String>,
+    /// Names of online runners that have this host's name and no container here.
+    #[serde(default)]
+    pub foreign: Vec<String>,
+    /// Reasons for which registrations or deletions wait, other than `closed`.
+    #[serde(default)]
+    pub gates: Vec<GateStatus>,
+    /// Scopes of earlier configurations.
+    #[serde(default)]
+    pub former: Vec<FormerScopeStatus>,
     /// The pools, sorted by name.
     pub pools: Vec<PoolStatus>,
     /// Runners that ended last, newest first, at most 20.
@@ -95,6 +104,43 @@ pub struct ClearingStatus {
     pub done: u64,
     /// True if the pools are to refill as soon as the command that requested the clearing has checked it.
     pub refills: bool,
+}
+
+/// A gate that is closed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateStatus {
+    /// The gate.
+    pub gate: Gate,
+    /// The reason, in words.
+    pub reason: String,
+}
+
+/// A gate through which calls to GitHub pass.
+#[derive(AsRefStr, Display, EnumString, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Gate {
+    /// GitHub's rate limit: no call is sent.
+    RateLimit,
+    /// Mints are slow, because too many of the last ones left a registration without a runner.
+    Orphans,
+    /// Deletions of registrations without a runner failed, and the next one waits.
+    Deletions,
+}
+
+/// A scope in which this host registered runners before its configuration named another one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FormerScopeStatus {
+    /// The scope and its API, or `None` for runners that a version without scopes registered.
+    pub scope: Option<String>,
+    /// Reason why GitHub cannot be asked about it.
+    pub error: Option<String>,
+    /// Names of runners that are registered in it and have a container here.
+    pub runners: Vec<String>,
+    /// Names of registrations in it without a container, which are being deleted.
+    pub strays: Vec<String>,
 }
 
 /// State of the calls to GitHub.

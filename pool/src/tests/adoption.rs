@@ -45,7 +45,7 @@ fn found(record: Option<RunnerRecord>, unit: UnitObservation) -> Found {
 }
 
 fn adopt(found: Found) -> (Pools, Vec<Effect>) {
-    let mut pools = Pools::new(host(), "boot".into(), [spec(1, 1, 3)]);
+    let mut pools = Pools::new(host(), "boot".into(), scope(), [spec(1, 1, 3)]);
     let effects = pools.adopt(found, NOW, 7);
     (pools, effects)
 }
@@ -61,8 +61,11 @@ fn verdicts(effects: &[Effect]) -> Vec<(Option<Invocation>, Verdict)> {
     let ends = effects.iter().filter_map(|effect| match effect {
         Effect::Ended(ended) => Some((ended.runner.invocation.clone(), ended.verdict)),
         Effect::Step(..)
-        | Effect::Delete(_)
+        | Effect::Delete(..)
         | Effect::OrphanInUse(_)
+        | Effect::NameInUse(_)
+        | Effect::Stray(_)
+        | Effect::ForgetStray(..)
         | Effect::Record(_)
         | Effect::Forget(_)
         | Effect::SpareReady(_)
@@ -216,8 +219,169 @@ fn a_runner_of_another_boot_ended_with_it_and_leaves_its_registration() {
     assert_eq!(verdicts(&effects), [judged]);
     let pool = pools.iter().next().unwrap();
     assert_eq!(pool.backoffs.iter().count(), 0, "it is not a failure");
-    let effects = pools.plan(Admission::Closed, NOW);
-    assert_eq!(effects, [Effect::Delete(RunnerId(7))]);
+    assert_eq!(deletions(&mut pools, NOW), [], "no list has shown it yet");
+    let entry = |name: &str| ListedRunner {
+        id: RunnerId(7),
+        name: name.into(),
+        online: false,
+        busy: false,
+    };
+    let _ = pools.listed(&scope(), &[entry("h-ci-1-00000007")], NOW, NOW);
+    assert_eq!(deletions(&mut pools, NOW), [(scope(), RunnerId(7))]);
+}
+
+/// Returns the deletions that a plan begins.
+fn deletions(pools: &mut Pools, now: Timestamp) -> Vec<(ScopeId, RunnerId)> {
+    let effects = pools.plan(Admission::Closed, now).into_iter();
+    let deletions = effects.filter_map(|effect| {
+        if let Effect::Step(slot, Step::Deregister { id, .. }) = effect {
+            return Some((pools.runner(&slot)?.scope()?.clone(), id));
+        }
+        let Effect::Delete(scope, id) = effect else {
+            return None;
+        };
+        Some((scope, id))
+    });
+    deletions.collect()
+}
+
+/// Returns pools that adopted an idle runner whose registration has this scope, and the time after lists
+/// of the configured scope without it.
+fn adopted_in(minted_in: Option<ScopeId>) -> (Pools, Timestamp) {
+    let mut recorded = record(PhaseKind::Idle);
+    recorded.registration = Some(Registration {
+        scope: minted_in,
+        id: Some(RunnerId(7)),
+        name: RunnerName::new(host(), slot_id(slot(1)), 7),
+    });
+    let (mut pools, _) = adopt(found(Some(recorded), unit(UnitState::Active, 1)));
+    let mut now = NOW;
+    // The ids of two scopes collide, so the list shows a stranger under the runner's id.
+    let stranger = ListedRunner {
+        id: RunnerId(7),
+        name: "stranger".into(),
+        online: true,
+        busy: false,
+    };
+    for _ in 0..5 {
+        now = now + MINUTE;
+        let _ = pools.listed(&scope(), std::slice::from_ref(&stranger), now, now);
+    }
+    (pools, now)
+}
+
+fn phase_in(pools: &Pools) -> PhaseKind {
+    pools.runner(&slot_id(slot(1))).unwrap().phase.kind()
+}
+
+/// Returns the steps for the runner in slot 1, until no more follow.
+fn steps_for(pools: &mut Pools, now: Timestamp) -> Vec<Step> {
+    let effects = pools.plan(Admission::Open, now).into_iter();
+    let steps = effects.filter_map(|effect| {
+        let Effect::Step(_, step) = effect else {
+            return None;
+        };
+        (step.slot() == slot(1)).then_some(step)
+    });
+    steps.collect()
+}
+
+#[test]
+fn a_changed_scope_deletes_no_runner_of_the_new_scope() {
+    let former = ScopeId::new("https://api.github.com", "acme/former");
+    let (mut pools, now) = adopted_in(Some(former.clone()));
+    assert_eq!(steps_for(&mut pools, now), [], "nothing is known of it");
+    assert_eq!(phase_in(&pools), PhaseKind::Idle);
+    let elsewhere: Vec<_> = pools.elsewhere().map(|(_, scope)| scope).collect();
+    assert_eq!(elsewhere, [Some(&former)]);
+    // The former scope's list has it, so it is deregistered there.
+    let entry = ListedRunner {
+        id: RunnerId(7),
+        name: "h-ci-1-00000007".into(),
+        online: true,
+        busy: false,
+    };
+    let _ = pools.listed(&former, &[entry], now, now);
+    let retired = Step::Retire {
+        slot: slot(1),
+        cause: Cause::ScaledDown,
+    };
+    let deregistered = Step::Deregister {
+        slot: slot(1),
+        id: RunnerId(7),
+    };
+    assert_eq!(steps_for(&mut pools, now), [retired, deregistered]);
+    let scope_of_it = pools.runner(&slot_id(slot(1))).unwrap().scope().cloned();
+    assert_eq!(scope_of_it, Some(former));
+}
+
+#[test]
+fn the_registration_that_a_former_scopes_runner_leaves_is_deleted_there_alone() {
+    let former = ScopeId::new("https://api.github.com", "acme/former");
+    let (mut pools, now) = adopted_in(Some(former.clone()));
+    let end = end_record(invocation(1), 1, now);
+    let _ = pools.unit_observed(gone(Some(end)), now, 7);
+    assert_eq!(deletions(&mut pools, now), []);
+    let entry = ListedRunner {
+        id: RunnerId(7),
+        name: "h-ci-1-00000007".into(),
+        online: false,
+        busy: false,
+    };
+    let _ = pools.listed(&former, &[entry], now, now);
+    assert_eq!(deletions(&mut pools, now), [(former, RunnerId(7))]);
+}
+
+#[test]
+fn a_record_without_a_scope_belongs_to_the_scope_whose_list_shows_its_id_and_name() {
+    let (mut pools, now) = adopted_in(None);
+    assert_eq!(steps_for(&mut pools, now), [], "it may be in another scope");
+    assert_eq!(pools.elsewhere().count(), 1);
+    let late = now + Duration::from_hours(24);
+    assert_eq!(steps_for(&mut pools, late), [], "its age ends nothing");
+    assert_eq!(phase_in(&pools), PhaseKind::Idle);
+    let entry = ListedRunner {
+        id: RunnerId(7),
+        name: "h-ci-1-00000007".into(),
+        online: true,
+        busy: false,
+    };
+    let effects = pools.listed(&scope(), &[entry], now, now);
+    assert!(matches!(&effects[..], [Effect::Record(record)]
+        if record.registration.as_ref().unwrap().scope == Some(scope())));
+    assert_eq!(pools.elsewhere().count(), 0);
+}
+
+#[test]
+fn a_runner_that_its_lists_lack_ends_only_if_github_does_not_find_it() {
+    let find = Step::Find {
+        slot: slot(1),
+        id: RunnerId(7),
+    };
+    let entry = |name: &str, busy| ListedRunner {
+        id: RunnerId(7),
+        name: name.into(),
+        online: true,
+        busy,
+    };
+    let ours = "h-ci-1-00000007";
+    let answers = [
+        (None, PhaseKind::Retiring, true),
+        (Some(entry("stranger", false)), PhaseKind::Retiring, true),
+        (Some(entry(ours, false)), PhaseKind::Retiring, false),
+        (Some(entry(ours, true)), PhaseKind::Busy, false),
+    ];
+    for (answer, phase, ends) in answers {
+        let (mut pools, now) = adopted_in(Some(scope()));
+        let steps = steps_for(&mut pools, now);
+        assert_eq!(steps.last(), Some(&find), "{steps:?}");
+        let slot = slot_id(slot(1));
+        let _ = pools.find_answered(&slot, RunnerId(7), Ok(answer.clone()), now, 7);
+        assert_eq!(phase_in(&pools), phase, "{answer:?}");
+        let next = steps_for(&mut pools, now + MINUTE);
+        let is_end = matches!(next[..], [Step::End { .. }]);
+        assert_eq!(is_end, ends, "{answer:?}: {next:?}");
+    }
 }
 
 #[test]

@@ -34,6 +34,10 @@ fn host() -> HostId {
     "h".parse().unwrap()
 }
 
+fn scope() -> ScopeId {
+    ScopeId::new("https://api.github.com", "acme/widgets")
+}
+
 fn slot(number: u16) -> Slot {
     Slot::new(number).unwrap()
 }
@@ -51,6 +55,7 @@ fn invocation(number: u64) -> Invocation {
 
 fn registration(number: u64) -> Registration {
     Registration {
+        scope: Some(scope()),
         id: Some(RunnerId(number)),
         name: RunnerName::new(host(), slot_id(slot(1)), 7),
     }

@@ -1,6 +1,6 @@
 //! `run`: assembles the daemon and runs it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -13,15 +13,17 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
 use super::common::{block_on, forbid_core_dumps};
-use crate::config::{self, API_SOCKET, Config};
+use crate::config::{self, API_SOCKET, Config, GitHubConfig};
 use crate::controller::{Command, Controller, Environment, Request};
-use crate::github::{GitHub, Login};
+use crate::github::{GitHub, Login, known_scopes};
 use crate::handshake::{Sockets, fdstore};
 use crate::http::{ApiToken, ListenerLimits};
 use crate::machine::Systemd;
+use crate::pool::ScopeId;
 use crate::privileged::Refusal;
 use crate::status::Status;
 use crate::store::Store;
+use crate::world::{Records, chain};
 use crate::{clock, firewall, http, readings, telemetry};
 
 /// Maximum number of events that wait for the controller. A slot has a few at a time, and a host has
@@ -59,6 +61,7 @@ async fn serve(
     let login = Login::load(&config.github)?;
     let github = GitHub::new(&config.github, login).context("cannot set up the GitHub client")?;
     let github = Arc::new(github);
+    let former = former_scopes(&config.github, &github, &store).await;
     let (event, mut events) = mpsc::channel(EVENTS);
     // The first plan must know the firewall and the host's resources.
     event.try_send(firewall::event(&config))?;
@@ -78,6 +81,7 @@ async fn serve(
     let environment = Environment {
         machines: Arc::new(systemd),
         registry: github,
+        former,
         handshake: Arc::clone(&sockets),
         records: Arc::new(store),
         now: clock::now,
@@ -113,6 +117,58 @@ async fn serve(
     telemetry::stopping();
     sockets.flush().await;
     Ok(())
+}
+
+/// Key of the setting with the scopes in which this host may have registrations.
+const SCOPES_KEY: &str = "scopes";
+
+/// Returns a client for each scope of an earlier configuration, or the reason why there is none. Writes
+/// the configured scope to the records, for the daemon after a change of it.
+async fn former_scopes(
+    config: &GitHubConfig,
+    github: &GitHub,
+    store: &Store,
+) -> BTreeMap<ScopeId, Result<Arc<GitHub>, String>> {
+    let known = store.setting(SCOPES_KEY).await.ok().flatten();
+    let known = known.and_then(|text| serde_json::from_str(&text).ok());
+    let records = store.load().await.unwrap_or_default().into_iter();
+    let of_runners = records.filter_map(|record| record.registration?.scope);
+    let strays = store.strays().await.unwrap_or_default().into_iter();
+    let used = of_runners
+        .chain(strays.map(|stray| stray.scope))
+        .collect::<BTreeSet<_>>();
+    let known = known_scopes(known.unwrap_or_default(), config, &used, clock::unix_ms());
+    let written = match serde_json::to_string(&known) {
+        Ok(text) => store.set_setting(SCOPES_KEY, Some(text)).await,
+        Err(_) => Ok(()),
+    };
+    if let Err(error) = written {
+        let error = chain(&error);
+        warn!(
+            error,
+            "cannot write the configured scope to the records: {error}"
+        );
+    }
+    let former = known.iter().filter(|k| k.scope != config.scope_id());
+    let mut clients: BTreeMap<_, _> = former
+        .map(|known| {
+            let client = known.connect(config, github).map(Arc::new);
+            if let Err(reason) = &client {
+                let scope = &known.scope;
+                warn!(
+                    %scope, reason,
+                    "cannot remove the runners that this host left in the former scope {scope}: {reason}; delete them at GitHub, or leave them to GitHub, which removes them after a day"
+                );
+            }
+            (known.scope.clone(), client)
+        })
+        .collect();
+    // A record whose scope is not known any more.
+    for scope in used.into_iter().filter(|used| *used != config.scope_id()) {
+        let missing = || Err("its credentials are not on record".to_owned());
+        clients.entry(scope).or_insert_with(missing);
+    }
+    clients
 }
 
 /// Returns the number of GitHub calls by operation and outcome.

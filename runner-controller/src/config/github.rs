@@ -7,6 +7,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::proxy::ProxyConfig;
+use crate::pool::ScopeId;
 
 /// The `[github]` table.
 #[derive(Debug, Clone)]
@@ -25,6 +26,14 @@ pub struct GitHubConfig {
     pub proxy: Option<ProxyConfig>,
     /// File in PEM with certificate authorities, in addition to those of this host.
     pub ca_file: Option<PathBuf>,
+}
+
+impl GitHubConfig {
+    /// Returns the identity of the scope at its API.
+    #[must_use]
+    pub fn scope_id(&self) -> ScopeId {
+        ScopeId::new(self.api_url.as_str(), &self.scope.to_string())
+    }
 }
 
 /// Credentials for GitHub's API.

@@ -37,6 +37,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 Vec::new()
             }
         };
+        let strays = self.environment.records.strays().await.unwrap_or_default();
         let verdicts = self.environment.records.recent(VERDICTS).await.ok();
         self.history
             .restore(verdicts.as_deref().unwrap_or_default());
@@ -46,6 +47,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         let (waiting, notes) = self.drain_events(events);
         let found = Found {
             records,
+            strays,
             verdicts,
             units,
             waiting,

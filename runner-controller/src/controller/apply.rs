@@ -72,27 +72,46 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 self.pools
                     .deregistration_answered(&slot, id, result, now, random)
             }
+            Outcome::Found { slot, id, result } => {
+                self.note_call(result.as_ref().err());
+                let result = result.map_err(|error| error.retry_after);
+                self.pools.find_answered(&slot, id, result, now, random)
+            }
             Outcome::EndRequested { slot, result } => {
                 if let Err(reason) = &result {
                     warn!(pool = %slot.pool, slot = %slot, reason, "{slot}: cannot end the container: {reason}");
                 }
                 self.pools.end_answered(&slot, result, now, random)
             }
-            Outcome::Deleted { id, result } => {
-                self.note_call(result.as_ref().err());
+            Outcome::Deleted { scope, id, result } => {
+                if scope == self.config.github.scope_id() {
+                    self.note_call(result.as_ref().err());
+                } else {
+                    self.note_limit(result.as_ref().err());
+                }
                 let result = result.map_err(|error| error.retry_after);
-                self.pools.deletion_answered(id, result, now, random);
+                self.pools
+                    .deletion_answered(&scope, id, result, now, random);
                 return;
             }
             Outcome::Listed {
+                scope,
                 requested_at,
                 result,
             } => {
-                self.is_listing = false;
-                self.note_call(result.as_ref().err());
+                self.listing.remove(&scope);
+                if scope == self.config.github.scope_id() {
+                    self.note_call(result.as_ref().err());
+                    if let Ok(list) = &result {
+                        self.listed = Some(list.len() as u64);
+                    }
+                } else {
+                    self.note_limit(result.as_ref().err());
+                    let error = result.as_ref().err().map(ToString::to_string);
+                    self.conditions.set_former(&scope, error);
+                }
                 let Ok(list) = result else { return };
-                self.listed = Some(list.len() as u64);
-                self.pools.listed(&list, requested_at, now)
+                self.pools.listed(&scope, &list, requested_at, now)
             }
             Outcome::Observed { began, result } => {
                 self.is_observing = false;
@@ -145,7 +164,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         info!(before = %self.mode, "operator requested {name} (mode was {})", self.mode);
         self.mode = mode;
         if mode != Mode::Draining {
-            self.pools.reset_backoffs((self.environment.now)());
+            self.pools.reset_backoffs();
         }
         let setting = mode.to_setting(&self.environment.boot_id);
         self.writes.push(Write::Setting(MODE_KEY, setting));
@@ -156,11 +175,20 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         for effect in effects {
             match effect {
                 Effect::Step(slot, step) => self.carry_out_step(&slot, step),
-                Effect::Delete(id) => self.spawn_delete(id),
+                Effect::Delete(scope, id) => self.spawn_delete(scope, id),
                 Effect::OrphanInUse(id) => error!(
                     runner_id = %id,
                     "keeping the registration of a running container: GitHub gave its id to an orphan, too"
                 ),
+                Effect::NameInUse(name) => warn!(
+                    runner = %name,
+                    "another host uses the name {}: runner {name} is online and has no container here; give each host its own `host`",
+                    name.host
+                ),
+                Effect::Stray(stray) => self.writes.push(Write::PutStray(stray)),
+                Effect::ForgetStray(scope, id) => {
+                    self.writes.push(Write::RemoveStray(scope, id));
+                }
                 Effect::Record(record) => self.writes.push(Write::Put(record)),
                 Effect::Forget(slot) => self.writes.push(Write::Remove(slot)),
                 Effect::Ended(ended) => self.report_end(&ended),
@@ -203,6 +231,10 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             Step::Deregister { id, .. } => {
                 info!(pool = %slot.pool, slot = %slot, runner_id = %id, "{slot}: deregistering the runner");
                 self.spawn_deregister(slot, id);
+            }
+            Step::Find { id, .. } => {
+                info!(pool = %slot.pool, slot = %slot, runner_id = %id, "{slot}: asking GitHub for the runner, which its lists do not have");
+                self.spawn_find(slot, id);
             }
             Step::End { how, .. } => {
                 let verb = match how {
@@ -294,6 +326,13 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         }
     }
 
+    /// Notes a limit that a call for a former scope met. Its account may be the configured one.
+    fn note_limit(&mut self, error: Option<&RegistryError>) {
+        if let Some(error) = error {
+            self.keep_limit(error);
+        }
+    }
+
     /// Writes GitHub's rate limit to the records, so that the next daemon keeps to it too.
     fn keep_limit(&mut self, error: &RegistryError) {
         // An error without a status was not sent, because of a limit that is known already.
@@ -327,11 +366,11 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             login,
             ..
         } = &self.config.github;
-        let login = match login {
-            LoginConfig::Token { .. } => "token".to_owned(),
-            LoginConfig::App { id, .. } => format!("app {id}"),
-        };
-        format!("{api_url} {scope} {login}")
+        match login {
+            // A token has one limit in all scopes, and a former scope may be asked with it, too.
+            LoginConfig::Token { .. } => format!("{api_url} token"),
+            LoginConfig::App { id, .. } => format!("{api_url} {scope} app {id}"),
+        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! The parts of the world that fail, logged at each change.
 
+use std::collections::BTreeMap;
+
 use tracing::{info, warn};
 
-use crate::pool::Shortages;
+use crate::pool::{ScopeId, Shortages};
 use crate::world::RegistryError;
 
 use super::writes::FailedWrite;
@@ -14,6 +16,8 @@ pub(super) struct Conditions {
     pub(super) github_ok_unix_ms: Option<u64>,
     /// The last failed call to GitHub and its time in milliseconds since 1970, until a call succeeds.
     pub(super) github_error: Option<(String, u64)>,
+    /// Error of the last list of each scope of an earlier configuration.
+    pub(super) former_errors: BTreeMap<ScopeId, String>,
     /// Error of the last observation of all units.
     pub(super) systemd_error: Option<String>,
     /// Problem of the firewall.
@@ -63,6 +67,18 @@ impl Conditions {
             "call to GitHub failed: {error}"
         );
         self.github_error = Some((error.to_string(), unix_ms));
+    }
+
+    /// Notes the result of a list of a scope of an earlier configuration.
+    pub(super) fn set_former(&mut self, scope: &ScopeId, error: Option<String>) {
+        let Some(error) = error else {
+            self.former_errors.remove(scope);
+            return;
+        };
+        if self.former_errors.get(scope) != Some(&error) {
+            warn!(%scope, error, "cannot list the runners of the former scope {scope}: {error}");
+        }
+        self.former_errors.insert(scope.clone(), error);
     }
 
     pub(super) fn set_systemd(&mut self, error: Option<String>) {

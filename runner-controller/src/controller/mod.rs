@@ -20,7 +20,7 @@ mod report;
 mod tasks;
 mod writes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,8 +30,8 @@ use tokio::time::Instant;
 use tracing::info;
 
 use crate::config::{Config, PoolConfig};
-use crate::pool::{Mode, Pools, Spec, Timestamp};
-use crate::status::Status;
+use crate::pool::{Mode, Pools, ScopeId, Spec, Timestamp};
+use crate::status::{Gate, Status};
 use crate::world::{Event, Handshake, Machines, Records, Registry};
 
 use clearings::Clearings;
@@ -51,8 +51,10 @@ const LAST_WRITES_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Environment<M, R, H, D> {
     /// Units.
     pub machines: Arc<M>,
-    /// GitHub.
+    /// GitHub, for the configured scope.
     pub registry: Arc<R>,
+    /// GitHub, for each scope of an earlier configuration, or the reason why it cannot be asked.
+    pub former: BTreeMap<ScopeId, Result<Arc<R>, String>>,
     /// Sockets of the slots.
     pub handshake: Arc<H>,
     /// Records that outlive the daemon.
@@ -105,7 +107,8 @@ pub struct Controller<M, R, H, D> {
     clearings: Clearings,
     /// Running tasks. Each reports its outcome.
     running: JoinSet<Outcome>,
-    is_listing: bool,
+    /// Scopes whose list is requested.
+    listing: BTreeSet<ScopeId>,
     is_observing: bool,
     writes: WriteQueue,
     conditions: Conditions,
@@ -115,6 +118,8 @@ pub struct Controller<M, R, H, D> {
     /// End of GitHub's rate limit, as the next daemon will know it.
     limited_until: Timestamp,
     started_unix_ms: u64,
+    /// Closed gates that the journal has.
+    gates: BTreeSet<Gate>,
     status: watch::Sender<Status>,
 }
 
@@ -142,7 +147,13 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         status: watch::Sender<Status>,
     ) -> Self {
         let specs = config.pools.iter().map(|pool| spec(pool, boots_at_once));
-        let pools = Pools::new(config.host.clone(), environment.boot_id.clone(), specs);
+        let scope = config.github.scope_id();
+        let pools = Pools::new(
+            config.host.clone(),
+            environment.boot_id.clone(),
+            scope,
+            specs,
+        );
         let started_unix_ms = (environment.unix_ms)();
         Self {
             config,
@@ -151,7 +162,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             mode: Mode::default(),
             clearings: Clearings::default(),
             running: JoinSet::new(),
-            is_listing: false,
+            listing: BTreeSet::new(),
             is_observing: false,
             writes: WriteQueue::default(),
             conditions: Conditions::default(),
@@ -159,6 +170,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             listed: None,
             limited_until: Timestamp::default(),
             started_unix_ms,
+            gates: BTreeSet::new(),
             status,
         }
     }
@@ -193,7 +205,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 }
                 _ = reconcile.tick() => {
                     self.spawn_observe();
-                    self.spawn_list();
+                    self.spawn_lists();
                 }
                 () = sleep_until(deadline, self.environment.now) => {}
             }
@@ -207,6 +219,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         let admission = self.mode.admission(self.conditions.block_admission());
         let effects = self.pools.plan(admission, now);
         self.carry_out(effects);
+        self.report_gates(now);
         self.begin_write();
     }
 

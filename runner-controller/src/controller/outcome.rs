@@ -1,7 +1,8 @@
 //! Outcomes of the controller's tasks.
 
 use crate::pool::{
-    Deleted, ListedRunner, MintOutcome, RunnerId, RunnerName, SlotId, Timestamp, UnitObservation,
+    Deleted, ListedRunner, MintOutcome, RunnerId, RunnerName, ScopeId, SlotId, Timestamp,
+    UnitObservation,
 };
 use crate::world::RegistryError;
 
@@ -27,6 +28,12 @@ pub(super) enum Outcome {
         id: RunnerId,
         result: Result<Deleted, RegistryError>,
     },
+    /// The question for one runner was answered.
+    Found {
+        slot: SlotId,
+        id: RunnerId,
+        result: Result<Option<ListedRunner>, RegistryError>,
+    },
     /// A stop or kill call was answered.
     EndRequested {
         slot: SlotId,
@@ -34,11 +41,13 @@ pub(super) enum Outcome {
     },
     /// The deletion of an orphaned registration was answered.
     Deleted {
+        scope: ScopeId,
         id: RunnerId,
         result: Result<Deleted, RegistryError>,
     },
     /// GitHub's list arrived.
     Listed {
+        scope: ScopeId,
         requested_at: Timestamp,
         result: Result<Vec<ListedRunner>, RegistryError>,
     },

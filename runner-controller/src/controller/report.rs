@@ -1,11 +1,17 @@
 //! The status document, from the state of the controller.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use tracing::{info, warn};
+
 use super::Controller;
 use super::history::millis;
-use crate::pool::{Mode, PhaseKind, Pool, Runner, Timestamp};
+use crate::pool::{
+    MAX_ORPHANS, Mode, Orphans, PhaseKind, Pool, Runner, SLOW_MINTS_PER_MINUTE, ScopeId, Timestamp,
+};
 use crate::status::{
-    BackoffStatus, DaemonState, GitHubStatus, JobStatus, PoolStatus, RunnerStatus, Status, VERSION,
-    Wanted,
+    BackoffStatus, DaemonState, FormerScopeStatus, Gate, GateStatus, GitHubStatus, JobStatus,
+    PoolStatus, RunnerStatus, Status, VERSION, Wanted,
 };
 use crate::world::{Handshake, Machines, Records, Registry};
 
@@ -61,10 +67,90 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             records_error: conditions.records_error.clone(),
             notes: self.environment.notes.clone(),
             strays: strays.map(|(_, name)| name.to_string()).collect(),
+            foreign: self
+                .pools
+                .orphans()
+                .foreign()
+                .map(ToString::to_string)
+                .collect(),
+            gates: self.gates(now),
+            former: self.former(),
             pools: pools.map(|pool| self.pool_status(pool, now)).collect(),
             recent: self.history.recent(),
         };
         self.status.send_replace(status);
+    }
+
+    /// Logs each gate that closes or opens.
+    pub(super) fn report_gates(&mut self, now: Timestamp) {
+        let closed = self.gates(now);
+        for GateStatus { gate, reason } in &closed {
+            if !self.gates.contains(gate) {
+                warn!(%gate, reason, "closing the gate {gate}: {reason}");
+            }
+        }
+        let closed: BTreeSet<Gate> = closed.into_iter().map(|closed| closed.gate).collect();
+        for gate in self.gates.difference(&closed) {
+            info!(%gate, "the gate {gate} is open again");
+        }
+        self.gates = closed;
+    }
+
+    /// Returns the gates that are closed, and that no condition of the host closes.
+    fn gates(&self, now: Timestamp) -> Vec<GateStatus> {
+        let mut gates = Vec::new();
+        let mut close = |gate, reason| gates.push(GateStatus { gate, reason });
+        let rest = self.limited_until.since(now);
+        if !rest.is_zero() {
+            let reason = format!("GitHub limits the rate: no call for {} s", rest.as_secs());
+            close(Gate::RateLimit, reason);
+        }
+        if self.pools.is_slowed_down(now) {
+            let reason = format!(
+                "{MAX_ORPHANS} or more registrations of the last ten minutes have no runner: \
+                 at most {SLOW_MINTS_PER_MINUTE} registrations a minute"
+            );
+            close(Gate::Orphans, reason);
+        }
+        let scopes = std::iter::once(self.pools.orphans()).chain(self.pools.former().values());
+        for deletions in scopes.map(Orphans::deletions) {
+            let rest = deletions.retry_at.since(now);
+            if deletions.failures > 0 && !rest.is_zero() {
+                let (failures, rest) = (deletions.failures, rest.as_secs());
+                let reason = format!(
+                    "deletions of registrations without a container failed {failures} times in a row: \
+                     the next one in {rest} s; registrations go on"
+                );
+                close(Gate::Deletions, reason);
+            }
+        }
+        gates
+    }
+
+    /// Returns the scopes of earlier configurations, and the runners whose scope is not on record.
+    fn former(&self) -> Vec<FormerScopeStatus> {
+        let mut by_scope: BTreeMap<Option<ScopeId>, FormerScopeStatus> = BTreeMap::new();
+        for (scope, client) in &self.environment.former {
+            let asked = self.conditions.former_errors.get(scope).cloned();
+            let of_scope = by_scope.entry(Some(scope.clone())).or_default();
+            of_scope.error = client.as_ref().err().cloned().or(asked);
+        }
+        for (name, scope) in self.pools.elsewhere() {
+            let of_scope = by_scope.entry(scope.cloned()).or_default();
+            of_scope.runners.push(name.to_string());
+        }
+        for (scope, orphans) in self.pools.former() {
+            let of_scope = by_scope.entry(Some(scope.clone())).or_default();
+            let strays = orphans.iter().map(|(_, name)| name.to_string());
+            of_scope.strays.extend(strays);
+        }
+        by_scope
+            .into_iter()
+            .map(|(scope, status)| FormerScopeStatus {
+                scope: scope.map(|scope| scope.to_string()),
+                ..status
+            })
+            .collect()
     }
 
     pub(super) fn state(&self) -> DaemonState {

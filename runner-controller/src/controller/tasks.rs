@@ -6,7 +6,7 @@ use tracing::{debug, warn};
 
 use super::Controller;
 use super::outcome::Outcome;
-use crate::pool::{Ending, FailureKind, MintOutcome, RunnerId, RunnerName, SlotId};
+use crate::pool::{Ending, FailureKind, MintOutcome, RunnerId, RunnerName, ScopeId, SlotId};
 use crate::world::{
     Handshake, Machines, MintRequest, Records, Registry, RegistryError, RegistryErrorKind, chain,
 };
@@ -107,10 +107,25 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     }
 
     pub(super) fn spawn_deregister(&mut self, slot: &SlotId, id: RunnerId) {
-        let (registry, slot) = (Arc::clone(&self.environment.registry), slot.clone());
+        let (Some(registry), slot) = (self.registry_of(slot), slot.clone()) else {
+            return;
+        };
         self.running.spawn(async move {
             Outcome::Deregistered {
                 result: registry.delete(id).await,
+                slot,
+                id,
+            }
+        });
+    }
+
+    pub(super) fn spawn_find(&mut self, slot: &SlotId, id: RunnerId) {
+        let (Some(registry), slot) = (self.registry_of(slot), slot.clone()) else {
+            return;
+        };
+        self.running.spawn(async move {
+            Outcome::Found {
+                result: registry.find(id).await,
                 slot,
                 id,
             }
@@ -131,29 +146,58 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         });
     }
 
-    pub(super) fn spawn_delete(&mut self, id: RunnerId) {
-        let registry = Arc::clone(&self.environment.registry);
+    pub(super) fn spawn_delete(&mut self, scope: ScopeId, id: RunnerId) {
+        let Some(registry) = self.registry(&scope) else {
+            return;
+        };
         self.running.spawn(async move {
             Outcome::Deleted {
+                scope,
                 id,
                 result: registry.delete(id).await,
             }
         });
     }
 
-    /// Requests GitHub's list, unless a request is under way.
-    pub(super) fn spawn_list(&mut self) {
-        if std::mem::replace(&mut self.is_listing, true) {
-            return;
-        }
-        let registry = Arc::clone(&self.environment.registry);
-        let requested_at = (self.environment.now)();
-        self.running.spawn(async move {
-            Outcome::Listed {
-                requested_at,
-                result: registry.list().await,
-            }
+    /// Requests the list of each scope, unless a request for it is under way.
+    pub(super) fn spawn_lists(&mut self) {
+        let configured = (
+            self.config.github.scope_id(),
+            Arc::clone(&self.environment.registry),
+        );
+        let former = self.environment.former.iter();
+        let former = former.filter_map(|(scope, registry)| {
+            let registry = registry.as_ref().ok()?;
+            Some((scope.clone(), Arc::clone(registry)))
         });
+        for (scope, registry) in std::iter::once(configured).chain(former.collect::<Vec<_>>()) {
+            if !self.listing.insert(scope.clone()) {
+                continue;
+            }
+            let requested_at = (self.environment.now)();
+            self.running.spawn(async move {
+                Outcome::Listed {
+                    scope,
+                    requested_at,
+                    result: registry.list().await,
+                }
+            });
+        }
+    }
+
+    /// Returns the registry of the scope in which a slot's runner is registered.
+    fn registry_of(&self, slot: &SlotId) -> Option<Arc<R>> {
+        self.registry(self.pools.runner(slot)?.scope()?)
+    }
+
+    /// Returns the registry of a scope. No call leaves for a scope without one.
+    fn registry(&self, scope: &ScopeId) -> Option<Arc<R>> {
+        if *scope == self.config.github.scope_id() {
+            Some(Arc::clone(&self.environment.registry))
+        } else {
+            let former = self.environment.former.get(scope)?;
+            former.as_ref().ok().map(Arc::clone)
+        }
     }
 
     /// Observes all units, unless an observation is under way.

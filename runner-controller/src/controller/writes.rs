@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::pool::{RunnerRecord, SlotId, Timestamp, VerdictRecord};
+use crate::pool::{RunnerId, RunnerRecord, ScopeId, SlotId, StrayRecord, Timestamp, VerdictRecord};
 use crate::world::{Failure, Records, chain};
 
 /// Key of the setting with the mode.
@@ -28,6 +28,10 @@ pub(super) enum Write {
     Remove(SlotId),
     /// Replace the record of a slot by a verdict.
     Close(Box<VerdictRecord>),
+    /// Write the record of an orphaned registration.
+    PutStray(Box<StrayRecord>),
+    /// Remove the record of an orphaned registration.
+    RemoveStray(ScopeId, RunnerId),
     /// Write or remove a setting.
     Setting(&'static str, Option<String>),
 }
@@ -49,7 +53,7 @@ impl Write {
             Self::Put(record) => Some(&record.slot),
             Self::Remove(slot) => Some(slot),
             Self::Close(verdict) => Some(&verdict.slot),
-            Self::Setting(..) => None,
+            Self::PutStray(_) | Self::RemoveStray(..) | Self::Setting(..) => None,
         }
     }
 
@@ -59,6 +63,8 @@ impl Write {
             Self::Put(record) => records.put(*record).await,
             Self::Remove(slot) => records.remove(slot).await,
             Self::Close(verdict) => records.close(*verdict).await,
+            Self::PutStray(stray) => records.put_stray(*stray).await,
+            Self::RemoveStray(scope, id) => records.remove_stray(scope, id).await,
             Self::Setting(key, value) => records.set_setting(key, value).await,
         };
         result.map_err(|error| FailedWrite {

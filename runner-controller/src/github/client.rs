@@ -19,7 +19,7 @@ use super::usage::Usage;
 use crate::config::GitHubConfig;
 use crate::world::{RegistryError, RegistryErrorKind};
 
-/// A client of GitHub's API for one scope, with its own budget. Nothing is shared between clients.
+/// A client of GitHub's API for one scope. Clients share a budget if their calls count for one account.
 pub(super) struct Client {
     octocrabs: Octocrabs,
     authority: Authority,
@@ -31,18 +31,19 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Returns a client that sends nothing yet. Must be called within a tokio runtime.
+    /// Returns a client that sends nothing yet, and whose limits and counts are in `usage`. Must be
+    /// called within a tokio runtime.
     pub(super) fn new(
         transport: Transport,
         config: &GitHubConfig,
         login: Login,
+        usage: Arc<Usage>,
     ) -> Result<Self, SetupError> {
         let context = Arc::new(Context {
             login: config.login.clone(),
             scope: config.scope.to_string(),
             secrets: Secrets::default(),
         });
-        let usage = Arc::new(Usage::default());
         let pages = Pages::default();
         let shared = Shared {
             origin: origin(config)?,

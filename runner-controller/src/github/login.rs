@@ -59,6 +59,14 @@ impl Login {
         Self::load_from(credentials.as_deref(), &config.login)
     }
 
+    /// Reads the file of credentials that systemd does not pass. Blocks for one small read.
+    ///
+    /// # Errors
+    /// As [`Login::load`].
+    pub(super) fn load_file(config: &LoginConfig) -> Result<Self, LoginError> {
+        Self::load_from(None, config)
+    }
+
     fn load_from(credentials: Option<&Path>, config: &LoginConfig) -> Result<Self, LoginError> {
         let path = credentials
             .map(|directory| directory.join(config.credential()))

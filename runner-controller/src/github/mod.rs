@@ -13,6 +13,7 @@ mod client;
 mod context;
 mod endpoints;
 mod exchange;
+mod former;
 mod groups;
 mod jit;
 mod layers;
@@ -37,6 +38,7 @@ pub use octocrab::OctoBody;
 pub use app::AppKey;
 pub use budget::Quota;
 pub use cleanup::cleanup_candidates;
+pub use former::{KnownScope, known_scopes};
 pub use login::{Login, LoginError};
 #[cfg(any(test, fuzzing))]
 pub(crate) use outside::{try_answer, try_refusal};

@@ -9,6 +9,7 @@ use crate::world::{RegistryError, RegistryErrorKind};
 pub(super) enum Operation {
     Mint,
     List,
+    Find,
     Delete,
     Groups,
     Installation,
@@ -28,6 +29,7 @@ impl Operation {
         match self {
             Self::Mint => "generate-jitconfig",
             Self::List => "list runners",
+            Self::Find => "get runner",
             Self::Delete => "delete runner",
             Self::Groups => "list runner groups",
             Self::Installation => "get installation",
@@ -40,9 +42,12 @@ impl Operation {
         match self {
             Self::List => true,
             // A mint needs a group, and every request needs a token.
-            Self::Mint | Self::Delete | Self::Groups | Self::Installation | Self::AccessToken => {
-                false
-            }
+            Self::Mint
+            | Self::Find
+            | Self::Delete
+            | Self::Groups
+            | Self::Installation
+            | Self::AccessToken => false,
         }
     }
 
@@ -50,7 +55,7 @@ impl Operation {
     pub(super) fn is_of_app(self) -> bool {
         match self {
             Self::Installation | Self::AccessToken => true,
-            Self::Mint | Self::List | Self::Delete | Self::Groups => false,
+            Self::Mint | Self::List | Self::Find | Self::Delete | Self::Groups => false,
         }
     }
 }

@@ -79,6 +79,7 @@ pub(crate) fn try_refusal(bytes: &[u8]) {
     for operation in [
         Operation::Mint,
         Operation::List,
+        Operation::Find,
         Operation::Delete,
         Operation::Groups,
     ] {

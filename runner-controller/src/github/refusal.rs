@@ -141,6 +141,7 @@ fn kind_of(operation: Operation, status: StatusCode, lower: &str) -> RegistryErr
             Operation::Mint => RegistryErrorKind::NameTaken,
             // Not documented. A conflict with something in progress passes.
             Operation::List
+            | Operation::Find
             | Operation::Delete
             | Operation::Groups
             | Operation::Installation
@@ -189,7 +190,7 @@ fn advice(
                 "{scope} does not exist, or the token cannot see its runners; check github.url and github.api_url; {}",
                 needed_permissions(headers, context)
             ),
-            Operation::Delete => "the runner does not exist any more".to_owned(),
+            Operation::Find | Operation::Delete => "the runner does not exist any more".to_owned(),
             Operation::Installation | Operation::AccessToken => format!(
                 "the App is not installed for {scope}; install it there and check github.url"
             ),
@@ -211,7 +212,11 @@ fn advice(
             Operation::AccessToken => Some(format!(
                 "the App's installation lacks a permission or access to {scope}; {PERMISSIONS}; new permissions of an App must be accepted where it is installed"
             )),
-            Operation::List | Operation::Delete | Operation::Groups | Operation::Installation => {
+            Operation::List
+            | Operation::Find
+            | Operation::Delete
+            | Operation::Groups
+            | Operation::Installation => {
                 Some("check github.api_url and github.api_version".to_owned())
             }
         },

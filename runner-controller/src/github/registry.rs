@@ -1,5 +1,6 @@
 //! [`Registry`] over GitHub's REST API.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use super::login::Login;
 use super::operation::Operation;
 use super::setup::SetupError;
 use super::transport::{self, Transport};
+use super::usage::Usage;
 use crate::config::{GitHubConfig, Scope};
 use crate::world::{
     Deleted, JitConfig, ListedRunner, MintRequest, Minted, Registry, RegistryError,
@@ -66,7 +68,8 @@ impl GitHub {
     /// This host has no certificate authorities and `api_url` is `https`, or the configured API
     /// version does not fit into a header.
     pub fn new(config: &GitHubConfig, login: impl Into<Login>) -> Result<Self, SetupError> {
-        Self::with(transport::network(config)?, config, login.into())
+        let transport = transport::network(config)?;
+        Self::with(transport, config, login.into(), Arc::default())
     }
 
     /// Returns a client that sends requests to `service` instead of the network, for tests. Must be
@@ -85,12 +88,62 @@ impl GitHub {
         S::Error: Into<BoxError>,
         B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
-        Self::with(transport::over(service), config, login.into())
+        let transport = transport::over(service);
+        Self::with(transport, config, login.into(), Arc::default())
     }
 
-    fn with(transport: Transport, config: &GitHubConfig, login: Login) -> Result<Self, SetupError> {
+    /// Returns a client for another scope, whose calls count for the same limits. Must be called within
+    /// a tokio runtime.
+    ///
+    /// # Errors
+    /// As [`GitHub::new`].
+    pub fn beside(
+        &self,
+        config: &GitHubConfig,
+        login: impl Into<Login>,
+    ) -> Result<Self, SetupError> {
+        let transport = transport::network(config)?;
+        Self::with(
+            transport,
+            config,
+            login.into(),
+            Arc::clone(&self.client.usage),
+        )
+    }
+
+    /// Returns a client as [`GitHub::beside`] does, over `service`, for tests.
+    ///
+    /// # Errors
+    /// As [`GitHub::over`].
+    pub fn over_beside<S, B>(
+        &self,
+        config: &GitHubConfig,
+        login: impl Into<Login>,
+        service: S,
+    ) -> Result<Self, SetupError>
+    where
+        S: Service<http::Request<OctoBody>, Response = http::Response<B>> + Clone + Send + 'static,
+        S::Future: Send,
+        S::Error: Into<BoxError>,
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        let transport = transport::over(service);
+        Self::with(
+            transport,
+            config,
+            login.into(),
+            Arc::clone(&self.client.usage),
+        )
+    }
+
+    fn with(
+        transport: Transport,
+        config: &GitHubConfig,
+        login: Login,
+        usage: Arc<Usage>,
+    ) -> Result<Self, SetupError> {
         Ok(Self {
-            client: Client::new(transport, config, login)?,
+            client: Client::new(transport, config, login, usage)?,
             scope: config.scope.clone(),
             endpoints: Endpoints::new(config),
             groups: Mutex::default(),
@@ -247,6 +300,22 @@ impl Registry for GitHub {
     async fn list(&self) -> Result<Vec<ListedRunner>, RegistryError> {
         let _alone = self.listing.lock().await;
         listing::fetch(&self.client, self.endpoints.runners()).await
+    }
+
+    async fn find(&self, id: RunnerId) -> Result<Option<ListedRunner>, RegistryError> {
+        let request = Request {
+            operation: Operation::Find,
+            method: Method::GET,
+            target: self.endpoints.runner(id),
+            body: None,
+        };
+        let answer: Result<Answer<listing::Runner>, RegistryError> =
+            self.client.call(&request).await;
+        match answer {
+            Ok(answer) => Ok(Some(answer.body.into())),
+            Err(error) if error.status == Some(StatusCode::NOT_FOUND.as_u16()) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn hold(&self, wait: Duration) {

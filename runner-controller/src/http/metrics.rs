@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::pool::{JobResult, Resource, Verdict};
-use crate::status::{PoolStatus, Status};
+use crate::status::{Gate, PoolStatus, Status};
 
 /// Prefix of all metric names.
 const PREFIX: &str = "runner_controller";
@@ -110,6 +110,30 @@ fn register_host(registry: &mut Registry, status: &Status) {
         "Registrations without a container, which are being deleted",
     );
     set(&strays, vec![], status.strays.len() as u64);
+    let foreign = gauge(
+        registry,
+        "foreign_registrations",
+        "Online runners with this host's name and without a container here: another host uses the name",
+    );
+    set(&foreign, vec![], status.foreign.len() as u64);
+    let former = gauge(
+        registry,
+        "former_scope_registrations",
+        "Runners of this host in scopes of earlier configurations",
+    );
+    let left = status.former.iter();
+    let left = left.map(|scope| (scope.runners.len() + scope.strays.len()) as u64);
+    set(&former, vec![], left.sum());
+    let closed = gauge(
+        registry,
+        "gate_closed",
+        "1 if calls to GitHub wait at the gate, otherwise 0",
+    );
+    for gate in <Gate as strum::VariantArray>::VARIANTS {
+        let is_closed = status.gates.iter().any(|closed| closed.gate == *gate);
+        let labels = vec![("gate", gate.to_string())];
+        set(&closed, labels, u64::from(is_closed));
+    }
     let open = gauge(
         registry,
         "admission_open",

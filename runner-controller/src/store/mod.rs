@@ -17,8 +17,8 @@ use rusqlite::Connection;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::coop::unconstrained;
 
-use crate::pool::{HostId, SlotId};
-use crate::world::{Records, RunnerRecord, VerdictRecord};
+use crate::pool::{HostId, RunnerId, ScopeId, SlotId};
+use crate::world::{Records, RunnerRecord, StrayRecord, VerdictRecord};
 use file::{Access, RecordsFile};
 
 pub(crate) use error::StoreError;
@@ -130,6 +130,28 @@ impl Records for Store {
             rows::add_verdict(&transaction, &verdict)?;
             rows::prune(&transaction, MAX_VERDICTS)?;
             transaction.commit()
+        })
+        .await
+    }
+
+    async fn strays(&self) -> Result<Vec<StrayRecord>, StoreError> {
+        let host = self.host.clone();
+        self.call(Access::Read, "read the strays", move |connection| {
+            rows::strays(connection, &host)
+        })
+        .await
+    }
+
+    async fn put_stray(&self, stray: StrayRecord) -> Result<(), StoreError> {
+        self.call(Access::Write, "write a stray", move |connection| {
+            rows::put_stray(connection, &stray)
+        })
+        .await
+    }
+
+    async fn remove_stray(&self, scope: ScopeId, id: RunnerId) -> Result<(), StoreError> {
+        self.call(Access::Write, "remove a stray", move |connection| {
+            rows::remove_stray(connection, &scope, id)
         })
         .await
     }

@@ -7,9 +7,9 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 use crate::pool::{
     HostId, Invocation, Job, JobNote, JobResult, PhaseKind, Registration, RunnerId, RunnerName,
-    SlotId, Timestamp, Verdict,
+    ScopeId, SlotId, Timestamp, Verdict,
 };
-use crate::world::{RunnerRecord, VerdictRecord};
+use crate::world::{RunnerRecord, StrayRecord, VerdictRecord};
 
 /// Returns the same bits as a signed integer, because `SQLite` has no unsigned ones. Every id is read as
 /// it was written.
@@ -31,7 +31,7 @@ pub(super) fn put(connection: &Connection, runner: &RunnerRecord) -> rusqlite::R
     let mut insert = connection.prepare_cached(
         "INSERT OR REPLACE INTO lives VALUES (
             :slot, :boot_id, :invocation, :phase, :since, :born, :runner_name, :runner_id,
-            :repository, :run_id, :job, :workflow, :job_since)",
+            :repository, :run_id, :job, :workflow, :job_since, :runner_scope)",
     )?;
     insert.execute(named_params! {
         ":slot": runner.slot.to_string(),
@@ -46,6 +46,7 @@ pub(super) fn put(connection: &Connection, runner: &RunnerRecord) -> rusqlite::R
         ":run_id": note.map(|note| &note.run_id),
         ":job": note.map(|note| &note.job),
         ":workflow": note.map(|note| &note.workflow),
+        ":runner_scope": runner.registration.as_ref().and_then(|r| r.scope.as_ref()).map(ScopeId::as_str),
         ":job_since": runner.job.as_ref().map(|job| signed(job.since.millis())),
     })?;
     Ok(())
@@ -95,6 +96,8 @@ fn runner(
         None => None,
         Some(text) => match RunnerName::parse(host, &text) {
             Some(name) => Some(Registration {
+                // A version before this column wrote none.
+                scope: scope(row, "runner_scope")?,
                 id: maybe_number(row, "runner_id")?.map(RunnerId),
                 name,
             }),
@@ -119,6 +122,69 @@ fn runner(
         registration,
         job,
     }))
+}
+
+/// Reads a scope. Text that is not one counts as an unknown scope, in which nothing is deleted.
+fn scope(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<ScopeId>> {
+    let text: Option<String> = row.get(column)?;
+    Ok(text.and_then(|text| ScopeId::parse(&text)))
+}
+
+pub(super) fn put_stray(connection: &Connection, stray: &StrayRecord) -> rusqlite::Result<()> {
+    let mut insert = connection.prepare_cached(
+        "INSERT OR REPLACE INTO strays VALUES (
+            :scope, :id, :name, :boot_id, :first_seen, :lists, :is_foreign)",
+    )?;
+    insert.execute(named_params! {
+        ":scope": stray.scope.as_str(),
+        ":id": signed(stray.id.0),
+        ":name": stray.name.to_string(),
+        ":boot_id": stray.boot_id,
+        ":first_seen": signed(stray.first_seen.millis()),
+        ":lists": stray.lists,
+        ":is_foreign": stray.is_foreign,
+    })?;
+    Ok(())
+}
+
+pub(super) fn remove_stray(
+    connection: &Connection,
+    scope: &ScopeId,
+    id: RunnerId,
+) -> rusqlite::Result<()> {
+    let mut delete =
+        connection.prepare_cached("DELETE FROM strays WHERE scope = ?1 AND runner_id = ?2")?;
+    delete.execute((scope.as_str(), signed(id.0)))?;
+    Ok(())
+}
+
+/// Returns the records of orphaned registrations of `host`, ordered by scope and id.
+pub(super) fn strays(connection: &Connection, host: &HostId) -> rusqlite::Result<Vec<StrayRecord>> {
+    let mut select = connection.prepare_cached("SELECT * FROM strays ORDER BY scope, runner_id")?;
+    let mut rows = select.query([])?;
+    let mut strays = Vec::new();
+    while let Some(row) = rows.next()? {
+        let name: String = row.get("runner_name")?;
+        // The host may have been renamed since it was written.
+        let (Some(scope), Some(parsed)) = (scope(row, "scope")?, RunnerName::parse(host, &name))
+        else {
+            tracing::warn!(
+                name,
+                "leaving out the record of registration {name}: cannot read it"
+            );
+            continue;
+        };
+        strays.push(StrayRecord {
+            scope,
+            id: RunnerId(number(row, "runner_id")?),
+            name: parsed,
+            boot_id: row.get("boot_id")?,
+            first_seen: Timestamp::from_millis(number(row, "first_seen_ms")?),
+            lists: row.get("lists")?,
+            is_foreign: row.get("is_foreign")?,
+        });
+    }
+    Ok(strays)
 }
 
 /// Reads the name of a variant.

@@ -52,6 +52,19 @@ pub(super) const STEPS: &[&str] = &[
     ALTER TABLE verdicts ADD COLUMN result TEXT;
     ALTER TABLE verdicts ADD COLUMN last_line TEXT;
 ",
+    "
+    ALTER TABLE lives ADD COLUMN runner_scope TEXT;
+    CREATE TABLE strays (
+        scope TEXT NOT NULL,
+        runner_id INTEGER NOT NULL,
+        runner_name TEXT NOT NULL,
+        boot_id TEXT NOT NULL,
+        first_seen_ms INTEGER NOT NULL,
+        lists INTEGER NOT NULL,
+        is_foreign INTEGER NOT NULL,
+        PRIMARY KEY (scope, runner_id)
+    ) STRICT;
+",
 ];
 
 /// Newest schema.

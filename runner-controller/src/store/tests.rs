@@ -10,13 +10,17 @@ use tempfile::TempDir;
 use super::file::{Snapshot, try_open};
 use super::*;
 use crate::pool::{
-    Invocation, Job, JobNote, JobResult, PhaseKind, Registration, RunnerId, RunnerName, Timestamp,
-    Verdict,
+    Invocation, Job, JobNote, JobResult, PhaseKind, Registration, RunnerId, RunnerName, ScopeId,
+    Timestamp, Verdict,
 };
 use crate::world::Failure;
 
 fn host() -> HostId {
     "fuzz-a".parse().unwrap()
+}
+
+fn scope() -> ScopeId {
+    ScopeId::new("https://api.github.com", "acme/widgets")
 }
 
 fn file() -> (TempDir, PathBuf) {
@@ -44,6 +48,7 @@ fn full_runner(text: &str) -> RunnerRecord {
         since: Timestamp::from_millis(7_000),
         started_at: Timestamp::from_millis(1_000),
         registration: Some(Registration {
+            scope: Some(scope()),
             // Beyond 32 bits, and beyond what a signed column would hold as a number.
             id: Some(RunnerId(u64::MAX)),
             name: RunnerName::new(host(), slot(text), 0xbeef),
@@ -98,6 +103,7 @@ async fn runners_are_read_as_they_were_written() {
     let store = open(&path);
     let nameless_id = RunnerRecord {
         registration: Some(Registration {
+            scope: None,
             id: None,
             name: RunnerName::new(host(), slot("ci-3"), 1),
         }),
@@ -116,6 +122,62 @@ async fn runners_are_read_as_they_were_written() {
         runners,
         [bare_runner("ci-1"), full_runner("ci-2"), nameless_id]
     );
+}
+
+#[tokio::test]
+async fn strays_are_written_replaced_and_removed() {
+    let (_dir, path) = file();
+    let store = open(&path);
+    let stray = |id: u64, lists| StrayRecord {
+        scope: scope(),
+        id: RunnerId(id),
+        name: RunnerName::new(host(), slot("ci-3"), 1),
+        boot_id: "boot".into(),
+        first_seen: Timestamp::from_millis(7),
+        lists,
+        is_foreign: lists == 0,
+    };
+    for written in [stray(1, 0), stray(u64::MAX, 1), stray(1, 2)] {
+        store.put_stray(written).await.unwrap();
+    }
+    drop(store);
+    let store = open(&path);
+    let strays = store.strays().await.unwrap();
+    assert_eq!(strays, [stray(u64::MAX, 1), stray(1, 2)]);
+    let other = ScopeId::new("https://api.github.com", "acme/other");
+    store.remove_stray(other, RunnerId(1)).await.unwrap();
+    store
+        .remove_stray(scope(), RunnerId(u64::MAX))
+        .await
+        .unwrap();
+    assert_eq!(store.strays().await.unwrap(), [stray(1, 2)]);
+}
+
+/// The file as the version before scopes made it, with one runner.
+fn file_without_scopes(path: &Path) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let connection = Connection::open(path).unwrap();
+    connection.execute_batch(schema::STEPS[0]).unwrap();
+    connection.pragma_update(None, "user_version", 1).unwrap();
+    let insert = "INSERT INTO lives VALUES ('ci-2', 'boot', NULL, 'idle', 7, 5, \
+        'fuzz-a-ci-2-0000beef', 9, NULL, NULL, NULL, NULL, NULL)";
+    connection.execute_batch(insert).unwrap();
+}
+
+#[tokio::test]
+async fn a_record_of_the_version_before_scopes_is_read_without_a_scope_and_written_with_one() {
+    let (_dir, path) = file();
+    file_without_scopes(&path);
+    let store = open(&path);
+    let mut runners = store.load().await.unwrap();
+    let registration = runners[0].registration.as_mut().unwrap();
+    assert_eq!(registration.id, Some(RunnerId(9)));
+    assert_eq!(registration.scope, None);
+    assert_eq!(store.strays().await.unwrap(), []);
+    registration.scope = Some(scope());
+    store.put(runners[0].clone()).await.unwrap();
+    drop(store);
+    assert_eq!(open(&path).load().await.unwrap(), runners);
 }
 
 #[tokio::test]

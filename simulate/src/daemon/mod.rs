@@ -16,16 +16,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use runner_controller::config::Config;
+use runner_controller::config::{Config, GitHubConfig};
 use runner_controller::controller::{Controller, Environment, Request};
 use runner_controller::github::{GitHub, Token};
 use runner_controller::status::Status;
 use runner_controller::world::Event;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::clock;
 use crate::mutation::Mutation;
 use crate::world::WorldHandle;
+use crate::{clock, configs};
 
 use handshake::Sockets;
 use records::RecordsFile;
@@ -89,10 +89,25 @@ pub(crate) async fn run(start: Start) {
     let Ok(token) = Token::new("ghp_simulated") else {
         return;
     };
-    let wire = Wire::new(access.clone());
-    let Ok(github) = GitHub::over(&config.github, token, wire) else {
+    let wire = Wire::new(access.clone(), config.github.scope.to_string());
+    let Ok(github) = GitHub::over(&config.github, token, wire.clone()) else {
         return;
     };
+    let mut former = BTreeMap::new();
+    for scope in configs::scopes() {
+        let other = GitHubConfig {
+            scope,
+            ..config.github.clone()
+        };
+        let Ok(token) = Token::new("ghp_simulated") else {
+            return;
+        };
+        if other.scope != config.github.scope
+            && let Ok(client) = github.over_beside(&other, token, wire.clone())
+        {
+            former.insert(other.scope_id(), Ok(Arc::new(client)));
+        }
+    }
     let boot_id = world.with(|world| {
         let config = Arc::clone(&config);
         (world.supervisor).connect(incarnation, event, config, &mut world.schedule);
@@ -101,6 +116,7 @@ pub(crate) async fn run(start: Start) {
     let environment = Environment {
         machines: Arc::new(Systemd::new(access.clone(), Arc::clone(&config))),
         registry: Arc::new(github),
+        former,
         handshake: Arc::new(Sockets::new(access.clone())),
         records: Arc::new(RecordsFile::new(access)),
         now: clock::now,

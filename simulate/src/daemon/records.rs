@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-use runner_controller::pool::{Invocation, SlotId, Verdict};
-use runner_controller::world::{Records, RunnerRecord, VerdictRecord};
+use runner_controller::pool::{Invocation, RunnerId, ScopeId, SlotId, Verdict};
+use runner_controller::world::{Records, RunnerRecord, StrayRecord, VerdictRecord};
 use tokio::sync::oneshot;
 
 use super::Access;
@@ -112,6 +112,18 @@ impl Records for RecordsFile {
             self.write(Write::Close(verdict.clone())).await?;
         }
         self.write(Write::Close(verdict)).await
+    }
+
+    async fn strays(&self) -> Result<Vec<StrayRecord>, Unavailable> {
+        self.call(RecordCall::Strays).await
+    }
+
+    async fn put_stray(&self, stray: StrayRecord) -> Result<(), Unavailable> {
+        self.write(Write::PutStray(stray)).await
+    }
+
+    async fn remove_stray(&self, scope: ScopeId, id: RunnerId) -> Result<(), Unavailable> {
+        self.write(Write::RemoveStray(scope, id)).await
     }
 
     async fn recent(&self, count: usize) -> Result<Vec<VerdictRecord>, Unavailable> {

@@ -25,6 +25,8 @@ const UNUSED_REGISTRATIONS: usize = 60;
 #[derive(Clone)]
 pub(super) struct Wire {
     access: Access,
+    /// The configured scope.
+    scope: String,
 }
 
 impl Service<Request<OctoBody>> for Wire {
@@ -42,16 +44,19 @@ impl Service<Request<OctoBody>> for Wire {
 }
 
 impl Wire {
-    pub(super) fn new(access: Access) -> Self {
-        Self { access }
+    pub(super) fn new(access: Access, scope: String) -> Self {
+        Self { access, scope }
     }
 
     async fn exchange(
         self,
         request: Request<OctoBody>,
     ) -> Result<Response<Full<Bytes>>, io::Error> {
-        let request = read(request).await?;
+        let mut request = read(request).await?;
         let endpoint = request.endpoint;
+        if self.access.has(Mutation::ScopeIgnored) && endpoint == Endpoint::Delete {
+            request.path = request.path.replace(&request.scope(), &self.scope);
+        }
         if self.access.has(Mutation::DeletionsDropped)
             && let Some(runner) = request.deleted_runner()
             && !(self.access.world).with(|world| world.github.has_job(runner))
@@ -116,6 +121,9 @@ impl Wire {
             let announces = |name: &str| name == "retry-after" || name.starts_with("x-ratelimit");
             answer.headers.retain(|(name, _)| !announces(name));
         }
+        if self.access.has(Mutation::OnlineTakenForOffline) {
+            answer.body = answer.body.replace("\"online\"", "\"offline\"");
+        }
         if self.access.has(Mutation::ForeignTakenForOwn) {
             answer.body = answer.body.replace("\"sim-a-", "\"sim-");
         }
@@ -135,6 +143,7 @@ async fn read(request: Request<OctoBody>) -> Result<ApiRequest, io::Error> {
         Method::POST => Endpoint::Mint,
         Method::DELETE => Endpoint::Delete,
         _ if page.is_some_and(|page| page > 1) => Endpoint::Page,
+        _ if !parts.uri.path().ends_with("/runners") => Endpoint::Find,
         _ => Endpoint::List,
     };
     let etag = parts.headers.get("if-none-match");

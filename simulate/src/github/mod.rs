@@ -46,18 +46,29 @@ pub(crate) enum Timer {
 #[derive(Debug, Default)]
 struct Faults {
     refuses_version: bool,
+    /// Every deletion is answered by 500.
+    deletes_fail: bool,
     /// A failure that lasts, and the affected calls in a thousand.
     failure: Option<(AnswerFailure, u64)>,
     /// A limit that lasts until a moment of the history.
     limited: Option<(u64, LimitNotice)>,
 }
 
+/// A row of the list that is gone.
+struct FadingRow {
+    row: ListedRunner,
+    /// The scope whose list it is in.
+    scope: String,
+    /// Time until which the list still shows it.
+    until: u64,
+}
+
 /// GitHub.
 pub(crate) struct GitHub {
     random: Random,
     runners: BTreeMap<RunnerId, RegisteredRunner>,
-    /// Rows of the list that are gone, and the time until which the list still shows them.
-    fading: BTreeMap<RunnerId, (ListedRunner, u64)>,
+    /// Rows of lists that are gone.
+    fading: BTreeMap<RunnerId, FadingRow>,
     jobs: BTreeMap<JobId, QueuedJob>,
     last_id: u64,
     faults: Faults,
@@ -113,6 +124,11 @@ impl GitHub {
     /// GitHub refuses listeners of this version, or accepts them again.
     pub(crate) fn set_refuses_version(&mut self, refuses: bool) {
         self.faults.refuses_version = refuses;
+    }
+
+    /// Deletions fail, or succeed again.
+    pub(crate) fn set_deletes_fail(&mut self, fail: bool) {
+        self.faults.deletes_fail = fail;
     }
 
     /// Calls fail at this rate in a thousand until further notice.

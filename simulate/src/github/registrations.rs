@@ -2,10 +2,12 @@
 
 use runner_controller::pool::{ListedRunner, RunnerId};
 
-use super::{GitHub, Schedule, Timer};
+use super::{FadingRow, GitHub, Schedule, Timer};
 use crate::api::jit_config;
 use crate::event::{JobId, SimEvent};
 
+/// The scope of registrations that the daemon did not make.
+const USUAL_SCOPE: &str = "acme/widgets";
 /// The status with which a runner exits whose version GitHub refuses.
 const VERSION_REFUSED: i32 = 7;
 /// The status with which a runner exits that GitHub does not know.
@@ -15,6 +17,8 @@ const UNKNOWN_RUNNER: i32 = 1;
 #[derive(Debug)]
 pub(super) struct RegisteredRunner {
     pub(super) name: String,
+    /// The scope in which it is registered.
+    pub(super) scope: String,
     /// Its label, which is its pool's name.
     pub(super) label: String,
     /// Its listener is connected.
@@ -31,11 +35,12 @@ impl GitHub {
     /// Makes a registration for `label`. Returns its id and its config; `None` if the name is taken.
     pub(super) fn register(
         &mut self,
+        scope: &str,
         name: &str,
         label: &str,
         schedule: &mut Schedule<'_>,
     ) -> Option<(RunnerId, String)> {
-        let runner = self.insert(name, label, schedule.now())?;
+        let runner = self.insert(scope, name, label, schedule.now())?;
         let config = jit_config(runner, name);
         schedule.emit(SimEvent::Registered {
             runner,
@@ -55,14 +60,25 @@ impl GitHub {
     ) {
         for _ in 0..count {
             let name = format!("{prefix}-{:08x}", self.random.any());
-            self.register(&name, label, schedule);
+            self.register(USUAL_SCOPE, &name, label, schedule);
         }
     }
 
-    /// A registration appears that the daemon did not make.
-    pub(crate) fn plant_registration(&mut self, name: String, schedule: &mut Schedule<'_>) {
+    /// A registration appears that the daemon did not make. If it is online, another host uses it.
+    pub(crate) fn plant_registration(
+        &mut self,
+        name: String,
+        online: bool,
+        schedule: &mut Schedule<'_>,
+    ) {
         // No job asks for this label.
-        if let Some(runner) = self.insert(&name, "unused", schedule.now()) {
+        if let Some(runner) = self.insert(USUAL_SCOPE, &name, "unused", schedule.now()) {
+            if let Some(planted) = self.runners.get_mut(&runner) {
+                planted.online = online;
+            }
+            if online {
+                schedule.emit(SimEvent::StrangerConnected { runner });
+            }
             let config = None;
             schedule.emit(SimEvent::Registered {
                 runner,
@@ -72,8 +88,9 @@ impl GitHub {
         }
     }
 
-    fn insert(&mut self, name: &str, label: &str, now: u64) -> Option<RunnerId> {
-        if self.runners.values().any(|runner| runner.name == name) {
+    fn insert(&mut self, scope: &str, name: &str, label: &str, now: u64) -> Option<RunnerId> {
+        let is_same = |runner: &RegisteredRunner| runner.name == name && runner.scope == scope;
+        if self.runners.values().any(is_same) {
             return None;
         }
         self.last_id += 1 + self.random.below(3);
@@ -83,6 +100,7 @@ impl GitHub {
             id,
             RegisteredRunner {
                 name: name.to_owned(),
+                scope: scope.to_owned(),
                 label: label.to_owned(),
                 online: false,
                 job: None,
@@ -100,7 +118,7 @@ impl GitHub {
             return;
         };
         let lag = self.random.wait(0, 2_000, 15_000);
-        self.fading.retain(|_, (_, until)| now < *until);
+        self.fading.retain(|_, fading| now < fading.until);
         if runner.shown_from <= now {
             let row = ListedRunner {
                 id,
@@ -108,7 +126,8 @@ impl GitHub {
                 online: runner.online,
                 busy: runner.job.is_some(),
             };
-            self.fading.insert(id, (row, now + lag));
+            let (scope, until) = (runner.scope, now + lag);
+            self.fading.insert(id, FadingRow { row, scope, until });
         }
         schedule.emit(SimEvent::Deregistered { runner: id, heard });
     }
@@ -127,19 +146,42 @@ impl GitHub {
         }
     }
 
-    /// Returns the rows that the list shows at this moment.
-    pub(super) fn rows(&self, now: u64) -> Vec<ListedRunner> {
+    /// Returns the rows that the list of a scope shows at this moment.
+    ///
+    /// GitHub's ids mean nothing beside their server, so each registration has a stranger with the same id
+    /// in every other scope.
+    pub(super) fn rows(&self, scope: &str, now: u64) -> Vec<ListedRunner> {
         let shown = self.runners.iter().filter(|(_, r)| r.shown_from <= now);
-        let shown = shown.map(|(id, runner)| ListedRunner {
-            id: *id,
+        let shown = shown.map(|(id, runner)| Self::row(*id, runner, scope, now));
+        let fading = self.fading.values();
+        let fading = fading.filter(|fading| fading.scope == scope && now < fading.until);
+        let fading = fading.map(|fading| fading.row.clone());
+        let mut rows: Vec<ListedRunner> = shown.chain(fading).collect();
+        rows.sort_by_key(|row| row.id);
+        rows
+    }
+
+    /// Returns the runner that has an id in a scope: a registration, or a stranger beside it.
+    pub(super) fn find(&self, id: RunnerId, scope: &str, now: u64) -> Option<ListedRunner> {
+        let runner = self.runners.get(&id)?;
+        Some(Self::row(id, runner, scope, now))
+    }
+
+    fn row(id: RunnerId, runner: &RegisteredRunner, scope: &str, now: u64) -> ListedRunner {
+        if runner.scope != scope {
+            return ListedRunner {
+                id,
+                name: format!("stranger-{id}"),
+                online: true,
+                busy: false,
+            };
+        }
+        ListedRunner {
+            id,
             name: runner.name.clone(),
             online: runner.online,
             busy: runner.job.is_some() && runner.busy_shown_from <= now,
-        });
-        let fading = self.fading.values().filter(|(_, until)| now < *until);
-        let mut rows: Vec<ListedRunner> = shown.chain(fading.map(|(row, _)| row.clone())).collect();
-        rows.sort_by_key(|row| row.id);
-        rows
+        }
     }
 
     /// Returns true if the runner was sent a job that is not over.

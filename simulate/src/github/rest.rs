@@ -87,8 +87,10 @@ impl GitHub {
             Some(AnswerFailure::Forbidden) => {
                 ApiAnswer::error(403, "Resource not accessible by integration")
             }
-            // As the answer to a deletion it would mean that the runner is gone.
-            Some(AnswerFailure::NotFound) if endpoint != Endpoint::Delete => {
+            // As the answer to a deletion or a question for one runner it would mean that the runner is gone.
+            Some(AnswerFailure::NotFound)
+                if !matches!(endpoint, Endpoint::Delete | Endpoint::Find) =>
+            {
                 ApiAnswer::error(404, "Not Found")
             }
             Some(AnswerFailure::NameTaken) if endpoint == Endpoint::Mint => {
@@ -114,23 +116,24 @@ impl GitHub {
         schedule: &mut Schedule<'_>,
     ) -> ApiAnswer {
         match request.endpoint {
-            Endpoint::Mint => self.mint(&request.body, schedule),
+            Endpoint::Mint => self.mint(&request.scope(), &request.body, schedule),
+            Endpoint::Find => self.find_one(request, schedule.now()),
             Endpoint::List | Endpoint::Page => self.list(request, skips_row, schedule.now()),
             Endpoint::Delete => match request.deleted_runner() {
-                Some(id) => self.delete(id, schedule),
+                Some(id) => self.delete(id, &request.scope(), schedule),
                 None => ApiAnswer::error(404, "Not Found"),
             },
         }
     }
 
-    fn mint(&mut self, body: &str, schedule: &mut Schedule<'_>) -> ApiAnswer {
+    fn mint(&mut self, scope: &str, body: &str, schedule: &mut Schedule<'_>) -> ApiAnswer {
         let body: Value = serde_json::from_str(body).unwrap_or_default();
         let name = body["name"].as_str().unwrap_or_default();
         let label = body["labels"][0].as_str().unwrap_or_default();
         schedule.emit(SimEvent::MintReceived {
             name: name.to_owned(),
         });
-        let Some((id, config)) = self.register(name, label, schedule) else {
+        let Some((id, config)) = self.register(scope, name, label, schedule) else {
             let taken = "Already exists - A runner with this name already exists";
             return ApiAnswer::error(409, taken);
         };
@@ -142,7 +145,7 @@ impl GitHub {
     }
 
     fn list(&mut self, request: &ApiRequest, skips_row: bool, now: u64) -> ApiAnswer {
-        let mut rows = self.rows(now);
+        let mut rows = self.rows(&request.scope(), now);
         if skips_row && !rows.is_empty() {
             let skipped = self.random.below(rows.len() as u64);
             rows.remove(usize::try_from(skipped).unwrap_or_default());
@@ -170,13 +173,29 @@ impl GitHub {
         answer
     }
 
-    fn delete(&mut self, id: RunnerId, schedule: &mut Schedule<'_>) -> ApiAnswer {
+    fn find_one(&self, request: &ApiRequest, now: u64) -> ApiAnswer {
+        let id = request.runner();
+        match id.and_then(|id| self.find(id, &request.scope(), now)) {
+            Some(found) => ApiAnswer::new(200, row(&found).to_string()),
+            None => ApiAnswer::error(404, "Not Found"),
+        }
+    }
+
+    fn delete(&mut self, id: RunnerId, scope: &str, schedule: &mut Schedule<'_>) -> ApiAnswer {
         let Some(runner) = self.runners.get(&id) else {
             return ApiAnswer::error(404, "Not Found");
         };
+        if runner.scope != scope {
+            let name = format!("stranger-{id}");
+            schedule.emit(SimEvent::DeleteReceived { runner: id, name });
+            return ApiAnswer::new(204, String::new());
+        }
+        if self.faults.deletes_fail {
+            return ApiAnswer::error(500, "Server Error");
+        }
         let name = runner.name.clone();
         let busy = runner.job.is_some();
-        schedule.emit(SimEvent::DeleteReceived { name });
+        schedule.emit(SimEvent::DeleteReceived { runner: id, name });
         if busy && self.random.chance(100) {
             return ApiAnswer::error(500, "Runner is still running a job");
         }

@@ -10,6 +10,8 @@ use crate::invariant::Invariant;
 const MAX_MINTS_PER_MINUTE: usize = 60;
 /// Deletions in a minute. They are a second apart.
 const MAX_DELETIONS_PER_MINUTE: usize = 62;
+/// Scopes that configurations have.
+const SCOPES: u64 = 2;
 const MINUTE_MS: u64 = 60_000;
 /// `reconcile` of every configuration.
 const RECONCILE_MS: u64 = 60_000;
@@ -64,15 +66,15 @@ impl Calls {
             }
             Endpoint::List => {
                 self.lists += 1;
-                // A daemon that starts reconciles at once.
-                let max = now / RECONCILE_MS + 2 * daemons + 1;
+                // A daemon that starts reconciles at once. It lists the configured scope and the former one.
+                let max = SCOPES * (now / RECONCILE_MS + 2 * daemons + 1);
                 if self.lists > max {
                     let facts = format!("{} of {max}", self.lists);
                     return violated(Invariant::FewLists, facts);
                 }
                 Ok(())
             }
-            Endpoint::Mint | Endpoint::Delete | Endpoint::Page => Ok(()),
+            Endpoint::Mint | Endpoint::Delete | Endpoint::Page | Endpoint::Find => Ok(()),
         }
     }
 

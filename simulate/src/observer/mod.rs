@@ -29,9 +29,9 @@ use containers::Containers;
 use registrations::Registrations;
 use verdicts::Verdicts;
 
-/// Registrations that may have no container for a moment, in addition to one for each slot and for each daemon that
-/// ended lately.
-const MAX_ORPHANS: usize = 24;
+/// Registrations of the last ten minutes that may have no container, in addition to one for each slot and for each
+/// daemon that ended lately: 24, then six a minute, and those of a minute until the daemon notices.
+const MAX_ORPHANS: usize = 24 + 60 + 60;
 /// Time in which the end of a daemon explains registrations without a container, in milliseconds.
 const RECENT_DEATH_MS: u64 = 600_000;
 /// Maximum time from a call of the daemon to systemd until it arrives, whatever became of the daemon.
@@ -185,9 +185,18 @@ impl Observer {
             } => {
                 let host = &self.config.host;
                 self.registrations
-                    .registered(*runner, host, name, config.as_deref());
+                    .registered(*runner, host, name, config.as_deref(), now);
             }
-            SimEvent::DeleteReceived { name } => {
+            SimEvent::StrangerConnected { runner } => {
+                self.registrations.stranger_connected(*runner);
+            }
+            SimEvent::DeleteReceived { runner, name } => {
+                if name.starts_with("stranger-") {
+                    return violated(Invariant::IdsOfOneScope, name);
+                }
+                if self.registrations.is_strangers(*runner) {
+                    return violated(Invariant::StrangersLeftAlone, name);
+                }
                 if RunnerName::parse(&self.config.host, name).is_none() {
                     return violated(Invariant::ForeignLeftAlone, name);
                 }
@@ -332,7 +341,7 @@ impl Observer {
         let recent = |ended: &&u64| **ended + RECENT_DEATH_MS > now;
         let deaths = self.deaths.iter().rev().take_while(recent).count();
         let slots = self.config.slots().count();
-        let unowned = self.registrations.unowned(&self.containers);
+        let unowned = self.registrations.unowned(&self.containers, now);
         if unowned > MAX_ORPHANS + slots * (1 + deaths) {
             return violated(Invariant::RegistrationsOwned, unowned.to_string());
         }

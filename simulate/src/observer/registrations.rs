@@ -9,6 +9,9 @@ use super::{Checked, violated};
 use crate::event::{ContainerId, JobId};
 use crate::invariant::{Invariant, Violation};
 
+/// Age from which a registration without a container does not count, in milliseconds.
+const UNOWNED_MS: u64 = 600_000;
+
 /// A registration.
 #[derive(Debug)]
 struct Registration {
@@ -17,6 +20,8 @@ struct Registration {
     slot: Option<SlotId>,
     /// The daemon made it.
     minted: bool,
+    /// Time at which it was made.
+    made_at: u64,
     /// The container that has its config.
     container: Option<ContainerId>,
     /// The job that it was sent and that has not ended, with the time of that.
@@ -36,6 +41,8 @@ pub(super) struct Registrations {
     /// The runner that each unfinished job was sent to.
     sent_to: BTreeMap<JobId, RunnerId>,
     jobs_sent: BTreeSet<JobId>,
+    /// Registrations that another host uses.
+    strangers: BTreeSet<RunnerId>,
 }
 
 /// A config that GitHub made.
@@ -63,15 +70,27 @@ impl Registrations {
         self.by_id.get(&runner)?.job
     }
 
-    /// Returns the number of registrations of the daemon without a container.
-    pub(super) fn unowned(&self, containers: &Containers) -> usize {
+    /// A runner of another host connected.
+    pub(super) fn stranger_connected(&mut self, runner: RunnerId) {
+        self.strangers.insert(runner);
+    }
+
+    /// Returns true if another host uses the registration.
+    pub(super) fn is_strangers(&self, runner: RunnerId) -> bool {
+        self.strangers.contains(&runner)
+    }
+
+    /// Returns the number of registrations of the daemon without a container, made within the last minutes.
+    pub(super) fn unowned(&self, containers: &Containers, now: u64) -> usize {
         let minted = self.by_id.values().filter(|r| r.minted);
+        let minted = minted.filter(|r| r.made_at + UNOWNED_MS > now);
         minted.filter(|r| !r.is_owned(containers)).count()
     }
 
     /// Returns a registration of this host that has neither a job nor a container.
     pub(super) fn stray(&self, containers: &Containers) -> Option<String> {
-        let mut ours = self.by_id.iter().filter(|(_, r)| r.slot.is_some());
+        let ours = self.by_id.iter().filter(|(_, r)| r.slot.is_some());
+        let mut ours = ours.filter(|(id, _)| !self.is_strangers(**id));
         let stray = ours.find(|(_, r)| r.job.is_none() && !r.is_owned(containers));
         stray.map(|(id, registration)| format!("stray {} ({id})", registration.name))
     }
@@ -89,6 +108,7 @@ impl Registrations {
         host: &HostId,
         name: &str,
         config: Option<&str>,
+        now: u64,
     ) {
         let slot = RunnerName::parse(host, name).map(|name| name.slot);
         if let Some(config) = config {
@@ -103,6 +123,7 @@ impl Registrations {
             name: name.to_owned(),
             slot,
             minted: config.is_some(),
+            made_at: now,
             container: None,
             job: None,
         };

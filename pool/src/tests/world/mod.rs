@@ -39,6 +39,11 @@ pub(super) enum Message {
     Started(Slot, bool),
     Minted(Slot, RunnerName, MintOutcome),
     Deregistered(Slot, RunnerId, Result<Deleted, Option<Duration>>),
+    Found(
+        Slot,
+        RunnerId,
+        Result<Option<ListedRunner>, Option<Duration>>,
+    ),
     EndRequested(Slot, bool),
     Deleted(RunnerId, Result<Deleted, Option<Duration>>),
     Observed(Vec<UnitObservation>, Timestamp),
@@ -54,6 +59,7 @@ impl Message {
             | Self::Started(slot, _)
             | Self::Minted(slot, ..)
             | Self::Deregistered(slot, ..)
+            | Self::Found(slot, ..)
             | Self::EndRequested(slot, _) => Some(*slot),
             Self::Deleted(..) | Self::Observed(..) => None,
         }
@@ -69,6 +75,7 @@ impl Message {
             Self::Started(..)
             | Self::Minted(..)
             | Self::Deregistered(..)
+            | Self::Found(..)
             | Self::EndRequested(..)
             | Self::Deleted(..)
             | Self::Observed(..) => false,
@@ -81,6 +88,8 @@ enum Write {
     Put(RunnerRecord),
     Remove(Slot),
     Close(VerdictRecord),
+    PutStray(StrayRecord),
+    RemoveStray(RunnerId),
 }
 
 /// The records. Writes wait until they are flushed.
@@ -88,6 +97,7 @@ enum Write {
 pub(super) struct Disk {
     records: BTreeMap<Slot, RunnerRecord>,
     pub(super) verdicts: Vec<VerdictRecord>,
+    strays: BTreeMap<RunnerId, StrayRecord>,
     pending: VecDeque<Write>,
 }
 
@@ -100,6 +110,12 @@ impl Disk {
                 }
                 Write::Remove(slot) => {
                     self.records.remove(&slot);
+                }
+                Write::PutStray(stray) => {
+                    self.strays.insert(stray.id, stray);
+                }
+                Write::RemoveStray(id) => {
+                    self.strays.remove(&id);
                 }
                 Write::Close(verdict) => {
                     self.records.remove(&verdict.slot.slot);
@@ -142,7 +158,7 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(spec: Spec) -> Self {
         Self {
-            pools: Pools::new(host(), "boot-0".into(), [spec.clone()]),
+            pools: Pools::new(host(), "boot-0".into(), scope(), [spec.clone()]),
             spec,
             now: Timestamp::from_millis(1000),
             boot: 0,
@@ -276,7 +292,7 @@ impl World {
         for effect in effects {
             match effect {
                 Effect::Step(slot, step) => self.carry_out_step(slot.slot, &step),
-                Effect::Delete(id) => {
+                Effect::Delete(_, id) => {
                     let is_busy = self.github.get(&id).is_some_and(|(_, busy)| *busy);
                     let result = match (self.broken, is_busy) {
                         (true, _) => Err(None),
@@ -289,6 +305,13 @@ impl World {
                     self.mail.push_back(Message::Deleted(id, result));
                 }
                 Effect::OrphanInUse(id) => panic!("{id} is an orphan's and a runner's"),
+                Effect::NameInUse(name) => panic!("{name} is this host's"),
+                Effect::Stray(stray) => {
+                    self.disk.pending.push_back(Write::PutStray(*stray));
+                }
+                Effect::ForgetStray(_, id) => {
+                    self.disk.pending.push_back(Write::RemoveStray(id));
+                }
                 Effect::Record(record) => {
                     self.recorded.insert(record.slot.slot, (*record).clone());
                     self.disk.pending.push_back(Write::Put(*record));
@@ -377,6 +400,11 @@ impl World {
                 self.mail
                     .push_back(Message::Deregistered(slot, *id, result));
             }
+            Step::Find { id, .. } => {
+                let found = self.entries().into_iter().find(|entry| entry.id == *id);
+                let result = if self.broken { Err(None) } else { Ok(found) };
+                self.mail.push_back(Message::Found(slot, *id, result));
+            }
             Step::End { .. } => {
                 let is_busy = self.machines.get(&slot).is_some_and(|machine| machine.job);
                 let phase = &self.pool().runners[&slot].phase;
@@ -438,11 +466,14 @@ impl World {
             Message::Deregistered(slot, id, result) => {
                 pools.deregistration_answered(&slot_id(slot), id, result, now, random)
             }
+            Message::Found(slot, id, result) => {
+                pools.find_answered(&slot_id(slot), id, result, now, random)
+            }
             Message::EndRequested(slot, ok) => {
                 pools.end_answered(&slot_id(slot), answer(ok), now, random)
             }
             Message::Deleted(id, result) => {
-                pools.deletion_answered(id, result, now, random);
+                pools.deletion_answered(&scope(), id, result, now, random);
                 Vec::new()
             }
             Message::Observed(units, began) => pools.reconcile(units, began, now, random),
@@ -506,19 +537,23 @@ impl World {
         }
     }
 
-    pub(super) fn list(&mut self) {
+    /// Returns GitHub's entries as they are.
+    fn entries(&self) -> Vec<ListedRunner> {
         let is_online = |id: &RunnerId| self.machines.values().any(|m| m.registered == Some(*id));
-        let list: Vec<ListedRunner> = self
-            .github
-            .iter()
+        let entries = self.github.iter();
+        entries
             .map(|(id, (name, busy))| ListedRunner {
                 id: *id,
                 name: name.to_string(),
                 online: is_online(id),
                 busy: *busy,
             })
-            .collect();
-        let effects = self.pools.listed(&list, self.now, self.now);
+            .collect()
+    }
+
+    pub(super) fn list(&mut self) {
+        let list = self.entries();
+        let effects = self.pools.listed(&scope(), &list, self.now, self.now);
         self.carry_out(effects);
         self.check_records();
     }

@@ -56,6 +56,11 @@ impl World {
             } else {
                 Vec::new()
             },
+            strays: if is_disk_readable {
+                self.disk.strays.values().cloned().collect()
+            } else {
+                Vec::new()
+            },
             verdicts: is_disk_readable.then(|| self.disk.verdicts.clone()),
             units: self.observe_all(),
             waiting,
@@ -69,9 +74,14 @@ impl World {
             BTreeMap::new()
         };
         self.ended.clear();
-        self.pools = Pools::new(host(), format!("boot-{}", self.boot), [self.spec.clone()]);
+        self.pools = Pools::new(
+            host(),
+            format!("boot-{}", self.boot),
+            scope(),
+            [self.spec.clone()],
+        );
         let effects = self.pools.adopt(found, self.now, 7);
-        let is_call = |effect: &Effect| matches!(effect, Effect::Step(..) | Effect::Delete(_));
+        let is_call = |effect: &Effect| matches!(effect, Effect::Step(..) | Effect::Delete(..));
         assert!(!effects.iter().any(is_call), "adoption calls: {effects:?}");
         self.carry_out(effects);
         self.check_records();

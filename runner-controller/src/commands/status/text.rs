@@ -9,7 +9,8 @@ use crate::commands::table::{lines, table};
 use crate::config::ByteSize;
 use crate::http::health;
 use crate::status::{
-    Cause, JobResult, JobStatus, PhaseKind, PoolStatus, RunnerStatus, Status, VerdictRecord,
+    Cause, FormerScopeStatus, GateStatus, JobResult, JobStatus, PhaseKind, PoolStatus,
+    RunnerStatus, Status, VerdictRecord,
 };
 
 /// Maximum number of ended runners in the text. The document has up to 20.
@@ -32,6 +33,9 @@ pub(super) fn render(status: &Status) -> String {
     }
     for reason in &status.closed {
         let _ = writeln!(text, "  no new runners: {reason}");
+    }
+    for GateStatus { gate, reason } in &status.gates {
+        let _ = writeln!(text, "  ! {gate}: {reason}");
     }
     for pool in &status.pools {
         for backoff in &pool.backoffs {
@@ -62,6 +66,16 @@ pub(super) fn render(status: &Status) -> String {
     for stray in &status.strays {
         let _ = writeln!(text, "  deleting runner {stray}, which has no container");
     }
+    for runner in &status.foreign {
+        let _ = writeln!(
+            text,
+            "  ! another host uses the name {}: {runner} is online and has no container here",
+            status.host
+        );
+    }
+    for former in &status.former {
+        text += &former_scope(former);
+    }
     if !status.pools.is_empty() {
         text += &section(&pools(&status.pools));
     }
@@ -71,6 +85,28 @@ pub(super) fn render(status: &Status) -> String {
     if !status.recent.is_empty() {
         text += &section(&ended(status));
         text += &failures(status);
+    }
+    text
+}
+
+/// Describes a scope of an earlier configuration; nothing if nothing is left in it.
+fn former_scope(former: &FormerScopeStatus) -> String {
+    let scope = match &former.scope {
+        Some(scope) => format!("the former scope {scope}"),
+        None => "a scope that is not on record".to_owned(),
+    };
+    let mut text = String::new();
+    if let Some(error) = &former.error {
+        let _ = writeln!(text, "  ! cannot remove runners in {scope}: {error}");
+    }
+    for runner in &former.runners {
+        let _ = writeln!(text, "  {runner} is registered in {scope}");
+    }
+    for runner in &former.strays {
+        let _ = writeln!(
+            text,
+            "  deleting runner {runner} in {scope}, which has no container"
+        );
     }
     text
 }

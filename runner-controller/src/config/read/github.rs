@@ -117,6 +117,9 @@ pub(super) fn scope(text: &str) -> Result<(Scope, Url), &'static str> {
         ["enterprises", ..] => {
             Err("is an enterprise; only organisations and repositories are supported")
         }
+        ["orgs", ..] => {
+            Err("is a page about an organisation; write https://HOST/ORG without \"orgs\"")
+        }
         [org] => Ok((
             Scope::Organization {
                 org: org.to_owned(),

@@ -172,6 +172,8 @@ fn each_mistake_names_its_key() {
             "pools.ci.image.path",
         ),
         ("acme/widgets", "enterprises/acme", "github.url"),
+        ("acme/widgets", "orgs/acme", "github.url"),
+        ("acme/widgets", "orgs/acme/repositories", "github.url"),
         (
             "[network]",
             "[network]\nuid_base = 600000",

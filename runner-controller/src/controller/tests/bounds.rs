@@ -58,7 +58,7 @@ async fn a_minute_has_a_maximum_number_of_mints() {
             for slot in listening {
                 fake.job_starts(&slot).await;
                 tokio::time::sleep(Duration::from_millis(20)).await;
-                fake.ends(&slot, 0).await;
+                fake.ends(&slot, 100).await;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -76,35 +76,125 @@ async fn a_minute_has_a_maximum_number_of_mints() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn no_runner_registers_while_there_are_too_many_orphans() {
+/// Returns a world in which GitHub has this many offline registrations of this host without a container.
+fn with_strays(count: u64) -> World {
     let listed_runner = |n: u64| ListedRunner {
         id: RunnerId(n),
         name: format!("fuzz-ci-3-{n:08x}"),
         online: false,
         busy: false,
     };
-    let unowned = MAX_ORPHANS as u64;
-    let mut daemon = Daemon::start(shared(World {
+    World {
         next: 1 << 20,
-        github: (1..=unowned).map(|n| (n, listed_runner(n))).collect(),
+        github: (1..=count).map(|n| (n, listed_runner(n))).collect(),
         ..World::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn strays_and_failing_deletions_stop_no_registration() {
+    let count = 2 * MAX_ORPHANS as u64;
+    let mut daemon = Daemon::start(shared(World {
+        deletions_fail: true,
+        ..with_strays(count)
     }))
     .await;
-    daemon
-        .until("full", |s| s.strays.len() == MAX_ORPHANS)
-        .await;
-    tokio::time::sleep(Duration::from_secs(30)).await;
-    let status = daemon
-        .until("spares", |s| count(s, PhaseKind::Spare) == 2)
-        .await;
-    assert_eq!(
-        count(&status, PhaseKind::Idle) + count(&status, PhaseKind::Registering),
-        0
-    );
+    daemon.until("settled", is_settled).await;
+    let registered = daemon.fake.with(|world| world.minted_at.len());
+    assert_eq!(registered, 1, "it did not wait for deletions");
+    let gate = |s: &Status| {
+        s.gates
+            .iter()
+            .any(|g| g.gate == crate::status::Gate::Deletions)
+    };
+    let status = daemon.until("the failing deletions are named", gate).await;
+    assert_eq!(status.strays.len() as u64, count);
+    // Another hour of jobs while no registration can be deleted.
+    for _ in 0..60 {
+        daemon.fake.job_starts(&idle(&status_of(&daemon))).await;
+        let busy = daemon
+            .until("busy", |s| self::count(s, PhaseKind::Busy) == 1)
+            .await;
+        let runner = busy.pools[0]
+            .runners
+            .iter()
+            .find(|r| r.phase == PhaseKind::Busy);
+        daemon.fake.ends(&runner.unwrap().slot.clone(), 100).await;
+        daemon.until("settled", is_settled).await;
+        tokio::time::sleep(MINUTE).await;
+    }
+    let deletes = daemon
+        .fake
+        .with(|world| world.calls.iter().filter(|call| **call == "delete").count());
+    assert!(deletes < 60, "{deletes} deletions in an hour of failures");
+    daemon.fake.with(|world| world.deletions_fail = false);
+    daemon.until("deleted", |s| s.strays.is_empty()).await;
+}
+
+/// Returns the status as it is.
+fn status_of(daemon: &Daemon) -> Status {
+    daemon.status.borrow().clone()
+}
+
+/// Returns the slot of the idle runner.
+fn idle(status: &Status) -> SlotId {
+    let runners = &status.pools[0].runners;
+    let idle = runners
+        .iter()
+        .find(|runner| runner.phase == PhaseKind::Idle);
+    idle.unwrap().slot.clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_mint_answers_slow_registrations_down_and_stop_none() {
+    let mut daemon = daemon().await;
+    daemon.fake.with(|world| {
+        world.deletions_fail = true;
+        world.drops_request = true;
+    });
+    daemon.fake.job_starts(&slot("ci-1")).await;
+    let slow = |s: &Status| {
+        s.gates
+            .iter()
+            .any(|g| g.gate == crate::status::Gate::Orphans)
+    };
+    daemon.until("slow", slow).await;
+    let before = daemon.fake.with(|world| world.minted_at.len());
+    tokio::time::sleep(10 * MINUTE).await;
+    let after = daemon.fake.with(|world| world.minted_at.len());
+    assert!(after > before, "registrations go on");
+    daemon.fake.with(|world| {
+        world.deletions_fail = false;
+        world.drops_request = false;
+    });
     daemon
         .until("settled", |s| is_settled(s) && s.strays.is_empty())
         .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stray_is_deleted_although_the_daemon_restarts_every_minute() {
+    let world = shared(with_strays(1));
+    for _ in 0..4 {
+        let mut daemon = Daemon::start(Arc::clone(&world)).await;
+        daemon.until("listed", |s| s.github.listed.is_some()).await;
+        tokio::time::sleep(Duration::from_secs(59)).await;
+        daemon.stop().await;
+    }
+    assert!(!world.lock().unwrap().github.contains_key(&1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_online_runner_of_another_host_with_this_name_is_kept_and_reported() {
+    let mut world = with_strays(1);
+    world.github.get_mut(&1).unwrap().online = true;
+    let mut daemon = Daemon::start(shared(world)).await;
+    daemon
+        .until("reported", |s| s.foreign == ["fuzz-ci-3-00000001"])
+        .await;
+    tokio::time::sleep(30 * MINUTE).await;
+    assert!(daemon.fake.with(|world| world.github.contains_key(&1)));
+    assert!(status_of(&daemon).strays.is_empty());
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,7 +17,7 @@ mod lifecycle;
 use super::*;
 use crate::pool::{
     Deleted, EndRecord, Exit, FailureKind, Invocation, JobNote, ListedRunner, PhaseKind, Resource,
-    RunnerId, RunnerRecord, SlotId, StartRecord, UnitObservation, UnitState, Verdict,
+    RunnerId, RunnerRecord, SlotId, StartRecord, StrayRecord, UnitObservation, UnitState, Verdict,
     VerdictRecord,
 };
 use crate::status::DaemonState;
@@ -68,12 +68,14 @@ struct World {
     records: BTreeMap<SlotId, RunnerRecord>,
     verdicts: Vec<VerdictRecord>,
     settings: BTreeMap<String, String>,
+    strays: BTreeMap<RunnerId, StrayRecord>,
     calls: Vec<&'static str>,
     minted_at: Vec<Timestamp>,
     next: u64,
     mint_fails: Option<RegistryErrorKind>,
     held: Option<Duration>,
     disk_full: bool,
+    deletions_fail: bool,
     never_requests: bool,
     /// The container drops its request at the moment of the delivery.
     drops_request: bool,
@@ -264,23 +266,41 @@ impl Registry for Fake {
         }))
     }
 
+    async fn find(&self, id: RunnerId) -> Result<Option<ListedRunner>, RegistryError> {
+        Ok(self.with(|world| {
+            world.calls.push("find");
+            world.github.get(&id.0).cloned()
+        }))
+    }
+
     fn hold(&self, wait: Duration) {
         self.with(|world| world.held = Some(wait));
     }
 
     async fn delete(&self, id: RunnerId) -> Result<Deleted, RegistryError> {
-        Ok(self.with(|world| {
+        self.with(|world| {
             world.calls.push("delete");
+            if world.deletions_fail {
+                return Err(RegistryError {
+                    operation: "delete runner",
+                    kind: RegistryErrorKind::Server,
+                    status: Some(500),
+                    message: "Server Error".into(),
+                    advice: None,
+                    request_id: None,
+                    retry_after: None,
+                });
+            }
             if world
                 .github
                 .get(&id.0)
                 .is_some_and(|listed_runner| listed_runner.busy)
             {
-                return Deleted::Busy;
+                return Ok(Deleted::Busy);
             }
             world.github.remove(&id.0);
-            Deleted::Gone
-        }))
+            Ok(Deleted::Gone)
+        })
     }
 }
 
@@ -342,6 +362,20 @@ impl Records for Fake {
             world.verdicts.push(verdict);
             Ok(())
         })
+    }
+
+    async fn strays(&self) -> Result<Vec<StrayRecord>, Fault> {
+        Ok(self.with(|world| world.strays.values().cloned().collect()))
+    }
+
+    async fn put_stray(&self, stray: StrayRecord) -> Result<(), Fault> {
+        self.with(|world| world.strays.insert(stray.id, stray));
+        Ok(())
+    }
+
+    async fn remove_stray(&self, _: ScopeId, id: RunnerId) -> Result<(), Fault> {
+        self.with(|world| world.strays.remove(&id));
+        Ok(())
     }
 
     async fn recent(&self, count: usize) -> Result<Vec<VerdictRecord>, Fault> {
@@ -413,6 +447,7 @@ impl Daemon {
         let environment = Environment {
             machines: Arc::new(fake.clone()),
             registry: Arc::new(fake.clone()),
+            former: BTreeMap::new(),
             handshake: Arc::new(fake.clone()),
             records: Arc::new(fake.clone()),
             now,

@@ -1,0 +1,76 @@
+//! Identity of a GitHub scope.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A repository or organisation at one API: the API's base URL, a space and the scope.
+///
+/// GitHub gives ids of runners for each server anew, so an id means nothing without its scope.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ScopeId(String);
+
+impl ScopeId {
+    /// Returns the identity of `scope` (`owner/repo` or an organisation) at an API.
+    ///
+    /// It is in lower case, because GitHub ignores the case of these names.
+    #[must_use]
+    pub fn new(api_url: &str, scope: &str) -> Self {
+        let api_url = api_url.trim_end_matches('/');
+        Self(format!("{api_url} {scope}").to_ascii_lowercase())
+    }
+
+    /// Parses an identity from a record; `None` if the text has no two parts.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (api_url, scope) = text.split_once(' ')?;
+        let is_whole = !api_url.is_empty() && !scope.is_empty() && !scope.contains(' ');
+        is_whole.then(|| Self::new(api_url, scope))
+    }
+
+    /// Returns the API's base URL and the scope.
+    #[must_use]
+    pub fn parts(&self) -> (&str, &str) {
+        self.0.split_once(' ').unwrap_or(("", &self.0))
+    }
+
+    /// Returns the identity as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ScopeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (api_url, scope) = self.parts();
+        write!(f, "{scope} at {api_url}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_case_of_a_scope_and_a_final_slash_make_no_difference() {
+        let one = ScopeId::new("https://api.github.com/", "Acme/Widgets");
+        assert_eq!(one, ScopeId::new("https://api.github.com", "acme/widgets"));
+        assert_ne!(
+            one,
+            ScopeId::new("https://ghes.example/api/v3", "acme/widgets")
+        );
+        assert_ne!(one, ScopeId::new("https://api.github.com", "acme"));
+        assert_eq!(one.to_string(), "acme/widgets at https://api.github.com");
+    }
+
+    #[test]
+    fn an_identity_is_read_as_it_was_written() {
+        let scope = ScopeId::new("https://api.github.com", "acme");
+        assert_eq!(ScopeId::parse(scope.as_str()), Some(scope));
+        for text in ["", "acme", " acme", "https://api.github.com ", "a b c"] {
+            assert_eq!(ScopeId::parse(text), None, "{text:?}");
+        }
+    }
+}

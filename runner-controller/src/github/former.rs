@@ -1,0 +1,240 @@
+//! Scopes of earlier configurations, in which this host may have left registrations.
+//!
+//! A configuration with another `github.url` leaves runners behind. They are removed with the
+//! credentials with which they were made, if those are still there.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::login::Login;
+use super::registry::GitHub;
+use crate::config::{GitHubConfig, LoginConfig, Scope};
+use crate::pool::ScopeId;
+use crate::world::chain;
+
+/// Time after which nothing can be left in a scope without runners here. GitHub removes an ephemeral
+/// runner that was offline for a day.
+const KEPT: Duration = Duration::from_hours(25);
+
+/// A scope in which this host registered runners, as it is on record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownScope {
+    /// The scope.
+    pub scope: ScopeId,
+    login: KnownLogin,
+    /// Time at which another scope was configured, in milliseconds since 1970.
+    left_unix_ms: Option<u64>,
+}
+
+/// The place of the credentials for a scope.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum KnownLogin {
+    Token { file: PathBuf },
+    App { id: String, key_file: PathBuf },
+}
+
+impl From<&LoginConfig> for KnownLogin {
+    fn from(login: &LoginConfig) -> Self {
+        match login.clone() {
+            LoginConfig::Token { file } => Self::Token { file },
+            LoginConfig::App { id, key_file } => Self::App { id, key_file },
+        }
+    }
+}
+
+impl From<KnownLogin> for LoginConfig {
+    fn from(login: KnownLogin) -> Self {
+        match login {
+            KnownLogin::Token { file } => Self::Token { file },
+            KnownLogin::App { id, key_file } => Self::App { id, key_file },
+        }
+    }
+}
+
+/// Returns the scopes to keep on record: the configured one, and former ones for a day or while a record
+/// in `used` names them.
+#[must_use]
+pub fn known_scopes(
+    known: Vec<KnownScope>,
+    config: &GitHubConfig,
+    used: &BTreeSet<ScopeId>,
+    unix_ms: u64,
+) -> Vec<KnownScope> {
+    let configured = KnownScope {
+        scope: config.scope_id(),
+        login: KnownLogin::from(&config.login),
+        left_unix_ms: None,
+    };
+    let former = known.into_iter().filter(|k| k.scope != configured.scope);
+    let former = former.map(|known| KnownScope {
+        left_unix_ms: known.left_unix_ms.or(Some(unix_ms)),
+        ..known
+    });
+    let may_be_in_use = |known: &KnownScope| {
+        let left = known.left_unix_ms.unwrap_or(unix_ms);
+        let age = Duration::from_millis(unix_ms.saturating_sub(left));
+        age < KEPT || used.contains(&known.scope)
+    };
+    let former: Vec<KnownScope> = former.filter(may_be_in_use).collect();
+    std::iter::once(configured).chain(former).collect()
+}
+
+/// The credentials with which a former scope can be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Source {
+    /// The file that was configured then.
+    File(LoginConfig),
+    /// The configured credentials.
+    Configured,
+}
+
+impl KnownScope {
+    /// Returns the places to try for credentials, in order.
+    ///
+    /// The configured credentials are never sent to another server than the configured one. A file that
+    /// is configured for another server now may have another content than then.
+    fn sources(&self, config: &GitHubConfig) -> Vec<Source> {
+        let is_same_server = self.scope.parts().0 == config.scope_id().parts().0;
+        let login = LoginConfig::from(self.login.clone());
+        let mut sources = Vec::new();
+        if login.file() != config.login.file() {
+            sources.push(Source::File(login));
+        }
+        if is_same_server {
+            sources.push(Source::Configured);
+        }
+        sources
+    }
+
+    /// Returns a client for the scope. `configured` is the client of the configured scope.
+    ///
+    /// # Errors
+    /// No credentials for it are there any more, or they cannot be used. The error is for the operator.
+    pub fn connect(&self, config: &GitHubConfig, configured: &GitHub) -> Result<GitHub, String> {
+        let mut problem = "the file of its credentials is configured for another server".to_owned();
+        for source in self.sources(config) {
+            let loaded = match &source {
+                Source::File(login) => Login::load_file(login),
+                Source::Configured => Login::load(config),
+            };
+            let login = match loaded {
+                Ok(login) => login,
+                Err(error) => {
+                    problem = chain(&error);
+                    continue;
+                }
+            };
+            let client = match source {
+                Source::File(file) => GitHub::new(&self.config(config, file)?, login),
+                Source::Configured => {
+                    let config = self.config(config, config.login.clone())?;
+                    configured.beside(&config, login)
+                }
+            };
+            return client.map_err(|error| chain(&error));
+        }
+        Err(problem)
+    }
+
+    fn config(&self, config: &GitHubConfig, login: LoginConfig) -> Result<GitHubConfig, String> {
+        let (api_url, name) = self.scope.parts();
+        let scope = match name.split_once('/') {
+            Some((owner, repo)) => Scope::Repository {
+                owner: owner.to_owned(),
+                repo: repo.to_owned(),
+            },
+            None => Scope::Organization {
+                org: name.to_owned(),
+            },
+        };
+        let api_url = api_url.parse();
+        Ok(GitHubConfig {
+            scope,
+            api_url: api_url.map_err(|_| format!("{} is not on record as it was", self.scope))?,
+            login,
+            ..config.clone()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::testing;
+
+    const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+    fn config(api_url: &str, repo: &str, file: &str) -> GitHubConfig {
+        GitHubConfig {
+            api_url: api_url.parse().unwrap(),
+            scope: Scope::Repository {
+                owner: "acme".into(),
+                repo: repo.into(),
+            },
+            login: LoginConfig::Token { file: file.into() },
+            ..testing::config().github
+        }
+    }
+
+    fn known(config: &GitHubConfig) -> Vec<KnownScope> {
+        known_scopes(Vec::new(), config, &BTreeSet::new(), 0)
+    }
+
+    const GITHUB: &str = "https://api.github.com";
+
+    #[test]
+    fn a_former_scope_is_known_for_a_day_and_while_a_runner_is_registered_in_it() {
+        let (old, new) = (config(GITHUB, "old", "/t"), config(GITHUB, "new", "/t"));
+        let none = BTreeSet::new();
+        let left = known_scopes(known(&old), &new, &none, 5);
+        let scopes = |known: &[KnownScope]| -> Vec<ScopeId> {
+            known.iter().map(|known| known.scope.clone()).collect()
+        };
+        assert_eq!(scopes(&left), [new.scope_id(), old.scope_id()]);
+        let later = known_scopes(left.clone(), &new, &none, DAY_MS);
+        assert_eq!(later, left, "the time at which it was left does not change");
+        let used = BTreeSet::from([old.scope_id()]);
+        let long = known_scopes(left.clone(), &new, &used, 9 * DAY_MS);
+        assert_eq!(long, left);
+        let long = known_scopes(left.clone(), &new, &none, 9 * DAY_MS);
+        assert_eq!(scopes(&long), [new.scope_id()]);
+        let back = known_scopes(left, &old, &none, 9 * DAY_MS);
+        assert_eq!(scopes(&back)[0], old.scope_id());
+        assert_eq!(back[0].left_unix_ms, None);
+    }
+
+    #[test]
+    fn credentials_are_never_sent_to_another_server() {
+        let old = config("https://ghes.example/api/v3", "old", "/old-token");
+        let old = known(&old).remove(0);
+        let file = Source::File(LoginConfig::Token {
+            file: "/old-token".into(),
+        });
+        // The same server: its own file first, which the daemon may not be able to read.
+        let same = config("https://ghes.example/api/v3", "new", "/new-token");
+        assert_eq!(old.sources(&same), [file.clone(), Source::Configured]);
+        let same = config("https://ghes.example/api/v3", "new", "/old-token");
+        assert_eq!(old.sources(&same), [Source::Configured]);
+        // Another server.
+        let other = config(GITHUB, "new", "/new-token");
+        assert_eq!(old.sources(&other), [file]);
+        let other = config(GITHUB, "new", "/old-token");
+        assert_eq!(old.sources(&other), []);
+    }
+
+    #[test]
+    fn a_known_scope_is_read_as_it_was_written() {
+        let written = known(&config(GITHUB, "old", "/t"));
+        let text = serde_json::to_string(&written).unwrap();
+        let expected = r#"[{"scope":"https://api.github.com acme/old","login":{"token":{"file":"/t"}},"left_unix_ms":null}]"#;
+        assert_eq!(text, expected);
+        assert_eq!(
+            serde_json::from_str::<Vec<KnownScope>>(&text).unwrap(),
+            written
+        );
+    }
+}
