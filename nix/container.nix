@@ -245,6 +245,8 @@ in
           gzip
           jq
           openssh
+          openssl
+          perl
           python3
           rsync
           unzip
@@ -266,6 +268,8 @@ in
     });
     systemd.enableEmergencyMode = false;
     systemd.oomd.enable = false;
+    # It is for hosts whose root file system must be unmounted.
+    systemd.shutdownRamfs.enable = false;
     services.timesyncd.enable = false;
     system.switch.enable = false;
 

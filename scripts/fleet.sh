@@ -262,7 +262,8 @@ host_key() {
     local host=$1 dir=$2 key line
     line="^( *$host = \")ssh-ed25519 [^\"]*(\";)\$"
     [ "$(grep -cE "$line" "$rules")" = 1 ] || die "secrets/secrets.nix lacks the line $host = \"ssh-ed25519 …\";"
-    (umask 077 && mkdir -p "$dir")
+    # The host gets the directory's mode, and its users must reach /etc/ssh.
+    (umask 022 && mkdir -p "$dir")
     ssh-keygen -q -t ed25519 -N "" -C "$host" -f "$dir/ssh_host_ed25519_key" </dev/null
     key=$(cut -d ' ' -f 1,2 "$dir/ssh_host_ed25519_key.pub")
     sed -E -i "s|$line|\1$key\2|" "$rules"

@@ -471,7 +471,9 @@ fn a_new_host_gets_a_key_that_opens_the_secret_before_it_is_installed() {
         let extra = fleet.read("record/extra");
         assert!(extra.contains("ssh_host_ed25519_key"), "{extra}");
         assert!(
-            extra.lines().any(|line| line.starts_with("700 ")),
+            extra
+                .lines()
+                .any(|line| line.starts_with("755 ") && line.ends_with("/etc/ssh")),
             "{extra}"
         );
         assert_eq!(

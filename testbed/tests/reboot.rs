@@ -52,6 +52,13 @@ impl Host {
         self
     }
 
+    fn without(self, part: &str) -> Self {
+        for system in ["booted", "wanted"] {
+            fs::remove_file(self.path(system).join(part)).unwrap();
+        }
+        self
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -117,4 +124,10 @@ fn a_missing_system_does_not_cause_a_reboot() {
     let host = Host::new("running", 0);
     fs::remove_dir_all(host.path("booted")).unwrap();
     assert_eq!(host.run(), (false, String::new()));
+}
+
+#[test]
+fn a_part_that_both_systems_lack_does_not_cause_a_reboot() {
+    let host = Host::new("running", 0).without("kernel-modules");
+    assert_eq!(host.run(), (true, String::new()));
 }
