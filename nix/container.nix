@@ -25,7 +25,10 @@ let
   );
 
   isUnit = line: line != "" && !lib.hasPrefix "#" line;
-  masked = builtins.filter isUnit (lib.splitString "\n" (builtins.readFile (guest + "/masked")));
+  # In other images, D-Bus starts logind for its first client. Here the profile would start it at boot.
+  masked = builtins.filter isUnit (lib.splitString "\n" (builtins.readFile (guest + "/masked"))) ++ [
+    "systemd-logind.service"
+  ];
 in
 {
   imports = [ (modulesPath + "/profiles/minimal.nix") ];
@@ -188,6 +191,7 @@ in
       # A job inherits the listener's PATH, so it is a user's and not a unit's.
       enableDefaultPath = false;
       environment = {
+        XDG_RUNTIME_DIR = "/run/user/1001";
         PATH = lib.mkForce "/run/wrappers/bin:/home/runner/.local/bin:/run/current-system/sw/bin";
         LANG = "C.UTF-8";
         RUNNER_HOME = cfg.root;
@@ -199,6 +203,8 @@ in
         NIX_LD_LIBRARY_PATH = "/run/current-system/sw/share/nix-ld/lib";
       }
       // lib.optionalAttrs cfg.nix { NIX_REMOTE = "daemon"; };
+      # The unit that removes it at the end of a boot is masked, and logins are refused while it exists.
+      serviceConfig.ExecStartPost = "-+${lib.getExe' pkgs.coreutils "rm"} -f /run/nologin";
     };
 
     systemd.tmpfiles.settings."10-github-runner" = {
@@ -210,6 +216,11 @@ in
       };
       ${cfg.workFolder}.d = {
         mode = "0755";
+        user = "runner";
+        group = "runner";
+      };
+      "/run/user/1001".d = {
+        mode = "0700";
         user = "runner";
         group = "runner";
       };
@@ -227,6 +238,10 @@ in
     virtualisation.docker = lib.mkIf cfg.docker {
       enable = true;
       enableOnBoot = false;
+    };
+    # A container may raise its limit, as with --ulimit memlock=-1:-1.
+    systemd.services.docker = lib.mkIf cfg.docker {
+      serviceConfig.LimitMEMLOCK = "8M:infinity";
     };
 
     programs.git.enable = true;

@@ -285,7 +285,7 @@ in
       description = ''
         Lets jobs use Docker in their own container. Docker's daemon starts with the first command.
         Its storage is part of `layer` and ends with the runner. The job's user can then become root
-        in its container, and the container keeps four more capabilities and two more system calls
+        in its container, and the container keeps six more capabilities and two more system calls
         than others. A NixOS image gets Docker by this option, and any other image must have it.
       '';
     };

@@ -90,6 +90,8 @@ pub struct Pool {
     pub layer_size: String,
     /// `MemoryMax` of one runner.
     pub memory: String,
+    /// Cores of one runner, if they are limited.
+    pub cpu: Option<u32>,
     /// `internet`, `listed` or `none`.
     pub egress: &'static str,
     /// Destinations that jobs also reach.
@@ -180,6 +182,7 @@ impl Pool {
             layer: "tmpfs",
             layer_size: "1 GiB".into(),
             memory: "1 GiB".into(),
+            cpu: None,
             egress: "internet",
             allow: Vec::new(),
             docker: false,
@@ -205,6 +208,7 @@ impl Pool {
             layer,
             layer_size,
             memory,
+            cpu,
             egress,
             allow,
             docker,
@@ -232,6 +236,7 @@ impl Pool {
         .into_iter()
         .filter_map(|(said, line)| said.then_some(line))
         .collect();
+        let cpu = cpu.map_or_else(String::new, |cores| format!("cpu = {cores}\n"));
         let labels = self.labels().map(|label| format!("{label:?}")).join(", ");
         let mut text = format!(
             r#"
@@ -247,7 +252,7 @@ layer = {{ kind = "{layer}", size = "{layer_size}" }}
 [pools.{name}.limits]
 memory = "{memory}"
 tasks = 2048
-
+{cpu}
 [pools.{name}.timeouts]
 "#
         );

@@ -251,7 +251,13 @@ pub fn with_docker(host: &TestHost) -> Result<String> {
                 .arg(DOCKER.path(host.bed()))
                 .arg(&image),
         )?;
-        host.run(&[CONTROLLER, "prepare-image", "--docker", &inside("docker")])?;
+        host.run(&[
+            CONTROLLER,
+            "prepare-image",
+            "--docker",
+            "--sudo",
+            &inside("docker"),
+        ])?;
         install_listener(&images.join("debian").join(LISTENER_PATH), &image)?;
         write_whole(&stamp, wanted.as_bytes())?;
     }

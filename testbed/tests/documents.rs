@@ -122,13 +122,49 @@ fn every_documented_claim_exists() {
     }
 }
 
-#[test]
-fn every_documented_attack_exists() {
-    let programs: Vec<String> = fs::read_dir(project().join("testbed/attacks"))
+/// Returns the names of all attacks.
+fn attacks() -> Vec<String> {
+    fs::read_dir(project().join("testbed/attacks"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
-        .collect();
+        .collect()
+}
+
+#[test]
+fn every_line_of_what_jobs_find_names_its_tests() {
+    let root = project();
+    let text = fs::read_to_string(root.join("docs/what-jobs-find.md")).unwrap();
+    let machine = fs::read_to_string(root.join("testbed/src/qemu/enforce.py")).unwrap();
+    let attacks = attacks();
+    let is_claim = |name: &str| {
+        let claims = SUITES.iter().flat_map(|suite| suite.claims);
+        claims.map(|claim| claim.name).any(|claim| claim == name)
+            || machine.contains(&format!("\"{name}\""))
+    };
+    let mut lines = 0;
+    for line in text.lines().filter(|line| line.starts_with("| ")) {
+        let cell = line.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+        if cell == "tests" || cell == "---" {
+            continue;
+        }
+        let tests: Vec<&str> = code(cell);
+        assert!(!tests.is_empty(), "{line} names no test");
+        for test in tests {
+            let exists = match test.strip_prefix("cargo attack ") {
+                Some(attack) => attacks.iter().any(|name| name == attack),
+                None => is_claim(test),
+            };
+            assert!(exists, "no test is named {test}: {line}");
+        }
+        lines += 1;
+    }
+    assert!(lines > 20, "{lines} lines");
+}
+
+#[test]
+fn every_documented_attack_exists() {
+    let programs = attacks();
     for (document, words) in arguments_of("cargo attack ") {
         for word in words.iter().filter(|word| !word.starts_with('-')) {
             assert!(

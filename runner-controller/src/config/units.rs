@@ -40,6 +40,13 @@ impl Cpu {
     pub fn quota(self) -> String {
         format!("{}%", self.millicores.div_ceil(10))
     }
+
+    /// Returns the microseconds of [`Cpu::quota`] in each tenth of a second, which is the kernel's period
+    /// unless a unit sets another.
+    #[must_use]
+    pub fn quota_us(self) -> u64 {
+        u64::from(self.millicores.div_ceil(10)) * 1000
+    }
 }
 
 /// A block of IPv4 addresses with its prefix length.

@@ -24,6 +24,14 @@ const UNIT_DIRS: [&str; 3] = [
 /// Units that packages enable. Each costs a second of every boot, needed or not.
 const NOT_AT_BOOT: [&str; 2] = ["docker.service", "containerd.service"];
 
+/// Limit of the daemons and of their containers. systemd lowers it to that of the pool, which has no maximum
+/// with `docker = true`.
+const LOCKED_MEMORY: &str = "\
+# A container may raise its limit, as with --ulimit memlock=-1:-1.
+[Service]
+LimitMEMLOCK=8M:infinity
+";
+
 /// Returns the path of the socket's unit, if the image has Docker.
 pub(super) fn socket(tree: &Tree) -> Option<String> {
     if !DAEMONS.iter().any(|program| tree.exists(program)) {
@@ -44,6 +52,11 @@ pub(super) fn install(tree: &Tree, socket: &str) -> io::Result<()> {
         &format!("/{socket}"),
     )?;
     for unit in NOT_AT_BOOT {
+        tree.file(
+            &format!("etc/systemd/system/{unit}.d/50-github-runner.conf"),
+            0o644,
+            LOCKED_MEMORY,
+        )?;
         // This masks the dependency, not the unit (systemd.unit(5)).
         tree.link(
             &format!("etc/systemd/system/multi-user.target.wants/{unit}"),

@@ -6,12 +6,14 @@
 //!
 //! - `tree`: files of the image, opened without leaving it
 //! - `accounts`: users and groups of the image
+//! - `session`: runtime directory and logins of the job's user
 //! - `nix_daemon`, `docker`: optional services for jobs
 //! - `trial`: the first start of the listener
 
 mod accounts;
 mod docker;
 mod nix_daemon;
+mod session;
 mod tree;
 mod trial;
 
@@ -223,6 +225,7 @@ fn install(tree: &Tree, options: Options) -> Result<Vec<String>, PrepareError> {
         LOCKS,
     )
     .map_err(step("bound the locks"))?;
+    session::install(tree, runner).map_err(step("set up the session of the runner's user"))?;
     let mut masked = 0;
     for unit in masked_units() {
         tree.link(&format!("etc/systemd/system/{unit}"), "/dev/null")
@@ -341,6 +344,21 @@ mod tests {
             0o755
         );
         assert!(image.path().join("home/runner/work").is_dir());
+        assert_eq!(
+            read("etc/tmpfiles.d/50-github-runner.conf"),
+            "d /run/user/1001 0700 1001 1001\n"
+        );
+        assert_eq!(
+            read("etc/systemd/system/github-runner.service.d/50-session.conf"),
+            "[Service]\nEnvironment=XDG_RUNTIME_DIR=/run/user/1001\n"
+        );
+        for masked in [
+            "etc/tmpfiles.d/systemd-nologin.conf",
+            "etc/systemd/system/multi-user.target.wants/systemd-logind.service",
+        ] {
+            let target = fs::read_link(image.path().join(masked)).unwrap();
+            assert_eq!(target, Path::new("/dev/null"));
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::lab::Lab;
 use crate::net::{METADATA, NEIGHBOUR, UPLINK};
 use crate::sim::pool_job;
 
-/// Pools whose jobs have Docker, and one whose jobs do not.
+/// Pools whose jobs have Docker, and two whose jobs do not.
 pub(super) const FIXTURE: Fixture = Fixture {
     name: "docker",
     config: |lab| config(lab).map(Some),
@@ -31,35 +31,40 @@ pub(super) const SUITE: Suite = suite![FIXTURE;
     jobs_build_docker_images_with_both_builders,
     jobs_with_docker_container_steps_run,
     dockers_storage_is_in_the_layer_and_ends_with_it,
-    docker_opens_two_system_calls_and_four_capabilities,
+    docker_opens_two_system_calls_and_six_capabilities,
 ];
 
 /// Pools with Docker, one for each kind of layer.
-const POOLS: [&str; 2] = ["ci", "disk"];
+pub(super) const POOLS: [&str; 2] = ["ci", "disk"];
 /// Size of every layer, in MiB.
 const LAYER_MIB: u64 = 256;
 /// Timeout for a job that starts Docker's daemon, which takes two seconds on an idle machine.
 const SOON: Duration = Duration::from_mins(2);
 
-const BASE: &str = include_str!("docker/base.sh");
+pub(super) const BASE: &str = include_str!("docker/base.sh");
 const RUN: &str = include_str!("docker/run.sh");
 const BUILD: &str = include_str!("docker/build.sh");
 const STEP: &str = include_str!("docker/step.sh");
 const CALLS: &str = include_str!("docker/calls.c");
 
-/// Returns two pools with Docker, one with Docker's rights and a compiler instead, and one
-/// without.
+/// Returns two pools with Docker, one with Docker's rights and a compiler instead, one without either, and
+/// one with the image of the first two and one core.
 fn config(lab: &Lab) -> Result<Config> {
     let image = Image::Directory(image::with_docker(lab.host())?);
     let mut config = Config::small(lab.sim().api_url());
     config.reconcile = "2s".into();
-    let mut pools: Vec<_> = ["ci", "disk", "opened", "plain"]
+    let mut pools: Vec<_> = ["ci", "disk", "opened", "plain", "bounded"]
         .iter()
-        .zip([0, 8, 16, 24])
+        .zip([0, 8, 16, 24, 32])
         .map(|(name, offset)| one(name, offset))
         .collect();
     for pool in &mut pools {
-        pool.docker = pool.name != "plain";
+        pool.docker = !["plain", "bounded"].contains(&pool.name.as_str());
+        if pool.name == "bounded" {
+            pool.image = image.clone();
+            pool.layer_size = "512 MiB".into();
+            pool.cpu = Some(1);
+        }
         if POOLS.contains(&pool.name.as_str()) {
             pool.image = image.clone();
             pool.layer_size = format!("{LAYER_MIB} MiB");
@@ -73,7 +78,7 @@ fn config(lab: &Lab) -> Result<Config> {
 }
 
 /// Runs one job until it has succeeded and its runner has ended, and returns the job.
-fn run_in(lab: &Lab, pool: &str, script: &str) -> Result<JobView> {
+pub(super) fn run_in(lab: &Lab, pool: &str, script: &str) -> Result<JobView> {
     let id = lab.sim().queue(&pool_job(pool, pool, script))?;
     let job = lab
         .sim()
@@ -85,7 +90,7 @@ fn run_in(lab: &Lab, pool: &str, script: &str) -> Result<JobView> {
 }
 
 /// Runs a job in every pool with Docker, and checks its output.
-fn in_each(lab: &Lab, script: &str, check: impl Fn(&str) -> Result<()>) -> Result<()> {
+pub(super) fn in_each(lab: &Lab, script: &str, check: impl Fn(&str) -> Result<()>) -> Result<()> {
     for pool in POOLS {
         let job = run_in(lab, pool, &format!("{BASE}\n{script}"))?;
         check(&job.facts.log_tail).with_context(|| pool.to_owned())?;
@@ -192,7 +197,7 @@ fn dockers_storage_is_in_the_layer_and_ends_with_it(lab: &mut Lab) -> Result<()>
     Ok(())
 }
 
-fn docker_opens_two_system_calls_and_four_capabilities(lab: &mut Lab) -> Result<()> {
+fn docker_opens_two_system_calls_and_six_capabilities(lab: &mut Lab) -> Result<()> {
     let probe = format!(
         "cat >calls.c <<'END'\n{CALLS}\nEND\ngcc -w -o /tmp/calls calls.c\n\
          touch /tmp/made; until [ -e /tmp/go ]; do sleep 0.05; done"
@@ -233,12 +238,12 @@ fn docker_opens_two_system_calls_and_four_capabilities(lab: &mut Lab) -> Result<
     };
     let more: BTreeSet<u32> = plain.symmetric_difference(opened).copied().collect();
     ensure!(more == *wanted && plain.is_superset(&more), "{more:?}");
-    // MKNOD, NET_ADMIN, NET_RAW, AUDIT_WRITE of capabilities(7).
-    let four = [27, 12, 13, 29]
+    // MKNOD, NET_ADMIN, NET_RAW, AUDIT_WRITE, IPC_LOCK, SYS_NICE of capabilities(7).
+    let six = [27, 12, 13, 29, 14, 23]
         .iter()
         .fold(0_u64, |set, bit| set | 1 << bit);
     ensure!(
-        bounding[1] & !bounding[0] == four && bounding[0] & !bounding[1] == 0,
+        bounding[1] & !bounding[0] == six && bounding[0] & !bounding[1] == 0,
         "{bounding:x?}"
     );
     Ok(())

@@ -36,7 +36,8 @@ seen = set()
 for line in open("/proc/self/mountinfo"):
     fields = line.split()
     point, kind = fields[4], fields[fields.index("-") + 1]
-    folder = "/tmp" if point == "/" else point
+    # The job's user has a directory below this one.
+    folder = {"/": "/tmp", "/run/user": os.environ["XDG_RUNTIME_DIR"]}.get(point, point)
     if kind in ("proc", "sysfs", "cgroup2", "devpts") or not os.path.isdir(folder):
         continue
     if not os.access(folder, os.W_OK) or os.stat(folder).st_dev in seen:

@@ -179,12 +179,14 @@ fn open_files_are_as_configured(lab: &mut Lab) -> Result<()> {
 }
 
 /// Places that a job of the fixture's pool may fill: mount point, MiB, files.
-const BOUNDS: [(&str, u64, u64); 4] = [
+const BOUNDS: [(&str, u64, u64); 5] = [
     // The layer.
     ("/", 256, 256 << 8),
     // Half of the runner's memory.
     ("/dev/shm", 512, 512 << 8),
     ("/run/lock", 5, 1024),
+    // A tenth of the runner's memory.
+    ("/run/user", 103, 103 << 8),
     // A limit of the kernel (mq_overview(7), queues_max).
     ("/dev/mqueue", 0, 256),
 ];
@@ -216,7 +218,7 @@ fn every_place_a_job_can_write_to_is_bounded(lab: &mut Lab) -> Result<()> {
         seen.push(point);
     }
     ensure!(
-        BOUNDS[..3].iter().all(|(point, ..)| seen.contains(point)),
+        BOUNDS[..4].iter().all(|(point, ..)| seen.contains(point)),
         "{said}"
     );
     // Filesystems that only the container's root can write to have both bounds as well. All of

@@ -16,6 +16,7 @@ mod fixture;
 mod flood;
 mod gc_roots;
 mod github;
+mod inside;
 mod isolation;
 mod layers;
 mod life;
@@ -77,6 +78,7 @@ pub const SUITES: &[Suite] = &[
     secrets::SUITE,
     nix::SUITE,
     docker::SUITE,
+    inside::SUITE,
     flood::SUITE,
     egress::SUITE,
     power::SUITE,

@@ -115,6 +115,14 @@ def await_idle(count):
     await_(f"{count} idle runners", idle)
 
 
+def leader(machine):
+    """The host's number of a container's process 1."""
+    unit = f"runner-{machine.replace('-', '@')}.service"
+    main = run("systemctl", "show", "-P", "MainPID", unit).strip()
+    with open(f"/proc/{main}/task/{main}/children") as children:
+        return next(pid for pid in children.read().split() if is_init(pid))
+
+
 class Job:
     """One job, from its start to the end of its runner's life."""
 
@@ -146,11 +154,7 @@ class Job:
 
     def path(self, name):
         """A path below the container's /tmp."""
-        unit = f"runner-{self.machine.replace('-', '@')}.service"
-        main = run("systemctl", "show", "-P", "MainPID", unit).strip()
-        with open(f"/proc/{main}/task/{main}/children") as children:
-            leader = next(pid for pid in children.read().split() if is_init(pid))
-        return f"/proc/{leader}/root/tmp/{name}"
+        return f"/proc/{leader(self.machine)}/root/tmp/{name}"
 
     def has(self, name):
         return os.path.exists(self.path(name))
@@ -313,6 +317,28 @@ def burning_cpu():
     )
 
 
+SEES = """group=$(grep ^0:: /proc/self/cgroup | cut -d: -f3)
+echo "quota: $(cat "/sys/fs/cgroup$group/cpu.max")"
+echo "nproc: $(nproc)"
+echo "node: $(node --print 'os.availableParallelism()')\""""
+
+
+def seen_quota():
+    job = Job("sees", "ci", SEES).end()
+    claim(
+        "a_job_sees_its_quota_where_runtimes_look",
+        all(line in job.said for line in ("quota: 100000 100000\n", "nproc: 1\n", "node: 1\n")),
+        job.ends(),
+    )
+
+
+def locked_memory():
+    """The limit of a daemon in a pool with docker, as its unit in a prepared image asks for it."""
+    look = ["nsenter", "--target", leader("pair-1"), "--all", "systemd-run", "--quiet", "--pipe", "--wait"]
+    limit = run(*look, "--property=LimitMEMLOCK=8M:infinity", "sh", "-c", "ulimit -Sl; ulimit -Hl")
+    claim("docker_may_raise_the_limit_of_locked_memory", limit.split() == ["8192", "unlimited"], limit)
+
+
 TOGETHER = """python3 -c '
 import os, time
 def wait(path):
@@ -413,14 +439,16 @@ def main():
     out_of_memory()
     fork_bomb()
     burning_cpu()
+    seen_quota()
     sim("/_sim/settings", {"poll_hold_ms": 50000})
     run("runner-controller", "drain", "--wait", "--timeout", f"{AT_LAST}s")
     install(
-        '[pools.pair]\nlabels = ["self-hosted", "pair"]\nmin_idle = 2\nmax_runners = 2\n'
+        '[pools.pair]\nlabels = ["self-hosted", "pair"]\nmin_idle = 2\nmax_runners = 2\ndocker = true\n'
         'total = { memory = "160 MiB", cpu = 1.5, tasks = 128 }\n' + COMMON
     )
     await_("an answer", undrains)
     await_idle(2)
+    locked_memory()
     pool_caps()
     say(f"end {claims}")
 

@@ -225,7 +225,7 @@ pub const DOCKER: Recipe = Recipe {
         "nodejs",
         "openjdk-21-jdk-headless",
         "python3-minimal",
-        // Logins and sessions. netbase brings a hosts file of its own.
+        // Logins and sessions. netbase brings a hosts file.
         "dbus-user-session",
         "libpam-systemd",
         "netbase",

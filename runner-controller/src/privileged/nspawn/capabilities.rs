@@ -32,7 +32,7 @@ const KEPT: [&str; 13] = [
 ];
 
 /// Additional capabilities of a container with `docker = true`.
-const FOR_DOCKER: [&str; 4] = [
+const FOR_DOCKER: [&str; 6] = [
     // The bridge and its rules, in the container's network namespace.
     "CAP_NET_ADMIN",
     // Docker gives these three to each of its containers, and can give only what it has
@@ -40,6 +40,11 @@ const FOR_DOCKER: [&str; 4] = [
     "CAP_AUDIT_WRITE",
     "CAP_MKNOD",
     "CAP_NET_RAW",
+    // Images of databases and Vault ask for these two with `cap_add`. In a user namespace neither locks
+    // memory nor raises a priority: the kernel asks for both in the host's namespace (mm/mlock.c,
+    // kernel/sched/syscalls.c). CAP_SYS_NICE sets the processors of other users' processes in the container.
+    "CAP_IPC_LOCK",
+    "CAP_SYS_NICE",
 ];
 
 /// All capabilities of the kernel (capabilities(7)).

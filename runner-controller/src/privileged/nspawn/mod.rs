@@ -12,9 +12,6 @@ use crate::config::{Image, Place, ProxyConfig, SharedLimit};
 /// Directory of the slot's sockets in the container.
 const SOCKETS: &str = "/run/runner";
 
-/// Directory in which docker keeps images and containers.
-const DOCKER_STORAGE: &str = "/var/lib/docker";
-
 /// Settings for which nspawn has environment variables and no options.
 pub(crate) const ENVIRONMENT: [(&str, &str); 3] = [
     // No other container uses this root, so it needs no lock. A SIGKILL would leave the lock file.
@@ -46,9 +43,18 @@ const REFUSED: [&str; 17] = [
     "swapon",
 ];
 
+/// System calls that every container has. systemd-nspawn allows them only with `CAP_IPC_LOCK`. The limit of
+/// locked memory and the container's memory bound them.
+const ALLOWED: [&str; 5] = ["mlock", "mlock2", "mlockall", "munlock", "munlockall"];
+
 /// System calls that a container has where `docker = true`: runc makes a session keyring for each
 /// container.
 const FOR_DOCKER: [&str; 2] = ["add_key", "keyctl"];
+
+/// Locked memory of a process where `docker = true`, in bytes, and no maximum for it. Elsewhere the same number
+/// is the maximum, which is the kernel's default. A container of Docker may raise the limit, as with
+/// `--ulimit memlock=-1:-1`. The memory of the job's container bounds it, and no container has swap.
+const LOCKED_MEMORY_FOR_DOCKER: &str = "RLIMIT_MEMLOCK=8388608:infinity";
 
 /// Arguments of the container's PID 1.
 ///
@@ -89,8 +95,10 @@ pub(crate) fn arguments(place: Place<'_>, tree: &Rootfs) -> Vec<OsString> {
     let is_refused = |call: &&&str| !(place.pool.docker && FOR_DOCKER.contains(call));
     let refused: Vec<&str> = REFUSED.iter().filter(is_refused).copied().collect();
     list.option("--system-call-filter", format!("~{}", refused.join(" ")));
+    list.option("--system-call-filter", ALLOWED.join(" "));
     if place.pool.docker {
         list.option("--system-call-filter", FOR_DOCKER.join(" "));
+        list.option("--rlimit", LOCKED_MEMORY_FOR_DOCKER);
     }
     // nspawn resets limits to the kernel's defaults, whatever limits the unit has.
     let limits = &place.pool.limits;
@@ -128,11 +136,25 @@ pub(crate) fn arguments(place: Place<'_>, tree: &Rootfs) -> Vec<OsString> {
         ),
     );
 
+    // The runner's $XDG_RUNTIME_DIR is below. nspawn's /run has a fifth of the host's memory. logind gives a
+    // user's directory a tenth of the machine's (logind.conf(5)).
+    let sessions = limits.memory.0 / 10;
+    list.option(
+        "--tmpfs",
+        format!(
+            "/run/user:mode=0755,nosuid,nodev,size={sessions},nr_inodes={}",
+            (sessions / 4096).max(1024)
+        ),
+    );
+
     // On a read-only mount the container can connect and write to the sockets, and can create no file.
     list.bind("--bind-ro", &tree.sockets, SOCKETS);
     list.bind("--bind", &tree.runner_root, place.pool.image.runner_root());
-    if let Some(docker) = &tree.docker {
-        list.bind("--bind", docker, DOCKER_STORAGE);
+    for (staged, target) in &tree.docker.storage {
+        list.bind("--bind", staged, target);
+    }
+    for (staged, target) in &tree.docker.inits {
+        list.bind("--bind-ro", staged, target);
     }
     match &tree.store {
         None => {}
@@ -153,10 +175,11 @@ pub(crate) fn arguments(place: Place<'_>, tree: &Rootfs) -> Vec<OsString> {
         list.flag(argument);
     }
     // For guest/start, because the container cannot see the limits of the unit.
-    let bounds = [
+    let mut bounds = vec![
         ("MEMORY", limits.job_memory().0),
         ("TASKS", limits.job_tasks().into()),
     ];
+    bounds.extend(limits.cpu.map(|cpu| ("CPU", cpu.quota_us())));
     for (what, bound) in bounds {
         list.flag(format!("systemd.setenv=RUNNER_JOB_{what}_MAX={bound}"));
     }
@@ -209,6 +232,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::config::testing;
+    use crate::privileged::rootfs::DockerMounts;
 
     fn tree() -> Rootfs {
         Rootfs {
@@ -216,7 +240,7 @@ mod tests {
             sockets: "/run/rc/mnt/sockets".into(),
             runner_root: "/run/rc/mnt/runner".into(),
             store: None,
-            docker: None,
+            docker: DockerMounts::default(),
         }
     }
 
@@ -235,6 +259,7 @@ mod tests {
         let kept = format!("--capability={}", capabilities.kept);
         let dropped = format!("--drop-capability={}", capabilities.dropped);
         let refused = format!("--system-call-filter=~{}", REFUSED.join(" "));
+        let allowed = format!("--system-call-filter={}", ALLOWED.join(" "));
         let wanted = [
             "--quiet",
             "--settings=no",
@@ -249,6 +274,7 @@ mod tests {
             &kept,
             &dropped,
             &refused,
+            &allowed,
             "--rlimit=RLIMIT_NOFILE=1024:65536",
             "--rlimit=RLIMIT_SIGPENDING=1024",
             "--rlimit=RLIMIT_MSGQUEUE=204800",
@@ -259,6 +285,7 @@ mod tests {
             "--link-journal=no",
             "--console=read-only",
             "--tmpfs=/dev/shm:mode=1777,nosuid,nodev,size=3221225472,nr_inodes=786432",
+            "--tmpfs=/run/user:mode=0755,nosuid,nodev,size=644245094,nr_inodes=157286",
             "--bind-ro=/run/rc/mnt/sockets:/run/runner",
             "--bind=/run/rc/mnt/runner:/opt/actions-runner",
             "--boot",
@@ -267,6 +294,7 @@ mod tests {
             "systemd.setenv=ACTIONS_RUNNER_RETURN_JOB_RESULT_FOR_HOSTED=1",
             "systemd.setenv=RUNNER_JOB_MEMORY_MAX=6308233216",
             "systemd.setenv=RUNNER_JOB_TASKS_MAX=3968",
+            "systemd.setenv=RUNNER_JOB_CPU_MAX=150000",
         ];
         assert_eq!(got, wanted);
     }
@@ -328,20 +356,37 @@ mod tests {
     }
 
     #[test]
-    fn docker_gets_storage_and_two_system_calls() {
+    fn docker_gets_storage_two_system_calls_and_locked_memory() {
         let mut config = testing::config();
         config.pools[0].docker = true;
         let tree = Rootfs {
-            docker: Some("/run/rc/mnt/layer/docker".into()),
+            docker: DockerMounts {
+                storage: vec![("/run/rc/mnt/layer/docker".into(), "/var/lib/docker".into())],
+                inits: vec![(
+                    "/run/rc/mnt/docker-init-0".into(),
+                    "/usr/bin/docker-init".into(),
+                )],
+            },
             ..tree()
         };
         let with = lines(&config, "ci-1", &tree);
         assert!(with.contains(&"--bind=/run/rc/mnt/layer/docker:/var/lib/docker".to_owned()));
         assert!(with.contains(&"--system-call-filter=add_key keyctl".to_owned()));
+        let init = "--bind-ro=/run/rc/mnt/docker-init-0:/usr/bin/docker-init".to_owned();
+        assert!(with.contains(&init));
+        assert!(with.contains(&"--rlimit=RLIMIT_MEMLOCK=8388608:infinity".to_owned()));
         let without = lines(&testing::config(), "ci-1", &self::tree());
         let more = with.iter().filter(|argument| !without.contains(argument));
-        // The bind, both filters, and the two sets of capabilities.
-        assert_eq!(more.count(), 5);
+        // The binds, both filters, the limit, and the two sets of capabilities.
+        assert_eq!(more.count(), 7);
+    }
+
+    #[test]
+    fn a_container_without_a_limit_of_cores_is_told_none() {
+        let mut config = testing::config();
+        config.pools[0].limits.cpu = None;
+        let told = lines(&config, "ci-1", &tree());
+        assert!(told.iter().all(|argument| !argument.contains("CPU_MAX")));
     }
 
     #[test]

@@ -4,15 +4,21 @@
 //! no path of the image.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown, lchown, symlink};
 use std::path::{Path, PathBuf};
 
-use nix::sys::stat::fstat;
+use nix::errno::Errno;
+use nix::sys::stat::{SFlag, fstat};
 
-use super::stage::open_in;
+use super::stage::{handle, open_in};
 use crate::config::{Nix, Place};
+
+/// Path of the hosts file in the image and in the layer.
+const HOSTS: &str = "etc/hosts";
+/// Maximum size of an image's hosts file.
+const HOSTS_MAX_BYTES: u64 = 1 << 20;
 
 /// Returns the hostname of a container.
 pub(crate) fn hostname(place: Place<'_>) -> String {
@@ -24,7 +30,7 @@ pub(super) fn fill_upper(place: Place<'_>, layer: &Path, image: &OwnedFd) -> io:
     fs::create_dir(layer.join("work"))?;
     let upper = GuestTree::make(place, layer.join("upper"))?;
     upper.dir("etc", 0o755)?;
-    upper.file("etc/resolv.conf", 0o644, &resolv_conf(place))?;
+    upper.file("etc/resolv.conf", 0o644, resolv_conf(place))?;
     // systemd fills an empty file with a new id. Without the file it would run its first-boot steps,
     // which take 0.13 s.
     upper.file("etc/machine-id", 0o444, "")?;
@@ -32,16 +38,46 @@ pub(super) fn fill_upper(place: Place<'_>, layer: &Path, image: &OwnedFd) -> io:
         upper.nix(nix)?;
     }
     let name = hostname(place);
-    upper.file("etc/hostname", 0o644, &format!("{name}\n"))?;
-    // Images from an archive have no hosts file, and sudo looks up its hostname.
-    let has_hosts = open_in(image, Path::new("etc/hosts"))
-        .and_then(fstat)
-        .is_ok_and(|hosts| hosts.st_size > 0);
-    if !has_hosts {
-        let text = format!("127.0.0.1 localhost\n127.0.1.1 {name}\n::1 localhost\n");
-        upper.file("etc/hosts", 0o644, &text)?;
+    upper.file("etc/hostname", 0o644, format!("{name}\n"))?;
+    upper.file(HOSTS, 0o644, hosts(&images_hosts(image)?, &name))
+}
+
+/// Returns the image's hosts file, which is empty if the image has none.
+fn images_hosts(image: &OwnedFd) -> io::Result<Vec<u8>> {
+    let file = match open_in(image, Path::new(HOSTS)) {
+        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => return Ok(Vec::new()),
+        other => other?,
+    };
+    let seen = fstat(&file)?;
+    if SFlag::from_bits_truncate(seen.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
+        return Ok(Vec::new());
     }
-    Ok(())
+    let mut text = Vec::new();
+    let mut bounded = fs::File::open(handle(&file))?.take(HOSTS_MAX_BYTES + 1);
+    bounded.read_to_end(&mut text)?;
+    if text.len() as u64 > HOSTS_MAX_BYTES {
+        return Err(io::Error::new(
+            ErrorKind::FileTooLarge,
+            format!("/{HOSTS} of the image has more than {HOSTS_MAX_BYTES} bytes"),
+        ));
+    }
+    Ok(text)
+}
+
+/// Returns the hosts file of a container: the image's lines, and then the container's name.
+///
+/// sudo, Java and many other programs look up their own hostname. A name that the file lacks would be
+/// asked of a resolver outside.
+fn hosts(of_image: &[u8], name: &str) -> Vec<u8> {
+    let mut text = of_image.to_vec();
+    if text.trim_ascii().is_empty() {
+        text = b"127.0.0.1 localhost\n::1 localhost".to_vec();
+    }
+    if text.last() != Some(&b'\n') {
+        text.push(b'\n');
+    }
+    text.extend_from_slice(format!("127.0.1.1 {name}\n").as_bytes());
+    text
 }
 
 /// Makes the root from which a NixOS closure boots.
@@ -70,7 +106,7 @@ pub(super) fn fill_bare_root(place: Place<'_>, root: &Path) -> io::Result<()> {
     if let Some(nix) = &place.pool.nix {
         root.nix(nix)?;
     }
-    root.file("etc/resolv.conf", 0o644, &resolv_conf(place))
+    root.file("etc/resolv.conf", 0o644, resolv_conf(place))
 }
 
 /// Makes the directories of the store's overlay.
@@ -141,18 +177,18 @@ impl GuestTree {
         self.own(&path, mode)
     }
 
-    fn file(&self, path: &str, mode: u32, text: &str) -> io::Result<()> {
+    fn file(&self, path: &str, mode: u32, text: impl AsRef<[u8]>) -> io::Result<()> {
         let path = self.root.join(path);
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(0o600);
-        options.open(&path)?.write_all(text.as_bytes())?;
+        options.open(&path)?.write_all(text.as_ref())?;
         self.own(&path, mode)
     }
 
     /// Writes the pool's part of Nix's configuration. Its presence enables Nix in the container.
     fn nix(&self, nix: &Nix) -> io::Result<()> {
         self.dir("etc/nix", 0o755)?;
-        self.file("etc/nix/pool.conf", 0o644, &pool_conf(nix))?;
+        self.file("etc/nix/pool.conf", 0o644, pool_conf(nix))?;
         if let Some(registration) = &nix.registration {
             let link = self.root.join("etc/nix/registration");
             symlink(registration, &link)?;
@@ -171,6 +207,40 @@ impl GuestTree {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hosts_file_keeps_the_images_lines_and_gets_the_containers_name() {
+        let image = b"127.0.0.1 localhost\n10.0.0.5 registry.internal";
+        let wanted = "127.0.0.1 localhost\n10.0.0.5 registry.internal\n127.0.1.1 box-ci-1\n";
+        assert_eq!(hosts(image, "box-ci-1"), wanted.as_bytes());
+        for empty in ["", " \n"] {
+            let wanted = "127.0.0.1 localhost\n::1 localhost\n127.0.1.1 box-ci-1\n";
+            assert_eq!(hosts(empty.as_bytes(), "box-ci-1"), wanted.as_bytes());
+        }
+    }
+
+    #[test]
+    fn only_a_regular_hosts_file_of_an_image_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = OwnedFd::from(fs::File::open(dir.path()).unwrap());
+        assert_eq!(images_hosts(&image).unwrap(), b"");
+        fs::create_dir(dir.path().join("etc")).unwrap();
+        let hosts = dir.path().join(HOSTS);
+        symlink("/etc/hosts", &hosts).unwrap();
+        assert_eq!(images_hosts(&image).unwrap(), b"");
+        fs::remove_file(&hosts).unwrap();
+        fs::create_dir(&hosts).unwrap();
+        assert_eq!(images_hosts(&image).unwrap(), b"");
+        fs::remove_dir(&hosts).unwrap();
+        // The link is followed as in the container, and not on the host.
+        fs::write(dir.path().join("etc/hosts.real"), "10.0.0.5 registry\n").unwrap();
+        symlink("/etc/hosts.real", &hosts).unwrap();
+        assert_eq!(images_hosts(&image).unwrap(), b"10.0.0.5 registry\n");
+        fs::remove_file(&hosts).unwrap();
+        let large = "#".repeat(1 + usize::try_from(HOSTS_MAX_BYTES).unwrap());
+        fs::write(&hosts, large).unwrap();
+        assert!(images_hosts(&image).is_err());
+    }
 
     #[test]
     fn nix_gets_the_pools_caches_and_keeps_the_images_other_settings() {

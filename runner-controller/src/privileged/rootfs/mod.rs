@@ -10,10 +10,12 @@
 //! - `image`: the shared image
 //! - `layer`: the writable layer
 //! - `store`: the Nix store of a container
-//! - `runner_dir`: the runner's directory and docker's storage
+//! - `runner_dir`: the runner's directory
+//! - `docker`: storage of container engines, and docker's init
 //! - `setup_info`: the text about the host in a job's log
 //! - `guest_files`: the files that a container has before it boots
 
+mod docker;
 mod guest_files;
 mod image;
 mod layer;
@@ -28,13 +30,14 @@ use super::error::{OrRefuse, Refusal, RootError};
 use super::trust;
 use crate::config::{Image, Place};
 
+pub(crate) use docker::DockerMounts;
 pub(crate) use guest_files::hostname;
 pub(crate) use store::{STORE, StoreMount};
 
 use guest_files::{fill_bare_root, fill_upper};
 use image::{bind_store, map_image};
 use layer::mount_layer;
-use runner_dir::{Division, docker_storage, runner_overlay, runner_tmpfs};
+use runner_dir::{Division, runner_overlay, runner_tmpfs};
 use stage::{Stage, mount_overlay, private_namespace};
 use store::{check_nix, own_store};
 
@@ -49,9 +52,8 @@ pub(crate) struct Rootfs {
     pub(crate) runner_root: PathBuf,
     /// Nix store of a `nixos` image.
     pub(crate) store: Option<StoreMount>,
-    /// Docker's storage in a pool with docker. It is not an overlay, because docker's overlay cannot
-    /// be mounted on one.
-    pub(crate) docker: Option<PathBuf>,
+    /// Mounts of a pool with docker.
+    pub(crate) docker: DockerMounts,
 }
 
 /// Mounts the root filesystem of a slot in a new mount namespace.
@@ -77,7 +79,10 @@ pub(crate) fn build(place: Place<'_>) -> Result<Rootfs, RootError> {
                 sockets,
                 runner_root: runner_overlay(place, &stage, &image, runner_root, division.own)?,
                 store: None,
-                docker: docker_storage(place, &layer)?,
+                docker: DockerMounts {
+                    inits: docker::inits(place, &stage, &image)?,
+                    ..docker::storage(place, &layer)?
+                },
             })
         }
         Image::Nixos { system, store, .. } => {
@@ -98,7 +103,7 @@ pub(crate) fn build(place: Place<'_>) -> Result<Rootfs, RootError> {
                 sockets,
                 runner_root: runner_tmpfs(place, &stage, division.own)?,
                 store: Some(store),
-                docker: docker_storage(place, &layer)?,
+                docker: docker::storage(place, &layer)?,
             })
         }
     }

@@ -1,4 +1,4 @@
-//! The runner's directory and docker's storage, which are not part of the container's overlay.
+//! The runner's directory, which is not part of the container's overlay.
 //!
 //! The listener keeps the log of the job in `_diag` of its directory until it has sent it, and aborts if it
 //! cannot write there. Therefore the directory has its own bytes and inodes, which no write to another
@@ -134,22 +134,6 @@ fn write_setup_info(place: Place<'_>, dir: &Path) -> io::Result<()> {
     fs::write(&path, setup_info::text(place))?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o444))?;
     chown(&path, Some(uid), Some(uid))
-}
-
-/// Creates docker's storage in the layer, so that the layer's size limits it.
-pub(super) fn docker_storage(place: Place<'_>, layer: &Path) -> Result<Option<PathBuf>, RootError> {
-    if !place.pool.docker {
-        return Ok(None);
-    }
-    let storage = layer.join("docker");
-    let uid = place.uid_first();
-    fs::create_dir(&storage)
-        .and_then(|()| fs::set_permissions(&storage, fs::Permissions::from_mode(0o710)))
-        .and_then(|()| chown(&storage, Some(uid), Some(uid)))
-        .or_refuse(Refusal::Layer, || {
-            "create docker's storage in the layer".into()
-        })?;
-    Ok(Some(storage))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! All launchers use the same directory, each with a tmpfs in its mount namespace. So a slot cannot
 //! see the mounts of another.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -55,6 +55,15 @@ impl Stage {
     pub(super) fn make(&self, name: &str) -> Result<PathBuf, RootError> {
         let path = self.dir.join(name);
         fs::create_dir(&path)
+            .or_refuse(Refusal::Mounts, || format!("create {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// Creates an empty file, on which a file is bound.
+    pub(super) fn make_file(&self, name: &str) -> Result<PathBuf, RootError> {
+        let path = self.dir.join(name);
+        File::create_new(&path)
+            .map(drop)
             .or_refuse(Refusal::Mounts, || format!("create {}", path.display()))?;
         Ok(path)
     }
@@ -134,8 +143,10 @@ pub(super) fn mount_overlay(
         Layer::Disk { .. } => ",volatile",
     };
     let layer = layer.display();
+    // Without redirect_dir, a rename of a directory of the image fails with EXDEV, and toolchains that update
+    // themselves do that. Only the host's root can write the extended attribute that it uses.
     let options = format!(
-        "lowerdir={},upperdir={layer}/upper,workdir={layer}/work{volatile}",
+        "lowerdir={},upperdir={layer}/upper,workdir={layer}/work,redirect_dir=on{volatile}",
         handle(image)
     );
     let name = Some("runner-root");
