@@ -56,8 +56,8 @@ pub enum Verdict {
     ScaledDown,
     /// An operator removed it.
     Removed,
-    /// Another program than the daemon stopped it: `systemctl stop`, `machinectl terminate`, a shutdown
-    /// of the host, or a SIGTERM to its listener.
+    /// Another program than the daemon stopped it: `systemctl stop`, a shutdown of the
+    /// host, or a SIGTERM to its listener.
     Stopped,
     /// It was a spare that ended, or dropped its request, before it got a JIT config.
     SpareLost,

@@ -326,7 +326,7 @@ fn each_end_has_its_verdict() {
     assert_eq!(runner.verdict(None), Verdict::Unexplained);
 }
 
-/// `machinectl terminate`, `systemctl stop` and a shutdown of the host end the listener with 0.
+/// `systemctl stop` and a shutdown of the host end the listener with 0.
 #[test]
 fn a_runner_that_another_program_stopped_is_neither_done_nor_expired() {
     let end = |status, service_result: &str| EndRecord {

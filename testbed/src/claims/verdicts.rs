@@ -28,7 +28,7 @@ pub(super) const SUITE: Suite = suite![SMALL;
     a_refused_version_is_tried_by_one_runner_at_a_time,
     a_job_that_exits_like_a_refused_version_is_a_crash,
     every_job_has_the_result_that_its_listener_returned,
-    a_container_that_an_operator_terminates_is_stopped_and_its_job_interrupted,
+    a_container_that_an_operator_stops_is_stopped_and_its_job_interrupted,
 ];
 
 fn a_crashed_listener_is_a_crash_with_its_code(lab: &mut Lab) -> Result<()> {
@@ -204,14 +204,12 @@ fn every_job_has_the_result_that_its_listener_returned(lab: &mut Lab) -> Result<
     lab.await_settled(SOON).map(drop)
 }
 
-fn a_container_that_an_operator_terminates_is_stopped_and_its_job_interrupted(
+fn a_container_that_an_operator_stops_is_stopped_and_its_job_interrupted(
     lab: &mut Lab,
 ) -> Result<()> {
     let runner = idle(&lab.await_settled(SOON)?)?;
-    lab.host()
-        .run(&["machinectl", "terminate", &runner.machine()])?;
+    lab.host().run(&["systemctl", "stop", &runner.unit])?;
     await_verdict(lab, &runner.runner.unwrap_or_default(), Verdict::Stopped)?;
-    lab.api("POST", "/undrain")?;
     lab.await_settled(SOON)?;
     let (id, runner) = start_held(lab, "terminated")?;
     lab.host().run(&["systemctl", "stop", &runner.unit])?;

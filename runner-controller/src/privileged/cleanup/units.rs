@@ -80,8 +80,8 @@ pub(crate) fn loaded_units() -> Result<Vec<LoadedUnit>, RootError> {
     Ok(read_units(&String::from_utf8_lossy(&output.stdout)))
 }
 
-/// Returns true if systemd has a job that stops the slot's unit, as after `systemctl stop`, `machinectl
-/// terminate` and during a shutdown of the host. A unit that ends by itself has none.
+/// Returns true if systemd has a job that stops the slot's unit, as after `systemctl stop` and during a shutdown
+/// of the host. A unit that ends by itself has none.
 ///
 /// systemctl asks process 1 without the bus, so this works while the bus is down.
 pub(crate) fn is_being_stopped(id: &SlotId) -> bool {
