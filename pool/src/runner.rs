@@ -377,18 +377,20 @@ impl Runner {
             (_, Exit::Status(0)) if self.job.is_some() => Verdict::JobDone,
             (_, Exit::Status(0)) => Verdict::IdleExpired,
             // The processes of a job can choose the status.
-            (_, Exit::Status(status)) if self.job.is_none() => self.listener_verdict(*status),
+            (_, Exit::Status(status)) if self.job.is_none() => self.listener_verdict(*status, end),
             (_, Exit::Status(_) | Exit::Signal(_) | Exit::Unknown) => Verdict::Crashed,
         }
     }
 
     /// Judges a runner without a job by the exit status of GitHub's listener: `Constants.Runner.ReturnCode`
     /// in actions/runner, and the signals and aborts of .NET.
-    fn listener_verdict(&self, status: i32) -> Verdict {
+    fn listener_verdict(&self, status: i32, end: &EndRecord) -> Verdict {
         match status {
             7 => Verdict::VersionRefused,
             // It has no listener, or this is not known.
             _ if self.registration.is_none() => Verdict::Crashed,
+            // systemd-nspawn also returns 1 if the container is killed. A listener that GitHub refuses says so.
+            1 if self.phase == Phase::Idle && says_that_it_listens(end) => Verdict::Crashed,
             1 if self.phase == Phase::Idle => Verdict::RegistrationDeleted,
             1 => Verdict::RegistrationRefused,
             2 => Verdict::GithubUnreachable,
@@ -434,6 +436,12 @@ impl Runner {
             | Phase::Retiring { .. } => JobResult::of_status(status),
         }
     }
+}
+
+/// Returns true if the last line of the runner is that of a listener that waits for a job.
+fn says_that_it_listens(end: &EndRecord) -> bool {
+    let line = end.last_line.as_deref().unwrap_or_default();
+    line.ends_with("Listening for Jobs")
 }
 
 /// A runner that has ended.

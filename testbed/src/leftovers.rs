@@ -82,7 +82,7 @@ impl Lab {
             let dir = format!("/run/systemd/nspawn{kind}");
             for entry in fs::read_dir(self.host().path(&dir)).into_iter().flatten() {
                 let name = entry?.file_name().to_string_lossy().into_owned();
-                if !["unix-export", "propagate"].contains(&name.as_str()) {
+                if !["locks", "unix-export", "propagate"].contains(&name.as_str()) {
                     found.push(format!("{dir}/{name}"));
                 }
             }

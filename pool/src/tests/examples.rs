@@ -326,6 +326,20 @@ fn each_end_has_its_verdict() {
     assert_eq!(runner.verdict(None), Verdict::Unexplained);
 }
 
+#[test]
+fn a_listener_that_was_killed_while_it_listened_crashed() {
+    let mut runner = Runner::new(slot(1), Phase::Idle, Timestamp::default());
+    runner.registration = Some(registration(1));
+    let end = |line: &str| EndRecord {
+        last_line: Some(line.into()),
+        ..end_record(invocation(1), 1, Timestamp::default())
+    };
+    let listens = end("2026-11-28 15:56:58Z: Listening for Jobs");
+    assert_eq!(runner.verdict(Some(&listens)), Verdict::Crashed);
+    let deleted = end("The runner registration has been deleted from the server");
+    assert_eq!(runner.verdict(Some(&deleted)), Verdict::RegistrationDeleted);
+}
+
 /// `systemctl stop` and a shutdown of the host end the listener with 0.
 #[test]
 fn a_runner_that_another_program_stopped_is_neither_done_nor_expired() {
