@@ -239,7 +239,7 @@ fn a_registration_that_lapses_is_replaced(lab: &mut Lab) -> Result<()> {
     ensure_says(&backoff.reason, &["idle_expired"])?;
     lab.sim().set(&json!({ "idle_reap_ms": null }))?;
     lab.api("POST", "/undrain")?;
-    // Whether a registration is left is known from the next list, at the latest after `reconcile`.
+    // Only the next list shows that no registration is left. It comes after `reconcile` at the latest.
     lab.await_settled(3 * SOON)?;
     run(lab, "true").map(drop)
 }
