@@ -123,6 +123,9 @@ pub struct RunnerLimits {
     /// `LimitNOFILE`.
     pub open_files: u32,
     /// Parts of the tables that all containers and the host share.
+    ///
+    /// A pool with the defaults keeps the generation that an earlier version gave it.
+    #[serde(skip_serializing_if = "SharedParts::is_default")]
     pub shared: SharedParts,
 }
 
@@ -150,6 +153,12 @@ pub struct SharedParts {
     pub user_namespaces: u32,
     /// Pending signals, of which each POSIX timer takes one.
     pub pending_signals: u32,
+}
+
+impl SharedParts {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Default for SharedParts {
