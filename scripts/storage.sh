@@ -17,8 +17,10 @@ for unit in $(systemctl list-units --plain --no-legend 'runner-*@*.service' | cu
     machine=${machine/@/-}
     main=$(systemctl show -P MainPID "$unit")
     leader=
+    children=()
+    read -ra children 2>/dev/null <"/proc/$main/task/$main/children" || true
     # A container's init is process 1 of an inner namespace.
-    for child in $(cat "/proc/$main/task/$main/children" 2>/dev/null); do
+    for child in "${children[@]}"; do
         if grep -qs '^NSpid:.*[[:space:]]1$' "/proc/$child/status"; then leader=$child; fi
     done
     [ -n "$leader" ] || continue
