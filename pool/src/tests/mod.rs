@@ -3,6 +3,7 @@
 mod adoption;
 mod examples;
 mod histories;
+mod verdicts;
 mod world;
 
 use std::time::Duration;
