@@ -257,7 +257,12 @@ pub(crate) enum SimEvent {
     },
 
     /// The daemon sent a call.
-    CallSent(Endpoint),
+    CallSent {
+        /// The endpoint.
+        endpoint: Endpoint,
+        /// The scope in its path.
+        scope: String,
+    },
     /// A call reached GitHub.
     CallArrived {
         /// Number of the call.
@@ -378,7 +383,7 @@ impl fmt::Display for SimEvent {
                 endpoint,
                 answer,
             } => write!(f, "GitHub: call {call}, {endpoint:?}: {}", answer.status),
-            Self::CallSent(endpoint) => write!(f, "daemon: {endpoint:?}"),
+            Self::CallSent { endpoint, scope } => write!(f, "daemon: {endpoint:?} in {scope}"),
             Self::CallArrived { call, request } => {
                 write!(
                     f,

@@ -92,7 +92,10 @@ impl Network {
         client: Client,
         schedule: &mut Schedule<'_>,
     ) {
-        schedule.emit(SimEvent::CallSent(request.endpoint));
+        schedule.emit(SimEvent::CallSent {
+            endpoint: request.endpoint,
+            scope: request.scope(),
+        });
         self.calls += 1;
         let exchange = Exchange {
             incarnation,
@@ -106,9 +109,12 @@ impl Network {
     }
 
     /// The daemon sends a request that does not arrive.
-    pub(crate) fn send_in_vain(&mut self, endpoint: Endpoint, schedule: &mut Schedule<'_>) {
+    pub(crate) fn send_in_vain(&mut self, request: &ApiRequest, schedule: &mut Schedule<'_>) {
         self.calls += 1;
-        schedule.emit(SimEvent::CallSent(endpoint));
+        schedule.emit(SimEvent::CallSent {
+            endpoint: request.endpoint,
+            scope: request.scope(),
+        });
     }
 
     /// A timer is due.

@@ -269,7 +269,7 @@ impl World {
             | SimEvent::Registered { .. }
             | SimEvent::StrangerConnected { .. }
             | SimEvent::DeleteReceived { .. }
-            | SimEvent::CallSent(_)
+            | SimEvent::CallSent { .. }
             | SimEvent::LimitsTold(_)
             | SimEvent::RecordWritten { .. }
             | SimEvent::RecordRemoved { .. }

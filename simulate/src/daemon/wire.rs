@@ -87,7 +87,7 @@ impl Wire {
                 | (Mutation::ExtraDeletions, Endpoint::Delete)
                 | (Mutation::ExtraLists, Endpoint::List) => {
                     for _ in 0..EXTRA_CALLS {
-                        world.network.send_in_vain(request.endpoint, schedule);
+                        world.network.send_in_vain(request, schedule);
                     }
                 }
                 (Mutation::UnusedRegistrations, Endpoint::Mint) => {

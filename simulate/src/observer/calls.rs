@@ -10,8 +10,6 @@ use crate::invariant::Invariant;
 const MAX_MINTS_PER_MINUTE: usize = 60;
 /// Deletions in a minute. They are a second apart.
 const MAX_DELETIONS_PER_MINUTE: usize = 62;
-/// Scopes that configurations have.
-const SCOPES: u64 = 2;
 const MINUTE_MS: u64 = 60_000;
 /// `reconcile` of every configuration.
 const RECONCILE_MS: u64 = 60_000;
@@ -25,7 +23,8 @@ const WRITE_MS: u64 = 3_000;
 #[derive(Default)]
 pub(super) struct Calls {
     sent: u64,
-    lists: u64,
+    /// Lists by scope.
+    lists: BTreeMap<String, u64>,
     /// Calls of the last minute.
     recent: VecDeque<(u64, Endpoint)>,
     /// GitHub refused a call, and wants none before this time.
@@ -43,7 +42,13 @@ impl Calls {
     }
 
     /// Counts a call and checks it. `daemons` is the number of daemons so far.
-    pub(super) fn check(&mut self, endpoint: Endpoint, daemons: u64, now: u64) -> Checked {
+    pub(super) fn check(
+        &mut self,
+        endpoint: Endpoint,
+        scope: &str,
+        daemons: u64,
+        now: u64,
+    ) -> Checked {
         self.sent += 1;
         self.recent.push_back((now, endpoint));
         while (self.recent.front()).is_some_and(|(at, _)| at + MINUTE_MS < now) {
@@ -65,11 +70,12 @@ impl Calls {
                 violated(Invariant::FewDeletions, recent.to_string())
             }
             Endpoint::List => {
-                self.lists += 1;
-                // A daemon that starts reconciles at once. It lists the configured scope and the former one.
-                let max = SCOPES * (now / RECONCILE_MS + 2 * daemons + 1);
-                if self.lists > max {
-                    let facts = format!("{} of {max}", self.lists);
+                let lists = self.lists.entry(scope.to_owned()).or_default();
+                *lists += 1;
+                // A daemon that starts reconciles at once.
+                let max = now / RECONCILE_MS + 2 * daemons + 1;
+                if *lists > max {
+                    let facts = format!("{lists} of {max} in {scope}");
                     return violated(Invariant::FewLists, facts);
                 }
                 Ok(())

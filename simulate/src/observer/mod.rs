@@ -219,7 +219,9 @@ impl Observer {
                     self.containers.finished(runner);
                 }
             }
-            SimEvent::CallSent(endpoint) => return self.check_call(*endpoint, now),
+            SimEvent::CallSent { endpoint, scope } => {
+                return self.check_call(*endpoint, scope, now);
+            }
             SimEvent::LimitsTold(limits) => self.calls.limits_told(*limits, now),
             SimEvent::RecordWritten { slot, invocation } => {
                 self.verdicts.record_written(slot, invocation.as_ref());
@@ -333,8 +335,8 @@ impl Observer {
         })
     }
 
-    fn check_call(&mut self, endpoint: Endpoint, now: u64) -> Checked {
-        self.calls.check(endpoint, self.daemons, now)?;
+    fn check_call(&mut self, endpoint: Endpoint, scope: &str, now: u64) -> Checked {
+        self.calls.check(endpoint, scope, self.daemons, now)?;
         if endpoint != Endpoint::Mint {
             return Ok(());
         }
