@@ -1,4 +1,4 @@
-// tries: to lower the number of tasks of the whole machine, by a new mount of /proc
+// tries: to change settings of the whole machine and to move its interrupts, by a new mount of /proc
 // as: root
 // wall: user namespace
 // expect: Permission denied
@@ -20,8 +20,13 @@ static int open_it(void) {
     mkdir("/tmp/own-proc", 0755);
     if (mount("proc", "/tmp/own-proc", "proc", 0, NULL) != 0)
         return printf("no proc: %s\n", strerror(errno)), 2;
-    if (open("/tmp/own-proc/sys/kernel/threads-max", O_WRONLY) >= 0)
-        return puts("got to write it"), 0;
+    const char *files[] = {"sys/kernel/threads-max", "irq/default_smp_affinity"};
+    char path[64];
+    for (int i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "/tmp/own-proc/%s", files[i]);
+        if (open(path, O_WRONLY) >= 0)
+            return printf("got to write %s\n", files[i]), 0;
+    }
     puts(strerror(errno));
     return 1;
 }

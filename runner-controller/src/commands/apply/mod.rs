@@ -170,9 +170,7 @@ fn report(status: &Status) {
         "NOT healthy"
     };
     let jobs = status
-        .pools
-        .iter()
-        .flat_map(|pool| &pool.runners)
+        .runners()
         .filter(|runner| runner.job.is_some())
         .count();
     let jobs = match jobs {

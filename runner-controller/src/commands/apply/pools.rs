@@ -68,13 +68,11 @@ fn is_rendered(text: &str, pool: &PoolName) -> bool {
 impl RemovedPool {
     /// Returns true if the daemon still ends a runner of the pool that has no job.
     pub(super) fn has_runner_without_job(&self, status: &Status) -> bool {
-        let pools = status
-            .pools
-            .iter()
-            .filter(|pool| pool.name == self.name.to_string());
-        pools
-            .flat_map(|pool| &pool.runners)
-            .any(|runner| runner.phase != PhaseKind::Busy)
+        let pool = status.pool(&self.name.to_string());
+        pool.is_some_and(|pool| {
+            let mut runners = pool.runners.iter();
+            runners.any(|runner| runner.phase != PhaseKind::Busy)
+        })
     }
 
     /// Removes the files and returns them.
