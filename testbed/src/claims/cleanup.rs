@@ -7,7 +7,9 @@ use github_sim::{Conclusion, JobState, PlantedRunner, Standing};
 use serde_json::json;
 use status::{DaemonState, Verdict};
 
-use super::common::{SOON, await_no_strangers, ensure_says, run, start_held};
+use super::common::{
+    SOON, await_no_strangers, ensure_says, quick_sweeps, run, slow_sweeps, start_held,
+};
 use super::fixture::SMALL;
 use super::suite::{Suite, suite};
 use crate::lab::Lab;
@@ -164,24 +166,35 @@ fn two_cleanups_of_containers_at_once_both_tell_the_truth(lab: &mut Lab) -> Resu
 }
 
 fn an_interrupted_cleanup_of_containers_is_not_healthy(lab: &mut Lab) -> Result<()> {
-    start_held(lab, "doomed")?;
-    let health =
-        "curl -s --unix-socket /run/runner-controller/api/api.sock http://localhost/health";
-    let interrupt = format!(
-        "cleanup-all-containers --yes & command=$!
-         until {health} | grep -q clean-up; do :; done
-         kill -KILL $command"
-    );
-    lab.host().sh(&interrupt)?;
+    lab.await_settled(SOON)?;
+    // The clean-up waits for the sweeps, so it is interrupted in the middle.
+    slow_sweeps(lab)?;
+    let outcome = interrupt_cleanup(lab);
+    quick_sweeps(lab)?;
+    outcome?;
     lab.await_status("every runner to end", SOON, |status| {
         (status.state == DaemonState::Cleared).then_some(())
     })?;
-    ensure_says(
-        &lab.host().sh(health)?,
-        &["\"healthy\":false", "runner-controller undrain"],
-    )?;
+    let health = lab.api("GET", "/health")?;
+    ensure!(health.status == 503, "healthy all the same: {health:?}");
+    ensure_says(&health.body, &["runner-controller undrain"])?;
     lab.host().run(&["runner-controller", "undrain"])?;
     lab.await_settled(SOON).map(drop)
+}
+
+/// Starts a clean-up, and kills it after the daemon has begun to clear the pools.
+fn interrupt_cleanup(lab: &Lab) -> Result<()> {
+    const UNIT: &str = "testbed-cleanup.service";
+    let command = ["cleanup-all-containers", "--yes"];
+    let start = ["systemd-run", "--collect", "--unit", UNIT];
+    lab.host().run(&[&start[..], &command].concat())?;
+    lab.await_status("the clean-up to begin", SOON, |status| {
+        (status.state == DaemonState::Clearing).then_some(())
+    })?;
+    let health = lab.api("GET", "/health")?;
+    ensure_says(&health.body, &["clean-up"])?;
+    let kill = ["systemctl", "kill", "--signal=KILL", UNIT];
+    lab.host().run(&kill).map(drop)
 }
 
 fn cleanup_of_containers_can_stay_down(lab: &mut Lab) -> Result<()> {

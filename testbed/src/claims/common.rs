@@ -12,6 +12,10 @@ use crate::readings::summary;
 use crate::sim::pool_job;
 use crate::wait::{Seen, wait_until};
 
+/// File for which a slow sweep waits.
+const GATE: &str = "/run/testbed-sweep";
+const DROP_IN: &str = "/run/systemd/system/runner-ci@.service.d/slow-sweep.conf";
+
 /// Timeout for things that take a second at most on an idle machine. A boot takes 0.2 s.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
@@ -135,6 +139,24 @@ pub(super) fn await_open(lab: &Lab, limit: Duration) -> Result<()> {
     lab.await_status("admission to open again", limit, |status| {
         status.closed.is_empty().then_some(())
     })
+}
+
+/// Lets sweeps wait for [`GATE`].
+pub(super) fn slow_sweeps(lab: &Lab) -> Result<()> {
+    let text = format!(
+        "[Service]\nExecStopPost=\nExecStopPost=/bin/sh -c 'until [ -e {GATE} ]; do sleep 0.05; done; \
+         exec /usr/local/bin/runner-controller sweep ci %i'\n"
+    );
+    lab.host().run(&["rm", "-f", GATE])?;
+    lab.host().write(DROP_IN, text.as_bytes(), 0o644)?;
+    lab.host().run(&["systemctl", "daemon-reload"]).map(drop)
+}
+
+/// Lets sweeps go on.
+pub(super) fn quick_sweeps(lab: &Lab) -> Result<()> {
+    lab.host().write(GATE, b"", 0o644)?;
+    lab.host().run(&["rm", "-f", DROP_IN])?;
+    lab.host().run(&["systemctl", "daemon-reload"]).map(drop)
 }
 
 /// Returns the idle runner of the fixture.

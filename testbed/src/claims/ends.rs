@@ -6,8 +6,8 @@ use anyhow::{Context, Result, ensure};
 use status::{PhaseKind, RunnerStatus, Verdict};
 
 use super::common::{
-    SOON, as_its_root, await_verdict, ensure_says, finish_held, in_container, running, spare,
-    start_held,
+    SOON, as_its_root, await_verdict, ensure_says, finish_held, in_container, quick_sweeps,
+    running, slow_sweeps, spare, start_held,
 };
 use super::fixture::{SMALL, one, small};
 use super::suite::{Suite, suite};
@@ -24,28 +24,6 @@ pub(super) const SUITE: Suite = suite![SMALL;
     a_runner_keeps_its_limits_when_a_deploy_lowers_them,
     a_runner_of_a_removed_template_ends_under_its_rules,
 ];
-
-/// File for which a slow sweep waits.
-const GATE: &str = "/run/testbed-sweep";
-const DROP_IN: &str = "/run/systemd/system/runner-ci@.service.d/slow-sweep.conf";
-
-/// Lets sweeps wait for [`GATE`].
-fn slow_sweeps(lab: &Lab) -> Result<()> {
-    let text = format!(
-        "[Service]\nExecStopPost=\nExecStopPost=/bin/sh -c 'until [ -e {GATE} ]; do sleep 0.05; done; \
-         exec /usr/local/bin/runner-controller sweep ci %i'\n"
-    );
-    lab.host().run(&["rm", "-f", GATE])?;
-    lab.host().write(DROP_IN, text.as_bytes(), 0o644)?;
-    lab.host().run(&["systemctl", "daemon-reload"]).map(drop)
-}
-
-/// Lets sweeps go on.
-fn quick_sweeps(lab: &Lab) -> Result<()> {
-    lab.host().write(GATE, b"", 0o644)?;
-    lab.host().run(&["rm", "-f", DROP_IN])?;
-    lab.host().run(&["systemctl", "daemon-reload"]).map(drop)
-}
 
 fn a_kill_during_a_slow_sweep_leaves_the_sweep_alone(lab: &mut Lab) -> Result<()> {
     let spare = spare(&lab.await_settled(SOON)?)?;
