@@ -96,7 +96,7 @@ pub fn boot(spec: &Path) -> Result<()> {
         // Docker, bpf and Landlock on the host need these on top of nspawn's defaults. The claims check
         // that a container's filter closes them again.
         .arg(
-            "--system-call-filter=add_key keyctl bpf perf_event_open @privileged \
+            "--system-call-filter=add_key keyctl request_key bpf perf_event_open @privileged \
              landlock_create_ruleset landlock_add_rule landlock_restrict_self",
         )
         .args(
