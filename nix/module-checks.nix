@@ -83,12 +83,14 @@ let
     ./module-checks/host.nix
     ./module-checks/network.nix
     ./module-checks/pools.nix
+    ./module-checks/proxy.nix
     ./module-checks/scope.nix
   ];
   refused = lib.mergeAttrsList (map (file: file.refused) files);
   warned = lib.mergeAttrsList (map (file: file.warned or { }) files) // images.warned;
   images = import ./module-checks/images.nix { inherit lib pkgs; };
   accepted = import ./module-checks/accepted.nix { inherit lib; };
+  types = import ./module-checks/types.nix { inherit lib; };
 
   # Returns a sentence unless a case is refused with this message, and with no other.
   refuses =
@@ -113,6 +115,25 @@ let
     in
     lib.optional (said config != [ ] || config.warnings != [ ])
       "${name}: ${lib.concatStringsSep " | " (said config ++ config.warnings)}";
+
+  # Returns a sentence for each value that an option's type refuses or takes wrongly.
+  typed =
+    option: values:
+    let
+      path = lib.splitString "." option;
+      takes =
+        value:
+        (builtins.tryEval (
+          builtins.deepSeq (lib.getAttrFromPath path
+            (evaluate false {
+              services.runner-controller = lib.setAttrByPath path (lib.mkForce value);
+            }).services.runner-controller
+          ) true
+        )).success;
+      say = verb: value: "${option}: its type ${verb} ${builtins.toJSON value}";
+    in
+    map (say "refuses") (lib.filter (value: !takes value) values.accepted)
+    ++ map (say "takes") (lib.filter takes values.refused);
 
   settingsOf = case: (evaluate false case).services.runner-controller.settings;
   imagesSay = said (evaluate true images.refused);
@@ -177,6 +198,7 @@ let
     lib.concatLists (lib.mapAttrsToList accepts accepted.settings)
     ++ lib.concatLists (lib.mapAttrsToList refuses refused)
     ++ lib.concatLists (lib.mapAttrsToList warns warned)
+    ++ lib.concatLists (lib.mapAttrsToList typed types)
     ++ lib.concatMap (
       wanted:
       lib.optional (saysNot wanted imagesSay)

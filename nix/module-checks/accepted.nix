@@ -45,6 +45,27 @@ in
         pools.ci.group = "fast";
       };
       enterprise-server.github.url = "https://github.example.com:8443/acme/widgets.git?tab=readme";
+      proxies = {
+        github.caFile = "/etc/ssl/private-ca.pem";
+        github.proxy = {
+          url = "http://proxy.lan:3128/";
+          noProxy = [
+            "10.0.0.0/8"
+            ".lan"
+            "[fd00::1]"
+          ];
+          credentialsFile = "/run/secrets/proxy";
+        };
+        pools.ci = {
+          proxy.url = "http://10.0.0.5:3128";
+          allow = [ "10.0.0.0/24:3128" ];
+        };
+      };
+      public-proxy.pools.ci.proxy.url = "http://198.51.100.9";
+      metrics-over-ipv6.prometheus = {
+        enable = true;
+        address = "::1";
+      };
       plain-http = {
         github.apiUrl = "http://198.51.100.7:8080";
         settings.github.allow_plain_http = true;

@@ -55,6 +55,9 @@ in
       "github.url: end it after the repository: https://github.com/acme/widgets" = {
         github.url = "https://github.com/acme/widgets/settings/actions/runners";
       };
+      "github.url: end it with the organisation, without orgs: https://github.com/acme;" = {
+        github.url = "https://github.com/orgs/acme/repositories";
+      };
       "github.url: use only letters, digits, dots, dashes and underscores" = {
         github.url = "https://github.com/acme/my widgets";
       };

@@ -8,6 +8,8 @@ let
   inherit (lib) mkOption types;
   inherit (import ./types.nix { inherit lib; }) duration size;
   cfg = config.services.runner-controller;
+  # An IPv6 address before a port is in brackets.
+  ofUrl = address: if lib.hasInfix ":" address then "[${address}]" else address;
 in
 {
   options.services.runner-controller = {
@@ -300,7 +302,7 @@ in
       target = mkOption {
         type = types.str;
         readOnly = true;
-        default = "${cfg.prometheus.address}:${toString cfg.prometheus.port}";
+        default = "${ofUrl cfg.prometheus.address}:${toString cfg.prometheus.port}";
         defaultText = lib.literalExpression ''"''${address}:''${toString port}"'';
         description = ''
           Address and port for a Prometheus elsewhere. A Prometheus on this host scrapes it without

@@ -38,9 +38,6 @@ let
     "days day d" = 86400;
     "weeks week wk w" = 604800;
   };
-in
-{
-  inherit address plain;
 
   # Returns first address and number of addresses of `ADDRESS/PREFIX`, with a prefix in this range.
   block =
@@ -62,6 +59,30 @@ in
       { inherit first size; }
     else
       null;
+in
+{
+  inherit address block;
+
+  # Returns block, port and protocol of an entry of `allow`, each null if it is wrong.
+  destination =
+    text:
+    let
+      parts = builtins.match "([^:/]+)(/[^:]*)?:([^/]*)(/tcp|/udp)?" text;
+      prefix = lib.elemAt parts 1;
+      port = plain (lib.elemAt parts 2);
+    in
+    if parts == null then
+      {
+        block = null;
+        port = null;
+        protocol = null;
+      }
+    else
+      {
+        block = block 8 32 (lib.head parts + (if prefix == null then "/32" else prefix));
+        port = if port == null || port < 1 || port > 65535 then null else port;
+        protocol = if lib.last parts == "/udp" then "udp" else "tcp";
+      };
 
   # Returns true if the address, or the first address of the smaller block, is in the block.
   contains = block: bits: bits >= block.first && bits < block.first + block.size;

@@ -9,5 +9,6 @@
     ./network.nix
     ./pools.nix
     ./programs.nix
+    ./proxy.nix
   ];
 }

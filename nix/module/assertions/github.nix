@@ -18,6 +18,8 @@ let
       "add the organisation, or the owner and the repository"
     else if lib.head path == "enterprises" then
       "name an organisation or a repository, because enterprises are not supported"
+    else if lib.head path == "orgs" then
+      "end it with the organisation, without orgs: ${lib.head parts}://${lib.elemAt parts 1}/${lib.concatStringsSep "/" (lib.take 1 (lib.tail path))}"
     else if !lib.all isName (lib.take 2 path) then
       "use only letters, digits, dots, dashes and underscores in names"
     else if lib.length path > 2 then
@@ -73,6 +75,12 @@ in
       {
         assertion = (cfg.github.tokenFile != null) != (cfg.github.app != null);
         message = "${at}.github: set exactly one of tokenFile and app: tokenFile to a file with a GitHub token, such as config.age.secrets.github-runner.path, or app to the id and the key's file of a GitHub App.";
+      }
+      {
+        assertion =
+          cfg.github.apiUrl == null
+          || builtins.match "https?://[^/@?#[:space:]]+(/[^@?#[:space:]]*)?" cfg.github.apiUrl != null;
+        message = "${at}.github.apiUrl: set it to the base URL of the API, such as \"https://github.example.com/api/v3\", without credentials, a query or a fragment.";
       }
       (outsideTheStore "github.app.keyFile" (cfg.github.app.keyFile or null))
       (outsideTheStore "github.tokenFile" cfg.github.tokenFile)

@@ -57,17 +57,14 @@ let
   wrongEntry =
     text:
     let
-      parts = builtins.match "([^:/]+)(/[^:]*)?:([^/]*)(/tcp|/udp)?" text;
-      prefix = lib.elemAt parts 1;
-      block = values.block 8 32 (lib.head parts + (if prefix == null then "/32" else prefix));
-      port = values.plain (lib.elemAt parts 2);
-      bad = lib.filter (range: overlap range.block block) never;
+      destination = values.destination text;
+      bad = lib.filter (range: overlap range.block destination.block) never;
     in
-    if parts == null then
+    if destination.protocol == null then
       "is not ADDRESS:PORT, with /tcp or /udp after it"
-    else if block == null then
+    else if destination.block == null then
       "does not begin with an IPv4 address or block"
-    else if port == null || port < 1 || port > 65535 then
+    else if destination.port == null then
       "does not have a port from 1 to 65535"
     else if bad != [ ] then
       (lib.head bad).reason

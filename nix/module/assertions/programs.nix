@@ -4,6 +4,7 @@ let
   cfg = config.services.runner-controller;
   at = "services.runner-controller";
   versions = import ../../runner-versions.nix { inherit lib; };
+  values = import ../values.nix { inherit lib; };
   version = lib.getVersion cfg.runner.package;
   hasImage = lib.any (pool: pool.image.directory == null) (lib.attrValues cfg.pools);
 in
@@ -13,6 +14,12 @@ in
       {
         assertion = cfg.openMetricsFirewall -> cfg.prometheus.enable;
         message = "${at}.openMetricsFirewall: enable ${at}.prometheus too, or remove openMetricsFirewall, because no program listens on that port.";
+      }
+      {
+        assertion =
+          values.address cfg.prometheus.address != null
+          || builtins.match "[0-9A-Fa-f.]*:[0-9A-Fa-f:.]+" cfg.prometheus.address != null;
+        message = "${at}.prometheus.address: set it to an address such as \"10.0.0.5\" or \"::1\", because the daemon does not resolve the name \"${cfg.prometheus.address}\".";
       }
     ];
 

@@ -1,0 +1,100 @@
+# Values that an option's type refuses, and the nearest that it takes. The program has the same bounds.
+{ lib }:
+let
+  range = least: most: {
+    accepted = [
+      least
+      most
+    ];
+    refused = [
+      (least - 1)
+      (most + 1)
+    ];
+  };
+  size = {
+    accepted = [
+      "512 MiB"
+      "1.5GB"
+    ];
+    refused = [
+      "6"
+      "6 gigabytes"
+      6
+    ];
+  };
+  duration = {
+    accepted = [
+      "90s"
+      "2h 30m"
+    ];
+    refused = [
+      "90"
+      "2 hours"
+      90
+    ];
+  };
+  ofPool = lib.mapAttrs' (name: lib.nameValuePair "pools.ci.${name}");
+  sizes = lib.flip lib.genAttrs (_: size);
+in
+{
+  "github.apiVersion" = {
+    accepted = [ "2026-03-10" ];
+    refused = [
+      "2026-3-10"
+      "latest"
+    ];
+  };
+  "github.timeout" = duration;
+  reconcile = duration;
+  "rebootWhenDrained.patience" = duration;
+  "network.uidBase" = range 524288 1879048191;
+  "prometheus.port" = range 0 65535;
+}
+// sizes [
+  "reserve.disk"
+  "reserve.memory"
+]
+// ofPool (
+  sizes [
+    "layer.size"
+    "limits.memory"
+    "total.memory"
+  ]
+  // {
+    "egress" = {
+      accepted = [ "listed" ];
+      refused = [ "everything" ];
+    };
+    "layer.kind" = {
+      accepted = [ "disk" ];
+      refused = [ "memory" ];
+    };
+    "labels" = {
+      accepted = [ [ "ci" ] ];
+      refused = [ [ ] ];
+    };
+    "limits.connections" = range 64 1048576;
+    "limits.controlGroupDepth" = range 10 64;
+    "limits.controlGroups" = range 100 100000;
+    "limits.inotifyInstances" = range 128 1048576;
+    "limits.inotifyWatches" = range 4096 1073741824;
+    "limits.ioWeight" = range 1 10000;
+    "limits.namespaces" = range 128 65536;
+    "limits.openFiles" = range 1024 1048576;
+    "limits.pendingSignals" = range 64 1048576;
+    "limits.tasks" = range 64 4194304;
+    "limits.terminals" = range 16 65536;
+    "limits.userNamespaces" = range 0 65536;
+    "maxRunners" = range 1 999;
+    "minIdle" = range 1 999;
+    "minSpare" = range 0 999;
+    "offset" = range 0 65535;
+    "timeouts.boot" = duration;
+    "timeouts.idleAge" = duration;
+    "timeouts.job" = duration;
+    "timeouts.registration" = duration;
+    "timeouts.spareAge" = duration;
+    "timeouts.stop" = duration;
+    "total.tasks" = range 64 4194304;
+  }
+)
