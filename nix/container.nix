@@ -34,12 +34,10 @@ in
   imports = [ (modulesPath + "/profiles/minimal.nix") ];
 
   options.runner = {
-    package = mkOption {
-      type = types.package;
-      default = pkgs.github-runner;
-      defaultText = lib.literalExpression "services.runner-controller.runner.package";
-      description = ''
-        GitHub's runner. Only its `bin/Runner.Listener` is called, with a config for one job.
+    package = lib.mkPackageOption pkgs "github-runner" {
+      extraDescription = ''
+        Only its `bin/Runner.Listener` is called, with a config for one job. The host's
+        `services.runner-controller.runner.package` takes precedence over the default.
       '';
     };
 

@@ -38,6 +38,7 @@ let
     };
     systemd.network.networks = { };
     systemd.package.version = lib.mkDefault "260.2";
+    system.nixos.release = lib.mkDefault "26.05";
     system.stateVersion = "26.05";
     users.mutableUsers = lib.mkDefault true;
     users.users = { };
@@ -45,8 +46,9 @@ let
   };
 
   # A host whose pool `ci` has no image to evaluate, unless the case is about it.
-  evaluate =
-    withImages: case:
+  evaluate = evaluateWith pkgs;
+  evaluateWith =
+    pkgs: withImages: case:
     (lib.evalModules {
       specialArgs = {
         inherit pkgs;
@@ -134,6 +136,12 @@ let
     in
     map (say "refuses") (lib.filter (value: !takes value) values.accepted)
     ++ map (say "takes") (lib.filter takes values.refused);
+
+  # A host of another architecture than the machine that builds it.
+  otherPkgs =
+    if system == "x86_64-linux" then pkgs.pkgsCross.aarch64-multiplatform else pkgs.pkgsCross.gnu64;
+  crossed = (evaluateWith otherPkgs false ./module/rendered.nix).services.runner-controller;
+  renderers = map (input: input.stdenv.hostPlatform.system) crossed.build.hostFiles.nativeBuildInputs;
 
   settingsOf = case: (evaluate false case).services.runner-controller.settings;
   imagesSay = said (evaluate true images.refused);
@@ -251,14 +259,17 @@ let
       (settingsOf accepted.settings.escape-hatch).pools.ci.limits.open_files != 131072
     ) "settings do not override options"
     ++ lib.optional (
+      renderers != [ system ] || crossed.package.stdenv.hostPlatform.system == system
+    ) "the host files of a cross build are rendered by ${toString renderers}"
+    ++ lib.optional (
       !lib.elem 9817 whole.networking.firewall.allowedTCPPorts
-    ) "openMetricsFirewall does not open the port"
+    ) "prometheus.openFirewall does not open the port"
     ++
       lib.optional
         (lib.elem 9817
           inputs.self.nixosConfigurations.runner-01.config.networking.firewall.allowedTCPPorts
         )
-        "the port is open without openMetricsFirewall";
+        "the port is open without prometheus.openFirewall";
 in
 if wrongs != [ ] then
   throw (lib.concatLines ([ "the module:" ] ++ wrongs))

@@ -9,6 +9,7 @@ let
       ./module/reboot.nix
       {
         options.networking.hostName = lib.mkOption { internal = true; };
+        options.warnings = lib.mkOption { internal = true; };
         config._module.check = false;
       }
     ];
@@ -35,7 +36,9 @@ let
   value =
     title: literal:
     lib.optionalString (literal != null) (
-      if lib.hasInfix "\n" literal.text then
+      if literal._type or "" == "literalMD" then
+        "\n${title}: ${literal.text}\n"
+      else if lib.hasInfix "\n" literal.text then
         "\n${title}:\n\n${code literal.text}\n"
       else
         "\n${title}: `${literal.text}`\n"

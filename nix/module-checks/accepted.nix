@@ -123,7 +123,7 @@ in
     };
     prometheus.enable = true;
     prometheus.address = "10.0.0.5";
-    openMetricsFirewall = true;
+    prometheus.openFirewall = true;
     rebootWhenDrained.enable = true;
     pools.ci = {
       docker = true;

@@ -16,31 +16,11 @@ in
           keyFile = "/run/secrets/app.pem";
         };
       };
-      "github.app.keyFile: write it as a string that names a file outside the Nix store" = {
-        github.tokenFile = lib.mkForce null;
-        github.app = {
-          id = "Iv23liExample";
-          keyFile = "/nix/store/00000000000000000000000000000000-key";
-        };
-      };
-      "github.tokenFile: write it as a string that names a file outside the Nix store" = {
-        github.tokenFile = "/nix/store/00000000000000000000000000000000-token";
-      };
-      "github.proxy.credentialsFile: write it as a string that names a file outside the Nix store" = {
-        github.proxy = {
-          url = "http://10.0.0.5:3128";
-          credentialsFile = "/nix/store/00000000000000000000000000000000-proxy";
-        };
-      };
-      "apiTokenFile: write it as a string that names a file outside the Nix store" = {
-        apiTokenFile = ./scope.nix;
-        prometheus.enable = true;
-      };
       "apiTokenFile: enable services.runner-controller.prometheus too" = {
         apiTokenFile = "/run/secrets/api";
       };
-      "openMetricsFirewall: enable" = {
-        openMetricsFirewall = true;
+      "prometheus.openFirewall: set prometheus.enable too" = {
+        prometheus.openFirewall = true;
       };
 
       "github.url: begin it with https://; it is \"github.com/acme\"" = {
@@ -114,9 +94,14 @@ in
     );
 
   warned = settings {
-    "services.runner-controller.openMetricsFirewall opens a port that answers only to this host" = {
+    "services.runner-controller.prometheus.openFirewall opens a port that answers only to this host" = {
+      prometheus.openFirewall = true;
+      prometheus.enable = true;
+    };
+    "The option `services.runner-controller.openMetricsFirewall'" = {
       openMetricsFirewall = true;
       prometheus.enable = true;
+      prometheus.address = "10.0.0.5";
     };
   };
 }

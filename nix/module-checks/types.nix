@@ -33,10 +33,37 @@ let
       90
     ];
   };
+  # A path without quotes would be copied into the store.
+  secret = {
+    accepted = [ "/run/secrets/file" ];
+    refused = [
+      "/nix/store/00000000000000000000000000000000-file"
+      ./types.nix
+      "run/secrets/file"
+    ];
+  };
+  app = id: keyFile: { inherit id keyFile; };
+  proxy = credentialsFile: {
+    url = "http://10.0.0.5:3128";
+    inherit credentialsFile;
+  };
   ofPool = lib.mapAttrs' (name: lib.nameValuePair "pools.ci.${name}");
   sizes = lib.flip lib.genAttrs (_: size);
 in
 {
+  apiTokenFile = secret;
+  "github.tokenFile" = secret;
+  "github.app" = {
+    accepted = [ (app "Iv23li.Example" "/run/secrets/app.pem") ];
+    refused = [
+      (app "an app" "/run/secrets/app.pem")
+      (app 12345 "/nix/store/00000000000000000000000000000000-app.pem")
+    ];
+  };
+  "github.proxy" = {
+    accepted = [ (proxy "/run/secrets/proxy") ];
+    refused = [ (proxy "/nix/store/00000000000000000000000000000000-proxy") ];
+  };
   "github.apiVersion" = {
     accepted = [ "2026-03-10" ];
     refused = [

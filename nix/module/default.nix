@@ -3,7 +3,8 @@
 #   options.nix, pool.nix   options
 #   settings.nix            their translation into the program's configuration file
 #   images.nix              NixOS systems that containers boot
-#   host.nix                units, users and kernel settings of the host, rendered by the program
+#   rendered.nix            files of the host, which the program renders
+#   host.nix                units, users and kernel settings of the host
 #   reboot.nix              reboots into a new kernel, without a lost job
 #   assertions/             mistakes, each with the line to change
 {
@@ -11,6 +12,7 @@
     ./options.nix
     ./settings.nix
     ./images.nix
+    ./rendered.nix
     ./host.nix
     ./reboot.nix
     ./assertions

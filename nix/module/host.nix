@@ -1,10 +1,7 @@
-# Files of the host: units, slices, firewall, polkit rule, directories, kernel settings.
+# Parts of the host: units, users, kernel settings and firewall.
 #
-# The program renders all of them for every kind of host (`runner-controller units`). This file builds that
-# output from the configuration and installs it, so that the module cannot differ from the program. NixOS
-# adds drop-ins, which say where programs are and what a switch restarts. Evaluation cannot read the
-# output of a build, so host-files.json records the names of the files. A test of the program checks the
-# record, and the build below fails if it is wrong.
+# rendered.nix has the files, and this file installs them. NixOS adds drop-ins, which say where programs are
+# and what a switch restarts.
 {
   config,
   lib,
@@ -15,16 +12,8 @@
 let
   cfg = config.services.runner-controller;
   recorded = lib.importJSON ./host-files.json;
+  inherit (cfg.build) configFile hostFiles units;
 
-  perPool = name: map (pool: lib.replaceStrings [ "POOL" ] [ pool ] name) (lib.attrNames cfg.pools);
-  expand = name: if lib.hasInfix "POOL" name then perPool name else [ name ];
-  units = lib.listToAttrs (
-    lib.concatLists (
-      lib.mapAttrsToList (
-        name: wantedBy: map (unit: lib.nameValuePair unit wantedBy) (expand name)
-      ) recorded.units
-    )
-  );
   isService = lib.hasSuffix ".service";
   services = lib.mapAttrs' (
     name: wantedBy: lib.nameValuePair (lib.removeSuffix ".service" name) wantedBy
@@ -32,41 +21,6 @@ let
   others = lib.filterAttrs (
     name: wantedBy: !isService name && (wantedBy != [ ] || lib.hasSuffix ".slice" name)
   ) units;
-
-  configFile = (pkgs.formats.toml { }).generate "runner-controller.toml" cfg.settings;
-
-  hostFiles =
-    pkgs.runCommand "runner-controller-host-files"
-      {
-        nativeBuildInputs = [ cfg.package ];
-        expected = lib.concatLines (lib.attrNames units);
-        passAsFile = [ "expected" ];
-        preferLocalBuild = true;
-      }
-      ''
-        runner-controller check-config ${configFile}
-        runner-controller --config ${configFile} units \
-          --binary ${lib.getExe cfg.package} --install-root root
-
-        ls root/etc/systemd/system | LC_ALL=C sort > rendered
-        LC_ALL=C sort "$expectedPath" | diff - rendered || {
-          echo "nix/module/host-files.json does not name the units that the program renders; run: RECORD=1 cargo test --package runner-controller --test nixos" >&2
-          exit 1
-        }
-        for link in root${cfg.package}/bin/*; do
-          test -e "${cfg.package}/bin/''${link##*/}" || {
-            echo "the package lacks the command ''${link##*/}" >&2
-            exit 1
-          }
-        done
-
-        mkdir -p "$out/lib/systemd"
-        cp -r root/etc "$out/etc"
-        mv "$out/etc/systemd/system" "$out/lib/systemd/system"
-        mv "$out/etc/tmpfiles.d" "$out/lib/tmpfiles.d"
-        # NixOS creates users by itself.
-        rm -r "$out/etc/sysusers.d"
-      '';
 
   # Every unit's path already has systemd, coreutils and the like.
   programs = [
@@ -111,10 +65,6 @@ let
 in
 {
   config = lib.mkIf cfg.enable {
-    services.runner-controller.build = {
-      inherit configFile hostFiles units;
-    };
-
     environment.systemPackages = [ cfg.package ];
     environment.etc = {
       # For operators. Units refer to the store path, so that a runner ends under the rules it began with.
@@ -159,7 +109,7 @@ in
     ];
 
     # Every user of the host can read the store, so a build that would put a token there fails.
-    system.checks = [
+    system.checks = lib.optionals cfg.refuseTokensInEtc [
       (pkgs.runCommand "no-plain-tokens" { } ''
         for tree in ${config.system.build.etc}/etc ${config.system.build.etc}/etc/systemd/system; do
           bash ${../../secrets/check.sh} --tree "$tree"
@@ -187,7 +137,7 @@ in
         iifname "rc-*" accept
         oifname "rc-*" ct state established,related accept
       '';
-      allowedTCPPorts = lib.mkIf cfg.openMetricsFirewall [ cfg.prometheus.port ];
+      allowedTCPPorts = lib.mkIf cfg.prometheus.openFirewall [ cfg.prometheus.port ];
     };
 
     services.prometheus.scrapeConfigs =

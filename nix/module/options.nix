@@ -6,12 +6,34 @@
 }:
 let
   inherit (lib) mkOption types;
-  inherit (import ./types.nix { inherit lib; }) duration size;
+  inherit (import ./types.nix { inherit lib; })
+    appId
+    date
+    duration
+    secretFile
+    size
+    ;
   cfg = config.services.runner-controller;
   # An IPv6 address before a port is in brackets.
   ofUrl = address: if lib.hasInfix ":" address then "[${address}]" else address;
 in
 {
+  imports = [
+    (lib.mkRenamedOptionModule
+      [
+        "services"
+        "runner-controller"
+        "openMetricsFirewall"
+      ]
+      [
+        "services"
+        "runner-controller"
+        "prometheus"
+        "openFirewall"
+      ]
+    )
+  ];
+
   options.services.runner-controller = {
     enable = lib.mkEnableOption (
       lib.trim ''
@@ -20,15 +42,18 @@ in
       ''
     );
 
-    package = mkOption {
-      type = types.package;
-      default = pkgs.callPackage ../packages/runner-controller.nix { };
-      defaultText = lib.literalExpression "pkgs.runner-controller";
-      description = ''
-        The program. It also checks the configuration and renders the units while the system is
-        built. A new version restarts the daemon, and no job notices.
-      '';
-    };
+    package =
+      lib.mkPackageOption pkgs "runner-controller" {
+        default = null;
+        extraDescription = ''
+          It also checks the configuration and renders the units while the system is built. A new
+          version restarts the daemon, and no job notices.
+        '';
+      }
+      // {
+        default = pkgs.runner-controller or (pkgs.callPackage ../packages/runner-controller.nix { });
+        defaultText = lib.literalExpression "pkgs.runner-controller or (pkgs.callPackage ./nix/packages/runner-controller.nix { })";
+      };
 
     host = mkOption {
       type = types.str;
@@ -53,7 +78,7 @@ in
       };
 
       tokenFile = mkOption {
-        type = types.nullOr types.path;
+        type = types.nullOr secretFile;
         default = null;
         example = lib.literalExpression "config.age.secrets.github-runner.path";
         description = ''
@@ -69,12 +94,12 @@ in
           types.submodule {
             options = {
               id = mkOption {
-                type = types.either types.ints.positive (types.strMatching "[A-Za-z0-9.]{1,64}");
+                type = types.either types.ints.positive appId;
                 example = "Iv23liExample";
                 description = "Client id or number of the App, from its settings page.";
               };
               keyFile = mkOption {
-                type = types.path;
+                type = secretFile;
                 example = lib.literalExpression "config.age.secrets.github-app.path";
                 description = ''
                   File that contains a private key of the App, in PEM as GitHub gave it. It must be
@@ -132,7 +157,7 @@ in
                 description = "Destinations that are reached without the proxy, as in `NO_PROXY`.";
               };
               credentialsFile = mkOption {
-                type = types.nullOr types.path;
+                type = types.nullOr secretFile;
                 default = null;
                 example = lib.literalExpression "config.age.secrets.github-proxy.path";
                 description = ''
@@ -151,7 +176,7 @@ in
       };
 
       apiVersion = mkOption {
-        type = types.strMatching "[0-9]{4}-[0-9]{2}-[0-9]{2}";
+        type = date;
         default = "2022-11-28";
         description = "`X-GitHub-Api-Version` of requests.";
       };
@@ -196,13 +221,10 @@ in
       };
     };
 
-    runner.package = mkOption {
-      type = types.package;
-      default = pkgs.github-runner;
-      defaultText = lib.literalExpression "pkgs.github-runner";
-      example = lib.literalExpression "inputs.nixpkgs-runner.legacyPackages.x86_64-linux.github-runner";
-      description = ''
-        GitHub's runner, for every pool with a NixOS image. GitHub refuses releases that are some
+    runner.package = lib.mkPackageOption pkgs "github-runner" {
+      example = "inputs.nixpkgs-runner.legacyPackages.x86_64-linux.github-runner";
+      extraDescription = ''
+        It is GitHub's runner in every pool with a NixOS image. GitHub refuses releases that are some
         weeks old, so take it from an input that you update often. A change replaces idle runners,
         and running jobs keep theirs.
       '';
@@ -299,11 +321,21 @@ in
         description = "Port to listen on.";
       };
 
+      openFirewall = mkOption {
+        type = types.bool;
+        default = false;
+        example = true;
+        description = ''
+          Opens `port` in the host's firewall, for every machine that reaches this host. The names of
+          repositories and workflows are visible there.
+        '';
+      };
+
       target = mkOption {
         type = types.str;
         readOnly = true;
         default = "${ofUrl cfg.prometheus.address}:${toString cfg.prometheus.port}";
-        defaultText = lib.literalExpression ''"''${address}:''${toString port}"'';
+        defaultText = lib.literalMD "`address` and `port` with a colon between them";
         description = ''
           Address and port for a Prometheus elsewhere. A Prometheus on this host scrapes it without
           further configuration.
@@ -312,7 +344,7 @@ in
     };
 
     apiTokenFile = mkOption {
-      type = types.nullOr types.path;
+      type = types.nullOr secretFile;
       default = null;
       example = lib.literalExpression "config.age.secrets.runner-controller-api.path";
       description = ''
@@ -322,12 +354,14 @@ in
       '';
     };
 
-    openMetricsFirewall = mkOption {
+    refuseTokensInEtc = mkOption {
       type = types.bool;
-      default = false;
+      default = true;
+      example = false;
       description = ''
-        Opens `prometheus.port` in the firewall, for every machine that reaches this host. The names
-        of repositories and workflows are visible there.
+        Fails the build if a file of `/etc` contains a GitHub token or a private key, because every
+        user of the host can read it in the Nix store. The search reads all of `/etc` in each build that
+        changes it. Turn it off for a host whose `/etc` has a private key for tests.
       '';
     };
 

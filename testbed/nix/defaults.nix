@@ -13,6 +13,10 @@ let
       isOption = true;
       default = false;
     };
+    mkPackageOption = pkgs: name: _: {
+      isOption = true;
+      default = pkgs.${name};
+    };
     literalExpression = text: text;
     trim = text: text;
     mkIf = condition: value: if condition then value else { };
@@ -34,6 +38,7 @@ let
       deferredModule = { };
       either = _: any;
       enum = any;
+      externalPath = { };
       float = { };
       ints = {
         between = _: any;

@@ -41,12 +41,6 @@ let
     else
       wrongUrl == null && lib.head parts == "http" && !isCloud;
 
-  outsideTheStore = option: file: {
-    assertion =
-      file == null || !builtins.isPath file && !lib.hasPrefix (builtins.storeDir + "/") (toString file);
-    message = "${at}.${option}: write it as a string that names a file outside the Nix store, because every user of the host can read the store.";
-  };
-
   # Nearest valid name, as a suggestion.
   nearest = builtins.match "-*([a-z0-9-]{0,31}[a-z0-9])[^a-z0-9]*" (
     lib.replaceStrings [ "." "_" ] [ "-" "-" ] (lib.toLower cfg.host)
@@ -82,10 +76,6 @@ in
           || builtins.match "https?://[^/@?#[:space:]]+(/[^@?#[:space:]]*)?" cfg.github.apiUrl != null;
         message = "${at}.github.apiUrl: set it to the base URL of the API, such as \"https://github.example.com/api/v3\", without credentials, a query or a fragment.";
       }
-      (outsideTheStore "github.app.keyFile" (cfg.github.app.keyFile or null))
-      (outsideTheStore "github.tokenFile" cfg.github.tokenFile)
-      (outsideTheStore "github.proxy.credentialsFile" (cfg.github.proxy.credentialsFile or null))
-      (outsideTheStore "apiTokenFile" cfg.apiTokenFile)
       {
         assertion = cfg.apiTokenFile == null || cfg.prometheus.enable;
         message = "${at}.apiTokenFile: enable ${at}.prometheus too, or remove apiTokenFile, because the Unix socket checks the peer's user and takes no token.";

@@ -70,6 +70,11 @@ in
         message = "boot.isContainer: use a machine instead of a container, because ${at} loads kernel settings and starts containers with their own users.";
       }
       {
+        # Older releases lack options that the containers' system sets.
+        assertion = lib.versionAtLeast config.system.nixos.release "26.05";
+        message = "nixpkgs: use NixOS 26.05 or later instead of ${config.system.nixos.release}, because ${at} is checked with no older one.";
+      }
+      {
         # The firewall's table has an owner and persists; the kernel can do that since 6.9.
         assertion = config.boot.isContainer || lib.versionAtLeast kernel "6.9";
         message = "boot.kernelPackages: use Linux 6.9 or later instead of ${kernel}, because the firewall of ${at} needs it.";

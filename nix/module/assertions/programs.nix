@@ -12,8 +12,8 @@ in
   config = lib.mkIf cfg.enable {
     assertions = [
       {
-        assertion = cfg.openMetricsFirewall -> cfg.prometheus.enable;
-        message = "${at}.openMetricsFirewall: enable ${at}.prometheus too, or remove openMetricsFirewall, because no program listens on that port.";
+        assertion = cfg.prometheus.openFirewall -> cfg.prometheus.enable;
+        message = "${at}.prometheus.openFirewall: set prometheus.enable too, or remove openFirewall, because no program listens on that port.";
       }
       {
         assertion =
@@ -35,8 +35,8 @@ in
           ${at}.runner.package: take version ${versions.inTime} or later instead of ${version}, because GitHub may
           refuse a runner 30 days after the next release. Run `nix flake update nixpkgs-runner`.
         ''
-      ++ lib.optional (cfg.openMetricsFirewall && lib.hasPrefix "127." cfg.prometheus.address) ''
-        ${at}.openMetricsFirewall opens a port that answers only to this host; set
+      ++ lib.optional (cfg.prometheus.openFirewall && lib.hasPrefix "127." cfg.prometheus.address) ''
+        ${at}.prometheus.openFirewall opens a port that answers only to this host; set
         ${at}.prometheus.address to another address.
       '';
   };
