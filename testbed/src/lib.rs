@@ -5,15 +5,15 @@
 //! operator would install it, and runs real nspawn containers. It needs root and package mirrors;
 //! systemd need not be process 1 of the machine.
 //!
-//! The rooms, from the ground up:
+//! The modules, the lowest first:
 //! - [`bed`]: directories and locks on this machine; [`packages`]: downloads from its package mirror;
 //! - [`rootfs`]: root filesystems, built once and kept; [`sources`]: the software that jobs compile;
-//! - [`host`]: boots, enters and removes the test host ([`inner`] is what runs on the way in);
+//! - [`host`]: boots, enters and removes the test host ([`inner`] prepares what the boot needs, in its namespaces);
 //! - [`net`]: the test host's internet; [`sim`]: the stand-in for GitHub that lives in it;
-//! - [`api`], [`status`]: what the daemon says of itself, as its readers see it;
-//! - [`journal`]: what the host's journal says happened when;
-//! - [`lab`]: all that with our daemon on top, and the verbs that tests are written in;
-//!   [`leftovers`]: what must not be there afterwards;
+//! - [`api`], [`status`]: the daemon's answers, as its readers see them;
+//! - [`journal`]: times of events in the host's journal;
+//! - [`lab`]: a test host with the daemon, and what tests do with it; [`leftovers`]: what must not be there
+//!   afterwards;
 //! - [`settle`]: waits for pools that are full and rest;
 //! - [`checks`]: judges the files of this repository;
 //! - [`setup`]: claims about the set-up itself;

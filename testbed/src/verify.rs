@@ -311,6 +311,10 @@ impl Tally {
             "imports have no new circle",
             imports::imports_have_no_new_circle,
         );
+        self.check(
+            "imports follow the levels of ARCHITECTURE.md",
+            imports::imports_follow_the_levels,
+        );
     }
 
     /// Checks a claim in its fixture. A failed one shows the host's journal of that time.

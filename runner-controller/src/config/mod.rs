@@ -33,7 +33,8 @@ pub use github::{GitHubConfig, LoginConfig, Scope};
 pub use host_check::{HostFindings, check_host, check_kernel};
 pub use mistake::{Mistake, Mistakes};
 pub use model::{
-    API_SOCKET, Config, DAEMON_USER, DEFAULT_PATH, DEFAULT_RUN_DIR, Network, ReserveConfig,
+    API_SOCKET, API_TOKEN_CREDENTIAL, Config, DAEMON_USER, DEFAULT_PATH, DEFAULT_RUN_DIR, Network,
+    ReserveConfig,
 };
 pub use place::Place;
 pub use pool::{Image, Layer, Nix, PoolConfig, RunnerLimits, SharedParts, Total};

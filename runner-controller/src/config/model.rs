@@ -16,6 +16,8 @@ pub const DEFAULT_PATH: &str = "/etc/runner-controller/config.toml";
 pub const DEFAULT_RUN_DIR: &str = "/run/runner-controller";
 /// File name of the API socket in the run directory.
 pub const API_SOCKET: &str = "api.sock";
+/// Name of the systemd credential that holds the API's token.
+pub const API_TOKEN_CREDENTIAL: &str = "api-token";
 /// Name of the daemon's user and group.
 pub const DAEMON_USER: &str = "runner-controller";
 

@@ -3,9 +3,8 @@
 use std::path::Path;
 
 use super::file::{HostFile, Program};
-use crate::config::{Config, DAEMON_USER, ProxyConfig};
+use crate::config::{API_TOKEN_CREDENTIAL, Config, DAEMON_USER, ProxyConfig};
 use crate::firewall::FIREWALL_UNIT;
-use crate::http;
 
 /// Number of file descriptors that systemd keeps for a slot: its socket, its FIFO, a waiting
 /// connection, and the marker of an answered connection.
@@ -126,7 +125,7 @@ WantedBy=multi-user.target
 fn further_credentials(config: &Config) -> String {
     let proxy = config.github.proxy.as_ref();
     let files = [
-        (http::CREDENTIAL, config.api_token_file.as_ref()),
+        (API_TOKEN_CREDENTIAL, config.api_token_file.as_ref()),
         (
             ProxyConfig::CREDENTIAL,
             proxy.and_then(|proxy| proxy.credentials_file.as_ref()),

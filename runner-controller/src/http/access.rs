@@ -14,10 +14,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tracing::{info, warn};
 
-use crate::config::Config;
-
-/// Name of the systemd credential that holds the token.
-pub const CREDENTIAL: &str = "api-token";
+use crate::config::{API_TOKEN_CREDENTIAL, Config};
 
 /// Minimum length of a token. A shorter one can be guessed.
 const TOKEN_MIN_LENGTH: usize = 20;
@@ -109,7 +106,7 @@ impl ApiToken {
             return Ok(None);
         };
         let credential = std::env::var_os("CREDENTIALS_DIRECTORY")
-            .map(|dir| Path::new(&dir).join(CREDENTIAL))
+            .map(|dir| Path::new(&dir).join(API_TOKEN_CREDENTIAL))
             .filter(|path| path.exists());
         Self::read(&credential.unwrap_or_else(|| file.clone())).map(Some)
     }

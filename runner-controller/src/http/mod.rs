@@ -22,7 +22,7 @@ mod serve;
 #[cfg(test)]
 mod sockets;
 
-pub use access::{Access, ApiToken, ApiTokenError, CREDENTIAL, Peer};
+pub use access::{Access, ApiToken, ApiTokenError, Peer};
 #[cfg(any(test, fuzzing))]
 pub(crate) use checks::{try_metrics, try_request};
 pub use health::{Health, health};

@@ -1,4 +1,5 @@
-//! The import check: finds circles between the files of a crate.
+//! The import check: finds circles between the files of a crate, and imports against the levels of
+//! ARCHITECTURE.md.
 //!
 //! A file imports another if its code, tests left out, names something that the other file defines: by a
 //! `use`, or by a path in an expression, a type or a macro's arguments.
@@ -11,6 +12,7 @@
 //! So a child may use its parent's types, or a parent may call its children, but not both.
 
 mod known;
+mod levels;
 mod modules;
 mod paths;
 
@@ -24,6 +26,7 @@ use petgraph::graph::DiGraph;
 
 use super::tools::project;
 use super::tracked;
+pub use levels::imports_follow_the_levels;
 use modules::Crate;
 
 /// Files that import each other, directly or through each other.
