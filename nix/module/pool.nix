@@ -349,6 +349,52 @@ in
       '';
     };
 
+    environment = mkOption {
+      type = types.attrsOf types.str;
+      default = { };
+      example = {
+        CARGO_NET_RETRY = "5";
+      };
+      description = ''
+        Variables in the environment of listener and jobs. Every user of the host and every job can
+        read them. The names of the runner, of systemd and of the dynamic linker are refused. A change
+        replaces idle runners.
+      '';
+    };
+
+    binds = mkOption {
+      type = types.listOf (
+        types.submodule {
+          options = {
+            from = mkOption {
+              type = types.path;
+              example = "/srv/models";
+              description = "Directory on the host. Only root may be able to replace it.";
+            };
+            to = mkOption {
+              type = types.path;
+              example = "/mnt/models";
+              description = "Its path in a container.";
+            };
+            readOnly = mkOption {
+              type = types.bool;
+              default = true;
+              description = ''
+                Keeps jobs from writing. Otherwise every job of the pool writes as the owner of the
+                directory, without a bound of its size, and can change what later jobs find.
+              '';
+            };
+          };
+        }
+      );
+      default = [ ];
+      example = lib.literalExpression ''[ { from = "/srv/models"; to = "/mnt/models"; } ]'';
+      description = ''
+        Directories of the host that all containers of the pool have, at most 16. All jobs share
+        them. A change replaces idle runners.
+      '';
+    };
+
     workFolder = mkOption {
       type = types.path;
       default = "/home/runner/work";

@@ -28,6 +28,7 @@ let
       allow
       docker
       egress
+      environment
       labels
       nix
       offset
@@ -76,6 +77,10 @@ let
       spare_age = pool.timeouts.spareAge;
       idle_age = pool.timeouts.idleAge;
     };
+    binds = map (bind: {
+      inherit (bind) from to;
+      read_only = bind.readOnly;
+    }) pool.binds;
     work_folder = pool.workFolder;
     proxy = proxy pool.proxy;
   };

@@ -100,6 +100,8 @@ pub struct Pool {
     pub docker: bool,
     /// Its Nix, if its jobs have one.
     pub nix: Option<Nix>,
+    /// Further lines of its table.
+    pub more: String,
     /// `[pools.<name>.timeouts]`, as (key, value).
     pub timeouts: Vec<(&'static str, String)>,
 }
@@ -187,6 +189,7 @@ impl Pool {
             allow: Vec::new(),
             docker: false,
             nix: None,
+            more: String::new(),
             timeouts: vec![("boot", "60s".into())],
         }
     }
@@ -213,6 +216,7 @@ impl Pool {
             allow,
             docker,
             nix,
+            more,
             timeouts,
             ..
         } = self;
@@ -248,7 +252,7 @@ min_idle = {min_idle}
 min_spare = {min_spare}
 max_runners = {max_runners}
 layer = {{ kind = "{layer}", size = "{layer_size}" }}
-{reach}{nix}
+{reach}{nix}{more}
 [pools.{name}.limits]
 memory = "{memory}"
 tasks = 2048

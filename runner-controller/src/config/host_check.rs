@@ -6,6 +6,7 @@ use std::path::Path;
 
 use nix::unistd::User;
 
+use super::bind::Bind;
 use super::collisions;
 use super::github::LoginConfig;
 use super::mistake::Mistake;
@@ -18,6 +19,9 @@ const RUNNER_ENABLED: &str = "etc/systemd/system/multi-user.target.wants/github-
 /// Link that starts the Nix daemon's socket at an image's boot. Links in an image are not followed,
 /// because their targets are paths in the container.
 const NIX_ENABLED: &str = "etc/systemd/system/sockets.target.wants/nix-daemon.socket";
+/// Unit of the runner in an image, and its line that reads the pool's `environment`.
+const RUNNER_UNIT: &str = "usr/lib/systemd/system/github-runner.service";
+const READS_ENVIRONMENT: &str = "EnvironmentFile=-/etc/github-runner.env";
 /// Programs that make a directory a systemd userland.
 const INIT: [&str; 3] = [
     "usr/lib/systemd/systemd",
@@ -41,7 +45,7 @@ pub struct HostFindings {
 /// `file` is the configuration file.
 #[must_use]
 pub fn check_host(config: &Config, file: &Path) -> HostFindings {
-    let (mut mistakes, notes) = collisions::check(config);
+    let (mut mistakes, mut notes) = collisions::check(config);
     mistakes.extend(check_readable("(file)", file));
     if let Some(file) = &config.github.ca_file {
         mistakes.extend(check_readable("github.ca_file", file));
@@ -60,6 +64,12 @@ pub fn check_host(config: &Config, file: &Path) -> HostFindings {
     for pool in &config.pools {
         mistakes.extend(check_image(pool));
         mistakes.extend(check_nix(pool));
+        mistakes.extend(check_environment(pool));
+        for (at, bind) in pool.binds.iter().enumerate() {
+            let key = format!("pools.{}.binds.{at}.from", pool.name);
+            mistakes.extend(check_bind(&key, bind));
+            notes.extend(shared_disk(&key, bind, &config.state_dir));
+        }
     }
     HostFindings { mistakes, notes }
 }
@@ -252,6 +262,55 @@ fn check_nix(pool: &PoolConfig) -> Vec<Mistake> {
     mistakes
 }
 
+/// Returns a mistake if an image was prepared by a version without `environment`.
+fn check_environment(pool: &PoolConfig) -> Option<Mistake> {
+    let Image::Directory { path, .. } = &pool.image else {
+        return None;
+    };
+    let unit = std::fs::read_to_string(path.join(RUNNER_UNIT)).ok()?;
+    let reads = unit.lines().any(|line| line == READS_ENVIRONMENT);
+    (!reads && !pool.environment.is_empty()).then(|| {
+        let shown = path.display();
+        mistake(
+            format!("pools.{}.environment", pool.name),
+            format!("the image {shown} was prepared by a version without this key"),
+            format!("run `runner-controller prepare-image {shown}`, with its former options"),
+        )
+    })
+}
+
+/// Returns a mistake if the launcher cannot bind a directory.
+fn check_bind(key: &str, bind: &Bind) -> Option<Mistake> {
+    let shown = bind.from.display();
+    let write = "a directory behind no symlink, whose parents only root can write";
+    let seen = match bind.from.symlink_metadata() {
+        Ok(seen) => seen,
+        Err(error) => {
+            let wrong = format!("{shown} cannot be read: {error}");
+            return Some(mistake(key.into(), wrong, write));
+        }
+    };
+    let wrong = if seen.is_dir() {
+        bind.wrong_owner(seen.uid(), seen.gid())?
+    } else {
+        format!("{shown} is not a directory")
+    };
+    Some(mistake(key.into(), wrong, write))
+}
+
+/// Returns a note if jobs can fill the file system of the daemon's records.
+fn shared_disk(key: &str, bind: &Bind, state_dir: &Path) -> Option<String> {
+    let device = |path: &Path| path.metadata().ok().map(|seen| seen.dev());
+    let is_shared = !bind.read_only && device(&bind.from)? == device(state_dir)?;
+    is_shared.then(|| {
+        format!(
+            "{key}: jobs can fill the file system of {}, which also has the daemon's records; \
+             a file system for this directory alone, or a quota for its owner, prevents that",
+            bind.from.display()
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -312,6 +371,55 @@ mod tests {
         set_mode(dir.path(), 0o700);
         let found = check_readable("(file)", &file).unwrap();
         assert!(found.write.starts_with("run `chmod go+x "), "{found:?}");
+    }
+
+    #[test]
+    fn an_image_of_an_earlier_version_has_no_environment() {
+        let dir = tempfile::tempdir().unwrap();
+        let unit = dir.path().join(RUNNER_UNIT);
+        std::fs::create_dir_all(unit.parent().unwrap()).unwrap();
+        std::fs::write(&unit, "[Service]\n").unwrap();
+        let mut pool = crate::config::testing::pool("ci", 0);
+        pool.image = Image::Directory {
+            path: dir.path().into(),
+            runner_root: "/opt/actions-runner".into(),
+        };
+        assert_eq!(check_environment(&pool), None);
+        pool.environment.insert("A".into(), "b".into());
+        let found = check_environment(&pool).unwrap();
+        assert_eq!(found.key, "pools.ci.environment");
+        std::fs::write(&unit, format!("[Service]\n{READS_ENVIRONMENT}\n")).unwrap();
+        assert_eq!(check_environment(&pool), None);
+        let guest = include_str!("../../guest/github-runner.service");
+        assert!(guest.lines().any(|line| line == READS_ENVIRONMENT));
+    }
+
+    #[test]
+    fn a_bind_that_the_launcher_refuses_is_a_mistake() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut bind = Bind {
+            from: dir.path().into(),
+            to: "/mnt".into(),
+            read_only: true,
+        };
+        assert_eq!(check_bind("x", &bind), None);
+        assert_eq!(shared_disk("x", &bind, dir.path()), None);
+        bind.read_only = false;
+        assert!(shared_disk("x", &bind, dir.path()).is_some());
+        for (name, words) in [
+            ("file", "is not a directory"),
+            ("none", "cannot be read"),
+            ("link", "is not a directory"),
+        ] {
+            bind.from = dir.path().join(name);
+            match name {
+                "file" => std::fs::write(&bind.from, "").unwrap(),
+                "link" => std::os::unix::fs::symlink(dir.path(), &bind.from).unwrap(),
+                _ => {}
+            }
+            let found = check_bind("x", &bind).unwrap();
+            assert!(found.wrong.contains(words), "{found:?}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //!
 //! - `model`, `github`, `pool`, `egress`: the tables, checked
 //! - `proxy`: an HTTP proxy of the daemon or of jobs
+//! - `bind`: a directory of the host that containers have
 //! - `units`: sizes, cores, address blocks
 //! - `place`: everything on the host that a slot determines
 //! - `read`: the file, read and checked key by key
@@ -13,6 +14,7 @@
 //! - `collisions`: addresses and uids that this host uses already
 //! - `tables`: tables of the kernel that all containers share
 
+mod bind;
 mod collisions;
 mod egress;
 mod github;
@@ -28,6 +30,7 @@ mod tables;
 pub(crate) mod testing;
 mod units;
 
+pub use bind::Bind;
 pub use egress::{Allow, Egress, Protocol};
 pub use github::{GitHubConfig, LoginConfig, Scope};
 pub use host_check::{HostFindings, check_host, check_kernel};

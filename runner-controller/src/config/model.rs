@@ -1,7 +1,7 @@
 //! A whole configuration, checked.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::egress::Egress;
@@ -117,6 +117,14 @@ impl Config {
             .iter()
             .map(|pool| u64::from(pool.max_runners))
             .sum()
+    }
+
+    /// Returns the files with secrets that the configuration names.
+    pub(super) fn secret_files(&self) -> impl Iterator<Item = &Path> {
+        let proxy = self.github.proxy.as_ref();
+        std::iter::once(self.github.login.file())
+            .chain(self.api_token_file.as_deref())
+            .chain(proxy.and_then(|proxy| proxy.credentials_file.as_deref()))
     }
 
     /// Returns the path of the API socket, which is a link if the run directory belongs to root.

@@ -1,10 +1,12 @@
 //! A `[pools.<name>]` table.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use super::bind::Bind;
 use super::egress::{Allow, Egress};
 use super::proxy::ProxyConfig;
 use super::units::{ByteSize, Cpu};
@@ -53,6 +55,10 @@ pub struct PoolConfig {
     pub nix: Option<Nix>,
     /// Proxy of listener and jobs.
     pub proxy: Option<ProxyConfig>,
+    /// Variables in the environment of listener and jobs.
+    pub environment: BTreeMap<String, String>,
+    /// Directories of the host that containers have.
+    pub binds: Vec<Bind>,
 }
 
 /// Settings of the Nix in a container. It never reaches the host's Nix.
@@ -203,9 +209,15 @@ impl PoolConfig {
             "dns": self.egress.has_dns(),
             "nix": self.nix,
         });
-        // A pool without a proxy keeps the generation that an earlier version gave it.
+        // A pool without these keeps the generation that an earlier version gave it.
         if let Some(proxy) = &self.proxy {
             facts["proxy"] = serde_json::json!(proxy.environment());
+        }
+        if !self.environment.is_empty() {
+            facts["environment"] = serde_json::json!(self.environment);
+        }
+        if !self.binds.is_empty() {
+            facts["binds"] = serde_json::json!(self.binds);
         }
         let digest = Sha256::digest(facts.to_string().as_bytes());
         let (first, _) = digest.split_at(8);

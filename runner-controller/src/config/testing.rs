@@ -1,5 +1,6 @@
 //! A configuration for tests.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{
@@ -94,5 +95,7 @@ pub(crate) fn pool(name: &str, offset: u32) -> PoolConfig {
         allow: Vec::new(),
         nix: None,
         proxy: None,
+        environment: BTreeMap::new(),
+        binds: Vec::new(),
     }
 }

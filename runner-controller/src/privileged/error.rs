@@ -32,11 +32,13 @@ pub enum Refusal {
     Network,
     /// 91: the program cannot give up the privileges that it does not need.
     Sandbox,
+    /// 92: a directory of the host that the pool's `binds` name cannot be bound.
+    Binds,
 }
 
 impl Refusal {
     /// All refusals, in the order of their codes.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Config,
         Self::Image,
         Self::Firewall,
@@ -49,6 +51,7 @@ impl Refusal {
         Self::Caller,
         Self::Network,
         Self::Sandbox,
+        Self::Binds,
     ];
 
     /// Returns the exit status.
@@ -67,6 +70,7 @@ impl Refusal {
             Self::Caller => 89,
             Self::Network => 90,
             Self::Sandbox => 91,
+            Self::Binds => 92,
         }
     }
 
@@ -98,6 +102,7 @@ impl Refusal {
             Self::Caller => "systemd did not start the launcher as the slot's unit",
             Self::Network => "the container's network link cannot be addressed",
             Self::Sandbox => "unneeded privileges cannot be given up",
+            Self::Binds => "a directory of the pool's binds cannot be used",
         }
     }
 }

@@ -202,6 +202,29 @@ fn open_below_root_owned(path: &Path, refusal: Refusal) -> Result<OwnedFd, RootE
     Ok(opened)
 }
 
+/// Opens a directory that jobs share, and returns its owner and group.
+///
+/// Only root may be able to replace it, and it must not be the daemon's. Its owner decides about its contents,
+/// which no program of root on this host reads.
+pub(crate) fn open_shared(path: &Path) -> Result<(OwnedFd, u32, u32), RootError> {
+    let dir = open_below_root_owned(path, Refusal::Binds)?;
+    let seen = fstat(&dir).or_refuse(Refusal::Binds, || {
+        format!("read the owner of {}", path.display())
+    })?;
+    let daemon = User::from_name(DAEMON_USER)
+        .or_refuse(Refusal::Binds, || format!("look up user {DAEMON_USER}"))?;
+    if daemon.is_some_and(|daemon| daemon.uid.as_raw() == seen.st_uid) {
+        return Err(RootError::plain(
+            Refusal::Binds,
+            format!(
+                "{} belongs to {DAEMON_USER}; chown it to another user",
+                path.display()
+            ),
+        ));
+    }
+    Ok((dir, seen.st_uid, seen.st_gid))
+}
+
 fn check_root_owned(opened: &OwnedFd, path: &Path, refusal: Refusal) -> Result<(), RootError> {
     let seen = fstat(opened).or_refuse(refusal, || {
         format!("read the owner and mode of {}", path.display())

@@ -32,6 +32,7 @@ mod restart;
 mod runner;
 mod scarce;
 mod secrets;
+mod shared;
 mod suite;
 mod tables;
 mod troubles;
@@ -76,6 +77,7 @@ pub const SUITES: &[Suite] = &[
     nixos::SUITE,
     layers::SUITE,
     secrets::SUITE,
+    shared::SUITE,
     nix::SUITE,
     docker::SUITE,
     inside::SUITE,

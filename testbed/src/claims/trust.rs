@@ -96,7 +96,7 @@ const FAULTS: &[Fault] = &[
 ];
 
 /// Starts a unit, which must fail. Returns the unit's journal.
-fn fail_to_start(lab: &Lab, unit: &str) -> Result<String> {
+pub(super) fn fail_to_start(lab: &Lab, unit: &str) -> Result<String> {
     let host = lab.host();
     let shown = host.run(&["journalctl", "--lines=0", "--show-cursor", "--quiet"])?;
     let cursor = shown

@@ -94,13 +94,16 @@ impl JobWorker {
         let _ = fs::remove_dir_all(&temp);
         for directory in [
             "_actions",
-            "_tool",
             "_temp/_runner_file_commands",
             "_temp/_github_workflow",
         ] {
             fs::create_dir_all(order.work_folder.join(directory))?;
         }
         fs::create_dir_all(&workspace)?;
+        // The listener's environment moves it (`GetDirectory` in HostContext.cs of actions/runner).
+        let tools = std::env::var_os("RUNNER_TOOL_CACHE")
+            .map_or_else(|| order.work_folder.join("_tool"), PathBuf::from);
+        fs::create_dir_all(&tools)?;
         fs::write(temp.join("_github_workflow/event.json"), "{}")?;
         let log = OpenOptions::new()
             .create(true)
@@ -128,7 +131,7 @@ impl JobWorker {
             ("RUNNER_NAME", order.runner_name.clone()),
             ("RUNNER_OS", "Linux".into()),
             ("RUNNER_TEMP", text(&temp)),
-            ("RUNNER_TOOL_CACHE", text(&order.work_folder.join("_tool"))),
+            ("RUNNER_TOOL_CACHE", text(&tools)),
             ("RUNNER_TRACKING_ID", format!("github_{}", order.job.job_id)),
             ("RUNNER_WORKSPACE", text(&runner_workspace)),
         ];

@@ -1,6 +1,8 @@
 //! Reads a file into a [`Config`] and collects every mistake.
 
+mod binds;
 mod egress;
+mod environment;
 mod github;
 mod login;
 mod network;
@@ -48,7 +50,13 @@ pub fn load(path: &Path) -> Result<Config, Mistakes> {
 pub fn parse(file: &Path, text: &str) -> Result<Config, Mistakes> {
     let report = Report::default();
     let config = match text.parse::<toml::Table>() {
-        Ok(table) => read(Section::new("", table, &report)),
+        Ok(table) => {
+            let config = read(Section::new("", table, &report));
+            if let Some(config) = &config {
+                binds::check(&report, config);
+            }
+            config
+        }
         Err(error) => {
             report.add(
                 "(file)",

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::egress::egress;
 use super::section::{DAY, HOUR, MINUTE, SECOND, Section};
-use super::{nix, proxy};
+use super::{binds, environment, nix, proxy};
 use crate::config::github::Scope;
 use crate::config::pool::{Image, Layer, PoolConfig, RunnerLimits, SharedParts, Total};
 use crate::config::units::{ByteSize, Cpu};
@@ -83,6 +83,8 @@ pub(super) fn pool(
         );
     let (egress, allow) = egress(&mut section);
     let proxy = proxy::of_pool(&mut section, &allow);
+    let environment = environment::of_pool(&mut section, proxy.as_ref());
+    let binds = binds::of_pool(&mut section);
     section.finish();
     Some(PoolConfig {
         name: name?,
@@ -103,6 +105,8 @@ pub(super) fn pool(
         allow,
         nix,
         proxy,
+        environment,
+        binds,
     })
 }
 

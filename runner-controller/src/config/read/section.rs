@@ -4,6 +4,7 @@
 //! the whole list.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -303,6 +304,48 @@ impl<'r> Section<'r> {
                 None
             })
             .collect()
+    }
+
+    /// Takes a list of tables. The name of each is its place in the list.
+    pub(super) fn tables(&mut self, key: &'static str, example: &str) -> Vec<Section<'r>> {
+        let Some(value) = self.take(key) else {
+            return Vec::new();
+        };
+        let list: Option<Vec<Table>> = value
+            .as_array()
+            .and_then(|list| list.iter().map(|item| item.as_table().cloned()).collect());
+        let Some(list) = list else {
+            self.mistyped(key, &value, example);
+            return Vec::new();
+        };
+        let path = self.key(key);
+        let sections = list.into_iter().enumerate();
+        sections
+            .map(|(at, table)| Section::new(format!("{path}.{at}"), table, self.report))
+            .collect()
+    }
+
+    /// Takes a table whose keys are free and whose values are texts.
+    pub(super) fn table_of_texts(
+        &mut self,
+        key: &'static str,
+        example: &str,
+    ) -> BTreeMap<String, String> {
+        let Some(value) = self.take(key) else {
+            return BTreeMap::new();
+        };
+        let texts = value.as_table().and_then(|table| {
+            let texts = table.iter().map(|(name, value)| {
+                let text = value.as_str()?;
+                Some((name.clone(), text.to_owned()))
+            });
+            texts.collect()
+        });
+        texts.unwrap_or_else(|| {
+            let wrong = "the key takes a table whose values are texts";
+            self.wrong(key, wrong, format!("{key} = {example}"));
+            BTreeMap::new()
+        })
     }
 
     /// Reports every key that was not taken.

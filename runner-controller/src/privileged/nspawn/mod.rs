@@ -6,7 +6,7 @@ pub(crate) mod families;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::rootfs::{Rootfs, STORE, StoreMount, hostname};
+use super::rootfs::{Rootfs, STORE, SharedDir, StoreMount, hostname};
 use crate::config::{Image, Place, ProxyConfig, SharedLimit};
 
 /// Directory of the slot's sockets in the container.
@@ -156,6 +156,15 @@ pub(crate) fn arguments(place: Place<'_>, tree: &Rootfs) -> Vec<OsString> {
     for (staged, target) in &tree.docker.inits {
         list.bind("--bind-ro", staged, target);
     }
+    for SharedDir {
+        staged,
+        target,
+        read_only,
+    } in &tree.binds
+    {
+        let option = if *read_only { "--bind-ro" } else { "--bind" };
+        list.bind(option, staged, target);
+    }
     match &tree.store {
         None => {}
         Some(StoreMount::Shared(store)) => list.bind_mapped(store, STORE),
@@ -241,6 +250,7 @@ mod tests {
             runner_root: "/run/rc/mnt/runner".into(),
             store: None,
             docker: DockerMounts::default(),
+            binds: Vec::new(),
         }
     }
 
@@ -379,6 +389,22 @@ mod tests {
         let more = with.iter().filter(|argument| !without.contains(argument));
         // The binds, both filters, the limit, and the two sets of capabilities.
         assert_eq!(more.count(), 7);
+    }
+
+    #[test]
+    fn a_shared_directory_is_read_only_unless_the_pool_says_otherwise() {
+        let shared = |name: &str, read_only| SharedDir {
+            staged: format!("/run/rc/mnt/{name}").into(),
+            target: format!("/mnt/{name}").into(),
+            read_only,
+        };
+        let tree = Rootfs {
+            binds: vec![shared("models", true), shared("ccache", false)],
+            ..tree()
+        };
+        let got = lines(&testing::config(), "ci-1", &tree);
+        assert!(got.contains(&"--bind-ro=/run/rc/mnt/models:/mnt/models".to_owned()));
+        assert!(got.contains(&"--bind=/run/rc/mnt/ccache:/mnt/ccache".to_owned()));
     }
 
     #[test]

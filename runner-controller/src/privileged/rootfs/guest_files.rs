@@ -3,6 +3,7 @@
 //! They belong to root in the container. The launcher writes them into new directories, so it follows
 //! no path of the image.
 
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
@@ -17,6 +18,8 @@ use crate::config::{Nix, Place};
 
 /// Path of the hosts file in the image and in the layer.
 const HOSTS: &str = "etc/hosts";
+/// File with the variables of listener and jobs, which the runner's unit reads.
+const ENVIRONMENT: &str = "etc/github-runner.env";
 /// Maximum size of an image's hosts file.
 const HOSTS_MAX_BYTES: u64 = 1 << 20;
 
@@ -37,6 +40,7 @@ pub(super) fn fill_upper(place: Place<'_>, layer: &Path, image: &OwnedFd) -> io:
     if let Some(nix) = &place.pool.nix {
         upper.nix(nix)?;
     }
+    upper.environment(place)?;
     let name = hostname(place);
     upper.file("etc/hostname", 0o644, format!("{name}\n"))?;
     upper.file(HOSTS, 0o644, hosts(&images_hosts(image)?, &name))
@@ -106,6 +110,7 @@ pub(super) fn fill_bare_root(place: Place<'_>, root: &Path) -> io::Result<()> {
     if let Some(nix) = &place.pool.nix {
         root.nix(nix)?;
     }
+    root.environment(place)?;
     root.file("etc/resolv.conf", 0o644, resolv_conf(place))
 }
 
@@ -138,6 +143,23 @@ fn pool_conf(nix: &Nix) -> String {
         if !list.is_empty() {
             text.extend([key, " = ", &list.join(" "), "\n"]);
         }
+    }
+    text
+}
+
+/// Returns variables in the format of `EnvironmentFile=` (systemd.exec(5)).
+fn environment_file(variables: &BTreeMap<String, String>) -> String {
+    let mut text = String::new();
+    for (name, value) in variables {
+        text.extend([name, "=\""]);
+        for c in value.chars() {
+            // Between double quotes, a backslash quotes these characters (SHELL_NEED_ESCAPE in systemd).
+            if "\"\\`$".contains(c) {
+                text.push('\\');
+            }
+            text.push(c);
+        }
+        text.push_str("\"\n");
     }
     text
 }
@@ -197,6 +219,14 @@ impl GuestTree {
         Ok(())
     }
 
+    fn environment(&self, place: Place<'_>) -> io::Result<()> {
+        if place.pool.environment.is_empty() {
+            return Ok(());
+        }
+        let text = environment_file(&place.pool.environment);
+        self.file(ENVIRONMENT, 0o644, text)
+    }
+
     fn own(&self, path: &Path, mode: u32) -> io::Result<()> {
         // A mode that is set after creation does not depend on the umask.
         fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
@@ -240,6 +270,17 @@ mod tests {
         let large = "#".repeat(1 + usize::try_from(HOSTS_MAX_BYTES).unwrap());
         fs::write(&hosts, large).unwrap();
         assert!(images_hosts(&image).is_err());
+    }
+
+    #[test]
+    fn a_variable_reaches_systemd_as_it_is_configured() {
+        let variables = [("A", r#"a "b" $c `d` \e 'f' #g"#), ("B", "")];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let text = environment_file(&variables.into());
+        assert_eq!(
+            text,
+            "A=\"a \\\"b\\\" \\$c \\`d\\` \\\\e 'f' #g\"\nB=\"\"\n"
+        );
     }
 
     #[test]

@@ -11,10 +11,12 @@
 //! - `layer`: the writable layer
 //! - `store`: the Nix store of a container
 //! - `runner_dir`: the runner's directory
+//! - `binds`: directories of the host that the pool shares
 //! - `docker`: storage of container engines, and docker's init
 //! - `setup_info`: the text about the host in a job's log
 //! - `guest_files`: the files that a container has before it boots
 
+mod binds;
 mod docker;
 mod guest_files;
 mod image;
@@ -30,6 +32,7 @@ use super::error::{OrRefuse, Refusal, RootError};
 use super::trust;
 use crate::config::{Image, Place};
 
+pub(crate) use binds::SharedDir;
 pub(crate) use docker::DockerMounts;
 pub(crate) use guest_files::hostname;
 pub(crate) use store::{STORE, StoreMount};
@@ -54,6 +57,8 @@ pub(crate) struct Rootfs {
     pub(crate) store: Option<StoreMount>,
     /// Mounts of a pool with docker.
     pub(crate) docker: DockerMounts,
+    /// Directories of the host.
+    pub(crate) binds: Vec<SharedDir>,
 }
 
 /// Mounts the root filesystem of a slot in a new mount namespace.
@@ -75,6 +80,7 @@ pub(crate) fn build(place: Place<'_>) -> Result<Rootfs, RootError> {
             let root = stage.make("root")?;
             mount_overlay(&image, &layer, &root, &place.pool.layer)?;
             Ok(Rootfs {
+                binds: binds::bind(place, &stage, &root, || binds::user_of(&image))?,
                 root,
                 sockets,
                 runner_root: runner_overlay(place, &stage, &image, runner_root, division.own)?,
@@ -99,6 +105,7 @@ pub(crate) fn build(place: Place<'_>) -> Result<Rootfs, RootError> {
                 "write the container's first files".into()
             })?;
             Ok(Rootfs {
+                binds: binds::bind(place, &stage, &root, || Ok(binds::USER_OF_NIXOS))?,
                 root,
                 sockets,
                 runner_root: runner_tmpfs(place, &stage, division.own)?,

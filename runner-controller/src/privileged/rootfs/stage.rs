@@ -110,16 +110,28 @@ pub(super) fn open_mapped(path: &Path) -> Result<OwnedFd, RootError> {
 
 /// Binds a tree read-only and maps its ids to the slot's. Root's files belong to root in the container.
 pub(super) fn map_ids(place: Place<'_>, plain: &Path, mapped: &Path) -> Result<(), RootError> {
+    let (uid, ids) = (place.uid_first(), Place::UIDS);
+    let map = format!("b:0:{uid}:{ids}");
+    bind_mapped(Refusal::Mounts, "ro,nodev", &map, plain, mapped)
+}
+
+/// Binds a tree with an id map, as pairs of ids of the file system and of the mount.
+pub(super) fn bind_mapped(
+    refusal: Refusal,
+    flags: &str,
+    map: &str,
+    plain: &Path,
+    mapped: &Path,
+) -> Result<(), RootError> {
     // The kernel takes an id map from a process in a second user namespace, and only from root of the
     // initial one. mount does both (util-linux 2.39 and later). Older versions ignore an unknown X-
     // option, so the callers check the owner of the result.
-    let (uid, ids) = (place.uid_first(), Place::UIDS);
     tool::run(
-        Refusal::Mounts,
+        refusal,
         Command::new("mount")
             .arg("--bind")
             .arg("-o")
-            .arg(format!("ro,nodev,X-mount.idmap=b:0:{uid}:{ids}"))
+            .arg(format!("{flags},X-mount.idmap={map}"))
             .args([plain, mapped]),
     )
 }
