@@ -22,10 +22,13 @@
     inputs@{ self, nixpkgs, ... }:
     let
       inherit (nixpkgs) lib;
-      forAllSystems = lib.genAttrs [
+      linux = [
         "x86_64-linux"
         "aarch64-linux"
       ];
+      forAllSystems = lib.genAttrs linux;
+      # Machines of operators.
+      forAllMachines = lib.genAttrs (linux ++ [ "aarch64-darwin" ]);
       pkgsFor = system: nixpkgs.legacyPackages.${system}.extend self.overlays.default;
     in
     {
@@ -51,14 +54,27 @@
         system = "x86_64-linux";
       };
 
-      devShells = forAllSystems (system: {
+      apps = forAllMachines (system: {
+        fleet = {
+          type = "app";
+          program = lib.getExe (
+            import ./nix/fleet.nix {
+              pkgs = pkgsFor system;
+              agenix = inputs.agenix.packages.${system}.default;
+            }
+          );
+          meta.description = "Deploys, watches and repairs hosts";
+        };
+      });
+
+      devShells = forAllMachines (system: {
         default = import ./nix/shell.nix {
           pkgs = pkgsFor system;
           agenix = inputs.agenix.packages.${system}.default;
         };
       });
 
-      formatter = forAllSystems (system: (pkgsFor system).nixfmt-tree);
+      formatter = forAllMachines (system: (pkgsFor system).nixfmt-tree);
 
       templates.default = {
         path = ./nix/template;

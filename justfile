@@ -11,6 +11,11 @@ set positional-arguments := true
 default:
     @just --list
 
+# Deploy a host and wait until it takes jobs; running jobs do not notice (--drain waits for them first)
+[group('deploy')]
+apply host *args:
+    @{{ fleet }} apply "$@"
+
 # Deploy runner-01 and wait until it takes jobs; running jobs do not notice (--drain waits for them first)
 [group('deploy')]
 apply-runner-01 *args:
@@ -26,6 +31,11 @@ apply-runner-02 *args:
 apply-all *args:
     @{{ fleet }} apply-all "$@"
 
+# Build a host's system without deploying it
+[group('deploy')]
+build host *args:
+    @{{ fleet }} build "$@"
+
 # Build runner-01's system without deploying it
 [group('deploy')]
 build-runner-01 *args:
@@ -36,6 +46,11 @@ build-runner-01 *args:
 build-runner-02 *args:
     @{{ fleet }} build runner-02 "$@"
 
+# Switch a host to its previous system and wait until it takes jobs
+[group('deploy')]
+rollback host:
+    @{{ fleet }} rollback "$1"
+
 # Switch runner-01 to its previous system and wait until it takes jobs
 [group('deploy')]
 rollback-runner-01:
@@ -45,6 +60,11 @@ rollback-runner-01:
 [group('deploy')]
 rollback-runner-02:
     @{{ fleet }} rollback runner-02
+
+# Wipe the machine at an address (1.2.3.4 or IP=1.2.3.4) and install a host on it
+[group('deploy')]
+bootstrap host ip *args:
+    @{{ fleet }} bootstrap "$@"
 
 # Wipe the machine at an address (1.2.3.4 or IP=1.2.3.4) and install runner-01 on it
 [group('deploy')]
@@ -65,6 +85,11 @@ status-all:
 [group('operate')]
 storage-all:
     @{{ fleet }} storage-all
+
+# Show logs of a host: all runners, a pool, a slot such as ci-3, or `controller`; -f follows
+[group('operate')]
+logs host *args:
+    @{{ fleet }} logs "$@"
 
 # Show logs of runner-01: all runners, a pool, a slot such as ci-3, or `controller`; -f follows
 [group('operate')]
@@ -90,6 +115,11 @@ undrain host:
 [group('operate')]
 reboot host:
     @{{ fleet }} reboot "$1"
+
+# Give a host another GitHub token (asks, or reads standard input) and check that GitHub accepts it
+[group('secrets')]
+set-token host *token:
+    @{{ fleet }} set-token "$@"
 
 # Give runner-01 another GitHub token (asks, or reads standard input) and check that GitHub accepts it
 [group('secrets')]

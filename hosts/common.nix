@@ -6,6 +6,11 @@
   pkgs,
   ...
 }:
+let
+  placeholders = lib.importJSON ./placeholders.json;
+  name = config.networking.hostName;
+  keys = (import ../secrets/secrets.nix)."github-runner.age".publicKeys;
+in
 {
   age.secrets.github-runner.file = ../secrets/github-runner.age;
 
@@ -69,6 +74,12 @@
     lib.optional ((import ./operators.nix) ? placeholder) ''
       hosts/operators.nix: replace `placeholder` with your SSH key, because its private half does not exist.
     ''
+    ++ lib.optional (config.services.runner-controller.github.url == placeholders.url) ''
+      hosts/common.nix: replace ${placeholders.url} with your repository or organisation.
+    ''
+    ++ lib.optional (placeholders ? ${name} && lib.elem placeholders.${name} keys) ''
+      secrets/secrets.nix: replace the placeholder of ${name} with its host key; `just bootstrap` does so.
+    ''
     ++ inputs.self.lib.ageWarnings {
       input = inputs.nixpkgs-runner.lastModified;
       configuration = inputs.self.lastModified;
@@ -104,9 +115,6 @@
       options = "--delete-older-than 14d";
     };
   };
-  boot.loader.systemd-boot.configurationLimit = 10;
-  boot.loader.efi.canTouchEfiVariables = true;
-  boot.loader.systemd-boot.enable = true;
 
   # A host whose kernel panicked reboots by itself.
   boot.kernelParams = [ "panic=30" ];

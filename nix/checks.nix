@@ -56,18 +56,75 @@ in
     touch $out
   '';
 
-  # The template, with the inputs of this flake.
+  # Layout of a machine without UEFI; the hosts have the other one.
+  disk =
+    let
+      device = "/dev/disk/by-id/disk";
+      inherit
+        (lib.nixosSystem {
+          modules = [
+            inputs.disko.nixosModules.disko
+            self.nixosModules.default
+            (import ../hosts/disk.nix {
+              inherit device;
+              firmware = "bios";
+            })
+            {
+              nixpkgs.pkgs = pkgs;
+              networking.hostName = "box";
+              system.stateVersion = "26.05";
+            }
+          ];
+        })
+        config
+        ;
+      boots = {
+        grub = config.boot.loader.grub.devices;
+        systemd-boot = config.boot.loader.systemd-boot.enable;
+        boot = config.fileSystems ? "/boot";
+        root = config.fileSystems."/".device;
+        failed = map (entry: entry.message) (lib.filter (entry: !entry.assertion) config.assertions);
+      };
+    in
+    lib.throwIf
+      (
+        boots != {
+          grub = [ device ];
+          systemd-boot = false;
+          boot = false;
+          root = "/dev/disk/by-partlabel/disk-main-root";
+          failed = [ ];
+        }
+      )
+      "hosts/disk.nix: a machine without UEFI does not boot: ${builtins.toJSON boots}"
+      (pkgs.writeText "disk" (builtins.toJSON boots));
+
+  # The template, with the inputs of this flake. Its placeholders are refused, and a host without them evaluates.
   template =
     let
       template = (import ./template/flake.nix).outputs (inputs // { runner-controller = self; });
+      host = template.nixosConfigurations.box;
+      placeholders = lib.filter (entry: !entry.assertion) host.config.assertions;
+      changed = host.extendModules {
+        modules = [
+          {
+            networking.hostName = lib.mkForce "runner";
+            services.runner-controller.github.url = lib.mkForce "https://github.com/umbrella/widgets";
+            disko.devices.disk.main.device = lib.mkForce "/dev/disk/by-id/disk";
+            users.users.root.openssh.authorizedKeys.keys = [ "ssh-ed25519 AAAA operator" ];
+          }
+        ];
+      };
     in
-    pkgs.writeText "template" (
-      lib.concatLines (
-        lib.mapAttrsToList (
-          _: host: builtins.unsafeDiscardStringContext host.config.system.build.toplevel.drvPath
-        ) template.nixosConfigurations
-      )
-    );
+    lib.throwIf (lib.length placeholders != 3)
+      "nix/template/box.nix: 3 placeholders are not refused, but ${
+        toString (map (entry: entry.message) placeholders)
+      }"
+      (
+        pkgs.writeText "template" (
+          builtins.unsafeDiscardStringContext changed.config.system.build.toplevel.drvPath
+        )
+      );
 
   module = import ./module-checks.nix { inherit inputs pkgs system; };
 }

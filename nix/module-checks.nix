@@ -25,6 +25,7 @@ let
   # Options of a host that the module reads.
   host = {
     boot.isContainer = lib.mkDefault false;
+    boot.loader.systemd-boot = { };
     boot.kernelPackages.kernel.version = lib.mkDefault "6.12.1";
     containers = { };
     fileSystems."/" = {
@@ -60,6 +61,7 @@ let
         ./module/settings.nix
         ./module/images.nix
         ./module/reboot.nix
+        ./module/boot-check.nix
         ./module/assertions
         {
           options = lib.genAttrs [ "assertions" "warnings" ] (

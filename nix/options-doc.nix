@@ -7,6 +7,7 @@ let
     modules = [
       ./module/options.nix
       ./module/reboot.nix
+      ./module/boot-check.nix
       {
         options.networking.hostName = lib.mkOption { internal = true; };
         options.warnings = lib.mkOption { internal = true; };

@@ -2,10 +2,12 @@
 # Actions of the justfile's recipes on hosts: `fleet.sh COMMAND ARGUMENTS…`; see `just --list`.
 #
 # Only hosts/addresses.json has hosts and their addresses. All commands run as root over SSH. A secret goes
-# through standard input, never into an argument that another machine sees.
+# through standard input, never into an argument that another machine sees. FLEET_ROOT is another directory with
+# a flake, hosts/ and secrets/; `nix run .#fleet` sets it to the repository around the current directory.
 set -euo pipefail
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=${FLEET_ROOT:-$(dirname "$scripts")}
 addresses=$root/hosts/addresses.json
 secret=$root/secrets/github-runner.age
 rules=$root/secrets/secrets.nix
@@ -21,13 +23,13 @@ die() {
     exit 1
 }
 
-# Prints "name address" lines; the file is a flat table.
-table() { sed -nE 's/^ *"([^"]+)" *: *"([^"]+)",?$/\1 \2/p' "$addresses"; }
-hosts() { table | cut -d ' ' -f 1; }
+# Prints "name value" lines of a file that is a flat table.
+table() { sed -nE 's/^ *"([^"]+)" *: *"([^"]+)",?$/\1 \2/p' "$1"; }
+hosts() { table "$addresses" | cut -d ' ' -f 1; }
 
 address_of() {
     local address
-    address=$(table | awk -v host="$1" '$1 == host { print $2 }')
+    address=$(table "$addresses" | awk -v host="$1" '$1 == host { print $2 }')
     [ -n "$address" ] || die "host $1 is not in hosts/addresses.json; it has: $(hosts | xargs)"
     case $address in
     192.0.2.*) die "the address of $1 is a placeholder; put its real address into hosts/addresses.json" ;;
@@ -61,6 +63,8 @@ switch() {
     shift
     address=$(address_of "$host") || exit 1
     have_operators
+    lacks_placeholder "$host" "$rules" ||
+        die "secrets/secrets.nix has a placeholder for $host, so the host cannot open its secrets; put its host key there, then run: just agenix-rekey"
     note_old_runner
     note "$host: deploying"
     nixos-rebuild switch --flake "$root#$host" --target-host "root@$address" --use-substitutes "$@" </dev/null
@@ -145,6 +149,14 @@ have_operators() {
         die "hosts/operators.nix has only a placeholder; replace it with your SSH public key"
 }
 
+# lacks_placeholder NAME FILE…: fails if a file has this value of hosts/placeholders.json.
+lacks_placeholder() {
+    local value
+    [ -f "$root/hosts/placeholders.json" ] || return 0
+    value=$(table "$root/hosts/placeholders.json" | sed -n "s/^$1 //p")
+    [ -z "$value" ] || ! grep -rqsF -e "$value" "${@:2}"
+}
+
 # Runs a function for every host. Continues after a host that does not answer, and names it at the end.
 everywhere() {
     local all host failed=()
@@ -156,7 +168,7 @@ everywhere() {
     ((${#failed[@]} == 0)) || die "cannot get an answer from: ${failed[*]}"
 }
 status() { on "$1" runner-status </dev/null; }
-storage() { on "$1" bash -s <"$root/scripts/storage.sh"; }
+storage() { on "$1" bash -s <"$scripts/storage.sh"; }
 
 # logs HOST [SLOT] [-f]; `controller` instead of a slot is the daemon.
 logs() {
@@ -236,11 +248,13 @@ agenix_rekey() { (cd "$root/secrets" && agenix --rekey); }
 # the form IP=1.2.3.4.
 bootstrap() {
     local host=$1 ip=${2-}
-    shift 2 || die "the address is missing; run: just bootstrap-$host 1.2.3.4"
+    shift 2 || die "the address is missing; run: just bootstrap $host 1.2.3.4"
     ip=${ip#IP=}
     hosts | grep -qxF "$host" || die "host $host is not in hosts/addresses.json; it has: $(hosts | xargs)"
     [[ $ip =~ ^[A-Za-z0-9:][A-Za-z0-9.:-]*$ ]] || die "\"$ip\" is not an address"
     have_operators
+    lacks_placeholder disk "$root/hosts/$host" ||
+        die "hosts/$host names a placeholder as its disk; put the disk's name in /dev/disk/by-id there"
     # Global, because a trap removes it.
     extra=$(mktemp -d "${XDG_RUNTIME_DIR:-/tmp}/bootstrap.XXXXXX")
     trap 'rm -rf "$extra"' EXIT
@@ -254,7 +268,7 @@ bootstrap() {
     nixos-anywhere --flake "$root#$host" --target-host "root@$ip" --extra-files "$extra" \
         --generate-hardware-config nixos-generate-config "$root/hosts/$host/hardware.nix" "$@"
     sed -E -i "s|^( *\"$host\" *: *\")[^\"]+|\1$ip|" "$addresses"
-    note "$host: installed; commit hosts/ and secrets/, then run: just apply-$host"
+    note "$host: installed; commit hosts/ and secrets/, then run: just apply $host"
 }
 
 # host_key HOST DIR: makes a host key in DIR and writes its public half into secrets.nix.

@@ -1,7 +1,7 @@
 {
   imports = [
     ./hardware.nix
-    # Name in `ls -l /dev/disk/by-id`, because names such as nvme0n1 can change between boots.
+    # Name in `ls -l /dev/disk/by-id`. A machine without UEFI also needs `firmware = "bios"`.
     (import ../disk.nix { device = "/dev/disk/by-id/nvme-main"; })
   ];
 

@@ -94,6 +94,13 @@ in
         ]
     )
     // {
+      counted-boots = {
+        boot.loader.systemd-boot = {
+          enable = true;
+          bootCounting.enable = true;
+        };
+        services.runner-controller.bootCheck.enable = true;
+      };
       declared-operator = {
         users.mutableUsers = false;
         users.users.alice.isNormalUser = true;

@@ -48,6 +48,8 @@ in
         "6.8.12";
       "nixpkgs: use NixOS 26.05 or later instead of 25.11".system.nixos.release = "25.11";
       "systemd.package: use systemd 257 or later instead of 256.4".systemd.package.version = "256.4";
+      "bootCheck: set boot.loader.systemd-boot.bootCounting.enable = true".services.runner-controller.bootCheck.enable =
+        true;
       "boot.isContainer: use a machine instead of a container".boot.isContainer = true;
       "layerDir: set it to a directory on a disk, because /var/lib/runner-layers is on tmpfs and pool ci has layer.kind = \"disk\"" =
         {

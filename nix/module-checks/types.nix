@@ -72,6 +72,7 @@ in
     ];
   };
   "github.timeout" = duration;
+  "bootCheck.patience" = duration;
   reconcile = duration;
   "rebootWhenDrained.patience" = duration;
   "network.uidBase" = range 524288 1879048191;

@@ -6,6 +6,7 @@
 #   rendered.nix            files of the host, which the program renders
 #   host.nix                units, users and kernel settings of the host
 #   reboot.nix              reboots into a new kernel, without a lost job
+#   boot-check.nix          return to an earlier system if no runner of a new one waits for jobs
 #   assertions/             mistakes, each with the line to change
 {
   imports = [
@@ -15,6 +16,7 @@
     ./rendered.nix
     ./host.nix
     ./reboot.nix
+    ./boot-check.nix
     ./assertions
   ];
 }

@@ -1,10 +1,27 @@
 # One host. Replace every value that is marked CHANGE.
 {
+  config,
   inputs,
   pkgs,
   ...
 }:
 {
+  # A host with a placeholder does not evaluate. Keep these lines, because they cost nothing later.
+  assertions = [
+    {
+      assertion = config.services.runner-controller.github.url != "https://github.com/acme/widgets";
+      message = "box.nix: replace https://github.com/acme/widgets with your repository or organisation.";
+    }
+    {
+      assertion = config.disko.devices.disk.main.device != "/dev/disk/by-id/CHANGE";
+      message = "box.nix: replace /dev/disk/by-id/CHANGE with the disk's name in /dev/disk/by-id.";
+    }
+    {
+      assertion = config.users.users.root.openssh.authorizedKeys.keys != [ ];
+      message = "box.nix: add your SSH key to users.users.root.openssh.authorizedKeys.keys, because a host without it locks you out.";
+    }
+  ];
+
   networking.hostName = "box"; # CHANGE
 
   warnings = inputs.runner-controller.lib.ageWarnings {

@@ -399,6 +399,56 @@ fn the_placeholders_key_cannot_lock_an_operator_out() {
 }
 
 #[test]
+fn a_placeholder_of_the_repository_is_not_deployed() {
+    let with_placeholders = || {
+        let fleet = Fleet::of_two();
+        fleet.write(
+            "hosts/placeholders.json",
+            "{\n  \"disk\": \"/dev/disk/by-id/main\",\n  \"runner-02\": \"ssh-ed25519 TWO\"\n}\n",
+        );
+        fleet
+    };
+    let fleet = with_placeholders();
+    let ran = fleet.run(&["apply", "runner-02"]);
+    assert!(
+        !ran.ok && ran.said.contains("a placeholder for runner-02"),
+        "{}",
+        ran.said
+    );
+    assert_eq!(fleet.calls(), "");
+    assert!(fleet.run(&["apply", "runner-01"]).ok);
+
+    let fleet = with_placeholders();
+    fleet.write(
+        "hosts/runner-01/default.nix",
+        "import ../disk.nix { device = \"/dev/disk/by-id/main\"; }\n",
+    );
+    let ran = fleet.run(&["bootstrap", "runner-01", "1.2.3.4"]);
+    assert!(
+        !ran.ok && ran.said.contains("hosts/runner-01 names a placeholder"),
+        "{}",
+        ran.said
+    );
+    assert_eq!(fleet.calls(), "");
+}
+
+#[test]
+fn the_script_works_on_another_fleet() {
+    let fleet = Fleet::new();
+    let other = Fleet::of_two();
+    let output = Command::new("bash")
+        .arg(fleet.path("scripts/fleet.sh"))
+        .arg("hosts")
+        .env("FLEET_ROOT", other.dir.path())
+        .output()
+        .unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "runner-01\nrunner-02\n"
+    );
+}
+
+#[test]
 fn a_reboot_drains_first_and_waits_until_jobs_are_taken() {
     let fleet = Fleet::of_two();
     let ran = fleet.run(&["reboot", "runner-01"]);
