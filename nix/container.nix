@@ -7,6 +7,7 @@
   config,
   lib,
   modulesPath,
+  options,
   pkgs,
   ...
 }:
@@ -28,7 +29,26 @@ let
   # In other images, D-Bus starts logind for its first client. Here the profile would start it at boot.
   masked = builtins.filter isUnit (lib.splitString "\n" (builtins.readFile (guest + "/masked"))) ++ [
     "systemd-logind.service"
+    # NixOS has no presets, so it starts these everywhere. No job uses them.
+    "lastlog2-import.service"
+    "linger-users.service"
+    "systemd-ask-password.socket"
+    "systemd-bootctl.socket"
+    "systemd-coredump.socket"
+    "systemd-creds.socket"
+    "systemd-factory-reset.socket"
+    "systemd-importd.socket"
+    "systemd-journalctl.socket"
+    "systemd-journald-audit.socket"
+    "systemd-machined.socket"
+    "systemd-mute-console.socket"
+    "systemd-pcrextend.socket"
+    "systemd-pcrlock.socket"
+    "systemd-repart.socket"
   ];
+  # Its name before NixOS 26.11.
+  builderCommands =
+    if options.system ? systemBuilderCommands then "systemBuilderCommands" else "extraSystemBuilderCmds";
 in
 {
   imports = [ (modulesPath + "/profiles/minimal.nix") ];
@@ -279,12 +299,18 @@ in
     systemd.units = lib.genAttrs masked (_: {
       enable = lib.mkForce false;
     });
+    # Elsewhere logind, which is masked here, brings the system bus.
+    systemd.sockets.dbus.wantedBy = [ "sockets.target" ];
     systemd.enableEmergencyMode = false;
     systemd.oomd.enable = false;
     # It is for hosts whose root file system must be unmounted.
     systemd.shutdownRamfs.enable = false;
     services.timesyncd.enable = false;
     system.switch.enable = false;
+    # After the line with the interpreter.
+    system.${builderCommands} = ''
+      sed -i '1r ${./early-stop.sh}' "$out/init"
+    '';
 
     # The host's Nix daemon cannot be reached from here. The launcher writes pool.conf for the container's
     # daemon, and puts an overlay of the runner's layer on the store.

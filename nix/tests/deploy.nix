@@ -17,6 +17,7 @@
             labels = [ "other" ];
             offset = 8;
             maxRunners = 1;
+            image.modules = [ { runner.commonTools = false; } ];
           };
         };
       };
@@ -45,7 +46,8 @@
     with subtest("runners that start now have the new limits"):
         late = give("late", "true")
         until(lambda: succeeded(late))
-        host.succeed("systemctl show -P MemoryMax 'runner-ci@1' | grep -qx 943718400")
+        # The unit of the held job keeps the rules with which it began.
+        host.succeed(f"systemctl show -P MemoryMax {unit_of(late)} | grep -qx 943718400")
 
     with subtest("a drain waits for the job and reports it"):
         host.succeed("! runner-controller drain --wait --timeout 3s")
@@ -63,9 +65,12 @@
     with subtest("a pool that is removed while its job runs lets the job end"):
         number = give("orphan", "true", hold=True)
         until(lambda: running(number))
+        unit = unit_of(number)
         switch("without")
         assert running(number), job(number)
         release(number)
         until(lambda: succeeded(number))
+        host.wait_until_fails(f"systemctl is-active {unit}")
+        until(lambda: [pool["name"] for pool in status()["pools"]] == ["other"] and phases() == ["idle"])
   '';
 }
