@@ -4,12 +4,16 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::scale_set_call::ScaleSetCall;
+
 /// An endpoint, as fault rules and statistics name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Endpoint {
     /// `POST …/actions/runners/generate-jitconfig`
     Mint,
+    /// `POST …/actions/runners/registration-token`
+    RegistrationToken,
     /// `GET …/actions/runners`
     List,
     /// `GET …/actions/runners/{runner_id}`
@@ -60,12 +64,16 @@ pub enum Endpoint {
     Blob,
     /// Any other method and path
     Unknown,
+    /// A call of the scale-set service
+    #[serde(untagged)]
+    ScaleSet(ScaleSetCall),
 }
 
 impl Endpoint {
-    /// All endpoints that are served.
-    pub(crate) const SERVED: [Self; 25] = [
+    /// All endpoints that are served, except those of scale sets.
+    const PLAIN: [Self; 26] = [
         Self::Mint,
+        Self::RegistrationToken,
         Self::List,
         Self::Get,
         Self::Delete,
@@ -92,10 +100,15 @@ impl Endpoint {
         Self::Blob,
     ];
 
+    /// Returns all endpoints that are served.
+    pub(crate) fn served() -> impl Iterator<Item = Self> {
+        let scale_sets = ScaleSetCall::ALL.into_iter().map(Self::ScaleSet);
+        Self::PLAIN.into_iter().chain(scale_sets)
+    }
+
     /// Returns the endpoint of a method and a path template of [`paths`](Self::paths).
     pub(crate) fn of(method: &str, path: &str) -> Self {
-        Self::SERVED
-            .into_iter()
+        Self::served()
             .find(|endpoint| {
                 let (served, paths) = endpoint.route();
                 served == method && paths.contains(&path)
@@ -105,8 +118,10 @@ impl Endpoint {
 
     /// Returns the path templates of all endpoints.
     pub(crate) fn paths() -> BTreeSet<&'static str> {
-        let paths = |endpoint: &Self| endpoint.route().1;
-        Self::SERVED.iter().flat_map(paths).copied().collect()
+        Self::served()
+            .flat_map(|endpoint| endpoint.route().1)
+            .copied()
+            .collect()
     }
 
     /// Returns the method and the path templates. The templates of REST endpoints are those of GitHub's
@@ -118,6 +133,13 @@ impl Endpoint {
                 &[
                     "/orgs/{org}/actions/runners/generate-jitconfig",
                     "/repos/{owner}/{repo}/actions/runners/generate-jitconfig",
+                ],
+            ),
+            Self::RegistrationToken => (
+                "POST",
+                &[
+                    "/orgs/{org}/actions/runners/registration-token",
+                    "/repos/{owner}/{repo}/actions/runners/registration-token",
                 ],
             ),
             Self::List => (
@@ -183,6 +205,7 @@ impl Endpoint {
                 &["/actions-results/{blob}", "//actions-results/{blob}"],
             ),
             Self::Unknown => ("", &[]),
+            Self::ScaleSet(call) => call.route(),
         }
     }
 
@@ -199,6 +222,7 @@ impl Endpoint {
     pub fn is_rest(self) -> bool {
         match self {
             Self::Mint
+            | Self::RegistrationToken
             | Self::List
             | Self::Get
             | Self::Delete
@@ -223,7 +247,8 @@ impl Endpoint {
             | Self::LogMetadata
             | Self::StepsUpdate
             | Self::Blob
-            | Self::Unknown => false,
+            | Self::Unknown
+            | Self::ScaleSet(_) => false,
         }
     }
 
@@ -232,6 +257,7 @@ impl Endpoint {
     pub fn name(self) -> &'static str {
         match self {
             Self::Mint => "mint",
+            Self::RegistrationToken => "registration_token",
             Self::List => "list",
             Self::Get => "get",
             Self::Delete => "delete",
@@ -257,6 +283,7 @@ impl Endpoint {
             Self::StepsUpdate => "steps_update",
             Self::Blob => "blob",
             Self::Unknown => "unknown",
+            Self::ScaleSet(call) => call.name(),
         }
     }
 }
@@ -272,15 +299,17 @@ mod tests {
 
     #[test]
     fn names_are_what_serde_writes() {
-        for endpoint in Endpoint::SERVED.into_iter().chain([Endpoint::Unknown]) {
+        for endpoint in Endpoint::served().chain([Endpoint::Unknown]) {
             let written = serde_json::to_value(endpoint).unwrap();
             assert_eq!(written, endpoint.name());
+            let read: Endpoint = serde_json::from_value(written).unwrap();
+            assert_eq!(read, endpoint);
         }
     }
 
     #[test]
     fn each_route_leads_to_its_endpoint() {
-        for endpoint in Endpoint::SERVED {
+        for endpoint in Endpoint::served() {
             let (method, paths) = endpoint.route();
             for path in paths {
                 assert_eq!(Endpoint::of(method, path), endpoint);

@@ -29,25 +29,32 @@ pub enum JitConfigError {
     Files,
 }
 
+/// Parts of a JIT config that do not follow from the runner.
+pub(crate) struct Options<'a> {
+    pub(crate) require_fips: bool,
+    pub(crate) disable_update: bool,
+    pub(crate) group: &'a str,
+    pub(crate) work_folder: &'a str,
+}
+
 pub(crate) fn encode(
     runner: &RegisteredRunner,
     key: &RsaParametersFile,
-    require_fips: bool,
-    group: &str,
-    work_folder: &str,
+    options: &Options<'_>,
     public_url: &str,
 ) -> String {
+    let word = |holds: bool| if holds { "True" } else { "False" }.to_owned();
     let broker = format!("{public_url}/broker/");
     let settings = RunnerFile {
         agent_id: runner.id.to_string(),
         agent_name: runner.name.clone(),
         pool_id: "1".into(),
-        pool_name: group.into(),
-        disable_update: "True".into(),
+        pool_name: options.group.into(),
+        disable_update: word(options.disable_update),
         ephemeral: "True".into(),
         server_url: broker.clone(),
         github_url: format!("{public_url}/{}", runner.scope),
-        work_folder: work_folder.into(),
+        work_folder: options.work_folder.into(),
         use_v2_flow: "True".into(),
         server_url_v2: broker,
     };
@@ -56,7 +63,7 @@ pub(crate) fn encode(
         data: CredentialsData {
             client_id: runner.client_id.clone(),
             authorization_url: format!("{public_url}/oauth2/token"),
-            require_fips_cryptography: if require_fips { "True" } else { "False" }.into(),
+            require_fips_cryptography: word(options.require_fips),
         },
     };
     let files = json!({

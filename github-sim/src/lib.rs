@@ -1,8 +1,8 @@
 //! A strict stand-in for the part of GitHub that a self-hosted runner uses.
 //!
-//! One address serves three APIs: GitHub's REST API for runners (`/repos/…`, `/orgs/…`), the API of a
-//! runner's listener (`/oauth2/token`, `/broker/…`, `/run/…`), and the stand-in's control API
-//! (`/_sim/…`), which is also a Rust API, [`Control`].
+//! One address serves four APIs: GitHub's REST API for runners (`/repos/…`, `/orgs/…`), the API of a
+//! runner's listener (`/oauth2/token`, `/broker/…`, `/run/…`), the service of scale sets (`/rest/_apis/…`,
+//! `/scalesets/…`), and the stand-in's control API (`/_sim/…`), which is also a Rust API, [`Control`].
 //!
 //! Requests and answers are checked by GitHub's `OpenAPI` description. A difference from GitHub must be on
 //! the strict side. The README lists the parts that are missing.
@@ -23,10 +23,12 @@
 //!   - `rest`, GitHub's REST API,
 //!   - `listener_api`, the endpoints of listeners,
 //!   - `results_api`, the endpoints of a job's logs,
+//!   - `scale_set_api`, the service of scale sets,
 //!   - `control`, the control API.
 //! - `state` holds runners, jobs and limits behind one lock, and their file. Handlers are plain
-//!   functions on it.
-//! - `faults`, `settings`, `options`, `view`, `stats`, `scope` are values that callers pass and get;
+//!   functions on it. `scale_sets` is the part of it that scale sets are; `registration` adds a runner.
+//! - `endpoint` and `scale_set_call` name the calls.
+//! - `faults`, `settings`, `scale_set_settings`, `options`, `view`, `stats`, `scope` are values that callers pass and get;
 //!   [`wire`],
 //!   [`jit_config`], [`client_assertion`] and [`job_message`] are shared with the stand-in listener.
 //! - `runner_key` has the RSA keys of runners.
@@ -50,14 +52,20 @@ pub mod job_message;
 mod listener_api;
 mod options;
 mod random;
+mod registration;
 mod rest;
 mod results_api;
 mod runner_key;
+mod scale_set_api;
+mod scale_set_call;
+mod scale_set_settings;
+mod scale_sets;
 mod scope;
 mod server;
 mod settings;
 mod state;
 mod stats;
+mod time;
 mod view;
 pub mod wire;
 
@@ -67,12 +75,14 @@ pub use faults::{Fault, FaultRule, RequestMatch};
 pub use github_app::{APP_KEY, AppKeyError, GitHubApp};
 pub use options::ServerOptions;
 pub use runner_key::{RunnerKeyError, SignatureAlgorithm};
+pub use scale_set_call::ScaleSetCall;
+pub use scale_set_settings::{ScaleSetMode, ScaleSetSettings};
 pub use scope::{Scope, ScopeError};
 pub use server::{Server, ServerHandle, StartError};
 pub use settings::{PagingFault, RunnerGroup, Settings};
 pub use stats::{RequestRecord, Stats};
 pub use view::{
     Assignment, Conclusion, GoneCause, JobContainer, JobSpec, JobState, JobView, Outcome,
-    PlantedRunner, RunnerView, Standing,
+    PlantedRunner, RunnerView, ScaleSetView, Standing,
 };
 pub use wire::{Facts, JobStep, ListenerFaults};

@@ -37,6 +37,7 @@ pub(crate) async fn answer(hub: &Arc<Hub>, request: &ApiRequest) -> ApiReply {
         Endpoint::Complete => complete(state, now, request),
         Endpoint::Facts => facts(state, request),
         Endpoint::Mint
+        | Endpoint::RegistrationToken
         | Endpoint::List
         | Endpoint::Get
         | Endpoint::Delete
@@ -53,7 +54,8 @@ pub(crate) async fn answer(hub: &Arc<Hub>, request: &ApiRequest) -> ApiReply {
         | Endpoint::LogMetadata
         | Endpoint::StepsUpdate
         | Endpoint::Blob
-        | Endpoint::Unknown => Err(ApiReply::empty(StatusCode::NOT_FOUND)),
+        | Endpoint::Unknown
+        | Endpoint::ScaleSet(_) => Err(ApiReply::empty(StatusCode::NOT_FOUND)),
     })
     .unwrap_or_else(|refusal| refusal)
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::{scale_set_settings::ScaleSetSettings, scope::Scope, state::JobRecord};
+
 /// Limits, times and faults of the server. Times are milliseconds.
 ///
 /// `POST /_sim/settings` takes any of these fields and refuses unknown ones.
@@ -64,6 +66,8 @@ pub struct Settings {
     pub app_permissions: BTreeMap<String, String>,
     /// The organisation's runner groups.
     pub groups: Vec<RunnerGroup>,
+    /// Scale sets.
+    pub scale_sets: ScaleSetSettings,
 }
 
 /// Fault in the pages of the runner list.
@@ -99,6 +103,25 @@ pub struct RunnerGroup {
     /// Marks a group of GitHub's larger runners. A runner cannot be registered in it.
     #[serde(default)]
     pub hosted: bool,
+}
+
+impl Settings {
+    /// Tells whether a runner group of `scope` takes a job. Runners of a repository are outside of groups.
+    pub(crate) fn group_admits(&self, scope: &Scope, group: u64, job: &JobRecord) -> bool {
+        let Scope::Organization(_) = scope else {
+            return true;
+        };
+        let (_, repository) = job.origin.repository();
+        let Some(group) = self.groups.iter().find(|known| known.id == group) else {
+            return false;
+        };
+        let visible = group.visibility != "selected"
+            || group
+                .repositories
+                .iter()
+                .any(|name| name.eq_ignore_ascii_case(repository));
+        visible && (!job.spec.public || group.allows_public_repositories)
+    }
 }
 
 fn visible_to_all() -> String {
@@ -158,6 +181,7 @@ impl Default for Settings {
                     ..RunnerGroup::plain(2, "GitHub-hosted")
                 },
             ],
+            scale_sets: ScaleSetSettings::default(),
         }
     }
 }

@@ -62,8 +62,7 @@ impl Stats {
     /// Returns the number of calls of GitHub's REST API. The other calls are the listeners'.
     #[must_use]
     pub fn rest_calls(&self) -> u64 {
-        Endpoint::SERVED
-            .into_iter()
+        Endpoint::served()
             .filter(|endpoint| endpoint.is_rest())
             .map(|endpoint| self.calls_of(endpoint.name()))
             .sum()

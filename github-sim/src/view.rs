@@ -41,6 +41,13 @@ pub struct JobSpec {
     /// Faults of the listener that runs the job.
     #[serde(default)]
     pub listener_faults: ListenerFaults,
+    /// Marks a job of a public repository. A runner group may forbid these.
+    #[serde(default)]
+    pub public: bool,
+    /// Hides the job from scale sets until one of their runners is idle. GitHub does so with the repeated
+    /// jobs of a completed run (pytorch/ci-infra#900).
+    #[serde(default)]
+    pub hidden_rerun: bool,
 }
 
 impl JobSpec {
@@ -61,6 +68,8 @@ impl JobSpec {
             hold: false,
             lose_races: 0,
             listener_faults: ListenerFaults::default(),
+            public: false,
+            hidden_rerun: false,
         }
     }
 }
@@ -310,4 +319,31 @@ pub struct RunnerView {
     pub polls: u32,
     /// Time of the mint, or of the test's request.
     pub created_at: u64,
+}
+
+/// A scale set as the control API shows it, also if it was deleted.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ScaleSetView {
+    /// Id.
+    pub id: u64,
+    /// Name.
+    pub name: String,
+    /// Scope of the set.
+    pub scope: Scope,
+    /// Runner group.
+    pub runner_group_id: u64,
+    /// Labels.
+    pub labels: Vec<String>,
+    /// True after a deletion, and after a loss at GitHub.
+    pub deleted: bool,
+    /// Owner of the session.
+    pub session_owner: Option<String>,
+    /// Number of polls in flight.
+    pub polls: u32,
+    /// Capacity of the session's last poll.
+    pub capacity: u64,
+    /// Ids of the jobs that the set holds.
+    pub jobs: Vec<u64>,
+    /// Ids of the messages that were not deleted.
+    pub messages: Vec<u64>,
 }

@@ -1,6 +1,7 @@
 //! The control API, by which tests and the demo prepare the stand-in and observe it.
 
 mod routes;
+mod scale_sets;
 
 use std::{sync::Arc, time::Duration};
 
@@ -148,6 +149,7 @@ impl Control {
                 ghost: false,
                 gone: None,
                 planted: Some((planted.status == "online", planted.busy)),
+                scale_set: None,
             };
             state.runners.insert(id, runner);
             id
@@ -212,7 +214,15 @@ impl Control {
         self.hub.change(|state, _| {
             let mut all = serde_json::to_value(&state.settings)?;
             for (key, value) in patch.as_object().into_iter().flatten() {
-                all[key] = value.clone();
+                match (key.as_str(), value.as_object()) {
+                    // The other fields of this part stay as they are.
+                    ("scale_sets", Some(part)) => {
+                        for (key, value) in part {
+                            all["scale_sets"][key] = value.clone();
+                        }
+                    }
+                    _ => all[key] = value.clone(),
+                }
             }
             state.settings = serde_json::from_value(all)?;
             Ok(state.settings.clone())

@@ -31,6 +31,18 @@ pub(crate) fn routes<S>(control: Control) -> Router<S> {
         .route("/jobs/{id}/witness", post(witness))
         .route("/runners", get(runners).post(plant_runners))
         .route("/runners/{id}", delete(delete_runner))
+        .route("/jobs/{id}/end-early", post(end_job_early))
+        .route("/jobs/{id}/lose", post(lose_job))
+        .route("/jobs/{id}/start-and-cancel", post(start_and_cancel_job))
+        .route("/scale-sets", get(scale_sets))
+        .route("/scale-sets/expire-admin-tokens", post(expire_admin_tokens))
+        .route("/scale-sets/{id}", delete(lose_scale_set))
+        .route("/scale-sets/{id}/evict-session", post(evict_session))
+        .route(
+            "/scale-sets/{id}/expire-queue-token",
+            post(expire_queue_token),
+        )
+        .route("/scale-sets/{id}/restart-messages", post(restart_messages))
         .route("/faults", get(faults).post(add_faults).delete(clear_faults))
         .route("/stats", get(stats))
         .route("/stats/reset", post(reset_stats))
@@ -93,6 +105,52 @@ async fn plant_runners(
 
 async fn delete_runner(State(control): State<Control>, Id(id): Id) -> ApiReply {
     done(control.delete_runner(id))
+}
+
+async fn end_job_early(State(control): State<Control>, Id(id): Id) -> ApiReply {
+    done(control.end_job_early(id))
+}
+
+async fn lose_job(State(control): State<Control>, Id(id): Id) -> ApiReply {
+    done(control.lose_job(id))
+}
+
+#[derive(Deserialize)]
+struct RunnerBody {
+    runner_id: u64,
+}
+
+async fn start_and_cancel_job(
+    State(control): State<Control>,
+    Id(id): Id,
+    Json(body): Json<RunnerBody>,
+) -> ApiReply {
+    done(control.start_and_cancel_job(id, body.runner_id))
+}
+
+async fn scale_sets(State(control): State<Control>) -> ApiReply {
+    ok(&control.scale_sets())
+}
+
+async fn expire_admin_tokens(State(control): State<Control>) -> ApiReply {
+    control.expire_admin_tokens();
+    done(true)
+}
+
+async fn lose_scale_set(State(control): State<Control>, Id(id): Id) -> ApiReply {
+    done(control.lose_scale_set(id))
+}
+
+async fn evict_session(State(control): State<Control>, Id(id): Id) -> ApiReply {
+    done(control.evict_session(id))
+}
+
+async fn expire_queue_token(State(control): State<Control>, Id(id): Id) -> ApiReply {
+    done(control.expire_queue_token(id))
+}
+
+async fn restart_messages(State(control): State<Control>, Id(id): Id) -> ApiReply {
+    done(control.restart_messages(id))
 }
 
 async fn faults(State(control): State<Control>) -> ApiReply {

@@ -4,4 +4,4 @@ mod reply;
 mod request;
 
 pub(crate) use reply::ApiReply;
-pub(crate) use request::ApiRequest;
+pub(crate) use request::{ApiRequest, ENTERPRISE};

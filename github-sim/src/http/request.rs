@@ -13,6 +13,9 @@ use serde::de::DeserializeOwned;
 use super::ApiReply;
 use crate::{endpoint::Endpoint, scope::Scope, state::Hub};
 
+/// Start of the REST API's paths on GitHub Enterprise Server. The same endpoints are there, too.
+pub(crate) const ENTERPRISE: &str = "/api/v3";
+
 /// A request whose body has arrived.
 #[derive(Clone, Debug)]
 pub(crate) struct ApiRequest {
@@ -47,6 +50,7 @@ impl FromRequest<Arc<Hub>> for ApiRequest {
             .map_err(|_| ApiReply::empty(StatusCode::REQUEST_TIMEOUT))?
             .map_err(|refusal| ApiReply::empty(refusal.status()))?;
         let template = matched.as_ref().map_or("", MatchedPath::as_str);
+        let template = template.strip_prefix(ENTERPRISE).unwrap_or(template);
         let query = head.uri.query().unwrap_or("");
         Ok(Self {
             endpoint: Endpoint::of(head.method.as_str(), template),

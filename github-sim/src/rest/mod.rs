@@ -209,6 +209,9 @@ fn handle(
     };
     match (request.endpoint, scope) {
         (Endpoint::Mint, Some(scope)) => runners::mint(state, now, scope, &json_body(request)?),
+        (Endpoint::RegistrationToken, Some(scope)) => {
+            Ok(runners::registration_token(state, now, scope))
+        }
         (Endpoint::List, Some(scope)) => Ok(runners::list(state, now, scope, request)),
         (Endpoint::Get, Some(scope)) => runners::get(state, now, scope, id),
         (Endpoint::Delete, Some(scope)) => runners::delete(state, now, scope, id),

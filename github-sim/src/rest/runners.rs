@@ -7,14 +7,15 @@ use serde_json::{Value, json};
 use super::{errors, paging::PageRequest};
 use crate::{
     http::{ApiReply, ApiRequest},
-    jit_config, runner_key,
+    registration::{self, RunnerRequest},
+    scale_sets::{ServiceToken, ServiceTokenKind},
     scope::Scope,
     settings::{PagingFault, RunnerGroup},
-    state::{GitHubState, RUNNER_ID_STEP, RegisteredRunner},
+    state::{GitHubState, RegisteredRunner},
+    time::rfc3339,
     view::{GoneCause, JobState},
 };
 
-const LONGEST_NAME: usize = 64;
 const LONGEST_LABEL: usize = 256;
 const DEFAULT_GROUP: u64 = 1;
 
@@ -40,7 +41,9 @@ pub(super) fn mint(
 ) -> Result<ApiReply, ApiReply> {
     let ask: MintBody = serde_json::from_value(body.clone())
         .map_err(|error| errors::invalid(&error.to_string()))?;
-    check_name(&ask.name)?;
+    if let Some(problem) = registration::problem_of_name(&ask.name) {
+        return Err(errors::unprocessable("Validation Failed", &[problem]));
+    }
     check_labels(&ask.labels)?;
     if ask.work_folder.trim().is_empty() {
         return Err(errors::unprocessable(
@@ -49,13 +52,7 @@ pub(super) fn mint(
         ));
     }
     let group = find_group(state, scope, ask.runner_group_id)?;
-    let peers = || {
-        state
-            .runners
-            .values()
-            .filter(|runner| runner.is_registered() && runner.scope == *scope)
-    };
-    if peers().any(|runner| runner.name.eq_ignore_ascii_case(&ask.name)) {
+    if registration::is_taken(state, scope, &ask.name) {
         return Err(errors::plain(
             StatusCode::CONFLICT,
             &format!(
@@ -65,29 +62,47 @@ pub(super) fn mint(
         ));
     }
     let capacity = state.settings.group_capacity;
-    if peers().filter(|runner| runner.group_id == group.id).count() >= capacity {
+    let in_group = |runner: &&RegisteredRunner| {
+        runner.is_registered() && runner.scope == *scope && runner.group_id == group.id
+    };
+    if state.runners.values().filter(in_group).count() >= capacity {
         return Err(errors::unprocessable(
             &format!("Runner group has reached the max limit of {capacity} runners."),
             &[],
         ));
     }
-    let mut runner = new_runner(state, now, scope, &ask);
-    let key = runner_key::key_of(runner.id / RUNNER_ID_STEP);
-    runner.modulus.clone_from(&key.modulus);
-    let config = jit_config::encode(
-        &runner,
-        &key,
-        state.settings.require_fips,
-        &group.name,
-        &ask.work_folder,
-        &state.public_url,
-    );
-    let shown = show(state, now, &runner);
-    state.runners.insert(runner.id, runner);
+    let request = RunnerRequest {
+        scope,
+        group: (group.id, &group.name),
+        name: &ask.name,
+        labels: &ask.labels,
+        work_folder: &ask.work_folder,
+        scale_set: None,
+        disable_update: true,
+    };
+    let (id, config) = registration::register(state, now, &request);
+    let shown = find(state, scope, id).map(|runner| show(state, now, runner))?;
     Ok(ApiReply::json(
         StatusCode::CREATED,
         &json!({"runner": shown, "encoded_jit_config": config}),
     ))
+}
+
+/// `POST …/actions/runners/registration-token`
+pub(super) fn registration_token(state: &mut GitHubState, now: u64, scope: &Scope) -> ApiReply {
+    let token = format!("A{}", crate::random::text(21).to_uppercase());
+    let expires = now + state.settings.scale_sets.registration_token_ms;
+    let issued = ServiceToken {
+        kind: ServiceTokenKind::Registration,
+        token: token.clone(),
+        scope: scope.clone(),
+        expires,
+    };
+    state.scale_sets.service.issue(issued, now);
+    ApiReply::json(
+        StatusCode::CREATED,
+        &json!({"token": token, "expires_at": rfc3339(expires)}),
+    )
 }
 
 pub(super) fn list(state: &GitHubState, now: u64, scope: &Scope, request: &ApiRequest) -> ApiReply {
@@ -228,22 +243,6 @@ fn find_group(state: &GitHubState, scope: &Scope, id: u64) -> Result<RunnerGroup
     }
 }
 
-fn check_name(name: &str) -> Result<(), ApiReply> {
-    let problem = if name.trim().is_empty() || name.trim() != name {
-        "name must not be empty, nor start or end with a space"
-    } else if name.chars().count() > LONGEST_NAME {
-        "name is too long (maximum is 64 characters)"
-    } else if name
-        .chars()
-        .any(|c| c.is_control() || "\"/:<>\\|*?".contains(c))
-    {
-        "name must not contain \" / : < > \\ | * ? or control characters"
-    } else {
-        return Ok(());
-    };
-    Err(errors::unprocessable("Validation Failed", &[problem]))
-}
-
 fn check_labels(labels: &[String]) -> Result<(), ApiReply> {
     let problem = if labels.iter().any(|label| label.trim().is_empty()) {
         "labels must not be empty"
@@ -258,42 +257,6 @@ fn check_labels(labels: &[String]) -> Result<(), ApiReply> {
         return Ok(());
     };
     Err(errors::unprocessable("Validation Failed", &[problem]))
-}
-
-fn new_runner(
-    state: &mut GitHubState,
-    now: u64,
-    scope: &Scope,
-    ask: &MintBody,
-) -> RegisteredRunner {
-    let mut labels: Vec<(u64, String)> = vec![];
-    for label in &ask.labels {
-        let label = label.to_lowercase();
-        if !labels.iter().any(|(_, known)| *known == label) {
-            labels.push((state.take_label_id(), label));
-        }
-    }
-    RegisteredRunner {
-        id: state.take_runner_id(),
-        group_id: ask.runner_group_id,
-        name: ask.name.clone(),
-        scope: scope.clone(),
-        labels,
-        os: "unknown".into(),
-        version: None,
-        ephemeral: true,
-        created_at: now,
-        listed_from: now + state.settings.list_lag_ms,
-        client_id: crate::random::uuid(),
-        modulus: String::new(),
-        access_token: None,
-        session: None,
-        idle_since: now,
-        job: None,
-        ghost: false,
-        gone: None,
-        planted: None,
-    }
 }
 
 fn show(state: &GitHubState, now: u64, runner: &RegisteredRunner) -> Value {

@@ -18,8 +18,8 @@ use crate::{
     control::{self, Control},
     endpoint::Endpoint,
     faults::Fault,
-    http::{ApiReply, ApiRequest},
-    listener_api, rest, results_api,
+    http::{ApiReply, ApiRequest, ENTERPRISE},
+    listener_api, rest, results_api, scale_set_api,
     state::{Hub, unix_ms},
     stats::RequestRecord,
 };
@@ -42,6 +42,10 @@ pub(crate) fn router(hub: &Arc<Hub>) -> Router {
             } else {
                 any(serve)
             };
+            let router = match enterprise_path(path) {
+                Some(path) => router.route(&path, method.clone()),
+                None => router,
+            };
             router.route(path, method)
         })
         .fallback(serve)
@@ -49,6 +53,14 @@ pub(crate) fn router(hub: &Arc<Hub>) -> Router {
         .nest("/_sim", control::routes(Control::new(Arc::clone(hub))))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .layer(middleware::from_fn(restore))
+}
+
+/// Returns the path of a REST endpoint on GitHub Enterprise Server.
+fn enterprise_path(path: &str) -> Option<String> {
+    let rest = ["/orgs/", "/repos/", "/app/", "/actions/runner-registration"];
+    rest.iter()
+        .any(|start| path.starts_with(start))
+        .then(|| format!("{ENTERPRISE}{path}"))
 }
 
 /// Ends the fault of the request before on the same connection.
@@ -110,6 +122,8 @@ async fn serve(
 async fn handle(hub: &Arc<Hub>, request: &ApiRequest) -> ApiReply {
     if request.endpoint.is_rest() || request.endpoint == Endpoint::Unknown {
         hub.change(|state, now| rest::answer(state, now, request))
+    } else if let Endpoint::ScaleSet(call) = request.endpoint {
+        scale_set_api::answer(hub, request, call).await
     } else if request.endpoint.is_results() {
         hub.change(|state, _| results_api::answer(state, request))
     } else {

@@ -13,25 +13,11 @@ use std::{
     path::Path,
 };
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 
 use super::{GitHubState, JobRecord, RegisteredRunner};
-use crate::{faults::FaultRule, settings::Settings, view::JobState};
-
-/// The part of the state that is neither a runner nor a job.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct CommonRecord {
-    pub(crate) settings: Settings,
-    pub(crate) tokens: Vec<String>,
-    pub(crate) rules: Vec<FaultRule>,
-    /// Start and end of the announced limit, unix milliseconds.
-    pub(crate) announced: [u64; 2],
-    pub(crate) while_limited: u64,
-    pub(crate) calls: BTreeMap<String, BTreeMap<String, u64>>,
-    /// Next ids of runners, jobs and labels.
-    pub(crate) next_ids: [u64; 3],
-}
+use crate::{scale_sets::ScaleSet, view::JobState};
 
 /// The open state file.
 #[derive(Debug)]
@@ -81,6 +67,9 @@ impl StateFile {
             let finished = job.state == JobState::Completed;
             self.add(&mut lines, "job", job.id, job, finished)?;
         }
+        for set in state.scale_sets.all() {
+            self.add(&mut lines, "scale_set", set.id, set, set.deleted)?;
+        }
         self.file.write_all(lines.as_bytes())
     }
 
@@ -125,6 +114,10 @@ fn read(text: &str, state: &mut GitHubState) -> io::Result<()> {
             "job" => {
                 let job: JobRecord = serde_json::from_value(record)?;
                 state.jobs.insert(job.id, job);
+            }
+            "scale_set" => {
+                let set: ScaleSet = serde_json::from_value(record)?;
+                state.scale_sets.insert(set);
             }
             _ => {
                 let message = format!("unknown kind of record {kind:?}");

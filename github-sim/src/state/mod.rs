@@ -1,18 +1,17 @@
 //! The state of the stand-in GitHub, and the changes that time makes to it.
 
+mod common;
 mod file;
 mod hub;
 mod limits;
 mod records;
 
-use std::{
-    collections::BTreeMap,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::collections::BTreeMap;
 
 use crate::{
     faults::FaultInjector,
     github_app::{GitHubApp, InstallationToken},
+    scale_sets::ScaleSets,
     scope::Scope,
     settings::Settings,
     stats::Stats,
@@ -20,7 +19,8 @@ use crate::{
     wire::{CANCEL_TIMEOUT_S, JobCancellation, JobRequest},
 };
 
-use file::CommonRecord;
+pub(crate) use crate::time::{rfc3339, unix_ms};
+use common::CommonRecord;
 pub(crate) use file::StateFile;
 pub(crate) use hub::Hub;
 pub(crate) use limits::{Bucket, RateLimits, Usage};
@@ -48,6 +48,7 @@ pub(crate) struct GitHubState {
     pub(crate) public_url: String,
     pub(crate) runners: BTreeMap<u64, RegisteredRunner>,
     pub(crate) jobs: BTreeMap<u64, JobRecord>,
+    pub(crate) scale_sets: ScaleSets,
     /// Logs that are not complete, by blob id. They are not in the state file.
     pub(crate) blobs: BTreeMap<String, LogBlob>,
     pub(crate) limits: RateLimits,
@@ -56,21 +57,6 @@ pub(crate) struct GitHubState {
     next_runner_id: u64,
     next_job_id: u64,
     next_label_id: u64,
-}
-
-/// Returns unix time in milliseconds.
-pub(crate) fn unix_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| {
-            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-        })
-}
-
-/// Returns unix milliseconds as GitHub writes times.
-pub(crate) fn rfc3339(unix_ms: u64) -> String {
-    let time = UNIX_EPOCH + std::time::Duration::from_millis(unix_ms);
-    humantime::format_rfc3339_millis(time).to_string()
 }
 
 impl GitHubState {
@@ -90,6 +76,7 @@ impl GitHubState {
             public_url,
             runners: BTreeMap::new(),
             jobs: BTreeMap::new(),
+            scale_sets: ScaleSets::default(),
             blobs: BTreeMap::new(),
             limits: RateLimits::default(),
             faults: FaultInjector::default(),
@@ -110,6 +97,7 @@ impl GitHubState {
             while_limited: self.stats.while_limited,
             calls: self.stats.calls.clone(),
             next_ids: [self.next_runner_id, self.next_job_id, self.next_label_id],
+            scale_set_service: self.scale_sets.service.clone(),
         }
     }
 
@@ -122,6 +110,7 @@ impl GitHubState {
         self.stats.while_limited = common.while_limited;
         self.stats.calls = common.calls;
         [self.next_runner_id, self.next_job_id, self.next_label_id] = common.next_ids;
+        self.scale_sets.service = common.scale_set_service;
     }
 
     pub(crate) fn take_runner_id(&mut self) -> u64 {
@@ -156,7 +145,17 @@ impl GitHubState {
         let expired = self.expire_runners(now);
         let lapsed = self.lapse_jobs(now);
         let assigned = self.assign_jobs(now);
-        expired || lapsed || assigned
+        // After the runners without a set, which take a job that they match at once.
+        let settled = self.scale_sets.settle(
+            &self.jobs,
+            &self.runners,
+            &self.settings,
+            &self.public_url,
+            now,
+        );
+        let assigned_in_sets = settled && self.assign_jobs(now);
+        // The jobs that this assigned are in the sets' statistics, not in their messages.
+        expired || lapsed || assigned || settled || assigned_in_sets
     }
 
     fn expire_runners(&mut self, now: u64) -> bool {
@@ -212,13 +211,21 @@ impl GitHubState {
             if job.state != JobState::Queued || job.held {
                 continue;
             }
+            let set = self.scale_sets.holder_of(id);
             let free = self.runners.values().find(|runner| {
-                runner.is_registered()
-                    && runner.job.is_none()
-                    && runner.planted.is_none()
-                    && runner.is_online(now, self.settings.offline_after_ms)
-                    && runner.scope.serves(&job.origin)
-                    && runner.has_labels(&job.spec.labels)
+                runner.is_free(now, self.settings.offline_after_ms)
+                    && match set {
+                        // Each idle runner of a set may take each of its jobs.
+                        Some(_) => runner.scale_set == set,
+                        None => {
+                            runner.scale_set.is_none()
+                                && runner.scope.serves(&job.origin)
+                                && runner.has_labels(&job.spec.labels)
+                                && self
+                                    .settings
+                                    .group_admits(&runner.scope, runner.group_id, job)
+                        }
+                    }
             });
             if let Some(runner) = free.map(|runner| runner.id) {
                 self.offer(id, runner, now);
@@ -339,6 +346,20 @@ impl GitHubState {
                 {
                     session.send("JobCancellation", &message);
                 }
+            }
+        }
+    }
+
+    /// Ends a scale set. Its runners live on as orphans: registered, online, without a label, and without a
+    /// job for ever.
+    pub(crate) fn end_scale_set(&mut self, id: u64) {
+        if let Some(set) = self.scale_sets.get_mut(id) {
+            set.end();
+        }
+        for runner in self.runners.values_mut() {
+            if runner.scale_set == Some(id) {
+                runner.labels.clear();
+                runner.os = "unknown".into();
             }
         }
     }

@@ -43,6 +43,9 @@ pub(crate) struct RegisteredRunner {
     pub(crate) gone: Option<Gone>,
     /// Online and busy as a test asked for, if the runner is planted.
     pub(crate) planted: Option<(bool, bool)>,
+    /// Scale set whose runner this is.
+    #[serde(default)]
+    pub(crate) scale_set: Option<u64>,
 }
 
 /// End of a registration.
@@ -145,6 +148,14 @@ impl RegisteredRunner {
         self.session.as_ref().is_some_and(|session| {
             session.polls > 0 || (session.has_polled && now < session.last_poll + offline_after_ms)
         })
+    }
+
+    /// Tells whether the runner could be offered a job.
+    pub(crate) fn is_free(&self, now: u64, offline_after_ms: u64) -> bool {
+        self.is_registered()
+            && self.job.is_none()
+            && self.planted.is_none()
+            && self.is_online(now, offline_after_ms)
     }
 
     /// Tells whether the runner has all `wanted` labels.

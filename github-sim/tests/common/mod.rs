@@ -68,7 +68,7 @@ impl Sim {
         })
     }
 
-    fn from_options(options: ServerOptions) -> Self {
+    pub(crate) fn from_options(options: ServerOptions) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()

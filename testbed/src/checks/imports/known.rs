@@ -11,10 +11,6 @@ pub(super) const CIRCLES: &[&[&str]] = &[
         "github-sim/src/bin/standin-listener/worker.rs",
     ],
     &[
-        "github-sim/src/state/file.rs",
-        "github-sim/src/state/mod.rs",
-    ],
-    &[
         "simulate/src/daemon/handshake.rs",
         "simulate/src/daemon/mod.rs",
         "simulate/src/daemon/records.rs",
