@@ -18,7 +18,7 @@ let
     network.resolvers = lib.mkDefault [ "9.9.9.9" ];
     pools.ci = {
       labels = lib.mkDefault [ "ci" ];
-      maxRunners = 4;
+      maxRunners = lib.mkDefault 4;
     };
   };
 
@@ -149,6 +149,47 @@ let
   imagesSay = said (evaluate true images.refused);
   imagesAccept = said (evaluate true images.accepted);
 
+  # Returns a sentence unless a snippet of the documents is accepted and gives these values.
+  snippets = import ./snippets.nix { inherit inputs lib system; };
+  snippet =
+    name:
+    {
+      beside ? { },
+      gives,
+    }:
+    let
+      case = {
+        imports = [
+          snippets.stubs
+          (./snippets + "/${name}.nix")
+        ];
+        services.runner-controller = lib.mkMerge [
+          {
+            # The images are not evaluated.
+            build.containers = lib.mkForce (
+              lib.genAttrs [ "bench" "ci" ] (_: {
+                config.assertions = [ ];
+                config.system.build.toplevel = pkgs.emptyDirectory;
+              })
+            );
+            pools.ci.image.directory = lib.mkForce null;
+            runner.package = pkgs.github-runner // {
+              version = versions.inTime;
+            };
+          }
+          beside
+        ];
+      };
+      inherit ((evaluate false case).services.runner-controller) settings;
+      differs = lib.filterAttrs (
+        path: value: lib.attrByPath (lib.splitString "." path) null settings != value
+      ) gives;
+    in
+    accepts "snippet ${name}" case
+    ++ lib.optional (
+      differs != { }
+    ) "the snippet ${name} does not give ${builtins.toJSON differs}";
+
   # Versions of the runner by a small table: the second was refused, and the fourth came 31 days after
   # the third.
   versions = import ./runner-versions.nix { inherit lib; };
@@ -201,7 +242,8 @@ let
         }
         minimal
         { services.runner-controller = accepted.whole; }
-      ];
+      ]
+      ++ snippets.ofNixpkgs;
     }).config;
 
   wrongs =
@@ -209,6 +251,8 @@ let
     ++ lib.concatLists (lib.mapAttrsToList refuses refused)
     ++ lib.concatLists (lib.mapAttrsToList warns warned)
     ++ lib.concatLists (lib.mapAttrsToList typed types)
+    ++ lib.concatLists (lib.mapAttrsToList snippet snippets.modules)
+    ++ snippets.wrong
     ++ lib.concatMap (
       wanted:
       lib.optional (saysNot wanted imagesSay)
