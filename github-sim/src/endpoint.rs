@@ -28,6 +28,12 @@ pub enum Endpoint {
     RunJobs,
     /// `GET /repos/{owner}/{repo}/actions/jobs/{job_id}`
     Job,
+    /// `GET …/deliveries` of a hook, or of a GitHub App's hook
+    HookDeliveries,
+    /// `GET …/deliveries/{delivery_id}`
+    HookDelivery,
+    /// `POST …/deliveries/{delivery_id}/attempts`
+    HookAttempt,
     /// `GET …/installation`, called by a GitHub App
     Installation,
     /// `POST /app/installations/{installation_id}/access_tokens`
@@ -71,7 +77,7 @@ pub enum Endpoint {
 
 impl Endpoint {
     /// All endpoints that are served, except those of scale sets.
-    const PLAIN: [Self; 26] = [
+    const PLAIN: [Self; 29] = [
         Self::Mint,
         Self::RegistrationToken,
         Self::List,
@@ -81,6 +87,9 @@ impl Endpoint {
         Self::Runs,
         Self::RunJobs,
         Self::Job,
+        Self::HookDeliveries,
+        Self::HookDelivery,
+        Self::HookAttempt,
         Self::Installation,
         Self::AccessToken,
         Self::RateLimit,
@@ -155,6 +164,9 @@ impl Endpoint {
             Self::Runs => ("GET", &["/repos/{owner}/{repo}/actions/runs"]),
             Self::RunJobs => ("GET", &["/repos/{owner}/{repo}/actions/runs/{run_id}/jobs"]),
             Self::Job => ("GET", &["/repos/{owner}/{repo}/actions/jobs/{job_id}"]),
+            Self::HookDeliveries => ("GET", &DELIVERIES),
+            Self::HookDelivery => ("GET", &DELIVERY),
+            Self::HookAttempt => ("POST", &ATTEMPTS),
             Self::Installation => (
                 "GET",
                 &[
@@ -230,6 +242,9 @@ impl Endpoint {
             | Self::Runs
             | Self::RunJobs
             | Self::Job
+            | Self::HookDeliveries
+            | Self::HookDelivery
+            | Self::HookAttempt
             | Self::Installation
             | Self::AccessToken
             | Self::RateLimit
@@ -265,6 +280,9 @@ impl Endpoint {
             Self::Runs => "runs",
             Self::RunJobs => "run_jobs",
             Self::Job => "job",
+            Self::HookDeliveries => "hook_deliveries",
+            Self::HookDelivery => "hook_delivery",
+            Self::HookAttempt => "hook_attempt",
             Self::Installation => "installation",
             Self::AccessToken => "access_token",
             Self::RateLimit => "rate_limit",
@@ -291,6 +309,24 @@ impl Endpoint {
 const RUNNER: [&str; 2] = [
     "/orgs/{org}/actions/runners/{runner_id}",
     "/repos/{owner}/{repo}/actions/runners/{runner_id}",
+];
+
+const DELIVERIES: [&str; 3] = [
+    "/app/hook/deliveries",
+    "/orgs/{org}/hooks/{hook_id}/deliveries",
+    "/repos/{owner}/{repo}/hooks/{hook_id}/deliveries",
+];
+
+const DELIVERY: [&str; 3] = [
+    "/app/hook/deliveries/{delivery_id}",
+    "/orgs/{org}/hooks/{hook_id}/deliveries/{delivery_id}",
+    "/repos/{owner}/{repo}/hooks/{hook_id}/deliveries/{delivery_id}",
+];
+
+const ATTEMPTS: [&str; 3] = [
+    "/app/hook/deliveries/{delivery_id}/attempts",
+    "/orgs/{org}/hooks/{hook_id}/deliveries/{delivery_id}/attempts",
+    "/repos/{owner}/{repo}/hooks/{hook_id}/deliveries/{delivery_id}/attempts",
 ];
 
 #[cfg(test)]

@@ -27,6 +27,8 @@
 //!   - `control`, the control API.
 //! - `state` holds runners, jobs and limits behind one lock, and their file. Handlers are plain
 //!   functions on it. `scale_sets` is the part of it that scale sets are; `registration` adds a runner.
+//! - `webhooks` has the hooks and their deliveries, which `server` sends. `github_json` writes jobs and repositories for
+//!   answers and deliveries.
 //! - `endpoint` and `scale_set_call` name the calls.
 //! - `faults`, `settings`, `scale_set_settings`, `options`, `view`, `stats`, `scope` are values that callers pass and get;
 //!   [`wire`],
@@ -37,7 +39,7 @@
 //!
 //! Each address has a task that accepts connections, and axum starts a task for each connection. One
 //! more task makes the changes that time alone makes, every 20 ms; each access to the state makes them
-//! too. A watch channel tells held polls and [`Control::wait_for`] that the state has changed.
+//! too. Another one sends webhook deliveries, one at a time for each hook. A watch channel tells held polls and [`Control::wait_for`] that the state has changed.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
@@ -46,6 +48,7 @@ mod control;
 mod endpoint;
 mod faults;
 mod github_app;
+mod github_json;
 mod http;
 pub mod jit_config;
 pub mod job_message;
@@ -67,6 +70,7 @@ mod state;
 mod stats;
 mod time;
 mod view;
+mod webhooks;
 pub mod wire;
 
 pub use control::{Control, SettingsError};
@@ -84,5 +88,8 @@ pub use stats::{RequestRecord, Stats};
 pub use view::{
     Assignment, Conclusion, GoneCause, JobContainer, JobSpec, JobState, JobView, Outcome,
     PlantedRunner, RunnerView, ScaleSetView, Standing,
+};
+pub use webhooks::{
+    DeliveryView, HookSpec, HookTarget, WebhookFault, WebhookFaultRule, WebhookSettings,
 };
 pub use wire::{Facts, JobStep, ListenerFaults};

@@ -45,6 +45,9 @@ pub(crate) async fn answer(hub: &Arc<Hub>, request: &ApiRequest) -> ApiReply {
         | Endpoint::Runs
         | Endpoint::RunJobs
         | Endpoint::Job
+        | Endpoint::HookDeliveries
+        | Endpoint::HookDelivery
+        | Endpoint::HookAttempt
         | Endpoint::RateLimit
         | Endpoint::Meta
         | Endpoint::Message

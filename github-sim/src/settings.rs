@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{scale_set_settings::ScaleSetSettings, scope::Scope, state::JobRecord};
+use crate::{
+    scale_set_settings::ScaleSetSettings, scope::Scope, state::JobRecord, webhooks::WebhookSettings,
+};
 
 /// Limits, times and faults of the server. Times are milliseconds.
 ///
@@ -68,6 +70,8 @@ pub struct Settings {
     pub groups: Vec<RunnerGroup>,
     /// Scale sets.
     pub scale_sets: ScaleSetSettings,
+    /// Webhook deliveries.
+    pub webhooks: WebhookSettings,
 }
 
 /// Fault in the pages of the runner list.
@@ -182,6 +186,7 @@ impl Default for Settings {
                 },
             ],
             scale_sets: ScaleSetSettings::default(),
+            webhooks: WebhookSettings::default(),
         }
     }
 }

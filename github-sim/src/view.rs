@@ -48,6 +48,10 @@ pub struct JobSpec {
     /// jobs of a completed run (pytorch/ci-infra#900).
     #[serde(default)]
     pub hidden_rerun: bool,
+    /// Keeps the job until it is released, as an environment with required reviewers does. Its first webhook
+    /// deliveries are `queued` and `waiting`, both with the status `waiting`.
+    #[serde(default)]
+    pub needs_approval: bool,
 }
 
 impl JobSpec {
@@ -70,6 +74,7 @@ impl JobSpec {
             listener_faults: ListenerFaults::default(),
             public: false,
             hidden_rerun: false,
+            needs_approval: false,
         }
     }
 }

@@ -4,53 +4,12 @@
 
 mod common;
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use base64::Engine as _;
-use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
-use common::{Answer, Sim};
-use github_sim::{APP_KEY, Settings};
-use ring::rand::SystemRandom;
-use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
+use common::{Answer, Sim, app_jwt as jwt, app_jwt_of as jwt_of, now};
+use github_sim::Settings;
 use serde_json::{Value, json};
 
 const REPO: &str = "/repos/acme/widgets";
 const ORG: &str = "/orgs/acme";
-
-fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap()
-        .as_secs()
-}
-
-fn jwt_of(header: &Value, claims: &Value) -> String {
-    let der = BASE64_STANDARD
-        .decode(
-            APP_KEY
-                .lines()
-                .filter(|line| !line.starts_with('-'))
-                .collect::<String>(),
-        )
-        .unwrap();
-    let pair = RsaKeyPair::from_der(&der).unwrap();
-    let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
-    let signed = format!("{}.{}", part(header), part(claims));
-    let mut signature = vec![0; pair.public().modulus_len()];
-    pair.sign(
-        &RSA_PKCS1_SHA256,
-        &SystemRandom::new(),
-        signed.as_bytes(),
-        &mut signature,
-    )
-    .unwrap();
-    format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
-}
-
-fn jwt() -> String {
-    let claims = json!({"iss": "123456", "iat": now() - 60, "exp": now() + 540});
-    jwt_of(&json!({"alg": "RS256", "typ": "JWT"}), &claims)
-}
 
 fn with(sim: &Sim, bearer: &str, method: &str, path: &str, body: Option<&Value>) -> Answer {
     let bearer = format!("Bearer {bearer}");

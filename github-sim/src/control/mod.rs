@@ -2,6 +2,7 @@
 
 mod routes;
 mod scale_sets;
+mod webhooks;
 
 use std::{sync::Arc, time::Duration};
 
@@ -216,9 +217,9 @@ impl Control {
             for (key, value) in patch.as_object().into_iter().flatten() {
                 match (key.as_str(), value.as_object()) {
                     // The other fields of this part stay as they are.
-                    ("scale_sets", Some(part)) => {
-                        for (key, value) in part {
-                            all["scale_sets"][key] = value.clone();
+                    ("scale_sets" | "webhooks", Some(part)) => {
+                        for (field, value) in part {
+                            all[key][field] = value.clone();
                         }
                     }
                     _ => all[key] = value.clone(),

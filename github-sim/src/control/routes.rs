@@ -15,6 +15,7 @@ use crate::{
     faults::FaultRule,
     http::ApiReply,
     view::{JobSpec, PlantedRunner},
+    webhooks::{HookSpec, WebhookFaultRule},
 };
 
 /// Maximum size of a line that a job writes about itself, in bytes.
@@ -43,6 +44,15 @@ pub(crate) fn routes<S>(control: Control) -> Router<S> {
             post(expire_queue_token),
         )
         .route("/scale-sets/{id}/restart-messages", post(restart_messages))
+        .route("/hooks", post(add_hooks))
+        .route("/hooks/{id}", delete(remove_hook))
+        .route("/deliveries", get(deliveries))
+        .route(
+            "/webhook-faults",
+            get(webhook_faults)
+                .post(add_webhook_faults)
+                .delete(clear_webhook_faults),
+        )
         .route("/faults", get(faults).post(add_faults).delete(clear_faults))
         .route("/stats", get(stats))
         .route("/stats/reset", post(reset_stats))
@@ -151,6 +161,35 @@ async fn expire_queue_token(State(control): State<Control>, Id(id): Id) -> ApiRe
 
 async fn restart_messages(State(control): State<Control>, Id(id): Id) -> ApiReply {
     done(control.restart_messages(id))
+}
+
+async fn add_hooks(State(control): State<Control>, Items(hooks): Items<HookSpec>) -> ApiReply {
+    created(hooks.into_iter().map(|hook| control.add_hook(hook)))
+}
+
+async fn remove_hook(State(control): State<Control>, Id(id): Id) -> ApiReply {
+    done(control.remove_hook(id))
+}
+
+async fn deliveries(State(control): State<Control>) -> ApiReply {
+    ok(&control.deliveries())
+}
+
+async fn webhook_faults(State(control): State<Control>) -> ApiReply {
+    ok(&control.webhook_faults())
+}
+
+async fn add_webhook_faults(
+    State(control): State<Control>,
+    Items(rules): Items<WebhookFaultRule>,
+) -> ApiReply {
+    control.add_webhook_faults(rules);
+    ok(&control.webhook_faults())
+}
+
+async fn clear_webhook_faults(State(control): State<Control>) -> ApiReply {
+    control.clear_webhook_faults();
+    done(true)
 }
 
 async fn faults(State(control): State<Control>) -> ApiReply {

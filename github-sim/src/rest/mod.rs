@@ -2,10 +2,11 @@
 
 mod app;
 pub(crate) mod errors;
+mod hooks;
 mod paging;
 mod runners;
 mod runs;
-mod schema;
+pub(crate) mod schema;
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
@@ -103,6 +104,14 @@ fn add_headers(reply: &mut ApiReply, request: &ApiRequest, bucket: Bucket, usage
 /// Returns the permission and the level that an endpoint needs in a scope.
 fn permission_of(endpoint: Endpoint, scope: &Scope) -> (&'static str, &'static str) {
     let reads_runs = matches!(endpoint, Endpoint::Runs | Endpoint::RunJobs | Endpoint::Job);
+    let reads_hooks = matches!(endpoint, Endpoint::HookDeliveries | Endpoint::HookDelivery);
+    if reads_hooks || endpoint == Endpoint::HookAttempt {
+        let name = match scope {
+            Scope::Organization(_) => "organization_hooks",
+            Scope::Repository { .. } => "repository_hooks",
+        };
+        return (name, if reads_hooks { "read" } else { "write" });
+    }
     match scope {
         _ if reads_runs => ("actions", "read"),
         Scope::Organization(_) => ("organization_self_hosted_runners", "write"),
@@ -220,6 +229,9 @@ fn handle(
         (Endpoint::RunJobs, Some(scope)) => runs::jobs(state, scope, request),
         (Endpoint::Job, Some(scope)) => runs::job(state, scope, request),
         (Endpoint::Installation, Some(scope)) => app::installation(state, scope),
+        (Endpoint::HookDeliveries, scope) => hooks::list(state, now, scope.as_ref(), request),
+        (Endpoint::HookDelivery, scope) => hooks::get(state, now, scope.as_ref(), request),
+        (Endpoint::HookAttempt, scope) => hooks::repeat(state, now, scope.as_ref(), request),
         (Endpoint::RateLimit, _) => Ok(rate_limit(state, now, caller)),
         (Endpoint::Meta, _) => Ok(ApiReply::json(
             StatusCode::OK,
@@ -298,7 +310,8 @@ fn caller(state: &GitHubState, now: u64, request: &ApiRequest) -> Result<Caller,
     if matches!(
         request.endpoint,
         Endpoint::Installation | Endpoint::AccessToken
-    ) {
+    ) || request.template.starts_with("/app/")
+    {
         return app::check_jwt(state, request, now).map(|()| Caller::App);
     }
     let given = request.bearer().unwrap_or_default();

@@ -5,19 +5,16 @@ use serde_json::{Value, json};
 
 use super::{errors, runners::paged};
 use crate::{
+    github_json::{self, JOB_ID_DISTANCE},
     http::{ApiReply, ApiRequest},
     scope::Scope,
     settings::PagingFault,
     state::{GitHubState, JobRecord, SHA, rfc3339},
-    view::JobState,
 };
 
-/// Distance from a run's id to the id of its job. A client that takes one for the other finds nothing.
-const JOB_ID_DISTANCE: u64 = 1 << 40;
 /// Maximum number of runs that a filtered list gives, over all pages.
 const FILTERED_RUNS: usize = 1000;
 const WORKFLOW_ID: u64 = 161_335;
-const REPOSITORY_ID: u64 = 1_296_269;
 
 /// `GET …/actions/runs`
 pub(super) fn list(
@@ -88,21 +85,12 @@ fn find<'a>(
 /// Tells whether a run has this status or, as the parameter `status` takes both, this conclusion.
 fn has_status(job: &JobRecord, filter: &str) -> bool {
     let conclusion = job.conclusion.map(|conclusion| conclusion.to_string());
-    status(job) == filter || conclusion.as_deref() == Some(filter)
-}
-
-fn status(job: &JobRecord) -> &'static str {
-    match job.state {
-        // GitHub does not show that a job is offered to a runner.
-        JobState::Queued | JobState::Assigned => "queued",
-        JobState::InProgress => "in_progress",
-        JobState::Completed => "completed",
-    }
+    github_json::status(job) == filter || conclusion.as_deref() == Some(filter)
 }
 
 fn show_run(state: &GitHubState, job: &JobRecord) -> Value {
     let (owner, name) = job.origin.repository();
-    let repository = show_repository(state, owner, name);
+    let repository = github_json::repository(&state.public_url, owner, name);
     let web = format!("{}/{owner}/{name}", state.public_url);
     let api = format!("{}/repos/{owner}/{name}", state.public_url);
     let url = format!("{api}/actions/runs/{}", job.id);
@@ -119,7 +107,7 @@ fn show_run(state: &GitHubState, job: &JobRecord) -> Value {
         "run_attempt": 1,
         "display_title": job.spec.name,
         "event": "push",
-        "status": status(job),
+        "status": github_json::status(job),
         "conclusion": job.conclusion,
         "head_sha": SHA,
         "path": ".github/workflows/ci.yml",
@@ -149,135 +137,10 @@ fn show_run(state: &GitHubState, job: &JobRecord) -> Value {
 }
 
 fn show_job(state: &GitHubState, job: &JobRecord) -> Value {
-    let (owner, name) = job.origin.repository();
-    let api = format!("{}/repos/{owner}/{name}", state.public_url);
-    let id = job.id + JOB_ID_DISTANCE;
-    let taken = matches!(job.state, JobState::InProgress | JobState::Completed);
-    let last = job.assignments.last();
-    let runner = last.filter(|_| taken && job.started_at.is_some());
-    let group = runner
-        .and_then(|taken| state.runners.get(&taken.runner_id))
-        .map(|runner| runner.group_id);
-    let group_name = group
-        .and_then(|id| state.settings.groups.iter().find(|group| group.id == id))
-        .map(|group| group.name.as_str());
-    json!({
-        "id": id,
-        "node_id": format!("CR_{id}"),
-        "run_id": job.id,
-        "run_attempt": 1,
-        "run_url": format!("{api}/actions/runs/{}", job.id),
-        "head_sha": SHA,
-        "head_branch": "main",
-        "workflow_name": "ci",
-        "name": job.spec.name,
-        "url": format!("{api}/actions/jobs/{id}"),
-        "html_url": format!("{}/{owner}/{name}/actions/runs/{}/job/{id}", state.public_url, job.id),
-        "check_run_url": format!("{api}/check-runs/{id}"),
-        "status": status(job),
-        "conclusion": job.conclusion,
-        "created_at": rfc3339(job.created_at),
-        "started_at": rfc3339(job.started_at.unwrap_or(job.created_at)),
-        "completed_at": job.completed_at.map(rfc3339),
-        "labels": job.spec.labels,
-        "runner_id": runner.map(|runner| runner.runner_id),
-        "runner_name": runner.map(|runner| runner.runner_name.as_str()),
-        "runner_group_id": group,
-        "runner_group_name": group_name,
-        "steps": [],
-    })
-}
-
-/// Returns the short form of a repository with every address that it has at GitHub.
-fn show_repository(state: &GitHubState, owner: &str, name: &str) -> Value {
-    const ADDRESSES: [&str; 37] = [
-        "archive",
-        "assignees",
-        "blobs",
-        "branches",
-        "collaborators",
-        "comments",
-        "commits",
-        "compare",
-        "contents",
-        "contributors",
-        "deployments",
-        "downloads",
-        "events",
-        "forks",
-        "git_commits",
-        "git_refs",
-        "git_tags",
-        "hooks",
-        "issue_comment",
-        "issue_events",
-        "issues",
-        "keys",
-        "labels",
-        "languages",
-        "merges",
-        "milestones",
-        "notifications",
-        "pulls",
-        "releases",
-        "stargazers",
-        "statuses",
-        "subscribers",
-        "subscription",
-        "tags",
-        "teams",
-        "trees",
-        "",
-    ];
-    let url = format!("{}/repos/{owner}/{name}", state.public_url);
-    let mut repository = json!({
-        "id": REPOSITORY_ID,
-        "node_id": "R_standin",
-        "name": name,
-        "full_name": format!("{owner}/{name}"),
-        "description": null,
-        "private": true,
-        "fork": false,
-        "html_url": format!("{}/{owner}/{name}", state.public_url),
-        "owner": show_owner(state, owner),
-    });
-    for address in ADDRESSES {
-        let key = if address.is_empty() {
-            "url".into()
-        } else {
-            format!("{address}_url")
-        };
-        let text = format!("{url}/{address}");
-        repository[key] = text.trim_end_matches('/').into();
-    }
-    repository
-}
-
-fn show_owner(state: &GitHubState, owner: &str) -> Value {
-    let url = format!("{}/users/{owner}", state.public_url);
-    let mut shown = json!({
-        "id": 1,
-        "node_id": "O_standin",
-        "login": owner,
-        "type": "Organization",
-        "site_admin": false,
-        "gravatar_id": "",
-        "url": url,
-        "html_url": format!("{}/{owner}", state.public_url),
-    });
-    for address in [
-        "avatar",
-        "events",
-        "followers",
-        "following",
-        "gists",
-        "organizations",
-        "received_events",
-        "repos",
-        "starred",
-        "subscriptions",
-    ] {
-        shown[format!("{address}_url")] = format!("{url}/{address}").into();
-    }
-    shown
+    github_json::job(
+        &state.public_url,
+        &state.runners,
+        &state.settings.groups,
+        job,
+    )
 }

@@ -96,6 +96,19 @@ pub(crate) fn check_response(
     }
 }
 
+/// Checks the payload of a webhook event. The error is text for people.
+pub(crate) fn check_event(
+    event: &str,
+    action: Option<&str>,
+    payload: &Value,
+) -> Result<(), String> {
+    let name = match action {
+        Some(action) => format!("webhook-{event}-{action}").replace('_', "-"),
+        None => format!("webhook-{event}"),
+    };
+    check_component(&name, Some(payload))
+}
+
 fn check_component(name: &str, body: Option<&Value>) -> Result<(), String> {
     let pointer = format!("/components/schemas/{name}");
     body.map_or(Ok(()), |body| check(&pointer, body))

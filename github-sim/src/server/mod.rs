@@ -1,6 +1,7 @@
 //! The server: addresses, routes, and faults between a request and its answer.
 
 mod connection;
+mod deliver;
 mod faulty;
 mod routes;
 
@@ -116,6 +117,7 @@ impl Server {
                 let _ = axum::serve(listener, service).await;
             });
         }
+        tasks.spawn(deliver::run(Arc::clone(&hub), TICK));
         let ticking = Arc::clone(&hub);
         tasks.spawn(async move {
             loop {

@@ -70,6 +70,13 @@ impl StateFile {
         for set in state.scale_sets.all() {
             self.add(&mut lines, "scale_set", set.id, set, set.deleted)?;
         }
+        for hook in state.webhooks.hooks() {
+            self.add(&mut lines, "hook", hook.id, hook, false)?;
+        }
+        for delivery in state.webhooks.deliveries() {
+            let finished = delivery.attempt.is_some();
+            self.add(&mut lines, "delivery", delivery.id, delivery, finished)?;
+        }
         self.file.write_all(lines.as_bytes())
     }
 
@@ -118,6 +125,12 @@ fn read(text: &str, state: &mut GitHubState) -> io::Result<()> {
             "scale_set" => {
                 let set: ScaleSet = serde_json::from_value(record)?;
                 state.scale_sets.insert(set);
+            }
+            "hook" => state.webhooks.restore_hook(serde_json::from_value(record)?),
+            "delivery" => {
+                state
+                    .webhooks
+                    .restore_delivery(serde_json::from_value(record)?);
             }
             _ => {
                 let message = format!("unknown kind of record {kind:?}");

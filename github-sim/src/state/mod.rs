@@ -16,6 +16,7 @@ use crate::{
     settings::Settings,
     stats::Stats,
     view::{Assignment, Conclusion, GoneCause, JobState, Outcome},
+    webhooks::{Sender, Webhooks},
     wire::{CANCEL_TIMEOUT_S, JobCancellation, JobRequest},
 };
 
@@ -25,7 +26,9 @@ pub(crate) use file::StateFile;
 pub(crate) use hub::Hub;
 pub(crate) use limits::{Bucket, RateLimits, Usage};
 use records::{Gone, JobOffer};
-pub(crate) use records::{JobRecord, ListenerSession, LogBlob, LogKind, RegisteredRunner, SHA};
+pub(crate) use records::{
+    JobRecord, ListenerSession, LogBlob, LogKind, RegisteredRunner, SHA, ToldState,
+};
 
 /// Smallest id of a runner. Ids are above 2³², so a client that stores them in 32 bits fails. They start
 /// elsewhere in each process: GitHub never gives an id twice, and a client that outlives a stand-in
@@ -49,6 +52,7 @@ pub(crate) struct GitHubState {
     pub(crate) runners: BTreeMap<u64, RegisteredRunner>,
     pub(crate) jobs: BTreeMap<u64, JobRecord>,
     pub(crate) scale_sets: ScaleSets,
+    pub(crate) webhooks: Webhooks,
     /// Logs that are not complete, by blob id. They are not in the state file.
     pub(crate) blobs: BTreeMap<String, LogBlob>,
     pub(crate) limits: RateLimits,
@@ -77,6 +81,7 @@ impl GitHubState {
             runners: BTreeMap::new(),
             jobs: BTreeMap::new(),
             scale_sets: ScaleSets::default(),
+            webhooks: Webhooks::default(),
             blobs: BTreeMap::new(),
             limits: RateLimits::default(),
             faults: FaultInjector::default(),
@@ -154,8 +159,19 @@ impl GitHubState {
             now,
         );
         let assigned_in_sets = settled && self.assign_jobs(now);
-        // The jobs that this assigned are in the sets' statistics, not in their messages.
-        expired || lapsed || assigned || settled || assigned_in_sets
+        let told = self.tell_hooks(now);
+        expired || lapsed || assigned || settled || assigned_in_sets || told
+    }
+
+    /// Makes webhook deliveries of what happened to jobs.
+    fn tell_hooks(&mut self, now: u64) -> bool {
+        let sender = Sender {
+            public_url: &self.public_url,
+            settings: &self.settings,
+            app: self.app.as_ref().map(|app| app.id),
+        };
+        self.webhooks
+            .observe(&sender, &mut self.jobs, &self.runners, now)
     }
 
     fn expire_runners(&mut self, now: u64) -> bool {

@@ -91,6 +91,21 @@ pub(crate) struct JobRecord {
     pub(crate) uuid: String,
     pub(crate) plan: String,
     pub(crate) token: String,
+    /// State of the job that the last webhook event told.
+    #[serde(default)]
+    pub(crate) told: ToldState,
+}
+
+/// State of a job that webhook events have told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ToldState {
+    #[default]
+    Nothing,
+    Waiting,
+    Queued,
+    InProgress,
+    Completed,
 }
 
 /// The offer of a job to a runner, until the job's end.
@@ -202,7 +217,7 @@ impl JobRecord {
         }));
         Self {
             id,
-            held: spec.hold,
+            held: spec.hold || spec.needs_approval,
             spec,
             origin,
             state: JobState::Queued,
@@ -218,7 +233,13 @@ impl JobRecord {
             uuid,
             plan,
             token,
+            told: ToldState::Nothing,
         }
+    }
+
+    /// Tells whether the job waits for the reviewers of its environment.
+    pub(crate) fn waits_for_approval(&self) -> bool {
+        self.held && self.spec.needs_approval
     }
 
     /// Tells whether the runner `id` has acquired the job and runs it.

@@ -11,12 +11,17 @@ use std::{
     net::Ipv4Addr,
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use base64::Engine as _;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use ring::rand::SystemRandom;
+use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
+
 use github_sim::{
-    Control, GitHubApp, JobState, JobView, RunnerView, Server, ServerHandle, ServerOptions,
-    Settings,
+    APP_KEY, Control, GitHubApp, JobState, JobView, RunnerView, Server, ServerHandle,
+    ServerOptions, Settings,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -277,4 +282,42 @@ impl Drop for Listener {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Returns unix time in seconds.
+pub(crate) fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+}
+
+/// Returns a JWT that the App signed.
+pub(crate) fn app_jwt_of(header: &Value, claims: &Value) -> String {
+    let der = BASE64_STANDARD
+        .decode(
+            APP_KEY
+                .lines()
+                .filter(|line| !line.starts_with('-'))
+                .collect::<String>(),
+        )
+        .unwrap();
+    let pair = RsaKeyPair::from_der(&der).unwrap();
+    let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+    let signed = format!("{}.{}", part(header), part(claims));
+    let mut signature = vec![0; pair.public().modulus_len()];
+    pair.sign(
+        &RSA_PKCS1_SHA256,
+        &SystemRandom::new(),
+        signed.as_bytes(),
+        &mut signature,
+    )
+    .unwrap();
+    format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
+}
+
+/// Returns a JWT that the App's endpoints accept.
+pub(crate) fn app_jwt() -> String {
+    let claims = json!({"iss": "123456", "iat": now() - 60, "exp": now() + 540});
+    app_jwt_of(&json!({"alg": "RS256", "typ": "JWT"}), &claims)
 }
