@@ -25,11 +25,17 @@ if [ "$is" = "$will" ]; then
 fi
 
 before=$(runner-status --json | jq -r .state)
+take_jobs_again() {
+    if [ "$before" = running ]; then
+        runner-controller undrain
+    fi
+}
+# A switch that turns these reboots off stops the script during the drain.
+trap 'echo "not rebooting: stopped"; take_jobs_again; exit 0' TERM
 if runner-controller drain --wait --timeout "$patience"; then
+    trap - TERM
     systemctl reboot
     exit 0
 fi
 echo "not rebooting: jobs still run; the timer tries again"
-if [ "$before" = running ]; then
-    runner-controller undrain
-fi
+take_jobs_again

@@ -14,7 +14,12 @@ const STAND_IN: &str = r#"#!/bin/bash
 echo "${0##*/} $*" >>"$RECORD/calls"
 case "${0##*/} $*" in
 "runner-status --json") printf '{"state":"%s"}\n' "$(cat "$RECORD/state")" ;;
-"runner-controller drain"*) exit "$(cat "$RECORD/drain")" ;;
+"runner-controller drain"*)
+    drain=$(cat "$RECORD/drain")
+    # systemd stops the script and its commands.
+    [ "$drain" != 143 ] || kill "$PPID"
+    exit "$drain"
+    ;;
 "jq -r .state") sed 's/.*:"//; s/".*//' ;;
 esac
 "#;
@@ -24,7 +29,8 @@ struct Host {
 }
 
 impl Host {
-    /// Returns a host in a state, on which a drain exits with 0 (no job runs) or 1 (jobs still run).
+    /// Returns a host in a state, on which a drain exits with 0 (no job runs) or 1 (jobs still run), or
+    /// is stopped together with the script (143).
     fn new(state: &str, drain: u8) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let host = Self { dir };
@@ -115,6 +121,17 @@ fn a_drain_by_an_operator_is_not_ended() {
     assert!(ok && calls.ends_with(&format!("{DRAIN}systemctl reboot\n")));
 
     let host = Host::new("draining", 1).with_a_new("kernel");
+    let (ok, calls) = host.run();
+    assert!(ok && calls.ends_with(DRAIN), "{calls}");
+}
+
+#[test]
+fn a_stopped_reboot_does_not_leave_the_host_drained() {
+    let host = Host::new("running", 143).with_a_new("kernel");
+    let (ok, calls) = host.run();
+    assert!(ok && calls.ends_with(&format!("{DRAIN}runner-controller undrain\n")));
+
+    let host = Host::new("drained", 143).with_a_new("kernel");
     let (ok, calls) = host.run();
     assert!(ok && calls.ends_with(DRAIN), "{calls}");
 }
