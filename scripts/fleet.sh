@@ -71,18 +71,24 @@ switch() {
 }
 
 # apply HOST [--drain] ARGUMENTS…: running jobs do not notice a deploy, so it waits for them only with
-# --drain. Each step reports why it failed, and the caller stops.
+# --drain. A host that was drained before, such as for an unattended reboot, stays so. Each step reports why it
+# failed, and the caller stops.
 apply() {
     local host=$1 drain=no
     shift
     if [ "${1-}" = --drain ]; then
         drain=yes
         shift
+        ! is_drained "$host" || drain=before
         drain_host "$host" || return
     fi
     if ! switch "$host" "$@"; then
-        [ $drain = no ] || note "$host: not deployed, and still drained; run: just undrain $host"
+        [ $drain != yes ] || note "$host: not deployed, and still drained; run: just undrain $host"
         return 1
+    fi
+    if [ $drain = before ]; then
+        note "$host: deployed, and still drained as before; run: just undrain $host"
+        return
     fi
     if [ $drain = yes ]; then
         on "$host" runner-controller undrain </dev/null || return
@@ -97,6 +103,13 @@ apply_all() {
         apply "$host" "$@" || die "cannot deploy $host: see above; later hosts are untouched"
     done
     note "all hosts are deployed and take jobs: $(echo "$all" | xargs)"
+}
+
+# Returns success if the host is draining or drained.
+is_drained() {
+    local status
+    status=$(on "$1" runner-status --json </dev/null) || return 1
+    [[ $status =~ \"state\":\ *\"(draining|drained)\" ]]
 }
 
 drain_host() {

@@ -24,6 +24,7 @@ done <"$RECORD/fail"
 case $call in
 "nix "*) printf 'ssh-ed25519 OPERATOR\nssh-ed25519 HOST' ;;
 "age "*) echo "-----BEGIN AGE ENCRYPTED FILE-----" ;;
+*"runner-status --json"*) cat "$RECORD/status" ;;
 *boot_id*) cat "$RECORD/boots" ;;
 *"systemctl reboot"*) echo next >>"$RECORD/boots" ;;
 "ssh-keygen "*)
@@ -88,6 +89,11 @@ impl Fleet {
         fs::write(at("record/fail"), "").unwrap();
         fs::write(at("record/calls"), "").unwrap();
         fs::write(at("record/boots"), "first\n").unwrap();
+        fs::write(
+            at("record/status"),
+            "{\"host\":\"x\",\"state\":\"running\"}\n",
+        )
+        .unwrap();
         fs::write(at("bin/stand-in"), STAND_IN).unwrap();
         fs::set_permissions(at("bin/stand-in"), fs::Permissions::from_mode(0o755)).unwrap();
         for name in [
@@ -373,6 +379,26 @@ fn a_deployment_with_drain_waits_for_jobs_and_takes_jobs_again() {
         ran.said
     );
     assert!(!fleet.calls().contains(" undrain"), "{}", fleet.calls());
+}
+
+#[test]
+fn a_deployment_leaves_a_drained_host_drained() {
+    for state in ["draining", "drained"] {
+        let fleet = Fleet::of_two();
+        fleet.write(
+            "record/status",
+            &format!("{{\n  \"state\": \"{state}\"\n}}\n"),
+        );
+        let ran = fleet.run(&["apply", "runner-01", "--drain"]);
+        assert!(
+            ran.ok && ran.said.contains("still drained as before"),
+            "{}",
+            ran.said
+        );
+        let calls = fleet.calls();
+        assert_order(&calls, &["runner-controller drain", "nixos-rebuild switch"]);
+        assert!(!calls.contains(" undrain") && !calls.contains("--wait 5m"));
+    }
 }
 
 #[test]
