@@ -14,7 +14,7 @@
   ...
 }:
 let
-  # Option of NixOS since 2026.
+  # NixOS has the option since 26.11.
   countsBoots = firmware == "uefi" && options.boot.loader.systemd-boot ? bootCounting;
   root = config.fileSystems."/".device;
 in

@@ -89,7 +89,13 @@ in
   inherit modules stubs;
   # For a whole host, with real options of nixpkgs.
   ofNixpkgs = [
-    ./snippets/jobs-cache.nix
+    # Releases with harmonia 2 have other names.
+    (
+      { options, ... }:
+      {
+        config = lib.optionalAttrs (options.services.harmonia ? cache) (import ./snippets/jobs-cache.nix);
+      }
+    )
     ./snippets/package-cache.nix
     ./snippets/remote-builder.nix
   ];

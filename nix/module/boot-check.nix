@@ -33,7 +33,7 @@ in
     assertions = [
       {
         assertion = loader.enable or false && loader.bootCounting.enable or false;
-        message = "services.runner-controller.bootCheck: set boot.loader.systemd-boot.bootCounting.enable = true, or remove bootCheck, because only systemd-boot with boot counting chooses an earlier system.";
+        message = "services.runner-controller.bootCheck: set boot.loader.systemd-boot.bootCounting.enable = true, or remove bootCheck, because only systemd-boot with boot counting chooses an earlier system. NixOS has the option since 26.11.";
       }
     ];
     systemd.services.runner-controller-boot-check = {
