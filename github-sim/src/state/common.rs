@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{faults::FaultRule, scale_sets::ScaleSetService, settings::Settings};
+use crate::{
+    faults::FaultRule, scale_sets::ScaleSetService, settings::Settings, webhooks::WebhookFaultRule,
+};
 
 /// The part of the state that is neither a runner, a job nor a scale set.
 #[derive(Debug, Serialize, Deserialize)]
@@ -20,4 +22,6 @@ pub(crate) struct CommonRecord {
     pub(crate) next_ids: [u64; 3],
     #[serde(default)]
     pub(crate) scale_set_service: ScaleSetService,
+    #[serde(default)]
+    pub(crate) webhook_rules: Vec<WebhookFaultRule>,
 }

@@ -103,6 +103,7 @@ impl GitHubState {
             calls: self.stats.calls.clone(),
             next_ids: [self.next_runner_id, self.next_job_id, self.next_label_id],
             scale_set_service: self.scale_sets.service.clone(),
+            webhook_rules: self.webhooks.rules.clone(),
         }
     }
 
@@ -116,6 +117,7 @@ impl GitHubState {
         self.stats.calls = common.calls;
         [self.next_runner_id, self.next_job_id, self.next_label_id] = common.next_ids;
         self.scale_sets.service = common.scale_set_service;
+        self.webhooks.rules = common.webhook_rules;
     }
 
     pub(crate) fn take_runner_id(&mut self) -> u64 {

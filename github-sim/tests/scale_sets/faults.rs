@@ -1,9 +1,11 @@
 //! Deviations of the service that users of GitHub reported.
 
-use github_sim::{Conclusion, Endpoint, Fault, FaultRule, JobState, ScaleSetCall, Standing};
+use github_sim::{
+    Conclusion, Endpoint, Fault, FaultRule, JobState, RequestMatch, ScaleSetCall, Standing,
+};
 use serde_json::json;
 
-use crate::client::{Client, job, quick, read, told, with};
+use crate::client::{Client, job, kind, quick, read, told, with};
 use crate::common::{Listener, Sim, runner};
 
 #[test]
@@ -109,6 +111,35 @@ fn every_call_can_fail_by_its_name() {
     assert_eq!(sim.call("POST", "/_sim/faults", Some(&by_name)).status, 200);
     assert_eq!(session.poll(0, 1).status, 502);
     assert_eq!(sim.control().stats().answers("set_poll", 502), 1);
+}
+
+#[test]
+fn an_outage_can_end_with_the_loss_of_the_set() {
+    let sim = Sim::with(quick());
+    let client = Client::connected(&sim, "acme");
+    let set = client.create("a", &["ci"]);
+    let session = client.open(set);
+    let broken = |part: &str| FaultRule {
+        matches: RequestMatch {
+            path_contains: Some(part.into()),
+            ..RequestMatch::default()
+        },
+        times: None,
+        skip: 0,
+        fault: Fault::status(503),
+    };
+    sim.control()
+        .add_faults(["/scalesets/", "/rest/_apis/"].map(broken));
+    assert_eq!(session.poll(0, 1).status, 503);
+    assert_eq!(client.try_open(set).status, 503);
+    // Meanwhile GitHub loses the set. The admin connection works again afterwards.
+    assert!(sim.control().lose_scale_set(set));
+    sim.control().clear_faults();
+    let lost = client.try_open(set);
+    assert_eq!(lost.status, 404);
+    assert_eq!(kind(&lost), "RunnerScaleSetNotFoundException");
+    let again = client.create("a", &["ci"]);
+    assert_eq!(client.open(again).poll(0, 1).status, 202);
 }
 
 #[test]

@@ -189,8 +189,11 @@ fn a_state_file_brings_back_hooks_and_deliveries() {
     receiver.wait(1);
     settle(&first);
     let before = first.control().deliveries();
+    let rule = WebhookFaultRule::on("completed", 2, WebhookFault::Doubled);
+    first.control().add_webhook_faults([rule.clone()]);
     drop(first);
     let second = Sim::from_options(options());
+    assert_eq!(second.control().webhook_faults(), [rule]);
     let path = format!("/repos/acme/widgets/hooks/{hook}/deliveries");
     assert_eq!(list(&second, &path).len(), before.len());
     second.control().add_job(job("two"));
