@@ -21,7 +21,7 @@
 //!
 //! - `server` accepts connections, routes requests and injects faults. It calls one of
 //!   - `rest`, GitHub's REST API,
-//!   - `listener_api`, the endpoints of listeners,
+//!   - `listener_api`, the endpoints of listeners, with `run_api`, the endpoints of a job,
 //!   - `results_api`, the endpoints of a job's logs,
 //!   - `scale_set_api`, the service of scale sets,
 //!   - `control`, the control API.
@@ -58,6 +58,7 @@ mod random;
 mod registration;
 mod rest;
 mod results_api;
+mod run_api;
 mod runner_key;
 mod scale_set_api;
 mod scale_set_call;

@@ -1,22 +1,18 @@
-//! Endpoints that listeners call: token, session, messages, and one job from acquire to complete.
+//! Endpoints that listeners call: token, session and messages. `run_api` has those of a job.
 
 use std::sync::Arc;
 
 use axum::http::StatusCode;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     client_assertion,
     endpoint::Endpoint,
     http::{ApiReply, ApiRequest},
-    job_message::{self, JobMessageParts},
-    state::{GitHubState, Hub, JobRecord, ListenerSession, RegisteredRunner, rfc3339},
-    view::{Conclusion, JobState, Outcome},
-    wire::{
-        Acknowledge, Acquire, BrokerError, BrokerMessage, Complete, Facts, JobResult,
-        LOG_TAIL_BYTES, Renew, SessionBody,
-    },
+    run_api,
+    state::{GitHubState, Hub, ListenerSession, RegisteredRunner},
+    wire::{Acknowledge, BrokerError, BrokerMessage, SessionBody},
 };
 
 /// Announced lifetime of a listener's access token in seconds.
@@ -32,10 +28,10 @@ pub(crate) async fn answer(hub: &Arc<Hub>, request: &ApiRequest) -> ApiReply {
         Endpoint::Session => open_session(state, now, request),
         Endpoint::SessionDelete => close_session(state, request),
         Endpoint::Acknowledge => acknowledge(state, request),
-        Endpoint::Acquire => acquire(state, now, request),
-        Endpoint::Renew => renew(state, now, request),
-        Endpoint::Complete => complete(state, now, request),
-        Endpoint::Facts => facts(state, request),
+        Endpoint::Acquire => run_api::acquire(state, now, request),
+        Endpoint::Renew => run_api::renew(state, now, request),
+        Endpoint::Complete => run_api::complete(state, now, request),
+        Endpoint::Facts => run_api::facts(state, request),
         Endpoint::Mint
         | Endpoint::RegistrationToken
         | Endpoint::List
@@ -75,19 +71,6 @@ fn refuse(status: StatusCode, kind: &str, message: &str) -> ApiReply {
     )
 }
 
-/// Returns a refusal of the run service. A listener skips a job only if the refusal names this source.
-fn refuse_run(status: StatusCode, message: &str) -> ApiReply {
-    ApiReply::json(
-        status,
-        &BrokerError {
-            source: "actions-run-service".into(),
-            error_kind: String::new(),
-            status_code: status.as_u16(),
-            error_message: message.into(),
-        },
-    )
-}
-
 fn runner_not_found() -> ApiReply {
     refuse(StatusCode::NOT_FOUND, "RunnerNotFound", "Runner not found")
 }
@@ -96,12 +79,6 @@ fn parse<T: DeserializeOwned>(request: &ApiRequest) -> Result<T, ApiReply> {
     request
         .json()
         .map_err(|error| refuse(StatusCode::BAD_REQUEST, "BadRequest", &error.to_string()))
-}
-
-fn parse_run<T: DeserializeOwned>(request: &ApiRequest) -> Result<T, ApiReply> {
-    request
-        .json()
-        .map_err(|error| refuse_run(StatusCode::BAD_REQUEST, &error.to_string()))
 }
 
 fn token(state: &mut GitHubState, now: u64, request: &ApiRequest) -> Result<ApiReply, ApiReply> {
@@ -154,12 +131,7 @@ fn token(state: &mut GitHubState, now: u64, request: &ApiRequest) -> Result<ApiR
 fn caller(state: &GitHubState, request: &ApiRequest) -> Result<u64, ApiReply> {
     let unauthorized = || refuse(StatusCode::UNAUTHORIZED, "Unauthorized", "token not valid");
     let token = request.bearer().ok_or_else(unauthorized)?;
-    state
-        .runners
-        .values()
-        .find(|runner| runner.access_token.as_deref() == Some(token))
-        .map(|runner| runner.id)
-        .ok_or_else(unauthorized)
+    state.runner_by_token(token).ok_or_else(unauthorized)
 }
 
 fn live_caller<'a>(
@@ -337,167 +309,16 @@ fn next_message(hub: &Hub, request: &ApiRequest) -> Result<Option<BrokerMessage>
 fn acknowledge(state: &mut GitHubState, request: &ApiRequest) -> Result<ApiReply, ApiReply> {
     let body: Acknowledge = parse(request)?;
     let id = caller(state, request)?;
-    offered_job(state, id, &body.runner_request_id).ok_or_else(|| {
-        refuse(
-            StatusCode::NOT_FOUND,
-            "AcknowledgeJobNotFound",
-            "Job not found",
-        )
-    })?;
+    state
+        .offered_job(id, &body.runner_request_id)
+        .ok_or_else(|| {
+            refuse(
+                StatusCode::NOT_FOUND,
+                "AcknowledgeJobNotFound",
+                "Job not found",
+            )
+        })?;
     Ok(ApiReply::empty(StatusCode::OK))
-}
-
-fn offered_job<'a>(
-    state: &'a mut GitHubState,
-    runner: u64,
-    request: &str,
-) -> Option<&'a mut JobRecord> {
-    state.jobs.values_mut().find(|job| {
-        job.offer
-            .as_ref()
-            .is_some_and(|offer| offer.runner == runner && offer.request_id == request)
-    })
-}
-
-fn acquire(state: &mut GitHubState, now: u64, request: &ApiRequest) -> Result<ApiReply, ApiReply> {
-    let body: Acquire = parse_run(request)?;
-    let runner = caller(state, request)
-        .map_err(|_| refuse_run(StatusCode::UNAUTHORIZED, "token not valid"))?;
-    let offer = request.path_param("request").unwrap_or("");
-    if body.job_message_id != offer {
-        return Err(refuse_run(
-            StatusCode::BAD_REQUEST,
-            "jobMessageId does not match",
-        ));
-    }
-    let (url, lock_ms) = (state.public_url.clone(), state.settings.lock_ms);
-    let Some(job) = offered_job(state, runner, offer) else {
-        lose_registration(state, runner);
-        return Err(refuse_run(StatusCode::NOT_FOUND, "Job not found"));
-    };
-    if job.state == JobState::InProgress {
-        return Err(refuse_run(StatusCode::CONFLICT, "Job already acquired"));
-    }
-    if job.spec.lose_races > 0 {
-        job.spec.lose_races -= 1;
-        let id = job.id;
-        state.withdraw(id, Outcome::LostRace, now);
-        lose_registration(state, runner);
-        return Err(refuse_run(StatusCode::CONFLICT, "Job already acquired"));
-    }
-    job.state = JobState::InProgress;
-    job.started_at = Some(now);
-    if let Some(last) = job.assignments.last_mut() {
-        last.outcome = Outcome::Acquired;
-    }
-    if let Some(offer) = &mut job.offer {
-        offer.locked_until = Some(now + lock_ms);
-    }
-    let message = message_of(job, &url, offer, now + lock_ms);
-    Ok(ApiReply::json(StatusCode::OK, &message).header("x-plan-id", &job.plan))
-}
-
-/// Ends the registration of a runner that lost a race for a job. Its listener lives on.
-fn lose_registration(state: &mut GitHubState, runner: u64) {
-    if let Some(runner) = state.runners.get_mut(&runner)
-        && runner.ephemeral
-        && runner.gone.is_none()
-    {
-        runner.ghost = true;
-    }
-}
-
-fn message_of(job: &JobRecord, server_url: &str, offer: &str, locked_until: u64) -> Value {
-    job_message::write(&JobMessageParts {
-        spec: &job.spec,
-        job_id: &job.uuid,
-        plan_id: &job.plan,
-        token: &job.token,
-        server_url,
-        report_url: &format!("{server_url}/run/{offer}/"),
-        locked_until: &rfc3339(locked_until),
-        github: &job.github_context(server_url),
-    })
-}
-
-/// Returns the running job of the job token and of the path.
-fn running_job<'a>(
-    state: &'a mut GitHubState,
-    request: &ApiRequest,
-) -> Result<&'a mut JobRecord, ApiReply> {
-    let token = request.bearer().unwrap_or("");
-    let job = state
-        .jobs
-        .values_mut()
-        .find(|job| job.token == token)
-        .ok_or_else(|| refuse_run(StatusCode::UNAUTHORIZED, "job token not valid"))?;
-    let running = job.state == JobState::InProgress
-        && job
-            .offer
-            .as_ref()
-            .is_some_and(|offer| request.path_param("request") == Some(&offer.request_id));
-    if running {
-        Ok(job)
-    } else {
-        Err(refuse_run(StatusCode::NOT_FOUND, "Job not found"))
-    }
-}
-
-fn check_ids(job: &JobRecord, plan: &str, id: &str) -> Result<(), ApiReply> {
-    if job.plan == plan && job.uuid == id {
-        Ok(())
-    } else {
-        Err(refuse_run(
-            StatusCode::BAD_REQUEST,
-            "planId or jobId does not match",
-        ))
-    }
-}
-
-fn renew(state: &mut GitHubState, now: u64, request: &ApiRequest) -> Result<ApiReply, ApiReply> {
-    let body: Renew = parse_run(request)?;
-    let until = now + state.settings.lock_ms;
-    let job = running_job(state, request)?;
-    check_ids(job, &body.plan_id, &body.job_id)?;
-    if let Some(offer) = &mut job.offer {
-        offer.locked_until = Some(until);
-    }
-    Ok(ApiReply::json(
-        StatusCode::OK,
-        &json!({"lockedUntil": rfc3339(until)}),
-    ))
-}
-
-fn complete(state: &mut GitHubState, now: u64, request: &ApiRequest) -> Result<ApiReply, ApiReply> {
-    let body: Complete = parse_run(request)?;
-    let job = running_job(state, request)?;
-    check_ids(job, &body.plan_id, &body.job_id)?;
-    let id = job.id;
-    let conclusion = match body.conclusion {
-        JobResult::Succeeded => Conclusion::Success,
-        JobResult::Failed => Conclusion::Failure,
-        JobResult::Canceled => Conclusion::Cancelled,
-    };
-    state.end_job(id, conclusion, None, now);
-    Ok(ApiReply::empty(StatusCode::OK))
-}
-
-fn facts(state: &mut GitHubState, request: &ApiRequest) -> Result<ApiReply, ApiReply> {
-    let mut body: Facts = parse_run(request)?;
-    let job = running_job(state, request)?;
-    keep_tail(&mut body.log_tail);
-    job.facts = body;
-    Ok(ApiReply::empty(StatusCode::OK))
-}
-
-/// Removes the start of a text that is longer than a job's log tail.
-pub(crate) fn keep_tail(text: &mut String) {
-    if let Some(start) = text.len().checked_sub(LOG_TAIL_BYTES) {
-        let start = (start..=text.len())
-            .find(|&at| text.is_char_boundary(at))
-            .unwrap_or(start);
-        text.drain(..start);
-    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use subtle::ConstantTimeEq;
 use crate::{
     endpoint::Endpoint,
     http::{ApiReply, ApiRequest},
-    listener_api::keep_tail,
+    run_api::keep_tail,
     state::{GitHubState, LogBlob, LogKind},
 };
 

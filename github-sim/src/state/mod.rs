@@ -147,6 +147,23 @@ impl GitHubState {
                 .is_some_and(|job| job.is_run_by(runner.id))
     }
 
+    /// Returns the runner whose listener has this access token, also if it is gone.
+    pub(crate) fn runner_by_token(&self, token: &str) -> Option<u64> {
+        self.runners
+            .values()
+            .find(|runner| runner.access_token.as_deref() == Some(token))
+            .map(|runner| runner.id)
+    }
+
+    /// Returns the job that a runner was offered under this request id.
+    pub(crate) fn offered_job(&mut self, runner: u64, request: &str) -> Option<&mut JobRecord> {
+        self.jobs.values_mut().find(|job| {
+            job.offer
+                .as_ref()
+                .is_some_and(|offer| offer.runner == runner && offer.request_id == request)
+        })
+    }
+
     /// Makes the changes that are due at `now`, and offers jobs. Tells whether anything changed.
     fn advance(&mut self, now: u64) -> bool {
         let expired = self.expire_runners(now);
