@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
 use super::common::{block_on, confirm, forbid_core_dumps};
 use super::table::{lines, table};
 use crate::config::{self, Config};
-use crate::github::{GitHub, Login, cleanup_candidates};
+use crate::github::{GitHub, Login, cleanup_candidates, online_strangers};
 use crate::http::client;
 use crate::pool::{Deleted, ListedRunner};
 use crate::world::Registry;
@@ -18,18 +18,32 @@ use crate::world::Registry;
 /// the REST API).
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// Interval between two lists while runners of this host are still online.
+const POLL_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Maximum time for which GitHub shows a runner online after its container was killed: it hears of it
+/// when the runner's poll of 50 s is over, and a list may be as late.
+const SHOWN_ONLINE: Duration = Duration::from_mins(2);
+
 /// Returns the listed runners that may be deleted. `owned` holds the names of runners that have a
-/// container. If it is unknown, an online runner may have one and is kept.
+/// container, if they are known.
 fn candidates(
     config: &Config,
     list: &[ListedRunner],
     owned: Option<&BTreeSet<String>>,
 ) -> Vec<ListedRunner> {
-    let Some(owned) = owned else {
-        let offline: Vec<ListedRunner> = list.iter().filter(|r| !r.online).cloned().collect();
-        return cleanup_candidates(&config.host, &offline, &BTreeSet::new());
-    };
-    cleanup_candidates(&config.host, list, owned)
+    let none = BTreeSet::new();
+    cleanup_candidates(&config.host, list, owned.unwrap_or(&none))
+}
+
+/// Says which online runners are kept because no container here owns them.
+fn report_strangers(config: &Config, list: &[ListedRunner], owned: &BTreeSet<String>) {
+    for runner in online_strangers(&config.host, list, owned) {
+        stdio::error(format_args!(
+            "kept {}: it is online and has no container here; if it stays online, another host uses the name {}",
+            runner.name, config.host
+        ));
+    }
 }
 
 /// Lists stale runners, asks for confirmation and deletes them.
@@ -39,6 +53,9 @@ pub fn cleanup_github_runners(config_path: &Path, yes: bool) -> anyhow::Result<(
         let github = connect(&config)?;
         let list = async { Ok(github.list().await?) };
         let (list, owned) = survey(list, || runners_with_container(&config)).await?;
+        if let Some(owned) = &owned {
+            report_strangers(&config, &list, owned);
+        }
         let stale = candidates(&config, &list, owned.as_ref());
         if stale.is_empty() {
             stdio::progress(format_args!(
@@ -129,10 +146,25 @@ async fn delete(github: &GitHub, stale: &[ListedRunner]) -> anyhow::Result<()> {
 }
 
 /// Deletes every runner of this host that has no job, when no container of this host is left.
+///
+/// GitHub shows a runner online for a while after its container was killed. One that stays online is
+/// another host's, and is kept.
 pub(super) async fn delete_all(config: &Config) -> anyhow::Result<()> {
     let github = connect(config)?;
-    let list = github.list().await?;
-    let stale = candidates(config, &list, Some(&BTreeSet::new()));
+    let none = BTreeSet::new();
+    let end = Instant::now() + SHOWN_ONLINE;
+    let mut list = github.list().await?;
+    let is_waiting = |list: &[ListedRunner]| {
+        let online = online_strangers(&config.host, list, &BTreeSet::new());
+        // One with a job goes when GitHub fails the job.
+        online.iter().any(|runner| !runner.busy)
+    };
+    while is_waiting(&list) && Instant::now() < end {
+        tokio::time::sleep(POLL_INTERVAL).await;
+        list = github.list().await?;
+    }
+    report_strangers(config, &list, &none);
+    let stale = candidates(config, &list, Some(&none));
     delete(&github, &stale).await
 }
 
@@ -198,15 +230,11 @@ image = { kind = "directory", path = "/i" }
                 .map(|runner| runner.id.0)
                 .collect()
         };
-        assert_eq!(
-            ids(None),
-            [1, 5],
-            "without a daemon an online runner is kept"
-        );
+        assert_eq!(ids(None), [1, 5], "an online runner is kept");
         let owned = BTreeSet::from(["fuzz-ci-2-00000005".to_owned()]);
         assert_eq!(
             ids(Some(&owned)),
-            [1, 4],
+            [1],
             "an offline runner with a container is kept"
         );
     }

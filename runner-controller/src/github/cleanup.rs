@@ -6,9 +6,9 @@ use crate::pool::{HostId, ListedRunner, RunnerName};
 
 /// Returns the registrations that a clean-up may delete, in the order of the list.
 ///
-/// Candidates have this host's exact runner names and are not busy. A registration that a living
-/// container owns is never a candidate: if it is offline its runner may be about to connect, and the
-/// daemon deals with it. `owned` holds runner names; an empty set means that no container lives.
+/// Candidates have this host's exact runner names, are offline and not busy. A registration that a
+/// living container owns is never a candidate: its runner may be about to connect, and the daemon
+/// deals with it. `owned` holds runner names; an empty set means that no container lives.
 /// GitHub still decides, because it refuses to delete a runner that just got a job.
 #[must_use]
 pub fn cleanup_candidates(
@@ -18,7 +18,23 @@ pub fn cleanup_candidates(
 ) -> Vec<ListedRunner> {
     list.iter()
         .filter(|runner| RunnerName::parse(host, &runner.name).is_some())
-        .filter(|runner| !runner.busy && !owned.contains(&runner.name))
+        .filter(|runner| !runner.online && !runner.busy && !owned.contains(&runner.name))
+        .cloned()
+        .collect()
+}
+
+/// Returns the online runners with this host's names that no container here owns, in the order of the
+/// list. Another host uses the name, or a container ended so lately that GitHub still shows it online.
+/// They are not left-overs.
+#[must_use]
+pub fn online_strangers(
+    host: &HostId,
+    list: &[ListedRunner],
+    owned: &BTreeSet<String>,
+) -> Vec<ListedRunner> {
+    list.iter()
+        .filter(|runner| RunnerName::parse(host, &runner.name).is_some())
+        .filter(|runner| runner.online && !owned.contains(&runner.name))
         .cloned()
         .collect()
 }
@@ -29,7 +45,7 @@ mod tests {
     use crate::pool::RunnerId;
 
     #[test]
-    fn only_idle_registrations_of_this_host_without_a_container_are_candidates() {
+    fn only_offline_registrations_of_this_host_without_a_container_are_candidates() {
         let runner = |id, name: &str, online, busy| ListedRunner {
             id: RunnerId(id),
             name: name.to_owned(),
@@ -53,6 +69,9 @@ mod tests {
             .into();
         let gone = cleanup_candidates(&"fuzz".parse().unwrap(), &list, &owned);
         let ids: Vec<u64> = gone.iter().map(|runner| runner.id.0).collect();
-        assert_eq!(ids, [1, 2]);
+        assert_eq!(ids, [1]);
+        let strangers = online_strangers(&"fuzz".parse().unwrap(), &list, &owned);
+        let ids: Vec<u64> = strangers.iter().map(|runner| runner.id.0).collect();
+        assert_eq!(ids, [2, 3]);
     }
 }

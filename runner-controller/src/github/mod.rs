@@ -37,7 +37,7 @@ pub use octocrab::OctoBody;
 
 pub use app::AppKey;
 pub use budget::Quota;
-pub use cleanup::cleanup_candidates;
+pub use cleanup::{cleanup_candidates, online_strangers};
 pub use former::{KnownScope, known_scopes};
 pub use login::{Login, LoginError};
 #[cfg(any(test, fuzzing))]
