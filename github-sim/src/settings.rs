@@ -21,11 +21,14 @@ pub struct Settings {
     pub mint_rate_limit: u64,
     /// Length of a rate-limit window.
     pub rate_window_ms: u64,
-    /// Enforces secondary limits: points per minute and endpoint, calls at once.
+    /// Enforces secondary limits: points per minute and endpoint, calls at once, registrations in five minutes.
     pub secondary_limits: bool,
     /// Maximum number of points per minute and endpoint. A GET costs 1, another method 5, so 900 points are
     /// 180 mints.
     pub points_per_minute: u64,
+    /// Maximum number of registrations in five minutes. GitHub allows 1,500 for a repository, organisation or
+    /// enterprise ("Limits in GitHub Actions"); here it is for each account.
+    pub registrations_per_five_minutes: usize,
     /// Maximum number of REST calls in flight.
     pub concurrent_calls: u64,
     /// Timeout for the body of a request (GitHub ends every request after 10 s:
@@ -153,6 +156,7 @@ impl Default for Settings {
             rate_window_ms: 3_600_000,
             secondary_limits: false,
             points_per_minute: 900,
+            registrations_per_five_minutes: 1_500,
             concurrent_calls: 100,
             body_timeout_ms: 10_000,
             list_lag_ms: 0,

@@ -131,6 +131,18 @@ in
         description = "Base URL of the API, for another address of it. By default it follows from `url`.";
       };
 
+      mintsPerMinute = mkOption {
+        type = types.ints.between 1 1000;
+        default = 150;
+        example = 60;
+        description = ''
+          Maximum number of registrations in a minute. The default stays within what GitHub documents: 180
+          in a minute and 10,000 in an hour. GitHub's refusals lower it for a while. Hosts with the same
+          token or App share GitHub's limits, so give each a part. A GitHub Enterprise Server
+          without limits takes more.
+        '';
+      };
+
       caFile = mkOption {
         type = types.nullOr types.path;
         default = null;

@@ -103,6 +103,7 @@ let
             key_file = cfg.github.app.keyFile;
           };
       api_url = cfg.github.apiUrl;
+      mints_per_minute = cfg.github.mintsPerMinute;
       ca_file = cfg.github.caFile;
       proxy = proxy cfg.github.proxy;
       api_version = cfg.github.apiVersion;

@@ -16,7 +16,7 @@
 //! - [`Runner`] is one runner from start to verdict. A registration that outlives its runner is one of
 //!   the [`Orphans`]. Each registration has its [`ScopeId`].
 //! - [`shortages`] decides whether the host has enough left for new runners, [`Mode`] whether an
-//!   operator wants them, and [`RateLimit`] whether GitHub does.
+//!   operator wants them, and [`RateLimit`] whether GitHub does. [`Pace`] bounds the mints of a minute.
 
 mod adopt;
 mod backoff;
@@ -27,6 +27,7 @@ mod mode;
 mod names;
 mod observation;
 mod orphans;
+mod pace;
 mod plan;
 mod pools;
 mod reconcile;
@@ -51,8 +52,9 @@ pub use observation::{
     UnitObservation, UnitState,
 };
 pub use orphans::{Deletions, Orphans, StrayRecord};
+pub use pace::{DEFAULT_MINTS_PER_MINUTE, MintWindow, Pace, PaceReason, PaceRecord};
 pub use plan::{Admission, next_deadline, plan};
-pub use pools::{MAX_MINTS_PER_MINUTE, MAX_ORPHANS, Pools, SLOW_MINTS_PER_MINUTE};
+pub use pools::{MAX_ORPHANS, Pools, SLOW_MINTS_PER_MINUTE};
 pub use registration::MintOutcome;
 pub use resources::{Filesystem, Readings, Reserve, Resource, Share, Shortages, shortages};
 pub use restart::Found;

@@ -3,7 +3,7 @@
 //! Each method applies one event, or plans, and returns the [`Effect`]s that follow. Between them the
 //! record of every slot on disk is to be the one that [`Pools::record`] returns.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::backoff::FailureKind;
@@ -11,6 +11,7 @@ use super::effect::Effect;
 use super::names::{HostId, PoolName, RunnerName, SlotId};
 use super::observation::{Deleted, JobNote, ListedRunner, RunnerId, UnitObservation};
 use super::orphans::{Orphans, RECENT, StrayRecord};
+use super::pace::Pace;
 use super::plan::{Admission, next_deadline, plan};
 use super::registration::MintOutcome;
 use super::runner::{Ended, PhaseKind, Runner, RunnerRecord};
@@ -20,18 +21,12 @@ use super::state::Pool;
 use super::step::Step;
 use super::time::Timestamp;
 
-/// Maximum number of mints in a minute. GitHub accepts 80 content-creating calls in a minute
-/// ("Rate limits for the REST API").
-pub const MAX_MINTS_PER_MINUTE: usize = 60;
-
 /// Number of registrations without a runner at which mints slow down, if this daemon made them within
 /// ten minutes.
 pub const MAX_ORPHANS: usize = 24;
 
 /// Maximum number of mints in a minute meanwhile.
 pub const SLOW_MINTS_PER_MINUTE: usize = 6;
-
-const MINUTE: Duration = Duration::from_mins(1);
 
 /// Maximum number of plans in a row for one pool. A retirement needs no work, so the step that follows
 /// it comes from the next plan.
@@ -50,18 +45,19 @@ pub struct Pools {
     pub(super) former: BTreeMap<ScopeId, Orphans>,
     /// Records of orphaned registrations, as the effects left them.
     strays: BTreeMap<(ScopeId, RunnerId), StrayRecord>,
-    /// Times of the mints in the last minute.
-    mints: VecDeque<Timestamp>,
+    /// Pace of the mints of all pools.
+    pace: Pace,
 }
 
 impl Pools {
-    /// Returns empty pools, whose runners register in `scope`. `boot_id` is the id of the boot in which
-    /// timestamps are counted.
+    /// Returns empty pools, whose runners register in `scope` at `pace`. `boot_id` is the id of the boot
+    /// in which timestamps are counted.
     #[must_use]
     pub fn new(
         host: HostId,
         boot_id: String,
         scope: ScopeId,
+        pace: Pace,
         specs: impl IntoIterator<Item = Spec>,
     ) -> Self {
         let pools = specs.into_iter();
@@ -75,7 +71,7 @@ impl Pools {
             orphans: Orphans::default(),
             former: BTreeMap::new(),
             strays: BTreeMap::new(),
-            mints: VecDeque::new(),
+            pace,
         }
     }
 
@@ -150,7 +146,7 @@ impl Pools {
                     };
                     if matches!(step, Step::Register { .. }) {
                         quota = quota.saturating_sub(1);
-                        self.mints.push_back(now);
+                        self.pace.begin(now);
                     }
                     effects.extend(self.change(&slot, now, |pool| {
                         pool.begin(&step, now);
@@ -183,21 +179,29 @@ impl Pools {
     /// This is the last bound beneath all backoffs. Whatever goes wrong, GitHub is flooded neither by
     /// calls nor by registrations without a runner. Mints never stop: a stop would let failing deletions
     /// keep jobs waiting.
-    fn mint_quota(&mut self, now: Timestamp) -> usize {
-        let is_old = |at: &Timestamp| now.since(*at) >= MINUTE;
-        while self.mints.front().is_some_and(is_old) {
-            self.mints.pop_front();
-        }
-        self.mint_bound(now).saturating_sub(self.mints.len())
+    fn mint_quota(&self, now: Timestamp) -> usize {
+        self.pace.quota(self.mint_bound(now), now)
     }
 
     /// Returns the maximum number of mints in the minute that ends now.
     fn mint_bound(&self, now: Timestamp) -> usize {
+        let (bound, _) = self.pace.bound(now);
         if self.is_slowed_down(now) {
-            SLOW_MINTS_PER_MINUTE
+            bound.min(SLOW_MINTS_PER_MINUTE)
         } else {
-            MAX_MINTS_PER_MINUTE
+            bound
         }
+    }
+
+    /// Returns the pace of the mints of all pools.
+    #[must_use]
+    pub fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
+    /// Returns the pace, for what GitHub says of it and for its record.
+    pub fn pace_mut(&mut self) -> &mut Pace {
+        &mut self.pace
     }
 
     /// Returns true if mints are slow, because too many of the last ones left a registration without a
@@ -209,10 +213,11 @@ impl Pools {
 
     /// Returns the time at which a mint may begin, if none may begin now.
     fn next_mint(&self, now: Timestamp) -> Option<Timestamp> {
-        let recent = self.mints.iter().filter(|at| now.since(**at) < MINUTE);
-        let recent: Vec<Timestamp> = recent.copied().collect();
-        let excess = recent.len().checked_sub(self.mint_bound(now))?;
-        let free = recent.get(excess).map(|at| *at + MINUTE);
+        let bound = self.mint_bound(now);
+        if self.pace.quota(bound, now) > 0 {
+            return None;
+        }
+        let free = self.pace.next_mint(bound, now);
         let orphans = self.orphans.recent(now);
         let fewer = orphans.len().checked_sub(MAX_ORPHANS);
         let fewer = fewer.and_then(|excess| orphans.get(excess));

@@ -12,8 +12,8 @@ use std::time::Duration;
 use crate::pool::{RunnerName, ScopeId, Shortages, SlotId};
 
 pub use crate::pool::{
-    Deleted, EndRecord, Exit, Invocation, JobNote, ListedRunner, RunnerId, RunnerRecord,
-    StartRecord, StrayRecord, UnitObservation, UnitState, VerdictRecord,
+    Deleted, EndRecord, Exit, Invocation, JobNote, ListedRunner, MintWindow, RunnerId,
+    RunnerRecord, StartRecord, StrayRecord, UnitObservation, UnitState, VerdictRecord,
 };
 
 /// Error that tells whether the same call may succeed later.
@@ -235,6 +235,9 @@ pub trait Registry: Send + Sync + 'static {
 
     /// Sends no call for this long, because a rate limit that an earlier daemon got still lasts.
     fn hold(&self, wait: Duration);
+
+    /// Returns the counted window of mints as GitHub last announced it, until its reset.
+    fn mint_window(&self) -> Option<MintWindow>;
 
     /// Deletes a registration. A retry is safe.
     fn delete(&self, id: RunnerId) -> impl Future<Output = Result<Deleted, RegistryError>> + Send;

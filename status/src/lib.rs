@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use strum::{AsRefStr, Display, EnumString, VariantArray};
 
 pub use pool::{
-    Cause, FailureKind, Invocation, JobNote, JobResult, PhaseKind, Resource, RunnerId, Shortages,
-    SlotId, Verdict, VerdictRecord,
+    Cause, FailureKind, Invocation, JobNote, JobResult, PaceReason, PhaseKind, Resource, RunnerId,
+    Shortages, SlotId, Verdict, VerdictRecord,
 };
 
 /// Version of the document. A field may be added within a version, but none changes its meaning.
@@ -126,6 +126,8 @@ pub enum Gate {
     RateLimit,
     /// Mints are slow, because too many of the last ones left a registration without a runner.
     Orphans,
+    /// The registrations of a minute reached their maximum, or GitHub lowered it.
+    Pace,
     /// Deletions of registrations without a runner failed, and the next one waits.
     Deletions,
 }
@@ -156,6 +158,22 @@ pub struct GitHubStatus {
     pub calls: BTreeMap<String, BTreeMap<String, u64>>,
     /// Number of runners in the last list of the scope, those of other hosts included.
     pub listed: Option<u64>,
+    /// Pace of this host's registrations.
+    #[serde(default)]
+    pub pace: Option<PaceStatus>,
+}
+
+/// Pace of registrations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PaceStatus {
+    /// Maximum number of registrations in a minute, as it is now.
+    pub mints_per_minute: u64,
+    /// The configured maximum.
+    pub configured: u64,
+    /// Number of registrations in the last minute.
+    pub last_minute: u64,
+    /// Reason for the maximum.
+    pub paced_by: PaceReason,
 }
 
 /// One pool.

@@ -168,7 +168,9 @@ fn admit(
         limits.announce(now, reset * 1000);
         return Err(errors::primary_limit());
     }
-    if !limits.spend_points(endpoint.name(), points, settings, now) {
+    let is_within = limits.spend_points(endpoint.name(), points, settings, now)
+        && (endpoint != Endpoint::Mint || limits.spend_registration(token, settings, now));
+    if !is_within {
         limits.announce(now, now + SECONDARY_RETRY_S * 1000);
         return Err(errors::secondary_limit(Some(SECONDARY_RETRY_S)));
     }

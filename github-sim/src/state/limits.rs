@@ -31,6 +31,8 @@ pub(crate) struct RateLimits {
     windows: BTreeMap<(String, Bucket), RateWindow>,
     /// Time and points of the last minute's calls, by endpoint.
     points: BTreeMap<String, VecDeque<(u64, u64)>>,
+    /// Times of the last five minutes' registrations, by account.
+    registrations: BTreeMap<String, VecDeque<u64>>,
     /// REST calls in flight.
     pub(crate) in_flight: u64,
     /// End of the announced limit, unix milliseconds.
@@ -144,6 +146,27 @@ impl RateLimits {
         true
     }
 
+    /// Counts a registration. Returns `false` if there are too many in five minutes.
+    pub(crate) fn spend_registration(
+        &mut self,
+        account: &str,
+        settings: &Settings,
+        now: u64,
+    ) -> bool {
+        if !settings.secondary_limits {
+            return true;
+        }
+        let times = self.registrations.entry(account.to_owned()).or_default();
+        while times.front().is_some_and(|at| at + 300_000 <= now) {
+            times.pop_front();
+        }
+        if times.len() >= settings.registrations_per_five_minutes {
+            return false;
+        }
+        times.push_back(now);
+        true
+    }
+
     /// Records that the client was told to wait until `until`, unix milliseconds.
     pub(crate) fn announce(&mut self, now: u64, until: u64) {
         if now >= self.announced_until {
@@ -179,6 +202,21 @@ mod tests {
                 .is_some()
         );
         assert!(limits.spend("t", Bucket::Core, &settings, 1010).is_some());
+    }
+
+    #[test]
+    fn five_minutes_hold_1500_registrations_of_an_account() {
+        let settings = Settings {
+            secondary_limits: true,
+            ..Settings::default()
+        };
+        let mut limits = RateLimits::default();
+        for n in 0..1_500 {
+            assert!(limits.spend_registration("t", &settings, n), "{n}");
+        }
+        assert!(!limits.spend_registration("t", &settings, 299_999));
+        assert!(limits.spend_registration("u", &settings, 299_999));
+        assert!(limits.spend_registration("t", &settings, 300_000));
     }
 
     #[test]

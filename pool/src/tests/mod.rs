@@ -39,6 +39,10 @@ fn scope() -> ScopeId {
     ScopeId::new("https://api.github.com", "acme/widgets")
 }
 
+fn pace() -> Pace {
+    Pace::new(DEFAULT_MINTS_PER_MINUTE)
+}
+
 fn slot(number: u16) -> Slot {
     Slot::new(number).unwrap()
 }

@@ -20,6 +20,8 @@ pub struct GitHubConfig {
     pub api_version: String,
     /// Credentials for the API.
     pub login: LoginConfig,
+    /// Maximum number of registrations in a minute.
+    pub mints_per_minute: usize,
     /// Timeout for one request.
     pub timeout: Duration,
     /// Proxy on the way to GitHub.

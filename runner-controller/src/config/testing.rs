@@ -20,6 +20,7 @@ pub(crate) fn config() -> Config {
             login: LoginConfig::Token {
                 file: "/etc/runner-controller/token".into(),
             },
+            mints_per_minute: crate::pool::DEFAULT_MINTS_PER_MINUTE,
             timeout: Duration::from_secs(30),
             proxy: None,
             ca_file: None,

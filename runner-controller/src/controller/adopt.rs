@@ -8,8 +8,8 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::Controller;
-use super::writes::{LIMIT_KEY, MODE_KEY, Write};
-use crate::pool::{Found, JobNote, Mode, RateLimit, Rest, SlotId};
+use super::writes::{LIMIT_KEY, MODE_KEY, PACE_KEY, Write};
+use crate::pool::{Found, JobNote, Mode, PaceRecord, RateLimit, Rest, SlotId};
 use crate::world::{Event, Handshake, Machines, Records, Registry, chain};
 
 /// Number of verdicts among which a runner that ended without a daemon may be: many times the number of
@@ -43,6 +43,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             .restore(verdicts.as_deref().unwrap_or_default());
         self.restore_mode().await;
         self.restore_limit().await;
+        self.restore_pace().await;
         let units = self.environment.machines.observe().await?;
         let (waiting, notes) = self.drain_events(events);
         let found = Found {
@@ -104,6 +105,20 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         if self.mode != Mode::Running {
             info!(mode = %self.mode, "keeping the mode of the earlier daemon: {}", self.mode);
         }
+    }
+
+    async fn restore_pace(&mut self) {
+        let setting = self.environment.records.setting(PACE_KEY).await;
+        // A version without this setting sent at most 60 in its last minute.
+        let Some(Ok(record)) = (setting.ok().flatten()).map(|text| text.parse::<PaceRecord>())
+        else {
+            return;
+        };
+        let (now, unix_ms) = ((self.environment.now)(), (self.environment.unix_ms)());
+        let account = self.limited_account();
+        let boot_id = &self.environment.boot_id;
+        let pace = self.pools.pace_mut();
+        pace.restore(&record, &account, boot_id, now, unix_ms);
     }
 
     async fn restore_limit(&mut self) {

@@ -4,7 +4,7 @@ use tracing::{error, info, warn};
 
 use super::history::verdict_record;
 use super::outcome::Outcome;
-use super::writes::{LIMIT_KEY, MODE_KEY, Write};
+use super::writes::{LIMIT_KEY, MODE_KEY, PACE_KEY, Write};
 use super::{Command, Controller};
 use crate::config::{GitHubConfig, LoginConfig};
 use crate::pool::{
@@ -64,6 +64,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 error,
             } => {
                 self.note_call(error.as_ref());
+                self.note_pace(error.as_ref());
                 self.pools.mint_answered(&slot, &name, outcome, now, random)
             }
             Outcome::Deregistered { slot, id, result } => {
@@ -212,6 +213,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 self.carry_out(effects);
                 info!(pool = %slot.pool, slot = %slot, runner = %name, "{slot}: registering a spare as {name}");
                 self.spawn_mint(slot, name);
+                self.keep_pace();
             }
             Step::Retire {
                 cause: cause @ Cause::JobTimeout,
@@ -331,6 +333,31 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         if let Some(error) = error {
             self.keep_limit(error);
         }
+    }
+
+    /// Applies GitHub's answer to a mint to the pace of the next ones.
+    fn note_pace(&mut self, error: Option<&RegistryError>) {
+        let now = (self.environment.now)();
+        let window = self.environment.registry.mint_window();
+        self.pools.pace_mut().window(window, now);
+        // An error without a status was not sent.
+        let is_refused = |error: &RegistryError| {
+            error.kind == RegistryErrorKind::Limited && error.status.is_some()
+        };
+        if error.is_some_and(is_refused) {
+            self.pools.pace_mut().refused(now);
+            self.keep_pace();
+        }
+    }
+
+    /// Writes the pace of mints to the records, so that the next daemon keeps to it too.
+    fn keep_pace(&mut self) {
+        let (now, unix_ms) = ((self.environment.now)(), (self.environment.unix_ms)());
+        let account = self.limited_account();
+        let boot_id = &self.environment.boot_id;
+        let record = self.pools.pace().record(&account, boot_id, now, unix_ms);
+        self.writes
+            .push(Write::Setting(PACE_KEY, Some(record.to_string())));
     }
 
     /// Writes GitHub's rate limit to the records, so that the next daemon keeps to it too.

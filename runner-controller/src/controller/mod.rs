@@ -30,7 +30,7 @@ use tokio::time::Instant;
 use tracing::info;
 
 use crate::config::{Config, PoolConfig};
-use crate::pool::{Mode, Pools, ScopeId, Spec, Timestamp};
+use crate::pool::{Mode, Pace, Pools, ScopeId, Spec, Timestamp};
 use crate::status::{Gate, Status};
 use crate::world::{Event, Handshake, Machines, Records, Registry};
 
@@ -152,6 +152,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             config.host.clone(),
             environment.boot_id.clone(),
             scope,
+            Pace::new(config.github.mints_per_minute),
             specs,
         );
         let started_unix_ms = (environment.unix_ms)();

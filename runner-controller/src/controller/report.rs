@@ -7,11 +7,12 @@ use tracing::{info, warn};
 use super::Controller;
 use super::history::millis;
 use crate::pool::{
-    MAX_ORPHANS, Mode, Orphans, PhaseKind, Pool, Runner, SLOW_MINTS_PER_MINUTE, ScopeId, Timestamp,
+    MAX_ORPHANS, Mode, Orphans, PaceReason, PhaseKind, Pool, Runner, SLOW_MINTS_PER_MINUTE,
+    ScopeId, Timestamp,
 };
 use crate::status::{
     BackoffStatus, DaemonState, FormerScopeStatus, Gate, GateStatus, GitHubStatus, JobStatus,
-    PoolStatus, RunnerStatus, Status, VERSION, Wanted,
+    PaceStatus, PoolStatus, RunnerStatus, Status, VERSION, Wanted,
 };
 use crate::world::{Handshake, Machines, Records, Registry};
 
@@ -31,6 +32,24 @@ fn runner_status(pool: &Pool, runner: &Runner, now: Timestamp) -> RunnerStatus {
             timeout_ms: Some(millis(pool.spec.timeouts.job)),
         }),
         ..RunnerStatus::new(pool.slot_id(runner.slot), runner.phase.kind())
+    }
+}
+
+/// Returns the reason for which registrations wait, in words.
+fn pace_reason(pace: &PaceStatus) -> String {
+    let (bound, configured) = (pace.mints_per_minute, pace.configured);
+    match pace.paced_by {
+        PaceReason::Configured => {
+            format!("paced by github.mints_per_minute: at most {bound} registrations a minute")
+        }
+        PaceReason::Refused => format!(
+            "paced by GitHub's refusals: at most {bound} registrations a minute; \
+             each minute without a refusal allows more, up to {configured}"
+        ),
+        PaceReason::Window => format!(
+            "paced by GitHub's rate limit, of which little is left: \
+             at most {bound} registrations a minute until its reset"
+        ),
     }
 }
 
@@ -60,6 +79,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 error_unix_ms,
                 calls: (self.environment.calls)(),
                 listed: self.listed,
+                pace: Some(self.pace(now)),
             },
             systemd_error: conditions.systemd_error.clone(),
             firewall_error: conditions.firewall_problem.clone(),
@@ -112,6 +132,9 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             );
             close(Gate::Orphans, reason);
         }
+        if self.pools.pace().is_felt(now) {
+            close(Gate::Pace, pace_reason(&self.pace(now)));
+        }
         let scopes = std::iter::once(self.pools.orphans()).chain(self.pools.former().values());
         for deletions in scopes.map(Orphans::deletions) {
             let rest = deletions.retry_at.since(now);
@@ -125,6 +148,17 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             }
         }
         gates
+    }
+
+    fn pace(&self, now: Timestamp) -> PaceStatus {
+        let pace = self.pools.pace();
+        let (bound, paced_by) = pace.bound(now);
+        PaceStatus {
+            mints_per_minute: bound as u64,
+            configured: pace.configured() as u64,
+            last_minute: pace.recent(now).count() as u64,
+            paced_by,
+        }
     }
 
     /// Returns the scopes of earlier configurations, and the runners whose scope is not on record.

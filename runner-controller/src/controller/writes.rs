@@ -12,6 +12,9 @@ pub(super) const MODE_KEY: &str = "mode";
 /// Key of the setting with GitHub's rate limit.
 pub(super) const LIMIT_KEY: &str = "limited";
 
+/// Key of the setting with the pace of mints.
+pub(super) const PACE_KEY: &str = "pace";
+
 /// Maximum number of writes that wait. Beyond it the oldest are dropped, because a disk that does not
 /// write must not fill the memory. A runner needs two: its verdict, and the next record of its slot.
 const MAX_PENDING: usize = 4096;
@@ -96,6 +99,11 @@ impl WriteQueue {
             {
                 self.pending.remove(index);
             }
+        }
+        // Only the last value of the pace counts, which each mint changes.
+        if matches!(write, Write::Setting(PACE_KEY, _)) {
+            let is_pace = |old: &Write| matches!(old, Write::Setting(PACE_KEY, _));
+            self.pending.retain(|old| !is_pace(old));
         }
         self.pending.push_back(write);
         while self.pending.len() > MAX_PENDING {
@@ -237,6 +245,24 @@ mod tests {
         assert_eq!(transient.due_at(), Some(now() + RETRY_DELAY));
         assert_eq!(transient.begin(now() + RETRY_DELAY), Some(remove("ci-1")));
         assert_eq!(fail(false).begin(now()), Some(remove("ci-2")));
+    }
+
+    #[test]
+    fn of_the_paces_that_wait_the_last_is_written() {
+        let pace = |text: &str| Write::Setting(PACE_KEY, Some(text.into()));
+        let mode = Write::Setting(MODE_KEY, None);
+        let mut queue = queue([
+            pace("1"),
+            put("ci-1", PhaseKind::Idle),
+            mode.clone(),
+            pace("2"),
+        ]);
+        let mut written = Vec::new();
+        while let Some(write) = queue.begin(now()) {
+            written.push(write);
+            queue.finish(Ok(()), now());
+        }
+        assert_eq!(written, [put("ci-1", PhaseKind::Idle), mode, pace("2")]);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use http::HeaderMap;
 
 use super::operation::Operation;
+use crate::world::MintWindow;
 
 /// First wait after a secondary limit that names no time. It doubles each time in a row.
 const SECONDARY_WAIT: Duration = Duration::from_mins(1);
@@ -244,6 +245,18 @@ impl Budget {
         );
     }
 
+    /// Returns the window in which mints were last counted, until its reset.
+    pub(super) fn mint_window(&self, now: Instant) -> Option<MintWindow> {
+        let resource = self.resource_of.get(&Operation::Mint)?;
+        let window = self.windows.get(resource)?;
+        let resets_in = window.resets_at.saturating_duration_since(now);
+        (!resets_in.is_zero()).then_some(MintWindow {
+            limit: window.limit,
+            remaining: window.remaining,
+            resets_in,
+        })
+    }
+
     /// Returns every window, for metrics.
     pub(super) fn quotas(&self, now: Instant) -> Vec<Quota> {
         self.windows
@@ -346,6 +359,19 @@ mod tests {
         let withheld = budget.admit(Operation::List, now).unwrap_err();
         assert_eq!(withheld.wait, 101 * SECOND);
         assert_eq!(budget.admit(Operation::List, now + 101 * SECOND), Ok(()));
+    }
+
+    #[test]
+    fn the_window_of_mints_is_known_until_its_reset() {
+        let (mut budget, now) = (Budget::default(), Instant::now());
+        budget.observe(Operation::List, &window("core", "7"), Limit::None, now);
+        assert_eq!(budget.mint_window(now), None);
+        let mints = window("registration", "40");
+        budget.observe(Operation::Mint, &mints, Limit::None, now);
+        let known = budget.mint_window(now).unwrap();
+        assert_eq!((known.limit, known.remaining), (5000, 40));
+        assert_eq!(known.resets_in, 101 * SECOND);
+        assert_eq!(budget.mint_window(now + 101 * SECOND), None);
     }
 
     #[test]

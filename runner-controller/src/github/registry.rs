@@ -26,7 +26,7 @@ use super::transport::{self, Transport};
 use super::usage::Usage;
 use crate::config::{GitHubConfig, Scope};
 use crate::world::{
-    Deleted, JitConfig, ListedRunner, MintRequest, Minted, Registry, RegistryError,
+    Deleted, JitConfig, ListedRunner, MintRequest, MintWindow, Minted, Registry, RegistryError,
     RegistryErrorKind, RunnerId,
 };
 
@@ -320,6 +320,10 @@ impl Registry for GitHub {
 
     fn hold(&self, wait: Duration) {
         self.client.usage.hold(wait);
+    }
+
+    fn mint_window(&self) -> Option<MintWindow> {
+        self.client.usage.mint_window()
     }
 
     async fn delete(&self, id: RunnerId) -> Result<Deleted, RegistryError> {

@@ -8,6 +8,7 @@ use http::{HeaderMap, StatusCode};
 use super::budget::{Budget, Limit, LimitHeaders, Quota, Withheld};
 use super::operation::{Operation, Tally};
 use super::refusal;
+use crate::world::MintWindow;
 
 /// The limits that GitHub announced to one client, and the requests that this client made.
 #[derive(Default)]
@@ -71,6 +72,11 @@ impl Usage {
     /// Returns the rate-limit windows as last seen.
     pub(super) fn quotas(&self) -> Vec<Quota> {
         self.state().budget.quotas(now())
+    }
+
+    /// Returns the window of mints as last seen, until its reset.
+    pub(super) fn mint_window(&self) -> Option<MintWindow> {
+        self.state().budget.mint_window(now())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

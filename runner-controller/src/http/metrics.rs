@@ -9,7 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::pool::{JobResult, Resource, Verdict};
+use crate::pool::{JobResult, PaceReason, Resource, Verdict};
 use crate::status::{Gate, PoolStatus, Status};
 
 /// Prefix of all metric names.
@@ -134,6 +134,7 @@ fn register_host(registry: &mut Registry, status: &Status) {
         let labels = vec![("gate", gate.to_string())];
         set(&closed, labels, u64::from(is_closed));
     }
+    register_pace(registry, status);
     let open = gauge(
         registry,
         "admission_open",
@@ -163,6 +164,34 @@ fn register_host(registry: &mut Registry, status: &Status) {
     ] {
         let labels = vec![label("component", component)];
         set(&failing, labels, u64::from(is_failing));
+    }
+}
+
+/// Registers the pace of registrations.
+fn register_pace(registry: &mut Registry, status: &Status) {
+    let max = gauge(
+        registry,
+        "mints_per_minute_max",
+        "Maximum number of registrations in a minute, as GitHub's answers leave it",
+    );
+    let recent = gauge(
+        registry,
+        "mints_last_minute",
+        "Registrations in the last minute",
+    );
+    let paced_by = gauge(
+        registry,
+        "mints_paced_by",
+        "1 for the reason for the maximum number of registrations, otherwise 0",
+    );
+    let Some(pace) = status.github.pace else {
+        return;
+    };
+    set(&max, vec![], pace.mints_per_minute);
+    set(&recent, vec![], pace.last_minute);
+    for reason in <PaceReason as strum::VariantArray>::VARIANTS {
+        let labels = vec![("reason", reason.to_string())];
+        set(&paced_by, labels, u64::from(*reason == pace.paced_by));
     }
 }
 

@@ -10,8 +10,8 @@ use tempfile::TempDir;
 use super::file::{Snapshot, try_open};
 use super::*;
 use crate::pool::{
-    Invocation, Job, JobNote, JobResult, PhaseKind, Registration, RunnerId, RunnerName, ScopeId,
-    Timestamp, Verdict,
+    Invocation, Job, JobNote, JobResult, Pace, PhaseKind, Registration, RunnerId, RunnerName,
+    ScopeId, Timestamp, Verdict,
 };
 use crate::world::Failure;
 
@@ -249,6 +249,21 @@ fn old_verdicts_are_pruned() {
         kept.iter().map(|v| v.ended_unix_ms).collect::<Vec<_>>(),
         [4, 3, 2]
     );
+}
+
+#[tokio::test]
+async fn a_file_of_the_first_schema_has_no_pace_and_takes_one() {
+    let (_dir, path) = file();
+    file_without_scopes(&path);
+    let store = open(&path);
+    assert_eq!(store.setting("pace").await.unwrap(), None);
+    let record = Pace::new(150).record("api token", "boot", Timestamp::from_millis(7), 9);
+    let text = Some(record.to_string());
+    store.set_setting("pace", text.clone()).await.unwrap();
+    drop(store);
+    let read = open(&path).setting("pace").await.unwrap();
+    assert_eq!(read, text);
+    assert_eq!(read.unwrap().parse(), Ok(record));
 }
 
 #[tokio::test]

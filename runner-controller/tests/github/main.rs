@@ -62,6 +62,7 @@ fn connect_as(
         api_url: api_url.parse().unwrap(),
         api_version: "2022-11-28".into(),
         login: configured,
+        mints_per_minute: 150,
         timeout,
         proxy: None,
         ca_file: None,

@@ -100,6 +100,7 @@ fn connect(
         login: LoginConfig::Token {
             file: PathBuf::from("/etc/runner-controller/token"),
         },
+        mints_per_minute: 150,
         timeout: PATIENCE,
         proxy: Some(ProxyConfig {
             url: proxy.url.parse().unwrap(),

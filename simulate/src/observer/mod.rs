@@ -31,7 +31,7 @@ use verdicts::Verdicts;
 
 /// Registrations of the last ten minutes that may have no container, in addition to one for each slot and for each
 /// daemon that ended lately: 24, then six a minute, and those of a minute until the daemon notices.
-const MAX_ORPHANS: usize = 24 + 60 + 60;
+const MAX_ORPHANS: usize = 24 + 60;
 /// Time in which the end of a daemon explains registrations without a container, in milliseconds.
 const RECENT_DEATH_MS: u64 = 600_000;
 /// Maximum time from a call of the daemon to systemd until it arrives, whatever became of the daemon.

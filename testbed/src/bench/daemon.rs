@@ -19,7 +19,7 @@ use crate::wait::{Seen, wait_until};
 /// Interval between two full reconciles, the default of the configuration.
 const RECONCILE: Duration = Duration::from_mins(1);
 
-/// Measures quick jobs over four slots of one pool, then an idle daemon.
+/// Measures an idle daemon, then quick jobs over four slots of one pool.
 pub(super) fn many_jobs(lab: &Lab, count: usize, idle: Duration) -> Result<Vec<Figure>> {
     let config = Config::small(lab.sim().api_url()).with("ci", |pool| {
         pool.min_idle = 2;
@@ -27,49 +27,28 @@ pub(super) fn many_jobs(lab: &Lab, count: usize, idle: Duration) -> Result<Vec<F
         pool.max_runners = 4;
     });
     begin(lab, &config)?;
+    // The stand-in refuses as GitHub documents.
+    lab.sim().set(&json!({ "secondary_limits": true }))?;
+    let process = Process::find(lab)?;
+    // The idle time comes first. So registrations of earlier measurements are not those of the last minute.
+    let Idle {
+        elapsed,
+        share,
+        calls: resting,
+    } = watch_idle(lab, &process, idle)?;
     // Calls count from here, so that the first two runners do not count as a job's cost.
     lab.sim().forget_calls()?;
-    note(&format!("{count} quick jobs over 4 slots"));
     let start = Instant::now();
-    let jobs: Vec<JobSpec> = (1..=count)
-        .map(|number| pool_job(&format!("quick-{number}"), "ci", "true"))
-        .collect();
-    lab.sim().queue_all(&jobs)?;
-    wait_until("all jobs to succeed", Duration::from_mins(15), || {
-        let jobs = lab.sim().jobs()?;
-        let done = jobs
-            .iter()
-            .filter(|job| job.conclusion == Some(Conclusion::Success))
-            .count();
-        Ok(if done == count {
-            Seen::Done(())
-        } else {
-            Seen::NotYet(format!("{done} of {count} succeeded"))
-        })
-    })?;
+    run_quick(lab, count)?;
+    let done = start.elapsed();
     await_listening(lab, SOON)?;
     let busy = start.elapsed();
     let working = lab.sim().stats()?;
-    let process = Process::find(lab)?;
     let rss = process.rss_megabytes()?;
-
-    note(&format!("idle for {} s", idle.as_secs()));
-    lab.sim().forget_calls()?;
-    let (start, before) = (Instant::now(), process.cpu()?);
-    // This waits for time to pass, because the idle time itself is measured.
-    wait_until("the idle time to pass", idle + SOON, || {
-        Ok(if start.elapsed() >= idle {
-            Seen::Done(())
-        } else {
-            Seen::NotYet(String::new())
-        })
-    })?;
-    let (elapsed, spent) = (start.elapsed(), process.cpu()?.saturating_sub(before));
-    let resting = lab.sim().stats()?;
-    let share = spent.as_secs_f64() / elapsed.as_secs_f64() * 100.0;
     let jobs = number(count as u64);
     let per_job = number(working.rest_calls() - working.calls_of("list")) / jobs;
-    let per_minute = jobs / busy.as_secs_f64() * 60.0;
+    let per_minute = jobs / done.as_secs_f64() * 60.0;
+    let refused = working.answers("mint", 403) + working.answers("mint", 429);
     let lists = |calls: &Stats, time: Duration| {
         let reconciles = time.as_secs_f64() / RECONCILE.as_secs_f64();
         number(calls.calls_of("list")) / reconciles.ceil()
@@ -108,7 +87,15 @@ pub(super) fn many_jobs(lab: &Lab, count: usize, idle: Duration) -> Result<Vec<F
             "jobs",
             Source::StandIn,
             vec![per_minute],
-        ),
+        )
+        .at_least(120.0, ""),
+        Figure::plain(
+            "mints that GitHub's limits refused",
+            "calls",
+            Source::StandIn,
+            vec![number(refused)],
+        )
+        .at_most(0.0, ""),
         Figure::plain(
             "daemon's resident memory after the jobs",
             "MB",
@@ -124,6 +111,55 @@ pub(super) fn many_jobs(lab: &Lab, count: usize, idle: Duration) -> Result<Vec<F
         )
         .at_most(0.2, ""),
     ])
+}
+
+/// An idle daemon.
+struct Idle {
+    elapsed: Duration,
+    /// Share of a core in percent.
+    share: f64,
+    calls: Stats,
+}
+
+fn watch_idle(lab: &Lab, process: &Process<'_>, idle: Duration) -> Result<Idle> {
+    note(&format!("idle for {} s", idle.as_secs()));
+    lab.sim().forget_calls()?;
+    let (start, before) = (Instant::now(), process.cpu()?);
+    // This waits for time to pass, because the idle time itself is measured.
+    wait_until("the idle time to pass", idle + SOON, || {
+        Ok(if start.elapsed() >= idle {
+            Seen::Done(())
+        } else {
+            Seen::NotYet(String::new())
+        })
+    })?;
+    let (elapsed, spent) = (start.elapsed(), process.cpu()?.saturating_sub(before));
+    Ok(Idle {
+        elapsed,
+        share: spent.as_secs_f64() / elapsed.as_secs_f64() * 100.0,
+        calls: lab.sim().stats()?,
+    })
+}
+
+/// Runs this many quick jobs, all queued at once.
+fn run_quick(lab: &Lab, count: usize) -> Result<()> {
+    note(&format!("{count} quick jobs over 4 slots"));
+    let jobs: Vec<JobSpec> = (1..=count)
+        .map(|number| pool_job(&format!("quick-{number}"), "ci", "true"))
+        .collect();
+    lab.sim().queue_all(&jobs)?;
+    wait_until("all jobs to succeed", Duration::from_mins(15), || {
+        let jobs = lab.sim().jobs()?;
+        let done = jobs
+            .iter()
+            .filter(|job| job.conclusion == Some(Conclusion::Success))
+            .count();
+        Ok(if done == count {
+            Seen::Done(())
+        } else {
+            Seen::NotYet(format!("{done} of {count} succeeded"))
+        })
+    })
 }
 
 fn unconditional_lists(stats: &Stats) -> u64 {

@@ -24,6 +24,14 @@ pub(super) enum Source {
     File,
 }
 
+/// Side of a goal on which a figure should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum GoalSide {
+    AtMost,
+    AtLeast,
+}
+
 /// A measured figure.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Figure {
@@ -32,8 +40,10 @@ pub(super) struct Figure {
     pub(super) source: Source,
     /// The median of the samples.
     pub(super) value: f64,
-    /// Maximum that the figure should reach; `None` for a figure that others are compared with.
+    /// Bound that the figure should keep to; `None` for a figure that others are compared with.
     pub(super) goal: Option<f64>,
+    /// Side of the bound on which the figure should be.
+    pub(super) goal_side: GoalSide,
     /// Explanation of the goal.
     pub(super) goal_note: String,
     /// True if the goal is reached.
@@ -55,10 +65,21 @@ impl Figure {
             source,
             value: median(&samples),
             goal: None,
+            goal_side: GoalSide::AtMost,
             goal_note: String::new(),
             reached: None,
             samples,
         }
+    }
+
+    /// Sets the goal: at least `goal`, explained by `goal_note`.
+    #[must_use]
+    pub(super) fn at_least(mut self, goal: f64, goal_note: impl Into<String>) -> Self {
+        self.goal = Some(goal);
+        self.goal_side = GoalSide::AtLeast;
+        self.goal_note = goal_note.into();
+        self.reached = Some(!self.samples.is_empty() && self.value >= goal);
+        self
     }
 
     /// Sets the goal: at most `goal`, explained by `goal_note`.
@@ -103,7 +124,11 @@ pub(super) fn table(figures: &[Figure]) -> String {
             (Some(goal), Some(reached)) => {
                 let mark = if reached { '✓' } else { '✗' };
                 let note = &figure.goal_note;
-                format!("{mark} at most {} {unit}{note}", number(goal))
+                let side = match figure.goal_side {
+                    GoalSide::AtMost => "at most",
+                    GoalSide::AtLeast => "at least",
+                };
+                format!("{mark} {side} {} {unit}{note}", number(goal))
             }
             _ => String::new(),
         };
@@ -142,6 +167,24 @@ mod tests {
         assert!((median(&[3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
         assert!((median(&[4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < f64::EPSILON);
         assert!(median(&[]).is_nan());
+    }
+
+    #[test]
+    fn a_goal_has_a_side() {
+        let figure = |goal: fn(Figure) -> Figure| {
+            let figure = goal(Figure::plain("x", "jobs", Source::Daemon, vec![150.0]));
+            (figure.reached, table(&[figure]))
+        };
+        let (reached, text) = figure(|figure| figure.at_least(160.0, ""));
+        assert!(
+            reached == Some(false) && text.contains("✗ at least 160 jobs"),
+            "{text}"
+        );
+        let (reached, text) = figure(|figure| figure.at_least(140.0, ""));
+        assert!(
+            reached == Some(true) && text.contains("✓ at least 140 jobs"),
+            "{text}"
+        );
     }
 
     #[test]

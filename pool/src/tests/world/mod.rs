@@ -158,7 +158,7 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(spec: Spec) -> Self {
         Self {
-            pools: Pools::new(host(), "boot-0".into(), scope(), [spec.clone()]),
+            pools: Pools::new(host(), "boot-0".into(), scope(), pace(), [spec.clone()]),
             spec,
             now: Timestamp::from_millis(1000),
             boot: 0,

@@ -78,6 +78,7 @@ impl World {
             host(),
             format!("boot-{}", self.boot),
             scope(),
+            pace(),
             [self.spec.clone()],
         );
         let effects = self.pools.adopt(found, self.now, 7);

@@ -5,6 +5,10 @@ use url::Url;
 use super::section::{MINUTE, SECOND, Section};
 use super::{login, proxy};
 use crate::config::github::{GitHubConfig, Scope};
+use crate::pool::DEFAULT_MINTS_PER_MINUTE;
+
+/// Maximum of `mints_per_minute`. GitHub Enterprise Server has no limits by default.
+const MAX_MINTS_PER_MINUTE: usize = 1_000;
 
 pub(super) fn github(mut section: Section<'_>) -> Option<GitHubConfig> {
     let url = section.required(
@@ -63,6 +67,9 @@ pub(super) fn github(mut section: Section<'_>) -> Option<GitHubConfig> {
     }
     let login = login::read(&mut section);
     let timeout = section.duration("timeout", 15 * SECOND, SECOND..=2 * MINUTE);
+    let mints_per_minute = section
+        .number("mints_per_minute", 1..=MAX_MINTS_PER_MINUTE)
+        .unwrap_or(DEFAULT_MINTS_PER_MINUTE);
     let proxy = proxy::of_daemon(&mut section);
     let ca_file = section.path("ca_file", "\"/etc/ssl/private-ca.pem\"");
     section.finish();
@@ -71,6 +78,7 @@ pub(super) fn github(mut section: Section<'_>) -> Option<GitHubConfig> {
         api_url: api_url?,
         api_version,
         login: login?,
+        mints_per_minute,
         timeout,
         proxy,
         ca_file,

@@ -32,6 +32,23 @@ fn keys(text: &str) -> Vec<String> {
         .collect()
 }
 
+#[test]
+fn the_pace_of_registrations_is_a_whole_number_from_1_to_1000() {
+    let pace = |text: &str| {
+        let config = parse(Path::new("config.toml"), text);
+        config.map(|config| config.github.mints_per_minute)
+    };
+    let with = |value: &str| {
+        let key = format!("[github]\nmints_per_minute = {value}");
+        GOOD.replacen("[github]", &key, 1)
+    };
+    assert_eq!(pace(GOOD).unwrap(), 150);
+    assert_eq!(pace(&with("1000")).unwrap(), 1000);
+    for wrong in ["0", "1001", "1.5", "\"fast\""] {
+        assert_eq!(keys(&with(wrong)), ["github.mints_per_minute"], "{wrong}");
+    }
+}
+
 /// Returns the keys that are wrong after one change to a valid file.
 fn change(from: &str, to: &str) -> Vec<String> {
     assert!(GOOD.contains(from), "{from}");

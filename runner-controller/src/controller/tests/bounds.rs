@@ -1,7 +1,8 @@
 //! Bounds on the calls to GitHub: mints, orphans and rate limits.
 
 use super::*;
-use crate::pool::{MAX_MINTS_PER_MINUTE, MAX_ORPHANS};
+use crate::pool::{MAX_ORPHANS, PaceReason};
+use crate::status::Gate;
 
 /// Returns a daemon that just got a rate limit of [`LIMIT`] from GitHub.
 async fn limited() -> Daemon {
@@ -64,16 +65,85 @@ async fn a_minute_has_a_maximum_number_of_mints() {
         }
     });
     tokio::time::sleep(2 * MINUTE + MINUTE / 2).await;
+    let reason = gate(&status_of(&daemon), Gate::Pace).map(str::to_owned);
+    let expected = "paced by github.mints_per_minute: at most 60 registrations a minute";
+    assert_eq!(reason.as_deref(), Some(expected));
     storm.abort();
     daemon.until("settled", is_settled).await;
     let mints = daemon.fake.with(|world| world.minted_at.clone());
-    assert!(mints.len() > 2 * MAX_MINTS_PER_MINUTE, "{}", mints.len());
+    assert!(mints.len() > 2 * MINTS_PER_MINUTE, "{}", mints.len());
     for (index, at) in mints.iter().enumerate() {
         let minute = mints[index..]
             .iter()
             .take_while(|later| later.since(*at) < MINUTE);
-        assert!(minute.count() <= MAX_MINTS_PER_MINUTE);
+        assert!(minute.count() <= MINTS_PER_MINUTE);
     }
+}
+
+/// Returns the closed gate of a status.
+fn gate(status: &Status, gate: Gate) -> Option<&str> {
+    let closed = status.gates.iter().find(|closed| closed.gate == gate);
+    closed.map(|closed| closed.reason.as_str())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_mint_lowers_the_pace_which_the_next_daemon_keeps() {
+    let first = limited().await;
+    let pace = status_of(&first).github.pace.unwrap();
+    assert_eq!(pace.paced_by, PaceReason::Refused);
+    assert!(pace.mints_per_minute < 20, "{pace:?}");
+    let reason = gate(&status_of(&first), Gate::Pace).map(str::to_owned);
+    assert!(reason.unwrap().starts_with("paced by GitHub's refusals: "));
+    let world = first.stop().await;
+    let second = Daemon::start(Arc::clone(&world)).await;
+    assert_eq!(status_of(&second).github.pace.unwrap(), pace);
+    // A version before this setting leaves none, and other text is not one.
+    let mut world = second.stop().await;
+    for setting in [None, Some("before"), Some("boot 1 2")] {
+        world.lock().unwrap().settings.remove("pace");
+        if let Some(text) = setting {
+            let settings = &mut world.lock().unwrap().settings;
+            settings.insert("pace".into(), text.into());
+        }
+        let next = Daemon::start(world).await;
+        let pace = status_of(&next).github.pace.unwrap();
+        assert_eq!(pace.paced_by, PaceReason::Configured);
+        assert_eq!(pace.mints_per_minute, pace.configured);
+        world = next.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_mints_of_an_earlier_daemon_count_for_the_next_one() {
+    let first = daemon().await;
+    assert_eq!(status_of(&first).github.pace.unwrap().last_minute, 1);
+    let world = first.stop().await;
+    let second = Daemon::start(world).await;
+    assert_eq!(status_of(&second).github.pace.unwrap().last_minute, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rest_of_githubs_window_sets_the_pace() {
+    let world = World {
+        mint_window: Some(MintWindow {
+            limit: 10_000,
+            remaining: 50,
+            resets_in: 9 * MINUTE,
+        }),
+        ..World::default()
+    };
+    let mut daemon = Daemon::start(shared(world)).await;
+    let status = daemon.until("settled", is_settled).await;
+    let pace = status.github.pace.unwrap();
+    assert_eq!(
+        (pace.mints_per_minute, pace.paced_by),
+        (5, PaceReason::Window)
+    );
+    let reason = gate(&status, Gate::Pace).unwrap();
+    assert!(
+        reason.starts_with("paced by GitHub's rate limit"),
+        "{reason}"
+    );
 }
 
 /// Returns a world in which GitHub has this many offline registrations of this host without a container.
@@ -102,11 +172,7 @@ async fn strays_and_failing_deletions_stop_no_registration() {
     daemon.until("settled", is_settled).await;
     let registered = daemon.fake.with(|world| world.minted_at.len());
     assert_eq!(registered, 1, "it did not wait for deletions");
-    let gate = |s: &Status| {
-        s.gates
-            .iter()
-            .any(|g| g.gate == crate::status::Gate::Deletions)
-    };
+    let gate = |s: &Status| s.gates.iter().any(|g| g.gate == Gate::Deletions);
     let status = daemon.until("the failing deletions are named", gate).await;
     assert_eq!(status.strays.len() as u64, count);
     // Another hour of jobs while no registration can be deleted.
@@ -153,11 +219,7 @@ async fn lost_mint_answers_slow_registrations_down_and_stop_none() {
         world.drops_request = true;
     });
     daemon.fake.job_starts(&slot("ci-1")).await;
-    let slow = |s: &Status| {
-        s.gates
-            .iter()
-            .any(|g| g.gate == crate::status::Gate::Orphans)
-    };
+    let slow = |s: &Status| s.gates.iter().any(|g| g.gate == Gate::Orphans);
     daemon.until("slow", slow).await;
     let before = daemon.fake.with(|world| world.minted_at.len());
     tokio::time::sleep(10 * MINUTE).await;

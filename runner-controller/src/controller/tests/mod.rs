@@ -21,9 +21,14 @@ use crate::pool::{
     VerdictRecord,
 };
 use crate::status::DaemonState;
-use crate::world::{Failure, JitConfig, MintRequest, Minted, RegistryError, RegistryErrorKind};
+use crate::world::{
+    Failure, JitConfig, MintRequest, MintWindow, Minted, RegistryError, RegistryErrorKind,
+};
 
 const MINUTE: Duration = Duration::from_mins(1);
+
+/// Configured pace of mints.
+const MINTS_PER_MINUTE: usize = 60;
 
 /// Length of GitHub's rate limit.
 const LIMIT: Duration = Duration::from_mins(10);
@@ -73,6 +78,7 @@ struct World {
     minted_at: Vec<Timestamp>,
     next: u64,
     mint_fails: Option<RegistryErrorKind>,
+    mint_window: Option<MintWindow>,
     held: Option<Duration>,
     disk_full: bool,
     deletions_fail: bool,
@@ -277,6 +283,10 @@ impl Registry for Fake {
         self.with(|world| world.held = Some(wait));
     }
 
+    fn mint_window(&self) -> Option<MintWindow> {
+        self.with(|world| world.mint_window)
+    }
+
     async fn delete(&self, id: RunnerId) -> Result<Deleted, RegistryError> {
         self.with(|world| {
             world.calls.push("delete");
@@ -406,6 +416,7 @@ host = "fuzz"
 [github]
 url = "https://github.com/acme/widgets"
 token_file = "/t"
+mints_per_minute = 60
 [network]
 block = "10.200.0.0/24"
 resolvers = ["9.9.9.9"]
