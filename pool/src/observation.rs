@@ -155,6 +155,17 @@ pub struct JobNote {
     pub workflow: String,
 }
 
+impl JobNote {
+    /// Returns the address of the job's run on `server`, which has no slash at its end, if the job told
+    /// its repository and run.
+    #[must_use]
+    pub fn run_url(&self, server: &str) -> Option<String> {
+        let (repository, run_id) = (&self.repository, &self.run_id);
+        let is_known = !repository.is_empty() && !run_id.is_empty();
+        is_known.then(|| format!("{server}/{repository}/actions/runs/{run_id}"))
+    }
+}
+
 /// GitHub's id of a runner. It may exceed 32 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

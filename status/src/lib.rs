@@ -158,6 +158,9 @@ pub struct GitHubStatus {
     pub calls: BTreeMap<String, BTreeMap<String, u64>>,
     /// Number of runners in the last list of the scope, those of other hosts included.
     pub listed: Option<u64>,
+    /// Address of the web pages, without a slash at the end.
+    #[serde(default)]
+    pub server_url: Option<String>,
     /// Pace of this host's registrations.
     #[serde(default)]
     pub pace: Option<PaceStatus>,

@@ -16,6 +16,8 @@ pub struct GitHubConfig {
     pub scope: Scope,
     /// Base URL of the API. Its path has no slash at the end.
     pub api_url: Url,
+    /// Address of the web pages, without a slash at the end: `https://github.com`.
+    pub server_url: String,
     /// Value of the header `X-GitHub-Api-Version`.
     pub api_version: String,
     /// Credentials for the API.

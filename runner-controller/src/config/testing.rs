@@ -16,6 +16,7 @@ pub(crate) fn config() -> Config {
         github: GitHubConfig {
             scope: Scope::Organization { org: "acme".into() },
             api_url: "https://api.github.com".parse().unwrap(),
+            server_url: "https://github.com".into(),
             api_version: "2022-11-28".into(),
             login: LoginConfig::Token {
                 file: "/etc/runner-controller/token".into(),

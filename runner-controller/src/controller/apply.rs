@@ -8,8 +8,7 @@ use super::writes::{LIMIT_KEY, MODE_KEY, PACE_KEY, Write};
 use super::{Command, Controller};
 use crate::config::{GitHubConfig, LoginConfig};
 use crate::pool::{
-    Cause, Effect, Ended, Ending, Exit, FailureKind, JobNote, JobResult, Mode, RateLimit, SlotId,
-    Step,
+    Cause, Effect, Ended, Ending, Exit, FailureKind, JobResult, Mode, RateLimit, SlotId, Step,
 };
 use crate::world::{
     Event, Handshake, Machines, Records, Registry, RegistryError, RegistryErrorKind,
@@ -24,7 +23,8 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             Event::ConfigRequested { slot } => self.pools.config_requested(&slot, now),
             Event::RequestDropped { slot } => self.pools.request_dropped(&slot, now),
             Event::JobStarted { slot, note } => {
-                let job_url = job_url(&note).unwrap_or_default();
+                let job_url = note.run_url(&self.config.github.server_url);
+                let job_url = job_url.unwrap_or_default();
                 info!(
                     pool = %slot.pool, slot = %slot, job = note.job, workflow = note.workflow, job_url,
                     "{slot}: job started"
@@ -275,7 +275,9 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         let (slot, verdict) = (&record.slot, record.verdict);
         let runner = record.runner.as_deref().unwrap_or_default();
         let exit = record.exit.as_deref().unwrap_or_default();
-        let job_url = record.job.as_ref().and_then(job_url).unwrap_or_default();
+        let server = &self.config.github.server_url;
+        let job_url = record.job.as_ref().and_then(|note| note.run_url(server));
+        let job_url = job_url.unwrap_or_default();
         let result = record.result.as_ref().map_or("", AsRef::as_ref);
         let last_line = record.last_line.as_deref().unwrap_or_default();
         let job = record.result.map(|result| format!(", job {result}"));
@@ -412,11 +414,4 @@ fn report_missed_ends(effects: &[Effect]) {
             );
         }
     }
-}
-
-/// Returns the address of a job's run, if the job told its repository and run.
-fn job_url(note: &JobNote) -> Option<String> {
-    let (repository, run_id) = (&note.repository, &note.run_id);
-    let is_known = !repository.is_empty() && !run_id.is_empty();
-    is_known.then(|| format!("https://github.com/{repository}/actions/runs/{run_id}"))
 }

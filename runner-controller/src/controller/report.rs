@@ -74,6 +74,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             at_unix_ms: (self.environment.unix_ms)(),
             since_unix_ms: self.started_unix_ms,
             github: GitHubStatus {
+                server_url: Some(self.config.github.server_url.clone()),
                 last_ok_unix_ms: conditions.github_ok_unix_ms,
                 error,
                 error_unix_ms,

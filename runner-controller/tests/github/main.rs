@@ -60,6 +60,7 @@ fn connect_as(
     let config = config::GitHubConfig {
         scope,
         api_url: api_url.parse().unwrap(),
+        server_url: "https://github.com".into(),
         api_version: "2022-11-28".into(),
         login: configured,
         mints_per_minute: 150,

@@ -96,6 +96,7 @@ fn connect(
     let mut config = GitHubConfig {
         scope: repository(),
         api_url: api_url.parse().unwrap(),
+        server_url: "https://github.com".into(),
         api_version: "2022-11-28".into(),
         login: LoginConfig::Token {
             file: PathBuf::from("/etc/runner-controller/token"),

@@ -80,7 +80,7 @@ pub(super) fn render(status: &Status) -> String {
         text += &section(&pools(&status.pools));
     }
     if status.pools.iter().any(|pool| !pool.runners.is_empty()) {
-        text += &section(&runners(&status.pools));
+        text += &section(&runners(status));
     }
     if !status.recent.is_empty() {
         text += &section(&ended(status));
@@ -147,15 +147,18 @@ fn pools(pools: &[PoolStatus]) -> Table {
 }
 
 /// Table of the runners that have a container.
-fn runners(pools: &[PoolStatus]) -> Table {
+fn runners(status: &Status) -> Table {
+    // A daemon of an earlier version does not tell its server.
+    let server = status.github.server_url.as_deref();
+    let server = server.unwrap_or("https://github.com");
     let mut rows = table(["RUNNER", "STATE", "FOR", "AGE", "JOB OR NAME"]);
-    for runner in pools.iter().flat_map(|pool| &pool.runners) {
+    for runner in status.pools.iter().flat_map(|pool| &pool.runners) {
         rows.add_row([
             runner.slot.to_string(),
             state(runner),
             span(runner.phase_ms),
             span(runner.age_ms),
-            occupation(runner),
+            occupation(runner, server),
         ]);
     }
     rows
@@ -173,7 +176,7 @@ fn state(runner: &RunnerStatus) -> String {
 }
 
 /// Describes the job of a runner, the cause of its end, or else its name at GitHub.
-fn occupation(runner: &RunnerStatus) -> String {
+fn occupation(runner: &RunnerStatus, server: &str) -> String {
     match (&runner.job, &runner.cause) {
         (Some(job), Some(cause @ Cause::JobTimeout)) => {
             let limit = job
@@ -183,8 +186,10 @@ fn occupation(runner: &RunnerStatus) -> String {
         }
         (_, Some(cause)) => format!("ends with {cause}"),
         (Some(JobStatus { note, .. }), None) if !note.run_id.is_empty() => format!(
-            "{} / {}\nhttps://github.com/{}/actions/runs/{}",
-            note.workflow, note.job, note.repository, note.run_id
+            "{} / {}\n{}",
+            note.workflow,
+            note.job,
+            note.run_url(server).unwrap_or_default()
         ),
         (Some(_), None) => "a job without a name".to_owned(),
         (None, None) => runner.runner.clone().unwrap_or_default(),
@@ -404,6 +409,16 @@ fuzz-2  registration_timeout  1m 12s  no job                      no record
               check that containers reach GitHub, through their network and its proxy
 ";
         assert_eq!(render(&busy_host()), wanted);
+    }
+
+    #[test]
+    fn a_job_of_another_server_has_that_servers_url() {
+        let mut status = busy_host();
+        status.github.server_url = Some("https://acme.ghe.com".into());
+        let text = render(&status);
+        let url = "https://acme.ghe.com/acme/widgets/actions/runs/17204512345";
+        assert!(text.contains(url), "{text}");
+        assert!(!text.contains("github.com"), "{text}");
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub(super) fn github(mut section: Section<'_>) -> Option<GitHubConfig> {
         "\"https://github.com/OWNER/REPO\" or \"https://github.com/ORG\"",
         Section::text,
     );
+    let server_url = url.as_deref().and_then(server);
     let scope = url.and_then(|url| match scope(&url) {
         Ok(found) => Some(found),
         Err(wrong) => {
@@ -76,6 +77,7 @@ pub(super) fn github(mut section: Section<'_>) -> Option<GitHubConfig> {
     Some(GitHubConfig {
         scope: scope?.0,
         api_url: api_url?,
+        server_url: server_url?,
         api_version,
         login: login?,
         mints_per_minute,
@@ -83,6 +85,19 @@ pub(super) fn github(mut section: Section<'_>) -> Option<GitHubConfig> {
         proxy,
         ca_file,
     })
+}
+
+/// Returns scheme, host and port of a web address, which the pages of GitHub share.
+fn server(text: &str) -> Option<String> {
+    let url: Url = text.parse().ok()?;
+    let host = url.host_str()?;
+    let port = url.port().map(|port| format!(":{port}"));
+    let host = host.strip_prefix("www.").unwrap_or(host);
+    Some(format!(
+        "{}://{host}{}",
+        url.scheme(),
+        port.unwrap_or_default()
+    ))
 }
 
 /// Returns the scope of a web address and the base URL of its API: `api.github.com` for github.com,

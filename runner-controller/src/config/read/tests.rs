@@ -33,6 +33,20 @@ fn keys(text: &str) -> Vec<String> {
 }
 
 #[test]
+fn the_pages_of_a_scope_are_on_the_server_of_its_url() {
+    for (url, server) in [
+        ("https://github.com/acme/widgets", "https://github.com"),
+        ("https://www.github.com/acme", "https://github.com"),
+        ("https://acme.ghe.com/widgets", "https://acme.ghe.com"),
+        ("https://ghe.example:8443/acme", "https://ghe.example:8443"),
+    ] {
+        let text = GOOD.replacen("https://github.com/acme/widgets", url, 1);
+        let config = parse(Path::new("config.toml"), &text).unwrap();
+        assert_eq!(config.github.server_url, server);
+    }
+}
+
+#[test]
 fn the_pace_of_registrations_is_a_whole_number_from_1_to_1000() {
     let pace = |text: &str| {
         let config = parse(Path::new("config.toml"), text);
