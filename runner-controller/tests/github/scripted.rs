@@ -157,6 +157,40 @@ async fn a_request_carries_the_documented_headers_once_each() {
 }
 
 #[tokio::test]
+async fn a_runner_counts_as_gone_only_if_github_answers_404() {
+    let runner = json!({"id": 7, "name": "r7", "status": "online", "busy": true});
+    let server = Server::start(move |number, _| match number {
+        0 => answer(200, &[], &runner),
+        1 => answer(404, &[], &json!({"message": "Not Found"})),
+        2 => answer(500, &[], &json!({"message": "Server Error"})),
+        3 => answer(403, &[], &json!({"message": "Forbidden"})),
+        4 => answer(401, &[], &json!({"message": "Bad credentials"})),
+        // An answer of another kind, and one of a runner without an id.
+        5 => answer(200, &[], &page([7])),
+        _ => answer(200, &[], &json!({"name": "r7", "status": "online"})),
+    })
+    .await;
+    let github = github(&server);
+    let found = github.find(RunnerId(7)).await.unwrap().unwrap();
+    assert_eq!((found.id, found.name.as_str()), (RunnerId(7), "r7"));
+    assert!(found.online && found.busy);
+    assert_eq!(github.find(RunnerId(7)).await, Ok(None));
+    for kind in [
+        Kind::Server,
+        Kind::Forbidden,
+        Kind::Unauthorized,
+        Kind::Server,
+        Kind::Server,
+    ] {
+        let error = github.find(RunnerId(7)).await.unwrap_err();
+        assert_eq!(error.kind, kind, "{error}");
+    }
+    for line in server.lines() {
+        assert_eq!(line, "GET /repos/acme/widgets/actions/runners/7");
+    }
+}
+
+#[tokio::test]
 async fn the_token_goes_to_no_other_server() {
     let other = Server::start(|_, _| answer(200, &[], &page([1]))).await;
     let to = format!("{}/x", other.url);

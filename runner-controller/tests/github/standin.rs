@@ -72,6 +72,23 @@ async fn a_runner_is_minted_listed_and_deleted_in_both_scopes() {
 }
 
 #[tokio::test]
+async fn one_runner_is_found_by_its_id_in_its_scope_only() {
+    let sim = sim().await;
+    let (repository, organization) = (github(&sim, repository()), github(&sim, organization()));
+    let minted = repository.mint(&request(7)).await.unwrap();
+    let found = repository.find(minted.id).await.unwrap().unwrap();
+    assert_eq!(found.id, minted.id);
+    assert_eq!(found.name, "fuzz-ci-1-00000007");
+    assert!(!found.online && !found.busy);
+    assert_eq!(organization.find(minted.id).await, Ok(None));
+    let busy = plant(&sim, "fuzz-ci-2-0000beef", "online", true);
+    let found = organization.find(busy).await.unwrap().unwrap();
+    assert!(found.online && found.busy);
+    assert_eq!(repository.delete(minted.id).await, Ok(Deleted::Gone));
+    assert_eq!(repository.find(minted.id).await, Ok(None));
+}
+
+#[tokio::test]
 async fn a_group_is_looked_up_once() {
     let sim = sim().await;
     let github = github(&sim, organization());
