@@ -52,6 +52,8 @@ pub enum Mutation {
     DeletionsDropped,
     /// Starts of the first slot are answered and not sent
     StartsDropped,
+    /// A deletion that GitHub answers by an error counts as done
+    FailedDeletionTakenForDone,
 }
 
 impl Mutation {
@@ -87,6 +89,8 @@ impl Mutation {
                 Invariant::RegistrationsOwned,
             ],
             Self::StartsDropped => &[Invariant::Settles],
+            // GitHub still has the runner, and may send it a job.
+            Self::FailedDeletionTakenForDone => &[Invariant::BusyLeftAlone, Invariant::Settles],
         }
     }
 

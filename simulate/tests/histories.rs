@@ -1,6 +1,9 @@
 //! Checks of the simulation itself: it repeats, and it notices every defect that a mutation makes.
 
+use std::collections::BTreeSet;
+
 use clap::ValueEnum as _;
+use clap::builder::PossibleValue;
 use simulate::history::{Outcome, Scenario, play};
 use simulate::invariant::Invariant;
 use simulate::mutation::Mutation;
@@ -63,6 +66,24 @@ fn every_mutation_violates_its_invariant() {
             .collect::<Vec<_>>()
     });
     assert!(unnoticed.is_empty(), "{unnoticed:#?}");
+}
+
+#[test]
+fn the_table_of_mutations_names_each_of_them() {
+    let page = include_str!("../../docs/reliability.md");
+    let table = page
+        .split("## Invariants and their mutations")
+        .nth(1)
+        .unwrap();
+    let table = table.split("\n## ").next().unwrap();
+    let rows = table.lines().filter_map(|line| line.rsplit('|').nth(1));
+    let in_table: BTreeSet<&str> = rows
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .collect();
+    let variants = Mutation::value_variants().iter();
+    let names: Vec<_> = variants.filter_map(Mutation::to_possible_value).collect();
+    let names: BTreeSet<&str> = names.iter().map(PossibleValue::get_name).collect();
+    assert_eq!(in_table, names);
 }
 
 #[test]

@@ -114,6 +114,12 @@ impl Wire {
         {
             answer.status = 404;
         }
+        if self.access.has(Mutation::FailedDeletionTakenForDone)
+            && endpoint == Endpoint::Delete
+            && answer.status >= 500
+        {
+            answer.status = 404;
+        }
         if self.access.has(Mutation::LimitsIgnored) {
             if answer.limits.refused_until.is_some() {
                 answer.status = 500;
