@@ -20,6 +20,7 @@
 
 mod adopt;
 mod backoff;
+mod early;
 mod effect;
 mod events;
 mod limit;

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::backoff::FailureKind;
+use super::early::EarlyLists;
 use super::effect::Effect;
 use super::names::{HostId, PoolName, RunnerName, SlotId};
 use super::observation::{Deleted, JobNote, ListedRunner, RunnerId, UnitObservation};
@@ -47,6 +48,7 @@ pub struct Pools {
     strays: BTreeMap<(ScopeId, RunnerId), StrayRecord>,
     /// Pace of the mints of all pools.
     pace: Pace,
+    pub(super) early_lists: EarlyLists,
 }
 
 impl Pools {
@@ -72,6 +74,7 @@ impl Pools {
             former: BTreeMap::new(),
             strays: BTreeMap::new(),
             pace,
+            early_lists: EarlyLists::default(),
         }
     }
 
@@ -157,6 +160,7 @@ impl Pools {
             }
         }
         effects.extend(self.begin_deletion(now));
+        effects.extend(self.begin_early_list(now));
         effects.extend(self.record_strays());
         effects
     }
@@ -171,7 +175,12 @@ impl Pools {
             .filter(|orphans| !orphans.is_deleting())
             .filter_map(Orphans::next_deadline)
             .filter(|at| *at > now);
-        pools.chain(orphans).chain(self.next_mint(now)).min()
+        let list = self.early_list_at().filter(|at| *at > now);
+        pools
+            .chain(orphans)
+            .chain(self.next_mint(now))
+            .chain(list)
+            .min()
     }
 
     /// Returns the number of mints that may begin now.

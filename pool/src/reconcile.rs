@@ -8,6 +8,7 @@ use super::observation::{EndRecord, ListedRunner, RunnerId, UnitObservation};
 use super::pools::Pools;
 use super::runner::RunnerRecord;
 use super::scope::ScopeId;
+use super::state::Pool;
 use super::time::Timestamp;
 
 impl Pools {
@@ -84,6 +85,48 @@ impl Pools {
             .filter_map(|(after, _)| Some(Effect::Record(Box::new(after?))))
             .collect();
         effects.extend(foreign.into_iter().map(Effect::NameInUse));
+        effects
+    }
+
+    /// Notes that the list of the configured scope is requested.
+    pub fn list_requested(&mut self, now: Timestamp) {
+        self.early_lists.requested(now);
+    }
+
+    /// Returns the time of the next early list.
+    pub(super) fn early_list_at(&self) -> Option<Timestamp> {
+        let pools = self.by_name.values();
+        self.early_lists
+            .next(pools.flat_map(Pool::unseen_registrations))
+    }
+
+    /// Begins the early list that is due.
+    pub(super) fn begin_early_list(&mut self, now: Timestamp) -> Option<Effect> {
+        let is_due = self.early_list_at().is_some_and(|at| at <= now);
+        is_due.then(|| {
+            self.early_lists.begin(now);
+            Effect::ListEarly
+        })
+    }
+
+    /// Applies an early list of the configured scope, which was requested at `requested_at`.
+    #[must_use]
+    pub fn listed_early(
+        &mut self,
+        list: &[ListedRunner],
+        requested_at: Timestamp,
+        now: Timestamp,
+    ) -> Vec<Effect> {
+        let by_name: BTreeMap<&str, &ListedRunner> =
+            list.iter().map(|r| (r.name.as_str(), r)).collect();
+        let slots: Vec<SlotId> = self.occupied().collect();
+        let mut effects = Vec::new();
+        for slot in slots {
+            effects.extend(self.change(&slot, now, |pool| {
+                pool.listed_early(slot.slot, &by_name, requested_at, now);
+                None
+            }));
+        }
         effects
     }
 

@@ -20,7 +20,8 @@ pub enum Invariant {
     MaxRunners,
     /// The daemon sends GitHub nothing before the time that GitHub asked for.
     SilentWhileLimited,
-    /// The daemon asks for the list once for each reconcile; a new daemon may ask twice.
+    /// The daemon asks for the list once for each reconcile, a new daemon twice, and at most three times after a
+    /// registration, within three times a minute.
     FewLists,
     /// The number of mints in a minute is bounded.
     FewMints,

@@ -62,6 +62,7 @@ fn verdicts(effects: &[Effect]) -> Vec<(Option<Invocation>, Verdict)> {
         Effect::Ended(ended) => Some((ended.runner.invocation.clone(), ended.verdict)),
         Effect::Step(..)
         | Effect::Delete(..)
+        | Effect::ListEarly
         | Effect::OrphanInUse(_)
         | Effect::NameInUse(_)
         | Effect::Stray(_)

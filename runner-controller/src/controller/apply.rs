@@ -3,7 +3,7 @@
 use tracing::{error, info, warn};
 
 use super::history::verdict_record;
-use super::outcome::Outcome;
+use super::outcome::{ListKind, Outcome};
 use super::writes::{LIMIT_KEY, MODE_KEY, PACE_KEY, Write};
 use super::{Command, Controller};
 use crate::config::{GitHubConfig, LoginConfig};
@@ -100,7 +100,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 requested_at,
                 result,
             } => {
-                self.listing.remove(&scope);
+                let kind = self.listing.remove(&scope);
                 if scope == self.config.github.scope_id() {
                     self.note_call(result.as_ref().err());
                     if let Ok(list) = &result {
@@ -112,7 +112,12 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                     self.conditions.set_former(&scope, error);
                 }
                 let Ok(list) = result else { return };
-                self.pools.listed(&scope, &list, requested_at, now)
+                match kind {
+                    Some(ListKind::Early) => self.pools.listed_early(&list, requested_at, now),
+                    Some(ListKind::Full) | None => {
+                        self.pools.listed(&scope, &list, requested_at, now)
+                    }
+                }
             }
             Outcome::Observed { began, result } => {
                 self.is_observing = false;
@@ -177,6 +182,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             match effect {
                 Effect::Step(slot, step) => self.carry_out_step(&slot, step),
                 Effect::Delete(scope, id) => self.spawn_delete(scope, id),
+                Effect::ListEarly => self.spawn_early_list(),
                 Effect::OrphanInUse(id) => error!(
                     runner_id = %id,
                     "keeping the registration of a running container: GitHub gave its id to an orphan, too"

@@ -37,7 +37,7 @@ use crate::world::{Event, Handshake, Machines, Records, Registry};
 use clearings::Clearings;
 use conditions::Conditions;
 use history::History;
-use outcome::Outcome;
+use outcome::{ListKind, Outcome};
 use writes::WriteQueue;
 
 /// Maximum time that a stopping daemon waits for its tasks. A mint takes as long as GitHub does, and an
@@ -108,7 +108,7 @@ pub struct Controller<M, R, H, D> {
     /// Running tasks. Each reports its outcome.
     running: JoinSet<Outcome>,
     /// Scopes whose list is requested.
-    listing: BTreeSet<ScopeId>,
+    listing: BTreeMap<ScopeId, ListKind>,
     is_observing: bool,
     writes: WriteQueue,
     conditions: Conditions,
@@ -163,7 +163,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             mode: Mode::default(),
             clearings: Clearings::default(),
             running: JoinSet::new(),
-            listing: BTreeSet::new(),
+            listing: BTreeMap::new(),
             is_observing: false,
             writes: WriteQueue::default(),
             conditions: Conditions::default(),

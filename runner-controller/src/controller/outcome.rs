@@ -8,6 +8,15 @@ use crate::world::RegistryError;
 
 use super::writes::FailedWrite;
 
+/// Kind of a list that is requested.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ListKind {
+    /// The list of a reconcile, which is evidence for everything.
+    Full,
+    /// A list between two reconciles, which only shows runners online.
+    Early,
+}
+
 /// Outcome of a task, which made one call to the world.
 pub(super) enum Outcome {
     /// A start call was answered.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tracing::{debug, warn};
 
 use super::Controller;
-use super::outcome::Outcome;
+use super::outcome::{ListKind, Outcome};
 use crate::pool::{Ending, FailureKind, MintOutcome, RunnerId, RunnerName, ScopeId, SlotId};
 use crate::world::{
     Handshake, Machines, MintRequest, Records, Registry, RegistryError, RegistryErrorKind, chain,
@@ -171,18 +171,35 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             Some((scope.clone(), Arc::clone(registry)))
         });
         for (scope, registry) in std::iter::once(configured).chain(former.collect::<Vec<_>>()) {
-            if !self.listing.insert(scope.clone()) {
-                continue;
-            }
-            let requested_at = (self.environment.now)();
-            self.running.spawn(async move {
-                Outcome::Listed {
-                    scope,
-                    requested_at,
-                    result: registry.list().await,
-                }
-            });
+            self.spawn_list(scope, registry, ListKind::Full);
         }
+    }
+
+    /// Requests the list of the configured scope between two reconciles, unless a request is under way.
+    pub(super) fn spawn_early_list(&mut self) {
+        let scope = self.config.github.scope_id();
+        if !self.listing.contains_key(&scope) {
+            let registry = Arc::clone(&self.environment.registry);
+            self.spawn_list(scope, registry, ListKind::Early);
+        }
+    }
+
+    /// Requests a list. One that is under way becomes a list of this kind.
+    fn spawn_list(&mut self, scope: ScopeId, registry: Arc<R>, kind: ListKind) {
+        let requested_at = (self.environment.now)();
+        if scope == self.config.github.scope_id() {
+            self.pools.list_requested(requested_at);
+        }
+        if self.listing.insert(scope.clone(), kind).is_some() {
+            return;
+        }
+        self.running.spawn(async move {
+            Outcome::Listed {
+                scope,
+                requested_at,
+                result: registry.list().await,
+            }
+        });
     }
 
     /// Returns the registry of the scope in which a slot's runner is registered.

@@ -159,7 +159,9 @@ fn two_hundred_jobs_leak_nothing(lab: &mut Lab) -> Result<()> {
     let rest = calls.rest_calls();
     let lists = calls.calls_of("list");
     let per_job = f64::from(u32::try_from(rest - lists)?) / f64::from(u32::try_from(JOBS)?);
-    let reconciles = u64::try_from(took.as_millis() / RECONCILE.as_millis())? + 2;
+    // A pool without a runner that is known to be online has three lists more in a minute.
+    let early = 3 * (took.as_secs() / 60 + 1);
+    let reconciles = u64::try_from(took.as_millis() / RECONCILE.as_millis())? + 2 + early;
     // Meanwhile the daemon also deletes an orphaned registration and replaces a ghost.
     ensure!(
         per_job <= 1.05,

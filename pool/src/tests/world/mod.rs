@@ -47,6 +47,7 @@ pub(super) enum Message {
     EndRequested(Slot, bool),
     Deleted(RunnerId, Result<Deleted, Option<Duration>>),
     Observed(Vec<UnitObservation>, Timestamp),
+    ListedEarly(Vec<ListedRunner>, Timestamp),
 }
 
 impl Message {
@@ -61,7 +62,7 @@ impl Message {
             | Self::Deregistered(slot, ..)
             | Self::Found(slot, ..)
             | Self::EndRequested(slot, _) => Some(*slot),
-            Self::Deleted(..) | Self::Observed(..) => None,
+            Self::Deleted(..) | Self::Observed(..) | Self::ListedEarly(..) => None,
         }
     }
 
@@ -78,7 +79,8 @@ impl Message {
             | Self::Found(..)
             | Self::EndRequested(..)
             | Self::Deleted(..)
-            | Self::Observed(..) => false,
+            | Self::Observed(..)
+            | Self::ListedEarly(..) => false,
         }
     }
 }
@@ -304,6 +306,7 @@ impl World {
                     };
                     self.mail.push_back(Message::Deleted(id, result));
                 }
+                Effect::ListEarly => self.list_early(),
                 Effect::OrphanInUse(id) => panic!("{id} is an orphan's and a runner's"),
                 Effect::NameInUse(name) => panic!("{name} is this host's"),
                 Effect::Stray(stray) => {
@@ -477,6 +480,9 @@ impl World {
                 Vec::new()
             }
             Message::Observed(units, began) => pools.reconcile(units, began, now, random),
+            Message::ListedEarly(list, requested_at) => {
+                pools.listed_early(&list, requested_at, now)
+            }
         };
         self.carry_out(effects);
         self.check_records();
@@ -556,6 +562,11 @@ impl World {
         let effects = self.pools.listed(&scope(), &list, self.now, self.now);
         self.carry_out(effects);
         self.check_records();
+    }
+
+    fn list_early(&mut self) {
+        let listed = Message::ListedEarly(self.entries(), self.now);
+        self.mail.push_back(listed);
     }
 
     pub(super) fn reconcile(&mut self) {

@@ -28,6 +28,30 @@ async fn a_job_costs_one_call_and_the_next_runner_is_ready_before_it_ends() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_new_host_is_ready_seconds_after_its_first_registration() {
+    let began = Instant::now();
+    let mut daemon = Daemon::start(Arc::default()).await;
+    let ready = |s: &Status| !s.pools.is_empty() && count(s, PhaseKind::Idle) == 1;
+    daemon.until("ready", ready).await;
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+    let lists = |daemon: &Daemon| {
+        let calls = daemon.fake.with(|world| world.calls.clone());
+        calls.iter().filter(|call| **call == "list").count()
+    };
+    assert_eq!(
+        lists(&daemon),
+        2,
+        "at the start and two seconds after the registration"
+    );
+    tokio::time::sleep(MINUTE / 2).await;
+    assert_eq!(lists(&daemon), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_drain_leaves_only_the_job() {
     let mut daemon = daemon().await;
     daemon.fake.job_starts(&slot("ci-1")).await;

@@ -1,0 +1,92 @@
+//! Early lists, which show that a new runner is online.
+
+use super::*;
+
+const BEGAN: Timestamp = Timestamp::from_millis(1_000_000);
+
+fn seconds(count: u64) -> Timestamp {
+    BEGAN + Duration::from_secs(count)
+}
+
+/// Returns a pool whose only runner got its config at [`BEGAN`].
+fn registering() -> Pools {
+    let mut pools = Pools::new(host(), "boot".into(), scope(), pace(), [spec(1, 0, 1)]);
+    let pool = pools.by_name.values_mut().next().unwrap();
+    let mut runner = Runner::new(slot(1), Phase::Registering, BEGAN);
+    runner.registration = Some(registration(7));
+    pool.runners.insert(slot(1), runner);
+    pools.list_requested(BEGAN);
+    pools
+}
+
+fn listed(online: bool, busy: bool) -> ListedRunner {
+    ListedRunner {
+        id: RunnerId(7),
+        name: registration(7).name.to_string(),
+        online,
+        busy,
+    }
+}
+
+fn phase(pools: &Pools) -> PhaseKind {
+    pools.runner(&slot_id(slot(1))).unwrap().phase.kind()
+}
+
+/// Returns the seconds until `end` at which early lists are requested.
+fn requests(pools: &mut Pools, end: u64) -> Vec<u64> {
+    let is_due = |pools: &mut Pools, second| {
+        let effects = pools.plan(Admission::Open, seconds(second));
+        effects.contains(&Effect::ListEarly)
+    };
+    (1..end).filter(|second| is_due(pools, *second)).collect()
+}
+
+#[test]
+fn the_list_is_requested_2_4_and_8_seconds_after_a_registration() {
+    let mut pools = registering();
+    assert_eq!(pools.next_deadline(seconds(0)), Some(seconds(2)));
+    assert_eq!(requests(&mut pools, 59), [2, 4, 8]);
+}
+
+#[test]
+fn no_list_follows_the_one_that_shows_the_runner() {
+    let mut pools = registering();
+    assert_eq!(requests(&mut pools, 3), [2]);
+    let effects = pools.listed_early(&[listed(true, false)], seconds(2), seconds(3));
+    assert!(matches!(effects[..], [Effect::Record(_)]), "{effects:?}");
+    assert_eq!(phase(&pools), PhaseKind::Idle);
+    assert!(requests(&mut pools, 59).is_empty());
+}
+
+#[test]
+fn a_list_of_a_reconcile_stands_for_the_early_one() {
+    let mut pools = registering();
+    pools.list_requested(seconds(5));
+    assert_eq!(requests(&mut pools, 59), [8]);
+}
+
+#[test]
+fn a_minute_has_at_most_three_early_lists_whatever_registers() {
+    let mut pools = registering();
+    assert_eq!(requests(&mut pools, 9), [2, 4, 8]);
+    let pool = pools.by_name.values_mut().next().unwrap();
+    let runner = pool.runners.get_mut(&slot(1)).unwrap();
+    runner.enter(Phase::Registering, seconds(10));
+    assert!(requests(&mut pools, 62).is_empty());
+    assert_eq!(pools.next_deadline(seconds(61)), Some(seconds(62)));
+}
+
+#[test]
+fn an_early_list_is_evidence_of_runners_at_work_and_of_nothing_else() {
+    let mut pools = registering();
+    let before = pools.clone();
+    for list in [vec![], vec![listed(false, false)]] {
+        for _ in 0..3 {
+            let effects = pools.listed_early(&list, seconds(40), seconds(40));
+            assert_eq!(effects, []);
+        }
+    }
+    assert_eq!(pools, before);
+    let _ = pools.listed_early(&[listed(true, true)], seconds(40), seconds(40));
+    assert_eq!(phase(&pools), PhaseKind::Busy);
+}
