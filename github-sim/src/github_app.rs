@@ -160,3 +160,14 @@ pub(crate) enum Grant {
     /// The token does not see the repository.
     Hidden,
 }
+
+/// Id of the first account's installation.
+const FIRST_INSTALLATION: u64 = 50_000_000;
+
+/// Returns the App's installation in an account. An account has one, for itself and for its repositories.
+pub(crate) fn installation_of(scopes: &[Scope], owner: &str) -> Option<u64> {
+    let first = scopes
+        .iter()
+        .position(|scope| scope.owner().eq_ignore_ascii_case(owner))?;
+    Some(FIRST_INSTALLATION + first as u64)
+}

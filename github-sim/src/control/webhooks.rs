@@ -15,6 +15,7 @@ impl Control {
                 public_url: &state.public_url,
                 settings: &state.settings,
                 app: state.app.as_ref().map(|app| app.id),
+                scopes: &state.scopes,
             };
             state.webhooks.add(&sender, spec, now)
         })

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::errors;
 use crate::{
-    github_app::{Grant, InstallationToken},
+    github_app::{self, Grant, InstallationToken},
     http::{ApiReply, ApiRequest},
     random,
     scope::Scope,
@@ -15,7 +15,6 @@ use crate::{
     state::GitHubState,
 };
 
-const FIRST_INSTALLATION: u64 = 50_000_000;
 const SLUG: &str = "stand-in";
 
 /// Checks that an installation token has a permission in a scope. The error is GitHub's.
@@ -181,12 +180,10 @@ fn suspended() -> ApiReply {
     )
 }
 
-/// Returns the installation of a scope. An account has one, for itself and for its repositories.
+/// Returns the installation of a scope.
 fn installation_of(state: &GitHubState, scope: &Scope) -> Option<u64> {
     let known = state.scopes.contains(scope);
-    let first = state
-        .scopes
-        .iter()
-        .position(|other| other.owner().eq_ignore_ascii_case(scope.owner()))?;
-    known.then(|| FIRST_INSTALLATION + first as u64)
+    known
+        .then(|| github_app::installation_of(&state.scopes, scope.owner()))
+        .flatten()
 }

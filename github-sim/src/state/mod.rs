@@ -188,6 +188,7 @@ impl GitHubState {
             public_url: &self.public_url,
             settings: &self.settings,
             app: self.app.as_ref().map(|app| app.id),
+            scopes: &self.scopes,
         };
         self.webhooks
             .observe(&sender, &mut self.jobs, &self.runners, now)

@@ -47,6 +47,7 @@ struct Event {
     name: &'static str,
     action: Option<&'static str>,
     repository: Option<u64>,
+    installation: Option<u64>,
     payload: Value,
 }
 
@@ -91,6 +92,7 @@ impl Webhooks {
         let event = Event {
             name: "ping",
             action: None,
+            installation: None,
             repository: match &hook.spec.target {
                 HookTarget::Scope(Scope::Repository { .. }) => Some(REPOSITORY_ID),
                 HookTarget::Scope(Scope::Organization(_)) | HookTarget::App => None,
@@ -130,9 +132,13 @@ impl Webhooks {
             job.told = told;
             changed = true;
             for event in events {
+                let owner = job.origin.owner();
+                // The App gets the events of the accounts in which it is installed.
                 let wants = |hook: &&Hook| {
                     hook.wants("workflow_job", &job.origin)
-                        && (hook.spec.target != HookTarget::App || !sender.settings.app_suspended)
+                        && (hook.spec.target != HookTarget::App
+                            || (!sender.settings.app_suspended
+                                && payload::installation(sender, hook, owner).is_some()))
                 };
                 for hook in self
                     .hooks
@@ -145,6 +151,7 @@ impl Webhooks {
                         name: "workflow_job",
                         action: Some(event.0),
                         repository: Some(REPOSITORY_ID),
+                        installation: payload::installation(sender, &hook, owner),
                         payload: payload::workflow_job(sender, runners, &hook, job, event),
                     };
                     self.make(sender, &hook, event, now);
@@ -182,7 +189,7 @@ impl Webhooks {
             event: event.name.into(),
             action: event.action.map(Into::into),
             repository: event.repository,
-            installation: payload::installation(hook),
+            installation: event.installation,
             body,
             headers,
             redelivery: false,

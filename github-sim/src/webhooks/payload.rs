@@ -6,15 +6,12 @@ use serde_json::{Value, json};
 
 use super::hook::{Hook, HookTarget};
 use crate::{
-    github_json,
+    github_app, github_json,
     scope::Scope,
     settings::Settings,
     state::{JobRecord, RegisteredRunner},
     time::rfc3339,
 };
-
-/// Installation of the App in every account, as payloads name it.
-const INSTALLATION: u64 = 50_000_000;
 
 /// The sender of deliveries: what payloads need to know of the server.
 pub(crate) struct Sender<'a> {
@@ -22,11 +19,14 @@ pub(crate) struct Sender<'a> {
     pub(crate) settings: &'a Settings,
     /// Id of the App.
     pub(crate) app: Option<u64>,
+    /// Organisations and repositories that exist.
+    pub(crate) scopes: &'a [Scope],
 }
 
 /// Returns the installation that a hook's payloads name.
-pub(super) fn installation(hook: &Hook) -> Option<u64> {
-    (hook.spec.target == HookTarget::App).then_some(INSTALLATION)
+pub(super) fn installation(sender: &Sender<'_>, hook: &Hook, owner: &str) -> Option<u64> {
+    let installed = github_app::installation_of(sender.scopes, owner);
+    installed.filter(|_| hook.spec.target == HookTarget::App)
 }
 
 /// Returns the payload of a `workflow_job` event.
@@ -55,7 +55,9 @@ pub(super) fn workflow_job(
     if status == "waiting" {
         payload["deployment"] = deployment(base, owner, name, job);
     }
-    add_installation(&mut payload, hook);
+    if let Some(id) = installation(sender, hook, owner) {
+        payload["installation"] = json!({"id": id, "node_id": "MDIzOkludGVncmF0aW9u"});
+    }
     payload
 }
 
@@ -107,12 +109,6 @@ pub(super) fn ping(sender: &Sender<'_>, hook: &Hook) -> Value {
         }
     }
     payload
-}
-
-fn add_installation(payload: &mut Value, hook: &Hook) {
-    if let Some(id) = installation(hook) {
-        payload["installation"] = json!({"id": id, "node_id": "MDIzOkludGVncmF0aW9u"});
-    }
 }
 
 fn repository(base: &str, owner: &str, name: &str, job: &JobRecord) -> Value {

@@ -4,7 +4,7 @@ use github_sim::{JobSpec, JobState, RunnerGroup, Settings};
 use serde_json::json;
 
 use crate::client::{Client, SETS, job, quick, told, with};
-use crate::common::Sim;
+use crate::common::{PATIENCE, Sim};
 
 #[test]
 fn a_set_is_assigned_no_more_than_its_last_capacity() {
@@ -133,7 +133,9 @@ fn a_job_that_nothing_starts_is_assigned_anew_three_times() {
     session.poll(0, 1);
     let id = sim.control().add_job(job("one"));
     let mut items = vec![];
+    let since = std::time::Instant::now();
     while items.len() < 7 {
+        assert!(since.elapsed() < PATIENCE, "{:?}", told(&items));
         items.extend(session.drain(1));
     }
     let round = [("JobCompleted", "one"), ("JobAssigned", "one")];

@@ -1,6 +1,6 @@
 //! Events of jobs, and how they are sent.
 
-use github_sim::{HookSpec, HookTarget, JobState};
+use github_sim::{HookSpec, HookTarget, JobState, ServerOptions};
 use serde_json::Value;
 
 use crate::common::Sim;
@@ -124,6 +124,32 @@ fn each_hook_gets_the_events_of_its_scope() {
         .into_iter()
         .filter(|d| d.event == "workflow_job");
     assert_eq!(jobs.count(), 3);
+}
+
+#[test]
+fn the_app_gets_the_events_of_accounts_in_which_it_is_installed() {
+    let scopes = ["acme/widgets", "other/gears"].map(|scope| scope.parse().unwrap());
+    let sim = Sim::from_options(ServerOptions {
+        scopes: scopes.into(),
+        ..ServerOptions::default()
+    });
+    let receiver = Receiver::start();
+    receiver.add(&sim, HookTarget::App);
+    for scope in ["elsewhere/x", "other/gears"] {
+        let mut job = job(scope);
+        job.scope = Some(scope.parse().unwrap());
+        sim.control().add_job(job);
+    }
+    let only = receiver.wait(1)[0].json();
+    assert_eq!(only["repository"]["full_name"], "other/gears");
+    // The installation of that account, whose tokens open it.
+    assert_eq!(only["installation"]["id"], 50_000_001);
+    settle(&sim);
+    assert_eq!(sim.control().deliveries().len(), 2);
+    sim.control()
+        .change_settings(|settings| settings.app_suspended = true);
+    sim.control().add_job(job("suspended"));
+    assert_eq!(sim.control().deliveries().len(), 2);
 }
 
 #[test]
