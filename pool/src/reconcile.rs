@@ -6,7 +6,7 @@ use super::effect::Effect;
 use super::names::{PoolName, RunnerName, Slot, SlotId};
 use super::observation::{EndRecord, ListedRunner, RunnerId, UnitObservation};
 use super::pools::Pools;
-use super::runner::RunnerRecord;
+use super::runner::{Phase, RunnerRecord};
 use super::scope::ScopeId;
 use super::state::Pool;
 use super::time::Timestamp;
@@ -71,7 +71,14 @@ impl Pools {
         }
         let runners = self.by_name.values().flat_map(|pool| pool.runners.values());
         let owned: BTreeSet<&RunnerName> = runners.filter_map(|runner| runner.name()).collect();
-        let is_owned = |name: &RunnerName| owned.contains(name);
+        // A runner whose record was lost has a job under a name that only GitHub knows.
+        let is_nameless_busy = |slot: &SlotId| {
+            let runner = self.by_name.get(&slot.pool);
+            let runner = runner.and_then(|pool| pool.runners.get(&slot.slot));
+            runner.is_some_and(|runner| runner.phase == Phase::Busy && runner.name().is_none())
+        };
+        let nameless: BTreeSet<SlotId> = self.occupied().filter(is_nameless_busy).collect();
+        let is_owned = |name: &RunnerName| owned.contains(name) || nameless.contains(&name.slot);
         let orphans = if *scope == self.scope {
             &mut self.orphans
         } else {

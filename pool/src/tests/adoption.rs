@@ -231,6 +231,26 @@ fn a_runner_of_another_boot_ended_with_it_and_leaves_its_registration() {
     assert_eq!(deletions(&mut pools, NOW), [(scope(), RunnerId(7))]);
 }
 
+#[test]
+fn a_job_whose_record_was_lost_is_not_another_hosts() {
+    let mut lost = found(None, unit(UnitState::Active, 1));
+    lost.notes.insert(slot_id(slot(1)), JobNote::default());
+    let (mut pools, _) = adopt(lost);
+    assert_eq!(phase_in(&pools), PhaseKind::Busy);
+    let listed = ListedRunner {
+        id: RunnerId(7),
+        name: "h-ci-1-00000007".into(),
+        online: true,
+        busy: false,
+    };
+    for minutes in 1..5 {
+        let now = NOW + minutes * MINUTE;
+        let effects = pools.listed(&scope(), std::slice::from_ref(&listed), now, now);
+        assert_eq!(effects, [], "after {minutes} minutes");
+        assert_eq!(deletions(&mut pools, now), []);
+    }
+}
+
 /// Returns the deletions that a plan begins.
 fn deletions(pools: &mut Pools, now: Timestamp) -> Vec<(ScopeId, RunnerId)> {
     let effects = pools.plan(Admission::Closed, now).into_iter();
