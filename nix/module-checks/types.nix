@@ -71,6 +71,7 @@ in
       "latest"
     ];
   };
+  "github.mintsPerMinute" = range 1 1000;
   "github.timeout" = duration;
   "bootCheck.patience" = duration;
   reconcile = duration;
