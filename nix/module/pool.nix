@@ -349,6 +349,43 @@ in
       '';
     };
 
+    devices = mkOption {
+      type = types.listOf (
+        types.enum [
+          "/dev/fuse"
+          "/dev/kvm"
+          "/dev/net/tun"
+        ]
+      );
+      default = [ ];
+      example = [ "/dev/kvm" ];
+      description = ''
+        Devices of the host that every user of a container can open. Each one opens a driver of the
+        host's kernel to jobs; docs/threat-model.md says what that means. A change replaces idle
+        runners.
+      '';
+    };
+
+    capabilities = mkOption {
+      type = types.listOf (
+        types.enum [
+          "CAP_AUDIT_WRITE"
+          "CAP_IPC_LOCK"
+          "CAP_MKNOD"
+          "CAP_NET_ADMIN"
+          "CAP_NET_RAW"
+          "CAP_SYS_NICE"
+        ]
+      );
+      default = [ ];
+      example = [ "CAP_NET_RAW" ];
+      description = ''
+        Capabilities that root in a container keeps besides those of every container. They apply only
+        to the container's own resources. With `docker`, all of them are kept. A change replaces idle
+        runners.
+      '';
+    };
+
     environment = mkOption {
       type = types.attrsOf types.str;
       default = { };

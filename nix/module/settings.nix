@@ -26,6 +26,8 @@ let
   pool = name: pool: {
     inherit (pool)
       allow
+      capabilities
+      devices
       docker
       egress
       environment

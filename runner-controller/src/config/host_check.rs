@@ -65,6 +65,7 @@ pub fn check_host(config: &Config, file: &Path) -> HostFindings {
         mistakes.extend(check_image(pool));
         mistakes.extend(check_nix(pool));
         mistakes.extend(check_environment(pool));
+        mistakes.extend(check_devices(pool, exists));
         for (at, bind) in pool.binds.iter().enumerate() {
             let key = format!("pools.{}.binds.{at}.from", pool.name);
             mistakes.extend(check_bind(&key, bind));
@@ -279,6 +280,25 @@ fn check_environment(pool: &PoolConfig) -> Option<Mistake> {
     })
 }
 
+/// Returns a mistake for each device that this host does not have.
+fn check_devices(pool: &PoolConfig, exists: impl Fn(&Path) -> bool) -> Vec<Mistake> {
+    let missing = pool
+        .devices
+        .iter()
+        .filter(|device| !exists(Path::new(device.path())));
+    let mistakes = missing.map(|device| {
+        mistake(
+            format!("pools.{}.devices", pool.name),
+            format!("this host does not have {}", device.path()),
+            format!(
+                "load the module {}, or remove it from devices",
+                device.module()
+            ),
+        )
+    });
+    mistakes.collect()
+}
+
 /// Returns a mistake if the launcher cannot bind a directory.
 fn check_bind(key: &str, bind: &Bind) -> Option<Mistake> {
     let shown = bind.from.display();
@@ -392,6 +412,19 @@ mod tests {
         assert_eq!(check_environment(&pool), None);
         let guest = include_str!("../../guest/github-runner.service");
         assert!(guest.lines().any(|line| line == READS_ENVIRONMENT));
+    }
+
+    #[test]
+    fn a_device_that_the_host_lacks_is_a_mistake() {
+        let mut pool = crate::config::testing::pool("ci", 0);
+        pool.devices = crate::config::Device::ALL.into();
+        let found = check_devices(&pool, |path| path == Path::new("/dev/fuse"));
+        let wrong: Vec<&str> = found.iter().map(|mistake| mistake.wrong.as_str()).collect();
+        let wanted = [
+            "this host does not have /dev/kvm",
+            "this host does not have /dev/net/tun",
+        ];
+        assert_eq!(wrong, wanted);
     }
 
     #[test]

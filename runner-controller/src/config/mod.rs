@@ -7,6 +7,7 @@
 //! - `model`, `github`, `pool`, `egress`: the tables, checked
 //! - `proxy`: an HTTP proxy of the daemon or of jobs
 //! - `bind`: a directory of the host that containers have
+//! - `access`: devices and capabilities that a pool opens to its jobs
 //! - `units`: sizes, cores, address blocks
 //! - `place`: everything on the host that a slot determines
 //! - `read`: the file, read and checked key by key
@@ -14,6 +15,7 @@
 //! - `collisions`: addresses and uids that this host uses already
 //! - `tables`: tables of the kernel that all containers share
 
+mod access;
 mod bind;
 mod collisions;
 mod egress;
@@ -30,6 +32,7 @@ mod tables;
 pub(crate) mod testing;
 mod units;
 
+pub use access::{Capability, Device};
 pub use bind::Bind;
 pub use egress::{Allow, Egress, Protocol};
 pub use github::{GitHubConfig, LoginConfig, Scope};

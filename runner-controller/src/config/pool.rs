@@ -1,11 +1,12 @@
 //! A `[pools.<name>]` table.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use super::access::{Capability, Device};
 use super::bind::Bind;
 use super::egress::{Allow, Egress};
 use super::proxy::ProxyConfig;
@@ -59,6 +60,10 @@ pub struct PoolConfig {
     pub environment: BTreeMap<String, String>,
     /// Directories of the host that containers have.
     pub binds: Vec<Bind>,
+    /// Devices that jobs can open.
+    pub devices: BTreeSet<Device>,
+    /// Capabilities of root in a container, besides those of every container.
+    pub capabilities: BTreeSet<Capability>,
 }
 
 /// Settings of the Nix in a container. It never reaches the host's Nix.
@@ -218,6 +223,12 @@ impl PoolConfig {
         }
         if !self.binds.is_empty() {
             facts["binds"] = serde_json::json!(self.binds);
+        }
+        if !self.devices.is_empty() {
+            facts["devices"] = serde_json::json!(self.devices);
+        }
+        if !self.capabilities.is_empty() {
+            facts["capabilities"] = serde_json::json!(self.capabilities);
         }
         let digest = Sha256::digest(facts.to_string().as_bytes());
         let (first, _) = digest.split_at(8);

@@ -1,6 +1,6 @@
 //! A configuration for tests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{
@@ -99,5 +99,7 @@ pub(crate) fn pool(name: &str, offset: u32) -> PoolConfig {
         proxy: None,
         environment: BTreeMap::new(),
         binds: Vec::new(),
+        devices: BTreeSet::new(),
+        capabilities: BTreeSet::new(),
     }
 }

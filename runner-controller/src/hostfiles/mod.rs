@@ -147,6 +147,7 @@ mod tests {
             size: ByteSize(20 << 30),
         };
         second.docker = true;
+        second.devices = [crate::config::Device::Kvm].into();
         second.total = Total {
             memory: Some(ByteSize(48 << 30)),
             cpu: Some(Cpu { millicores: 8000 }),

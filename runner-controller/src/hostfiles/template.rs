@@ -96,6 +96,19 @@ LogRateLimitBurst=300
     )
 }
 
+/// Returns the rules for the devices that a pool opens to its jobs.
+fn opened_devices(pool: &PoolConfig) -> String {
+    let mut text = String::new();
+    for (at, device) in pool.devices.iter().enumerate() {
+        if at == 0 {
+            text.push_str("# The pool opens these to its jobs. The launcher makes the nodes.\n");
+        }
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "DeviceAllow={} rwm", device.path());
+    }
+    text
+}
+
 fn template(config: &Config, pool: &PoolConfig, program: Program<'_>) -> String {
     let name = &pool.name;
     let limits = &pool.limits;
@@ -116,6 +129,7 @@ fn template(config: &Config, pool: &PoolConfig, program: Program<'_>) -> String 
     let io_weight = limits.io_weight;
     let open_files = limits.open_files;
     let shared = shared_limits(config);
+    let opened = opened_devices(pool);
     let devices = match pool.layer {
         Layer::Tmpfs { .. } => "",
         Layer::Disk { .. } => {
@@ -179,7 +193,7 @@ LimitNOFILE={open_files}
 # creation is allowed: no process in the container can open them.
 DeviceAllow=/dev/net/tun m
 DeviceAllow=/dev/fuse m
-{devices}
+{opened}{devices}
 # AF_VSOCK ignores network namespaces and the firewall. Through it a job could reach services of this
 # host, and of its hypervisor if this host is virtual. Rare families give access to kernel code that few
 # people test. All processes of the container inherit this. A drop-in with this key adds families.

@@ -34,11 +34,13 @@ pub enum Refusal {
     Sandbox,
     /// 92: a directory of the host that the pool's `binds` name cannot be bound.
     Binds,
+    /// 93: a device that the pool opens to its jobs is missing on this host.
+    Devices,
 }
 
 impl Refusal {
     /// All refusals, in the order of their codes.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Config,
         Self::Image,
         Self::Firewall,
@@ -52,6 +54,7 @@ impl Refusal {
         Self::Network,
         Self::Sandbox,
         Self::Binds,
+        Self::Devices,
     ];
 
     /// Returns the exit status.
@@ -71,6 +74,7 @@ impl Refusal {
             Self::Network => 90,
             Self::Sandbox => 91,
             Self::Binds => 92,
+            Self::Devices => 93,
         }
     }
 
@@ -103,6 +107,7 @@ impl Refusal {
             Self::Network => "the container's network link cannot be addressed",
             Self::Sandbox => "unneeded privileges cannot be given up",
             Self::Binds => "a directory of the pool's binds cannot be used",
+            Self::Devices => "a device that the pool opens to its jobs is missing",
         }
     }
 }

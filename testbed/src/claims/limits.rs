@@ -51,7 +51,7 @@ fn limits_are_properties_of_the_unit(lab: &mut Lab) -> Result<()> {
 
 // Bits of capabilities(7): CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP,
 // NET_BIND_SERVICE, SYS_CHROOT, SYS_PTRACE, SYS_ADMIN, SETFCAP.
-const KEPT: [u32; 13] = [0, 1, 3, 4, 5, 6, 7, 8, 10, 18, 19, 21, 31];
+pub(super) const KEPT: [u32; 13] = [0, 1, 3, 4, 5, 6, 7, 8, 10, 18, 19, 21, 31];
 
 fn root_in_a_container_has_the_listed_capabilities_and_no_other(lab: &mut Lab) -> Result<()> {
     let spare = spare(&lab.await_settled(SOON)?)?;

@@ -1,4 +1,5 @@
-//! Directories of the host that jobs share, and the variables that a pool gives to its jobs.
+//! Directories of the host that jobs share, and the variables, devices and capabilities that a pool gives to its
+//! jobs.
 
 use anyhow::{Context, Result, ensure};
 use status::Verdict;
@@ -23,6 +24,8 @@ pub(super) const SUITE: Suite = suite![FIXTURE;
     jobs_get_the_variables_of_their_pool,
     jobs_of_all_pools_share_a_directory_of_the_host,
     a_shared_directory_gives_a_container_no_right_of_root,
+    a_pool_opens_devices_to_the_users_of_its_jobs,
+    a_pool_opens_a_capability_to_programs_that_have_it,
     a_directory_that_others_can_replace_is_not_shared,
 ];
 
@@ -44,9 +47,17 @@ fn config(lab: &Lab) -> Result<Config> {
     let (system, store) = image::store(lab.host())?;
     let mut config = Config::small(lab.sim().api_url());
     config.reconcile = "2s".into();
-    let mut pools = [one("ci", 0), one("pr", 8), one("nixos", 16)];
-    pools[2].image = Image::Nixos { system, store };
-    for pool in &mut pools {
+    lab.host().sh(NODES)?;
+    let nixos = Image::Nixos { system, store };
+    let mut pools = [
+        one("ci", 0),
+        one("pr", 8),
+        one("nixos", 16),
+        one("open", 24),
+    ];
+    pools[2].image = nixos;
+    pools[3].more = OPENED.into();
+    for pool in &mut pools[..3] {
         let binds = if pool.name == "pr" { READ_ONLY } else { BINDS };
         pool.more = format!("{VARIABLES}{binds}");
     }
@@ -164,6 +175,67 @@ fn a_shared_directory_gives_a_container_no_right_of_root(lab: &mut Lab) -> Resul
     lab.host()
         .sh("cd /srv/shared/cache && rm of-root setuid")
         .map(drop)
+}
+
+/// Nodes of the test host, as a host with these modules has them.
+const NODES: &str = "mkdir -p /dev/net\n\
+     for node in 'kvm 232' 'fuse 229' 'net/tun 200'; do set -- $node\n\
+     [ -c /dev/$1 ] || mknod -m 0600 /dev/$1 c 10 $2; done";
+const OPENED: &str = "devices = [\"/dev/kvm\", \"/dev/fuse\", \"/dev/net/tun\"]\n\
+     capabilities = [\"CAP_NET_RAW\"]\n";
+
+/// Uses each device as the job's user: the version of KVM's interface, a tunnel in a network namespace of the job,
+/// and a file system that its root mounts.
+const USE_DEVICES: &str = include_str!("shared/devices.py");
+
+fn a_pool_opens_devices_to_the_users_of_its_jobs(lab: &mut Lab) -> Result<()> {
+    let script = format!("cat >devices.py <<'END'\n{USE_DEVICES}\nEND\npython3 devices.py");
+    let said = run_in(lab, "open", &script)?;
+    let wanted = ["kvm: version 12\n", "fuse: open\n", "tun: made job0\n"];
+    ensure_says(&said, &wanted)?;
+    let said = run_in(lab, "ci", &script)?;
+    let closed = ["kvm: closed\n", "fuse: closed\n", "tun: closed\n"];
+    ensure_says(&said, &closed)?;
+    lab.await_settled(SOON)?;
+    // The nodes are the only ones that its root can open, and it makes no other.
+    let nodes = "exec 2>&1; set +e\n\
+         exec 3<>/dev/fuse && mkdir -p /tmp/m && \
+         mount -i -t fuse -o fd=3,rootmode=40000,user_id=0,group_id=0 served /tmp/m && echo mounted && umount -l /tmp/m\n\
+         mknod /tmp/loop b 7 0 || echo no node\n\
+         find / -xdev -type b 2>/dev/null | grep . || echo no disks\n\
+         for file in /dev/* /dev/net/*; do [ ! -c $file ] || stat -c '%n %a' $file; done";
+    let said = as_its_root(lab, "open-1", nodes)?;
+    ensure_says(
+        &said,
+        &[
+            "mounted\n",
+            "no node\n",
+            "no disks\n",
+            "/dev/fuse 666\n",
+            "/dev/kvm 666\n",
+            "/dev/net/tun 666\n",
+        ],
+    )
+}
+
+fn a_pool_opens_a_capability_to_programs_that_have_it(lab: &mut Lab) -> Result<()> {
+    // CAP_NET_RAW as permitted and effective (struct vfs_cap_data in linux/capability.h).
+    let prepare = "cp $(readlink -f $(command -v python3)) /tmp/raw && chmod 0755 /tmp/raw\n\
+         python3 -c 'import os, struct; \
+         os.setxattr(\"/tmp/raw\", \"security.capability\", struct.pack(\"<5I\", 0x2000001, 1 << 13, 0, 0, 0))'\n\
+         grep CapBnd /proc/self/status\n\
+         setpriv --reuid=runner --regid=runner --init-groups /tmp/raw -c \
+         'import socket; socket.socket(socket.AF_INET, socket.SOCK_RAW, 1); print(\"raw socket\")' 2>&1";
+    lab.await_settled(SOON)?;
+    let said = as_its_root(lab, "open-1", prepare)?;
+    let mask = super::limits::KEPT
+        .iter()
+        .fold(1_u64 << 13, |mask, bit| mask | 1 << bit);
+    ensure_says(&said, &["raw socket\n", &format!("CapBnd:\t{mask:016x}\n")])?;
+    let said = as_its_root(lab, "ci-1", &format!("{prepare} || true"))?;
+    ensure_says(&said, &["Operation not permitted"])?;
+    ensure!(!said.contains("raw socket"), "{said}");
+    Ok(())
 }
 
 /// Changes of the host, the scripts that undo them, and the launcher's words.

@@ -1,5 +1,6 @@
 //! Reads a file into a [`Config`] and collects every mistake.
 
+mod access;
 mod binds;
 mod egress;
 mod environment;

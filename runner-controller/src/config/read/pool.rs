@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::egress::egress;
 use super::section::{DAY, HOUR, MINUTE, SECOND, Section};
-use super::{binds, environment, nix, proxy};
+use super::{access, binds, environment, nix, proxy};
 use crate::config::github::Scope;
 use crate::config::pool::{Image, Layer, PoolConfig, RunnerLimits, SharedParts, Total};
 use crate::config::units::{ByteSize, Cpu};
@@ -85,6 +85,8 @@ pub(super) fn pool(
     let proxy = proxy::of_pool(&mut section, &allow);
     let environment = environment::of_pool(&mut section, proxy.as_ref());
     let binds = binds::of_pool(&mut section);
+    let devices = access::devices(&mut section);
+    let capabilities = access::capabilities(&mut section);
     section.finish();
     Some(PoolConfig {
         name: name?,
@@ -107,6 +109,8 @@ pub(super) fn pool(
         proxy,
         environment,
         binds,
+        devices,
+        capabilities,
     })
 }
 

@@ -4,6 +4,10 @@
 //! kernel code that is otherwise for root only. So a container has the capabilities that images need
 //! and no others, whatever the default of systemd-nspawn is.
 
+use std::collections::BTreeSet;
+
+use crate::config::Capability;
+
 /// Capabilities of every container.
 const KEPT: [&str; 13] = [
     // Package managers, `sudo make install`, the directories that systemd makes for services.
@@ -29,22 +33,6 @@ const KEPT: [&str; 13] = [
     // Debuggers and sanitizers, even for their own processes: nspawn's filter allows ptrace(2) only
     // to a container with this capability (nspawn-seccomp.c).
     "CAP_SYS_PTRACE",
-];
-
-/// Additional capabilities of a container with `docker = true`.
-const FOR_DOCKER: [&str; 6] = [
-    // The bridge and its rules, in the container's network namespace.
-    "CAP_NET_ADMIN",
-    // Docker gives these three to each of its containers, and can give only what it has
-    // (moby/oci/caps/defaults.go).
-    "CAP_AUDIT_WRITE",
-    "CAP_MKNOD",
-    "CAP_NET_RAW",
-    // Images of databases and Vault ask for these two with `cap_add`. In a user namespace neither locks
-    // memory nor raises a priority: the kernel asks for both in the host's namespace (mm/mlock.c,
-    // kernel/sched/syscalls.c). CAP_SYS_NICE sets the processors of other users' processes in the container.
-    "CAP_IPC_LOCK",
-    "CAP_SYS_NICE",
 ];
 
 /// All capabilities of the kernel (capabilities(7)).
@@ -98,9 +86,14 @@ pub(super) struct CapabilitySets {
     pub(super) dropped: String,
 }
 
-/// Returns the sets for a pool.
-pub(super) fn sets(docker: bool) -> CapabilitySets {
-    let is_kept = |name: &&str| KEPT.contains(name) || (docker && FOR_DOCKER.contains(name));
+/// Returns the sets for a pool. Docker's containers get what the container has, so it has all that they may ask
+/// for (moby/oci/caps/defaults.go).
+pub(super) fn sets(docker: bool, opened: &BTreeSet<Capability>) -> CapabilitySets {
+    let is_opened = |name: &&str| {
+        let mut all = Capability::ALL.iter();
+        all.any(|each| each.as_str() == *name && (docker || opened.contains(each)))
+    };
+    let is_kept = |name: &&str| KEPT.contains(name) || is_opened(name);
     let (kept, dropped): (Vec<&str>, Vec<&str>) = ALL.iter().partition(|name| is_kept(name));
     CapabilitySets {
         kept: kept.join(","),
@@ -114,18 +107,23 @@ mod tests {
 
     #[test]
     fn each_capability_is_either_kept_or_dropped() {
-        for docker in [false, true] {
-            let CapabilitySets { kept, dropped } = sets(docker);
-            let wanted = KEPT.len() + if docker { FOR_DOCKER.len() } else { 0 };
+        let none = BTreeSet::new();
+        let one = BTreeSet::from([Capability::NetRaw]);
+        for (docker, opened, more) in [(false, &none, 0), (false, &one, 1), (true, &one, 6)] {
+            let CapabilitySets { kept, dropped } = sets(docker, opened);
+            let wanted = KEPT.len() + more;
             assert_eq!(kept.split(',').count(), wanted);
             assert_eq!(dropped.split(',').count(), ALL.len() - wanted);
         }
     }
 
     #[test]
-    fn only_docker_gets_the_network_capability() {
-        let has = |set: &str, name| set.split(',').any(|each| each == name);
-        assert!(has(&sets(false).dropped, "CAP_NET_ADMIN"));
-        assert!(has(&sets(true).kept, "CAP_NET_ADMIN"));
+    fn only_docker_and_a_pool_that_names_it_get_the_network_capability() {
+        let none = BTreeSet::new();
+        let named = BTreeSet::from([Capability::NetAdmin]);
+        let has = |set: &str| set.split(',').any(|each| each == "CAP_NET_ADMIN");
+        assert!(has(&sets(false, &none).dropped));
+        assert!(has(&sets(false, &named).kept));
+        assert!(has(&sets(true, &none).kept));
     }
 }

@@ -88,7 +88,7 @@ pub(crate) fn arguments(place: Place<'_>, tree: &Rootfs) -> Vec<OsString> {
     let (uid, ids) = (place.uid_first(), Place::UIDS);
     list.option("--private-users", format!("{uid}:{ids}"));
     list.option("--private-users-ownership", "off");
-    let capabilities = capabilities::sets(place.pool.docker);
+    let capabilities = capabilities::sets(place.pool.docker, &place.pool.capabilities);
     list.option("--capability", capabilities.kept);
     list.option("--drop-capability", capabilities.dropped);
     // A call that is refused by name stays refused, whatever a version of nspawn allows by default.
@@ -147,29 +147,7 @@ pub(crate) fn arguments(place: Place<'_>, tree: &Rootfs) -> Vec<OsString> {
         ),
     );
 
-    // On a read-only mount the container can connect and write to the sockets, and can create no file.
-    list.bind("--bind-ro", &tree.sockets, SOCKETS);
-    list.bind("--bind", &tree.runner_root, place.pool.image.runner_root());
-    for (staged, target) in &tree.docker.storage {
-        list.bind("--bind", staged, target);
-    }
-    for (staged, target) in &tree.docker.inits {
-        list.bind("--bind-ro", staged, target);
-    }
-    for SharedDir {
-        staged,
-        target,
-        read_only,
-    } in &tree.binds
-    {
-        let option = if *read_only { "--bind-ro" } else { "--bind" };
-        list.bind(option, staged, target);
-    }
-    match &tree.store {
-        None => {}
-        Some(StoreMount::Shared(store)) => list.bind_mapped(store, STORE),
-        Some(StoreMount::Own(store)) => list.bind("--bind", store, STORE),
-    }
+    list.bind_tree(tree, place.pool.image.runner_root());
 
     match &place.pool.image {
         Image::Directory { .. } => list.flag("--boot"),
@@ -214,6 +192,36 @@ impl List {
         self.0.push(argument);
     }
 
+    /// Adds the binds of everything that the launcher mounted besides the root.
+    fn bind_tree(&mut self, tree: &Rootfs, runner_root: &Path) {
+        // On a read-only mount the container can connect and write to the sockets, and can create no file.
+        self.bind("--bind-ro", &tree.sockets, SOCKETS);
+        self.bind("--bind", &tree.runner_root, runner_root);
+        for (staged, target) in &tree.docker.storage {
+            self.bind("--bind", staged, target);
+        }
+        for (staged, target) in &tree.docker.inits {
+            self.bind("--bind-ro", staged, target);
+        }
+        for (staged, target) in &tree.devices {
+            self.bind("--bind", staged, target);
+        }
+        for SharedDir {
+            staged,
+            target,
+            read_only,
+        } in &tree.binds
+        {
+            let option = if *read_only { "--bind-ro" } else { "--bind" };
+            self.bind(option, staged, target);
+        }
+        match &tree.store {
+            None => {}
+            Some(StoreMount::Shared(store)) => self.bind_mapped(store, STORE),
+            Some(StoreMount::Own(store)) => self.bind("--bind", store, STORE),
+        }
+    }
+
     fn bind(&mut self, name: &str, from: &Path, to: impl AsRef<Path>) {
         let mut value = escaped(from);
         value.push(":");
@@ -238,9 +246,10 @@ fn escaped(path: &Path) -> OsString {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
-    use crate::config::Config;
-    use crate::config::testing;
+    use crate::config::{Capability, Config, testing};
     use crate::privileged::rootfs::DockerMounts;
 
     fn tree() -> Rootfs {
@@ -251,6 +260,7 @@ mod tests {
             store: None,
             docker: DockerMounts::default(),
             binds: Vec::new(),
+            devices: Vec::new(),
         }
     }
 
@@ -265,7 +275,7 @@ mod tests {
     #[test]
     fn a_directory_image_boots_with_its_slots_names_and_numbers() {
         let got = lines(&testing::config(), "ci-3", &tree());
-        let capabilities = capabilities::sets(false);
+        let capabilities = capabilities::sets(false, &BTreeSet::new());
         let kept = format!("--capability={}", capabilities.kept);
         let dropped = format!("--drop-capability={}", capabilities.dropped);
         let refused = format!("--system-call-filter=~{}", REFUSED.join(" "));
@@ -405,6 +415,22 @@ mod tests {
         let got = lines(&testing::config(), "ci-1", &tree);
         assert!(got.contains(&"--bind-ro=/run/rc/mnt/models:/mnt/models".to_owned()));
         assert!(got.contains(&"--bind=/run/rc/mnt/ccache:/mnt/ccache".to_owned()));
+    }
+
+    #[test]
+    fn a_pool_opens_a_device_and_a_capability_and_nothing_else() {
+        let mut config = testing::config();
+        config.pools[0].capabilities = BTreeSet::from([Capability::NetRaw]);
+        let tree = Rootfs {
+            devices: vec![("/run/rc/mnt/devices/232".into(), Path::new("/dev/kvm"))],
+            ..tree()
+        };
+        let with = lines(&config, "ci-1", &tree);
+        assert!(with.contains(&"--bind=/run/rc/mnt/devices/232:/dev/kvm".to_owned()));
+        let without = lines(&testing::config(), "ci-1", &self::tree());
+        let more = with.iter().filter(|argument| !without.contains(argument));
+        // The bind, and the two sets of capabilities.
+        assert_eq!(more.count(), 3);
     }
 
     #[test]

@@ -122,7 +122,7 @@ fn mount_one(
 
 /// Creates the directories of a path in the container's root that do not exist.
 ///
-/// nspawn would create them too, but for the host's root, which is nobody in the container. Each belongs to
+/// nspawn would create them too, but for the host's root, which is not root in the container. Each belongs to
 /// the owner of the directory above it. Links lead where they lead in the container.
 fn make_mount_point(root: &Path, target: &Path) -> Result<(), RootError> {
     let refuse = || format!("create {} in the container", target.display());

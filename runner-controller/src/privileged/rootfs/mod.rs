@@ -12,11 +12,13 @@
 //! - `store`: the Nix store of a container
 //! - `runner_dir`: the runner's directory
 //! - `binds`: directories of the host that the pool shares
+//! - `devices`: nodes of devices that jobs can open
 //! - `docker`: storage of container engines, and docker's init
 //! - `setup_info`: the text about the host in a job's log
 //! - `guest_files`: the files that a container has before it boots
 
 mod binds;
+mod devices;
 mod docker;
 mod guest_files;
 mod image;
@@ -26,7 +28,7 @@ mod setup_info;
 mod stage;
 mod store;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::error::{OrRefuse, Refusal, RootError};
 use super::trust;
@@ -59,6 +61,8 @@ pub(crate) struct Rootfs {
     pub(crate) docker: DockerMounts,
     /// Directories of the host.
     pub(crate) binds: Vec<SharedDir>,
+    /// Device nodes, each with its path in the container.
+    pub(crate) devices: Vec<(PathBuf, &'static Path)>,
 }
 
 /// Mounts the root filesystem of a slot in a new mount namespace.
@@ -67,6 +71,7 @@ pub(crate) fn build(place: Place<'_>) -> Result<Rootfs, RootError> {
     let stage = Stage::mount(place.config.mount_dir())?;
     let sockets = trust::open_sockets(&place.socket_dir())?;
     let sockets = stage.bind("sockets", &sockets, Refusal::Sockets)?;
+    let devices = devices::nodes(place, &stage)?;
     match &place.pool.image {
         Image::Directory { path, runner_root } => {
             let image = map_image(place, &stage, path)?;
@@ -81,6 +86,7 @@ pub(crate) fn build(place: Place<'_>) -> Result<Rootfs, RootError> {
             mount_overlay(&image, &layer, &root, &place.pool.layer)?;
             Ok(Rootfs {
                 binds: binds::bind(place, &stage, &root, || binds::user_of(&image))?,
+                devices,
                 root,
                 sockets,
                 runner_root: runner_overlay(place, &stage, &image, runner_root, division.own)?,
@@ -106,6 +112,7 @@ pub(crate) fn build(place: Place<'_>) -> Result<Rootfs, RootError> {
             })?;
             Ok(Rootfs {
                 binds: binds::bind(place, &stage, &root, || Ok(binds::USER_OF_NIXOS))?,
+                devices,
                 root,
                 sockets,
                 runner_root: runner_tmpfs(place, &stage, division.own)?,
