@@ -8,6 +8,8 @@ pub mod against;
 mod daemon;
 mod figures;
 mod floor;
+pub mod network;
+mod side;
 mod stamps;
 mod start;
 mod timeline;

@@ -80,6 +80,8 @@ enum Verb {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
+    /// Measure throughput and new connections of containers, beside an older commit
+    BenchNetwork(bench::network::Options),
     /// Check everything, and close with a count
     Verify {
         /// Nothing but this part
@@ -273,6 +275,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
             at_most,
             json,
         }),
+        Verb::BenchNetwork(options) => supervised(false, || bench::network::bench(&options)),
         Verb::Verify {
             only,
             keep,

@@ -4,29 +4,24 @@
 //! sides take turns on one host, so that a disturbance hits both. The side that goes first alternates.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use super::daemon;
 use super::figures::{self, Figure, Source, median};
+use super::side::{Side, waiting_socket};
 use super::timeline::millis;
-use crate::bed::{Bed, note, remove_tree};
+use crate::bed::{Bed, note};
 use crate::binaries::{Binaries, CONTROLLER, LISTENER, Profile};
-use crate::config::{self, Config};
-use crate::host::images_dir;
-use crate::image;
+use crate::config::Config;
 use crate::journal;
-use crate::lab::{Lab, RUN_DIR};
+use crate::lab::Lab;
 use crate::older;
 
 /// Unit of the slot in which both sides boot.
 const UNIT: &str = "runner-ci@1.service";
-/// Directory of that slot's sockets.
-const SOCKETS: &str = "slots/ci-1";
 
 /// Options of the comparison.
 #[derive(Debug, Clone)]
@@ -60,22 +55,23 @@ pub fn bench(options: &Options) -> Result<bool> {
     lab.reset()?;
     let load = daemon::load()?;
 
-    let then = Side::prepare(&lab, "bench-then", theirs, &listener)?;
-    let now = Side::prepare(&lab, "bench-now", ours, &listener)?;
+    let config = Config::small(lab.sim().api_url());
+    let then = Side::prepare(&lab, "bench-then", theirs, &listener, &config)?;
+    let now = Side::prepare(&lab, "bench-now", ours, &listener, &config)?;
     then.install(&lab)?;
-    let socket = waiting_socket(&lab)?;
+    let socket = waiting_socket(&lab, "ci-1")?;
     // The first boot of each side is not measured, because the page cache is still cold.
-    then.boot(&lab)?;
-    now.boot(&lab)?;
+    boot(&then, &lab)?;
+    boot(&now, &lab)?;
     note(&format!("{pairs} boots of each, in turns"));
     let mut samples = Vec::new();
     for pair in 0..pairs {
         samples.push(if pair % 2 == 0 {
-            let then = then.boot(&lab)?;
-            (then, now.boot(&lab)?)
+            let then = boot(&then, &lab)?;
+            (then, boot(&now, &lab)?)
         } else {
-            let now = now.boot(&lab)?;
-            (then.boot(&lab)?, now)
+            let now = boot(&now, &lab)?;
+            (boot(&then, &lab)?, now)
         });
     }
     drop(socket);
@@ -112,82 +108,24 @@ fn figures_of(samples: &[(f64, f64)], at_most: f64) -> Vec<Figure> {
     ]
 }
 
-/// One version of the program, and the image that it prepared.
-struct Side {
-    program: PathBuf,
-    image: PathBuf,
-    config: Config,
-}
-
-impl Side {
-    fn prepare(lab: &Lab, name: &str, program: PathBuf, listener: &Path) -> Result<Self> {
-        let side = Self {
-            program,
-            image: images_dir(lab.host().bed()).join(name),
-            config: Config::small(lab.sim().api_url()).with("ci", |pool| {
-                pool.image = config::Image::Directory(format!("/var/lib/runner-images/{name}"));
-            }),
-        };
-        side.install_program(lab)?;
-        image::prepare(lab.host(), name, listener)?;
-        Ok(side)
-    }
-
-    fn install_program(&self, lab: &Lab) -> Result<()> {
-        let path = format!("/usr/local/bin/{CONTROLLER}");
-        lab.host().install(&self.program, &path, 0o755)
-    }
-
-    /// Puts this side's program, units and firewall on the host.
-    fn install(&self, lab: &Lab) -> Result<()> {
-        self.install_program(lab)?;
-        // Each turn starts the side's firewall unit. Without this, systemd's start limit would refuse it. The
-        // first time the unit is not loaded and the command fails.
-        lab.host().output(&[
-            "systemctl",
-            "reset-failed",
-            "runner-controller-firewall.service",
-        ])?;
-        lab.install(&self.config)
-    }
-
-    /// Boots and stops one container. Returns the milliseconds from systemd's "Starting" until the unit is active,
-    /// when the container is ready and its network has addresses.
-    fn boot(&self, lab: &Lab) -> Result<f64> {
-        self.install(lab)?;
-        let host = lab.host();
-        let mark = journal::mark(host)?;
-        host.run(&["systemctl", "start", UNIT])?;
-        host.run(&["systemctl", "stop", UNIT])?;
-        let spans = journal::spans(&journal::since(host, &mark, UNIT)?);
-        let started = spans
-            .first()
-            .and_then(|span| Some(millis(span.started_us? - span.starting_us)));
-        started.with_context(|| {
-            format!(
-                "systemd logged no start of {UNIT}:\n{}",
-                lab.journal(UNIT, 20)
-            )
-        })
-    }
-}
-
-impl Drop for Side {
-    fn drop(&mut self) {
-        if let Err(error) = remove_tree(&self.image) {
-            note(&format!(
-                "cannot remove an image of the benchmark: {error:#}"
-            ));
-        }
-    }
-}
-
-/// Returns the socket on which the container asks for its config. It is never answered, because a spare waits too.
-fn waiting_socket(lab: &Lab) -> Result<UnixListener> {
-    let path = lab.host().path(&format!("{RUN_DIR}/{SOCKETS}/jit.sock"));
-    let socket = UnixListener::bind(&path).context("cannot create the slot's socket")?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o666))?;
-    Ok(socket)
+/// Boots and stops one container. Returns the milliseconds from systemd's "Starting" until the unit is active,
+/// when the container is ready and its network has addresses.
+fn boot(side: &Side, lab: &Lab) -> Result<f64> {
+    side.install(lab)?;
+    let host = lab.host();
+    let mark = journal::mark(host)?;
+    host.run(&["systemctl", "start", UNIT])?;
+    host.run(&["systemctl", "stop", UNIT])?;
+    let spans = journal::spans(&journal::since(host, &mark, UNIT)?);
+    let started = spans
+        .first()
+        .and_then(|span| Some(millis(span.started_us? - span.starting_us)));
+    started.with_context(|| {
+        format!(
+            "systemd logged no start of {UNIT}:\n{}",
+            lab.journal(UNIT, 20)
+        )
+    })
 }
 
 #[cfg(test)]

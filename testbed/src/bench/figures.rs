@@ -22,6 +22,8 @@ pub(super) enum Source {
     Kernel,
     /// The size of a file.
     File,
+    /// The reports of iperf3, and the time of a program that opens connections.
+    Network,
 }
 
 /// Side of a goal on which a figure should be.

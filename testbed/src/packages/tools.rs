@@ -29,6 +29,9 @@ pub const FOR_QEMU: &[(&str, &str)] = &[
     ("/usr/bin/xz", "xz-utils"),
 ];
 
+/// The program that measures throughput.
+pub const FOR_BENCH_NETWORK: &[(&str, &str)] = &[("/usr/bin/iperf3", "iperf3")];
+
 /// Installs the programs that this machine lacks.
 pub fn install(bed: &Bed) -> Result<()> {
     install_these(bed, TOOLS)
