@@ -1,23 +1,34 @@
 //! Adoption of one runner that the daemon did not start itself.
 
 use super::observation::{EndRecord, UnitObservation, UnitState};
-use super::runner::{Ended, Job, Phase, PhaseKind, Runner, RunnerRecord};
+use super::runner::{Cause, Ended, Job, Phase, PhaseKind, Runner, RunnerRecord};
 use super::state::Pool;
 use super::time::Timestamp;
 use super::verdict::Verdict;
 
+/// Knowledge of the JIT config of a runner that is adopted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConfigState {
+    /// The container waits for it now.
+    Requested,
+    /// The container does not have it, and may request it.
+    NotGiven,
+    /// The container may have it.
+    Unknown,
+}
+
 impl Pool {
     /// Adopts a runner whose unit is alive.
     ///
-    /// `record` is the record of an earlier daemon, and `is_waiting` tells whether the container waits
-    /// for a JIT config now. An observation that contradicts the record wins.
+    /// `record` is the record of an earlier daemon. An observation that contradicts the record wins.
     pub fn adopt(
         &mut self,
         observation: UnitObservation,
         record: Option<RunnerRecord>,
-        is_waiting: bool,
+        config: ConfigState,
         now: Timestamp,
     ) {
+        let is_waiting = config == ConfigState::Requested;
         let slot = observation.slot.slot;
         let record = record.filter(|record| {
             record.invocation.is_none() || record.invocation == observation.invocation
@@ -42,11 +53,20 @@ impl Pool {
             Some(PhaseKind::Registering | PhaseKind::Retiring) => Phase::Registering,
             // It may have got its config in the moment in which the earlier daemon ended.
             Some(PhaseKind::Spare | PhaseKind::Minting) => Phase::Registering,
-            // It may still request its config. Otherwise it has got one.
-            Some(PhaseKind::Booting) | None if runner.active => Phase::Registering,
+            // It may have got its config already.
+            Some(PhaseKind::Booting) | None if runner.active && config == ConfigState::Unknown => {
+                Phase::Registering
+            }
             Some(PhaseKind::Booting) | None => Phase::Booting,
         };
-        if let Some(record) = record
+        // It waited for its config, and the connection was lost with the earlier daemon. A registration that
+        // was minted for it has no runner.
+        let is_lost = config == ConfigState::NotGiven
+            && matches!(recorded, Some(PhaseKind::Spare | PhaseKind::Minting));
+        if is_lost {
+            runner.phase = Phase::Spare;
+            runner.retire(Cause::SpareLost, now);
+        } else if let Some(record) = record
             && runner.phase != Phase::Spare
         {
             runner.registration = record.registration;

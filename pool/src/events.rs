@@ -1,5 +1,6 @@
 //! Changes of a pool by the steps that begin and by the events that arrive.
 
+use super::adopt::ConfigState;
 use super::backoff::FailureKind;
 use super::names::Slot;
 use super::observation::{EndRecord, JobNote, UnitObservation, UnitState};
@@ -240,8 +241,12 @@ impl Pool {
             // The daemon did not start this unit, or something started it again. The runner that was
             // here has ended, and this one may have a job: it is adopted as after a restart.
             let ended = self.end(slot, None, now, random);
-            let is_waiting = self.waiting.contains(&slot);
-            self.adopt(observation, None, is_waiting, now);
+            let config = if self.waiting.contains(&slot) {
+                ConfigState::Requested
+            } else {
+                ConfigState::Unknown
+            };
+            self.adopt(observation, None, config, now);
             return ended;
         }
         let runner = self.runners.get_mut(&slot)?;

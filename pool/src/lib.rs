@@ -43,6 +43,7 @@ mod step;
 mod time;
 mod verdict;
 
+pub use adopt::ConfigState;
 pub use backoff::{Backoff, Backoffs, FailureKind};
 pub use effect::Effect;
 pub use limit::{RateLimit, Rest};

@@ -42,6 +42,7 @@ impl Pool {
     pub fn name_mint(&mut self, slot: Slot, name: RunnerName) {
         if let Some(runner) = self.runners.get_mut(&slot) {
             runner.is_listed = false;
+            runner.is_claimed = false;
             runner.registration = Some(Registration {
                 scope: Some(self.scope.clone()),
                 id: None,
@@ -250,13 +251,16 @@ impl Pool {
                 Phase::Retiring {
                     deregister_first, ..
                 } => *deregister_first,
-                Phase::Booting | Phase::Spare | Phase::Minting | Phase::Idle | Phase::Busy => false,
+                // The record of a claimed registration is left out.
+                Phase::Idle => runner.registration.is_none(),
+                Phase::Booting | Phase::Spare | Phase::Minting | Phase::Busy => false,
             };
             // It was adopted during its mint. The slot in the name tells that the entry is its own.
             if runner.id().is_none()
                 && may_listen
                 && let Some((name, id)) = by_slot.get(&runner.slot)
             {
+                runner.is_claimed = runner.name() != Some(name);
                 runner.registration = Some(Registration {
                     scope: Some(scope.clone()),
                     id: Some(*id),

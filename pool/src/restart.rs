@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::adopt::ConfigState;
 use super::effect::Effect;
 use super::names::{RunnerName, SlotId};
 use super::observation::{EndRecord, JobNote, UnitObservation};
@@ -26,6 +27,8 @@ pub struct Found {
     pub units: Vec<UnitObservation>,
     /// Slots whose container waits for a JIT config.
     pub waiting: BTreeSet<SlotId>,
+    /// Slots whose container surely has no JIT config.
+    pub without_config: BTreeSet<SlotId>,
     /// Job-started reports, each of the newest runner of its slot.
     pub notes: BTreeMap<SlotId, JobNote>,
 }
@@ -34,7 +37,7 @@ impl Pools {
     /// Adopts the runners whose units are alive, and judges those that ended without a daemon.
     ///
     /// A job is never ended by this. A runner that may have got its JIT config counts as registered, so
-    /// that GitHub is asked before it ends. Every runner that is on record, or in root's records and not
+    /// that GitHub is asked before it ends. One that surely has none is still booting. Every runner that is on record, or in root's records and not
     /// judged yet, gets its verdict.
     #[must_use]
     pub fn adopt(&mut self, found: Found, now: Timestamp, random: u32) -> Vec<Effect> {
@@ -44,6 +47,7 @@ impl Pools {
             verdicts,
             units,
             waiting,
+            without_config,
             mut notes,
         } = found;
         for verdict in verdicts.iter().flatten() {
@@ -74,8 +78,14 @@ impl Pools {
                 }
                 None => None,
             };
-            let is_waiting = waiting.contains(&unit.slot);
-            effects.extend(self.adopt_alive(unit, record, is_waiting, now));
+            let config = if waiting.contains(&unit.slot) {
+                ConfigState::Requested
+            } else if without_config.contains(&unit.slot) {
+                ConfigState::NotGiven
+            } else {
+                ConfigState::Unknown
+            };
+            effects.extend(self.adopt_alive(unit, record, config, now));
         }
         let mut gone: BTreeMap<SlotId, UnitObservation> = gone
             .into_iter()
@@ -125,7 +135,7 @@ impl Pools {
         &mut self,
         unit: UnitObservation,
         record: Option<RunnerRecord>,
-        is_waiting: bool,
+        config: ConfigState,
         now: Timestamp,
     ) -> Vec<Effect> {
         let slot = unit.slot.clone();
@@ -133,7 +143,7 @@ impl Pools {
         self.by_name
             .entry(slot.pool.clone())
             .or_insert_with(|| Pool::new(Spec::unconfigured(name), self.scope.clone()))
-            .adopt(unit, record, is_waiting, now);
+            .adopt(unit, record, config, now);
         let record = self.record(&slot).map(Box::new).map(Effect::Record);
         std::iter::once(Effect::Adopted(slot))
             .chain(record)

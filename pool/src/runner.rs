@@ -239,6 +239,9 @@ pub struct Runner {
     pub attempts: u32,
     /// True if the newest list of its scope shows its id under its name.
     pub is_listed: bool,
+    /// True if only the slot in a listed name tells that the registration is its own. Another host with
+    /// this host's name may have made it.
+    pub is_claimed: bool,
     /// Number of lists in a row that should have had it and did not.
     pub missed_lists: u8,
     /// Number of readings in a row that showed its link without an address.
@@ -265,6 +268,7 @@ impl Runner {
             retry_at: None,
             attempts: 0,
             is_listed: false,
+            is_claimed: false,
             missed_lists: 0,
             bare_readings: 0,
             offline_lists: 0,
@@ -487,6 +491,8 @@ impl RunnerRecord {
     /// Returns the record of a runner as it is now.
     #[must_use]
     pub fn of(runner: &Runner, slot: SlotId, boot_id: String) -> Self {
+        // A daemon that finds a name on record takes it for certain. A job makes it so.
+        let is_certain = !runner.is_claimed || runner.phase == Phase::Busy;
         Self {
             slot,
             boot_id,
@@ -494,7 +500,7 @@ impl RunnerRecord {
             phase: runner.phase.kind(),
             since: runner.since,
             started_at: runner.started_at,
-            registration: runner.registration.clone(),
+            registration: runner.registration.clone().filter(|_| is_certain),
             job: runner.job.clone(),
         }
     }

@@ -139,7 +139,9 @@ impl Pool {
         let is_removed = runner.job.is_some()
             && verdict == Verdict::JobDone
             && !result.is_some_and(JobResult::is_cut_short);
-        let orphan = runner.registration.clone().filter(|_| !is_removed);
+        // A claimed registration may be another host's. If it is left, a list shows it as a stray.
+        let is_certain = !is_removed && !runner.is_claimed;
+        let orphan = runner.registration.clone().filter(|_| is_certain);
         Ended {
             slot: self.slot_id(runner.slot),
             runner,

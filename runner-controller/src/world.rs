@@ -32,6 +32,12 @@ pub enum Event {
         /// The slot.
         slot: SlotId,
     },
+    /// The slot's container has not got a JIT config. Sent once, to a new daemon, unless the container
+    /// waits.
+    ConfigNotGiven {
+        /// The slot.
+        slot: SlotId,
+    },
     /// The connection that waited for a JIT config closed without one.
     RequestDropped {
         /// The slot.

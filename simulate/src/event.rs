@@ -431,6 +431,7 @@ impl fmt::Display for Words<'_> {
                 Ok(())
             }
             Event::ConfigRequested { slot } => write!(f, "{slot} asks"),
+            Event::ConfigNotGiven { slot } => write!(f, "{slot} has no config"),
             Event::RequestDropped { slot } => write!(f, "{slot} hung up"),
             Event::LinksWithoutAddress(slots) => write!(f, "links without address: {slots:?}"),
             Event::Shortages(short) => write!(f, "short of {short:?}"),

@@ -196,6 +196,10 @@ impl Sockets {
         });
         for slot in self.all_slots() {
             if !self.is_served(&slot) {
+                if self.slot(&slot).due {
+                    let slot = slot.clone();
+                    schedule.emit(SimEvent::Told(Event::ConfigNotGiven { slot }));
+                }
                 self.close(&slot, schedule);
                 continue;
             }
@@ -213,6 +217,9 @@ impl Sockets {
             if asks {
                 let slot = slot.clone();
                 schedule.emit(SimEvent::Told(Event::ConfigRequested { slot }));
+            } else if due {
+                let slot = slot.clone();
+                schedule.emit(SimEvent::Told(Event::ConfigNotGiven { slot }));
             }
             self.accept_soon(&slot, schedule);
             self.read_soon(&slot, schedule);

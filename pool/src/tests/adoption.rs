@@ -232,6 +232,57 @@ fn a_runner_of_another_boot_ended_with_it_and_leaves_its_registration() {
 }
 
 #[test]
+fn a_container_without_a_config_takes_no_registration_of_another_host() {
+    for recorded in [None, Some(PhaseKind::Booting), Some(PhaseKind::Spare)] {
+        let record = recorded.map(|phase| RunnerRecord {
+            registration: None,
+            ..record(phase)
+        });
+        let listed = ListedRunner {
+            id: RunnerId(7),
+            name: "h-ci-1-00000007".into(),
+            online: true,
+            busy: false,
+        };
+        let mut lost = found(record, unit(UnitState::Active, 1));
+        lost.without_config.insert(slot_id(slot(1)));
+        let (mut pools, _) = adopt(lost);
+        for minutes in 1..20 {
+            let now = NOW + minutes * MINUTE;
+            let _ = pools.listed(&scope(), std::slice::from_ref(&listed), now, now);
+            assert_eq!(deletions(&mut pools, now), [], "{recorded:?}");
+            let runner = pools.runner(&slot_id(slot(1)));
+            assert_eq!(runner.and_then(Runner::name), None, "{recorded:?}");
+        }
+    }
+}
+
+#[test]
+fn a_registration_that_only_its_slot_claims_is_not_deleted_while_it_is_online() {
+    let listed = |online| ListedRunner {
+        id: RunnerId(7),
+        name: "h-ci-1-00000007".into(),
+        online,
+        busy: false,
+    };
+    let (mut pools, _) = adopt(found(None, unit(UnitState::Active, 1)));
+    let effects = pools.listed(&scope(), &[listed(true)], NOW + MINUTE, NOW + MINUTE);
+    assert_eq!(phase_in(&pools), PhaseKind::Idle);
+    let is_named =
+        |effect: &Effect| matches!(effect, Effect::Record(record) if record.registration.is_some());
+    assert!(!effects.iter().any(is_named), "{effects:?}");
+
+    let end = gone(Some(end_record(invocation(1), 1, NOW + MINUTE)));
+    let _ = pools.unit_observed(end, NOW + 2 * MINUTE, 7);
+    assert_eq!(pools.runner(&slot_id(slot(1))), None);
+    for minutes in 2..8 {
+        let now = NOW + minutes * MINUTE;
+        let _ = pools.listed(&scope(), &[listed(true)], now, now);
+        assert_eq!(deletions(&mut pools, now), [], "after {minutes} minutes");
+    }
+}
+
+#[test]
 fn a_job_whose_record_was_lost_is_not_another_hosts() {
     let mut lost = found(None, unit(UnitState::Active, 1));
     lost.notes.insert(slot_id(slot(1)), JobNote::default());

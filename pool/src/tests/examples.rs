@@ -485,7 +485,11 @@ fn a_runner_that_registers_is_not_one_too_many() {
         pool.adopt(
             unit,
             None,
-            number == 3,
+            if number == 3 {
+                ConfigState::Requested
+            } else {
+                ConfigState::Unknown
+            },
             now + Duration::from_secs(number.into()),
         );
     }

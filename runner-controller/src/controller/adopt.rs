@@ -16,6 +16,17 @@ use crate::world::{Event, Handshake, Machines, Records, Registry, chain};
 /// slots of a host.
 const VERDICTS: usize = 2_000;
 
+/// What the sockets of slots told before the adoption.
+#[derive(Default)]
+struct Drained {
+    /// Slots whose container waits for a JIT config.
+    waiting: BTreeSet<SlotId>,
+    /// Slots whose container has no JIT config.
+    without_config: BTreeSet<SlotId>,
+    /// Job-started reports.
+    notes: BTreeMap<SlotId, JobNote>,
+}
+
 impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> {
     /// Adopts the runners of an earlier daemon, from units, sockets and records.
     ///
@@ -45,13 +56,18 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         self.restore_limit().await;
         self.restore_pace().await;
         let units = self.environment.machines.observe().await?;
-        let (waiting, notes) = self.drain_events(events);
+        let Drained {
+            waiting,
+            without_config,
+            notes,
+        } = self.drain_events(events);
         let found = Found {
             records,
             strays,
             verdicts,
             units,
             waiting,
+            without_config,
             notes,
         };
         let (now, random) = ((self.environment.now)(), (self.environment.random)());
@@ -61,17 +77,20 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         Ok(())
     }
 
-    /// Returns the slots that wait for a JIT config, and the job-started reports.
-    fn drain_events(
-        &mut self,
-        events: &mut mpsc::Receiver<Event>,
-    ) -> (BTreeSet<SlotId>, BTreeMap<SlotId, JobNote>) {
-        let mut waiting = BTreeSet::new();
-        let mut notes = BTreeMap::new();
+    /// Applies the events that arrived before the adoption.
+    fn drain_events(&mut self, events: &mut mpsc::Receiver<Event>) -> Drained {
+        let Drained {
+            mut waiting,
+            mut without_config,
+            mut notes,
+        } = Drained::default();
         while let Ok(event) = events.try_recv() {
             match event {
                 Event::ConfigRequested { slot } => {
                     waiting.insert(slot);
+                }
+                Event::ConfigNotGiven { slot } => {
+                    without_config.insert(slot);
                 }
                 Event::RequestDropped { slot } => {
                     waiting.remove(&slot);
@@ -85,7 +104,11 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 Event::Shortages(shortages) => self.conditions.set_shortages(shortages),
             }
         }
-        (waiting, notes)
+        Drained {
+            waiting,
+            without_config,
+            notes,
+        }
     }
 
     async fn restore_mode(&mut self) {

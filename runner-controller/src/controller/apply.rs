@@ -31,6 +31,8 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 );
                 self.pools.job_started(&slot, note, now)
             }
+            // Only a new daemon needs it, and reads it before it adopts.
+            Event::ConfigNotGiven { slot: _ } => return,
             Event::LinksWithoutAddress(slots) => {
                 self.pools.links_read(&slots);
                 return;

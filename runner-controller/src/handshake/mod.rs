@@ -66,7 +66,11 @@ impl Sockets {
         descriptors: Vec<(String, OwnedFd)>,
     ) -> Self {
         let store = FdStore::connect();
-        let mut restored = restore::sort(&config, descriptors, &store);
+        let (mut restored, without_config) = restore::sort(&config, descriptors, &store);
+        for slot in without_config {
+            // A full channel loses it, and then the runner counts as one that may have its config.
+            let _ = events.try_send(Event::ConfigNotGiven { slot });
+        }
         let sockets = Self {
             config,
             events,

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use super::fdstore::FdStore;
 use super::files;
-use super::marker::{Exchange, Marker};
+use super::marker::{Answer, Exchange, Marker};
 use crate::config::Config;
 use crate::pool::SlotId;
 
@@ -49,14 +49,23 @@ pub(super) struct Restored {
 }
 
 /// Sorts descriptors by slot. Each is closed, here and in the store, unless it is what its name says
-/// and belongs to a configured slot.
+/// and belongs to a configured slot. Returns the other slots whose runner has no config, too. It can get none
+/// any more, because nothing listens for it.
 pub(super) fn sort(
     config: &Config,
     descriptors: Vec<(String, OwnedFd)>,
     store: &FdStore,
-) -> HashMap<SlotId, Restored> {
+) -> (HashMap<SlotId, Restored>, Vec<SlotId>) {
     let mut slots: HashMap<SlotId, Restored> = HashMap::new();
+    let mut without_config = Vec::new();
     for (name, fd) in descriptors {
+        if let Some(slot) = unconfigured(config, &name)
+            && let Ok(copy) = fd.try_clone()
+            && let Ok((_, exchange)) = Marker::restored(copy)
+            && exchange.answer == Answer::Due
+        {
+            without_config.push(slot);
+        }
         if let Err(reason) = check(config, &mut slots, &name, fd) {
             tracing::warn!(name, reason, "closed a descriptor from systemd's store");
             store.remove(name);
@@ -65,7 +74,15 @@ pub(super) fn sort(
     for (slot, restored) in &mut slots {
         drop_moved_listener(config, slot, restored, store);
     }
-    slots
+    (slots, without_config)
+}
+
+/// Returns the slot of a marker if the configuration does not have it.
+fn unconfigured(config: &Config, name: &str) -> Option<SlotId> {
+    let (prefix, slot) = name.split_once('.')?;
+    let slot: SlotId = slot.parse().ok()?;
+    let is_other = prefix == Stored::Marker.prefix() && config.place(&slot).is_none();
+    is_other.then_some(slot)
 }
 
 /// Adds a descriptor to its slot, or returns the reason to close it.

@@ -118,6 +118,11 @@ impl SlotSockets {
                 drop(fd);
                 slot.forget(&Stored::Waiting);
             }
+            None if slot.exchange.answer == Answer::Due => {
+                slot.outbox.push_back(Event::ConfigNotGiven {
+                    slot: slot.id.clone(),
+                });
+            }
             None => {}
         }
         Ok(slot)

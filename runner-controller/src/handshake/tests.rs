@@ -107,6 +107,10 @@ impl Bench {
     }
 }
 
+fn not_given() -> Event {
+    Event::ConfigNotGiven { slot: slot() }
+}
+
 fn requested() -> Event {
     Event::ConfigRequested { slot: slot() }
 }
@@ -415,9 +419,36 @@ async fn without_a_marker_a_runner_counts_as_answered() {
 }
 
 #[tokio::test]
+async fn a_new_daemon_hears_that_a_container_has_no_config() {
+    let mut bench = Bench::new();
+    let store = Stored::new(&bench, &DUE);
+    let _sockets = bench.open(store.passed());
+    assert_eq!(bench.event().await, not_given());
+    bench.expect_silence().await;
+}
+
+#[tokio::test]
+async fn a_container_of_a_former_slot_without_a_config_is_known() {
+    for (answer, is_told) in [(Answer::Due, true), (Answer::Given, false)] {
+        let mut bench = Bench::new();
+        let store = Stored::new(&bench, &Exchange { answer, ..DUE });
+        let mut passed = store.passed();
+        passed.retain(|(name, _)| name == "life.ci-1");
+        passed[0].0 = "life.ci-9".into();
+        let _sockets = bench.open(passed);
+        if is_told {
+            let slot = "ci-9".parse().unwrap();
+            assert_eq!(bench.event().await, Event::ConfigNotGiven { slot });
+        }
+        bench.expect_silence().await;
+    }
+}
+
+#[tokio::test]
 async fn a_job_start_is_sent_again_after_a_restart() {
     let mut bench = Bench::new();
     let started = Exchange {
+        answer: Answer::Given,
         line: Some(b"v1\ta/b\t7\tj\tw\n".to_vec()),
         ..DUE
     };
@@ -434,7 +465,11 @@ async fn a_job_start_is_sent_again_after_a_restart() {
 #[tokio::test]
 async fn a_line_that_was_written_without_a_daemon_is_not_lost() {
     let mut bench = Bench::new();
-    let store = Stored::new(&bench, &DUE);
+    let given = Exchange {
+        answer: Answer::Given,
+        ..DUE
+    };
+    let store = Stored::new(&bench, &given);
     bench.say(b"v1\ta/b\t7\tj\tw\n");
     let _sockets = bench.open(store.passed());
     assert!(matches!(bench.event().await, Event::JobStarted { .. }));
@@ -473,6 +508,7 @@ async fn a_listener_whose_socket_was_replaced_is_not_trusted() {
     let other = std::os::unix::net::UnixListener::bind(bench.path("jit.sock")).unwrap();
     let sockets = bench.open(store.passed());
     drop(other);
+    assert_eq!(bench.event().await, not_given());
     sockets.prepare(&slot()).await.unwrap();
     let _runner = bench.connect();
     assert_eq!(bench.event().await, requested());

@@ -48,6 +48,11 @@ impl World {
             .filter(|(_, machine)| machine.is_waiting())
             .map(|(slot, _)| slot_id(*slot))
             .collect();
+        let machines = self.machines.iter();
+        let without_config = machines
+            .filter(|(_, machine)| machine.registered.is_none() && !machine.requested)
+            .map(|(slot, _)| slot_id(*slot))
+            .collect();
         let notes = self.notes.iter().filter(|_| keeps_notes);
         let records: Vec<RunnerRecord> = self.disk.records.values().cloned().collect();
         let found = Found {
@@ -64,6 +69,7 @@ impl World {
             verdicts: is_disk_readable.then(|| self.disk.verdicts.clone()),
             units: self.observe_all(),
             waiting,
+            without_config,
             notes: notes
                 .map(|slot| (slot_id(*slot), JobNote::default()))
                 .collect(),
