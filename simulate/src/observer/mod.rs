@@ -14,11 +14,12 @@ mod registrations;
 mod settled;
 mod verdicts;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use runner_controller::config::Config;
 use runner_controller::controller::Command;
-use runner_controller::pool::RunnerName;
+use runner_controller::pool::{RunnerName, SlotId};
 
 use crate::api::Endpoint;
 use crate::event::{ContainerId, SimEvent};
@@ -67,6 +68,8 @@ pub(crate) struct Observer {
     registrations: Registrations,
     calls: Calls,
     verdicts: Verdicts,
+    /// Slots whose exchange with their container nothing remembers. Such a container may have any config.
+    forgotten: BTreeSet<SlotId>,
     violation: Option<Violation>,
 }
 
@@ -85,6 +88,7 @@ impl Observer {
             registrations: Registrations::default(),
             calls: Calls::default(),
             verdicts: Verdicts::default(),
+            forgotten: BTreeSet::new(),
             violation: None,
         }
     }
@@ -159,6 +163,7 @@ impl Observer {
                 self.verdicts.host_rebooted(&self.containers, now);
             }
             SimEvent::UnitStarted(container) => {
+                self.forgotten.remove(&container.slot);
                 self.containers.start(container, now);
                 return self.check_max_runners(container, now);
             }
@@ -194,11 +199,12 @@ impl Observer {
                 if name.starts_with("stranger-") {
                     return violated(Invariant::IdsOfOneScope, name);
                 }
-                if self.registrations.is_strangers(*runner) {
-                    return violated(Invariant::StrangersLeftAlone, name);
-                }
-                if RunnerName::parse(&self.config.host, name).is_none() {
+                let Some(own) = RunnerName::parse(&self.config.host, name) else {
                     return violated(Invariant::ForeignLeftAlone, name);
+                };
+                let is_strangers = self.registrations.is_strangers(*runner);
+                if is_strangers && !self.forgotten.contains(&own.slot) {
+                    return violated(Invariant::StrangersLeftAlone, name);
                 }
             }
             SimEvent::Deregistered { runner, .. } => {
@@ -223,6 +229,9 @@ impl Observer {
                 return self.check_call(*endpoint, scope, now);
             }
             SimEvent::LimitsTold(limits) => self.calls.limits_told(*limits, now),
+            SimEvent::DescriptorsLost => {
+                (self.forgotten).extend(self.containers.units().keys().cloned());
+            }
             SimEvent::RecordWritten { slot, invocation } => {
                 self.verdicts.record_written(slot, invocation.as_ref());
             }
@@ -252,7 +261,6 @@ impl Observer {
             | SimEvent::FaultStarted(_)
             | SimEvent::FaultEnded(_)
             | SimEvent::Calm
-            | SimEvent::DescriptorsLost
             | SimEvent::JobReported { .. }
             | SimEvent::ListenerConnected { .. }
             | SimEvent::ListenerRefused { .. }
