@@ -16,7 +16,7 @@ use crate::world::{Event, Handshake, Machines, Records, Registry, chain};
 /// slots of a host.
 const VERDICTS: usize = 2_000;
 
-/// What the sockets of slots told before the adoption.
+/// Knowledge that the sockets of slots reported before the adoption.
 #[derive(Default)]
 struct Drained {
     /// Slots whose container waits for a JIT config.
