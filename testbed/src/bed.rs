@@ -120,14 +120,7 @@ impl Bed {
     /// be a riddle.
     pub fn lock(&self, what: Lock) -> Result<Held> {
         let path = self.path(what.file());
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .with_context(|| format!("open {}", path.display()))?;
+        let file = open_lock(&path)?;
         let mut held = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(held) => held,
             Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
@@ -151,6 +144,27 @@ impl Bed {
         writeln!(held, "process {} ({})", std::process::id(), words.join(" "))?;
         Ok(Held(held))
     }
+
+    /// Holds this lock, or returns nothing if another process holds it.
+    pub fn try_lock(&self, what: Lock) -> Result<Option<Held>> {
+        let path = self.path(what.file());
+        match Flock::lock(open_lock(&path)?, FlockArg::LockExclusiveNonblock) {
+            Ok(held) => Ok(Some(Held(held))),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, error)) => Err(error).with_context(|| format!("lock {}", path.display())),
+        }
+    }
+}
+
+fn open_lock(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| format!("open {}", path.display()))
 }
 
 /// Work that two processes must not do at the same time.
@@ -285,5 +299,18 @@ mod tests {
         write_whole(&path, b"two").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_lock_that_another_holds_is_not_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let bed = Bed {
+            dir: dir.path().to_owned(),
+            release: Release::Trixie,
+        };
+        let held = bed.lock(Lock::Work).unwrap();
+        assert!(bed.try_lock(Lock::Work).unwrap().is_none());
+        drop(held);
+        assert!(bed.try_lock(Lock::Work).unwrap().is_some());
     }
 }

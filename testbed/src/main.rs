@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use stdio::PrintError;
-use testbed::bed::Bed;
+use testbed::bed::{Bed, Lock};
 use testbed::bench;
 use testbed::binaries::{Profile, Programs};
 use testbed::checks::imports;
@@ -407,9 +407,17 @@ fn supervised(keep: bool, work: impl FnOnce() -> Result<bool>) -> Result<ExitCod
         if keep {
             Ok(())
         } else {
-            Bed::all()?.iter().try_for_each(host::end)
+            Bed::all()?.iter().try_for_each(end_unless_in_use)
         }
     })
+}
+
+/// Ends a bed's host, unless another command works on it.
+fn end_unless_in_use(bed: &Bed) -> Result<()> {
+    match bed.try_lock(Lock::Work)? {
+        Some(_held) => host::end(bed),
+        None => Ok(()),
+    }
 }
 
 fn on_the_way_in(verb: &InnerVerb) -> Result<()> {
