@@ -94,14 +94,20 @@ impl Pool {
         }
         let name = runner.name().map(ToString::to_string);
         let listed = name.and_then(|name| by_name.get(name.as_str()));
-        match listed.filter(|listed| runner.id() == Some(listed.id)) {
-            Some(listed) if listed.busy => runner.become_busy(None, now),
-            Some(listed) if listed.online => {
-                runner.missed_lists = 0;
-                runner.offline_lists = 0;
-                runner.enter(Phase::Idle, now);
-            }
-            Some(_) | None => {}
+        let Some(listed) = listed.filter(|listed| runner.id() == Some(listed.id)) else {
+            return;
+        };
+        if !listed.busy && !listed.online {
+            return;
+        }
+        // Evidence for a deletion, as that of any list. Otherwise a drain would wait for the next one.
+        runner.is_listed = true;
+        if listed.busy {
+            runner.become_busy(None, now);
+        } else {
+            runner.missed_lists = 0;
+            runner.offline_lists = 0;
+            runner.enter(Phase::Idle, now);
         }
     }
 }

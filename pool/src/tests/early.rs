@@ -55,6 +55,8 @@ fn no_list_follows_the_one_that_shows_the_runner() {
     let effects = pools.listed_early(&[listed(true, false)], seconds(2), seconds(3));
     assert!(matches!(effects[..], [Effect::Record(_)]), "{effects:?}");
     assert_eq!(phase(&pools), PhaseKind::Idle);
+    let runner = pools.runner(&slot_id(slot(1))).unwrap();
+    assert!(runner.is_listed, "a drain would wait for the next list");
     assert!(requests(&mut pools, 59).is_empty());
 }
 
