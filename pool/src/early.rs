@@ -3,7 +3,7 @@
 //! A reconcile comes once a minute, and a runner is online about a second after its registration. So the
 //! list is requested 2, 4 and 8 seconds after a registration, until it shows the runner. It is little
 //! evidence for anything else: two of them within seconds show the same delay of GitHub's list. So it only
-//! makes runners idle or busy.
+//! makes runners idle or busy, and shows that their registrations exist.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

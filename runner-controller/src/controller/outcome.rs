@@ -13,7 +13,7 @@ use super::writes::FailedWrite;
 pub(super) enum ListKind {
     /// The list of a reconcile, which is evidence for everything.
     Full,
-    /// A list between two reconciles, which only shows runners online.
+    /// A list between two reconciles, which is evidence only of runners that are online or busy.
     Early,
 }
 
