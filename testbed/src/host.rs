@@ -20,9 +20,10 @@ use serde::{Deserialize, Serialize};
 
 mod boot;
 mod cgroups;
+mod maxima;
 mod process;
 
-use boot::{await_boot, load_modules, raise_maxima, start, stop_unit};
+use boot::{await_boot, load_modules, start, stop_unit};
 use cgroups::{cgroup_of, clear_cgroups, make_cgroups, own_cgroups};
 use process::{Process, parent_of};
 
@@ -61,7 +62,6 @@ impl TestHost {
     /// The running host, or a freshly booted one. Builds what is missing first.
     pub fn up(bed: &Bed) -> Result<Self> {
         let _building = bed.lock(Lock::Build)?;
-        raise_maxima();
         let running = Self::running(bed);
         let incomplete = if running.is_some() {
             Incomplete::Keep
@@ -71,6 +71,7 @@ impl TestHost {
         // A running host was booted from an older description, perhaps. The image of its containers follows
         // the present one.
         rootfs::build(bed, &[rootfs::host(bed.release()), &GUEST], incomplete)?;
+        maxima::raise();
         if let Some(host) = running {
             host.open_settings()?;
             return Ok(host);
@@ -78,6 +79,8 @@ impl TestHost {
         tools::install(bed)?;
         clear(bed)?;
         let host = Self::boot(bed)?;
+        // A test host of another bed may have ended before this one was a running one.
+        maxima::raise();
         host.make_devices()?;
         host.open_settings()?;
         Ok(host)
@@ -222,6 +225,7 @@ impl TestHost {
         let bed = self.bed.clone();
         let _building = bed.lock(Lock::Build)?;
         self.kill()?;
+        maxima::restore()?;
         clear(&bed)
     }
 
@@ -447,6 +451,7 @@ pub fn end(bed: &Bed) -> Result<()> {
         return host.down();
     }
     let _building = bed.lock(Lock::Build)?;
+    maxima::restore()?;
     clear(bed)
 }
 

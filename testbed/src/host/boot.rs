@@ -140,27 +140,6 @@ fn unit_ended(bed: &Bed) -> Option<String> {
     matches!(state.as_str(), "inactive" | "failed").then_some(state)
 }
 
-/// Host-wide maxima that a test host cannot set. Less than the host files ask for, and more than any one
-/// container may have.
-const MAXIMA: [(&str, u64); 3] = [
-    ("fs/aio-max-nr", 1 << 22),
-    ("fs/inotify/max_user_instances", 1 << 16),
-    ("kernel/pty/max", 1 << 14),
-];
-
-/// Raises maxima of the machine that a test host cannot set. Best effort, like the modules.
-pub(super) fn raise_maxima() {
-    for (setting, wanted) in MAXIMA {
-        let file = Path::new("/proc/sys").join(setting);
-        let now = fs::read_to_string(&file)
-            .ok()
-            .and_then(|text| text.trim().parse::<u64>().ok());
-        if now.is_some_and(|now| now < wanted) {
-            fs::write(&file, wanted.to_string()).ok();
-        }
-    }
-}
-
 /// Kernel modules that containers use and cannot load. Best effort: many kernels have them built in.
 pub(super) fn load_modules() {
     Command::new("modprobe")
