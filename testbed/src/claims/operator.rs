@@ -23,6 +23,7 @@ pub(super) const SUITE: Suite = suite![SMALL;
     a_runners_log_is_read_while_it_lives_and_after,
     a_log_is_never_read_through_a_containers_links,
     a_flood_on_the_console_does_not_fill_the_hosts_journal,
+    a_start_of_a_runner_leaves_no_failure_in_the_hosts_journal,
 ];
 
 fn the_program_answers_to_every_name(lab: &mut Lab) -> Result<()> {
@@ -382,5 +383,14 @@ fn a_flood_on_the_console_does_not_fill_the_hosts_journal(lab: &mut Lab) -> Resu
         .unwrap_or_default()
         .parse()?;
     ensure!(mib <= 64, "its own journal takes {mib} MiB");
+    Ok(())
+}
+
+fn a_start_of_a_runner_leaves_no_failure_in_the_hosts_journal(lab: &mut Lab) -> Result<()> {
+    let spare = spare(&lab.await_settled(SOON)?)?;
+    let id = lab.show(&spare.unit, "InvocationID")?;
+    let script = format!("journalctl --sync; journalctl --output=cat _SYSTEMD_INVOCATION_ID={id}");
+    let said = lab.host().sh(&script)?;
+    ensure!(!said.contains("Failed"), "{said}");
     Ok(())
 }
