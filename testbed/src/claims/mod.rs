@@ -7,6 +7,7 @@ mod api;
 mod cage;
 mod cleanup;
 mod common;
+mod crowd;
 mod docker;
 mod egress;
 mod ends;
@@ -73,6 +74,7 @@ pub const SUITES: &[Suite] = &[
     troubles::SUITE,
     scarce::SUITE,
     tables::SUITE,
+    crowd::SUITE,
     gc_roots::SUITE,
     nixos::SUITE,
     layers::SUITE,
