@@ -89,6 +89,7 @@ let
     ./module-checks/pools.nix
     ./module-checks/proxy.nix
     ./module-checks/scope.nix
+    ./module-checks/shared.nix
   ];
   refused = lib.mergeAttrsList (map (file: file.refused) files);
   warned = lib.mergeAttrsList (map (file: file.warned or { }) files) // images.warned;

@@ -32,6 +32,30 @@ in
         apiTokenFile = "/run/secrets/api";
         prometheus.enable = true;
       };
+      shared.pools.ci = {
+        binds = [
+          {
+            from = "/srv/models";
+            to = "/opt/models";
+          }
+          {
+            from = "/nix/store/00000000000000000000000000000000-models";
+            to = "/tmp/models";
+          }
+          {
+            from = "/home/ci";
+            to = "/home/runner/work/_tool";
+            readOnly = false;
+          }
+        ];
+        environment = {
+          RUNNER_TOOL_CACHE = "/home/runner/work/_tool";
+          _x = "a 'b' \"c\" $d ü";
+          https_proxy = "http://198.51.100.9:3128";
+        };
+        devices = [ "/dev/kvm" ];
+        capabilities = [ "CAP_NET_RAW" ];
+      };
       listed.pools.ci = {
         egress = "listed";
         allow = [

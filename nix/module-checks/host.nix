@@ -18,7 +18,6 @@ in
     settings (
       lib.listToAttrs (
         map (directory: lib.nameValuePair (layersIn directory) (layers directory)) [
-          "/"
           "/nix/store/layers"
           "/run/layers"
           "/tmp"

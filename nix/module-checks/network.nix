@@ -74,12 +74,21 @@ in
         localAddress = "10.200.0.2/24";
       };
       "because containers.db.hostAddress has 10.200.0.1 in".containers.db.hostAddress = "10.200.0.1";
-      "network.uidBase: move it out of users.users.alice.subUidRanges, which has uids 268500992 to 268566527; the pools take 268435456 to 268697599.".users.users.alice.subUidRanges =
+      "network.uidBase: move it out of users.users.alice.subUidRanges, which has ids 268500992 to 268566527; the pools take 268435456 to 268697599.".users.users.alice.subUidRanges =
         [
           {
             startUid = 268500992;
             count = 65536;
           }
         ];
+      "network.uidBase: move it out of users.users.alice.subGidRanges, which has ids 268697598".users.users.alice.subGidRanges =
+        [
+          {
+            startGid = 268697598;
+            count = 2;
+          }
+        ];
+      "network.uidBase: move it out of containers.web.privateUsers, which has ids 268632064".containers.web.privateUsers =
+        268632064;
     };
 }

@@ -90,6 +90,33 @@ in
     "total.memory"
   ]
   // {
+    # A loop device cannot be mounted in a container, and those of the host are layers of other runners.
+    "capabilities" = {
+      accepted = [
+        [ ]
+        [ "CAP_NET_RAW" ]
+      ];
+      refused = [
+        [ "CAP_SYS_RAWIO" ]
+        [ "cap_net_raw" ]
+        "CAP_NET_RAW"
+      ];
+    };
+    "devices" = {
+      accepted = [
+        [ ]
+        [
+          "/dev/fuse"
+          "/dev/kvm"
+          "/dev/net/tun"
+        ]
+      ];
+      refused = [
+        [ "/dev/loop-control" ]
+        [ "/dev/sda" ]
+        [ "kvm" ]
+      ];
+    };
     "egress" = {
       accepted = [ "listed" ];
       refused = [ "everything" ];

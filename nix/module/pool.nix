@@ -3,6 +3,7 @@
 let
   inherit (lib) mkOption types;
   inherit (import ./types.nix { inherit lib; }) duration size;
+  access = lib.importJSON ./access.json;
   time =
     default: description:
     mkOption {
@@ -350,13 +351,7 @@ in
     };
 
     devices = mkOption {
-      type = types.listOf (
-        types.enum [
-          "/dev/fuse"
-          "/dev/kvm"
-          "/dev/net/tun"
-        ]
-      );
+      type = types.listOf (types.enum access.devices);
       default = [ ];
       example = [ "/dev/kvm" ];
       description = ''
@@ -367,16 +362,7 @@ in
     };
 
     capabilities = mkOption {
-      type = types.listOf (
-        types.enum [
-          "CAP_AUDIT_WRITE"
-          "CAP_IPC_LOCK"
-          "CAP_MKNOD"
-          "CAP_NET_ADMIN"
-          "CAP_NET_RAW"
-          "CAP_SYS_NICE"
-        ]
-      );
+      type = types.listOf (types.enum access.capabilities);
       default = [ ];
       example = [ "CAP_NET_RAW" ];
       description = ''

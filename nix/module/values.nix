@@ -63,6 +63,22 @@ in
 {
   inherit address block;
 
+  # Returns true if the path is the directory or lies in it.
+  isBelow =
+    directory: path:
+    directory == "/" || path == directory || lib.hasPrefix (directory + "/") path;
+
+  # Returns true for an absolute path that needs no quotes.
+  isPlainPath =
+    text:
+    let
+      parts = lib.splitString "/" text;
+    in
+    lib.stringLength text <= 512
+    && builtins.match "(/[A-Za-z0-9._+=?@-]+)+" text != null
+    && !lib.elem "." parts
+    && !lib.elem ".." parts;
+
   # Returns block, port and protocol of an entry of `allow`, each null if it is wrong.
   destination =
     text:

@@ -3,15 +3,13 @@
 let
   cfg = config.services.runner-controller;
   at = "services.runner-controller";
+  inherit (import ../values.nix { inherit lib; }) isBelow;
   kernel = config.boot.kernelPackages.kernel.version;
 
   mounts = lib.mapAttrsToList (name: mount: {
     path = mount.mountPoint or name;
     type = mount.fsType or "auto";
   }) config.fileSystems;
-  isBelow =
-    directory: path:
-    directory == "/" || path == directory || lib.hasPrefix (directory + "/") path;
   # Type of the file system with this path; `auto` if the configuration does not say it.
   typeOf =
     path:
@@ -36,7 +34,6 @@ let
 
   # Directories that have another owner, and those whose contents another program removes.
   owned = [
-    "/"
     "/etc"
     "/home"
     "/nix"

@@ -63,15 +63,38 @@ let
   };
   # End of systemd's range for containers (UIDS-GIDS.md).
   uidEnd = 1879048192;
+  # Ids that others have, each with the option that gives them.
+  ofUser =
+    user: given:
+    lib.concatMap
+      (
+        { kind, first }:
+        map (range: {
+          option = "users.users.${user}.${kind}";
+          first = range.${first};
+          end = range.${first} + range.count;
+        }) (given.${kind} or [ ])
+      )
+      [
+        {
+          kind = "subUidRanges";
+          first = "startUid";
+        }
+        {
+          kind = "subGidRanges";
+          first = "startGid";
+        }
+      ];
+  ofContainer =
+    name: container:
+    lib.optional (lib.isInt (container.privateUsers or null)) {
+      option = "containers.${name}.privateUsers";
+      first = container.privateUsers;
+      end = container.privateUsers + 65536;
+    };
   ranges = lib.concatLists (
-    lib.mapAttrsToList (
-      user: given:
-      map (range: {
-        inherit user;
-        first = range.startUid;
-        end = range.startUid + range.count;
-      }) (given.subUidRanges or [ ])
-    ) config.users.users
+    lib.mapAttrsToList ofUser config.users.users
+    ++ lib.mapAttrsToList ofContainer config.containers
   );
   takenUids = lib.filter (range: range.first < uids.end && uids.first < range.end) ranges;
 
@@ -162,7 +185,7 @@ in
           let
             range = lib.head takenUids;
           in
-          "${at}.network.uidBase: move it out of users.users.${range.user}.subUidRanges, which has uids ${toString range.first} to ${
+          "${at}.network.uidBase: move it out of ${range.option}, which has ids ${toString range.first} to ${
             toString (range.end - 1)
           }; the pools take ${toString uids.first} to ${toString (uids.end - 1)}.";
       }

@@ -11,7 +11,7 @@ use crate::config::pool::{Image, Nix, PoolConfig};
 const BINDS_MAX: usize = 16;
 
 /// Trees of the host that no container has: the host's programs, settings, secrets, sockets and logs.
-const HOST_TREES: [&str; 19] = [
+pub(super) const HOST_TREES: [&str; 19] = [
     "/bin",
     "/boot",
     "/dev",
@@ -34,7 +34,7 @@ const HOST_TREES: [&str; 19] = [
 ];
 
 /// Trees of a container that a bind would break.
-const GUEST_TREES: [&str; 16] = [
+pub(super) const GUEST_TREES: [&str; 16] = [
     "/bin",
     "/boot",
     "/dev",
@@ -54,7 +54,7 @@ const GUEST_TREES: [&str; 16] = [
 ];
 
 /// Directories of a container in which a bind may lie, and which it may not hide.
-const GUEST_PARENTS: [&str; 2] = ["/tmp", "/var/tmp"];
+pub(super) const GUEST_PARENTS: [&str; 2] = ["/tmp", "/var/tmp"];
 
 /// Reads the directories of the host that containers have. [`check`] checks where they may be.
 pub(super) fn of_pool(section: &mut Section<'_>) -> Vec<Bind> {

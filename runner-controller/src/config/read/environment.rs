@@ -12,11 +12,12 @@ const NAME_MAX_BYTES: usize = 256;
 const VALUE_MAX_BYTES: usize = 4096;
 
 /// Beginnings of the names by which GitHub's runner, this program and the dynamic linker are steered.
-const RESERVED_PREFIXES: [&str; 5] = ["ACTIONS_", "GITHUB_", "RUNNER_", "LD_", "SYSTEMD_"];
+pub(super) const RESERVED_PREFIXES: [&str; 5] =
+    ["ACTIONS_", "GITHUB_", "RUNNER_", "LD_", "SYSTEMD_"];
 /// A name with such a beginning that only says where tools are kept.
-const NOT_RESERVED: [&str; 1] = ["RUNNER_TOOL_CACHE"];
+pub(super) const NOT_RESERVED: [&str; 1] = ["RUNNER_TOOL_CACHE"];
 /// Names that systemd or the runner's unit gives to the runner.
-const RESERVED: [&str; 15] = [
+pub(super) const RESERVED: [&str; 15] = [
     "CREDENTIALS_DIRECTORY",
     "HOME",
     "INVOCATION_ID",

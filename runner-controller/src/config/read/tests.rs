@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::{ByteSize, Egress, PoolConfig};
+use crate::config::{ByteSize, Capability, Device, Egress, PoolConfig, ProxyConfig};
 
 const GOOD: &str = r#"
 host = "runner-01"
@@ -423,4 +423,37 @@ fn a_reserve_is_a_size_or_follows_from_the_host() {
     let wrong = reserve("[reserve]\ndisk = 5\nmemory = \"1073741824\"\npids = 7").unwrap_err();
     let keys: Vec<String> = wrong.list.into_iter().map(|mistake| mistake.key).collect();
     assert_eq!(keys, ["reserve.disk", "reserve.memory", "reserve.pids"]);
+}
+
+/// Lists that `nix/module/assertions` has from this program.
+const ACCESS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../nix/module/access.json");
+
+#[test]
+fn the_nixos_module_opens_and_refuses_the_same_as_this_program() {
+    let proxy = ProxyConfig {
+        url: "http://198.51.100.9:3128".parse().unwrap(),
+        no_proxy: Vec::new(),
+        credentials_file: None,
+    };
+    let of_proxy: BTreeSet<&str> = proxy.environment().iter().map(|(name, _)| *name).collect();
+    let access = serde_json::json!({
+        "capabilities": Capability::ALL.map(Capability::as_str),
+        "container_parents": binds::GUEST_PARENTS,
+        "container_trees": binds::GUEST_TREES,
+        "devices": Device::ALL.map(Device::path),
+        "host_trees": binds::HOST_TREES,
+        "open_variables": environment::NOT_RESERVED,
+        "proxy_variables": of_proxy,
+        "reserved_variable_prefixes": environment::RESERVED_PREFIXES,
+        "reserved_variables": environment::RESERVED,
+    });
+    let now = serde_json::to_string_pretty(&access).unwrap() + "\n";
+    if std::env::var_os("RECORD").is_some() {
+        std::fs::write(ACCESS, &now).unwrap();
+    }
+    let recorded = std::fs::read_to_string(ACCESS).unwrap();
+    assert_eq!(
+        now, recorded,
+        "if the change is intended, run the tests with RECORD=1 and check nix/module/assertions"
+    );
 }
