@@ -46,6 +46,14 @@ let
     "systemd-pcrlock.socket"
     "systemd-repart.socket"
   ];
+  # Ids of the job's user, to which the launcher maps shared directories
+  # (runner-controller/src/privileged/rootfs/binds.rs). GitHub's images use the same.
+  ids = {
+    uid = 1001;
+    gid = 1001;
+  };
+  user = config.users.users.runner;
+  runtimeDir = "/run/user/${toString ids.uid}";
   # Its name before NixOS 26.11.
   builderCommands =
     if options.system ? systemBuilderCommands then "systemBuilderCommands" else "extraSystemBuilderCmds";
@@ -129,6 +137,10 @@ in
   config = {
     assertions = [
       {
+        assertion = user.uid == ids.uid && config.users.groups.${user.group}.gid == ids.gid;
+        message = "remove uid, group and gid of users.users.runner and users.groups.runner from modules, because shared directories are mapped to uid ${toString ids.uid} and gid ${toString ids.gid}.";
+      }
+      {
         assertion = config.nixpkgs.config == { };
         message = "remove nixpkgs.config from modules and set it on the host, because containers use the host's package set; nixpkgs.overlays work here.";
       }
@@ -165,8 +177,7 @@ in
       mutableUsers = false;
       allowNoPasswordLogin = true;
       users.runner = {
-        # GitHub's images use the same ids.
-        uid = 1001;
+        inherit (ids) uid;
         group = "runner";
         isNormalUser = true;
         home = "/home/runner";
@@ -174,7 +185,7 @@ in
         shell = pkgs.bashInteractive;
         extraGroups = lib.optional cfg.docker "docker";
       };
-      groups.runner.gid = 1001;
+      groups.runner.gid = ids.gid;
     };
 
     security.sudo = {
@@ -209,7 +220,7 @@ in
       # A job inherits the listener's PATH, so it is a user's and not a unit's.
       enableDefaultPath = false;
       environment = {
-        XDG_RUNTIME_DIR = "/run/user/1001";
+        XDG_RUNTIME_DIR = runtimeDir;
         PATH = lib.mkForce "/run/wrappers/bin:/home/runner/.local/bin:/run/current-system/sw/bin";
         LANG = "C.UTF-8";
         RUNNER_HOME = cfg.root;
@@ -237,7 +248,7 @@ in
         user = "runner";
         group = "runner";
       };
-      "/run/user/1001".d = {
+      ${runtimeDir}.d = {
         mode = "0700";
         user = "runner";
         group = "runner";

@@ -105,5 +105,13 @@ in
   container = lib.mapAttrs (_: container: {
     unit = ours container.config.runner.unit;
     drop_in = unit container.config "github-runner.service";
+    user =
+      let
+        inherit (container.config.users) groups users;
+      in
+      {
+        inherit (users.runner) uid;
+        inherit (groups.${users.runner.group}) gid;
+      };
   }) cfg.build.containers;
 }

@@ -10,6 +10,7 @@
       (pkgs.path + "/nixos/modules/profiles/perlless.nix")
       {
         nixpkgs.config.allowUnfree = true;
+        users.users.runner.uid = lib.mkForce 1500;
         services.github-runners.another = {
           enable = true;
           url = "https://github.com/acme/widgets";
@@ -22,6 +23,7 @@
     "GitHub refuses version 2.334.0 of its runner"
     "remove nixpkgs.config from modules and set it on the host"
     "remove services.github-runners from modules"
+    "remove uid, group and gid of users.users.runner and users.groups.runner from modules"
     "set system.etc.overlay.enable = false, or remove profiles/perlless.nix from modules"
   ];
 

@@ -23,7 +23,7 @@ use crate::privileged::trust;
 
 /// Name of the user of jobs in every image.
 const USER: &str = "runner";
-/// Uid and gid of that user in a NixOS image (`nix/container.nix`).
+/// Uid and gid of that user in a NixOS image. An assertion of `nix/container.nix` keeps modules from other ids.
 pub(super) const USER_OF_NIXOS: (u32, u32) = (1001, 1001);
 /// Maximum size of an image's `/etc/passwd`.
 const PASSWD_MAX_BYTES: u64 = 1 << 20;
@@ -220,6 +220,16 @@ mod tests {
             assert_eq!(find_user(&line(ids)), None, "{ids}");
         }
         assert_eq!(find_user(""), None);
+    }
+
+    #[test]
+    fn the_user_of_a_nixos_image_has_the_ids_that_shared_directories_get() {
+        let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../nix/golden/runner-01.json");
+        let golden: serde_json::Value =
+            serde_json::from_str(&fs::read_to_string(golden).unwrap()).unwrap();
+        let user = &golden["container"]["ci"]["user"];
+        let (uid, gid) = USER_OF_NIXOS;
+        assert_eq!(user, &serde_json::json!({ "uid": uid, "gid": gid }));
     }
 
     #[test]
