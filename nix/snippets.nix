@@ -49,12 +49,35 @@ let
       # Beside another pool.
       beside.pools.bench.offset = 4;
       gives = {
-        "pools.bench.environment".SOURCES_PATH = "/data/SOURCES_PATH";
+        "pools.bench.binds" = [
+          {
+            from = "/data/SOURCES_PATH";
+            to = "/data/SOURCES_PATH";
+            read_only = true;
+          }
+          {
+            from = "/data/BASE_CACHE";
+            to = "/data/BASE_CACHE";
+            read_only = false;
+          }
+          {
+            from = "/data/ccache";
+            to = "/var/cache/ccache";
+            read_only = false;
+          }
+        ];
+        "pools.bench.environment" = {
+          SOURCES_PATH = "/data/SOURCES_PATH";
+          BASE_CACHE = "/data/BASE_CACHE";
+          CCACHE_DIR = "/var/cache/ccache";
+        };
         "pools.bench.min_spare" = 0;
       };
     };
     from-shared-user.gives = {
       "pools.ci.docker" = true;
+      "pools.ci.nix" = true;
+      "pools.ci.runner_group" = "bare-metal";
       "pools.ci.limits.user_namespaces" = 15000;
     };
     github-app = {

@@ -16,8 +16,23 @@
           from = "/data/SOURCES_PATH";
           to = "/data/SOURCES_PATH";
         }
+        {
+          from = "/data/BASE_CACHE";
+          to = "/data/BASE_CACHE";
+          readOnly = false;
+        }
+        # /nix/var/cache/ccache moves, because only the store of /nix is open.
+        {
+          from = "/data/ccache";
+          to = "/var/cache/ccache";
+          readOnly = false;
+        }
       ];
-      environment.SOURCES_PATH = "/data/SOURCES_PATH";
+      environment = {
+        SOURCES_PATH = "/data/SOURCES_PATH";
+        BASE_CACHE = "/data/BASE_CACHE";
+        CCACHE_DIR = "/var/cache/ccache";
+      };
       image.modules = [ { runner.packages = [ pkgs.ccache ]; } ];
     };
   };
