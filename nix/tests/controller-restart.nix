@@ -2,10 +2,8 @@
 { common, ... }:
 {
   name = "runner-controller-controller-restart";
-  nodes = {
-    inherit (common.nodes) github;
-    host = common.host { };
-  };
+  inherit (common) containers;
+  nodes.host = common.host { };
   testScript = common.script + ''
     def invocations():
         units = host.succeed("systemctl list-units --plain --no-legend 'runner-ci@*' | cut -d' ' -f1").split()

@@ -2,26 +2,24 @@
 { common, ... }:
 {
   name = "runner-controller-deploy";
-  nodes = {
-    inherit (common.nodes) github;
-    host =
-      { lib, ... }:
-      {
-        imports = [ (common.host { }) ];
-        specialisation.next.configuration.services.runner-controller.pools.ci = {
-          labels = [ "next" ];
-          limits.memory = lib.mkForce "900 MiB";
-        };
-        specialisation.without.configuration.services.runner-controller.pools = lib.mkForce {
-          other = {
-            labels = [ "other" ];
-            offset = 8;
-            maxRunners = 1;
-            image.modules = [ { runner.commonTools = false; } ];
-          };
+  inherit (common) containers;
+  nodes.host =
+    { lib, ... }:
+    {
+      imports = [ (common.host { }) ];
+      specialisation.next.configuration.services.runner-controller.pools.ci = {
+        labels = [ "next" ];
+        limits.memory = lib.mkForce "900 MiB";
+      };
+      specialisation.without.configuration.services.runner-controller.pools = lib.mkForce {
+        other = {
+          labels = [ "other" ];
+          offset = 8;
+          maxRunners = 1;
+          image.modules = [ { runner.commonTools = false; } ];
         };
       };
-  };
+    };
   testScript = common.script + ''
     def switch(to):
         host.succeed(f"/run/booted-system/specialisation/{to}/bin/switch-to-configuration test")
@@ -46,8 +44,11 @@
     with subtest("runners that start now have the new limits"):
         late = give("late", "true")
         until(lambda: succeeded(late))
-        # The unit of the held job keeps the rules with which it began.
-        host.succeed(f"systemctl show -P MemoryMax {unit_of(late)} | grep -qx 943718400")
+        # If an older runner took the job, its unit shows the new limits once it has ended.
+        host.wait_until_succeeds(f"systemctl show -P MemoryMax {unit_of(late)} | grep -qx 943718400")
+
+    with subtest("the unit of the held job keeps the limits with which it began"):
+        host.succeed(f"systemctl show -P MemoryMax {unit} | grep -qx 1073741824")
 
     with subtest("a drain waits for the job and reports it"):
         host.succeed("! runner-controller drain --wait --timeout 3s")
@@ -71,6 +72,8 @@
         release(number)
         until(lambda: succeeded(number))
         host.wait_until_fails(f"systemctl is-active {unit}")
+        host.wait_until_fails("ls -d /nix/var/nix/gcroots/runner-controller/ci-* || ip link show | grep rc-ci-")
+        host.succeed("! systemctl list-units --failed --plain --no-legend | grep runner-ci")
         until(lambda: [pool["name"] for pool in status()["pools"]] == ["other"] and phases() == ["idle"])
   '';
 }

@@ -2,10 +2,8 @@
 { common, ... }:
 {
   name = "runner-controller-reboot";
-  nodes = {
-    inherit (common.nodes) github;
-    host = common.host { rebootWhenDrained.enable = true; };
-  };
+  inherit (common) containers;
+  nodes.host = common.host { rebootWhenDrained.enable = true; };
   testScript = common.script + ''
     def registered():
         return {r["name"] for r in sim("/runners") if r["standing"] == "registered"}
@@ -36,6 +34,24 @@
         host.start()
         host.wait_for_unit("runner-controller.service")
         until(lambda: status()["state"] == "running")
+        until(lambda: "idle" in phases())
+
+    with subtest("an unattended reboot waits for the job"):
+        number = give("held", "true", hold=True)
+        until(lambda: running(number))
+        # A system that differs in its kernel.
+        host.succeed(
+            "mkdir /run/next && cp -P /run/booted-system/{initrd,kernel-modules,systemd} /run/next",
+            "ln -s /dev/null /run/next/kernel && ln -sfn /run/next /nix/var/nix/profiles/system",
+            "systemctl start --no-block runner-controller-reboot.service",
+        )
+        until(lambda: status()["state"] == "draining")
+        assert running(number), job(number)
+        release(number)
+        until(lambda: succeeded(number))
+        host.wait_for_shutdown()
+        host.start()
+        host.wait_for_unit("runner-controller.service")
         until(lambda: "idle" in phases())
   '';
 }

@@ -1,6 +1,9 @@
 # Parts that all scenarios share: a network in place of the internet, with the stand-in for GitHub, and a
 # host with the module.
 #
+# The stand-in is a container of the test's sandbox, which saves a virtual machine. The host cannot be one: it loads
+# kernel settings, starts containers with users of their own, switches to specialisations, and reboots.
+#
 # The stand-in has public addresses (RFC 5737), because containers reach no private ones.
 { self }:
 let
@@ -32,10 +35,13 @@ let
       };
     };
 
-  # Stand-in for the listener, with the name and version of the real one.
+  # Stand-in for the listener, with the name of the real one and a version that GitHub accepts.
   listener =
     pkgs:
-    pkgs.runCommand "standin-runner-2.336.0" { version = "2.336.0"; } ''
+    let
+      version = (import ../../runner-versions.nix { inherit lib; }).inTime;
+    in
+    pkgs.runCommand "standin-runner-${version}" { inherit version; } ''
       mkdir -p "$out/bin"
       cp ${pkgs.github-sim}/bin/standin-listener "$out/bin/Runner.Listener"
     '';
@@ -44,7 +50,7 @@ in
   inherit github resolver api;
 
   # Stand-in for GitHub: the API, and jobs on request.
-  nodes.github =
+  containers.github =
     { pkgs, ... }:
     {
       imports = [ (on github null) ];
@@ -129,12 +135,16 @@ in
     def job(number):
         return sim(f"/jobs/{number}")
 
-    def release(number):
+    def in_container(number, command):
+        """Runs a command in the container of a running job, as its root, and returns the exit status."""
         machine = "-".join(job(number)["runner_name"].split("-")[-3:-1])
         main = host.succeed(f"systemctl show -P MainPID runner-{machine.replace('-', '@')}.service").strip()
         children = host.succeed(f"cat /proc/{main}/task/{main}/children").split()
         leader = next(pid for pid in children if host.execute(f"grep -q '^NSpid:.*[[:space:]]1$' /proc/{pid}/status")[0] == 0)
-        host.succeed(f"nsenter --target {leader} --all -- touch /tmp/go")
+        return host.execute(f"nsenter --target {leader} --all -- {command}")[0]
+
+    def release(number):
+        assert in_container(number, "touch /tmp/go") == 0, job(number)
 
     def until(what, limit=180):
         """Waits for a state, and prints the host's status if it never comes. A daemon that restarts does not answer."""
