@@ -129,6 +129,7 @@ fn read(config: &Config) -> Readings {
             text(&setting_path(Connections::SYSCTL)).as_deref(),
         ),
         terminals: terminals(
+            config,
             text("/proc/sys/kernel/pty/nr").as_deref(),
             text(&setting_path(Terminals::SYSCTL)).as_deref(),
             text(&setting_path(Terminals::RESERVE)).as_deref(),
@@ -224,14 +225,19 @@ fn used(existing: Option<&str>, maximum: Option<&str>) -> Option<Share> {
     })
 }
 
-/// Parses the number of existing pseudo terminals, their maximum, and the host's reserve.
+/// Parses the number of existing pseudo terminals, their maximum, and the reserve. Containers can use the reserve
+/// if it has room for the parts of all slots.
 fn terminals(
+    config: &Config,
     existing: Option<&str>,
     maximum: Option<&str>,
     reserve: Option<&str>,
 ) -> Option<Share> {
     let all = used(existing, maximum)?;
     let reserve: u64 = reserve?.trim().parse().ok()?;
+    if reserve >= Terminals::host_reserve(config) {
+        return Some(all);
+    }
     Some(Share {
         whole: all.whole.saturating_sub(reserve),
         left: all.left.saturating_sub(reserve),
@@ -300,8 +306,14 @@ mod tests {
         let read = used(Some("12000\n"), Some("262144\n")).unwrap();
         assert_eq!((read.whole, read.left), (262_144, 250_144));
         assert_eq!(used(None, Some("1")), None);
-        let read = terminals(Some("6\n"), Some("4096\n"), Some("1024\n")).unwrap();
-        assert_eq!((read.whole, read.left), (3072, 3066));
+        let config = crate::config::testing::config();
+        let read = |maximum, reserve| {
+            let read = terminals(&config, Some("6\n"), Some(maximum), Some(reserve)).unwrap();
+            (read.whole, read.left)
+        };
+        assert_eq!(read("4096\n", "1024\n"), (3072, 3066));
+        let reserve = Terminals::host_reserve(&config).to_string();
+        assert_eq!(read("65536\n", &reserve), (65_536, 65_530));
         let read = open_files("1184\t0\t9223372036854775807\n").unwrap();
         assert_eq!(read.left, 9_223_372_036_854_775_807 - 1184);
     }

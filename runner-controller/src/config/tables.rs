@@ -167,24 +167,34 @@ impl Connections {
 
 /// A runner's part of the host's pseudo terminals.
 ///
-/// A terminal takes 24 KiB that are not memory of a container, so each slot has a part. `connect` limits the
-/// container's `/dev/pts` to it.
+/// A terminal takes 24 KiB that are not memory of a container, so each slot has a part, which is the limit of the
+/// container's `/dev/pts`. A job can mount another devpts, which has none. Therefore the parts are in the reserve
+/// (`kernel.pty.reserve`), which the kernel keeps for every devpts that was mounted from the host's first mount
+/// namespace. The launcher mounts those of the containers there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Terminals;
 
 impl Terminals {
     /// Name of the host-wide maximum.
     pub const SYSCTL: &'static str = "kernel.pty.max";
-    /// Name of the part that only the host's own `/dev/pts` can use.
+    /// Name of the reserve.
     pub const RESERVE: &'static str = "kernel.pty.reserve";
-    /// The kernel's default maximum, which stays the host's.
-    const HOST: u64 = 4096;
-    /// Least number for the host: the kernel's default reserve, and as many for other containers.
+    /// The kernel's default reserve, which stays the host's.
+    const HOST: u64 = 1024;
+    /// Terminals outside of the reserve: those on each devpts that a job mounts. It is the kernel's default maximum.
+    const OTHERS: u64 = 4096;
+    /// Least number for the host: its reserve, and as many for other containers.
     const LEAST_HOST: u64 = 2048;
 
     /// Returns the host-wide maximum.
     #[must_use]
     pub fn host_maximum(config: &Config) -> u64 {
+        Self::OTHERS + Self::host_reserve(config)
+    }
+
+    /// Returns the reserve of the host and of all containers.
+    #[must_use]
+    pub fn host_reserve(config: &Config) -> u64 {
         Self::HOST + Self::of_runners(config)
     }
 

@@ -180,9 +180,12 @@ net.ipv4.ip_forward = 1
     );
     let _ = writeln!(
         text,
-        "\n# Pseudo terminals of the host, and the part of each slot.\n{} = {}",
+        "\n# Pseudo terminals of the host and the part of each slot, which are reserved, and of everything else.\n\
+         {} = {}\n{} = {}",
         Terminals::SYSCTL,
-        Terminals::host_maximum(config)
+        Terminals::host_maximum(config),
+        Terminals::RESERVE,
+        Terminals::host_reserve(config)
     );
     let _ = writeln!(
         text,

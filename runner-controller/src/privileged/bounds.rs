@@ -1,4 +1,4 @@
-//! A runner's part of the kernel's shared tables: maxima of its user namespace, and of its `/dev/pts`.
+//! A runner's part of the kernel's shared tables: maxima of its user namespace.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -7,8 +7,6 @@ use std::time::{Duration, Instant};
 use capctl::caps::Cap;
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
-use rustix::fs::CWD;
-use rustix::mount::{FsPickFlags, fsconfig_reconfigure, fsconfig_set_string, fspick};
 
 use super::error::{OrRefuse, Refusal, RootError};
 use super::sandbox;
@@ -46,40 +44,6 @@ fn write_maxima(parts: &SharedParts) -> io::Result<()> {
     Ok(())
 }
 
-/// Limits the number of terminals on a container's `/dev/pts`.
-///
-/// systemd-nspawn mounts this filesystem before it makes the user namespace, so it belongs to the host, and root
-/// in the container cannot change the limit. A change resets the other options, so they are given again.
-pub(crate) fn limit_terminals(leader: u32, parts: &SharedParts) -> io::Result<()> {
-    let mounts = fs::read_to_string(format!("/proc/{leader}/mountinfo"))?;
-    let options = options_of_terminals(&mounts)
-        .ok_or_else(|| io::Error::new(ErrorKind::NotFound, "the container has no /dev/pts"))?;
-    // At this time the container has run nothing but its image.
-    let dir = format!("/proc/{leader}/root/dev/pts");
-    let flags = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_SYMLINK_NOFOLLOW;
-    let terminals = fspick(CWD, dir, flags)?;
-    for (name, value) in options {
-        fsconfig_set_string(&terminals, name, value)?;
-    }
-    fsconfig_set_string(&terminals, "max", parts.terminals.to_string())?;
-    Ok(fsconfig_reconfigure(&terminals)?)
-}
-
-/// Returns the options with a value of the devpts on `/dev/pts`, without its limit (`proc_pid_mountinfo(5)`).
-fn options_of_terminals(mountinfo: &str) -> Option<Vec<(&str, &str)>> {
-    let mut lines = mountinfo.lines().filter_map(|line| {
-        let (mount, filesystem) = line.split_once(" - ")?;
-        let at_pts = mount.split(' ').nth(4) == Some("/dev/pts");
-        let mut fields = filesystem.split(' ');
-        (at_pts && fields.next() == Some("devpts")).then(|| fields.nth(1))?
-    });
-    let options = lines.next_back()?;
-    let named = options
-        .split(',')
-        .filter_map(|option| option.split_once('='));
-    Some(named.filter(|(name, _)| *name != "max").collect())
-}
-
 /// Enters a user namespace. Only a process without other threads can do that, and a thread that was joined
 /// leaves its process a moment later.
 fn enter(userns: &File) -> io::Result<()> {
@@ -89,24 +53,5 @@ fn enter(userns: &File) -> io::Result<()> {
             Err(Errno::EINVAL) if Instant::now() < end => std::thread::yield_now(),
             other => return Ok(other?),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_options_of_terminals_are_read_from_the_last_mount() {
-        let mounts = "21 20 0:5 / /dev rw,nosuid shared:2 - tmpfs tmpfs rw,size=4m\n\
-            22 21 0:6 / /dev/pts rw,nosuid,noexec - devpts devpts rw,gid=1,mode=600\n\
-            23 21 0:7 / /dev/pts rw,nosuid,noexec - devpts devpts rw,gid=268435461,mode=620,ptmxmode=666,max=5\n";
-        let wanted = [("gid", "268435461"), ("mode", "620"), ("ptmxmode", "666")];
-        assert_eq!(options_of_terminals(mounts).unwrap(), wanted);
-        assert_eq!(
-            options_of_terminals("21 20 0:5 / /dev/pts rw - tmpfs tmpfs rw"),
-            None
-        );
-        assert_eq!(options_of_terminals(""), None);
     }
 }

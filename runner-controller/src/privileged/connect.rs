@@ -39,9 +39,6 @@ pub fn connect(place: Place<'_>) -> Result<(), RootError> {
     };
     let parts = &place.pool.limits.shared;
     let (netns, userns) = (namespace("net")?, namespace("user")?);
-    bounds::limit_terminals(leader, parts).or_refuse(Refusal::Network, || {
-        format!("limit the terminals of process {leader}")
-    })?;
     // With the namespaces open, no other file of the host is needed.
     Sandbox::with(&[Cap::NET_ADMIN, Cap::SYS_ADMIN])
         .writes("/proc/sys/net")

@@ -11,6 +11,8 @@ use crate::config::{Image, Place, ProxyConfig, SharedLimit};
 
 /// Directory of the slot's sockets in the container.
 const SOCKETS: &str = "/run/runner";
+/// Directory of pseudo terminals in the container.
+const TERMINALS: &str = "/dev/pts";
 
 /// Settings for which nspawn has environment variables and no options.
 pub(crate) const ENVIRONMENT: [(&str, &str); 3] = [
@@ -196,6 +198,8 @@ impl List {
     fn bind_tree(&mut self, tree: &Rootfs, runner_root: &Path) {
         // On a read-only mount the container can connect and write to the sockets, and can create no file.
         self.bind("--bind-ro", &tree.sockets, SOCKETS);
+        // In the place of nspawn's devpts, which has no limit and no part of the reserve.
+        self.bind("--bind", &tree.terminals, TERMINALS);
         self.bind("--bind", &tree.runner_root, runner_root);
         for (staged, target) in &tree.docker.storage {
             self.bind("--bind", staged, target);
@@ -256,6 +260,7 @@ mod tests {
         Rootfs {
             root: "/run/rc/mnt/root".into(),
             sockets: "/run/rc/mnt/sockets".into(),
+            terminals: "/run/rc/mnt/terminals".into(),
             runner_root: "/run/rc/mnt/runner".into(),
             store: None,
             docker: DockerMounts::default(),
@@ -307,6 +312,7 @@ mod tests {
             "--tmpfs=/dev/shm:mode=1777,nosuid,nodev,size=3221225472,nr_inodes=786432",
             "--tmpfs=/run/user:mode=0755,nosuid,nodev,size=644245094,nr_inodes=157286",
             "--bind-ro=/run/rc/mnt/sockets:/run/runner",
+            "--bind=/run/rc/mnt/terminals:/dev/pts",
             "--bind=/run/rc/mnt/runner:/opt/actions-runner",
             "--boot",
             "systemd.show_status=no",

@@ -6,6 +6,7 @@
 //! nixos       layer: root, almost empty; nspawn binds the store into it, ID-mapped; with
 //!             nix = true the store is an overlay too (store.rs)
 //! ```
+//! - `terminals`: the container's `/dev/pts`
 //! - `stage`: the mount namespace and the directory in which a launcher mounts
 //! - `image`: the shared image
 //! - `layer`: the writable layer
@@ -27,6 +28,7 @@ mod runner_dir;
 mod setup_info;
 mod stage;
 mod store;
+mod terminals;
 
 use std::path::{Path, PathBuf};
 
@@ -45,6 +47,7 @@ use layer::mount_layer;
 use runner_dir::{Division, runner_overlay, runner_tmpfs};
 use stage::{Stage, mount_overlay, private_namespace};
 use store::{check_nix, own_store};
+use terminals::Terminals;
 
 /// The mounted directories of a container, for the arguments of nspawn.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +56,8 @@ pub(crate) struct Rootfs {
     pub(crate) root: PathBuf,
     /// Socket directory of the slot.
     pub(crate) sockets: PathBuf,
+    /// Pseudo terminals.
+    pub(crate) terminals: PathBuf,
     /// The runner's directory, which is in memory and has its own size.
     pub(crate) runner_root: PathBuf,
     /// Nix store of a `nixos` image.
@@ -67,8 +72,10 @@ pub(crate) struct Rootfs {
 
 /// Mounts the root filesystem of a slot in a new mount namespace.
 pub(crate) fn build(place: Place<'_>) -> Result<Rootfs, RootError> {
+    let terminals = Terminals::make(place)?;
     private_namespace()?;
     let stage = Stage::mount(place.config.mount_dir())?;
+    let terminals = terminals.mount(&stage)?;
     let sockets = trust::open_sockets(&place.socket_dir())?;
     let sockets = stage.bind("sockets", &sockets, Refusal::Sockets)?;
     let devices = devices::nodes(place, &stage)?;
@@ -89,6 +96,7 @@ pub(crate) fn build(place: Place<'_>) -> Result<Rootfs, RootError> {
                 devices,
                 root,
                 sockets,
+                terminals,
                 runner_root: runner_overlay(place, &stage, &image, runner_root, division.own)?,
                 store: None,
                 docker: DockerMounts {
@@ -115,6 +123,7 @@ pub(crate) fn build(place: Place<'_>) -> Result<Rootfs, RootError> {
                 devices,
                 root,
                 sockets,
+                terminals,
                 runner_root: runner_tmpfs(place, &stage, division.own)?,
                 store: Some(store),
                 docker: docker::storage(place, &layer)?,
