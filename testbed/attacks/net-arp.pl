@@ -4,6 +4,8 @@
 # in: docker
 # wall: own link for each slot
 # expect: the neighbour does not believe it
+# given: host nsenter -t $SIBLING_LEADER -n ip neigh flush nud permanent dev host0
+#   undo nsenter -t $SIBLING_LEADER -n ip neigh flush dev host0
 # without: host ip link add attack-br type bridge; ip link set attack-br up; ip link set $LINK master attack-br; ip link set $SIBLING_LINK master attack-br; sleep 0.2
 #   undo ip link delete attack-br; nsenter -t $SIBLING_LEADER -n ip neigh flush dev host0
 # witness: sleep 0.3; nsenter -t $SIBLING_LEADER -n ip neigh show dev host0 | grep -i 02:00:00:00:66:66 | sed 's/^/got /' | grep . && exit 0;

@@ -44,8 +44,7 @@ pub fn connect(place: Place<'_>) -> Result<(), RootError> {
         .writes("/proc/sys/net")
         .writes(bounds::SETTINGS)
         .enter()?;
-    link::address_host(&place)?;
-    link::address_container(&place, netns)?;
+    link::connect(&place, netns)?;
     bounds::set(&userns, parts)
 }
 

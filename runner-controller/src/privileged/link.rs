@@ -10,6 +10,7 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 
 use capctl::caps::Cap;
+use nix::ifaddrs::getifaddrs;
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, setns};
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
@@ -23,21 +24,50 @@ const GUEST_LINK: &str = "host0";
 /// Prefix length of a link's network: network, host, container and broadcast address.
 const PREFIX: u8 = 30;
 
-/// Gives the host's end its address.
-pub(crate) fn address_host(place: &Place<'_>) -> Result<(), RootError> {
-    let (veth, host) = (place.veth(), place.host_address());
+/// Hardware address of an end.
+type Mac = [u8; 6];
+
+/// One end of a link, and the other end that it reaches.
+struct End {
+    link: String,
+    address: Ipv4Addr,
+    other: Ipv4Addr,
+    other_mac: Mac,
+}
+
+/// Gives both ends their addresses, and the container its route.
+///
+/// Each end has a permanent entry for the other one, so no runner needs the neighbour table, which all network
+/// namespaces share and one job can fill.
+pub(crate) fn connect(place: &Place<'_>, netns: File) -> Result<(), RootError> {
+    let (veth, host, guest) = (place.veth(), place.host_address(), place.guest_address());
+    let host_mac = mac(&veth).or_refuse(Refusal::Network, || {
+        format!("read the hardware address of {veth}")
+    })?;
+    let guest_end = End {
+        link: GUEST_LINK.into(),
+        address: guest,
+        other: host,
+        other_mac: host_mac,
+    };
+    let guest_mac = address_container(place, netns, guest_end)?;
     let operation = || format!("address {veth} as {host}/{PREFIX}");
     in_thread(|| {
         sandbox::lower(&[Cap::NET_ADMIN])?;
         disable_ipv6(&veth);
-        run(address(&veth, host, None))
+        run(address(End {
+            link: veth.clone(),
+            address: host,
+            other: guest,
+            other_mac: guest_mac,
+        }))
     })
     .or_refuse(Refusal::Network, operation)
 }
 
-/// Gives the container's end its address, and the container its route.
-pub(crate) fn address_container(place: &Place<'_>, netns: File) -> Result<(), RootError> {
-    let (host, guest) = (place.host_address(), place.guest_address());
+/// Gives the container's end its address, and the container its route. Returns the end's hardware address.
+fn address_container(place: &Place<'_>, netns: File, end: End) -> Result<Mac, RootError> {
+    let guest = end.address;
     let ids = place.uid_first()..=place.uid_first() + (Place::UIDS - 1);
     // A separate thread enters the container's namespace and ends there. No later file or socket of
     // this program can be created in it by mistake.
@@ -46,7 +76,10 @@ pub(crate) fn address_container(place: &Place<'_>, netns: File) -> Result<(), Ro
         sandbox::lower(&[Cap::NET_ADMIN])?;
         disable_ipv6(GUEST_LINK);
         allow_ping(ids);
-        run(address(GUEST_LINK, guest, Some(host)))
+        let gateway = end.other;
+        run(address(end))?;
+        run(route(gateway))?;
+        mac(GUEST_LINK)
     })
     .or_refuse(Refusal::Network, || {
         format!("address {GUEST_LINK} in the container as {guest}/{PREFIX}")
@@ -79,32 +112,43 @@ pub(crate) fn exists(link: &str) -> bool {
     if_nametoindex(link).is_ok()
 }
 
-/// Sets up one end. Only the container's end has a gateway.
-fn address(
-    link: &str,
-    address: Ipv4Addr,
-    gateway: Option<Ipv4Addr>,
-) -> impl AsyncFnOnce(Handle) -> io::Result<()> {
-    let link = link.to_owned();
+/// Sets up one end.
+fn address(end: End) -> impl AsyncFnOnce(Handle) -> io::Result<()> {
     async move |handle: Handle| {
-        let up = async |index| {
-            let message = LinkUnspec::new_with_index(index).up().build();
-            handle.link().set(message).execute().await
-        };
-        let index = if_nametoindex(link.as_str())?;
-        let add = handle.address().add(index, address.into(), PREFIX);
+        let index = if_nametoindex(end.link.as_str())?;
+        let add = handle.address().add(index, end.address.into(), PREFIX);
         add.replace().execute().await.map_err(io::Error::other)?;
-        up(index).await.map_err(io::Error::other)?;
-        let Some(gateway) = gateway else {
-            return Ok(());
-        };
-        up(if_nametoindex("lo")?).await.map_err(io::Error::other)?;
+        up(&handle, index).await?;
+        let add = handle.neighbours().add(index, end.other.into());
+        let add = add.link_layer_address(&end.other_mac).replace();
+        add.execute().await.map_err(io::Error::other)
+    }
+}
+
+/// Sets up the container's loopback interface and its route.
+fn route(gateway: Ipv4Addr) -> impl AsyncFnOnce(Handle) -> io::Result<()> {
+    async move |handle: Handle| {
+        up(&handle, if_nametoindex("lo")?).await?;
         let route = RouteMessageBuilder::<Ipv4Addr>::new()
             .gateway(gateway)
             .build();
         let add = handle.route().add(route).replace().execute();
         add.await.map_err(io::Error::other)
     }
+}
+
+async fn up(handle: &Handle, index: u32) -> io::Result<()> {
+    let message = LinkUnspec::new_with_index(index).up().build();
+    let set = handle.link().set(message).execute();
+    set.await.map_err(io::Error::other)
+}
+
+/// Returns the hardware address of an interface.
+fn mac(link: &str) -> io::Result<Mac> {
+    let entries = getifaddrs()?.filter(|entry| entry.interface_name == link);
+    let mut macs = entries.filter_map(|entry| entry.address?.as_link_addr()?.addr());
+    macs.next()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no interface {link}")))
 }
 
 /// Disables IPv6 on this link, so that it sends no router solicitations and no multicast.
@@ -133,7 +177,7 @@ fn allow_ping(groups: RangeInclusive<u32>) {
 }
 
 /// Runs in a separate thread, because `setns` and netlink sockets act on the calling thread.
-fn in_thread(work: impl FnOnce() -> io::Result<()> + Send) -> io::Result<()> {
+fn in_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     std::thread::scope(|scope| {
         scope
             .spawn(work)
