@@ -14,6 +14,7 @@
 //! - `host_check`: the files that it names, and other conditions of this host
 //! - `collisions`: addresses and uids that this host uses already
 //! - `tables`: tables of the kernel that all containers share
+//! - `network_tables`: tables of the network that all containers share
 
 mod access;
 mod bind;
@@ -23,6 +24,7 @@ mod github;
 mod host_check;
 mod mistake;
 mod model;
+mod network_tables;
 mod place;
 mod pool;
 mod proxy;
@@ -42,6 +44,7 @@ pub use model::{
     API_SOCKET, API_TOKEN_CREDENTIAL, Config, DAEMON_USER, DEFAULT_PATH, DEFAULT_RUN_DIR, Network,
     ReserveConfig,
 };
+pub use network_tables::{SourcePorts, network_settings};
 pub use place::Place;
 pub use pool::{Image, Layer, Nix, PoolConfig, RunnerLimits, SharedParts, Total};
 pub use proxy::ProxyConfig;

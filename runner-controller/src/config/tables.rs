@@ -274,7 +274,7 @@ fn sum(config: &Config, part: impl Fn(&SharedParts) -> u32) -> u64 {
 }
 
 /// Returns the memory of all runners.
-fn memory_bytes(config: &Config) -> u64 {
+pub(super) fn memory_bytes(config: &Config) -> u64 {
     let memory = |pool: &PoolConfig| {
         let slots = u64::from(pool.max_runners);
         pool.limits.memory.0.saturating_mul(slots)

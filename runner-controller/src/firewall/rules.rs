@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::TABLE;
 use super::chains::Chains;
 use super::loaded::Loaded;
-use crate::config::{Config, Connections};
+use crate::config::{Config, Connections, SourcePorts};
 
 /// Returns the table's comment, which names the rules in it.
 #[must_use]
@@ -50,7 +50,8 @@ fn rules(config: &Config, loaded: &Loaded) -> String {
     all.pools.extend(configured.pools);
     all.blocks.extend(configured.blocks);
     let mut chains = String::new();
-    let mut links = Vec::new();
+    let (mut new, mut ports) = (Vec::new(), Vec::new());
+    let slots: usize = all.pools.values().map(|pool| usize::from(pool.slots)).sum();
     for (name, pool) in &all.pools {
         let Chains { out, to_host, .. } = pool;
         // Writing to a String cannot fail.
@@ -59,8 +60,11 @@ fn rules(config: &Config, loaded: &Loaded) -> String {
             "\n  chain {name}_out {{\n{out}  }}\n  chain {name}_to_host {{\n{to_host}  }}\n"
         );
         for slot in 1..=pool.slots {
+            let link = format!("\"rc-{name}-{slot}\"");
             chains.push_str(&new_connections(name, slot, pool.open_connections));
-            links.push(format!("\"rc-{name}-{slot}\" : jump {name}_{slot}_new"));
+            chains.push_str(&source_ports(name, slot, ports.len(), slots));
+            new.push(format!("{link} : jump {name}_{slot}_new"));
+            ports.push(format!("{link} : jump {name}_{slot}_ports"));
         }
     }
     let jump = |to: &str| {
@@ -70,14 +74,8 @@ fn rules(config: &Config, loaded: &Loaded) -> String {
         }
         rules
     };
-    // The kernel refuses an empty map.
-    let count = if links.is_empty() {
-        String::new()
-    } else {
-        let links = links.join(", ");
-        format!("    iifname \"rc-*\" ct state new iifname vmap {{ {links} }}\n")
-    };
-    let mut masquerade = String::new();
+    let count = by_link("iifname \"rc-*\" ct state new", &new);
+    let mut masquerade = by_link("oifname != \"rc-*\"", &ports);
     for block in &all.blocks {
         let _ = writeln!(
             masquerade,
@@ -123,6 +121,28 @@ fn rules(config: &Config, loaded: &Loaded) -> String {
   chain leaving {{
     type nat hook postrouting priority srcnat; policy accept;
 {masquerade}  }}
+"
+    )
+}
+
+/// Returns a rule that selects a chain by the name of a link, and nothing without links: the kernel refuses an
+/// empty map.
+fn by_link(condition: &str, chains: &[String]) -> String {
+    if chains.is_empty() {
+        return String::new();
+    }
+    format!("    {condition} iifname vmap {{ {} }}\n", chains.join(", "))
+}
+
+/// Returns the chain that gives a connection of a slot a port of the slot's range, so that one slot cannot take all
+/// ports toward a destination.
+fn source_ports(pool: &str, slot: u16, number: usize, slots: usize) -> String {
+    let range = SourcePorts::of(number, slots);
+    let (first, last) = (range.start(), range.end());
+    format!(
+        "  chain {pool}_{slot}_ports {{
+    meta l4proto {{ tcp, udp }} masquerade to :{first}-{last}
+  }}
 "
     )
 }
@@ -247,6 +267,10 @@ mod tests {
                 ]
             );
         }
+        assert_eq!(
+            chain(&config, "ci_2_ports"),
+            ["meta l4proto { tcp, udp } masquerade to :31012-60999"]
+        );
         // A record of a version without counts has none.
         let record = r#"{"pools": {"old": {"out": "", "to_host": ""}}, "blocks": []}"#;
         let record: Loaded = serde_json::from_str(record).unwrap();

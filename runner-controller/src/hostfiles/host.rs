@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::file::HostFile;
 use crate::config::{
     AioRequests, Config, Connections, DAEMON_USER, Terminals, UserTable, host_maximum,
+    network_settings,
 };
 
 pub(super) fn files(config: &Config) -> Vec<HostFile> {
@@ -193,6 +194,13 @@ net.ipv4.ip_forward = 1
         AioRequests::SYSCTL,
         AioRequests::host_maximum(config)
     );
+    text += "
+# Orphaned TCP sockets and buffers of sockets: more than the memory of all configured slots can hold. The
+# number of neighbours grows with the slots. A host in a container does not have these settings.
+";
+    for (setting, value) in network_settings(config) {
+        let _ = writeln!(text, "-{setting} = {value}");
+    }
     if has_docker(config) {
         text += "
 # The module br_netfilter, which docker in containers may need, sends the host's bridged packets through the

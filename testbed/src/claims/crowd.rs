@@ -3,12 +3,13 @@
 use anyhow::{Context, Result, ensure};
 use status::PhaseKind;
 
-use super::common::{SOON, in_container};
+use super::common::{SOON, in_container, leader};
 use super::fixture::Fixture;
 use super::suite::{Suite, suite};
 use crate::bed::note;
 use crate::config::Config;
 use crate::lab::Lab;
+use crate::net::RESOLVER;
 
 /// Number of containers. Debian's default of 128 inotify instances ends at 15 to 30 of them.
 const CROWD: u16 = 32;
@@ -30,6 +31,8 @@ const FIXTURE: Fixture = Fixture {
 
 pub(super) const SUITE: Suite = suite![FIXTURE;
     a_crowd_of_idle_containers_takes_no_more_of_shared_tables_than_documented,
+    a_runner_takes_its_range_of_ports_toward_a_destination_and_no_more,
+    both_ends_of_a_link_need_no_entry_of_the_shared_neighbour_table,
 ];
 
 /// Prints what the processes of a container hold of each table: a name and a number in each line.
@@ -96,4 +99,53 @@ fn a_crowd_of_idle_containers_takes_no_more_of_shared_tables_than_documented(
     let service = ["systemd-run", "--quiet", "--collect", "--wait"];
     let sandbox = ["--property=ProtectHostname=yes", "true"];
     lab.host().run(&[&service[..], &sandbox].concat()).map(drop)
+}
+
+/// Asks from many ports.
+const PORTS: &str = include_str!("crowd/ports.py");
+/// Ports of all slots, as docs/firewall.md has them.
+const ALL_PORTS: u16 = 59_976;
+
+/// Asks the resolver from so many ports of a container, and returns the number of answers.
+fn ask(lab: &Lab, machine: &str, ports: u16) -> Result<u16> {
+    let run = "ulimit -n 4096; exec python3 -c \"$@\"";
+    let ports = ports.to_string();
+    let said = in_container(
+        lab,
+        machine,
+        &["sh", "-c", run, "sh", PORTS, RESOLVER, &ports],
+    )?;
+    said.trim().parse().with_context(|| said.clone())
+}
+
+fn a_runner_takes_its_range_of_ports_toward_a_destination_and_no_more(lab: &mut Lab) -> Result<()> {
+    let range = ALL_PORTS / CROWD;
+    // The kernel tries a few hundred ports of the range, so it does not find the last free ones.
+    let answers = ask(lab, "ci-1", range + 1000)?;
+    note(&format!("{answers} of {range} ports"));
+    ensure!(
+        (range - range / 20..=range).contains(&answers),
+        "{answers} answers, from a range of {range} ports"
+    );
+    let others = ask(lab, "ci-2", 100)?;
+    ensure!(others == 100, "another runner got {others} of 100 answers");
+    Ok(())
+}
+
+fn both_ends_of_a_link_need_no_entry_of_the_shared_neighbour_table(lab: &mut Lab) -> Result<()> {
+    let leader = leader(lab, "ci-1")?;
+    let host = lab.host().run(&["ip", "neigh", "show", "dev", "rc-ci-1"])?;
+    let guest = [
+        "nsenter", "--target", &leader, "--net", "ip", "neigh", "show", "dev", "host0",
+    ];
+    let guest = lab.host().run(&guest)?;
+    for entries in [host, guest] {
+        ensure!(
+            entries.lines().count() == 1 && entries.contains("PERMANENT"),
+            "{entries}"
+        );
+    }
+    // A wrong entry would leave the container without a network.
+    ensure!(ask(lab, "ci-1", 1)? == 1, "the resolver does not answer");
+    Ok(())
 }
