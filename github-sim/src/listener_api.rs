@@ -11,12 +11,9 @@ use crate::{
     endpoint::Endpoint,
     http::{ApiReply, ApiRequest},
     run_api,
-    state::{GitHubState, Hub, ListenerSession, RegisteredRunner},
+    state::{AccessToken, GitHubState, Hub, ListenerSession, RegisteredRunner},
     wire::{Acknowledge, BrokerError, BrokerMessage, SessionBody},
 };
-
-/// Announced lifetime of a listener's access token in seconds.
-const TOKEN_LIFE_S: u64 = 3600;
 
 /// Answers a listener's request. A poll is held until there is a message, up to the configured time.
 pub(crate) async fn answer(hub: &Arc<Hub>, request: &ApiRequest) -> ApiReply {
@@ -26,8 +23,8 @@ pub(crate) async fn answer(hub: &Arc<Hub>, request: &ApiRequest) -> ApiReply {
     hub.change(|state, now| match request.endpoint {
         Endpoint::Token => token(state, now, request),
         Endpoint::Session => open_session(state, now, request),
-        Endpoint::SessionDelete => close_session(state, request),
-        Endpoint::Acknowledge => acknowledge(state, request),
+        Endpoint::SessionDelete => close_session(state, now, request),
+        Endpoint::Acknowledge => acknowledge(state, now, request),
         Endpoint::Acquire => run_api::acquire(state, now, request),
         Endpoint::Renew => run_api::renew(state, now, request),
         Endpoint::Complete => run_api::complete(state, now, request),
@@ -104,6 +101,7 @@ fn token(state: &mut GitHubState, now: u64, request: &ApiRequest) -> Result<ApiR
     let assertion = field("client_assertion");
     let audience = format!("{}/oauth2/token", state.public_url);
     let client = client_assertion::claimed_client(assertion).unwrap_or_default();
+    let life_ms = state.settings.listener_token_ms;
     let Some(runner) = state.runners.values_mut().find(|r| r.client_id == client) else {
         return oauth_error("invalid_client");
     };
@@ -111,34 +109,41 @@ fn token(state: &mut GitHubState, now: u64, request: &ApiRequest) -> Result<ApiR
     if !proven || runner.gone.is_some() {
         return oauth_error("invalid_client");
     }
-    let token = runner
-        .access_token
-        .get_or_insert_with(|| {
-            crate::random::jwt(&json!({
-                "sub": client,
-                "exp": now / 1000 + TOKEN_LIFE_S,
-                "jti": crate::random::uuid(),
-            }))
-        })
-        .clone();
-    Ok(ApiReply::json(
-        StatusCode::OK,
-        &json!({"access_token": token, "token_type": "bearer", "expires_in": TOKEN_LIFE_S}),
-    ))
+    runner.access_tokens.retain(|token| now < token.until);
+    let token = AccessToken {
+        text: crate::random::jwt(&json!({
+            "sub": client,
+            "exp": (now + life_ms) / 1000,
+            "jti": crate::random::uuid(),
+        })),
+        until: now + life_ms,
+    };
+    let answer = json!({
+        "access_token": token.text,
+        "token_type": "bearer",
+        "expires_in": life_ms / 1000,
+    });
+    runner.access_tokens.push(token);
+    Ok(ApiReply::json(StatusCode::OK, &answer))
 }
 
 /// Returns the runner whose listener calls, also if it is gone.
-fn caller(state: &GitHubState, request: &ApiRequest) -> Result<u64, ApiReply> {
+fn caller(state: &GitHubState, now: u64, request: &ApiRequest) -> Result<u64, ApiReply> {
     let unauthorized = || refuse(StatusCode::UNAUTHORIZED, "Unauthorized", "token not valid");
     let token = request.bearer().ok_or_else(unauthorized)?;
-    state.runner_by_token(token).ok_or_else(unauthorized)
+    state.runner_by_token(token, now).ok_or_else(unauthorized)
 }
 
 fn live_caller<'a>(
     state: &'a mut GitHubState,
+    now: u64,
     request: &ApiRequest,
 ) -> Result<&'a mut RegisteredRunner, ApiReply> {
-    let id = caller(state, request)?;
+    let id = caller(state, now, request)?;
+    live_runner(state, id)
+}
+
+fn live_runner(state: &mut GitHubState, id: u64) -> Result<&mut RegisteredRunner, ApiReply> {
     state
         .runners
         .get_mut(&id)
@@ -153,7 +158,7 @@ fn open_session(
 ) -> Result<ApiReply, ApiReply> {
     let body: SessionBody = parse(request)?;
     let lapse = state.settings.session_lapse_ms;
-    let runner = live_caller(state, request)?;
+    let runner = live_caller(state, now, request)?;
     if body.agent.id != runner.id || body.agent.name != runner.name {
         return Err(refuse(
             StatusCode::FORBIDDEN,
@@ -181,8 +186,12 @@ fn open_session(
     Ok(ApiReply::json(StatusCode::OK, &answer))
 }
 
-fn close_session(state: &mut GitHubState, request: &ApiRequest) -> Result<ApiReply, ApiReply> {
-    let id = caller(state, request)?;
+fn close_session(
+    state: &mut GitHubState,
+    now: u64,
+    request: &ApiRequest,
+) -> Result<ApiReply, ApiReply> {
+    let id = caller(state, now, request)?;
     if let Some(runner) = state.runners.get_mut(&id) {
         runner.session = None;
     }
@@ -199,7 +208,8 @@ struct Poll {
 impl Poll {
     fn begin(hub: &Arc<Hub>, request: &ApiRequest) -> Result<Self, ApiReply> {
         hub.change(|state, now| {
-            let (runner, session) = session_of(state, request)?;
+            let runner = caller(state, now, request)?;
+            let session = session_of(state, runner, request)?;
             session.polls += 1;
             session.has_polled = true;
             session.last_poll = now;
@@ -227,13 +237,14 @@ impl Drop for Poll {
     }
 }
 
-/// Returns the caller's session, if the request names it and the listener is recent enough.
+/// Returns the runner's session, if the request names it and the listener is recent enough.
 fn session_of<'a>(
     state: &'a mut GitHubState,
+    runner: u64,
     request: &ApiRequest,
-) -> Result<(u64, &'a mut ListenerSession), ApiReply> {
+) -> Result<&'a mut ListenerSession, ApiReply> {
     let floor = state.settings.minimum_version.clone();
-    let runner = live_caller(state, request)?;
+    let runner = live_runner(state, runner)?;
     let version = request.query_param("runnerVersion").unwrap_or("");
     if let Some(floor) = floor
         && numbers(version) < numbers(&floor)
@@ -246,12 +257,10 @@ fn session_of<'a>(
             &message,
         ));
     }
-    let id = runner.id;
     runner
         .session
         .as_mut()
         .filter(|session| request.query_param("sessionId") == Some(&session.id))
-        .map(|session| (id, session))
         .ok_or_else(|| {
             refuse(
                 StatusCode::NOT_FOUND,
@@ -289,7 +298,7 @@ async fn poll(hub: &Arc<Hub>, request: &ApiRequest) -> ApiReply {
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_millis(hold);
     loop {
         changes.borrow_and_update();
-        match next_message(&poll.hub, request) {
+        match next_message(&poll, request) {
             Ok(None) => {}
             Ok(Some(message)) => return ApiReply::json(StatusCode::OK, &message),
             Err(refusal) => return refusal,
@@ -301,14 +310,21 @@ async fn poll(hub: &Arc<Hub>, request: &ApiRequest) -> ApiReply {
     }
 }
 
-/// Takes the next message. No other task waits for that, so none is woken.
-fn next_message(hub: &Hub, request: &ApiRequest) -> Result<Option<BrokerMessage>, ApiReply> {
-    hub.note(|state, _| Ok(session_of(state, request)?.1.messages.pop_front()))
+/// Takes the next message. No other task waits for that, so none is woken. The token may expire meanwhile.
+fn next_message(poll: &Poll, request: &ApiRequest) -> Result<Option<BrokerMessage>, ApiReply> {
+    poll.hub.note(|state, _| {
+        let session = session_of(state, poll.runner, request)?;
+        Ok(session.messages.pop_front())
+    })
 }
 
-fn acknowledge(state: &mut GitHubState, request: &ApiRequest) -> Result<ApiReply, ApiReply> {
+fn acknowledge(
+    state: &mut GitHubState,
+    now: u64,
+    request: &ApiRequest,
+) -> Result<ApiReply, ApiReply> {
     let body: Acknowledge = parse(request)?;
-    let id = caller(state, request)?;
+    let id = caller(state, now, request)?;
     state
         .offered_job(id, &body.runner_request_id)
         .ok_or_else(|| {

@@ -47,7 +47,7 @@ pub(crate) fn register(
         listed_from: now + state.settings.list_lag_ms,
         client_id: crate::random::uuid(),
         modulus: key.modulus.clone(),
-        access_token: None,
+        access_tokens: vec![],
         session: None,
         idle_since: now,
         job: None,

@@ -41,7 +41,7 @@ pub(crate) fn acquire(
     let body: Acquire = parse(request)?;
     let token = request.bearer().unwrap_or_default();
     let runner = state
-        .runner_by_token(token)
+        .runner_by_token(token, now)
         .ok_or_else(|| refuse(StatusCode::UNAUTHORIZED, "token not valid"))?;
     let offer = request.path_param("request").unwrap_or("");
     if body.job_message_id != offer {

@@ -63,6 +63,8 @@ pub struct Settings {
     pub assigned_runner_deletable: bool,
     /// Maximum number of runners in one group of one scope.
     pub group_capacity: usize,
+    /// Lifetime of a listener's access token (GitHub announces an hour).
+    pub listener_token_ms: u64,
     /// Lifetime of an installation token (GitHub: an hour).
     pub app_token_ms: u64,
     /// Suspends the App's installations.
@@ -173,6 +175,7 @@ impl Default for Settings {
             require_fips: false,
             assigned_runner_deletable: false,
             group_capacity: 10_000,
+            listener_token_ms: 3_600_000,
             app_token_ms: 3_600_000,
             app_suspended: false,
             app_permissions: [

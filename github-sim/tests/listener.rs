@@ -325,18 +325,16 @@ fn an_offer_that_is_not_taken_goes_back_to_the_queue() {
 }
 
 #[test]
-fn a_listener_survives_five_errors_and_gives_up_after_ten() {
-    let storm = |times| FaultRule::on(Endpoint::Message, times, Fault::Html502);
+fn a_listener_survives_errors_of_its_polls() {
     let sim = Sim::start();
-    sim.control().add_faults([storm(Some(5))]);
+    sim.control()
+        .add_faults([FaultRule::on(Endpoint::Message, 5, Fault::Html502)]);
     let mut listener = sim.listener("r1", &[]);
     let _job = sim
         .control()
         .add_job(JobSpec::new("build", &["ci"], "true"));
     assert_eq!(listener.code(), 0);
     assert!(listener.output().contains("Runner reconnected"));
-    sim.control().add_faults([storm(None)]);
-    assert_eq!(sim.listener("r2", &[]).code(), 2);
 }
 
 #[test]

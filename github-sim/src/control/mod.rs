@@ -143,7 +143,7 @@ impl Control {
                 listed_from: now,
                 client_id: crate::random::uuid(),
                 modulus: String::new(),
-                access_token: None,
+                access_tokens: vec![],
                 session: None,
                 idle_since: now,
                 job: None,

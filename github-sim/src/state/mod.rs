@@ -25,10 +25,10 @@ use common::CommonRecord;
 pub(crate) use file::StateFile;
 pub(crate) use hub::Hub;
 pub(crate) use limits::{Bucket, RateLimits, Usage};
-use records::{Gone, JobOffer};
 pub(crate) use records::{
-    JobRecord, ListenerSession, LogBlob, LogKind, RegisteredRunner, SHA, ToldState,
+    AccessToken, JobRecord, ListenerSession, LogBlob, LogKind, RegisteredRunner, SHA, ToldState,
 };
+use records::{Gone, JobOffer};
 
 /// Smallest id of a runner. Ids are above 2³², so a client that stores them in 32 bits fails. They start
 /// elsewhere in each process: GitHub never gives an id twice, and a client that outlives a stand-in
@@ -147,11 +147,12 @@ impl GitHubState {
                 .is_some_and(|job| job.is_run_by(runner.id))
     }
 
-    /// Returns the runner whose listener has this access token, also if it is gone.
-    pub(crate) fn runner_by_token(&self, token: &str) -> Option<u64> {
+    /// Returns the runner whose listener has this access token, also if it is gone. A token expires.
+    pub(crate) fn runner_by_token(&self, token: &str, now: u64) -> Option<u64> {
+        let is = |known: &AccessToken| known.text == token && now < known.until;
         self.runners
             .values()
-            .find(|runner| runner.access_token.as_deref() == Some(token))
+            .find(|runner| runner.access_tokens.iter().any(is))
             .map(|runner| runner.id)
     }
 

@@ -33,7 +33,9 @@ pub(crate) struct RegisteredRunner {
     pub(crate) client_id: String,
     /// Modulus of the key of client assertions, in base64. Empty for a planted runner, which has no listener.
     pub(crate) modulus: String,
-    pub(crate) access_token: Option<String>,
+    /// Tokens of the listener that had not expired when the last of them was made.
+    #[serde(default)]
+    pub(crate) access_tokens: Vec<AccessToken>,
     pub(crate) session: Option<ListenerSession>,
     /// Start of the current time without a job, for the removal of idle runners.
     pub(crate) idle_since: u64,
@@ -46,6 +48,13 @@ pub(crate) struct RegisteredRunner {
     /// Scale set whose runner this is.
     #[serde(default)]
     pub(crate) scale_set: Option<u64>,
+}
+
+/// An access token of a listener.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct AccessToken {
+    pub(crate) text: String,
+    pub(crate) until: u64,
 }
 
 /// End of a registration.

@@ -238,6 +238,7 @@ impl Listener {
             .env("RUNNER_ALLOW_RUNASROOT", "1")
             .env("ACTIONS_RUNNER_INPUT_JITCONFIG", blob)
             .env("STANDIN_BACKOFF_MS", "20")
+            .env("STANDIN_SPEED", "20")
             .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(out.try_clone().unwrap())
@@ -259,6 +260,11 @@ impl Listener {
     /// Waits for the listener's end and returns its exit code.
     pub(crate) fn code(&mut self) -> i32 {
         self.end().code().unwrap()
+    }
+
+    /// Waits for the listener's end and returns the number of the signal that ended it.
+    pub(crate) fn end_signal(&mut self) -> Option<i32> {
+        std::os::unix::process::ExitStatusExt::signal(&self.end())
     }
 
     fn end(&mut self) -> ExitStatus {

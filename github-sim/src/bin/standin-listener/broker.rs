@@ -1,6 +1,9 @@
 //! The listener's calls, one method for each.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use github_sim::{
     RunnerKeyError, SignatureAlgorithm, client_assertion,
@@ -10,7 +13,7 @@ use github_sim::{
         Renew, SessionAgent, SessionBody,
     },
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use ureq::http::Response;
 
 use crate::{VERSION, root::Configuration};
@@ -56,12 +59,29 @@ impl CallError {
     }
 }
 
-/// A connection to the broker, with the runner's own token.
+/// Connections to the broker, with the runner's own token. The listener's threads share it.
 #[derive(Clone)]
 pub(crate) struct Broker {
     agent: ureq::Agent,
-    base: String,
-    token: String,
+    configuration: Arc<Configuration>,
+    access: Arc<Mutex<Access>>,
+}
+
+/// The token and the session of the listener.
+#[derive(Default)]
+struct Access {
+    /// The token, and the time until which it is valid.
+    token: Option<(String, Instant)>,
+    session: String,
+    /// True once the listener leaves.
+    closed: bool,
+}
+
+/// Answer of the token endpoint.
+#[derive(Deserialize)]
+struct TokenAnswer {
+    access_token: String,
+    expires_in: u64,
 }
 
 /// Connections to the run service, with the job's token.
@@ -84,101 +104,80 @@ fn agent() -> ureq::Agent {
 }
 
 impl Broker {
-    /// Exchanges the credentials for a token.
-    pub(crate) fn connect(configuration: &Configuration) -> Result<Self, CallError> {
-        let agent = agent();
-        let data = &configuration.credentials.data;
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs());
-        let url = &data.authorization_url;
-        let algorithm = if data.require_fips_cryptography == "True" {
-            SignatureAlgorithm::Ps256
-        } else {
-            SignatureAlgorithm::Rs256
-        };
-        let assertion =
-            client_assertion::sign(&data.client_id, url, &configuration.key, algorithm, now)?;
-        let form = [
-            ("grant_type", "client_credentials"),
-            (
-                "client_assertion_type",
-                "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
-            ),
-            ("client_assertion", &assertion),
-        ];
-        let answer: serde_json::Value = read(agent.post(url).send_form(form)?)?;
-        Ok(Self {
-            agent,
-            base: configuration.runner.server_url_v2.clone(),
-            token: answer["access_token"].as_str().unwrap_or("").into(),
-        })
+    /// Returns a broker without a token, which its first call requests.
+    pub(crate) fn new(configuration: &Arc<Configuration>) -> Self {
+        Self {
+            agent: agent(),
+            configuration: Arc::clone(configuration),
+            access: Arc::default(),
+        }
     }
 
-    /// Opens a session and returns its id.
-    pub(crate) fn open_session(&self, configuration: &Configuration) -> Result<String, CallError> {
+    /// Opens a session, with which later calls are made.
+    pub(crate) fn open_session(&self) -> Result<(), CallError> {
         let host = nix::unistd::gethostname().unwrap_or_default();
+        let runner = &self.configuration.runner;
         let body = SessionBody {
             session_id: "00000000-0000-0000-0000-000000000000".into(),
             owner_name: format!("{} (PID: {})", host.to_string_lossy(), std::process::id()),
             agent: SessionAgent {
-                id: configuration.runner.agent_id.parse().unwrap_or(0),
-                name: configuration.runner.agent_name.clone(),
+                id: runner.agent_id.parse().unwrap_or(0),
+                name: runner.agent_name.clone(),
                 version: VERSION.into(),
                 os_description: "Linux".into(),
             },
             use_fips_encryption: false,
         };
-        let request = self.agent.post(format!("{}session", self.base));
-        let answer = request
-            .header("authorization", self.bearer())
-            .send_json(&body)?;
-        Ok(read::<SessionBody>(answer)?.session_id)
+        let request = self.agent.post(self.url("session"));
+        let answer =
+            self.authorized(|bearer| request.header("authorization", bearer).send_json(&body))?;
+        self.access().session = answer.into_body().read_json::<SessionBody>()?.session_id;
+        Ok(())
     }
 
+    /// Closes the session. A poll in flight opens no other.
     pub(crate) fn close_session(&self) -> Result<(), CallError> {
-        let request = self.agent.delete(format!("{}session", self.base));
+        self.access().closed = true;
+        let request = self.agent.delete(self.url("session"));
         let request = request.config().timeout_global(Some(QUICK_TIMEOUT)).build();
-        refuse_failure(request.header("authorization", self.bearer()).call()?).map(drop)
+        self.authorized(|bearer| request.header("authorization", bearer).call())
+            .map(drop)
     }
 
-    /// Polls once. Returns `None` if there was no message.
-    pub(crate) fn poll(
-        &self,
-        session: &str,
-        status: &str,
-    ) -> Result<Option<BrokerMessage>, CallError> {
-        let url = format!("{}message?{}", self.base, query(session, status));
+    /// Opens another session, unless the listener leaves.
+    pub(crate) fn reopen_session(&self) -> Result<(), CallError> {
+        if self.access().closed {
+            return Ok(());
+        }
+        self.open_session()
+    }
+
+    /// Polls once. Returns `None` if there was no message, or none that can be read.
+    pub(crate) fn poll(&self, status: &str) -> Result<Option<BrokerMessage>, CallError> {
         let request = self
             .agent
-            .get(url)
+            .get(self.url(&format!("message?{}", self.query(status))))
             .config()
             .timeout_global(Some(POLL_TIMEOUT))
             .build();
-        let answer = request.header("authorization", self.bearer()).call()?;
-        if answer.status() == 202 {
-            return Ok(None);
-        }
-        read(answer).map(Some)
+        let answer = self.authorized(|bearer| request.header("authorization", bearer).call())?;
+        // GitHub's listener polls again at once after 202, 204, and an answer that is not a message.
+        let text = answer.into_body().read_to_string()?;
+        Ok(serde_json::from_str(&text).ok())
     }
 
-    pub(crate) fn acknowledge(&self, session: &str, offer: &JobRequest) -> Result<(), CallError> {
-        let url = format!("{}acknowledge?{}", self.base, query(session, "Online"));
+    pub(crate) fn acknowledge(&self, offer: &JobRequest) -> Result<(), CallError> {
         let body = Acknowledge {
             runner_request_id: offer.runner_request_id.clone(),
         };
         let request = self
             .agent
-            .post(url)
+            .post(self.url(&format!("acknowledge?{}", self.query("Online"))))
             .config()
             .timeout_global(Some(QUICK_TIMEOUT))
             .build();
-        refuse_failure(
-            request
-                .header("authorization", self.bearer())
-                .send_json(&body)?,
-        )
-        .map(drop)
+        self.authorized(|bearer| request.header("authorization", bearer).send_json(&body))
+            .map(drop)
     }
 
     pub(crate) fn acquire(&self, offer: &JobRequest) -> Result<JobMessage, CallError> {
@@ -190,16 +189,87 @@ impl Broker {
         let request = self
             .agent
             .post(format!("{}acquirejob", offer.run_service_url));
-        let message: serde_json::Value = read(
-            request
-                .header("authorization", self.bearer())
-                .send_json(&body)?,
-        )?;
-        Ok(JobMessage::read(&message)?)
+        let answer =
+            self.authorized(|bearer| request.header("authorization", bearer).send_json(&body))?;
+        Ok(JobMessage::read(&answer.into_body().read_json()?)?)
     }
 
-    fn bearer(&self) -> String {
-        format!("Bearer {}", self.token)
+    /// Makes a call with a token that has not expired. A token that the server refuses is dropped, and
+    /// the next call requests another.
+    fn authorized(
+        &self,
+        call: impl FnOnce(&str) -> Result<Response<ureq::Body>, ureq::Error>,
+    ) -> Result<Response<ureq::Body>, CallError> {
+        let token = self.token()?;
+        let answer = call(&format!("Bearer {token}"))?;
+        if answer.status() == 401 {
+            let mut access = self.access();
+            if access
+                .token
+                .as_ref()
+                .is_some_and(|(known, _)| *known == token)
+            {
+                access.token = None;
+            }
+        }
+        refuse_failure(answer)
+    }
+
+    /// Returns the token, after a new one took the place of one that has expired.
+    fn token(&self) -> Result<String, CallError> {
+        let mut access = self.access();
+        if let Some((token, until)) = &access.token
+            && Instant::now() < *until
+        {
+            return Ok(token.clone());
+        }
+        let asked = Instant::now();
+        let answer = self.request_token()?;
+        let until = asked + Duration::from_secs(answer.expires_in);
+        access.token = Some((answer.access_token.clone(), until));
+        Ok(answer.access_token)
+    }
+
+    /// Exchanges the credentials for a token.
+    fn request_token(&self) -> Result<TokenAnswer, CallError> {
+        let data = &self.configuration.credentials.data;
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        let url = &data.authorization_url;
+        let algorithm = if data.require_fips_cryptography == "True" {
+            SignatureAlgorithm::Ps256
+        } else {
+            SignatureAlgorithm::Rs256
+        };
+        let key = &self.configuration.key;
+        let assertion = client_assertion::sign(&data.client_id, url, key, algorithm, now)?;
+        let form = [
+            ("grant_type", "client_credentials"),
+            (
+                "client_assertion_type",
+                "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+            ),
+            ("client_assertion", &assertion),
+        ];
+        let answer = refuse_failure(self.agent.post(url).send_form(form)?)?;
+        Ok(answer.into_body().read_json()?)
+    }
+
+    fn access(&self) -> MutexGuard<'_, Access> {
+        self.access.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.configuration.runner.server_url_v2)
+    }
+
+    fn query(&self, status: &str) -> String {
+        let session = self.access().session.clone();
+        format!(
+            "sessionId={session}&status={status}&runnerVersion={VERSION}&os=Linux&architecture={}&disableUpdate=true",
+            architecture()
+        )
     }
 }
 
@@ -249,13 +319,6 @@ impl RunService {
     }
 }
 
-fn query(session: &str, status: &str) -> String {
-    format!(
-        "sessionId={session}&status={status}&runnerVersion={VERSION}&os=Linux&architecture={}&disableUpdate=true",
-        architecture()
-    )
-}
-
 /// Returns the runner's name of the architecture: `X64`, `ARM64`, …
 pub(crate) fn architecture() -> &'static str {
     match std::env::consts::ARCH {
@@ -263,10 +326,6 @@ pub(crate) fn architecture() -> &'static str {
         "arm" => "ARM",
         _ => "X64",
     }
-}
-
-fn read<T: DeserializeOwned>(answer: Response<ureq::Body>) -> Result<T, CallError> {
-    Ok(refuse_failure(answer)?.into_body().read_json()?)
 }
 
 fn refuse_failure(answer: Response<ureq::Body>) -> Result<Response<ureq::Body>, CallError> {

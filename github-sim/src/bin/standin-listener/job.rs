@@ -15,25 +15,23 @@ use github_sim::{
     wire::{CANCEL_TIMEOUT_S, Facts, JobResult, LOG_TAIL_BYTES},
 };
 use nix::{
-    sys::signal::{Signal, killpg},
+    sys::signal::{Signal, kill, killpg},
     unistd::Pid,
 };
 
 use crate::{
-    broker::{CallError, RunService},
+    broker::RunService,
+    clocks::{
+        CALL_PAUSE_S, CANCEL_MARGIN_S, FIRST_RENEWAL_PATIENCE, LISTENER_REPORTS, RENEW_EVERY,
+        RENEW_PATIENCE, SIGNAL_PATIENCE, UNAVAILABLE_PATIENCE, WORKER_REPORTS,
+    },
     code,
-    listen::{ListenerContext, ListenerEvent, Poller, backoff, cancellation, scaled},
+    listen::{ListenerContext, ListenerEvent, PollRefusals, Poller, cancellation},
     worker::WorkerOrder,
 };
 
-const RENEW_EVERY: Duration = Duration::from_mins(1);
-/// Time from the first missed renewal to the cancellation of the job.
-const RENEW_PATIENCE: Duration = Duration::from_secs(40);
 /// Interval between checks of the worker, if an event does not come first.
 const CHECK_EVERY: Duration = Duration::from_millis(20);
-/// Time that GitHub's listener gives its worker after a signal.
-const SIGNAL_PATIENCE: Duration = Duration::from_secs(30);
-const REPORT_TRIES: u32 = 5;
 
 /// Runs the job and returns the listener's exit code.
 pub(crate) fn run(
@@ -52,44 +50,49 @@ pub(crate) fn run(
         .join(format!("Worker_{}.log", message.job_id));
     let _ = service.tell(&facts(&log_file));
     poller.poll("Busy");
+    if !message.listener_faults.skip_renew && !renew_first(listener, &service) {
+        listener.root.forget();
+        return code_of(listener, code::ABANDONED);
+    }
     let mut running = match start_worker(listener, message, &log_file) {
         Ok(child) => RunningJob {
             listener,
             message,
             service: &service,
             poller,
+            refusals: PollRefusals::default(),
             child,
             deadline: None,
-            signal: None,
+            killed: false,
+            stop: None,
         },
         Err(error) => {
             listener
                 .log
                 .error(&format!("cannot start the worker: {error}"));
-            let _ = report(listener, &service, JobResult::Failed);
+            report(listener, &service, JobResult::Failed);
             return code::RETRYABLE;
         }
     };
     let JobEnd::Over(mut result) = running.wait(events) else {
-        running.kill(Signal::SIGKILL);
+        running.kill_group();
         return message
             .listener_faults
             .crash_with
             .unwrap_or(code::RETRYABLE);
     };
-    // GitHub's listener reports a job that a signal ended as failed, never as cancelled.
-    if running.signal.is_some() && result == JobResult::Canceled {
+    // GitHub's listener reports a job that ends with the listener as failed, never as cancelled.
+    if matches!(
+        running.stop,
+        Some(StopCause::Signal(_) | StopCause::Refused(_))
+    ) && result == JobResult::Canceled
+    {
         result = JobResult::Failed;
     }
-    // Processes that the job left running end with it.
-    running.kill(Signal::SIGKILL);
     let _ = service.tell(&facts(&log_file));
-    if !message.listener_faults.skip_complete
-        && let Err(error) = report(listener, &service, result)
-    {
-        listener
-            .log
-            .error(&format!("cannot report the job's end: {error}"));
+    // The end of a job whose worker had to be killed after its cancellation is never told.
+    if !message.listener_faults.skip_complete && !running.killed {
+        result = report(listener, &service, result);
     }
     listener.log.event(&format!(
         "Job {name} completed with result: {}",
@@ -97,16 +100,56 @@ pub(crate) fn run(
     ));
     std::thread::sleep(Duration::from_millis(message.listener_faults.linger_ms));
     listener.root.forget();
-    let tells_result = listener
+    match (message.listener_faults.exit_with, running.stop) {
+        (Some(code), _) | (None, Some(StopCause::Refused(code))) => code,
+        (None, Some(StopCause::Signal(signal))) => code::after(signal),
+        (None, _) if running.killed => code::SUCCESS,
+        (None, Some(StopCause::LockLost)) => code_of(listener, JobResult::Succeeded.exit_code()),
+        (None, Some(StopCause::LockRefused)) => code_of(listener, code::ABANDONED),
+        (None, Some(StopCause::Cancelled) | None) => code_of(listener, result.exit_code()),
+    }
+}
+
+/// Returns the exit code for a job's result, which the listener tells only on request.
+fn code_of(listener: &ListenerContext, result: u8) -> u8 {
+    let told = listener
         .env
         .get("ACTIONS_RUNNER_RETURN_JOB_RESULT_FOR_HOSTED")
         .is_some_and(|value| value == "1" || value.eq_ignore_ascii_case("true"));
-    match message.listener_faults.exit_with {
-        Some(code) => code,
-        None if let Some(signal) = running.signal => code::after(signal),
-        None if tells_result => result.exit_code(),
-        None => code::SUCCESS,
+    if told { result } else { code::SUCCESS }
+}
+
+/// Renews the lock for the first time. Without that, no worker starts, and the job stays as it is at GitHub.
+fn renew_first(listener: &ListenerContext, service: &RunService) -> bool {
+    let since = Instant::now();
+    loop {
+        let Err(error) = service.renew(listener.clocks.scaled(RENEW_PATIENCE)) else {
+            return true;
+        };
+        listener
+            .log
+            .error(&format!("cannot renew the job's lock: {error}"));
+        let patience = listener.clocks.scaled(FIRST_RENEWAL_PATIENCE);
+        if error.status() == Some(404) || since.elapsed() >= patience {
+            return false;
+        }
+        std::thread::sleep(listener.clocks.pause(CALL_PAUSE_S));
     }
+}
+
+/// Reason why a job has to end before its last step.
+#[derive(Clone, Copy)]
+enum StopCause {
+    /// Cancelled at GitHub.
+    Cancelled,
+    /// The listener got a signal.
+    Signal(i32),
+    /// A poll was refused, which ends the listener with this code.
+    Refused(u8),
+    /// The lock could not be renewed in time.
+    LockLost,
+    /// The server does not know the job any more.
+    LockRefused,
 }
 
 /// A job whose worker has started.
@@ -115,11 +158,14 @@ struct RunningJob<'a> {
     message: &'a JobMessage,
     service: &'a RunService,
     poller: &'a Poller,
+    refusals: PollRefusals,
     child: Child,
     /// Time at which a cancelled worker is killed.
     deadline: Option<Instant>,
-    /// The first signal.
-    signal: Option<i32>,
+    /// True once the worker was killed.
+    killed: bool,
+    /// The first reason why the job has to end.
+    stop: Option<StopCause>,
 }
 
 /// Outcome of a renewal of the job's lock.
@@ -127,7 +173,8 @@ enum Renewal {
     Good,
     /// The server does not know the job any more.
     Refused,
-    Missed,
+    /// Not renewed. The job is cancelled if this lasts for the given time.
+    Missed(Duration),
 }
 
 enum JobEnd {
@@ -144,40 +191,39 @@ impl RunningJob<'_> {
         let started = Instant::now();
         let mut renewed = started;
         let mut missed: Option<Instant> = None;
-        let (every, patience) = (
-            scaled(self.listener, RENEW_EVERY),
-            scaled(self.listener, RENEW_PATIENCE),
-        );
+        let every = self.listener.clocks.scaled(RENEW_EVERY);
         loop {
             if faults.crash_with.is_some() && started.elapsed() >= crash_after {
                 return JobEnd::Crashed;
             }
             if let Ok(Some(status)) = self.child.try_wait() {
                 let told = status.code().and_then(JobResult::from_exit_code);
-                return JobEnd::Over(match (told, self.deadline) {
-                    // The signal may reach a step before it reaches the worker, and a worker that
-                    // it ended reports nothing.
-                    (Some(JobResult::Failed) | None, Some(_)) => JobResult::Canceled,
-                    (None, None) => JobResult::Failed,
-                    (Some(result), _) => result,
-                });
+                // A worker that a signal ended reports nothing.
+                let unknown = if self.deadline.is_some() {
+                    JobResult::Canceled
+                } else {
+                    JobResult::Failed
+                };
+                return JobEnd::Over(told.unwrap_or(unknown));
             }
-            if self
-                .deadline
-                .is_some_and(|deadline| Instant::now() >= deadline)
+            if !self.killed
+                && self
+                    .deadline
+                    .is_some_and(|deadline| Instant::now() >= deadline)
             {
-                self.kill(Signal::SIGKILL);
+                self.killed = true;
+                self.kill_group();
             }
             let due = if missed.is_some() { every / 10 } else { every };
             if renewed.elapsed() >= due && !faults.skip_renew {
                 renewed = Instant::now();
                 match self.renew() {
                     Renewal::Good => missed = None,
-                    Renewal::Refused => self.kill(Signal::SIGKILL),
-                    Renewal::Missed => {
+                    Renewal::Refused => self.cancel(StopCause::LockRefused, SIGNAL_PATIENCE),
+                    Renewal::Missed(patience) => {
                         let since = *missed.get_or_insert(renewed);
-                        if since.elapsed() >= patience && self.deadline.is_none() {
-                            self.cancel(SIGNAL_PATIENCE);
+                        if since.elapsed() >= patience {
+                            self.cancel(StopCause::LockLost, SIGNAL_PATIENCE);
                         }
                     }
                 }
@@ -190,63 +236,71 @@ impl RunningJob<'_> {
     }
 
     fn renew(&self) -> Renewal {
-        let timeout = scaled(self.listener, RENEW_PATIENCE);
-        match self.service.renew(timeout) {
+        let ListenerContext { log, clocks, .. } = self.listener;
+        match self.service.renew(clocks.scaled(RENEW_PATIENCE)) {
             Ok(()) => Renewal::Good,
             Err(error) => {
-                self.listener
-                    .log
-                    .error(&format!("cannot renew the job's lock: {error}"));
-                if error.status() == Some(404) {
-                    Renewal::Refused
-                } else {
-                    Renewal::Missed
+                log.error(&format!("cannot renew the job's lock: {error}"));
+                match error.status() {
+                    Some(404) => Renewal::Refused,
+                    Some(503) => Renewal::Missed(clocks.scaled(UNAVAILABLE_PATIENCE)),
+                    _ => Renewal::Missed(clocks.scaled(RENEW_PATIENCE)),
                 }
             }
         }
     }
 
     fn hear(&mut self, event: ListenerEvent) {
-        match event {
+        let answer = match event {
             ListenerEvent::Signal(signal) => {
-                self.signal.get_or_insert(signal);
                 self.listener.log.line("Exiting...");
-                self.cancel(SIGNAL_PATIENCE);
+                self.cancel(StopCause::Signal(signal), SIGNAL_PATIENCE);
+                return;
             }
-            ListenerEvent::Polled(Ok(message)) => {
-                let order = message.as_ref().and_then(cancellation);
-                if let Some((job, seconds)) = order
-                    && job == self.message.job_id
-                {
-                    self.cancel(Duration::from_secs(seconds.min(CANCEL_TIMEOUT_S)));
-                }
-                self.poller.poll("Busy");
-            }
-            // The job goes on whatever the broker answers. Without a pause this would be a busy loop.
-            ListenerEvent::Polled(Err(_)) => {
-                std::thread::sleep(backoff(self.listener, 1).min(Duration::from_secs(1)));
-                self.poller.poll("Busy");
-            }
+            ListenerEvent::Polled(answer) => answer,
+        };
+        if let Some(code) = self.refusals.count(self.listener, &answer) {
+            self.cancel(StopCause::Refused(code), SIGNAL_PATIENCE);
+            return;
         }
+        if let Ok(message) = answer {
+            let order = message.as_ref().and_then(cancellation);
+            if let Some((job, seconds)) = order
+                && job == self.message.job_id
+            {
+                let seconds = seconds
+                    .min(CANCEL_TIMEOUT_S)
+                    .saturating_sub(CANCEL_MARGIN_S);
+                self.cancel(StopCause::Cancelled, Duration::from_secs(seconds));
+            }
+        } else {
+            // The job goes on whatever the broker answers. Without a pause this would be a busy loop.
+            let pause = self.listener.clocks.pause(CALL_PAUSE_S);
+            std::thread::sleep(pause.min(Duration::from_secs(1)));
+        }
+        self.poller.poll("Busy");
     }
 
-    fn cancel(&mut self, patience: Duration) {
+    /// Makes the worker end the job. A second reason changes nothing.
+    fn cancel(&mut self, cause: StopCause, patience: Duration) {
+        if self.stop.is_some() {
+            return;
+        }
+        self.stop = Some(cause);
         if self.message.listener_faults.ignore_cancel {
             return;
         }
-        let deadline = Instant::now() + patience;
-        self.deadline = Some(
-            self.deadline
-                .map_or(deadline, |earlier| earlier.min(deadline)),
-        );
-        self.kill(Signal::SIGINT);
+        self.deadline = Some(Instant::now() + self.listener.clocks.scaled(patience));
+        let _ = kill(self.worker(), Signal::SIGINT);
     }
 
-    /// Signals the worker and the processes of its group.
-    fn kill(&self, signal: Signal) {
-        if let Ok(id) = i32::try_from(self.child.id()) {
-            let _ = killpg(Pid::from_raw(id), signal);
-        }
+    fn worker(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).unwrap_or(i32::MAX))
+    }
+
+    /// Kills the worker and the processes of its group.
+    fn kill_group(&self) {
+        let _ = killpg(self.worker(), Signal::SIGKILL);
     }
 }
 
@@ -278,22 +332,28 @@ fn start_worker(
     Ok(child)
 }
 
-fn report(
-    listener: &ListenerContext,
-    service: &RunService,
-    result: JobResult,
-) -> Result<(), CallError> {
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        match service.complete(result) {
-            Ok(()) => return Ok(()),
+/// Reports the job's end as GitHub's worker does, then as its listener does. Returns the result that the
+/// listener knows: a job whose end cannot be reported has failed.
+fn report(listener: &ListenerContext, service: &RunService, result: JobResult) -> JobResult {
+    for (tries, result, pause) in [
+        (WORKER_REPORTS.0, result, WORKER_REPORTS.1),
+        (LISTENER_REPORTS.0, JobResult::Failed, LISTENER_REPORTS.1),
+    ] {
+        for _ in 0..tries {
+            let Err(error) = service.complete(result) else {
+                return result;
+            };
+            listener
+                .log
+                .error(&format!("cannot report the job's end: {error}"));
             // The server has taken the job back, or never gave it.
-            Err(error) if matches!(error.status(), Some(400..=499)) => return Err(error),
-            Err(error) if tries == REPORT_TRIES => return Err(error),
-            Err(_) => std::thread::sleep(backoff(listener, 1)),
+            if matches!(error.status(), Some(400..=499)) {
+                return JobResult::Failed;
+            }
+            std::thread::sleep(listener.clocks.scaled(pause));
         }
     }
+    JobResult::Failed
 }
 
 fn facts(log: &Path) -> Facts {

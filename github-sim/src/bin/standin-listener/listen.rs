@@ -1,9 +1,12 @@
 //! The listener from its credentials to its end: connect, wait for a job, run it, leave.
 
 use std::{
-    sync::mpsc::{self, Receiver, Sender},
+    sync::{
+        Arc,
+        mpsc::{self, Receiver, Sender},
+    },
     thread,
-    time::Duration,
+    time::Instant,
 };
 
 use github_sim::wire::{BrokerMessage, JobCancellation, JobRequest};
@@ -11,18 +14,20 @@ use github_sim::wire::{BrokerMessage, JobCancellation, JobRequest};
 use crate::{
     Environment,
     broker::{Broker, CallError},
+    clocks::{CALL_PAUSE_S, Clocks, IDLE_PATIENCE, SESSION_PAUSE_S, SKIP_PAUSES_S},
     code, job,
     log::ListenerLog,
     root::{Configuration, Root},
 };
 
-const POLL_TRIES: u32 = 10;
 const SESSION_TRIES: u32 = 8;
+const ACQUIRE_TRIES: u32 = 5;
 
 /// Values that do not change while the listener lives.
 pub(crate) struct ListenerContext {
     pub(crate) root: Root,
-    pub(crate) configuration: Configuration,
+    pub(crate) configuration: Arc<Configuration>,
+    pub(crate) clocks: Clocks,
     pub(crate) env: Environment,
     pub(crate) log: ListenerLog,
 }
@@ -41,14 +46,19 @@ pub(crate) struct Poller {
 }
 
 impl Poller {
-    fn start(broker: Broker, session: String, events: Sender<ListenerEvent>) -> Self {
+    fn start(broker: Broker, events: Sender<ListenerEvent>) -> Self {
         let (status, statuses) = mpsc::channel();
         thread::spawn(move || {
             for status in statuses {
-                if events
-                    .send(ListenerEvent::Polled(broker.poll(&session, status)))
-                    .is_err()
+                let mut answer = broker.poll(status);
+                // A new session takes the place of an invalid one at once. A running job goes on.
+                if answer
+                    .as_ref()
+                    .is_err_and(|error| error.is("RunnerSessionInvalid"))
                 {
+                    answer = broker.reopen_session().map(|()| None);
+                }
+                if events.send(ListenerEvent::Polled(answer)).is_err() {
                     return;
                 }
             }
@@ -69,11 +79,11 @@ pub(crate) fn run(
     sender: Sender<ListenerEvent>,
     events: &Receiver<ListenerEvent>,
 ) -> u8 {
-    let (broker, session) = match connect(listener, events) {
-        Ok(connected) => connected,
-        Err(code) => return code,
-    };
-    let code = serve(listener, &broker, &session, sender, events);
+    let broker = Broker::new(&listener.configuration);
+    if let Err(code) = connect(listener, &broker, events) {
+        return code;
+    }
+    let code = serve(listener, &broker, sender, events);
     // The listener ends whether or not the server agrees.
     let _ = broker.close_session();
     code
@@ -81,69 +91,81 @@ pub(crate) fn run(
 
 fn connect(
     listener: &ListenerContext,
+    broker: &Broker,
     events: &Receiver<ListenerEvent>,
-) -> Result<(Broker, String), u8> {
-    let ListenerContext {
-        configuration, log, ..
-    } = listener;
-    let mut tries = 0;
+) -> Result<(), u8> {
+    let ListenerContext { log, clocks, .. } = listener;
+    let mut conflicts = 0;
+    let mut silent_since = None;
     loop {
-        tries += 1;
-        let connected = Broker::connect(configuration).and_then(|broker| {
-            broker
-                .open_session(configuration)
-                .map(|session| (broker, session))
-        });
-        let error = match connected {
-            Ok(connected) => {
+        let error = match broker.open_session() {
+            Ok(()) => {
                 log.line("\n\u{221a} Connected to GitHub\n");
                 log.line(&format!("Current runner version: '{}'", crate::VERSION));
-                return Ok(connected);
+                return Ok(());
             }
             Err(error) => error,
         };
-        if error.is("invalid_client") {
-            log.error("The runner registration has been deleted from the server, please re-configure. Runner registrations are automatically deleted for runners that have not connected to the service recently.");
-            return Err(code::TERMINATED);
-        }
         if error.is("RunnerNotFound") {
             return Err(no_longer_exists(listener));
         }
+        if error.is("invalid_client") {
+            return Err(registration_deleted(listener));
+        }
+        let mut pause = SESSION_PAUSE_S;
         match error.status() {
-            Some(409) if tries < SESSION_TRIES => {
-                log.error("A session for this runner already exists.");
-            }
             Some(409) => {
-                log.error("A session for this runner already exists. Stop retry on SessionConflictException after retried for 240 seconds.");
-                return Err(code::SESSION_CONFLICT);
+                conflicts += 1;
+                if conflicts == SESSION_TRIES {
+                    log.error("A session for this runner already exists. Stop retry on SessionConflictException after retried for 240 seconds.");
+                    return Err(code::SESSION_CONFLICT);
+                }
+                log.error("A session for this runner already exists.");
             }
             Some(401 | 403) => {
                 log.error(&format!("Failed to create session. {error}"));
                 return Err(code::TERMINATED);
             }
-            _ if tries < POLL_TRIES => log.error(&format!(
-                "Runner connect error: {error}. Retrying until reconnected."
-            )),
-            _ => return Err(code::RETRYABLE),
+            // The listener tries again without a limit.
+            Some(_) => connect_error(listener, &error),
+            None => {
+                connect_error(listener, &error);
+                if has_lasted(listener, &mut silent_since) {
+                    return Err(code::RETRYABLE);
+                }
+                pause = CALL_PAUSE_S;
+            }
         }
-        if let Ok(ListenerEvent::Signal(signal)) = events.recv_timeout(backoff(listener, 30)) {
+        if let Ok(ListenerEvent::Signal(signal)) = events.recv_timeout(clocks.pause(pause)) {
             return Err(code::after(signal));
         }
     }
 }
 
+fn connect_error(listener: &ListenerContext, error: &CallError) {
+    listener.log.error(&format!(
+        "Runner connect error: {error}. Retrying until reconnected."
+    ));
+}
+
+/// Tells whether an outage, which begins now if it had not, has lasted too long for an idle listener.
+fn has_lasted(listener: &ListenerContext, since: &mut Option<Instant>) -> bool {
+    let since = since.get_or_insert_with(Instant::now);
+    since.elapsed() >= listener.clocks.scaled(IDLE_PATIENCE)
+}
+
 fn serve(
     listener: &ListenerContext,
     broker: &Broker,
-    session: &str,
     sender: Sender<ListenerEvent>,
     events: &Receiver<ListenerEvent>,
 ) -> u8 {
-    let log = &listener.log;
-    let poller = Poller::start(broker.clone(), session.into(), sender);
+    let ListenerContext { log, clocks, .. } = listener;
+    let poller = Poller::start(broker.clone(), sender);
     log.event("Listening for Jobs");
-    let mut failures = 0;
-    let mut refusals = 0;
+    let mut failing_since = None;
+    let mut refusals = PollRefusals::default();
+    let mut skipped = 0;
     loop {
         poller.poll("Online");
         let answer = match events.recv() {
@@ -154,45 +176,68 @@ fn serve(
             Err(_) => return code::SUCCESS,
             Ok(ListenerEvent::Polled(answer)) => answer,
         };
-        match answer {
+        if let Some(code) = refusals.count(listener, &answer) {
+            return code;
+        }
+        let pause = match answer {
             Ok(message) => {
-                refusals = 0;
-                if failures > 0 {
+                if failing_since.take().is_some() {
                     log.event("Runner reconnected.");
-                    failures = 0;
                 }
                 let Some(message) = message else { continue };
-                if let Some(code) = take(listener, broker, session, &poller, events, &message) {
-                    return code;
+                match take(listener, broker, &poller, events, &message) {
+                    Taken::Ended(code) => return code,
+                    Taken::Nothing => continue,
+                    Taken::Skipped => {
+                        let seconds = SKIP_PAUSES_S[skipped.min(SKIP_PAUSES_S.len() - 1)];
+                        skipped += 1;
+                        clocks.pause(seconds..=seconds)
+                    }
                 }
             }
+            Err(error) if error.status() == Some(401) => continue,
             Err(error) => {
-                if let Some(code) = final_code(listener, &error) {
-                    return code;
-                }
-                // The first 401 drops the token, and the second ends the listener.
-                if error.status() == Some(401) {
-                    refusals += 1;
-                    if refusals == 2 {
-                        log.error(&format!("An error occurred: {error}"));
-                        return code::TERMINATED;
-                    }
-                    continue;
-                }
-                refusals = 0;
-                failures += 1;
-                if failures >= POLL_TRIES {
+                if has_lasted(listener, &mut failing_since) {
                     return code::RETRYABLE;
                 }
-                log.error(&format!(
-                    "Runner connect error: {error}. Retrying until reconnected."
-                ));
-                let pause = backoff(listener, if failures <= 5 { 15 } else { 30 });
-                if let Ok(ListenerEvent::Signal(signal)) = events.recv_timeout(pause) {
-                    return code::after(signal);
-                }
+                connect_error(listener, &error);
+                clocks.pause(CALL_PAUSE_S)
             }
+        };
+        if let Ok(ListenerEvent::Signal(signal)) = events.recv_timeout(pause) {
+            return code::after(signal);
         }
+    }
+}
+
+/// Number of polls in a row that were answered with 401.
+#[derive(Default)]
+pub(crate) struct PollRefusals(u32);
+
+impl PollRefusals {
+    /// Counts the answer to a poll. Returns the exit code if it ends the listener: the first 401 drops the
+    /// token, and the second ends the listener.
+    pub(crate) fn count(
+        &mut self,
+        listener: &ListenerContext,
+        answer: &Result<Option<BrokerMessage>, CallError>,
+    ) -> Option<u8> {
+        let Err(error) = answer else {
+            self.0 = 0;
+            return None;
+        };
+        if let Some(code) = final_code(listener, error) {
+            return Some(code);
+        }
+        self.0 = if error.status() == Some(401) {
+            self.0 + 1
+        } else {
+            0
+        };
+        (self.0 == 2).then(|| {
+            listener.log.error(&format!("An error occurred: {error}"));
+            code::TERMINATED
+        })
     }
 }
 
@@ -219,10 +264,8 @@ fn final_code(listener: &ListenerContext, error: &CallError) -> Option<u8> {
             code::TERMINATED
         });
     }
-    if error.is("RunnerSessionInvalid") {
-        // GitHub's listener opens a new session, which is refused for a used one-time config.
-        log.error("The session is no longer valid.");
-        return Some(code::RETRYABLE);
+    if error.is("invalid_client") {
+        return Some(registration_deleted(listener));
     }
     None
 }
@@ -235,40 +278,60 @@ fn no_longer_exists(listener: &ListenerContext) -> u8 {
     code::SUCCESS
 }
 
-/// Handles a message. Returns the exit code if the listener has run its one job.
+fn registration_deleted(listener: &ListenerContext) -> u8 {
+    listener.log.error("The runner registration has been deleted from the server, please re-configure. Runner registrations are automatically deleted for runners that have not connected to the service recently.");
+    code::TERMINATED
+}
+
+/// Outcome of a message.
+enum Taken {
+    /// The message offers no job.
+    Nothing,
+    /// The job could not be acquired.
+    Skipped,
+    /// The listener ends with this code.
+    Ended(u8),
+}
+
+/// Handles a message, and runs the job that it offers.
 fn take(
     listener: &ListenerContext,
     broker: &Broker,
-    session: &str,
     poller: &Poller,
     events: &Receiver<ListenerEvent>,
     message: &BrokerMessage,
-) -> Option<u8> {
+) -> Taken {
     if message.message_type != "RunnerJobRequest" {
-        return None;
+        return Taken::Nothing;
     }
     let log = &listener.log;
     let Ok(offer) = serde_json::from_str::<JobRequest>(&message.body) else {
         log.error("cannot read a job request");
-        return None;
+        return Taken::Nothing;
     };
     if offer.should_acknowledge
-        && let Err(error) = broker.acknowledge(session, &offer)
+        && let Err(error) = broker.acknowledge(&offer)
         && error.is("AcknowledgeJobNotFound")
     {
         log.event("Skipping message Job. Job was not found.");
-        return Some(code::SUCCESS);
+        listener.root.forget();
+        return Taken::Ended(code::SUCCESS);
     }
-    match broker.acquire(&offer) {
-        Ok(message) => Some(job::run(listener, &message, poller, events)),
-        Err(error) if matches!(error.status(), Some(404 | 409 | 422)) => {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let error = match broker.acquire(&offer) {
+            Ok(message) => return Taken::Ended(job::run(listener, &message, poller, events)),
+            Err(error) => error,
+        };
+        if matches!(error.status(), Some(404 | 409 | 422)) || tries == ACQUIRE_TRIES {
             log.event(&format!("Skipping message Job. {error}"));
             log.event("Listening for Jobs");
-            None
+            return Taken::Skipped;
         }
-        Err(error) => {
-            log.error(&format!("cannot acquire the job: {error}"));
-            None
+        let pause = listener.clocks.pause(CALL_PAUSE_S);
+        if let Ok(ListenerEvent::Signal(signal)) = events.recv_timeout(pause) {
+            return Taken::Ended(code::after(signal));
         }
     }
 }
@@ -283,23 +346,4 @@ pub(crate) fn cancellation(message: &BrokerMessage) -> Option<(String, u64)> {
         part.parse::<u64>().ok().map(|number| sum * 60 + number)
     })?;
     Some((body.job_id, seconds))
-}
-
-/// Returns a time of GitHub's listener, divided by `STANDIN_SPEED` if a test sets it.
-pub(crate) fn scaled(listener: &ListenerContext, time: Duration) -> Duration {
-    let speed = listener.env.get("STANDIN_SPEED");
-    let speed = speed.and_then(|text| text.parse().ok()).unwrap_or(1);
-    time / u32::max(speed, 1)
-}
-
-/// Returns a pause of GitHub's listener, from `least_s` to twice that. Tests shorten it.
-pub(crate) fn backoff(listener: &ListenerContext, least_s: u64) -> Duration {
-    let told = listener
-        .env
-        .get("STANDIN_BACKOFF_MS")
-        .and_then(|text| text.parse().ok());
-    told.map_or_else(
-        || Duration::from_millis(rand::random_range(least_s * 1000..=least_s * 2000)),
-        Duration::from_millis,
-    )
 }

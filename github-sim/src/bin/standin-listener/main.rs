@@ -10,6 +10,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod broker;
+mod clocks;
 mod job;
 mod libraries;
 mod listen;
@@ -18,10 +19,14 @@ mod root;
 mod signals;
 mod worker;
 
-use std::{collections::BTreeMap, process::ExitCode, sync::mpsc};
+use std::{
+    collections::BTreeMap,
+    process::ExitCode,
+    sync::{Arc, mpsc},
+};
 
 use listen::ListenerEvent;
-use root::Root;
+use root::{Root, RootError};
 
 /// Version of GitHub's listener that the stand-in claims to be.
 const VERSION: &str = "2.336.0";
@@ -33,6 +38,8 @@ mod code {
     pub(crate) const RETRYABLE: u8 = 2;
     pub(crate) const SESSION_CONFLICT: u8 = 5;
     pub(crate) const VERSION_DEPRECATED: u8 = 7;
+    /// Result of a job whose lock the server does not renew. The other results are in `JobResult`.
+    pub(crate) const ABANDONED: u8 = 105;
 
     /// Returns the code after a signal: .NET ends with 128 and the number of SIGTERM, and GitHub's
     /// listener handles SIGINT.
@@ -45,7 +52,7 @@ mod code {
     }
 }
 
-/// The listener's environment, with the additions of `.env` and `.path`.
+/// The listener's environment, with the additions of `.env`.
 type Environment = BTreeMap<String, String>;
 
 fn main() -> ExitCode {
@@ -122,6 +129,10 @@ fn run(args: &[String]) -> u8 {
     if let Some(config) = config.filter(|config| !config.is_empty())
         && let Err(error) = root.store(&config)
     {
+        // .NET's exception for a root that cannot be written is caught nowhere.
+        if let RootError::Write(_, error) = &error {
+            log::abort(error);
+        }
         log.error(&format!("An error occurred: {error}"));
         return code::TERMINATED;
     }
@@ -134,7 +145,8 @@ fn run(args: &[String]) -> u8 {
     };
     let listener = listen::ListenerContext {
         root,
-        configuration,
+        configuration: Arc::new(configuration),
+        clocks: clocks::Clocks::of(&env),
         env,
         log,
     };

@@ -1,9 +1,7 @@
 //! The runner root and its files.
 
 use std::{
-    fs::{self, OpenOptions},
-    io::Write,
-    os::unix::fs::OpenOptionsExt,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -58,34 +56,22 @@ impl Root {
         &self.0
     }
 
-    /// Adds `.env` (lines of `KEY=VALUE`, for keys that are not set) and `.path`.
+    /// Adds the lines `KEY=VALUE` of `.env`, which win over the environment. A comment is a key like any
+    /// other, and `.path` is not read.
     pub(crate) fn load_env(&self, env: &mut Environment) {
         let lines = fs::read_to_string(self.0.join(".env")).unwrap_or_default();
         for (key, value) in lines.lines().filter_map(|line| line.split_once('=')) {
-            if !key.is_empty() && !key.starts_with('#') {
-                env.entry(key.into()).or_insert_with(|| value.into());
+            if !key.is_empty() {
+                env.insert(key.into(), value.into());
             }
-        }
-        if let Ok(path) = fs::read_to_string(self.0.join(".path"))
-            && !path.trim().is_empty()
-        {
-            env.insert("PATH".into(), path.trim().into());
         }
     }
 
-    /// Writes the files of a JIT config, readable by their owner only.
+    /// Writes the files of a JIT config with the process's umask: readable by every user, by default.
     pub(crate) fn store(&self, config: &str) -> Result<(), RootError> {
         for (name, content) in jit_config::decode(config)? {
             let path = self.0.join(name);
-            // A new file, because an old one would keep its mode.
-            let _ = fs::remove_file(&path);
-            OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&path)
-                .and_then(|mut file| file.write_all(&content))
-                .map_err(|error| RootError::Write(path, error))?;
+            fs::write(&path, content).map_err(|error| RootError::Write(path, error))?;
         }
         Ok(())
     }

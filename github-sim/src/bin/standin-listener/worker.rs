@@ -21,11 +21,13 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Environment, broker::architecture, code, signals};
+use crate::{
+    Environment,
+    broker::architecture,
+    clocks::{Clocks, UNTIL_SIGKILL, UNTIL_SIGTERM},
+    code, signals,
+};
 
-/// Time from SIGINT to SIGTERM, and to SIGKILL, for a cancelled step, as in GitHub's worker.
-const UNTIL_SIGTERM: Duration = Duration::from_millis(7_500);
-const UNTIL_SIGKILL: Duration = Duration::from_secs(10);
 /// Interval between checks of a step.
 const CHECK_EVERY: Duration = Duration::from_millis(5);
 
@@ -72,7 +74,11 @@ struct JobWorker {
     log: File,
     workspace: PathBuf,
     temp: PathBuf,
+    clocks: Clocks,
+    /// Environment of hooks, and of steps together with `workflow`.
     env: Environment,
+    /// Variables of the workflow, which hooks do not get.
+    workflow: Environment,
     /// Lines of `GITHUB_PATH`, latest first.
     path: Vec<String>,
     steps_run: u32,
@@ -132,12 +138,19 @@ impl JobWorker {
             ("RUNNER_OS", "Linux".into()),
             ("RUNNER_TEMP", text(&temp)),
             ("RUNNER_TOOL_CACHE", text(&tools)),
-            ("RUNNER_TRACKING_ID", format!("github_{}", order.job.job_id)),
+            ("RUNNER_TRACKING_ID", tracking_id(&order.job.job_id)),
             ("RUNNER_WORKSPACE", text(&runner_workspace)),
         ];
         env.extend(own.map(|(key, value)| (key.to_owned(), value)));
-        env.extend(order.job.environment_variables.clone());
+        let workflow = order
+            .job
+            .environment_variables
+            .clone()
+            .into_iter()
+            .collect();
         Ok(Self {
+            clocks: Clocks::of(&env),
+            workflow,
             order,
             cancelled,
             log,
@@ -157,7 +170,7 @@ impl JobWorker {
         let mut result = JobResult::Succeeded;
         self.show_setup_info();
         if let Some(hook) = self.hook("ACTIONS_RUNNER_HOOK_JOB_STARTED") {
-            result = self.step("Set up runner", &["-e", &hook]);
+            result = self.run_hook("Set up runner", &hook);
         }
         for step in self.order.job.steps.clone() {
             if result != JobResult::Succeeded {
@@ -167,10 +180,7 @@ impl JobWorker {
             result = match fs::write(&script, &step.run) {
                 Ok(()) => {
                     let script = script.to_string_lossy().into_owned();
-                    self.step(
-                        &step.name,
-                        &["--noprofile", "--norc", "-e", "-o", "pipefail", &script],
-                    )
+                    self.step(&step.name, &script, Shell::Step)
                 }
                 Err(error) => {
                     self.say(&format!("##[error]{}: {error}", script.display()));
@@ -179,19 +189,26 @@ impl JobWorker {
             };
         }
         if let Some(hook) = self.hook("ACTIONS_RUNNER_HOOK_JOB_COMPLETED") {
-            // The hook runs for a cancelled job too. Only a second signal ends it.
-            let was_cancelled = self.cancelled.swap(false, Ordering::SeqCst);
-            let hook_result = self.step("Complete runner", &["-e", &hook]);
-            self.cancelled.fetch_or(was_cancelled, Ordering::SeqCst);
+            let hook_result = self.run_hook("Complete runner", &hook);
             if result == JobResult::Succeeded {
                 result = hook_result;
             }
         }
+        end_orphans(&tracking_id(&self.order.job.job_id));
         if self.cancelled.load(Ordering::SeqCst) {
             JobResult::Canceled
         } else {
             result
         }
+    }
+
+    /// Runs a hook, which has no timeout and which a cancellation does not end.
+    fn run_hook(&mut self, name: &str, path: &str) -> JobResult {
+        if Path::new(path).extension().is_some_and(|end| end == "sh") {
+            return self.step(name, path, Shell::Hook);
+        }
+        self.say(&format!("##[error]{path} is not a valid path to a script"));
+        JobResult::Failed
     }
 
     fn hook(&self, variable: &str) -> Option<String> {
@@ -201,15 +218,17 @@ impl JobWorker {
             .cloned()
     }
 
-    /// Runs bash with `args` as one step, and reads the command files that it wrote.
-    fn step(&mut self, name: &str, args: &[&str]) -> JobResult {
-        if self.cancelled.load(Ordering::SeqCst) {
+    /// Runs a script with bash, and reads the command files that it wrote.
+    fn step(&mut self, name: &str, script: &str, shell: Shell) -> JobResult {
+        if shell == Shell::Step && self.cancelled.load(Ordering::SeqCst) {
             return JobResult::Canceled;
         }
         self.say(&format!("##[group]{name}"));
         let number = self.steps_run;
         self.steps_run += 1;
-        let ended = self.spawn(number, args).and_then(|child| self.wait(child));
+        let ended = self
+            .spawn(number, script, shell)
+            .and_then(|child| self.wait(child, shell));
         let result = match ended {
             Ok(Some(0)) => JobResult::Succeeded,
             _ if self.cancelled.load(Ordering::SeqCst) => {
@@ -233,13 +252,16 @@ impl JobWorker {
         result
     }
 
-    fn spawn(&self, number: u32, args: &[&str]) -> std::io::Result<Child> {
+    fn spawn(&self, number: u32, script: &str, shell: Shell) -> std::io::Result<Child> {
         let mut command = Command::new("bash");
         command
-            .args(args)
+            .args(["--noprofile", "--norc", "-e", "-o", "pipefail", script])
             .current_dir(&self.workspace)
             .env_clear()
             .envs(&self.env);
+        if shell == Shell::Step {
+            command.envs(&self.workflow);
+        }
         if !self.path.is_empty() {
             let inherited = self.env.get("PATH").cloned().unwrap_or_default();
             command.env("PATH", format!("{}:{inherited}", self.path.join(":")));
@@ -257,22 +279,26 @@ impl JobWorker {
         command.spawn()
     }
 
-    fn wait(&self, mut child: Child) -> std::io::Result<Option<i32>> {
+    /// Waits for a script. The first process of a cancelled step gets SIGINT, SIGTERM, then SIGKILL. Its
+    /// children get none of them.
+    fn wait(&self, mut child: Child, shell: Shell) -> std::io::Result<Option<i32>> {
+        let id = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
+        let mut due = vec![
+            (UNTIL_SIGKILL, Signal::SIGKILL),
+            (UNTIL_SIGTERM, Signal::SIGTERM),
+            (Duration::ZERO, Signal::SIGINT),
+        ];
         let mut since = None;
-        let mut terminated = false;
         loop {
             if let Some(status) = child.try_wait()? {
                 return Ok(status.code());
             }
-            if self.cancelled.load(Ordering::SeqCst) {
-                // The listener has sent SIGINT to the group.
+            if shell == Shell::Step && self.cancelled.load(Ordering::SeqCst) {
                 let waited = since.get_or_insert_with(Instant::now).elapsed();
-                if waited >= UNTIL_SIGKILL {
-                    child.kill()?;
-                } else if waited >= UNTIL_SIGTERM && !terminated {
-                    terminated = true;
-                    let id = i32::try_from(child.id()).unwrap_or_default();
-                    let _ = kill(Pid::from_raw(id), Signal::SIGTERM);
+                while let Some((_, signal)) =
+                    due.pop_if(|(after, _)| waited >= self.clocks.scaled(*after))
+                {
+                    let _ = kill(id, signal);
                 }
             }
             std::thread::sleep(CHECK_EVERY);
@@ -283,7 +309,12 @@ impl JobWorker {
         let read = |file| fs::read_to_string(self.command_file(file, number)).unwrap_or_default();
         let (env, path) = (read("GITHUB_ENV"), read("GITHUB_PATH"));
         match parse_assignments(&env) {
-            Ok(pairs) => self.env.extend(pairs),
+            Ok(pairs) => {
+                for (key, _) in &pairs {
+                    self.workflow.remove(key);
+                }
+                self.env.extend(pairs);
+            }
             Err(line) => self.say(&format!("##[error]Invalid format '{line}'")),
         }
         for line in path.lines().filter(|line| !line.is_empty()) {
@@ -311,6 +342,40 @@ impl JobWorker {
             self.say(&format!("##[group]{group}"));
             self.say(&detail);
             self.say("##[endgroup]");
+        }
+    }
+}
+
+/// A script's place in the job.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shell {
+    Hook,
+    Step,
+}
+
+fn tracking_id(job: &str) -> String {
+    format!("github_{job}")
+}
+
+/// Kills the processes that the job left running, which have its tracking id in their environment. A
+/// process that removed the id stays.
+fn end_orphans(id: &str) {
+    let variable = format!("RUNNER_TRACKING_ID={id}");
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(process) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
+            continue;
+        };
+        // The processes of other users cannot be read.
+        let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+        if environment
+            .split(|byte| *byte == 0)
+            .any(|pair| pair == variable.as_bytes())
+        {
+            let _ = kill(Pid::from_raw(process), Signal::SIGKILL);
         }
     }
 }
