@@ -50,6 +50,26 @@ until [ -e /tmp/go ]; do
 done
 "#;
 
+/// File of an operator for all links, which systemd-networkd reads with a reload.
+const CATCH_ALL: &str = "/etc/systemd/network/10-all.network";
+const NETWORKD: &str = "systemd-networkd.service";
+/// Directory with the size of the host's connection tracking table and its number of entries.
+const TABLE: &str = "/proc/sys/net/netfilter";
+
+/// Commands in perl that fill the table: a datagram to each of many ports is a connection for 30 s.
+const FILL: &str = r#"
+use Socket;
+open(my $file, "<", "TABLE/nf_conntrack_max") or die "$!";
+my $left = 1.25 * <$file>;
+socket(my $socket, AF_INET, SOCK_DGRAM, 0) or die "$!";
+for my $host (1 .. 250) {
+  for my $port (1 .. 65535) {
+    exit if $left-- <= 0;
+    send($socket, "", 0, sockaddr_in($port, inet_aton("127.1.0.$host")));
+  }
+}
+"#;
+
 fn quick_image(lab: &Lab) -> Result<Config> {
     let path = image::variant(lab.host(), IMAGE, |root| {
         fs::write(root.join("opt/actions-runner/.env"), SPEED).context("write .env")
@@ -97,7 +117,14 @@ fn await_beats(lab: &Lab, runner: &RunnerStatus, change: &str) -> Result<()> {
 fn a_running_job_keeps_its_connection_and_its_lock_through_changes_of_the_host(
     lab: &mut Lab,
 ) -> Result<()> {
-    with_quick_clocks(lab, through_changes)
+    // The links of the test host's own networks are left to it.
+    let text = "[Match]\nName=rc-* eth*\n\n[Network]\nDHCP=no\nLinkLocalAddressing=no\n";
+    lab.host().write(CATCH_ALL, text.as_bytes(), 0o644)?;
+    let outcome = with_quick_clocks(lab, through_changes);
+    lab.host().sh(&format!(
+        "rm -f {CATCH_ALL}; systemctl stop {NETWORKD} systemd-networkd.socket"
+    ))?;
+    outcome
 }
 
 fn through_changes(lab: &Lab, config: &Config) -> Result<()> {
@@ -119,7 +146,7 @@ fn through_changes(lab: &Lab, config: &Config) -> Result<()> {
             Some(_) | None => format!("{line}\n"),
         })
         .collect();
-    let changes: [(&str, &dyn Fn() -> Result<()>); 6] = [
+    let changes: [(&str, &dyn Fn() -> Result<()>); 10] = [
         ("a reloaded firewall", &|| {
             lab.host().run(&["systemctl", "reload", FIREWALL]).map(drop)
         }),
@@ -142,12 +169,56 @@ fn through_changes(lab: &Lab, config: &Config) -> Result<()> {
         ("a re-executed systemd", &|| {
             lab.host().run(&["systemctl", "daemon-reexec"]).map(drop)
         }),
+        ("an applied configuration", &|| {
+            lab.host().run(&["runner-controller", "apply"]).map(drop)
+        }),
+        ("a reloaded network service", &|| {
+            lab.host()
+                .run(&["systemctl", "start", NETWORKD])
+                .and_then(|_| lab.host().run(&["networkctl", "reload"]))
+                .map(drop)
+        }),
+        ("a restarted network service", &|| {
+            lab.host()
+                .run(&["systemctl", "restart", NETWORKD])
+                .map(drop)
+        }),
+        ("a full connection tracking table", &|| {
+            fill_connection_table(lab)
+        }),
     ];
     for (name, change) in changes {
         change().with_context(|| name.to_owned())?;
         await_beats(lab, &busy, name)?;
     }
-    finish_held(lab, id, &busy).map(drop)
+    finish_held(lab, id, &busy)?;
+    wait_until("room in the connection tracking table", SOON, || {
+        let (entries, most) = connections(lab)?;
+        Ok(if entries * 2 < most {
+            Seen::Done(())
+        } else {
+            Seen::NotYet(format!("{entries} of {most}"))
+        })
+    })
+}
+
+/// Fills the host's table of connections. The kernel puts new connections in the place of those without an
+/// answer, and keeps those that have one.
+fn fill_connection_table(lab: &Lab) -> Result<()> {
+    lab.host()
+        .run(&["perl", "-e", &FILL.replace("TABLE", TABLE)])?;
+    let (entries, most) = connections(lab)?;
+    ensure!(entries * 10 >= most * 9, "{entries} of {most} connections");
+    Ok(())
+}
+
+/// Returns the number of entries of the host's connection tracking table, and its size.
+fn connections(lab: &Lab) -> Result<(u64, u64)> {
+    let read = |file: &str| -> Result<u64> {
+        let text = lab.host().run(&["cat", &format!("{TABLE}/{file}")])?;
+        text.trim().parse().with_context(|| file.to_owned())
+    };
+    Ok((read("nf_conntrack_count")?, read("nf_conntrack_max")?))
 }
 
 fn a_job_whose_renewals_fail_for_long_is_cancelled(lab: &mut Lab) -> Result<()> {
