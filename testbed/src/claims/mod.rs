@@ -28,6 +28,7 @@ mod operator;
 mod outages;
 mod permissions;
 mod power;
+mod proxy;
 mod recipe;
 mod restart;
 mod runner;
@@ -60,6 +61,7 @@ pub const SUITES: &[Suite] = &[
     outages::SUITE,
     ends::SUITE,
     github::SUITE,
+    proxy::SUITE,
     restart::SUITE,
     isolation::SUITE,
     permissions::SUITE,
