@@ -32,6 +32,7 @@ pub(super) const SUITE: Suite = suite![FIXTURE;
     jobs_with_docker_container_steps_run,
     dockers_storage_is_in_the_layer_and_ends_with_it,
     docker_opens_two_system_calls_and_six_capabilities,
+    bridged_packets_of_the_host_pass_its_firewall_by,
 ];
 
 /// Pools with Docker, one for each kind of layer.
@@ -246,5 +247,18 @@ fn docker_opens_two_system_calls_and_six_capabilities(lab: &mut Lab) -> Result<(
         bounding[1] & !bounding[0] == six && bounding[0] & !bounding[1] == 0,
         "{bounding:x?}"
     );
+    Ok(())
+}
+
+/// The switches of `br_netfilter` are on in every new network namespace. A boot and `apply` read the file
+/// that turns them off on the host.
+fn bridged_packets_of_the_host_pass_its_firewall_by(lab: &mut Lab) -> Result<()> {
+    let read = "cd /proc/sys/net/bridge && cat bridge-nf-call-iptables bridge-nf-call-ip6tables bridge-nf-call-arptables";
+    lab.host()
+        .run(&["/usr/lib/systemd/systemd-sysctl", "--prefix=/net/bridge"])?;
+    let host = lab.host().sh(read)?;
+    ensure!(host == "0\n0\n0\n", "the host's switches: {host}");
+    let control = lab.host().run(&["unshare", "--net", "sh", "-c", read])?;
+    ensure!(control == "1\n1\n1\n", "a new namespace: {control}");
     Ok(())
 }

@@ -12,7 +12,7 @@ pub(super) const SUITE: Suite = suite![SMALL;
     a_listener_and_its_job_get_the_proxy_of_their_pool,
 ];
 
-/// An address of documentation, at which there is no proxy.
+/// A proxy at an address of documentation, which nothing serves.
 const PROXY: &str = "http://203.0.113.9:3128";
 
 fn a_listener_and_its_job_get_the_proxy_of_their_pool(lab: &mut Lab) -> Result<()> {
