@@ -26,7 +26,7 @@ const MAX_PER_MINUTE: usize = AGES.len();
 
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// The lists of the configured scope that were requested.
+/// The lists of a scope that were requested.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct EarlyLists {
     /// Time of the last list.
@@ -70,7 +70,7 @@ impl Pool {
             return Vec::new();
         }
         let registering = self.runners.values().filter(|runner| {
-            let is_here = runner.id().is_some() && runner.scope() == Some(&self.scope);
+            let is_here = runner.id().is_some() && runner.scope() == self.spec.scope.as_ref();
             runner.phase == Phase::Registering && is_here
         });
         registering.map(|runner| runner.since).collect()
@@ -88,7 +88,7 @@ impl Pool {
             return;
         };
         let is_news = runner.pending.is_none() && runner.since < requested_at;
-        let is_here = runner.id().is_some() && runner.scope() == Some(&self.scope);
+        let is_here = runner.id().is_some() && runner.scope() == self.spec.scope.as_ref();
         if runner.phase != Phase::Registering || !is_news || !is_here {
             return;
         }

@@ -14,8 +14,8 @@ pub enum Effect {
     Step(SlotId, Step),
     /// Delete an orphaned registration of a scope.
     Delete(ScopeId, RunnerId),
-    /// Request the list of the configured scope before the next reconcile.
-    ListEarly,
+    /// Request the list of a scope before the next reconcile.
+    ListEarly(ScopeId),
     /// Log that an orphaned registration has the id of a runner, and is kept. GitHub gives no id
     /// twice, so one of them is wrong, and the runner counts.
     OrphanInUse(RunnerId),

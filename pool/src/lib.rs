@@ -14,7 +14,7 @@
 //!   restart included.
 //! - [`Pool`] is what is known of one pool, and [`plan`] decides its next steps.
 //! - [`Runner`] is one runner from start to verdict. A registration that outlives its runner is one of
-//!   the [`Orphans`]. Each registration has its [`ScopeId`].
+//!   the [`Orphans`]. Each registration has its [`ScopeId`], and [`ScopeState`] is what is known of a scope.
 //! - [`shortages`] decides whether the host has enough left for new runners, [`Mode`] whether an
 //!   operator wants them, and [`RateLimit`] whether GitHub does. [`Pace`] bounds the mints of a minute.
 
@@ -37,6 +37,8 @@ mod resources;
 mod restart;
 mod runner;
 mod scope;
+mod scope_state;
+mod scopes;
 mod spec;
 mod state;
 mod step;
@@ -56,12 +58,13 @@ pub use observation::{
 pub use orphans::{Deletions, Orphans, StrayRecord};
 pub use pace::{DEFAULT_MINTS_PER_MINUTE, MintWindow, Pace, PaceReason, PaceRecord};
 pub use plan::{Admission, next_deadline, plan};
-pub use pools::{MAX_ORPHANS, Pools, SLOW_MINTS_PER_MINUTE};
+pub use pools::Pools;
 pub use registration::MintOutcome;
 pub use resources::{Filesystem, Readings, Reserve, Resource, Share, Shortages, shortages};
 pub use restart::Found;
 pub use runner::{Call, Cause, Ended, Job, Phase, PhaseKind, Registration, Runner, RunnerRecord};
 pub use scope::ScopeId;
+pub use scope_state::{MAX_ORPHANS, SLOW_MINTS_PER_MINUTE, ScopeState};
 pub use spec::{Spec, Timeouts};
 pub use state::Pool;
 pub use step::{Ending, Step};

@@ -1,4 +1,4 @@
-//! All pools of a host, and what they share: the rate of mints and the orphaned registrations.
+//! All pools of a host, and the scopes in which their runners register.
 //!
 //! Each method applies one event, or plans, and returns the [`Effect`]s that follow. Between them the
 //! record of every slot on disk is to be the one that [`Pools::record`] returns.
@@ -7,27 +7,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::backoff::FailureKind;
-use super::early::EarlyLists;
 use super::effect::Effect;
 use super::names::{HostId, PoolName, RunnerName, SlotId};
 use super::observation::{Deleted, JobNote, ListedRunner, RunnerId, UnitObservation};
-use super::orphans::{Orphans, RECENT, StrayRecord};
+use super::orphans::{Orphans, StrayRecord};
 use super::pace::Pace;
 use super::plan::{Admission, next_deadline, plan};
 use super::registration::MintOutcome;
 use super::runner::{Ended, PhaseKind, Runner, RunnerRecord};
 use super::scope::ScopeId;
+use super::scope_state::ScopeState;
 use super::spec::Spec;
 use super::state::Pool;
 use super::step::Step;
 use super::time::Timestamp;
-
-/// Number of registrations without a runner at which mints slow down, if this daemon made them within
-/// ten minutes.
-pub const MAX_ORPHANS: usize = 24;
-
-/// Maximum number of mints in a minute meanwhile.
-pub const SLOW_MINTS_PER_MINUTE: usize = 6;
 
 /// Maximum number of plans in a row for one pool. A retirement needs no work, so the step that follows
 /// it comes from the next plan.
@@ -38,71 +31,41 @@ const PLAN_ROUNDS: usize = 4;
 pub struct Pools {
     pub(super) host: HostId,
     pub(super) boot_id: String,
-    /// Scope in which runners register.
-    pub(super) scope: ScopeId,
     pub(super) by_name: BTreeMap<PoolName, Pool>,
-    pub(super) orphans: Orphans,
-    /// Orphaned registrations of the scopes of earlier configurations.
-    pub(super) former: BTreeMap<ScopeId, Orphans>,
+    /// The configured scopes, and former ones in which something may be left.
+    pub(super) scopes: BTreeMap<ScopeId, ScopeState>,
     /// Records of orphaned registrations, as the effects left them.
     strays: BTreeMap<(ScopeId, RunnerId), StrayRecord>,
-    /// Pace of the mints of all pools.
-    pace: Pace,
-    pub(super) early_lists: EarlyLists,
 }
 
 impl Pools {
-    /// Returns empty pools, whose runners register in `scope` at `pace`. `boot_id` is the id of the boot
-    /// in which timestamps are counted.
+    /// Returns empty pools, whose runners register in `scopes`, in each at its pace. `boot_id` is the id of
+    /// the boot in which timestamps are counted.
     #[must_use]
     pub fn new(
         host: HostId,
         boot_id: String,
-        scope: ScopeId,
-        pace: Pace,
+        scopes: impl IntoIterator<Item = (ScopeId, Pace)>,
         specs: impl IntoIterator<Item = Spec>,
     ) -> Self {
         let pools = specs.into_iter();
+        let scopes = scopes.into_iter();
         Self {
             host,
             boot_id,
             by_name: pools
-                .map(|spec| (spec.name.clone(), Pool::new(spec, scope.clone())))
+                .map(|spec| (spec.name.clone(), Pool::new(spec)))
                 .collect(),
-            scope,
-            orphans: Orphans::default(),
-            former: BTreeMap::new(),
+            scopes: scopes
+                .map(|(scope, pace)| (scope, ScopeState::configured(pace)))
+                .collect(),
             strays: BTreeMap::new(),
-            pace,
-            early_lists: EarlyLists::default(),
         }
     }
 
     /// Returns the pools by name: those that are configured, and those that have adopted runners.
     pub fn iter(&self) -> impl Iterator<Item = &Pool> {
         self.by_name.values()
-    }
-
-    /// Returns the orphaned registrations of the configured scope.
-    #[must_use]
-    pub fn orphans(&self) -> &Orphans {
-        &self.orphans
-    }
-
-    /// Returns the orphaned registrations of the scopes of earlier configurations.
-    #[must_use]
-    pub fn former(&self) -> &BTreeMap<ScopeId, Orphans> {
-        &self.former
-    }
-
-    /// Returns the runners that are registered in another scope than the configured one, each with the
-    /// scope if it is on record.
-    pub fn elsewhere(&self) -> impl Iterator<Item = (&RunnerName, Option<&ScopeId>)> {
-        self.iter().flat_map(|pool| {
-            let others = pool.runners.values();
-            let others = others.filter(|runner| !pool.serves(runner));
-            others.filter_map(|runner| Some((runner.name()?, runner.scope())))
-        })
     }
 
     /// Returns true if every slot is vacant.
@@ -129,7 +92,6 @@ impl Pools {
     /// Settles: planning again at the same time returns no effects.
     #[must_use]
     pub fn plan(&mut self, admission: Admission, now: Timestamp) -> Vec<Effect> {
-        let mut quota = self.mint_quota(now);
         let mut effects = Vec::new();
         let names: Vec<PoolName> = self.by_name.keys().cloned().collect();
         for name in names {
@@ -137,7 +99,9 @@ impl Pools {
                 let Some(pool) = self.by_name.get_mut(&name) else {
                     break;
                 };
-                pool.mint_quota = quota;
+                let scope = pool.spec.scope.as_ref();
+                let state = scope.and_then(|scope| self.scopes.get(scope));
+                pool.mint_quota = state.map_or(0, |state| state.mint_quota(now));
                 let steps = plan(pool, admission, now);
                 if steps.is_empty() {
                     break;
@@ -147,9 +111,10 @@ impl Pools {
                         pool: name.clone(),
                         slot: step.slot(),
                     };
-                    if matches!(step, Step::Register { .. }) {
-                        quota = quota.saturating_sub(1);
-                        self.pace.begin(now);
+                    if matches!(step, Step::Register { .. })
+                        && let Some(minting) = self.minting_of(&slot)
+                    {
+                        minting.pace.begin(now);
                     }
                     effects.extend(self.change(&slot, now, |pool| {
                         pool.begin(&step, now);
@@ -160,7 +125,7 @@ impl Pools {
             }
         }
         effects.extend(self.begin_deletion(now));
-        effects.extend(self.begin_early_list(now));
+        effects.extend(self.begin_early_lists(now));
         effects.extend(self.record_strays());
         effects
     }
@@ -170,68 +135,12 @@ impl Pools {
     #[must_use]
     pub fn next_deadline(&self, now: Timestamp) -> Option<Timestamp> {
         let pools = self.iter().filter_map(|pool| next_deadline(pool, now));
-        let by_scope = std::iter::once(&self.orphans).chain(self.former.values());
-        let orphans = by_scope
-            .filter(|orphans| !orphans.is_deleting())
-            .filter_map(Orphans::next_deadline)
-            .filter(|at| *at > now);
-        let list = self.early_list_at().filter(|at| *at > now);
-        pools
-            .chain(orphans)
-            .chain(self.next_mint(now))
-            .chain(list)
-            .min()
-    }
-
-    /// Returns the number of mints that may begin now.
-    ///
-    /// This is the last bound beneath all backoffs. Whatever goes wrong, GitHub is flooded neither by
-    /// calls nor by registrations without a runner. Mints never stop: a stop would let failing deletions
-    /// keep jobs waiting.
-    fn mint_quota(&self, now: Timestamp) -> usize {
-        self.pace.quota(self.mint_bound(now), now)
-    }
-
-    /// Returns the maximum number of mints in the minute that ends now.
-    fn mint_bound(&self, now: Timestamp) -> usize {
-        let (bound, _) = self.pace.bound(now);
-        if self.is_slowed_down(now) {
-            bound.min(SLOW_MINTS_PER_MINUTE)
-        } else {
-            bound
-        }
-    }
-
-    /// Returns the pace of the mints of all pools.
-    #[must_use]
-    pub fn pace(&self) -> &Pace {
-        &self.pace
-    }
-
-    /// Returns the pace, for what GitHub says of it and for its record.
-    pub fn pace_mut(&mut self) -> &mut Pace {
-        &mut self.pace
-    }
-
-    /// Returns true if mints are slow, because too many of the last ones left a registration without a
-    /// runner.
-    #[must_use]
-    pub fn is_slowed_down(&self, now: Timestamp) -> bool {
-        self.orphans.recent(now).len() >= MAX_ORPHANS
-    }
-
-    /// Returns the time at which a mint may begin, if none may begin now.
-    fn next_mint(&self, now: Timestamp) -> Option<Timestamp> {
-        let bound = self.mint_bound(now);
-        if self.pace.quota(bound, now) > 0 {
-            return None;
-        }
-        let free = self.pace.next_mint(bound, now);
-        let orphans = self.orphans.recent(now);
-        let fewer = orphans.len().checked_sub(MAX_ORPHANS);
-        let fewer = fewer.and_then(|excess| orphans.get(excess));
-        let fewer = fewer.map(|since| *since + RECENT);
-        free.into_iter().chain(fewer).min()
+        let scopes = self.scopes.values();
+        let deletions = scopes.clone().filter_map(ScopeState::next_deletion);
+        let lists = self.early_lists().map(|(_, at)| at);
+        let later = deletions.chain(lists).filter(|at| *at > now);
+        let mints = scopes.filter_map(|state| state.next_mint(now));
+        pools.chain(later).chain(mints).min()
     }
 
     /// Begins the next deletion of each scope. One at a time, because bursts are what GitHub's secondary
@@ -242,8 +151,8 @@ impl Pools {
         let owned: BTreeSet<(Option<&ScopeId>, RunnerId)> = runners
             .filter_map(|runner| Some((runner.scope(), runner.id()?)))
             .collect();
-        let configured = std::iter::once((&self.scope, &mut self.orphans));
-        for (scope, orphans) in configured.chain(self.former.iter_mut()) {
+        for (scope, state) in &mut self.scopes {
+            let orphans = &mut state.orphans;
             if orphans.is_deleting() {
                 continue;
             }
@@ -275,19 +184,14 @@ impl Pools {
     }
 
     fn orphans_of(&mut self, scope: &ScopeId) -> &mut Orphans {
-        if *scope == self.scope {
-            &mut self.orphans
-        } else {
-            self.former.entry(scope.clone()).or_default()
-        }
+        &mut self.scopes.entry(scope.clone()).or_default().orphans
     }
 
     /// Returns the writes that bring the records of orphaned registrations up to date.
     fn record_strays(&mut self) -> Vec<Effect> {
-        let configured = std::iter::once((&self.scope, &self.orphans));
         let mut now = BTreeMap::new();
-        for (scope, orphans) in configured.chain(&self.former) {
-            for (id, record) in orphans.records(scope, &self.boot_id) {
+        for (scope, state) in &self.scopes {
+            for (id, record) in state.orphans.records(scope, &self.boot_id) {
                 now.insert((scope.clone(), id), record);
             }
         }
@@ -338,7 +242,7 @@ impl Pools {
     /// Remembers the end of a runner: its name, and the registration that it may have left.
     pub(super) fn end(&mut self, ended: Ended, now: Timestamp) -> Effect {
         if let Some(name) = ended.runner.name() {
-            self.orphans.add_ended(name.clone(), now);
+            self.add_ended(name, now);
         }
         // Without its scope the id may be another runner's. The list of its scope shows it as a stray.
         if let Some(registration) = &ended.orphan
@@ -469,16 +373,19 @@ impl Pools {
         if let MintOutcome::Failed {
             is_ambiguous: true, ..
         } = outcome
+            && let Some(state) = self.scope_of(slot)
         {
-            self.orphans.add_unconfirmed(name.clone(), now);
+            state.orphans.add_unconfirmed(name.clone(), now);
         }
         let mut orphan = None;
         let effects = self.change(slot, now, |pool| {
             orphan = pool.mint_answered(slot.slot, name, outcome, now, random);
             None
         });
-        if let Some(id) = orphan {
-            self.orphans.add(id, name.clone(), now);
+        if let Some(id) = orphan
+            && let Some(state) = self.scope_of(slot)
+        {
+            state.orphans.add(id, name.clone(), now);
         }
         effects
     }
@@ -550,7 +457,8 @@ impl Pools {
                 runner.retry_at = None;
             }
         }
-        self.orphans.reset_backoff();
-        self.former.values_mut().for_each(Orphans::reset_backoff);
+        for state in self.scopes.values_mut() {
+            state.orphans.reset_backoff();
+        }
     }
 }

@@ -79,12 +79,8 @@ impl Pools {
         };
         let nameless: BTreeSet<SlotId> = self.occupied().filter(is_nameless_busy).collect();
         let is_owned = |name: &RunnerName| owned.contains(name) || nameless.contains(&name.slot);
-        let orphans = if *scope == self.scope {
-            &mut self.orphans
-        } else {
-            self.former.entry(scope.clone()).or_default()
-        };
-        let foreign = orphans.listed(&self.host, list, is_owned, requested_at, now);
+        let state = self.scopes.entry(scope.clone()).or_default();
+        let foreign = (state.orphans).listed(&self.host, list, is_owned, requested_at, now);
         // A list changes runners, and vacates no slot.
         let after = self.occupied().map(|slot| self.record(&slot));
         let changed = after.zip(before).filter(|(after, before)| after != before);
@@ -95,38 +91,51 @@ impl Pools {
         effects
     }
 
-    /// Notes that the list of the configured scope is requested.
-    pub fn list_requested(&mut self, now: Timestamp) {
-        self.early_lists.requested(now);
+    /// Notes that the list of a scope is requested.
+    pub fn list_requested(&mut self, scope: &ScopeId, now: Timestamp) {
+        let state = self.scopes.get_mut(scope);
+        if let Some(minting) = state.and_then(|state| state.minting.as_mut()) {
+            minting.early_lists.requested(now);
+        }
     }
 
-    /// Returns the time of the next early list.
-    pub(super) fn early_list_at(&self) -> Option<Timestamp> {
-        let pools = self.by_name.values();
-        self.early_lists
-            .next(pools.flat_map(Pool::unseen_registrations))
-    }
-
-    /// Begins the early list that is due.
-    pub(super) fn begin_early_list(&mut self, now: Timestamp) -> Option<Effect> {
-        let is_due = self.early_list_at().is_some_and(|at| at <= now);
-        is_due.then(|| {
-            self.early_lists.begin(now);
-            Effect::ListEarly
+    /// Returns the times of the next early lists, each with its scope.
+    pub(super) fn early_lists(&self) -> impl Iterator<Item = (&ScopeId, Timestamp)> {
+        self.configured().filter_map(|(scope, state)| {
+            let pools = self.by_name.values();
+            let pools = pools.filter(|pool| pool.registers_in(scope));
+            let early_lists = &state.minting.as_ref()?.early_lists;
+            let at = early_lists.next(pools.flat_map(Pool::unseen_registrations))?;
+            Some((scope, at))
         })
     }
 
-    /// Applies an early list of the configured scope, which was requested at `requested_at`.
+    /// Begins the early lists that are due.
+    pub(super) fn begin_early_lists(&mut self, now: Timestamp) -> Vec<Effect> {
+        let due = self.early_lists().filter(|(_, at)| *at <= now);
+        let due: Vec<ScopeId> = due.map(|(scope, _)| scope.clone()).collect();
+        for scope in &due {
+            let state = self.scopes.get_mut(scope);
+            if let Some(minting) = state.and_then(|state| state.minting.as_mut()) {
+                minting.early_lists.begin(now);
+            }
+        }
+        due.into_iter().map(Effect::ListEarly).collect()
+    }
+
+    /// Applies an early list of a scope, which was requested at `requested_at`.
     #[must_use]
     pub fn listed_early(
         &mut self,
+        scope: &ScopeId,
         list: &[ListedRunner],
         requested_at: Timestamp,
         now: Timestamp,
     ) -> Vec<Effect> {
         let by_name: BTreeMap<&str, &ListedRunner> =
             list.iter().map(|r| (r.name.as_str(), r)).collect();
-        let slots: Vec<SlotId> = self.occupied().collect();
+        let pools = self.iter().filter(|pool| pool.registers_in(scope));
+        let slots: Vec<SlotId> = pools.flat_map(occupied).collect();
         let mut effects = Vec::new();
         for slot in slots {
             effects.extend(self.change(&slot, now, |pool| {
@@ -154,7 +163,7 @@ impl Pools {
             .collect();
         for listed in by_likelihood {
             if let Some(name) = RunnerName::parse(&self.host, &listed.name)
-                && !self.orphans.has_ended(&name)
+                && !self.has_ended(&name)
                 && let Some(slots) = likely.get_mut(&name.slot.pool)
             {
                 slots.insert(name.slot.slot, (name, listed.id));
@@ -164,7 +173,10 @@ impl Pools {
     }
 
     fn occupied(&self) -> impl Iterator<Item = SlotId> {
-        self.iter()
-            .flat_map(|pool| pool.runners.keys().map(|slot| pool.slot_id(*slot)))
+        self.iter().flat_map(occupied)
     }
+}
+
+fn occupied(pool: &Pool) -> impl Iterator<Item = SlotId> {
+    pool.runners.keys().map(|slot| pool.slot_id(*slot))
 }

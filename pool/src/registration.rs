@@ -44,7 +44,7 @@ impl Pool {
             runner.is_listed = false;
             runner.is_claimed = false;
             runner.registration = Some(Registration {
-                scope: Some(self.scope.clone()),
+                scope: self.spec.scope.clone(),
                 id: None,
                 name,
             });
@@ -213,7 +213,7 @@ impl Pool {
         now: Timestamp,
     ) {
         let mut is_accepted = false;
-        let is_configured = *scope == self.scope;
+        let is_of_pool = self.registers_in(scope);
         let is_at_work = |slot: Slot| {
             let entry = by_slot.get(&slot);
             let entry = entry.and_then(|(name, _)| by_name.get(name.to_string().as_str()));
@@ -225,8 +225,8 @@ impl Pool {
                 listed.filter(|listed| registration.id.is_none_or(|id| id == listed.id))
             });
             let is_about = match (&mut runner.registration, listed) {
-                // A record that was lost may be of a runner in a former scope, which shows it at work.
-                (None, _) => is_configured || is_at_work(runner.slot),
+                // A record that was lost may be of a runner in another scope, which shows it at work.
+                (None, _) => is_of_pool || is_at_work(runner.slot),
                 (Some(registration), listed) => match &registration.scope {
                     Some(minted_in) => minted_in == scope,
                     // The list shows the id under the name, so it is the scope of both.
@@ -234,7 +234,7 @@ impl Pool {
                         registration.scope = Some(scope.clone());
                         true
                     }
-                    None => is_configured,
+                    None => is_of_pool,
                 },
             };
             if !is_about {

@@ -9,7 +9,6 @@ use super::observation::{EndRecord, JobNote, UnitObservation};
 use super::orphans::StrayRecord;
 use super::pools::Pools;
 use super::runner::{Job, PhaseKind, RunnerRecord};
-use super::spec::Spec;
 use super::state::Pool;
 use super::time::Timestamp;
 use super::verdict::VerdictRecord;
@@ -53,7 +52,7 @@ impl Pools {
         for verdict in verdicts.iter().flatten() {
             let name = verdict.runner.as_ref();
             if let Some(name) = name.and_then(|name| RunnerName::parse(&self.host, name)) {
-                self.orphans.add_ended(name, now);
+                self.add_ended(&name, now);
             }
         }
         self.restore_strays(strays);
@@ -139,10 +138,10 @@ impl Pools {
         now: Timestamp,
     ) -> Vec<Effect> {
         let slot = unit.slot.clone();
-        let name = slot.pool.clone();
+        let unconfigured = self.unconfigured(&slot.pool);
         self.by_name
             .entry(slot.pool.clone())
-            .or_insert_with(|| Pool::new(Spec::unconfigured(name), self.scope.clone()))
+            .or_insert_with(|| Pool::new(unconfigured))
             .adopt(unit, record, config, now);
         let record = self.record(&slot).map(Box::new).map(Effect::Record);
         std::iter::once(Effect::Adopted(slot))
@@ -192,13 +191,9 @@ impl Pools {
         let end = unit.and_then(|unit| unit.end);
         let name = record.slot.pool.clone();
         // A runner of a pool that is not configured any more gets its verdict too.
-        let mut unconfigured;
-        let pool = if let Some(pool) = self.by_name.get_mut(&name) {
-            pool
-        } else {
-            unconfigured = Pool::new(Spec::unconfigured(name), self.scope.clone());
-            &mut unconfigured
-        };
+        let mut unconfigured = Pool::new(self.unconfigured(&name));
+        let pool = self.by_name.get_mut(&name);
+        let pool = pool.unwrap_or(&mut unconfigured);
         let ended = pool.adopt_ended(record, end, is_rebooted, now, random);
         self.end(ended, now)
     }

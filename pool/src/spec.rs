@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use super::names::PoolName;
+use super::scope::ScopeId;
 
 /// A pool as the configuration wants it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spec {
     /// Name of the pool.
     pub name: PoolName,
+    /// Scope in which its runners register; `None` if the pool is not configured any more and the host has
+    /// several scopes.
+    pub scope: Option<ScopeId>,
     /// Number of runners that are registered and wait for a job.
     pub min_idle: u16,
     /// Number of spares: booted containers that are not registered.
@@ -45,10 +49,11 @@ impl Spec {
     /// Returns the desired state of a pool that is not configured any more: no runner, and time for
     /// the jobs that run.
     #[must_use]
-    pub fn unconfigured(name: PoolName) -> Self {
+    pub fn unconfigured(name: PoolName, scope: Option<ScopeId>) -> Self {
         let day = Duration::from_hours(24);
         Self {
             name,
+            scope,
             min_idle: 0,
             min_spare: 0,
             max_runners: 0,

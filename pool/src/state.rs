@@ -23,8 +23,6 @@ pub(super) const ACCEPTED_AFTER: Duration = Duration::from_mins(2);
 pub struct Pool {
     /// Desired state.
     pub spec: Spec,
-    /// Scope in which its runners register.
-    pub scope: ScopeId,
     /// Runners by slot. A slot that is absent is vacant.
     pub runners: BTreeMap<Slot, Runner>,
     /// Failures that delay new tries.
@@ -48,10 +46,9 @@ pub struct Pool {
 impl Pool {
     /// Returns an empty pool.
     #[must_use]
-    pub fn new(spec: Spec, scope: ScopeId) -> Self {
+    pub fn new(spec: Spec) -> Self {
         Self {
             spec,
-            scope,
             runners: BTreeMap::new(),
             backoffs: Backoffs::default(),
             mint_quota: usize::MAX,
@@ -81,6 +78,12 @@ impl Pool {
             .count()
     }
 
+    /// Returns true if the pool's runners register in `scope`.
+    #[must_use]
+    pub(super) fn registers_in(&self, scope: &ScopeId) -> bool {
+        self.spec.scope.as_ref() == Some(scope)
+    }
+
     /// Returns true if the runner serves the pool's scope, as far as is known.
     ///
     /// A registration whose scope is not on record counts until two lists did not have it.
@@ -88,7 +91,7 @@ impl Pool {
     pub(super) fn serves(&self, runner: &Runner) -> bool {
         match (&runner.registration, runner.scope()) {
             (None, _) => true,
-            (Some(_), Some(scope)) => *scope == self.scope,
+            (Some(_), Some(scope)) => self.registers_in(scope),
             (Some(_), None) => runner.missed_lists < MAX_MISSED_LISTS,
         }
     }

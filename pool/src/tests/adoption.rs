@@ -45,7 +45,7 @@ fn found(record: Option<RunnerRecord>, unit: UnitObservation) -> Found {
 }
 
 fn adopt(found: Found) -> (Pools, Vec<Effect>) {
-    let mut pools = Pools::new(host(), "boot".into(), scope(), pace(), [spec(1, 1, 3)]);
+    let mut pools = Pools::new(host(), "boot".into(), [(scope(), pace())], [spec(1, 1, 3)]);
     let effects = pools.adopt(found, NOW, 7);
     (pools, effects)
 }
@@ -62,7 +62,7 @@ fn verdicts(effects: &[Effect]) -> Vec<(Option<Invocation>, Verdict)> {
         Effect::Ended(ended) => Some((ended.runner.invocation.clone(), ended.verdict)),
         Effect::Step(..)
         | Effect::Delete(..)
-        | Effect::ListEarly
+        | Effect::ListEarly(_)
         | Effect::OrphanInUse(_)
         | Effect::NameInUse(_)
         | Effect::Stray(_)

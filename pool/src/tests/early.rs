@@ -10,12 +10,12 @@ fn seconds(count: u64) -> Timestamp {
 
 /// Returns a pool whose only runner got its config at [`BEGAN`].
 fn registering() -> Pools {
-    let mut pools = Pools::new(host(), "boot".into(), scope(), pace(), [spec(1, 0, 1)]);
+    let mut pools = Pools::new(host(), "boot".into(), [(scope(), pace())], [spec(1, 0, 1)]);
     let pool = pools.by_name.values_mut().next().unwrap();
     let mut runner = Runner::new(slot(1), Phase::Registering, BEGAN);
     runner.registration = Some(registration(7));
     pool.runners.insert(slot(1), runner);
-    pools.list_requested(BEGAN);
+    pools.list_requested(&scope(), BEGAN);
     pools
 }
 
@@ -36,7 +36,7 @@ fn phase(pools: &Pools) -> PhaseKind {
 fn requests(pools: &mut Pools, end: u64) -> Vec<u64> {
     let is_due = |pools: &mut Pools, second| {
         let effects = pools.plan(Admission::Open, seconds(second));
-        effects.contains(&Effect::ListEarly)
+        effects.contains(&Effect::ListEarly(scope()))
     };
     (1..end).filter(|second| is_due(pools, *second)).collect()
 }
@@ -52,7 +52,7 @@ fn the_list_is_requested_2_4_and_8_seconds_after_a_registration() {
 fn no_list_follows_the_one_that_shows_the_runner() {
     let mut pools = registering();
     assert_eq!(requests(&mut pools, 3), [2]);
-    let effects = pools.listed_early(&[listed(true, false)], seconds(2), seconds(3));
+    let effects = pools.listed_early(&scope(), &[listed(true, false)], seconds(2), seconds(3));
     assert!(matches!(effects[..], [Effect::Record(_)]), "{effects:?}");
     assert_eq!(phase(&pools), PhaseKind::Idle);
     let runner = pools.runner(&slot_id(slot(1))).unwrap();
@@ -63,7 +63,7 @@ fn no_list_follows_the_one_that_shows_the_runner() {
 #[test]
 fn a_list_of_a_reconcile_stands_for_the_early_one() {
     let mut pools = registering();
-    pools.list_requested(seconds(5));
+    pools.list_requested(&scope(), seconds(5));
     assert_eq!(requests(&mut pools, 59), [8]);
 }
 
@@ -84,11 +84,11 @@ fn an_early_list_is_evidence_of_runners_at_work_and_of_nothing_else() {
     let before = pools.clone();
     for list in [vec![], vec![listed(false, false)]] {
         for _ in 0..3 {
-            let effects = pools.listed_early(&list, seconds(40), seconds(40));
+            let effects = pools.listed_early(&scope(), &list, seconds(40), seconds(40));
             assert_eq!(effects, []);
         }
     }
     assert_eq!(pools, before);
-    let _ = pools.listed_early(&[listed(true, true)], seconds(40), seconds(40));
+    let _ = pools.listed_early(&scope(), &[listed(true, true)], seconds(40), seconds(40));
     assert_eq!(phase(&pools), PhaseKind::Busy);
 }

@@ -202,7 +202,7 @@ fn an_old_image_is_replaced_one_runner_at_a_time_and_never_under_a_job() {
 /// Found after a restart: the daemon did not know which start had ended last in the slot.
 #[test]
 fn a_late_report_of_an_earlier_runner_does_not_end_the_next() {
-    let mut pool = Pool::new(spec(1, 1, 3), scope());
+    let mut pool = Pool::new(spec(1, 1, 3));
     let now = Timestamp::from_millis(1000);
     pool.begin(&Step::Start { slot: slot(1) }, now);
     pool.start_answered(slot(1), Ok(()), now, 7);
@@ -224,7 +224,7 @@ fn a_late_report_of_an_earlier_runner_does_not_end_the_next() {
 /// Otherwise the next daemon finds root's record without a verdict, and judges the start again.
 #[test]
 fn a_runner_that_was_never_seen_alive_is_judged_by_the_name_of_its_start() {
-    let mut pool = Pool::new(spec(1, 1, 3), scope());
+    let mut pool = Pool::new(spec(1, 1, 3));
     let now = Timestamp::from_millis(1000);
     pool.begin(&Step::Start { slot: slot(1) }, now);
     pool.start_answered(slot(1), Ok(()), now, 7);
@@ -256,7 +256,7 @@ fn each_time_limit_ends_its_phase_and_not_a_moment_earlier() {
         (Phase::Busy, t.job, Cause::JobTimeout),
     ];
     for (phase, limit, cause) in table {
-        let mut pool = Pool::new(spec.clone(), scope());
+        let mut pool = Pool::new(spec.clone());
         let mut runner = Runner::new(slot(1), phase.clone(), started_at);
         // GitHub's report on a runner that registers. It counts from the limit on.
         runner.offline_at = Some(started_at + limit);
@@ -286,7 +286,7 @@ fn each_time_limit_ends_its_phase_and_not_a_moment_earlier() {
 #[test]
 fn a_stop_that_takes_too_long_becomes_a_kill() {
     let started_at = Timestamp::from_millis(1_000_000);
-    let mut pool = Pool::new(spec(1, 1, 3), scope());
+    let mut pool = Pool::new(spec(1, 1, 3));
     let stop = pool.spec.timeouts.stop;
     let mut runner = Runner::new(slot(1), Phase::Busy, started_at);
     runner.job = Some(Job {
@@ -468,7 +468,7 @@ fn no_container_starts_in_a_slot_while_its_mint_is_in_flight() {
 #[test]
 fn a_runner_that_registers_is_not_one_too_many() {
     let now = Timestamp::from_millis(1000);
-    let mut pool = Pool::new(spec(1, 0, 3), scope());
+    let mut pool = Pool::new(spec(1, 0, 3));
     for number in 1..=3 {
         let unit = UnitObservation {
             slot: slot_id(slot(number)),
@@ -502,7 +502,7 @@ fn a_runner_that_registers_is_not_one_too_many() {
 #[test]
 fn a_slot_stays_vacant_until_every_call_about_it_is_answered() {
     let now = Timestamp::from_millis(1000);
-    let mut pool = Pool::new(spec(1, 0, 1), scope());
+    let mut pool = Pool::new(spec(1, 0, 1));
     pool.begin(&Step::Start { slot: slot(1) }, now);
     // Its end is known before the answer to its start.
     let mut unit = UnitObservation {
@@ -570,7 +570,7 @@ fn a_unit_that_was_started_again_ends_the_runner_before() {
 #[test]
 fn a_late_answer_about_an_earlier_runner_is_not_about_the_next() {
     let now = Timestamp::from_millis(1000);
-    let mut pool = Pool::new(spec(1, 1, 3), scope());
+    let mut pool = Pool::new(spec(1, 1, 3));
     pool.begin(&Step::Start { slot: slot(1) }, now);
     for result in [Ok(()), Err("no answer in time".to_owned())] {
         pool.end_answered(slot(1), result, now, 0);

@@ -119,11 +119,8 @@ fn check_settled(world: &World) {
         (usize::from(spec.min_idle), usize::from(spec.min_spare)),
         "{pool:#?}"
     );
-    assert!(
-        world.pools.orphans().is_empty(),
-        "{:?}",
-        world.pools.orphans()
-    );
+    let orphans = world.pools.scope(&scope()).unwrap().orphans();
+    assert!(orphans.is_empty(), "{orphans:?}");
     assert_eq!(world.github.len(), listening, "{:?}", world.github);
     assert_eq!(world.machines.len(), pool.runners.len());
     world.check_verdicts();

@@ -4,6 +4,7 @@ mod adoption;
 mod early;
 mod examples;
 mod histories;
+mod scopes;
 mod verdicts;
 mod world;
 
@@ -16,6 +17,7 @@ const MINUTE: Duration = Duration::from_mins(1);
 fn spec(min_idle: u16, min_spare: u16, max_runners: u16) -> Spec {
     Spec {
         name: "ci".parse().unwrap(),
+        scope: Some(scope()),
         min_idle,
         min_spare,
         max_runners,

@@ -172,7 +172,7 @@ fn a_job_has_the_result_that_its_listener_returned() {
 
 #[test]
 fn the_reason_of_a_backoff_quotes_the_last_line_and_says_what_to_do() {
-    let mut pool = Pool::new(spec(1, 1, 3), scope());
+    let mut pool = Pool::new(spec(1, 1, 3));
     let now = Timestamp::from_millis(1000);
     let mut runner = Runner::new(slot(1), Phase::Registering, now);
     runner.invocation = Some(invocation(1));

@@ -140,8 +140,9 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         let (now, unix_ms) = ((self.environment.now)(), (self.environment.unix_ms)());
         let account = self.limited_account();
         let boot_id = &self.environment.boot_id;
-        let pace = self.pools.pace_mut();
-        pace.restore(&record, &account, boot_id, now, unix_ms);
+        if let Some(pace) = self.pools.pace_mut(&self.config.github.scope_id()) {
+            pace.restore(&record, &account, boot_id, now, unix_ms);
+        }
     }
 
     async fn restore_limit(&mut self) {

@@ -8,7 +8,8 @@ use super::writes::{LIMIT_KEY, MODE_KEY, PACE_KEY, Write};
 use super::{Command, Controller};
 use crate::config::{GitHubConfig, LoginConfig};
 use crate::pool::{
-    Cause, Effect, Ended, Ending, Exit, FailureKind, JobResult, Mode, RateLimit, SlotId, Step,
+    Cause, Effect, Ended, Ending, Exit, FailureKind, JobResult, Mode, RateLimit, ScopeState,
+    SlotId, Step,
 };
 use crate::world::{
     Event, Handshake, Machines, Records, Registry, RegistryError, RegistryErrorKind,
@@ -115,7 +116,9 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 }
                 let Ok(list) = result else { return };
                 match kind {
-                    Some(ListKind::Early) => self.pools.listed_early(&list, requested_at, now),
+                    Some(ListKind::Early) => {
+                        (self.pools).listed_early(&scope, &list, requested_at, now)
+                    }
                     Some(ListKind::Full) | None => {
                         self.pools.listed(&scope, &list, requested_at, now)
                     }
@@ -184,7 +187,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             match effect {
                 Effect::Step(slot, step) => self.carry_out_step(&slot, step),
                 Effect::Delete(scope, id) => self.spawn_delete(scope, id),
-                Effect::ListEarly => self.spawn_early_list(),
+                Effect::ListEarly(scope) => self.spawn_early_list(scope),
                 Effect::OrphanInUse(id) => error!(
                     runner_id = %id,
                     "keeping the registration of a running container: GitHub gave its id to an orphan, too"
@@ -349,13 +352,16 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     fn note_pace(&mut self, error: Option<&RegistryError>) {
         let now = (self.environment.now)();
         let window = self.environment.registry.mint_window();
-        self.pools.pace_mut().window(window, now);
+        let Some(pace) = self.pools.pace_mut(&self.config.github.scope_id()) else {
+            return;
+        };
+        pace.window(window, now);
         // An error without a status was not sent.
         let is_refused = |error: &RegistryError| {
             error.kind == RegistryErrorKind::Limited && error.status.is_some()
         };
         if error.is_some_and(is_refused) {
-            self.pools.pace_mut().refused(now);
+            pace.refused(now);
             self.keep_pace();
         }
     }
@@ -365,7 +371,11 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         let (now, unix_ms) = ((self.environment.now)(), (self.environment.unix_ms)());
         let account = self.limited_account();
         let boot_id = &self.environment.boot_id;
-        let record = self.pools.pace().record(&account, boot_id, now, unix_ms);
+        let scope = self.pools.scope(&self.config.github.scope_id());
+        let Some(pace) = scope.and_then(ScopeState::pace) else {
+            return;
+        };
+        let record = pace.record(&account, boot_id, now, unix_ms);
         self.writes
             .push(Write::Setting(PACE_KEY, Some(record.to_string())));
     }

@@ -124,9 +124,10 @@ pub struct Controller<M, R, H, D> {
 }
 
 /// Returns the desired state of a configured pool.
-fn spec(config: &PoolConfig, boots_at_once: u16) -> Spec {
+fn spec(config: &PoolConfig, scope: ScopeId, boots_at_once: u16) -> Spec {
     Spec {
         name: config.name.clone(),
+        scope: Some(scope),
         min_idle: config.min_idle,
         min_spare: config.min_spare,
         max_runners: config.max_runners,
@@ -146,13 +147,13 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         boots_at_once: u16,
         status: watch::Sender<Status>,
     ) -> Self {
-        let specs = config.pools.iter().map(|pool| spec(pool, boots_at_once));
         let scope = config.github.scope_id();
+        let specs = config.pools.iter();
+        let specs = specs.map(|pool| spec(pool, scope.clone(), boots_at_once));
         let pools = Pools::new(
             config.host.clone(),
             environment.boot_id.clone(),
-            scope,
-            Pace::new(config.github.mints_per_minute),
+            [(scope.clone(), Pace::new(config.github.mints_per_minute))],
             specs,
         );
         let started_unix_ms = (environment.unix_ms)();

@@ -7,8 +7,8 @@ use tracing::{info, warn};
 use super::Controller;
 use super::history::millis;
 use crate::pool::{
-    MAX_ORPHANS, Mode, Orphans, PaceReason, PhaseKind, Pool, Runner, SLOW_MINTS_PER_MINUTE,
-    ScopeId, Timestamp,
+    MAX_ORPHANS, Mode, Orphans, Pace, PaceReason, PhaseKind, Pool, Runner, SLOW_MINTS_PER_MINUTE,
+    ScopeId, ScopeState, Timestamp,
 };
 use crate::status::{
     BackoffStatus, DaemonState, FormerScopeStatus, Gate, GateStatus, GitHubStatus, JobStatus,
@@ -32,6 +32,16 @@ fn runner_status(pool: &Pool, runner: &Runner, now: Timestamp) -> RunnerStatus {
             timeout_ms: Some(millis(pool.spec.timeouts.job)),
         }),
         ..RunnerStatus::new(pool.slot_id(runner.slot), runner.phase.kind())
+    }
+}
+
+fn pace_status(pace: &Pace, now: Timestamp) -> PaceStatus {
+    let (bound, paced_by) = pace.bound(now);
+    PaceStatus {
+        mints_per_minute: bound as u64,
+        configured: pace.configured() as u64,
+        last_minute: pace.recent(now).count() as u64,
+        paced_by,
     }
 }
 
@@ -61,7 +71,11 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         let (error, error_unix_ms) = conditions.github_error.clone().unzip();
         let is_shown =
             |pool: &&Pool| self.config.pool(&pool.spec.name).is_some() || !pool.runners.is_empty();
-        let strays = self.pools.orphans().iter();
+        let scopes = self.pools.configured();
+        let strays = scopes.flat_map(|(_, scope)| scope.orphans().iter());
+        let scopes = self.pools.configured();
+        let foreign = scopes.flat_map(|(_, scope)| scope.orphans().foreign());
+        let scope = self.pools.scope(&self.config.github.scope_id());
         let pools = self.pools.iter().filter(is_shown);
         let status = Status {
             version: VERSION,
@@ -80,7 +94,9 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 error_unix_ms,
                 calls: (self.environment.calls)(),
                 listed: self.listed,
-                pace: Some(self.pace(now)),
+                pace: scope
+                    .and_then(ScopeState::pace)
+                    .map(|pace| pace_status(pace, now)),
             },
             systemd_error: conditions.systemd_error.clone(),
             firewall_error: conditions.firewall_problem.clone(),
@@ -88,12 +104,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             records_error: conditions.records_error.clone(),
             notes: self.environment.notes.clone(),
             strays: strays.map(|(_, name)| name.to_string()).collect(),
-            foreign: self
-                .pools
-                .orphans()
-                .foreign()
-                .map(ToString::to_string)
-                .collect(),
+            foreign: foreign.map(ToString::to_string).collect(),
             gates: self.gates(now),
             former: self.former(),
             pools: pools.map(|pool| self.pool_status(pool, now)).collect(),
@@ -126,18 +137,21 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             let reason = format!("GitHub limits the rate: no call for {} s", rest.as_secs());
             close(Gate::RateLimit, reason);
         }
-        if self.pools.is_slowed_down(now) {
-            let reason = format!(
-                "{MAX_ORPHANS} or more registrations of the last ten minutes have no runner: \
-                 at most {SLOW_MINTS_PER_MINUTE} registrations a minute"
-            );
-            close(Gate::Orphans, reason);
+        for (_, scope) in self.pools.configured() {
+            if scope.is_slowed_down(now) {
+                let reason = format!(
+                    "{MAX_ORPHANS} or more registrations of the last ten minutes have no runner: \
+                     at most {SLOW_MINTS_PER_MINUTE} registrations a minute"
+                );
+                close(Gate::Orphans, reason);
+            }
+            if let Some(pace) = scope.pace().filter(|pace| pace.is_felt(now)) {
+                close(Gate::Pace, pace_reason(&pace_status(pace, now)));
+            }
         }
-        if self.pools.pace().is_felt(now) {
-            close(Gate::Pace, pace_reason(&self.pace(now)));
-        }
-        let scopes = std::iter::once(self.pools.orphans()).chain(self.pools.former().values());
-        for deletions in scopes.map(Orphans::deletions) {
+        let configured = self.pools.configured().map(|(_, scope)| scope.orphans());
+        let former = self.pools.former().map(|(_, orphans)| orphans);
+        for deletions in configured.chain(former).map(Orphans::deletions) {
             let rest = deletions.retry_at.since(now);
             if deletions.failures > 0 && !rest.is_zero() {
                 let (failures, rest) = (deletions.failures, rest.as_secs());
@@ -149,17 +163,6 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             }
         }
         gates
-    }
-
-    fn pace(&self, now: Timestamp) -> PaceStatus {
-        let pace = self.pools.pace();
-        let (bound, paced_by) = pace.bound(now);
-        PaceStatus {
-            mints_per_minute: bound as u64,
-            configured: pace.configured() as u64,
-            last_minute: pace.recent(now).count() as u64,
-            paced_by,
-        }
     }
 
     /// Returns the scopes of earlier configurations, and the runners whose scope is not on record.
@@ -194,9 +197,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             Mode::Running => DaemonState::Running,
             Mode::Draining if is_vacant => DaemonState::Drained,
             Mode::Draining => DaemonState::Draining,
-            Mode::Clearing | Mode::ClearingToRefill
-                if is_vacant && self.pools.orphans().is_empty() =>
-            {
+            Mode::Clearing | Mode::ClearingToRefill if is_vacant && self.pools.has_no_orphans() => {
                 DaemonState::Cleared
             }
             Mode::Clearing | Mode::ClearingToRefill => DaemonState::Clearing,

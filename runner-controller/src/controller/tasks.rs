@@ -175,11 +175,12 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         }
     }
 
-    /// Requests the list of the configured scope between two reconciles, unless a request is under way.
-    pub(super) fn spawn_early_list(&mut self) {
-        let scope = self.config.github.scope_id();
-        if !self.listing.contains_key(&scope) {
-            let registry = Arc::clone(&self.environment.registry);
+    /// Requests the list of a scope between two reconciles, unless a request is under way.
+    pub(super) fn spawn_early_list(&mut self, scope: ScopeId) {
+        if self.listing.contains_key(&scope) {
+            return;
+        }
+        if let Some(registry) = self.registry(&scope) {
             self.spawn_list(scope, registry, ListKind::Early);
         }
     }
@@ -187,9 +188,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     /// Requests a list. One that is under way becomes a list of this kind.
     fn spawn_list(&mut self, scope: ScopeId, registry: Arc<R>, kind: ListKind) {
         let requested_at = (self.environment.now)();
-        if scope == self.config.github.scope_id() {
-            self.pools.list_requested(requested_at);
-        }
+        self.pools.list_requested(&scope, requested_at);
         if self.listing.insert(scope.clone(), kind).is_some() {
             return;
         }

@@ -160,7 +160,7 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(spec: Spec) -> Self {
         Self {
-            pools: Pools::new(host(), "boot-0".into(), scope(), pace(), [spec.clone()]),
+            pools: Pools::new(host(), "boot-0".into(), [(scope(), pace())], [spec.clone()]),
             spec,
             now: Timestamp::from_millis(1000),
             boot: 0,
@@ -306,7 +306,7 @@ impl World {
                     };
                     self.mail.push_back(Message::Deleted(id, result));
                 }
-                Effect::ListEarly => self.list_early(),
+                Effect::ListEarly(_) => self.list_early(),
                 Effect::OrphanInUse(id) => panic!("{id} is an orphan's and a runner's"),
                 Effect::NameInUse(name) => panic!("{name} is this host's"),
                 Effect::Stray(stray) => {
@@ -481,7 +481,7 @@ impl World {
             }
             Message::Observed(units, began) => pools.reconcile(units, began, now, random),
             Message::ListedEarly(list, requested_at) => {
-                pools.listed_early(&list, requested_at, now)
+                pools.listed_early(&scope(), &list, requested_at, now)
             }
         };
         self.carry_out(effects);

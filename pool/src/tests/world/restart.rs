@@ -83,8 +83,7 @@ impl World {
         self.pools = Pools::new(
             host(),
             format!("boot-{}", self.boot),
-            scope(),
-            pace(),
+            [(scope(), pace())],
             [self.spec.clone()],
         );
         let effects = self.pools.adopt(found, self.now, 7);
