@@ -68,6 +68,10 @@ in
         github.url = "https://github.com/acme/";
         pools.ci.group = "fast";
       };
+      enterprise = {
+        github.url = "https://github.com/enterprises/acme";
+        pools.ci.group = "fast";
+      };
       enterprise-server.github.url = "https://github.example.com:8443/acme/widgets.git?tab=readme";
       proxies = {
         github.caFile = "/etc/ssl/private-ca.pem";

@@ -41,8 +41,19 @@ in
       "github.url: use only letters, digits, dots, dashes and underscores" = {
         github.url = "https://github.com/acme/my widgets";
       };
-      "github.url: name an organisation or a repository, because enterprises" = {
+      "github.url: add the enterprise: https://github.com/enterprises/ENTERPRISE" = {
+        github.url = "https://github.com/enterprises";
+      };
+      "github.url: end it after the repository: https://github.com/enterprises/acme" = {
+        github.url = "https://github.com/enterprises/acme/settings";
+      };
+      "github.app: set tokenFile instead, to a classic token with manage_runners:enterprise" = {
         github.url = "https://github.com/enterprises/acme";
+        github.tokenFile = null;
+        github.app = {
+          id = 1;
+          keyFile = "/run/secrets/app";
+        };
       };
       "github.url: begin it with https://, because http:// sends the token in the clear" = {
         github.url = "http://github.example.com/acme";

@@ -73,7 +73,8 @@ in
         type = types.str;
         example = "https://github.com/acme/widgets";
         description = ''
-          Repository or organisation whose jobs are taken, as copied from the browser.
+          Repository, organisation or enterprise whose jobs are taken, as copied from the browser. An
+          enterprise is `https://github.com/enterprises/ENTERPRISE` and needs `tokenFile`.
         '';
       };
 
@@ -83,9 +84,11 @@ in
         example = lib.literalExpression "config.age.secrets.github-runner.path";
         description = ''
           File that contains only a GitHub token. It must be readable by root, and never be in the
-          Nix store. The token needs *Self-hosted runners: write* for an organisation, or
-          *Administration: write* for a repository. systemd hands it to the daemon as a credential,
-          and no container ever sees it. If agenix makes the file, a new secret restarts the daemon.
+          Nix store. The token needs *Self-hosted runners: write* for an organisation,
+          *Administration: write* for a repository, or is a classic one with
+          `manage_runners:enterprise` for an enterprise. systemd hands it to the daemon as a
+          credential, and no container ever sees it. If agenix makes the file, a new secret restarts
+          the daemon.
         '';
       };
 

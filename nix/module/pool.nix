@@ -42,7 +42,7 @@ in
     group = mkOption {
       type = types.str;
       default = "default";
-      description = "Runner group by name, for organisations.";
+      description = "Runner group by name, for organisations and enterprises.";
     };
 
     offset = mkOption {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A repository or organisation at one API: the API's base URL, a space and the scope.
+/// A repository, organisation or enterprise at one API: the API's base URL, a space and the scope.
 ///
 /// GitHub gives ids of runners for each server anew, so an id means nothing without its scope.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub struct ScopeId(String);
 
 impl ScopeId {
-    /// Returns the identity of `scope` (`owner/repo` or an organisation) at an API.
+    /// Returns the identity of `scope` (`owner/repo`, an organisation or `enterprises/name`) at an API.
     ///
     /// It is in lower case, because GitHub ignores the case of these names.
     #[must_use]

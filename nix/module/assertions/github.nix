@@ -16,8 +16,8 @@ let
       "begin it with https://"
     else if path == [ ] then
       "add the organisation, or the owner and the repository"
-    else if lib.head path == "enterprises" then
-      "name an organisation or a repository, because enterprises are not supported"
+    else if path == [ "enterprises" ] then
+      "add the enterprise: ${lib.head parts}://${lib.elemAt parts 1}/enterprises/ENTERPRISE"
     else if lib.head path == "orgs" then
       "end it with the organisation, without orgs: ${lib.head parts}://${lib.elemAt parts 1}/${lib.concatStringsSep "/" (lib.take 1 (lib.tail path))}"
     else if !lib.all isName (lib.take 2 path) then
@@ -26,6 +26,8 @@ let
       "end it after the repository: ${lib.head parts}://${lib.elemAt parts 1}/${lib.concatStringsSep "/" (lib.take 2 path)}"
     else
       null;
+
+  isEnterprise = wrongUrl == null && lib.head path == "enterprises";
 
   # The address of the API follows from `url`, except at github.com and ghe.com always with https://.
   server = lib.elemAt parts 1;
@@ -71,6 +73,10 @@ in
         message = "${at}.github: set exactly one of tokenFile and app: tokenFile to a file with a GitHub token, such as config.age.secrets.github-runner.path, or app to the id and the key's file of a GitHub App.";
       }
       {
+        assertion = !isEnterprise || cfg.github.app == null;
+        message = "${at}.github.app: set tokenFile instead, to a classic token with manage_runners:enterprise, because GitHub gives an App no access to the runners of an enterprise.";
+      }
+      {
         assertion =
           cfg.github.apiUrl == null
           || builtins.match "https?://[^/@?#[:space:]]+(/[^@?#[:space:]]*)?" cfg.github.apiUrl != null;
@@ -81,7 +87,7 @@ in
         message = "${at}.apiTokenFile: enable ${at}.prometheus too, or remove apiTokenFile, because the Unix socket checks the peer's user and takes no token.";
       }
     ]
-    ++ lib.optionals (wrongUrl == null && lib.length path == 2) (
+    ++ lib.optionals (wrongUrl == null && lib.length path == 2 && !isEnterprise) (
       lib.mapAttrsToList (name: pool: {
         assertion = lib.toLower pool.group == "default";
         message = "${at}.pools.${name}.group: remove it, or set github.url to the organisation, because a repository does not have runner groups.";

@@ -12,7 +12,7 @@ use crate::pool::ScopeId;
 /// The `[github]` table.
 #[derive(Debug, Clone)]
 pub struct GitHubConfig {
-    /// Repository or organisation whose runners these are.
+    /// Repository, organisation or enterprise whose runners these are.
     pub scope: Scope,
     /// Base URL of the API. Its path has no slash at the end.
     pub api_url: Url,
@@ -86,7 +86,7 @@ impl LoginConfig {
     }
 }
 
-/// Repository or organisation in which runners are registered.
+/// Repository, organisation or enterprise in which runners are registered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
     /// `https://github.com/<owner>/<repo>`
@@ -101,6 +101,31 @@ pub enum Scope {
         /// Name of the organisation.
         org: String,
     },
+    /// `https://github.com/enterprises/<enterprise>`
+    Enterprise {
+        /// Name of the enterprise in the addresses of its pages.
+        enterprise: String,
+    },
+}
+
+impl Scope {
+    /// Parses the text that the scope displays. It must be of a scope that a configuration had.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        match text.split_once('/') {
+            // GitHub has pages at this address, so it is not an owner's name.
+            Some(("enterprises", enterprise)) => Self::Enterprise {
+                enterprise: enterprise.to_owned(),
+            },
+            Some((owner, repo)) => Self::Repository {
+                owner: owner.to_owned(),
+                repo: repo.to_owned(),
+            },
+            None => Self::Organization {
+                org: text.to_owned(),
+            },
+        }
+    }
 }
 
 impl fmt::Display for Scope {
@@ -108,6 +133,7 @@ impl fmt::Display for Scope {
         match self {
             Self::Repository { owner, repo } => write!(f, "{owner}/{repo}"),
             Self::Organization { org } => f.write_str(org),
+            Self::Enterprise { enterprise } => write!(f, "enterprises/{enterprise}"),
         }
     }
 }

@@ -113,6 +113,8 @@ pub(super) fn narrowed(scope: &Scope) -> Value {
         Scope::Organization { .. } => json!({
             "permissions": {"organization_self_hosted_runners": "write"},
         }),
+        // The configuration refuses it, because GitHub lets no App manage these runners.
+        Scope::Enterprise { .. } => json!({"permissions": {}}),
     }
 }
 

@@ -35,7 +35,7 @@ impl Endpoints {
         self.actions(&["runners", &id.to_string()])
     }
 
-    /// Returns the path of the first page of runner groups. Only organisations have them.
+    /// Returns the path of the first page of runner groups. A repository has none.
     pub(super) fn groups(&self) -> String {
         full_pages(self.actions(&["runner-groups"]))
     }
@@ -57,6 +57,7 @@ impl Endpoints {
         match &self.scope {
             Scope::Repository { owner, repo } => vec!["repos", owner, repo],
             Scope::Organization { org } => vec!["orgs", org],
+            Scope::Enterprise { enterprise } => vec!["enterprises", enterprise],
         }
     }
 

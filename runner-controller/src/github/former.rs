@@ -96,7 +96,8 @@ impl KnownScope {
     /// Returns the places to try for credentials, in order.
     ///
     /// The configured credentials are never sent to another server than the configured one. A file that
-    /// is configured for another server now may have another content than then.
+    /// is configured for another server now may have another content than then. GitHub lets no App manage
+    /// the runners of an enterprise.
     fn sources(&self, config: &GitHubConfig) -> Vec<Source> {
         let is_same_server = self.scope.parts().0 == config.scope_id().parts().0;
         let login = LoginConfig::from(self.login.clone());
@@ -104,7 +105,9 @@ impl KnownScope {
         if login.file() != config.login.file() {
             sources.push(Source::File(login));
         }
-        if is_same_server {
+        let is_enterprise = matches!(Scope::parse(self.scope.parts().1), Scope::Enterprise { .. });
+        let is_app = matches!(config.login, LoginConfig::App { .. });
+        if is_same_server && !(is_enterprise && is_app) {
             sources.push(Source::Configured);
         }
         sources
@@ -142,18 +145,9 @@ impl KnownScope {
 
     fn config(&self, config: &GitHubConfig, login: LoginConfig) -> Result<GitHubConfig, String> {
         let (api_url, name) = self.scope.parts();
-        let scope = match name.split_once('/') {
-            Some((owner, repo)) => Scope::Repository {
-                owner: owner.to_owned(),
-                repo: repo.to_owned(),
-            },
-            None => Scope::Organization {
-                org: name.to_owned(),
-            },
-        };
         let api_url = api_url.parse();
         Ok(GitHubConfig {
-            scope,
+            scope: Scope::parse(name),
             api_url: api_url.map_err(|_| format!("{} is not on record as it was", self.scope))?,
             login,
             ..config.clone()
@@ -224,6 +218,23 @@ mod tests {
         assert_eq!(old.sources(&other), [file]);
         let other = config(GITHUB, "new", "/old-token");
         assert_eq!(old.sources(&other), []);
+    }
+
+    #[test]
+    fn an_app_is_not_asked_about_a_former_enterprise() {
+        let scope = Scope::Enterprise {
+            enterprise: "acme".into(),
+        };
+        let token = config(GITHUB, "any", "/t");
+        let old = known(&GitHubConfig { scope, ..token }).remove(0);
+        let file = Source::File(LoginConfig::Token { file: "/t".into() });
+        let new = config(GITHUB, "new", "/new-token");
+        assert_eq!(old.sources(&new), [file.clone(), Source::Configured]);
+        let login = LoginConfig::App {
+            id: "1".into(),
+            key_file: "/app".into(),
+        };
+        assert_eq!(old.sources(&GitHubConfig { login, ..new }), [file]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Runner groups of an organisation, which have names in the configuration and ids at GitHub.
+//! Runner groups of an organisation or enterprise, which have names in the configuration and ids at GitHub.
 
 use http::Method;
 use serde::Deserialize;
@@ -9,7 +9,7 @@ use super::operation::Operation;
 use super::paged::Paged;
 use crate::world::{RegistryError, RegistryErrorKind};
 
-/// Maximum number of pages of 100. An organisation has few groups, so a longer list is a server's
+/// Maximum number of pages of 100. A scope has few groups, so a longer list is a server's
 /// mistake.
 const MAX_PAGES: usize = 50;
 
@@ -70,7 +70,7 @@ fn missing(client: &Client, groups: &[Group], name: &str) -> RegistryError {
     let names: Vec<&str> = groups.iter().map(|group| group.name.as_str()).collect();
     RegistryError {
         advice: Some(context.clean(&format!(
-            "create the group in the organisation's settings, or set runner_group to a group that the token can see: {}",
+            "create the group in the settings of the organisation or enterprise, or set runner_group to a group that the token can see: {}",
             names.join(", ")
         ))),
         ..context.error(Operation::Groups, RegistryErrorKind::NotFound, &message)

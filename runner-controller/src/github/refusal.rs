@@ -54,7 +54,7 @@ const KNOWN: &[(&str, &str)] = &[
 ];
 
 /// Advice on permissions for an answer in which GitHub names none.
-const PERMISSIONS: &str = "the token needs `Administration: write` of the repository, or `Self-hosted runners: write` of the organisation (classic tokens: `repo`, `admin:org`)";
+const PERMISSIONS: &str = "the token needs `Administration: write` of the repository, or `Self-hosted runners: write` of the organisation (classic tokens: `repo`, `admin:org`; for an enterprise `manage_runners:enterprise`)";
 
 /// The body of GitHub's errors. Every part may be missing.
 #[derive(Debug, Default, Deserialize)]

@@ -171,7 +171,7 @@ impl GitHub {
     async fn group_id(&self, name: &str) -> Result<u64, RegistryError> {
         match &self.scope {
             Scope::Repository { .. } => Ok(REPOSITORY_GROUP),
-            Scope::Organization { .. } => {
+            Scope::Organization { .. } | Scope::Enterprise { .. } => {
                 let mut groups = self.groups.lock().await;
                 groups.id(&self.client, self.endpoints.groups(), name).await
             }
@@ -187,7 +187,7 @@ impl GitHub {
     ) -> RegistryError {
         match &self.scope {
             Scope::Repository { .. } => error,
-            Scope::Organization { .. } => {
+            Scope::Organization { .. } | Scope::Enterprise { .. } => {
                 let mut groups = self.groups.lock().await;
                 groups.forget();
                 match groups

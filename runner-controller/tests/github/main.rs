@@ -26,6 +26,12 @@ fn repository() -> Scope {
     }
 }
 
+fn enterprise() -> Scope {
+    Scope::Enterprise {
+        enterprise: "acme".into(),
+    }
+}
+
 fn organization() -> Scope {
     Scope::Organization { org: "acme".into() }
 }

@@ -14,7 +14,7 @@ use runner_controller::world::{Registry, RegistryErrorKind as Kind, RunnerId};
 use serde_json::{Value, json};
 use tracing::Instrument;
 
-use super::{PATIENCE, connect, organization, repository, request};
+use super::{PATIENCE, connect, enterprise, organization, repository, request};
 
 /// A request that the server received.
 struct Received {
@@ -455,6 +455,40 @@ async fn groups_on_a_second_page_are_found() {
     let received = server.received.lock().unwrap();
     let body: Value = serde_json::from_slice(&received.last().unwrap().body).unwrap();
     assert_eq!(body["runner_group_id"], 77);
+}
+
+#[tokio::test]
+async fn an_enterprise_has_its_own_paths_and_groups() {
+    let server = Server::start(|_, line| match line {
+        line if line.starts_with("POST") => {
+            answer(201, &[], &made(1, "fuzz-ci-1-00000001", "opaque"))
+        }
+        line if line.starts_with("DELETE") => {
+            Response::builder().status(204).body(Body::empty()).unwrap()
+        }
+        line if line.contains("runner-groups") => answer(
+            200,
+            &[],
+            &json!({"runner_groups": [{"id": 5, "name": "Default"}]}),
+        ),
+        _ => answer(200, &[], &page([])),
+    })
+    .await;
+    let github = connect(&server.url, "t", enterprise(), PATIENCE);
+    github.mint(&request(1)).await.unwrap();
+    github.list().await.unwrap();
+    github.delete(RunnerId(1)).await.unwrap();
+    let base = "/enterprises/acme/actions";
+    let expected = [
+        format!("GET {base}/runner-groups?per_page=100"),
+        format!("POST {base}/runners/generate-jitconfig"),
+        format!("GET {base}/runners?per_page=100"),
+        format!("DELETE {base}/runners/1"),
+    ];
+    assert_eq!(server.lines(), expected);
+    let received = server.received.lock().unwrap();
+    let body: Value = serde_json::from_slice(&received[1].body).unwrap();
+    assert_eq!(body["runner_group_id"], 5);
 }
 
 #[tokio::test]

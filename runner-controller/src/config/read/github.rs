@@ -4,7 +4,7 @@ use url::Url;
 
 use super::section::{MINUTE, SECOND, Section};
 use super::{login, proxy};
-use crate::config::github::{GitHubConfig, Scope};
+use crate::config::github::{GitHubConfig, LoginConfig, Scope};
 use crate::pool::DEFAULT_MINTS_PER_MINUTE;
 
 /// Maximum of `mints_per_minute`. GitHub Enterprise Server has no limits by default.
@@ -67,6 +67,14 @@ pub(super) fn github(mut section: Section<'_>) -> Option<GitHubConfig> {
         );
     }
     let login = login::read(&mut section);
+    let is_enterprise = matches!(scope, Some((Scope::Enterprise { .. }, _)));
+    if is_enterprise && matches!(login, Some(LoginConfig::App { .. })) {
+        section.wrong(
+            "app",
+            "GitHub gives an App no access to the runners of an enterprise",
+            "token_file, with a classic token that has the scope manage_runners:enterprise",
+        );
+    }
     let timeout = section.duration("timeout", 15 * SECOND, SECOND..=2 * MINUTE);
     let mints_per_minute = section
         .number("mints_per_minute", 1..=MAX_MINTS_PER_MINUTE)
@@ -137,9 +145,14 @@ pub(super) fn scope(text: &str) -> Result<(Scope, Url), &'static str> {
         return Err("has characters that a name of an owner or a repository cannot have");
     }
     match parts[..] {
-        ["enterprises", ..] => {
-            Err("is an enterprise; only organisations and repositories are supported")
-        }
+        ["enterprises"] => Err("names no enterprise; write https://HOST/enterprises/ENTERPRISE"),
+        ["enterprises", enterprise] => Ok((
+            Scope::Enterprise {
+                enterprise: enterprise.to_owned(),
+            },
+            api,
+        )),
+        ["enterprises", ..] => Err("is a page about an enterprise; end it after the enterprise"),
         ["orgs", ..] => {
             Err("is a page about an organisation; write https://HOST/ORG without \"orgs\"")
         }
@@ -156,6 +169,6 @@ pub(super) fn scope(text: &str) -> Result<(Scope, Url), &'static str> {
             },
             api,
         )),
-        _ => Err("names neither an organisation nor a repository"),
+        _ => Err("names neither a repository nor an organisation nor an enterprise"),
     }
 }

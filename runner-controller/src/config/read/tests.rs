@@ -47,6 +47,24 @@ fn the_pages_of_a_scope_are_on_the_server_of_its_url() {
 }
 
 #[test]
+fn an_enterprise_has_runner_groups_and_needs_a_token() {
+    let url = "https://github.com/enterprises/acme";
+    let text = GOOD.replacen("https://github.com/acme/widgets", url, 1);
+    let text = text.replacen(
+        "max_runners = 4",
+        "max_runners = 4\nrunner_group = \"fast\"",
+        1,
+    );
+    let config = parse(Path::new("config.toml"), &text).unwrap();
+    assert_eq!(config.github.scope.to_string(), "enterprises/acme");
+    assert_eq!(config.github.api_url.as_str(), "https://api.github.com/");
+    let app = "app = { id = 1, key_file = \"/run/agenix/app\" }";
+    let token = "token_file = \"/run/agenix/github-runner\"";
+    assert!(text.contains(token));
+    assert_eq!(keys(&text.replacen(token, app, 1)), ["github.app"]);
+}
+
+#[test]
 fn the_pace_of_registrations_is_a_whole_number_from_1_to_1000() {
     let pace = |text: &str| {
         let config = parse(Path::new("config.toml"), text);
@@ -202,7 +220,8 @@ fn each_mistake_names_its_key() {
             "/var/lib/../x",
             "pools.ci.image.path",
         ),
-        ("acme/widgets", "enterprises/acme", "github.url"),
+        ("acme/widgets", "enterprises", "github.url"),
+        ("acme/widgets", "enterprises/acme/settings", "github.url"),
         ("acme/widgets", "orgs/acme", "github.url"),
         ("acme/widgets", "orgs/acme/repositories", "github.url"),
         (
