@@ -8,8 +8,8 @@ use super::writes::{LIMIT_KEY, MODE_KEY, PACE_KEY, Write};
 use super::{Command, Controller};
 use crate::config::{GitHubConfig, LoginConfig};
 use crate::pool::{
-    Cause, Effect, Ended, Ending, Exit, FailureKind, JobResult, Mode, RateLimit, ScopeState,
-    SlotId, Step,
+    Cause, Effect, Ended, Ending, Exit, FailureKind, JobResult, Mode, RateLimit, ScopeId,
+    ScopeState, SlotId, Step,
 };
 use crate::world::{
     Event, Handshake, Machines, Records, Registry, RegistryError, RegistryErrorKind,
@@ -66,18 +66,29 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 outcome,
                 error,
             } => {
-                self.note_call(error.as_ref());
+                let scope = self.config.github.scope_id();
+                self.note_call(&scope, error.as_ref());
                 self.note_pace(error.as_ref());
                 self.pools.mint_answered(&slot, &name, outcome, now, random)
             }
-            Outcome::Deregistered { slot, id, result } => {
-                self.note_call(result.as_ref().err());
+            Outcome::Deregistered {
+                scope,
+                slot,
+                id,
+                result,
+            } => {
+                self.note_call(&scope, result.as_ref().err());
                 let result = result.map_err(|error| error.retry_after);
                 self.pools
                     .deregistration_answered(&slot, id, result, now, random)
             }
-            Outcome::Found { slot, id, result } => {
-                self.note_call(result.as_ref().err());
+            Outcome::Found {
+                scope,
+                slot,
+                id,
+                result,
+            } => {
+                self.note_call(&scope, result.as_ref().err());
                 let result = result.map_err(|error| error.retry_after);
                 self.pools.find_answered(&slot, id, result, now, random)
             }
@@ -88,11 +99,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 self.pools.end_answered(&slot, result, now, random)
             }
             Outcome::Deleted { scope, id, result } => {
-                if scope == self.config.github.scope_id() {
-                    self.note_call(result.as_ref().err());
-                } else {
-                    self.note_limit(result.as_ref().err());
-                }
+                self.note_call(&scope, result.as_ref().err());
                 let result = result.map_err(|error| error.retry_after);
                 self.pools
                     .deletion_answered(&scope, id, result, now, random);
@@ -104,17 +111,11 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 result,
             } => {
                 let kind = self.listing.remove(&scope);
-                if scope == self.config.github.scope_id() {
-                    self.note_call(result.as_ref().err());
-                    if let Ok(list) = &result {
-                        self.listed = Some(list.len() as u64);
-                    }
-                } else {
-                    self.note_limit(result.as_ref().err());
-                    let error = result.as_ref().err().map(ToString::to_string);
-                    self.conditions.set_former(&scope, error);
-                }
+                self.note_call(&scope, result.as_ref().err());
                 let Ok(list) = result else { return };
+                if scope == self.config.github.scope_id() {
+                    self.listed = Some(list.len() as u64);
+                }
                 match kind {
                     Some(ListKind::Early) => {
                         (self.pools).listed_early(&scope, &list, requested_at, now)
@@ -330,21 +331,20 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         }
     }
 
-    /// Notes whether a call to GitHub succeeded.
-    fn note_call(&mut self, error: Option<&RegistryError>) {
+    /// Notes whether a call for a scope succeeded.
+    fn note_call(&mut self, scope: &ScopeId, error: Option<&RegistryError>) {
         let unix_ms = (self.environment.unix_ms)();
         if let Some(error) = error {
+            // The account of a former scope may be the configured one.
             self.keep_limit(error);
+        }
+        if *scope != self.config.github.scope_id() {
+            let error = error.map(ToString::to_string);
+            self.conditions.set_former(scope, error);
+        } else if let Some(error) = error {
             self.conditions.github_failed(error, unix_ms);
         } else {
             self.conditions.github_succeeded(unix_ms);
-        }
-    }
-
-    /// Notes a limit that a call for a former scope met. Its account may be the configured one.
-    fn note_limit(&mut self, error: Option<&RegistryError>) {
-        if let Some(error) = error {
-            self.keep_limit(error);
         }
     }
 

@@ -16,7 +16,7 @@ pub(super) struct Conditions {
     pub(super) github_ok_unix_ms: Option<u64>,
     /// The last failed call to GitHub and its time in milliseconds since 1970, until a call succeeds.
     pub(super) github_error: Option<(String, u64)>,
-    /// Error of the last list of each scope of an earlier configuration.
+    /// Error of the last call for each scope of an earlier configuration.
     pub(super) former_errors: BTreeMap<ScopeId, String>,
     /// Error of the last observation of all units.
     pub(super) systemd_error: Option<String>,
@@ -69,14 +69,14 @@ impl Conditions {
         self.github_error = Some((error.to_string(), unix_ms));
     }
 
-    /// Notes the result of a list of a scope of an earlier configuration.
+    /// Notes the result of a call for a scope of an earlier configuration.
     pub(super) fn set_former(&mut self, scope: &ScopeId, error: Option<String>) {
         let Some(error) = error else {
             self.former_errors.remove(scope);
             return;
         };
         if self.former_errors.get(scope) != Some(&error) {
-            warn!(%scope, error, "cannot list the runners of the former scope {scope}: {error}");
+            warn!(%scope, error, "call for the former scope {scope} failed: {error}");
         }
         self.former_errors.insert(scope.clone(), error);
     }

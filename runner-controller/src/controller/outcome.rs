@@ -33,12 +33,14 @@ pub(super) enum Outcome {
     },
     /// The deregistration of a retiring runner was answered.
     Deregistered {
+        scope: ScopeId,
         slot: SlotId,
         id: RunnerId,
         result: Result<Deleted, RegistryError>,
     },
     /// The question for one runner was answered.
     Found {
+        scope: ScopeId,
         slot: SlotId,
         id: RunnerId,
         result: Result<Option<ListedRunner>, RegistryError>,

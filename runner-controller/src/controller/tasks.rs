@@ -107,11 +107,12 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     }
 
     pub(super) fn spawn_deregister(&mut self, slot: &SlotId, id: RunnerId) {
-        let (Some(registry), slot) = (self.registry_of(slot), slot.clone()) else {
+        let (Some((scope, registry)), slot) = (self.registry_of(slot), slot.clone()) else {
             return;
         };
         self.running.spawn(async move {
             Outcome::Deregistered {
+                scope,
                 result: registry.delete(id).await,
                 slot,
                 id,
@@ -120,11 +121,12 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     }
 
     pub(super) fn spawn_find(&mut self, slot: &SlotId, id: RunnerId) {
-        let (Some(registry), slot) = (self.registry_of(slot), slot.clone()) else {
+        let (Some((scope, registry)), slot) = (self.registry_of(slot), slot.clone()) else {
             return;
         };
         self.running.spawn(async move {
             Outcome::Found {
+                scope,
                 result: registry.find(id).await,
                 slot,
                 id,
@@ -201,9 +203,10 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         });
     }
 
-    /// Returns the registry of the scope in which a slot's runner is registered.
-    fn registry_of(&self, slot: &SlotId) -> Option<Arc<R>> {
-        self.registry(self.pools.runner(slot)?.scope()?)
+    /// Returns the scope in which a slot's runner is registered, and its registry.
+    fn registry_of(&self, slot: &SlotId) -> Option<(ScopeId, Arc<R>)> {
+        let scope = self.pools.runner(slot)?.scope()?;
+        Some((scope.clone(), self.registry(scope)?))
     }
 
     /// Returns the registry of a scope. No call leaves for a scope without one.

@@ -174,3 +174,57 @@ async fn the_runners_of_a_removed_pool_end_when_their_jobs_do() {
         .until("gone", |s| s.pools.iter().all(|pool| pool.name == "ci"))
         .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_call_for_a_former_scope_is_that_scopes_error_alone() {
+    let former = ScopeId::new("https://api.github.com", "acme/former");
+    let idle = slot("ci-1");
+    let name = RunnerName::new(config().host, idle.clone(), 0xdead);
+    let listed = ListedRunner {
+        id: RunnerId(5),
+        name: name.to_string(),
+        online: true,
+        busy: false,
+    };
+    let mut record = on_record(&idle, 1);
+    record.registration = Some(Registration {
+        scope: Some(former.clone()),
+        id: Some(RunnerId(5)),
+        name,
+    });
+    let machine = Machine {
+        invocation: invocation(1),
+        started_at: now(),
+        active: true,
+        waiting: false,
+    };
+    let there = shared(World {
+        github: [(5, listed)].into(),
+        deletions_fail: true,
+        ..World::default()
+    });
+    let mut daemon = Daemon::start(shared(World {
+        next: 1 << 20,
+        machines: [(idle.clone(), machine)].into(),
+        records: [(idle, record)].into(),
+        former: Some((former, Arc::clone(&there))),
+        ..World::default()
+    }))
+    .await;
+    let is_former_failing = |status: &Status| {
+        let mut errors = status
+            .former
+            .iter()
+            .filter_map(|former| former.error.as_ref());
+        errors.any(|error| error.contains("delete runner"))
+    };
+    let status = daemon.until("reported", is_former_failing).await;
+    assert_eq!(status.github.error, None);
+    there.lock().unwrap().deletions_fail = false;
+    daemon
+        .until("removed", |status| {
+            is_settled(status) && status.former.iter().all(|former| former.runners.is_empty())
+        })
+        .await;
+    assert!(there.lock().unwrap().github.is_empty());
+}

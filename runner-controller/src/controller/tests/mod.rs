@@ -16,9 +16,9 @@ mod lifecycle;
 
 use super::*;
 use crate::pool::{
-    Deleted, EndRecord, Exit, FailureKind, Invocation, JobNote, ListedRunner, PhaseKind, Resource,
-    RunnerId, RunnerRecord, SlotId, StartRecord, StrayRecord, UnitObservation, UnitState, Verdict,
-    VerdictRecord,
+    Deleted, EndRecord, Exit, FailureKind, Invocation, JobNote, ListedRunner, PhaseKind,
+    Registration, Resource, RunnerId, RunnerName, RunnerRecord, SlotId, StartRecord, StrayRecord,
+    UnitObservation, UnitState, Verdict, VerdictRecord,
 };
 use crate::status::DaemonState;
 use crate::world::{
@@ -75,6 +75,8 @@ struct World {
     settings: BTreeMap<String, String>,
     strays: BTreeMap<RunnerId, StrayRecord>,
     calls: Vec<&'static str>,
+    /// A scope of an earlier configuration, and the world with its runners.
+    former: Option<(ScopeId, Arc<Mutex<World>>)>,
     minted_at: Vec<Timestamp>,
     next: u64,
     mint_fails: Option<RegistryErrorKind>,
@@ -455,10 +457,17 @@ impl Daemon {
                 .await
                 .unwrap();
         }
+        let former = fake
+            .with(|world| world.former.clone())
+            .map(|(scope, world)| {
+                let events = fake.events.clone();
+                (scope, Ok(Arc::new(Fake { world, events })))
+            });
+        let former = former.into_iter().collect();
         let environment = Environment {
             machines: Arc::new(fake.clone()),
             registry: Arc::new(fake.clone()),
-            former: BTreeMap::new(),
+            former,
             handshake: Arc::new(fake.clone()),
             records: Arc::new(fake.clone()),
             now,
