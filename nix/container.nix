@@ -53,6 +53,7 @@ let
     gid = 1001;
   };
   user = config.users.users.runner;
+  service = config.systemd.services.github-runner;
   runtimeDir = "/run/user/${toString ids.uid}";
   # Its name before NixOS 26.11.
   builderCommands =
@@ -139,6 +140,10 @@ in
       {
         assertion = user.uid == ids.uid && config.users.groups.${user.group}.gid == ids.gid;
         message = "remove uid, group and gid of users.users.runner and users.groups.runner from modules, because shared directories are mapped to uid ${toString ids.uid} and gid ${toString ids.gid}.";
+      }
+      {
+        assertion = !lib.any (lib.hasPrefix "Exec") (lib.attrNames service.serviceConfig);
+        message = "remove preStart, postStart and every Exec…= of systemd.services.github-runner from modules, because systemd asks the host for the config once for each command of the unit; use another service.";
       }
       {
         assertion = config.nixpkgs.config == { };
@@ -232,8 +237,16 @@ in
         NIX_LD_LIBRARY_PATH = "/run/current-system/sw/share/nix-ld/lib";
       }
       // lib.optionalAttrs cfg.nix { NIX_REMOTE = "daemon"; };
-      # The unit that removes it at the end of a boot is masked, and logins are refused while it exists.
-      serviceConfig.ExecStartPost = "-+${lib.getExe' pkgs.coreutils "rm"} -f /run/nologin";
+    };
+    # The unit that removes it at the end of a boot is masked, and logins are refused while it exists. The
+    # runner's unit cannot do this, because systemd asks the host for the config once for each command of it.
+    systemd.services.remove-nologin = {
+      description = "Permit logins";
+      wantedBy = [ "multi-user.target" ];
+      serviceConfig = {
+        Type = "oneshot";
+        ExecStart = "${lib.getExe' pkgs.coreutils "rm"} -f /run/nologin";
+      };
     };
 
     systemd.tmpfiles.settings."10-github-runner" = {

@@ -11,6 +11,7 @@
       {
         nixpkgs.config.allowUnfree = true;
         users.users.runner.uid = lib.mkForce 1500;
+        systemd.services.github-runner.postStart = "touch /run/started";
         services.github-runners.another = {
           enable = true;
           url = "https://github.com/acme/widgets";
@@ -21,6 +22,7 @@
   };
   messages = map (message: "services.runner-controller.pools.ci.image: ${message}") [
     "GitHub refuses version 2.334.0 of its runner"
+    "remove preStart, postStart and every Exec…= of systemd.services.github-runner from modules"
     "remove nixpkgs.config from modules and set it on the host"
     "remove services.github-runners from modules"
     "remove uid, group and gid of users.users.runner and users.groups.runner from modules"
