@@ -355,7 +355,7 @@ impl SlotSockets {
             .is_none_or(|last| now.duration_since(last) >= LOG_INTERVAL);
         if is_due {
             self.refusal_logged = Some(now);
-            tracing::warn!(slot = %self.id, reason, "refused a connection");
+            tracing::warn!(slot = %self.id, reason, "refused a connection: {reason}");
         }
     }
 
