@@ -80,7 +80,7 @@ pub struct Pool {
     pub min_idle: u16,
     /// Booted and not registered.
     pub min_spare: u16,
-    /// All lives together.
+    /// All runners together.
     pub max_runners: u16,
     /// Image of its containers.
     pub image: Image,

@@ -56,7 +56,7 @@ pub fn demo(options: &Options) -> Result<bool> {
 
     let spans = journal::spans(&journal::since(lab.host(), &mark, "runner-*@*.service")?);
     let said = journal::since(lab.host(), &mark, DAEMON)?;
-    let ran = account::lives(jobs, &spans, &said);
+    let ran = account::spans_of(jobs, &spans, &said);
     stdio::progress(format_args!("\n{}", account::table(&ran)));
     stdio::progress(format_args!("{}\n", first_job(&clock, &ran)));
     let claims = [

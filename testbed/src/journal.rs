@@ -38,12 +38,12 @@ pub struct Entry {
     fields: BTreeMap<String, String>,
 }
 
-/// One life of one unit, as systemd told it.
+/// One run of one unit, as systemd told it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Span {
     /// The unit.
     pub unit: String,
-    /// systemd's name of this life.
+    /// systemd's name of this run.
     pub invocation: String,
     /// When systemd began to start it; microseconds since 1970, as all that follow.
     pub starting_us: u64,
@@ -103,7 +103,7 @@ pub fn since(host: &TestHost, mark: &Mark, units: &str) -> Result<Vec<Entry>> {
     Ok(text.lines().filter_map(Entry::parse).collect())
 }
 
-/// The lives of units among these entries, in the order in which they began.
+/// Returns the runs of units among these entries, in the order in which they began.
 #[must_use]
 pub fn spans(entries: &[Entry]) -> Vec<Span> {
     let mut spans: Vec<Span> = Vec::new();
@@ -118,15 +118,15 @@ pub fn spans(entries: &[Entry]) -> Vec<Span> {
                 ..Span::default()
             });
         }
-        let life = spans
+        let span = spans
             .iter_mut()
             .rev()
             .find(|span| span.unit == unit && span.invocation == invocation);
-        let Some(life) = life else { continue };
+        let Some(span) = span else { continue };
         match kind {
-            STARTED => life.started_us = Some(entry.at_us),
-            STOPPING => life.stopping_us = Some(entry.at_us),
-            ENDED_WELL | FAILED => life.ended_us = Some(entry.at_us),
+            STARTED => span.started_us = Some(entry.at_us),
+            STOPPING => span.stopping_us = Some(entry.at_us),
+            ENDED_WELL | FAILED => span.ended_us = Some(entry.at_us),
             _ => {}
         }
     }

@@ -50,12 +50,12 @@ enum Verb {
         #[command(flatten)]
         programs: Programs,
     },
-    /// Measure how fast lives follow each other, and what the daemon costs
+    /// Measure how fast runners follow each other, and what the daemon costs
     BenchLife {
         /// Write figures and samples here
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
-        /// Lives of each kind, ours and the floor's in turns; at least 15
+        /// Runners of each kind, the daemon's and the floor's in turns; at least 15
         #[arg(long, default_value_t = 20)]
         pairs: usize,
         /// Quick jobs over four slots

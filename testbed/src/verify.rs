@@ -72,6 +72,8 @@ const CHAOS_LENGTH: Duration = Duration::from_mins(3);
 struct Tally {
     passed: u64,
     failed: u64,
+    /// Account of each failure. The end of the output has them again, because that is read first.
+    failures: Vec<String>,
 }
 
 /// Runs the selected parts; true if nothing failed. The last line of stdout is the count.
@@ -148,6 +150,9 @@ pub fn verify(selection: &Selection) -> Result<bool> {
         if selection.keep {
             note("the test host stays up; `cargo run -p testbed -- host shell` enters it");
         }
+    }
+    for failure in &tally.failures {
+        stdio::progress(format_args!("\nfailed: {failure}"));
     }
     stdio::progress(format_args!(
         "{} passed, {} failed",
@@ -234,7 +239,9 @@ impl Tally {
             Ok(()) => self.passed += 1,
             Err(error) => {
                 self.failed += 1;
-                stdio::progress(format_args!("{}", indented(&format!("{error:#}"))));
+                let cause = indented(&format!("{error:#}"));
+                stdio::progress(format_args!("{cause}"));
+                self.failures.push(format!("{name}\n{cause}"));
             }
         }
     }
@@ -324,7 +331,12 @@ impl Tally {
         self.report(claim.name, start.elapsed(), &outcome);
         stage.after(&outcome);
         if outcome.is_err() {
-            stdio::progress(format_args!("{}", indented(&lab.account())));
+            let account = indented(&lab.account());
+            stdio::progress(format_args!("{account}"));
+            if let Some(failure) = self.failures.last_mut() {
+                failure.push('\n');
+                failure.push_str(&account);
+            }
         }
     }
 

@@ -20,13 +20,13 @@ mod github;
 mod inside;
 mod isolation;
 mod layers;
-mod life;
 mod limits;
 mod nix;
 mod nixos;
 mod operator;
 mod outages;
 mod permissions;
+mod phases;
 mod power;
 mod proxy;
 mod recipe;
@@ -47,7 +47,7 @@ pub use fixture::Fixture;
 pub use suite::{Claim, Suite};
 
 /// Suites that also run on a newer systemd: one whole runner, restarts, drain and reload.
-pub const BASIC_SUITES: &[Suite] = &[life::SUITE, restart::SUITE, faces::SUITE];
+pub const BASIC_SUITES: &[Suite] = &[phases::SUITE, restart::SUITE, faces::SUITE];
 
 /// Suites that hold for the stand-in listener and for GitHub's own.
 pub const LISTENER_SUITES: &[Suite] = &[runner::SUITE];
@@ -55,7 +55,7 @@ pub const LISTENER_SUITES: &[Suite] = &[runner::SUITE];
 /// Every suite, in the order in which they run: the claims that all others rest on come first, and
 /// suites that share a fixture stand together.
 pub const SUITES: &[Suite] = &[
-    life::SUITE,
+    phases::SUITE,
     verdicts::SUITE,
     recipe::SUITE,
     outages::SUITE,

@@ -10,12 +10,12 @@ use crate::journal::{Entry, Span};
 use super::clock::seconds;
 use super::jobs;
 
-/// A job with the life it ran in.
+/// A job with the run of the unit that it ran in.
 pub(super) struct Ran {
     pub(super) job: JobView,
     /// The container, as systemd told it.
-    pub(super) life: Option<Span>,
-    /// The daemon's verdict on that life.
+    pub(super) span: Option<Span>,
+    /// Verdict of the daemon.
     pub(super) verdict: Option<String>,
 }
 
@@ -28,8 +28,8 @@ pub(super) fn machine_of(job: &JobView) -> Option<&str> {
     rest.get(start..)
 }
 
-/// Finds each job's life among what systemd and the daemon told.
-pub(super) fn lives(jobs: Vec<JobView>, spans: &[Span], daemon: &[Entry]) -> Vec<Ran> {
+/// Finds the run of a unit and the verdict of each job, as systemd and the daemon told them.
+pub(super) fn spans_of(jobs: Vec<JobView>, spans: &[Span], daemon: &[Entry]) -> Vec<Ran> {
     let find = |job: JobView| {
         let unit = machine_of(&job)
             .and_then(|machine| machine.split_once('-'))
@@ -40,7 +40,7 @@ pub(super) fn lives(jobs: Vec<JobView>, spans: &[Span], daemon: &[Entry]) -> Vec
                 && span.starting_us <= at_us
                 && span.ended_us.is_none_or(|end| at_us <= end)
         };
-        let life = spans.iter().find(covers).cloned();
+        let span = spans.iter().find(covers).cloned();
         let name = job.runner_name.as_deref().unwrap_or_default();
         let verdict = daemon
             .iter()
@@ -48,20 +48,20 @@ pub(super) fn lives(jobs: Vec<JobView>, spans: &[Span], daemon: &[Entry]) -> Vec
                 !name.is_empty() && entry.get("RUNNER") == name && !entry.get("VERDICT").is_empty()
             })
             .map(|entry| entry.get("VERDICT").to_owned());
-        Ran { job, life, verdict }
+        Ran { job, span, verdict }
     };
     jobs.into_iter().map(find).collect()
 }
 
 impl Ran {
-    /// Machine and the beginning of this life's name.
+    /// Machine and the beginning of the name that systemd gave this run.
     pub(super) fn container(&self) -> String {
         let machine = machine_of(&self.job).unwrap_or("?");
-        let life = self
-            .life
+        let id = self
+            .span
             .as_ref()
-            .map_or("?", |life| life.invocation.get(..8).unwrap_or("?"));
-        format!("{machine} {life}")
+            .map_or("?", |span| span.invocation.get(..8).unwrap_or("?"));
+        format!("{machine} {id}")
     }
 
     fn ended(&self) -> String {
@@ -110,15 +110,15 @@ pub(super) fn table(ran: &[Ran]) -> String {
 /// Returns the number of containers that the jobs ran in: by systemd's ids of their starts, and by the
 /// boot ids that the containers had.
 pub(super) fn containers(ran: &[Ran]) -> (usize, usize) {
-    let lives: BTreeSet<&str> = ran
+    let runs: BTreeSet<&str> = ran
         .iter()
-        .filter_map(|ran| Some(ran.life.as_ref()?.invocation.as_str()))
+        .filter_map(|ran| Some(ran.span.as_ref()?.invocation.as_str()))
         .collect();
     let boots: BTreeSet<&str> = ran
         .iter()
         .filter_map(|ran| jobs::boot_id(&ran.job))
         .collect();
-    (lives.len(), boots.len())
+    (runs.len(), boots.len())
 }
 
 /// Milliseconds from a job's end to the start of the next job in the same slot, where that one was
@@ -177,15 +177,15 @@ mod tests {
             span("runner-ci@2.service", "other", 0, None),
             span("runner-ci@1.service", "second", 60, None),
         ];
-        let ran = lives(
+        let ran = spans_of(
             vec![job("h-ci-1-a", 0, 10, 40), job("h-ci-1-b", 0, 70, 90)],
             &spans,
             &[],
         );
         let names: Vec<_> = ran.iter().map(Ran::container).collect();
         assert_eq!(names, ["ci-1 ?", "ci-1 ?"]);
-        assert_eq!(ran[0].life.as_ref().unwrap().invocation, "first");
-        assert_eq!(ran[1].life.as_ref().unwrap().invocation, "second");
+        assert_eq!(ran[0].span.as_ref().unwrap().invocation, "first");
+        assert_eq!(ran[1].span.as_ref().unwrap().invocation, "second");
         assert_eq!(containers(&ran), (2, 0));
     }
 
@@ -197,6 +197,6 @@ mod tests {
             job("h-ci-1-c", 95, 99, 100),
             job("h-ci-2-d", 0, 41, 42),
         ];
-        assert_eq!(turnarounds(&lives(jobs, &[], &[])), [7]);
+        assert_eq!(turnarounds(&spans_of(jobs, &[], &[])), [7]);
     }
 }

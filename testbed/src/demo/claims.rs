@@ -46,7 +46,7 @@ pub(super) fn done(ran: &[Ran]) -> Claim {
         .filter(|ran| ran.verdict.as_deref() == Some("job_done"))
         .count();
     let mut text =
-        format!("20 jobs are done: {good} succeeded, {judged} lives have the verdict job_done");
+        format!("20 jobs are done: {good} succeeded, {judged} runners have the verdict job_done");
     let bad = ran
         .iter()
         .find(|ran| ran.job.conclusion != Some(Conclusion::Success));
@@ -66,11 +66,11 @@ fn said(job: &JobView) -> String {
 }
 
 pub(super) fn different(ran: &[Ran]) -> Claim {
-    let (lives, boots) = account::containers(ran);
+    let (runs, boots) = account::containers(ran);
     Claim::new(
-        lives == 20 && boots == 20,
+        runs == 20 && boots == 20,
         format!(
-            "in 20 different containers: {lives} lives by systemd's account, {boots} boot ids by their own"
+            "in 20 different containers: {runs} starts in systemd's journal, {boots} boot ids of their own"
         ),
     )
 }
@@ -240,7 +240,7 @@ mod tests {
             conclusion: None,
             ..crate::sim::example_job()
         };
-        let ran = account::lives((0..20).map(job).collect(), &[], &[]);
+        let ran = account::spans_of((0..20).map(job).collect(), &[], &[]);
         let config = crate::demo::config("http://198.51.100.7:8080");
         assert!(calls_per_job(&ran, &config, &stats(22), &stats(22)).holds);
         assert!(!calls_per_job(&ran, &config, &stats(24), &stats(24)).holds);
