@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use super::common::{SOON, await_busy, finish_held};
 use super::fixture::{EMPTY, one};
 use super::suite::{Suite, suite};
-use crate::config::{Config, Image};
+use crate::config::{Config, Image, Nix};
 use crate::image;
 use crate::lab::Lab;
 use crate::sim::pool_job;
@@ -20,6 +20,8 @@ pub(super) const SUITE: Suite = suite![EMPTY;
 
 /// Directory of the roots. Links below `gcroots` are roots (Nix manual).
 const ROOTS: &str = "/nix/var/nix/gcroots/runner-controller";
+/// Store path of a registration. It refers to all paths of an image.
+const INFO: &str = "/nix/store/023456789abcdfghijklmnpqrsvwxyz1-closure-info";
 
 fn a_runner_holds_its_system_against_the_collector(lab: &mut Lab) -> Result<()> {
     let host = lab.host();
@@ -67,7 +69,7 @@ fn lives_hold(lab: &Lab, [old, new]: &[String; 2]) -> Result<()> {
     ensure!(busy.machine() == "nix-1", "it runs on {}", busy.machine());
     await_roots(lab, &[("nix-1", old), ("nix-2", old)])?;
     // A deploy: idle runners are replaced, and a busy one keeps its system.
-    lab.install(&config.with("nix", |pool| pool.image = store(new)))?;
+    lab.install(&config.clone().with("nix", |pool| pool.image = store(new)))?;
     lab.reload()?;
     await_roots(lab, &[("nix-1", old), ("nix-2", new)])?;
     finish_held(lab, id, &busy)?;
@@ -81,7 +83,28 @@ fn lives_hold(lab: &Lab, [old, new]: &[String; 2]) -> Result<()> {
         "runner-nix@2.service",
     ])?;
     await_roots(lab, &[("nix-1", new)])?;
-    host.run(&["runner-controller", "drain", "--wait", "--timeout", "30s"])?;
+    drain(lab)?;
+    // With Nix in jobs, a runner holds the registration.
+    let registration = format!("{INFO}/registration");
+    host.sh(&format!("mkdir -p {INFO} && : >{registration}"))?;
+    lab.install(&config.with("nix", |pool| {
+        pool.image = store(new);
+        pool.nix = Some(Nix {
+            registration,
+            substituter: "http://198.51.100.7".into(),
+            public_key: format!("testbed-1:{}=", "A".repeat(43)),
+        });
+    }))?;
+    lab.reload()?;
+    host.run(&["runner-controller", "undrain"])?;
+    await_roots(lab, &[("nix-1", &INFO.to_owned())])?;
+    drain(lab)
+}
+
+/// Drains the host, and waits until no runner holds a root.
+fn drain(lab: &Lab) -> Result<()> {
+    lab.host()
+        .run(&["runner-controller", "drain", "--wait", "--timeout", "60s"])?;
     await_roots(lab, &[])?;
     lab.ensure_nothing_left()
 }

@@ -6,7 +6,9 @@ use anyhow::{Context, Result, ensure};
 use github_sim::JobView;
 use status::Verdict;
 
-use super::common::{await_busy, await_verdict, ensure_says, finish_held, in_container};
+use super::common::{
+    as_its_root, await_busy, await_verdict, ensure_says, finish_held, in_container,
+};
 use super::fixture::{Fixture, one};
 use super::suite::{Suite, suite};
 use crate::config::{Config, Image, Nix};
@@ -24,6 +26,7 @@ pub(super) const FIXTURE: Fixture = Fixture {
 
 pub(super) const SUITE: Suite = suite![FIXTURE;
     jobs_build_in_a_store_that_ends_with_their_runner,
+    a_registration_that_is_gone_fails_nix_in_the_container,
     a_pool_without_nix_has_no_daemon,
     runners_do_not_see_the_store_paths_of_others,
     a_fixed_output_build_reaches_the_internet_and_nothing_else,
@@ -192,6 +195,28 @@ fn jobs_build_in_a_store_that_ends_with_their_runner(lab: &mut Lab) -> Result<()
     }
     let after = stores(lab)?;
     ensure!(before == after, "before: {before}\nafter: {after}");
+    Ok(())
+}
+
+/// Without its registration, Nix would begin with an empty database and believe none of the image's paths.
+fn a_registration_that_is_gone_fails_nix_in_the_container(lab: &mut Lab) -> Result<()> {
+    for pool in POOLS {
+        lab.await_settled(SOON)?;
+        for slot in 1..=2 {
+            let machine = format!("{pool}-{slot}");
+            if lab.look()?.machine(&machine).is_some() {
+                let gone = "ln -sfn /nix/store/gone/registration /etc/nix/registration";
+                as_its_root(lab, &machine, gone)?;
+            }
+        }
+        let script = "timeout 60 nix-store --query --hash /nix/store/*-testbed-busybox 2>&1 || echo refused\n\
+             systemctl show -P ActiveState nix-registration.service; ls /nix/var/nix/db 2>&1 || true";
+        let said = run_in(lab, pool, script)?.facts.log_tail;
+        // A client that waits for its timeout says nothing.
+        ensure_says(&said, &["error: ", "refused\n", "failed\n"])
+            .with_context(|| pool.to_owned())?;
+        ensure!(!said.contains("sha256:"), "{pool}: {said}");
+    }
     Ok(())
 }
 

@@ -68,6 +68,14 @@ END",
         "systemctl stop runner-controller-firewall.service; sleep 0.5
          systemctl start runner-controller-firewall.service",
     ),
+    (
+        "the unit is removed, as by a deploy without the module",
+        "systemctl stop runner-controller-firewall.service
+         cd /etc/systemd/system; mv runner-controller-firewall.service /run/testbed/
+         systemctl daemon-reload; sleep 0.5
+         mv /run/testbed/runner-controller-firewall.service .
+         systemctl daemon-reload; systemctl start runner-controller-firewall.service",
+    ),
 ];
 
 /// Runs a claim while a service in the internet echoes what it is sent.
