@@ -72,12 +72,12 @@ impl Pools {
         let runners = self.by_name.values().flat_map(|pool| pool.runners.values());
         let owned: BTreeSet<&RunnerName> = runners.filter_map(|runner| runner.name()).collect();
         // A runner whose record was lost has a job under a name that only GitHub knows.
-        let is_nameless_busy = |slot: &SlotId| {
+        let is_nameless = |slot: &SlotId| {
             let runner = self.by_name.get(&slot.pool);
             let runner = runner.and_then(|pool| pool.runners.get(&slot.slot));
-            runner.is_some_and(|runner| runner.phase == Phase::Busy && runner.name().is_none())
+            runner.is_some_and(|runner| runner.name().is_none() && may_have_a_job(&runner.phase))
         };
-        let nameless: BTreeSet<SlotId> = self.occupied().filter(is_nameless_busy).collect();
+        let nameless: BTreeSet<SlotId> = self.occupied().filter(is_nameless).collect();
         let is_owned = |name: &RunnerName| owned.contains(name) || nameless.contains(&name.slot);
         let state = self.scopes.entry(scope.clone()).or_default();
         let foreign = (state.orphans).listed(&self.host, list, is_owned, requested_at, now);
@@ -174,6 +174,17 @@ impl Pools {
 
     fn occupied(&self) -> impl Iterator<Item = SlotId> {
         self.iter().flat_map(occupied)
+    }
+}
+
+/// Returns true if a runner in this phase may run a job, also while a clean-up ends it.
+fn may_have_a_job(phase: &Phase) -> bool {
+    match phase {
+        Phase::Busy => true,
+        Phase::Retiring {
+            deregister_first, ..
+        } => !deregister_first,
+        Phase::Booting | Phase::Spare | Phase::Minting | Phase::Registering | Phase::Idle => false,
     }
 }
 

@@ -302,6 +302,26 @@ fn a_job_whose_record_was_lost_is_not_another_hosts() {
     }
 }
 
+#[test]
+fn a_job_whose_record_was_lost_is_not_another_hosts_while_a_clean_up_ends_it() {
+    let mut lost = found(None, unit(UnitState::Active, 1));
+    lost.notes.insert(slot_id(slot(1)), JobNote::default());
+    let (mut pools, _) = adopt(lost);
+    let _ = pools.plan(Admission::Clearing, NOW);
+    assert_eq!(phase_in(&pools), PhaseKind::Retiring);
+    let listed = ListedRunner {
+        id: RunnerId(7),
+        name: "h-ci-1-00000007".into(),
+        online: true,
+        busy: true,
+    };
+    for minutes in 1..5 {
+        let now = NOW + minutes * MINUTE;
+        let effects = pools.listed(&scope(), std::slice::from_ref(&listed), now, now);
+        assert_eq!(effects, [], "after {minutes} minutes");
+    }
+}
+
 /// Returns the deletions that a plan begins.
 fn deletions(pools: &mut Pools, now: Timestamp) -> Vec<(ScopeId, RunnerId)> {
     let effects = pools.plan(Admission::Closed, now).into_iter();
