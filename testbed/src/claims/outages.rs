@@ -192,7 +192,8 @@ fn through_changes(lab: &Lab, config: &Config) -> Result<()> {
         await_beats(lab, &busy, name)?;
     }
     finish_held(lab, id, &busy)?;
-    wait_until("room in the connection tracking table", SOON, || {
+    // An entry lasts for 30 s, and the kernel's collector passes once a minute (nf_conntrack_core.c).
+    wait_until("room in the connection tracking table", SOON * 6, || {
         let (entries, most) = connections(lab)?;
         Ok(if entries * 2 < most {
             Seen::Done(())
