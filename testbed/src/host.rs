@@ -10,9 +10,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use humantime::format_duration;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::Pid;
@@ -37,6 +40,8 @@ use crate::wait::{Seen, wait_until};
 const LOOP_NODES: u64 = 64;
 /// Directory of disk layers in the host: on a disk, not on its overlay.
 const LAYERS: &str = "/var/lib/runner-layers";
+/// Timeout for a command in the host, so that one that hangs fails its claim. The longest ones prepare an image.
+const LONGEST: Duration = Duration::from_mins(5);
 /// Files that only this boot has; everything below is gone after `down`.
 const RUN: &str = "host";
 
@@ -145,11 +150,16 @@ impl TestHost {
         command
     }
 
-    /// Runs a command in the host; any exit status is an answer.
+    /// Runs a command in the host; any exit status is an answer. It is ended after [`LONGEST`].
     pub fn output<S: AsRef<OsStr>>(&self, argv: &[S]) -> Result<Output> {
-        self.command(argv)
-            .stdin(Stdio::null())
-            .output()
+        let seconds = LONGEST.as_secs().to_string();
+        let mut bounded: Vec<&OsStr> = ["timeout", "--kill-after=5", &seconds]
+            .map(OsStr::new)
+            .into();
+        bounded.extend(argv.iter().map(AsRef::as_ref));
+        let mut command = self.command(&bounded);
+        command.stdin(Stdio::null());
+        output_within(command, LONGEST + Duration::from_secs(10))
             .with_context(|| format!("run {} in the host", line(argv)))
     }
 
@@ -475,6 +485,21 @@ pub fn images_dir(bed: &Bed) -> PathBuf {
     bed.path("images")
 }
 
+/// Runs a command and collects its output. A process that has left the command and keeps its pipes open does not
+/// extend the time.
+fn output_within(mut command: Command, limit: Duration) -> Result<Output> {
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let (send, receive) = mpsc::channel();
+    thread::spawn(move || send.send(child.wait_with_output()));
+    let outcome = receive
+        .recv_timeout(limit)
+        .with_context(|| format!("it has not ended after {}", format_duration(limit)))?;
+    Ok(outcome?)
+}
+
 fn run_dir(bed: &Bed) -> PathBuf {
     bed.path(RUN)
 }
@@ -521,4 +546,21 @@ pub fn announce(host: &TestHost, took: Duration) -> Result<()> {
         took.as_secs_f64()
     ));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_does_not_end_is_an_error() {
+        let mut command = Command::new("sleep");
+        command.arg("1");
+        let error = output_within(command, Duration::from_millis(1)).unwrap_err();
+        assert_eq!(error.to_string(), "it has not ended after 1ms");
+        let mut command = Command::new("echo");
+        command.arg("word");
+        let output = output_within(command, Duration::from_mins(1)).unwrap();
+        assert_eq!(output.stdout, b"word\n");
+    }
 }
