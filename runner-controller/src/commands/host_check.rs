@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use crate::config::{self, Config, HostFindings, Image, Mistake};
+use crate::config::{self, Config, GitHubConfig, HostFindings, Image, Mistake};
 use crate::firewall::{self, Obstacle};
+use crate::github;
 use crate::guest::{self, Trial};
 use crate::readings;
 use crate::world::chain;
@@ -11,6 +12,7 @@ use crate::world::chain;
 /// Returns the findings that no host file corrects: files, addresses, uids, and runners of images.
 pub(super) fn lasting(config: &Config, file: &Path) -> HostFindings {
     let mut found = config::check_host(config, file);
+    found.mistakes.extend(ca_file_mistake(&config.github));
     found.notes.extend(readings::lacking_protections());
     for (image, runner_root, pools) in directories(config) {
         let key = format!("pools.{}.image", pools[0]);
@@ -51,6 +53,18 @@ pub(super) fn lasting(config: &Config, file: &Path) -> HostFindings {
     found
 }
 
+/// Returns a mistake if `ca_file` has no certificate authorities. A file that cannot be read is the mistake
+/// of another check.
+fn ca_file_mistake(config: &GitHubConfig) -> Option<Mistake> {
+    let file = config.ca_file.as_ref()?;
+    let error = github::check_ca_file(config).err()?;
+    file.is_file().then(|| Mistake {
+        key: "github.ca_file".into(),
+        wrong: chain(&error),
+        write: "a file with certificates in PEM".into(),
+    })
+}
+
 /// Returns the directory images, each with its pools.
 fn directories(config: &Config) -> Vec<(&Path, &Path, Vec<String>)> {
     let mut images: Vec<(&Path, &Path, Vec<String>)> = Vec::new();
@@ -89,5 +103,29 @@ fn network_mistake(Obstacle { wrong, remedy }: Obstacle) -> Mistake {
         key: "network".into(),
         wrong,
         write: remedy,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ca_file_without_a_certificate_is_a_mistake() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ca.pem");
+        let mut github = config::testing::config().github;
+        assert_eq!(ca_file_mistake(&github), None);
+        github.ca_file = Some(file.clone());
+        // The check of unreadable files reports a missing one.
+        assert_eq!(ca_file_mistake(&github), None);
+        std::fs::write(&file, "").unwrap();
+        let mistake = ca_file_mistake(&github).unwrap();
+        assert_eq!(mistake.key, "github.ca_file");
+        assert!(mistake.wrong.contains("no certificate"), "{mistake:?}");
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        std::fs::write(&file, params.self_signed(&key).unwrap().pem()).unwrap();
+        assert_eq!(ca_file_mistake(&github), None);
     }
 }

@@ -99,6 +99,10 @@ impl Context {
             Some("check github.proxy, and whether the proxy allows connections to GitHub")
         } else if message.contains("lookup") {
             Some("check github.api_url and this host's DNS")
+        } else if message.contains("not valid for name") {
+            Some("check github.api_url, because the server has a certificate for other names")
+        } else if message.contains("certificate expired") || message.contains("not valid yet") {
+            Some("check this host's clock, and whether the server's certificate is up to date")
         } else if message.contains("certificate") {
             Some(
                 "install the certificate authority of the server on this host, or name its file in github.ca_file",

@@ -42,6 +42,7 @@ pub use former::{KnownScope, known_scopes};
 pub use login::{Login, LoginError};
 #[cfg(any(test, fuzzing))]
 pub(crate) use outside::{try_answer, try_refusal};
+pub use proxy::check_ca_file;
 pub use registry::GitHub;
 pub use setup::SetupError;
 pub use token::Token;

@@ -78,13 +78,7 @@ pub(super) fn tls(config: &GitHubConfig) -> Result<ClientConfig, SetupError> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(host.certs);
     if let Some(file) = &config.ca_file {
-        for authority in authorities(file)? {
-            roots.add(authority).map_err(|error| SetupError::File {
-                what: "certificate authorities",
-                path: file.clone(),
-                source: io::Error::other(error),
-            })?;
-        }
+        add_authorities(&mut roots, file)?;
     }
     if roots.is_empty() {
         let cause = host.errors.into_iter().next();
@@ -98,10 +92,18 @@ pub(super) fn tls(config: &GitHubConfig) -> Result<ClientConfig, SetupError> {
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// Reads the certificates of a file in PEM, at least one.
-fn authorities(file: &Path) -> Result<Vec<CertificateDer<'static>>, SetupError> {
+/// Returns an error if `github.ca_file` is configured and cannot be used.
+pub fn check_ca_file(config: &GitHubConfig) -> Result<(), SetupError> {
+    match &config.ca_file {
+        Some(file) => add_authorities(&mut RootCertStore::empty(), file),
+        None => Ok(()),
+    }
+}
+
+/// Adds the certificates of `ca_file`, which is in PEM and has at least one.
+fn add_authorities(roots: &mut RootCertStore, file: &Path) -> Result<(), SetupError> {
     let wrong = |source| SetupError::File {
-        what: "certificate authorities",
+        what: "certificate authorities (github.ca_file)",
         path: file.to_owned(),
         source,
     };
@@ -111,7 +113,11 @@ fn authorities(file: &Path) -> Result<Vec<CertificateDer<'static>>, SetupError> 
     if found.is_empty() {
         return Err(wrong(io::Error::other("it has no certificate in PEM")));
     }
-    Ok(found)
+    for authority in found {
+        let added = roots.add(authority);
+        added.map_err(|error| wrong(io::Error::other(error)))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -161,14 +167,5 @@ mod tests {
             let error = value(None).unwrap_err().to_string();
             assert!(error.contains("proxy's credentials"), "{error}");
         }
-    }
-
-    #[test]
-    fn a_file_of_authorities_has_a_certificate() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("ca.pem");
-        assert!(authorities(&file).is_err());
-        fs::write(&file, "no certificate\n").unwrap();
-        assert!(authorities(&file).is_err());
     }
 }

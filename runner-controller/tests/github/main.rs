@@ -1,5 +1,5 @@
 //! The GitHub client against two servers: the stand-in, which is strict, and a scripted server, which
-//! gives answers that GitHub would not give. One test stands behind a proxy.
+//! gives answers that GitHub would not give. Some tests stand behind a proxy, or speak TLS.
 
 #![expect(
     clippy::unwrap_used,
@@ -10,6 +10,7 @@ mod app;
 mod proxy;
 mod scripted;
 mod standin;
+mod tls;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -12,20 +12,24 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::{PATIENCE, repository, request};
 
-/// `Proxy-Authorization` of `ann:secret`.
+/// Contents of a file with the right credentials.
+pub(super) const CREDENTIALS: &str = "ann:secret\n";
+/// `Proxy-Authorization` of these credentials.
 const AUTHORIZATION: &str = "Basic YW5uOnNlY3JldA==";
-/// API of a GitHub that only the proxy can reach.
+/// Name of a GitHub that only the proxy can reach.
+pub(super) const HIDDEN_HOST: &str = "github.hidden.example";
+/// Its API without TLS.
 const HIDDEN: &str = "http://github.hidden.example:8080";
 
 /// A proxy that connects every allowed request to one server.
-struct Proxy {
+pub(super) struct Proxy {
     url: String,
     /// Request lines, in order.
     seen: Arc<Mutex<Vec<String>>>,
 }
 
 impl Proxy {
-    async fn start(server: String) -> Self {
+    pub(super) async fn start(server: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -38,7 +42,16 @@ impl Proxy {
         Self { url, seen }
     }
 
-    fn seen(&self) -> Vec<String> {
+    /// Returns the configuration of a client that uses it.
+    pub(super) fn config(&self, credentials_file: Option<&Path>) -> ProxyConfig {
+        ProxyConfig {
+            url: self.url.parse().unwrap(),
+            no_proxy: Vec::new(),
+            credentials_file: credentials_file.map(Path::to_owned),
+        }
+    }
+
+    pub(super) fn seen(&self) -> Vec<String> {
         self.seen.lock().unwrap().clone()
     }
 }
@@ -58,7 +71,7 @@ async fn serve(client: TcpStream, server: String, seen: Arc<Mutex<Vec<String>>>)
         head.push(line);
     }
     seen.lock().unwrap().push(head[0].clone());
-    let is_allowed = head[0] == "CONNECT github.hidden.example:8080 HTTP/1.1";
+    let is_allowed = head[0].starts_with(&format!("CONNECT {HIDDEN_HOST}:"));
     let authorization = format!("Proxy-Authorization: {AUTHORIZATION}");
     let refusal = if !is_allowed {
         Some("403 Forbidden")
@@ -103,11 +116,7 @@ fn connect(
         },
         mints_per_minute: 150,
         timeout: PATIENCE,
-        proxy: Some(ProxyConfig {
-            url: proxy.url.parse().unwrap(),
-            no_proxy: Vec::new(),
-            credentials_file: None,
-        }),
+        proxy: Some(proxy.config(None)),
         ca_file: None,
     };
     change(&mut config);
@@ -123,7 +132,7 @@ async fn every_request_goes_through_the_proxy() {
     let (sim, proxy) = behind().await;
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("proxy");
-    std::fs::write(&file, "ann:secret\n").unwrap();
+    std::fs::write(&file, CREDENTIALS).unwrap();
     let github = connect(&sim, &proxy, HIDDEN, |config| {
         with_credentials(config, &file);
     })
