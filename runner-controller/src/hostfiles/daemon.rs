@@ -150,3 +150,29 @@ fn state_directory(path: &Path) -> String {
         Err(_) => format!("ReadWritePaths={}\n", path.display()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::testing;
+
+    #[test]
+    fn the_daemon_starts_again_after_the_same_short_delay_each_time() {
+        let program = Program {
+            binary: Path::new("/rc"),
+            config: Path::new("/config"),
+        };
+        let unit = service(&testing::config(), program);
+        let lines = unit.lines().filter(|line| {
+            let growing = ["RestartSteps=", "RestartMaxDelaySec="];
+            line.starts_with("Restart")
+                || line.starts_with("StartLimit")
+                || growing.iter().any(|key| line.starts_with(key))
+        });
+        let lines: Vec<&str> = lines.collect();
+        assert_eq!(
+            lines,
+            ["StartLimitIntervalSec=0", "Restart=always", "RestartSec=2s"]
+        );
+    }
+}

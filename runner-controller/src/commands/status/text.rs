@@ -412,6 +412,36 @@ fuzz-2  registration_timeout  1m 12s  no job                      no record
     }
 
     #[test]
+    fn every_failure_that_delays_a_pool_is_a_sentence() {
+        let sentences: Vec<String> = FailureKind::ALL
+            .iter()
+            .map(|failure| {
+                let mut status = busy_host();
+                status.pools[1].backoffs[0].failure = *failure;
+                status.pools[1].backoffs[0].failures = 6;
+                let text = render(&status);
+                let line = text.lines().find(|line| line.contains("next try in"));
+                let (sentence, _) = line.unwrap().split_once(", next try").unwrap();
+                sentence.trim_start_matches("  ! pool fuzz: ").to_owned()
+            })
+            .collect();
+        assert_eq!(
+            sentences,
+            [
+                "a container failed to boot 6 times",
+                "a registration failed 6 times",
+                "GitHub refused the credentials 6 times",
+                "GitHub refused permission 6 times",
+                "GitHub did not find the scope or the runner group 6 times",
+                "GitHub refused the request 6 times",
+                "GitHub limited the rate 6 times",
+                "a registered runner ended without a job 6 times",
+                "GitHub refused the version of a runner 6 times",
+            ]
+        );
+    }
+
+    #[test]
     fn a_job_of_another_server_has_that_servers_url() {
         let mut status = busy_host();
         status.github.server_url = Some("https://acme.ghe.com".into());
