@@ -42,11 +42,22 @@ let
       "run/secrets/file"
     ];
   };
+  path = {
+    accepted = [
+      "/srv/a"
+      "/nix/store/00000000000000000000000000000000-a"
+    ];
+    refused = [
+      ./types.nix
+      "srv/a"
+    ];
+  };
   app = id: keyFile: { inherit id keyFile; };
   proxy = credentialsFile: {
     url = "http://10.0.0.5:3128";
     inherit credentialsFile;
   };
+  bind = from: to: { inherit from to; };
   ofPool = lib.mapAttrs' (name: lib.nameValuePair "pools.ci.${name}");
   sizes = lib.flip lib.genAttrs (_: size);
 in
@@ -76,6 +87,7 @@ in
   "bootCheck.patience" = duration;
   reconcile = duration;
   "rebootWhenDrained.patience" = duration;
+  layerDir = path;
   "network.uidBase" = range 524288 1879048191;
   "prometheus.port" = range 0 65535;
 }
@@ -90,6 +102,13 @@ in
     "total.memory"
   ]
   // {
+    "binds" = {
+      accepted = map (from: [ (bind from "/mnt/a") ]) path.accepted;
+      refused = map (from: [ (bind from "/mnt/a") ]) path.refused ++ [ [ (bind "/srv/a" ./types.nix) ] ];
+    };
+    "image.directory" = path;
+    "image.runnerRoot" = path;
+    workFolder = path;
     # A loop device cannot be mounted in a container, and those of the host are layers of other runners.
     "capabilities" = {
       accepted = [

@@ -7,6 +7,7 @@
 let
   inherit (lib) mkOption types;
   inherit (import ./types.nix { inherit lib; })
+    absolutePath
     appId
     date
     duration
@@ -274,7 +275,7 @@ in
     };
 
     layerDir = mkOption {
-      type = types.path;
+      type = absolutePath;
       default = "/var/lib/runner-layers";
       description = ''
         Directory of layers with `kind = "disk"`. Jobs write there, so use a separate disk if the

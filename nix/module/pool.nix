@@ -2,7 +2,7 @@
 { config, lib, ... }:
 let
   inherit (lib) mkOption types;
-  inherit (import ./types.nix { inherit lib; }) duration size;
+  inherit (import ./types.nix { inherit lib; }) absolutePath duration size;
   access = lib.importJSON ./access.json;
   time =
     default: description:
@@ -87,7 +87,7 @@ in
 
     image = {
       directory = mkOption {
-        type = types.nullOr types.path;
+        type = types.nullOr absolutePath;
         default = null;
         example = "/var/lib/runner-images/debian";
         description = ''
@@ -97,7 +97,7 @@ in
       };
 
       runnerRoot = mkOption {
-        type = types.path;
+        type = absolutePath;
         default =
           if config.image.directory == null then "/var/lib/github-runner" else "/opt/actions-runner";
         defaultText = lib.literalExpression ''if image.directory == null then "/var/lib/github-runner" else "/opt/actions-runner"'';
@@ -390,12 +390,12 @@ in
         types.submodule {
           options = {
             from = mkOption {
-              type = types.path;
+              type = absolutePath;
               example = "/srv/models";
               description = "Directory on the host. Only root may be able to replace it.";
             };
             to = mkOption {
-              type = types.path;
+              type = absolutePath;
               example = "/mnt/models";
               description = "Its path in a container.";
             };
@@ -419,7 +419,7 @@ in
     };
 
     workFolder = mkOption {
-      type = types.path;
+      type = absolutePath;
       default = "/home/runner/work";
       description = "Directory for checkouts in the container.";
     };

@@ -5,6 +5,10 @@ let
   described = description: type: type // { inherit description; };
 in
 {
+  # A path without quotes would be copied to the store, with everything below it.
+  absolutePath = described "absolute path, as a string" (
+    types.addCheck types.path (path: !builtins.isPath path)
+  );
   appId = described "client id of a GitHub App, 1 to 64 letters, digits and dots" (
     types.strMatching "[A-Za-z0-9.]{1,64}"
   );
