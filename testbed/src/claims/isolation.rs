@@ -14,6 +14,7 @@ use crate::lab::Lab;
 use crate::net::{GITHUB, INTERNET, METADATA, NEIGHBOUR, RESOLVER, UPLINK};
 use crate::readings::summary;
 use crate::sim::pool_job;
+use crate::wait::{Seen, wait_until};
 
 pub(super) const SUITE: Suite = suite![SMALL;
     a_job_reaches_the_internet_and_nothing_else,
@@ -57,6 +58,14 @@ pub(super) fn with_host_answers(lab: &Lab, claim: impl FnOnce(&Lab) -> Result<()
         "--http",
         "0.0.0.0:80",
     ])?;
+    wait_until("the host's answers", SOON, || {
+        let asked = host.output(&["nc", "-z", "-w", "1", "127.0.0.1", "80"])?;
+        Ok(if asked.status.success() {
+            Seen::Done(())
+        } else {
+            Seen::NotYet(asked.status.to_string())
+        })
+    })?;
     let outcome = claim(lab);
     lab.host().run(&["systemctl", "stop", HOST_ANSWERS])?;
     outcome

@@ -10,6 +10,7 @@ use super::common::{
     as_its_root, await_busy, await_verdict, ensure_says, finish_held, in_container,
 };
 use super::fixture::{Fixture, one};
+use super::isolation::with_host_answers;
 use super::suite::{Suite, suite};
 use crate::config::{Config, Image, Nix};
 use crate::image::{self, WithNix};
@@ -279,23 +280,7 @@ fn runners_do_not_see_the_store_paths_of_others(lab: &mut Lab) -> Result<()> {
 }
 
 fn a_fixed_output_build_reaches_the_internet_and_nothing_else(lab: &mut Lab) -> Result<()> {
-    const ANSWERS: &str = "testbed-host-answers.service";
-    let host = lab.host();
-    host.output(&["systemctl", "stop", ANSWERS])?;
-    host.run(&[
-        "systemd-run",
-        "--quiet",
-        "--collect",
-        &format!("--unit={ANSWERS}"),
-        "/usr/local/bin/testbed",
-        "inner",
-        "answer",
-        "--http",
-        "0.0.0.0:80",
-    ])?;
-    let outcome = fetch(lab);
-    lab.host().run(&["systemctl", "stop", ANSWERS])?;
-    outcome
+    with_host_answers(lab, fetch)
 }
 
 fn fetch(lab: &Lab) -> Result<()> {
