@@ -92,6 +92,8 @@ pub struct Pool {
     pub memory: String,
     /// Cores of one runner, if they are limited.
     pub cpu: Option<u32>,
+    /// Open connections of one runner, if they are not the default.
+    pub connections: Option<u32>,
     /// `internet`, `listed` or `none`.
     pub egress: &'static str,
     /// Destinations that jobs also reach.
@@ -185,6 +187,7 @@ impl Pool {
             layer_size: "1 GiB".into(),
             memory: "1 GiB".into(),
             cpu: None,
+            connections: None,
             egress: "internet",
             allow: Vec::new(),
             docker: false,
@@ -212,6 +215,7 @@ impl Pool {
             layer_size,
             memory,
             cpu,
+            connections,
             egress,
             allow,
             docker,
@@ -241,6 +245,8 @@ impl Pool {
         .filter_map(|(said, line)| said.then_some(line))
         .collect();
         let cpu = cpu.map_or_else(String::new, |cores| format!("cpu = {cores}\n"));
+        let connections =
+            connections.map_or_else(String::new, |most| format!("connections = {most}\n"));
         let labels = self.labels().map(|label| format!("{label:?}")).join(", ");
         let mut text = format!(
             r#"
@@ -256,7 +262,7 @@ layer = {{ kind = "{layer}", size = "{layer_size}" }}
 [pools.{name}.limits]
 memory = "{memory}"
 tasks = 2048
-{cpu}
+{cpu}{connections}
 [pools.{name}.timeouts]
 "#
         );

@@ -224,6 +224,7 @@ fn modules(config: &Config) -> String {
 # Modules for containers. The unit that starts a container does not load them, and a container cannot.
 loop
 nf_conntrack
+nf_conntrack_netlink
 nf_nat
 nft_chain_nat
 nft_connlimit

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use super::cleanup::{groups, slot};
+use super::cleanup::{connections, groups, slot};
 use super::error::{OrRefuse, Refusal, RootError};
 use super::nspawn::{self, families};
 use super::{console, gc_root, pinned, ready, rootfs, sandbox, trust};
@@ -37,6 +37,8 @@ fn try_launch(place: Place<'_>) -> Result<Infallible, RootError> {
     if !failures.is_empty() {
         return Err(failures.swap_remove(0));
     }
+    // The slot's link is gone, so the slot has no new connections.
+    let connections = connections::Deletion::begin(place.guest_address());
     pinned::pin(&place.id()).or_refuse(Refusal::Leftovers, || {
         format!("write {}", pinned::path(&place.id()).display())
     })?;
@@ -48,6 +50,10 @@ fn try_launch(place: Place<'_>) -> Result<Infallible, RootError> {
     })?;
     let rootfs = rootfs::build(place)?;
     firewall.finish().or_refuse(Refusal::Firewall, refuse)?;
+    connections.finish().or_refuse(Refusal::Leftovers, || {
+        let guest = place.guest_address();
+        format!("delete connections of {guest} from the host's table, which needs the kernel module nf_conntrack_netlink")
+    })?;
     sandbox::before_nspawn()?;
     let families = families
         .argument()

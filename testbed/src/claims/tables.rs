@@ -7,26 +7,30 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use status::{PhaseKind, Status};
 
-use super::common::{SOON, await_busy, in_container, leader};
+use super::common::{SOON, as_its_root, await_busy, in_container, leader};
 use super::fixture::{Fixture, await_settled, one};
 use super::suite::{Suite, suite};
 use crate::bed;
 use crate::config::Config;
 use crate::lab::Lab;
 use crate::net::GITHUB;
-use crate::sim::pool_job;
+use crate::sim::{self, pool_job};
 use crate::wait::{Seen, wait_until};
 
-/// Two pools with one slot each.
+/// Three pools with one slot each. The last one has few connections.
 const FIXTURE: Fixture = Fixture {
-    name: "two pools with one slot each",
+    name: "three pools with one slot each",
     config: |lab| {
         let mut config = Config::small(lab.sim().api_url());
         config.reconcile = "2s".into();
         let mut greedy = one("greedy", 0);
         // Only such a job may have keys.
         greedy.docker = true;
-        config.pools = vec![greedy, one("other", 8)];
+        let mut few = one("few", 16);
+        few.connections = Some(FEW);
+        // Only the root of such a container may change its network.
+        few.docker = true;
+        config.pools = vec![greedy, one("other", 8), few];
         Ok(Some(config))
     },
     await_ready: await_settled,
@@ -34,7 +38,13 @@ const FIXTURE: Fixture = Fixture {
 
 pub(super) const SUITE: Suite = suite![FIXTURE;
     while_one_job_takes_every_shared_table_other_jobs_and_the_host_work,
+    connections_that_a_job_left_open_take_nothing_from_the_next_runner,
 ];
+
+/// Smallest number of open connections that a pool can have.
+const FEW: u32 = 64;
+/// Opens and holds connections.
+const CONNECT: &str = include_str!("tables/connect.py");
 
 const PROGRAM: &str = include_str!("tables/exhaust.c");
 /// Place of the program on the host and in the container.
@@ -198,4 +208,54 @@ fn others_work(lab: &Lab) -> Result<()> {
         .run(&service)
         .context("start a service with its own namespaces")
         .map(drop)
+}
+
+/// Opens connections from a container and holds them for a time. Returns their number.
+fn connect(lab: &Lab, machine: &str, most: u32, seconds: u32) -> Result<u32> {
+    let file = "/tmp/connected";
+    let (most, seconds) = (most.to_string(), seconds.to_string());
+    let port = sim::PORT.to_string();
+    let output = format!("--property=StandardOutput=file:{file}");
+    let start = [
+        "systemd-run",
+        "--quiet",
+        "--collect",
+        &output,
+        "python3",
+        "-c",
+        CONNECT,
+    ];
+    let start = [&start[..], &[GITHUB, &port, &most, &seconds]].concat();
+    in_container(lab, machine, &start)?;
+    wait_until("the connections to be open", SOON, || {
+        let text = in_container(lab, machine, &["sh", "-c", &format!("cat {file} || true")])?;
+        Ok(match text.trim().parse() {
+            Ok(number) => Seen::Done(number),
+            Err(_) => Seen::NotYet(text),
+        })
+    })
+}
+
+fn connections_that_a_job_left_open_take_nothing_from_the_next_runner(lab: &mut Lab) -> Result<()> {
+    let machine = "few-1";
+    let runner = |status: &Status| {
+        let runner = status.machine(machine)?;
+        is_idle(status, machine).then(|| runner.runner.clone())
+    };
+    let first = lab.await_status("an idle runner", SOON, runner)?;
+    let opened = connect(lab, machine, FEW * 2, 600)?;
+    ensure!(opened > FEW / 2 && opened <= FEW, "{opened} are open");
+    // The end of the container closes them, and the other side never learns it.
+    as_its_root(lab, machine, "ip link set host0 down")?;
+    lab.host()
+        .run(&["systemctl", "stop", "runner-few@1.service"])?;
+    lab.await_status("another runner", SOON, |status| {
+        runner(status).filter(|next| *next != first)
+    })?;
+    let opened = connect(lab, machine, FEW / 2, 0)?;
+    ensure!(
+        opened == FEW / 2,
+        "the next runner got {opened} connections"
+    );
+    Ok(())
 }

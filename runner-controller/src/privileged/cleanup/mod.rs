@@ -1,5 +1,6 @@
 //! The search for what runners left on the host, and its removal.
 
+pub(crate) mod connections;
 pub(crate) mod groups;
 pub(crate) mod known;
 mod leftovers;
