@@ -49,11 +49,13 @@ pub enum FaultKind {
     MemoryShort,
     /// GitHub answers every deletion by 500.
     DeletesFail,
+    /// A proxy on the way to GitHub refuses connections.
+    ProxyRefuses,
 }
 
 impl FaultKind {
     /// All kinds.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::DaemonKilled,
         Self::DaemonRestarted,
         Self::ContainerDies,
@@ -76,6 +78,7 @@ impl FaultKind {
         Self::FirewallWrong,
         Self::MemoryShort,
         Self::DeletesFail,
+        Self::ProxyRefuses,
     ];
 }
 
@@ -165,6 +168,13 @@ pub enum Fault {
     MemoryShort,
     /// GitHub answers every deletion by 500.
     DeletesFail,
+    /// A proxy on the way to GitHub refuses connections.
+    ProxyRefuses {
+        /// Its answer to `CONNECT`, such as 407.
+        status: u16,
+        /// Refused connections in a thousand.
+        rate: u64,
+    },
 }
 
 /// A failure of calls to GitHub, by the place where it happens.
@@ -178,7 +188,7 @@ pub enum CallFailure {
 
 impl CallFailure {
     /// All failures.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Answer(AnswerFailure::NotDone),
         Self::Answer(AnswerFailure::DoneAndFailed),
         Self::Answer(AnswerFailure::Unauthorized),
@@ -191,6 +201,8 @@ impl CallFailure {
         Self::Transport(TransportFailure::AnswerLost),
         Self::Transport(TransportFailure::ConnectionReset),
         Self::Transport(TransportFailure::Truncated),
+        Self::Transport(TransportFailure::ProxyRefuses),
+        Self::Transport(TransportFailure::TunnelCut),
     ];
 }
 
@@ -238,17 +250,23 @@ pub enum TransportFailure {
     AnswerLost,
     /// The connection breaks before the request arrives.
     ConnectionReset,
-    /// The request is carried out, and the answer breaks off.
+    /// The request is carried out, and a program on the way shortens the answer.
     Truncated,
+    /// A proxy refuses the connection.
+    ProxyRefuses,
+    /// The request is carried out, and a proxy drops the connection in the middle of the answer.
+    TunnelCut,
 }
 
 impl TransportFailure {
     /// All failures.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 6] = [
         Self::RequestLost,
         Self::AnswerLost,
         Self::ConnectionReset,
         Self::Truncated,
+        Self::ProxyRefuses,
+        Self::TunnelCut,
     ];
 }
 

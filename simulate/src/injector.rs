@@ -186,6 +186,11 @@ fn start(kind: FaultKind, random: &mut Random, schedule: &mut Schedule<'_>) {
             (Fault::StrayRegistration { name, online }, None)
         }
         FaultKind::DeletesFail => (Fault::DeletesFail, Some(400_000)),
+        FaultKind::ProxyRefuses => {
+            let status = *random.pick(&[407, 403, 503]).unwrap_or(&407);
+            let rate = *random.pick(&[300, 600, 1000]).unwrap_or(&1000);
+            (Fault::ProxyRefuses { status, rate }, Some(400_000))
+        }
         FaultKind::MemoryShort => (Fault::MemoryShort, Some(90_000)),
         FaultKind::FirewallWrong => (Fault::FirewallWrong, Some(90_000)),
     };

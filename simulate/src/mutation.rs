@@ -54,6 +54,8 @@ pub enum Mutation {
     StartsDropped,
     /// A deletion that GitHub answers by an error counts as done
     FailedDeletionTakenForDone,
+    /// A mint is sent again if a proxy cuts its answer off
+    CutOffMintRepeated,
 }
 
 impl Mutation {
@@ -91,6 +93,7 @@ impl Mutation {
             Self::StartsDropped => &[Invariant::Settles],
             // GitHub still has the runner, and may send it a job.
             Self::FailedDeletionTakenForDone => &[Invariant::BusyLeftAlone, Invariant::Settles],
+            Self::CutOffMintRepeated => &[Invariant::NamesUsedOnce],
         }
     }
 

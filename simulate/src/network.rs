@@ -1,10 +1,10 @@
-//! The network between the daemon's GitHub client and GitHub: it takes time, and it fails.
+//! The network between the daemon's GitHub client and GitHub, with a proxy on the way: it takes time, and it fails.
 
 use std::collections::BTreeMap;
 
 use tokio::sync::oneshot;
 
-use crate::api::{ApiAnswer, ApiRequest, Endpoint};
+use crate::api::{AnnouncedLimits, ApiAnswer, ApiRequest, Endpoint};
 use crate::event::SimEvent;
 use crate::fault::TransportFailure;
 use crate::random::{Random, Stream};
@@ -17,11 +17,18 @@ const FAILURE_RATE: u64 = 3;
 type Schedule<'a> = dyn Scheduler<Timer> + 'a;
 
 /// The place where the client waits for an answer. It waits for ever if this is dropped.
-pub(crate) type Client = oneshot::Sender<Result<ApiAnswer, ConnectionReset>>;
+pub(crate) type Client = oneshot::Sender<Result<ApiAnswer, NoAnswer>>;
 
-/// The connection broke before an answer came.
+/// A reason why no whole answer came.
 #[derive(Debug)]
-pub(crate) struct ConnectionReset;
+pub(crate) enum NoAnswer {
+    /// The connection broke before an answer came.
+    ConnectionReset,
+    /// The proxy answered `CONNECT` by this status.
+    ProxyRefused(u16),
+    /// The connection broke after this part of the answer.
+    CutOff(ApiAnswer),
+}
 
 /// A timer of the network.
 pub(crate) enum Timer {
@@ -48,6 +55,8 @@ pub(crate) struct Network {
     /// A failure that lasts, and the affected messages in a thousand.
     failure: Option<(TransportFailure, u64)>,
     slow_ms: u64,
+    /// Status by which the proxy refuses connections, and their rate in a thousand.
+    refusals: Option<(u16, u64)>,
 }
 
 impl Network {
@@ -61,6 +70,7 @@ impl Network {
             incarnation: None,
             failure: None,
             slow_ms: 0,
+            refusals: None,
         }
     }
 
@@ -82,6 +92,11 @@ impl Network {
     /// Messages usually take so many milliseconds longer.
     pub(crate) fn set_slow(&mut self, slow_ms: u64) {
         self.slow_ms = slow_ms;
+    }
+
+    /// The proxy refuses connections by this status, and at this rate in a thousand, until further notice.
+    pub(crate) fn set_refusals(&mut self, refusals: Option<(u16, u64)>) {
+        self.refusals = refusals;
     }
 
     /// The daemon sends a request.
@@ -126,8 +141,13 @@ impl Network {
                 if runs && !exchange.client.is_closed() {
                     schedule.emit(SimEvent::LimitsTold(answer.limits));
                 }
+                let received = if exchange.failure == Some(TransportFailure::TunnelCut) {
+                    Err(NoAnswer::CutOff(answer))
+                } else {
+                    Ok(answer)
+                };
                 // The daemon that asked may have ended.
-                let _ = exchange.client.send(Ok(answer));
+                let _ = exchange.client.send(received);
             }
         }
     }
@@ -139,12 +159,18 @@ impl Network {
                 self.under_way.remove(&call);
             }
             Some(TransportFailure::ConnectionReset) => {
-                if let Some(exchange) = self.under_way.remove(&call) {
-                    let wait = self.random.between(5, 200);
-                    schedule.reply(wait, exchange.client, Err(ConnectionReset));
-                }
+                self.fail(call, NoAnswer::ConnectionReset, schedule);
             }
-            Some(TransportFailure::AnswerLost | TransportFailure::Truncated) | None => {
+            Some(TransportFailure::ProxyRefuses) => {
+                let status = self.refusals.map_or(503, |(status, _)| status);
+                self.fail(call, NoAnswer::ProxyRefused(status), schedule);
+            }
+            Some(
+                TransportFailure::AnswerLost
+                | TransportFailure::Truncated
+                | TransportFailure::TunnelCut,
+            )
+            | None => {
                 if let Some(exchange) = self.under_way.get_mut(&call) {
                     exchange.failure = failure;
                 }
@@ -153,7 +179,20 @@ impl Network {
         }
     }
 
+    /// Tells the client that its request did not arrive.
+    fn fail(&mut self, call: u64, reason: NoAnswer, schedule: &mut Schedule<'_>) {
+        if let Some(exchange) = self.under_way.remove(&call) {
+            let wait = self.random.between(5, 200);
+            schedule.reply(wait, exchange.client, Err(reason));
+        }
+    }
+
     fn draw_failure(&mut self) -> Option<TransportFailure> {
+        if let Some((_, rate)) = self.refusals
+            && self.random.chance(rate)
+        {
+            return Some(TransportFailure::ProxyRefuses);
+        }
         if let Some((failure, rate)) = self.failure
             && self.random.chance(rate)
         {
@@ -181,10 +220,18 @@ impl Network {
             Some(TransportFailure::Truncated) if endpoint != Endpoint::Delete => {
                 truncate(&mut answer);
             }
+            Some(TransportFailure::TunnelCut) => {
+                if answer.body.is_empty() {
+                    // Not even its headers arrive.
+                    answer.limits = AnnouncedLimits::default();
+                }
+                cut_off(&mut answer);
+            }
             Some(
                 TransportFailure::Truncated
                 | TransportFailure::RequestLost
-                | TransportFailure::ConnectionReset,
+                | TransportFailure::ConnectionReset
+                | TransportFailure::ProxyRefuses,
             )
             | None => {}
         }
@@ -194,13 +241,18 @@ impl Network {
     }
 }
 
-/// Cuts off an answer in the middle of its body.
+/// Shortens an answer to the first half of its body.
 fn truncate(answer: &mut ApiAnswer) {
     answer.headers.retain(|(name, _)| *name != "etag");
-    answer.body.truncate(answer.body.len() / 2);
     if answer.status == 304 {
         answer.status = 502;
     }
+    cut_off(answer);
+}
+
+/// Removes the second half of an answer's body, and the limits of which it told.
+fn cut_off(answer: &mut ApiAnswer) {
+    answer.body.truncate(answer.body.len() / 2);
     let has_time = |(name, _): &(&str, String)| *name == "retry-after";
     let used_up = answer.limits.empty_until.is_some();
     if !used_up && !answer.headers.iter().any(has_time) {

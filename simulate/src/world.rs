@@ -205,6 +205,7 @@ impl World {
                 self.github.calm();
                 self.network.set_failure(None);
                 self.network.set_slow(0);
+                self.network.set_refusals(None);
                 self.disk.set_full(false, false, schedule);
                 self.jobs.calm();
                 self.supervisor.order(Order::Stop);
@@ -313,6 +314,9 @@ impl World {
                 self.github.plant_registration(name, online, schedule);
             }
             Fault::DeletesFail => self.github.set_deletes_fail(true),
+            Fault::ProxyRefuses { status, rate } => {
+                self.network.set_refusals(Some((status, rate)));
+            }
             Fault::BusDown => self.host.set_bus_down(true, schedule),
             Fault::SignalsLost => self.host.set_signals_lost(true),
             Fault::DiskFull { unreadable } => self.disk.set_full(true, unreadable, schedule),
@@ -338,6 +342,7 @@ impl World {
             }
             FaultKind::VersionRefused => self.github.set_refuses_version(false),
             FaultKind::DeletesFail => self.github.set_deletes_fail(false),
+            FaultKind::ProxyRefuses => self.network.set_refusals(None),
             FaultKind::BusDown => self.host.set_bus_down(false, schedule),
             FaultKind::SignalsLost => self.host.set_signals_lost(false),
             FaultKind::DiskFull => self.disk.set_full(false, false, schedule),

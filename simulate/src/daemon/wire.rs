@@ -1,12 +1,13 @@
 //! The network of the daemon's GitHub client, which is the real one.
 
-use std::future::Future;
+use std::future::{Future, ready};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
+use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full};
 use runner_controller::github::OctoBody;
 use tokio::sync::oneshot;
@@ -15,11 +16,15 @@ use tower::Service;
 use super::Access;
 use crate::api::{ApiAnswer, ApiRequest, Endpoint};
 use crate::mutation::Mutation;
+use crate::network::NoAnswer;
 
 /// Additional calls that a mutation sends with each call.
 const EXTRA_CALLS: usize = 30;
 /// Registrations that a mutation makes with each mint.
 const UNUSED_REGISTRATIONS: usize = 60;
+
+/// The body of an answer.
+type Body = BoxBody<Bytes, io::Error>;
 
 /// The network.
 #[derive(Clone)]
@@ -30,7 +35,7 @@ pub(super) struct Wire {
 }
 
 impl Service<Request<OctoBody>> for Wire {
-    type Response = Response<Full<Bytes>>;
+    type Response = Response<Body>;
     type Error = io::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, io::Error>> + Send>>;
 
@@ -48,10 +53,7 @@ impl Wire {
         Self { access, scope }
     }
 
-    async fn exchange(
-        self,
-        request: Request<OctoBody>,
-    ) -> Result<Response<Full<Bytes>>, io::Error> {
+    async fn exchange(self, request: Request<OctoBody>) -> Result<Response<Body>, io::Error> {
         let mut request = read(request).await?;
         let endpoint = request.endpoint;
         if self.access.has(Mutation::ScopeIgnored) && endpoint == Endpoint::Delete {
@@ -64,15 +66,27 @@ impl Wire {
             return response(ApiAnswer::error(404, "Not Found"));
         }
         self.send_more(&request);
-        let incarnation = self.access.incarnation;
-        let answered = self.access.world.ask(|world, client| {
-            (world.network).send(incarnation, request, client, &mut world.schedule);
-        });
-        match answered.await {
+        let mut answered = self.send(&request).await;
+        if self.access.has(Mutation::CutOffMintRepeated)
+            && endpoint == Endpoint::Mint
+            && matches!(answered, Some(Err(NoAnswer::CutOff(_))))
+        {
+            answered = self.send(&request).await;
+        }
+        match answered {
             Some(Ok(answer)) => response(self.mutate(endpoint, answer)),
-            Some(Err(_)) => Err(io::ErrorKind::ConnectionReset.into()),
+            Some(Err(reason)) => unanswered(reason),
             None => std::future::pending().await,
         }
+    }
+
+    /// Sends a request; `None` if nothing ever comes back.
+    async fn send(&self, request: &ApiRequest) -> Option<Result<ApiAnswer, NoAnswer>> {
+        let (incarnation, request) = (self.access.incarnation, request.clone());
+        let call = self.access.world.ask(|world, client| {
+            (world.network).send(incarnation, request, client, &mut world.schedule);
+        });
+        call.await
     }
 
     /// Sends the additional calls of a mutation.
@@ -137,6 +151,23 @@ impl Wire {
     }
 }
 
+/// Returns what the client sees of a failed connection, as `hyper_util`'s tunnel and hyper report it.
+fn unanswered(reason: NoAnswer) -> Result<Response<Body>, io::Error> {
+    match reason {
+        NoAnswer::ConnectionReset => Err(io::ErrorKind::ConnectionReset.into()),
+        NoAnswer::ProxyRefused(407) => Err(io::Error::other(
+            "tunnel error: proxy authorization required",
+        )),
+        NoAnswer::ProxyRefused(_) => Err(io::Error::other("tunnel error: unsuccessful")),
+        NoAnswer::CutOff(answer) if answer.body.is_empty() => {
+            Err(io::ErrorKind::UnexpectedEof.into())
+        }
+        NoAnswer::CutOff(answer) => {
+            response_until(answer, Some(io::ErrorKind::UnexpectedEof.into()))
+        }
+    }
+}
+
 /// Reads a request of the client.
 async fn read(request: Request<OctoBody>) -> Result<ApiRequest, io::Error> {
     let (parts, body) = request.into_parts();
@@ -162,12 +193,21 @@ async fn read(request: Request<OctoBody>) -> Result<ApiRequest, io::Error> {
     })
 }
 
-fn response(answer: ApiAnswer) -> Result<Response<Full<Bytes>>, io::Error> {
+fn response(answer: ApiAnswer) -> Result<Response<Body>, io::Error> {
+    response_until(answer, None)
+}
+
+/// Returns an answer whose connection fails after its body.
+fn response_until(
+    answer: ApiAnswer,
+    failure: Option<io::Error>,
+) -> Result<Response<Body>, io::Error> {
     let mut response = Response::builder().status(answer.status);
     for (name, value) in answer.headers {
         response = response.header(name, value);
     }
-    response
-        .body(Full::new(answer.body.into()))
-        .map_err(io::Error::other)
+    let body = Full::new(Bytes::from(answer.body)).map_err(|never| match never {});
+    // Trailers are what comes after a body.
+    let body = body.with_trailers(ready(failure.map(Err)));
+    response.body(body.boxed()).map_err(io::Error::other)
 }
