@@ -7,7 +7,7 @@ use github_sim::{Server, ServerHandle, ServerOptions};
 use runner_controller::config::{GitHubConfig, LoginConfig, ProxyConfig};
 use runner_controller::github::{GitHub, SetupError, Token};
 use runner_controller::world::{Registry, RegistryErrorKind as Kind};
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{PATIENCE, repository, request};
@@ -30,13 +30,18 @@ pub(super) struct Proxy {
 
 impl Proxy {
     pub(super) async fn start(server: String) -> Self {
+        Self::start_with(server, u64::MAX).await
+    }
+
+    /// Starts a proxy that drops a connection after so many bytes from the server.
+    async fn start_with(server: String, limit: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let seen = Arc::new(Mutex::new(Vec::new()));
         let requests = Arc::clone(&seen);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(serve(client, server.clone(), Arc::clone(&requests)));
+                tokio::spawn(serve(client, server.clone(), limit, Arc::clone(&requests)));
             }
         });
         Self { url, seen }
@@ -56,7 +61,7 @@ impl Proxy {
     }
 }
 
-async fn serve(client: TcpStream, server: String, seen: Arc<Mutex<Vec<String>>>) {
+async fn serve(client: TcpStream, server: String, limit: u64, seen: Arc<Mutex<Vec<String>>>) {
     let mut client = BufReader::new(client);
     let mut head: Vec<String> = Vec::new();
     loop {
@@ -85,18 +90,29 @@ async fn serve(client: TcpStream, server: String, seen: Arc<Mutex<Vec<String>>>)
         let _ = client.write_all(answer.as_bytes()).await;
         return;
     }
-    let mut server = TcpStream::connect(server).await.unwrap();
+    let server = TcpStream::connect(server).await.unwrap();
     client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
-    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+    let (mut from_client, mut to_client) = tokio::io::split(client);
+    let (from_server, mut to_server) = tokio::io::split(server);
+    let mut from_server = from_server.take(limit);
+    // The first side that ends drops both connections.
+    tokio::select! {
+        _ = tokio::io::copy(&mut from_client, &mut to_server) => {}
+        _ = tokio::io::copy(&mut from_server, &mut to_client) => {}
+    }
 }
 
 async fn behind() -> (ServerHandle, Proxy) {
+    behind_with(u64::MAX).await
+}
+
+async fn behind_with(limit: u64) -> (ServerHandle, Proxy) {
     let sim = Server::start(ServerOptions::default()).await.unwrap();
     let address = sim
         .url()
         .trim_start_matches("http://")
         .trim_end_matches('/');
-    let proxy = Proxy::start(address.to_owned()).await;
+    let proxy = Proxy::start_with(address.to_owned(), limit).await;
     (sim, proxy)
 }
 
@@ -173,6 +189,27 @@ async fn a_proxy_that_refuses_is_named_and_its_credentials_are_not() {
         let text = error.to_string();
         assert!(text.contains(advice), "{text}");
         assert!(!text.contains("another-secret"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_mint_is_not_sent_again_if_a_proxy_cuts_its_answer_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("proxy");
+    std::fs::write(&file, CREDENTIALS).unwrap();
+    // The first is less than the status line, the last has a part of the body.
+    for limit in [5, 100, 1500] {
+        let (sim, proxy) = behind_with(limit).await;
+        let github = connect(&sim, &proxy, HIDDEN, |config| {
+            with_credentials(config, &file);
+        });
+        let error = github.unwrap().mint(&request(7)).await.unwrap_err();
+        assert_eq!(error.kind, Kind::Unreachable, "{limit}: {error}");
+        assert!(error.is_ambiguous(), "{limit}: {error}");
+        let has_head = error.to_string().contains("the answer was cut off");
+        assert_eq!(has_head, limit == 1500, "{limit}: {error}");
+        assert_eq!(proxy.seen().len(), 1, "{limit}: {error}");
+        assert_eq!(sim.control().runners().len(), 1, "{limit}: {error}");
     }
 }
 
