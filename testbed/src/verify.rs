@@ -12,7 +12,7 @@ use crate::bed::{Bed, last_lines, note};
 use crate::binaries::{Binaries, Profile, Programs, cargo};
 use crate::chaos;
 use crate::checks::tools::Tools;
-use crate::checks::{files, imports, language};
+use crate::checks::{files, imports, language, logs};
 use crate::claims::{BASIC_SUITES, Claim, Fixture, LISTENER_SUITES, SUITES, Suite};
 use crate::lab::Lab;
 use crate::qemu;
@@ -321,6 +321,10 @@ impl Tally {
         self.check(
             "imports follow the levels of ARCHITECTURE.md",
             imports::imports_follow_the_levels,
+        );
+        self.check(
+            "log lines tell their fields",
+            logs::log_lines_tell_their_fields,
         );
     }
 

@@ -42,7 +42,8 @@ pub fn run(config_path: &Path) -> anyhow::Result<()> {
     let config = config::load(config_path)?;
     let done = block_on(serve(config_path, Arc::new(config), stored))?;
     if let Err(error) = &done {
-        error!(error = format!("{error:#}"), "daemon ends with an error");
+        let error = format!("{error:#}");
+        error!(error, "daemon ends: {error}");
     }
     done
 }
@@ -108,7 +109,8 @@ async fn serve(
     // systemd 262 refuses a service that is ready and does not handle its reload signal.
     let signals = Signals::handle().context("cannot handle signals")?;
     telemetry::ready();
-    info!(host = %config.host, scope = %config.github.scope, pools = config.pools.len(), "ready");
+    let (host, scope, pools) = (&config.host, &config.github.scope, config.pools.len());
+    info!(%host, %scope, pools, "daemon is ready: host {host} serves {scope} with {pools} pools");
     tokio::spawn(telemetry::watchdog(async move || responds(&requests).await));
 
     controller
@@ -272,7 +274,7 @@ impl Signals {
                         }
                         Err(mistakes) => error!(
                             %mistakes,
-                            "new configuration is invalid; keeping the old one"
+                            "new configuration is invalid; keeping the old one: {mistakes}"
                         ),
                     }
                 }

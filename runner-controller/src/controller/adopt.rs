@@ -116,9 +116,10 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         let setting = setting.ok().flatten();
         let mode = Mode::from_setting(setting.as_deref(), &self.environment.boot_id);
         self.mode = mode.unwrap_or_else(|| {
+            let setting = setting.unwrap_or_default();
             warn!(
                 setting,
-                "cannot read the daemon's mode in the records: this version does not know it; runners start"
+                "cannot read the daemon's mode in the records: this version does not know {setting:?}; runners start"
             );
             Mode::Running
         });

@@ -25,10 +25,11 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             Event::RequestDropped { slot } => self.pools.request_dropped(&slot, now),
             Event::JobStarted { slot, note } => {
                 let job_url = note.run_url(&self.config.github.server_url);
-                let job_url = job_url.unwrap_or_default();
+                let run = job_url.as_ref().map(|url| format!(": {url}"));
+                let run = run.unwrap_or_default();
                 info!(
                     pool = %slot.pool, slot = %slot, job = note.job, workflow = note.workflow, job_url,
-                    "{slot}: job started"
+                    "{slot}: job started{run}"
                 );
                 self.pools.job_started(&slot, note, now)
             }
@@ -191,7 +192,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 Effect::ListEarly(scope) => self.spawn_early_list(scope),
                 Effect::OrphanInUse(id) => error!(
                     runner_id = %id,
-                    "keeping the registration of a running container: GitHub gave its id to an orphan, too"
+                    "keeping registration {id} of a running container: GitHub gave its id to an orphan, too"
                 ),
                 Effect::NameInUse(name) => warn!(
                     runner = %name,
@@ -243,11 +244,11 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 info!(pool = %slot.pool, slot = %slot, %cause, "{slot}: retiring the runner: {cause}");
             }
             Step::Deregister { id, .. } => {
-                info!(pool = %slot.pool, slot = %slot, runner_id = %id, "{slot}: deregistering the runner");
+                info!(pool = %slot.pool, slot = %slot, runner_id = %id, "{slot}: deregistering the runner with id {id}");
                 self.spawn_deregister(slot, id);
             }
             Step::Find { id, .. } => {
-                info!(pool = %slot.pool, slot = %slot, runner_id = %id, "{slot}: asking GitHub for the runner, which its lists do not have");
+                info!(pool = %slot.pool, slot = %slot, runner_id = %id, "{slot}: asking GitHub for the runner with id {id}, which its lists do not have");
                 self.spawn_find(slot, id);
             }
             Step::End { how, .. } => {

@@ -234,9 +234,10 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
 
     /// Waits for the tasks, so that no minted config is lost, and writes the records.
     async fn finish(&mut self, events: &mut mpsc::Receiver<Event>) {
+        let tasks = self.running.len();
         info!(
-            tasks = self.running.len(),
-            "stopping the daemon; containers run on"
+            tasks,
+            "stopping the daemon after {tasks} calls that are under way; containers run on"
         );
         // The last writes are tried at once, although the disk was full a moment ago.
         self.writes.retry_now();

@@ -44,14 +44,14 @@ fn delivery<E: std::error::Error>(
         Ok(()) => {
             debug!(
                 pool = %slot.pool, slot = %slot, runner = %name, runner_id = %id,
-                "{slot}: delivered the JIT config"
+                "{slot}: delivered the JIT config of {name}"
             );
             MintOutcome::Delivered { id }
         }
         Err(error) => {
             warn!(
                 pool = %slot.pool, slot = %slot, runner = %name, runner_id = %id,
-                "{slot}: cannot deliver the JIT config: {}", chain(&error)
+                "{slot}: cannot deliver the JIT config of {name} with id {id}: {}", chain(&error)
             );
             MintOutcome::Undelivered { id }
         }

@@ -135,7 +135,7 @@ impl<'a> Check<'a> {
 /// Keeps the digest of a good listing. Without it the next check takes longer.
 fn remember(dir: &Path, known: &str) {
     if let Err(error) = atomic_file::replace(&dir.join(KNOWN), known.as_bytes(), 0o644) {
-        tracing::debug!(dir = %dir.display(), %error, "cannot keep the digest of the firewall's listing");
+        tracing::debug!(dir = %dir.display(), %error, "cannot keep the digest of the firewall's listing: {error}");
     }
 }
 

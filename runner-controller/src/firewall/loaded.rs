@@ -49,12 +49,14 @@ impl Loaded {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => return Self::default(),
             Err(error) => {
-                tracing::warn!(dir = %dir.display(), %error, "cannot read the record of loaded rules");
+                let dir = dir.display();
+                tracing::warn!(%dir, %error, "cannot read the record of loaded rules in {dir}: {error}");
                 return Self::default();
             }
         };
         serde_json::from_slice(&text).unwrap_or_else(|error| {
-            tracing::warn!(dir = %dir.display(), %error, "the record of loaded rules is not valid");
+            let dir = dir.display();
+            tracing::warn!(%dir, %error, "cannot read the record of loaded rules in {dir}: {error}");
             Self::default()
         })
     }

@@ -116,7 +116,7 @@ impl App {
                 if let Some(held) = session.token.as_mut()
                     && held.postpone_renewal(now)
                 {
-                    tracing::warn!(%error, "cannot renew the App's token; the current token still works");
+                    tracing::warn!(%error, "cannot renew the App's token: {error}; the current token still works");
                     return Ok(held.token.clone());
                 }
                 session.token = None;

@@ -35,7 +35,7 @@ pub(crate) fn take() -> Vec<(String, OwnedFd)> {
     let listed = match sd_notify::listen_fds_with_names() {
         Ok(listed) => listed,
         Err(error) => {
-            tracing::warn!(%error, "cannot read the list of descriptors from systemd");
+            tracing::warn!(%error, "cannot read the list of descriptors from systemd: {error}");
             return Vec::new();
         }
     };
@@ -43,7 +43,9 @@ pub(crate) fn take() -> Vec<(String, OwnedFd)> {
     for (raw, name) in listed {
         match own(raw) {
             Ok(fd) => taken.push((name, fd)),
-            Err(error) => tracing::warn!(name, %error, "cannot take a descriptor from systemd"),
+            Err(error) => {
+                tracing::warn!(name, %error, "cannot take descriptor {name} from systemd: {error}");
+            }
         }
     }
     taken
@@ -108,7 +110,7 @@ impl FdStore {
         match spawned {
             Ok(_) => Self(Some(orders)),
             Err(error) => {
-                tracing::error!(%error, "cannot start the thread of the descriptor store; a restart will end spares");
+                tracing::error!(%error, "cannot start the thread of the descriptor store: {error}; a restart will end spares");
                 Self(None)
             }
         }
@@ -122,7 +124,7 @@ impl FdStore {
         match fd.as_fd().try_clone_to_owned() {
             Ok(copy) => self.order(Order::Put(name, copy)),
             Err(error) => {
-                tracing::warn!(name, %error, "cannot duplicate a descriptor for systemd's store");
+                tracing::warn!(name, %error, "cannot duplicate descriptor {name} for systemd's store: {error}");
             }
         }
     }
@@ -173,7 +175,7 @@ fn execute(orders: &Receiver<Order>) {
             }
         };
         if let Err(error) = result {
-            tracing::warn!(%error, "cannot reach systemd's descriptor store");
+            tracing::warn!(%error, "cannot reach systemd's descriptor store: {error}");
         }
     }
 }

@@ -80,7 +80,7 @@ impl Sockets {
         for slot in sockets.config.slots().collect::<Vec<_>>() {
             let restored = restored.remove(&slot).unwrap_or_default();
             if let Err(error) = sockets.open_slot(&slot, restored) {
-                tracing::warn!(%slot, %error, "cannot use the stored descriptors of a slot");
+                tracing::warn!(%slot, %error, "{slot}: cannot use the stored descriptors: {error}");
                 for stored in Stored::ALL {
                     sockets.store.remove(stored.name(&slot));
                 }

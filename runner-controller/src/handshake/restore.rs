@@ -67,7 +67,11 @@ pub(super) fn sort(
             without_config.push(slot);
         }
         if let Err(reason) = check(config, &mut slots, &name, fd) {
-            tracing::warn!(name, reason, "closed a descriptor from systemd's store");
+            tracing::warn!(
+                name,
+                reason,
+                "closed descriptor {name} from systemd's store: {reason}"
+            );
             store.remove(name);
         }
     }
@@ -146,7 +150,7 @@ fn drop_moved_listener(config: &Config, slot: &SlotId, restored: &mut Restored, 
         .and_then(|(_, exchange)| exchange.listener);
     let there = files::socket_inode(&files::socket(&place.socket_dir()));
     if restored.listener.is_some() && (bound.is_none() || bound != there) {
-        tracing::warn!(%slot, "socket was replaced; the next start of the slot creates it anew");
+        tracing::warn!(%slot, "{slot}: the socket was replaced; the next start of the slot creates it anew");
         restored.listener = None;
         store.remove(Stored::Listener.name(slot));
     }

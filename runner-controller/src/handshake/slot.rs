@@ -314,7 +314,8 @@ impl SlotSockets {
         let line = match line {
             Ok(line) => line,
             Err(error) => {
-                tracing::error!(slot = %self.id, %error, "cannot read a job-started line");
+                let slot = &self.id;
+                tracing::error!(%slot, %error, "{slot}: cannot read the job-started line: {error}");
                 return;
             }
         };
@@ -323,14 +324,16 @@ impl SlotSockets {
         if let Some(marker) = &self.marker
             && let Err(error) = marker.write(&self.exchange)
         {
-            tracing::warn!(slot = %self.id, %error, "cannot record that the job has started; a restart would forget it");
+            let slot = &self.id;
+            tracing::warn!(%slot, %error, "{slot}: cannot record that the job has started: {error}; a restart would forget it");
         }
         self.push_started(note);
     }
 
     fn read_note(&self, line: &[u8]) -> JobNote {
         note::parse(line).unwrap_or_else(|error| {
-            tracing::warn!(slot = %self.id, %error, "malformed job-started line");
+            let slot = &self.id;
+            tracing::warn!(%slot, %error, "{slot}: cannot parse the job-started line: {error}");
             JobNote::default()
         })
     }
@@ -355,7 +358,8 @@ impl SlotSockets {
             .is_none_or(|last| now.duration_since(last) >= LOG_INTERVAL);
         if is_due {
             self.refusal_logged = Some(now);
-            tracing::warn!(slot = %self.id, reason, "refused a connection: {reason}");
+            let slot = &self.id;
+            tracing::warn!(%slot, reason, "{slot}: refused a connection: {reason}");
         }
     }
 

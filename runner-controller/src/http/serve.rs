@@ -93,7 +93,7 @@ async fn serve<L: Listener>(
         let access = match access(&stream) {
             Ok(access) => access,
             Err(error) => {
-                warn!(%error, "cannot read the credentials of an API client");
+                warn!(%error, "cannot read the credentials of an API client: {error}");
                 continue;
             }
         };
@@ -108,7 +108,7 @@ async fn serve<L: Listener>(
         tokio::spawn(async move {
             match tokio::time::timeout(limits.whole, connection).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => debug!(%error, "API connection broke"),
+                Ok(Err(error)) => debug!(%error, "API connection broke: {error}"),
                 Err(_) => debug!(timeout = ?limits.whole, "API connection took too long"),
             }
             drop(permit);

@@ -64,7 +64,7 @@ impl Changes {
                 }
             }
             Signal::JobFailed { slot, result } => {
-                tracing::warn!(%slot, result, "systemd job failed");
+                tracing::warn!(%slot, result, "{slot}: a job of systemd for the unit failed: {result}");
                 // The unit may not have changed at all, and the controller waits for its start.
                 let change = SlotChange {
                     signalled: None,

@@ -79,7 +79,7 @@ impl Publisher {
                     tracing::debug!(
                         error = reason,
                         retry_ms = pause.as_millis(),
-                        "cannot reconnect to systemd"
+                        "cannot reconnect to systemd: {reason}"
                     );
                     self.set(Err(reason));
                 }

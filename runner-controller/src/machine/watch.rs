@@ -43,7 +43,7 @@ pub(super) async fn run(
             reason = read(&mut session.stream, &pending) => reason,
             gone = sender.run(&pending) => match gone { Err(ReceiverGone) => return, Ok(never) => match never {} },
         };
-        tracing::warn!(error = reason, "lost systemd; reconnecting");
+        tracing::warn!(reason, "lost systemd: {reason}; reconnecting");
         session = publisher.reopen(reason).await;
         tracing::info!("connected to systemd again");
         pending = Pending::everything();
@@ -94,7 +94,7 @@ impl Sender<'_> {
             let mut pause = FIRST_RETRY;
             // systemd does not answer while it re-executes itself. The changes stay until it does.
             while let Err(error) = self.send_changes(&changes).await? {
-                tracing::debug!(%error, "cannot query systemd; retrying");
+                tracing::debug!(%error, "cannot query systemd: {error}; retrying");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LAST_RETRY);
             }
@@ -172,7 +172,9 @@ impl Sender<'_> {
         if !repeat && !is_change(before.as_ref(), &now) {
             return Ok(());
         }
-        tracing::debug!(slot = %observation.slot, state = ?observation.state, ended = observation.end.is_some(), "unit changed");
+        let (slot, state) = (&observation.slot, observation.state);
+        let ended = observation.end.is_some();
+        tracing::debug!(%slot, ?state, ended, "{slot}: the unit changed: {state:?}");
         self.events
             .send(Event::Unit(observation))
             .await

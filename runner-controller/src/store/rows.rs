@@ -194,13 +194,13 @@ pub(super) fn strays(connection: &Connection, host: &HostId) -> rusqlite::Result
 fn named<T: FromStr + Display>(row: &Row<'_>, column: &str, instead: T) -> rusqlite::Result<T> {
     let text: String = row.get(column)?;
     Ok(text.parse().unwrap_or_else(|_| {
-        let slot: Option<String> = row.get("slot").ok();
+        let slot: String = row.get("slot").unwrap_or_default();
         tracing::warn!(
             slot,
             column,
             text,
             %instead,
-            "cannot read the {column} {text:?} in the records: this version does not know it; it counts as {instead}"
+            "cannot read the {column} {text:?} of slot {slot} in the records: this version does not know it; it counts as {instead}"
         );
         instead
     }))

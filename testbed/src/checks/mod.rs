@@ -2,12 +2,14 @@
 //!
 //! - [`files`]: scripts, recipes, Nix files and secrets, judged by [`tools`] of a pinned Debian release;
 //! - [`language`]: prose that breaks the language rules;
-//! - [`imports`]: circles between the files of a crate.
+//! - [`imports`]: circles between the files of a crate;
+//! - [`logs`]: log lines whose text leaves out a field.
 
 mod attributes;
 pub mod files;
 pub mod imports;
 pub mod language;
+pub mod logs;
 pub mod tools;
 
 use std::process::Command;
