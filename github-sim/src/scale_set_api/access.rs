@@ -133,17 +133,18 @@ pub(super) fn body<T: DeserializeOwned>(request: &ApiRequest) -> Result<T, ApiRe
         .map_err(|error| errors::invalid(&error.to_string()))
 }
 
-/// Returns the id of the set that the path names, if it is one of the scope.
-pub(super) fn set_id(
+/// Checks version and admin token of a call without parameters for one set. Returns the scope of the token, and
+/// the id of the set that the path names, if it is one of the scope.
+pub(super) fn admin_of_set(
     state: &GitHubState,
-    scope: &Scope,
+    now: u64,
     request: &ApiRequest,
-) -> Result<u64, ApiReply> {
+) -> Result<(Scope, u64), ApiReply> {
+    let scope = admin(state, now, request, &[])?;
     let text = request.path_param("set").unwrap_or_default();
-    text.parse()
-        .ok()
-        .and_then(|id| state.scale_sets.get(id))
-        .filter(|set| set.scope == *scope)
-        .map(|set| set.id)
-        .ok_or_else(|| errors::no_set(text))
+    let id = text.parse().ok();
+    let set = id.and_then(|id| state.scale_sets.get(id));
+    let set = set.filter(|set| set.scope == scope);
+    let id = set.map(|set| set.id).ok_or_else(|| errors::no_set(text))?;
+    Ok((scope, id))
 }

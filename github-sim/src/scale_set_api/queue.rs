@@ -218,8 +218,7 @@ pub(super) fn acquirable(
     now: u64,
     request: &ApiRequest,
 ) -> Result<ApiReply, ApiReply> {
-    let scope = access::admin(state, now, request, &[])?;
-    let id = access::set_id(state, &scope, request)?;
+    let (_, id) = access::admin_of_set(state, now, request)?;
     let offers = state.scale_sets.get(id).map(|set| set.offers.clone());
     let url = scale_sets::acquire_url(&state.public_url, id);
     let shown: Vec<Value> = offers

@@ -27,8 +27,7 @@ pub(super) fn mint(
     now: u64,
     request: &ApiRequest,
 ) -> Result<ApiReply, ApiReply> {
-    let scope = access::admin(state, now, request, &[])?;
-    let id = access::set_id(state, &scope, request)?;
+    let (scope, id) = access::admin_of_set(state, now, request)?;
     let body: MintBody = access::body(request)?;
     if let Some(problem) = registration::problem_of_name(&body.name) {
         return Err(errors::invalid(problem));

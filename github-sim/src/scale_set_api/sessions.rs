@@ -28,8 +28,7 @@ pub(super) fn open(
     now: u64,
     request: &ApiRequest,
 ) -> Result<ApiReply, ApiReply> {
-    let scope = access::admin(state, now, request, &[])?;
-    let id = access::set_id(state, &scope, request)?;
+    let (_, id) = access::admin_of_set(state, now, request)?;
     let body: SessionBody = access::body(request)?;
     if body.owner_name.trim().is_empty() || body.session_id.is_some_and(|id| id != NIL) {
         return Err(errors::invalid(
@@ -71,8 +70,7 @@ pub(super) fn refresh(
     now: u64,
     request: &ApiRequest,
 ) -> Result<ApiReply, ApiReply> {
-    let scope = access::admin(state, now, request, &[])?;
-    let id = access::set_id(state, &scope, request)?;
+    let (_, id) = access::admin_of_set(state, now, request)?;
     let token_expires = now + state.settings.scale_sets.queue_token_ms;
     let set = state.scale_sets.get_mut(id);
     match own_session(set, request) {
@@ -98,8 +96,7 @@ pub(super) fn close(
     now: u64,
     request: &ApiRequest,
 ) -> Result<ApiReply, ApiReply> {
-    let scope = access::admin(state, now, request, &[])?;
-    let id = access::set_id(state, &scope, request)?;
+    let (_, id) = access::admin_of_set(state, now, request)?;
     let Some(set) = state.scale_sets.get_mut(id) else {
         return Err(errors::no_set(&id.to_string()));
     };

@@ -84,8 +84,7 @@ pub(super) fn get(
     now: u64,
     request: &ApiRequest,
 ) -> Result<ApiReply, ApiReply> {
-    let scope = access::admin(state, now, request, &[])?;
-    let id = access::set_id(state, &scope, request)?;
+    let (_, id) = access::admin_of_set(state, now, request)?;
     shown(state, id, now)
 }
 
@@ -127,8 +126,7 @@ pub(super) fn update(
     now: u64,
     request: &ApiRequest,
 ) -> Result<ApiReply, ApiReply> {
-    let scope = access::admin(state, now, request, &[])?;
-    let id = access::set_id(state, &scope, request)?;
+    let (scope, id) = access::admin_of_set(state, now, request)?;
     let body: SetBody = access::body(request)?;
     checked(body.labels.unwrap_or_default())?;
     let current = state.scale_sets.get(id).map(|set| set.group_id);
@@ -154,8 +152,7 @@ pub(super) fn delete(
     now: u64,
     request: &ApiRequest,
 ) -> Result<ApiReply, ApiReply> {
-    let scope = access::admin(state, now, request, &[])?;
-    let id = access::set_id(state, &scope, request)?;
+    let (_, id) = access::admin_of_set(state, now, request)?;
     state.end_scale_set(id);
     Ok(ApiReply::empty(StatusCode::NO_CONTENT))
 }
