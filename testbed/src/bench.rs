@@ -13,6 +13,7 @@ mod side;
 mod stamps;
 mod start;
 mod timeline;
+mod versus;
 
 use std::fs;
 use std::path::{Path, PathBuf};

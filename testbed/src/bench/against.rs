@@ -1,24 +1,17 @@
 //! `cargo bench-boot`: compares the boot time of a container with that of an older commit.
-//!
-//! Each side is complete: its launcher, units and firewall, and an image that its `prepare-image` prepared. The
-//! sides take turns on one host, so that a disturbance hits both. The side that goes first alternates.
 
-use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
-use serde_json::json;
+use anyhow::{Context, Result};
 
-use super::daemon;
-use super::figures::{self, Figure, Source, median};
+use super::figures::{Figure, Source, median};
 use super::side::{Side, waiting_socket};
 use super::timeline::millis;
-use crate::bed::{Bed, note};
-use crate::binaries::{Binaries, CONTROLLER, LISTENER, Profile};
-use crate::config::Config;
+use super::versus::Versus;
+use crate::bed::Bed;
+use crate::binaries::Profile;
 use crate::journal;
 use crate::lab::Lab;
-use crate::older;
 
 /// Unit of the slot in which both sides boot.
 const UNIT: &str = "runner-ci@1.service";
@@ -38,62 +31,21 @@ pub struct Options {
 
 /// Runs the comparison; true if the goal is reached.
 pub fn bench(options: &Options) -> Result<bool> {
-    let Options { pairs, .. } = *options;
-    ensure!(
-        pairs >= super::PAIRS_MIN,
-        "--pairs must be at least {}, otherwise the medians mean nothing",
-        super::PAIRS_MIN
-    );
     let bed = Bed::open()?;
-    let commit = older::resolve(&options.against).context("--against")?;
-    note(&format!("building {commit}, then the working tree"));
-    let theirs = older::build(&commit, Profile::Release)?;
-    let binaries = Binaries::build(Profile::Release)?;
-    let ours = binaries.path(CONTROLLER)?.to_owned();
-    let listener = binaries.path(LISTENER)?.to_owned();
-    let lab = Lab::up(&bed, binaries)?;
-    lab.reset()?;
-    let load = daemon::load()?;
-
-    let config = Config::small(lab.sim().api_url());
-    let then = Side::prepare(&lab, "bench-then", theirs, &listener, &config)?;
-    let now = Side::prepare(&lab, "bench-now", ours, &listener, &config)?;
-    then.install(&lab)?;
-    let socket = waiting_socket(&lab, "ci-1")?;
-    // The first boot of each side is not measured, because the page cache is still cold.
-    boot(&then, &lab)?;
-    boot(&now, &lab)?;
-    note(&format!("{pairs} boots of each, in turns"));
-    let mut samples = Vec::new();
-    for pair in 0..pairs {
-        samples.push(if pair % 2 == 0 {
-            let then = boot(&then, &lab)?;
-            (then, boot(&now, &lab)?)
-        } else {
-            let now = boot(&now, &lab)?;
-            (boot(&then, &lab)?, now)
-        });
-    }
+    let versus = Versus::prepare(
+        &bed,
+        &options.against,
+        options.pairs,
+        Profile::Release,
+        |small| small,
+    )?;
+    let socket = waiting_socket(&versus.lab, "ci-1")?;
+    let samples = versus.alternate(boot)?;
     drop(socket);
-    lab.reset()?;
-
+    versus.lab.reset()?;
     let figures = figures_of(&samples, options.at_most);
-    stdio::progress(format_args!("{}", figures::table(&figures)));
-    if let Some(path) = &options.json {
-        let document = json!({
-            "version": 2,
-            "machine": daemon::machine()?,
-            "load_before": load,
-            "clock": "CLOCK_REALTIME",
-            "against": commit,
-            "pairs": pairs,
-            "figures": figures,
-        });
-        fs::write(path, serde_json::to_string_pretty(&document)?)
-            .with_context(|| format!("cannot write {}", path.display()))?;
-        note(&format!("figures and samples are in {}", path.display()));
-    }
-    Ok(figures.iter().all(|figure| figure.reached != Some(false)))
+    let clock = [("clock", "CLOCK_REALTIME")];
+    versus.report(&figures, 2, &clock, options.json.as_deref())
 }
 
 fn figures_of(samples: &[(f64, f64)], at_most: f64) -> Vec<Figure> {

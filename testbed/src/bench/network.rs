@@ -1,27 +1,21 @@
 //! `cargo bench-network`: compares the network path of containers with that of an older commit.
 //!
-//! Each side is complete: its launcher, units and firewall, and an image that its `prepare-image` prepared. The
-//! sides take turns on one host, so that a disturbance hits both. In a turn, a side boots eight containers. Programs
-//! in their network namespaces send through the host to the network that plays the internet. The kernel does this work,
-//! so the controller is a development build.
+//! In a turn, a side boots eight containers. Programs in their network namespaces send through the host to the network
+//! that plays the internet. The kernel does this work, so the controller is a development build.
 
 mod traffic;
 
-use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
-use serde_json::json;
+use anyhow::Result;
 
-use super::daemon;
-use super::figures::{self, Figure, Source, median};
+use super::figures::{Figure, Source, median};
 use super::side::{Side, waiting_socket};
-use crate::bed::{Bed, note};
-use crate::binaries::{Binaries, CONTROLLER, LISTENER, Profile};
+use super::versus::Versus;
+use crate::bed::Bed;
+use crate::binaries::Profile;
 use crate::claims::leader;
-use crate::config::Config;
-use crate::lab::{FIREWALL, Lab};
-use crate::older;
+use crate::lab::Lab;
 use crate::packages::tools;
 use traffic::{Direction, Servers, connections_per_second, gigabits_per_second};
 
@@ -91,74 +85,30 @@ const ROWS: [Row; 5] = [
 
 /// Runs the comparison; true if the goal is reached.
 pub fn bench(options: &Options) -> Result<bool> {
-    let Options { pairs, .. } = *options;
-    ensure!(
-        pairs >= super::PAIRS_MIN,
-        "--pairs must be at least {}, otherwise the medians mean nothing",
-        super::PAIRS_MIN
-    );
     let bed = Bed::open()?;
     tools::install_these(&bed, tools::FOR_BENCH_NETWORK)?;
-    let commit = older::resolve(&options.against).context("--against")?;
-    note(&format!("building {commit}, then the working tree"));
-    let theirs = older::build(&commit, Profile::Dev)?;
-    let binaries = Binaries::build(Profile::Dev)?;
-    let ours = binaries.path(CONTROLLER)?.to_owned();
-    let listener = binaries.path(LISTENER)?.to_owned();
-    let lab = Lab::up(&bed, binaries)?;
-    lab.reset()?;
-    let load = daemon::load()?;
-
-    let config = Config::small(lab.sim().api_url()).with("ci", |pool| pool.max_runners = JOBS);
-    let then = Side::prepare(&lab, "bench-then", theirs, &listener, &config)?;
-    let now = Side::prepare(&lab, "bench-now", ours, &listener, &config)?;
-    then.install(&lab)?;
+    let versus = Versus::prepare(
+        &bed,
+        &options.against,
+        options.pairs,
+        Profile::Dev,
+        |small| small.with("ci", |pool| pool.max_runners = JOBS),
+    )?;
     let sockets: Vec<_> = (1..=JOBS)
-        .map(|slot| waiting_socket(&lab, &format!("ci-{slot}")))
+        .map(|slot| waiting_socket(&versus.lab, &format!("ci-{slot}")))
         .collect::<Result<_>>()?;
-    let servers = Servers::start(lab.host(), JOBS)?;
-    // The first turn of each side is not measured, because the page cache is still cold.
-    turn(&then, &lab, &servers)?;
-    turn(&now, &lab, &servers)?;
-    note(&format!("{pairs} turns of each, alternating"));
-    let mut samples = Vec::new();
-    for pair in 0..pairs {
-        samples.push(if pair % 2 == 0 {
-            let then = turn(&then, &lab, &servers)?;
-            (then, turn(&now, &lab, &servers)?)
-        } else {
-            let now = turn(&now, &lab, &servers)?;
-            (turn(&then, &lab, &servers)?, now)
-        });
-    }
+    let servers = Servers::start(versus.lab.host(), JOBS)?;
+    let samples = versus.alternate(|side, lab| turn(side, lab, &servers))?;
     drop(servers);
     drop(sockets);
-    lab.reset()?;
-
+    versus.lab.reset()?;
     let figures = figures_of(&samples, options.at_least);
-    stdio::progress(format_args!("{}", figures::table(&figures)));
-    if let Some(path) = &options.json {
-        let document = json!({
-            "version": 1,
-            "machine": daemon::machine()?,
-            "load_before": load,
-            "against": commit,
-            "pairs": pairs,
-            "figures": figures,
-        });
-        fs::write(path, serde_json::to_string_pretty(&document)?)
-            .with_context(|| format!("cannot write {}", path.display()))?;
-        note(&format!("figures and samples are in {}", path.display()));
-    }
-    Ok(figures.iter().all(|figure| figure.reached != Some(false)))
+    versus.report(&figures, 1, &[], options.json.as_deref())
 }
 
 /// Boots the containers of a side, measures their network, and stops them.
 fn turn(side: &Side, lab: &Lab, servers: &Servers) -> Result<Turn> {
     let host = lab.host();
-    // The other side's table. The kernel refuses its deletion until its owner has ended; the first time there is none.
-    host.output(&["systemctl", "stop", FIREWALL])?;
-    host.output(&["nft", "delete", "table", "inet", "runner_controller"])?;
     side.install(lab)?;
     let units: Vec<String> = (1..=JOBS)
         .map(|slot| format!("runner-ci@{slot}.service"))
