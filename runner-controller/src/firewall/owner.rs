@@ -45,7 +45,7 @@ pub async fn own(
     telemetry::ready();
     loop {
         tokio::select! {
-            _ = terminate.recv() => return owner.leave(),
+            _ = terminate.recv() => return owner.leave().await,
             _ = hangup.recv() => owner.reload(&mut read_config).await,
             ended = owner.nft.ended() => owner.revive(&format!("{ended:?}")).await?,
             () = tokio::time::sleep(CHECK_EVERY) => owner.check().await?,
@@ -139,24 +139,24 @@ impl Owner {
         // does not let flags be added.
         let first = match nft::list()? {
             Some(listing) if !listing.can_be_owned() => format!("table inet {TABLE}\n"),
-            Some(_) | None => format!("add table inet {TABLE} {{ {OWNED}; }}\n"),
+            Some(_) | None => owned_table(),
         };
-        let rules = table(&self.config, &self.loaded, &format!("  {OWNED}\n"));
-        let transaction = format!("{first}delete table inet {TABLE}\n{rules}");
-        let dir = self.config.firewall_dir();
-        let write = |name: &str, bytes: &[u8]| {
-            let operation = format!("write {}", dir.join(name).display());
-            atomic_file::replace(&dir.join(name), bytes, 0o644)
-                .map_err(FirewallError::io(operation))
-        };
-        write(TRANSACTION, transaction.as_bytes())?;
         self.loaded
-            .write(&dir)
+            .write(&self.config.firewall_dir())
             .map_err(FirewallError::io("write the record of loaded rules"))?;
-        self.nft
-            .load(&dir.join(TRANSACTION))
-            .await
-            .map_err(explain_kernel)
+        let replaced = self.replace(&first, &format!("  {OWNED}\n")).await;
+        replaced.map_err(explain_kernel)
+    }
+
+    /// Replaces the table, in one transaction that begins with `first`, by one that has these flags.
+    async fn replace(&mut self, first: &str, flags: &str) -> Result<(), FirewallError> {
+        let rules = table(&self.config, &self.loaded, flags);
+        let transaction = format!("{first}delete table inet {TABLE}\n{rules}");
+        let path = self.config.firewall_dir().join(TRANSACTION);
+        let operation = format!("write {}", path.display());
+        atomic_file::replace(&path, transaction.as_bytes(), 0o644)
+            .map_err(FirewallError::io(operation))?;
+        self.nft.load(&path).await
     }
 
     /// Reads the configuration again and loads its rules. A failure keeps the loaded rules.
@@ -204,14 +204,40 @@ impl Owner {
         self.load_and_report().await
     }
 
-    /// Ends without touching the table: containers may run.
-    fn leave(&self) -> Result<(), FirewallError> {
+    /// Ends, and leaves the rules in a table without flags, because containers may run.
+    ///
+    /// The kernel lets no program remove the flag `persist`. So a version without an owner, to which an
+    /// operator may roll back, could not load its table. A table without flags is as safe as one whose owner
+    /// ended: other programs can remove both.
+    async fn leave(&mut self) -> Result<(), FirewallError> {
+        if let Err(error) = self.leave_without_flags().await {
+            let reason = chain(&error);
+            warn!(
+                reason,
+                "cannot leave a table without flags: {reason}; a version without an owner cannot replace the table"
+            );
+        }
         let wrong = format!(
             "{FIREWALL_UNIT} is stopped; the table stays loaded, but another program can remove it; \
              run `systemctl start {FIREWALL_UNIT}`"
         );
         publish(&self.config, Some(wrong), Some(self.restored))
     }
+
+    async fn leave_without_flags(&mut self) -> Result<(), FirewallError> {
+        let first = owned_table();
+        if self.replace(&first, "").await.is_ok() {
+            return Ok(());
+        }
+        // The unit of an earlier version signals every process, so nft has ended.
+        self.nft = Interactive::start()?;
+        self.replace(&first, "").await
+    }
+}
+
+/// Returns the command that makes this process the owner of a table that has none.
+fn owned_table() -> String {
+    format!("add table inet {TABLE} {{ {OWNED}; }}\n")
 }
 
 /// Adds the reason why a kernel refuses a table with an owner.

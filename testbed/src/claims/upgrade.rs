@@ -1,8 +1,8 @@
 //! A host that was installed by an earlier version is upgraded while its runners are busy, idle and
-//! spare.
+//! spare. A host with a job goes back to that version.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use github_sim::JobState;
@@ -23,7 +23,10 @@ use crate::readings::summary;
 use crate::sim::pool_job;
 use crate::wait::{Seen, wait_until};
 
-pub(super) const SUITE: Suite = suite![EMPTY; an_upgrade_keeps_busy_idle_and_spare_runners];
+pub(super) const SUITE: Suite = suite![EMPTY;
+    an_upgrade_keeps_busy_idle_and_spare_runners,
+    a_rollback_to_a_version_that_owns_no_table_ends_no_job,
+];
 
 /// Last commit whose stored data, sockets and units had the names of the first version.
 const BEFORE: &str = "cb410767145a48da27bf2b4f674290c75ab48e40";
@@ -74,8 +77,8 @@ fn await_phase(lab: &Lab, phase: &str, count: usize) -> Result<Vec<Known>> {
     })
 }
 
-/// Installs the earlier version with its own image and waits for an idle runner and a spare.
-fn begin_with_the_earlier_version(lab: &Lab) -> Result<Config> {
+/// Builds the earlier version.
+fn earlier_program(lab: &Lab) -> Result<PathBuf> {
     let commit = older::resolve(BEFORE)?;
     let program = older::build(&commit, Profile::Dev).context("build the earlier version")?;
     // Otherwise nothing is upgraded, and the claim holds in any case.
@@ -83,15 +86,21 @@ fn begin_with_the_earlier_version(lab: &Lab) -> Result<Config> {
         fs::read(&program)? != fs::read(lab.binary(CONTROLLER)?)?,
         "the earlier version is the present one"
     );
-    install_program(lab, &program)?;
-    // The earlier version cannot replace a table that an owner left. A new host has neither.
-    lab.host().sh(&format!(
-        "systemctl stop {FIREWALL} || true; nft delete table inet runner_controller || true"
-    ))?;
+    Ok(program)
+}
+
+/// Installs the earlier version and prepares its image. Returns a configuration with that image.
+fn install_earlier_version(lab: &Lab, program: &Path) -> Result<Config> {
+    install_program(lab, program)?;
     image::prepare(lab.host(), IMAGE, lab.binary(LISTENER)?)?;
-    let config = small(lab.sim().api_url()).with("ci", |pool| {
+    Ok(small(lab.sim().api_url()).with("ci", |pool| {
         pool.image = Image::Directory(image::inside(IMAGE));
-    });
+    }))
+}
+
+/// Installs the earlier version with its own image and waits for an idle runner and a spare.
+fn begin_with_the_earlier_version(lab: &Lab) -> Result<Config> {
+    let config = install_earlier_version(lab, &earlier_program(lab)?)?;
     lab.install(&config)?;
     lab.start()?;
     await_phase(lab, "idle", 1)?;
@@ -108,11 +117,52 @@ fn upgrade(lab: &Lab, config: &Config) -> Result<()> {
 
 fn an_upgrade_keeps_busy_idle_and_spare_runners(lab: &mut Lab) -> Result<()> {
     let outcome = begin_with_the_earlier_version(lab).and_then(|config| upgraded(lab, &config));
-    // The next claim finds the host as it was, whatever came of this one.
+    tidy_up(lab)?;
+    outcome
+}
+
+/// Makes the host what it was, for the next claim.
+fn tidy_up(lab: &mut Lab) -> Result<()> {
     lab.reset()?;
     install_program(lab, lab.binary(CONTROLLER)?)?;
-    crate::bed::remove_tree(&crate::host::images_dir(lab.host().bed()).join(IMAGE))?;
+    crate::bed::remove_tree(&crate::host::images_dir(lab.host().bed()).join(IMAGE))
+}
+
+fn a_rollback_to_a_version_that_owns_no_table_ends_no_job(lab: &mut Lab) -> Result<()> {
+    let outcome = rolled_back(lab);
+    tidy_up(lab)?;
     outcome
+}
+
+fn rolled_back(lab: &Lab) -> Result<()> {
+    let earlier = earlier_program(lab)?;
+    let config = install_earlier_version(lab, &earlier)?;
+    install_program(lab, lab.binary(CONTROLLER)?)?;
+    lab.install(&config)?;
+    lab.start()?;
+    let (id, busy) = start_held(lab, "long")?;
+
+    // The earlier version does not read the records of a newer one. The documentation says so.
+    lab.stop()?;
+    lab.host()
+        .sh("rm /var/lib/runner-controller/runner-controller.db*")?;
+    install_program(lab, &earlier)?;
+    lab.install(&config)?;
+    lab.start()?;
+
+    let firewall = lab.host().run(&["systemctl", "is-active", FIREWALL])?;
+    ensure!(firewall.trim() == "active", "the firewall is {firewall}");
+    let kept = await_phase(lab, "busy", 1)?;
+    ensure!(
+        kept[0].machine == busy.machine() && Some(&kept[0].invocation) == busy.invocation.as_ref(),
+        "the busy runner was {busy:?}, now {kept:?}"
+    );
+    let quick = lab.sim().queue(&pool_job("quick", "ci", "true"))?;
+    lab.sim().await_success(quick, SOON)?;
+    finish_held(lab, id, &busy)?;
+    upgrade(lab, &config)?;
+    lab.await_settled(SOON)?;
+    await_no_strangers(lab)
 }
 
 fn upgraded(lab: &Lab, config: &Config) -> Result<()> {
