@@ -1,9 +1,15 @@
-//! Early lists: a pool without a runner that is known to be online does not wait for the next reconcile.
+//! Early lists, which do not wait for the next reconcile.
 //!
-//! A reconcile comes once a minute, and a runner is online about a second after its registration. So the
-//! list is requested 2, 4 and 8 seconds after a registration, until it shows the runner. It is little
-//! evidence for anything else: two of them within seconds show the same delay of GitHub's list. So it only
-//! makes runners idle or busy, and shows that their registrations exist.
+//! A reconcile comes once a minute, and a runner is online about a second after its registration. So a pool
+//! without a runner that is known to be online requests the list 2, 4 and 8 seconds after a registration,
+//! until it shows the runner. A registration is only deleted after a list has shown it. So a runner that
+//! retires unseen requests the list at once, and at the same times.
+//!
+//! Many runners of a scope share its lists: three in a minute, whatever happens. A list costs a call for
+//! every hundred runners of the scope.
+//!
+//! An early list is little evidence for anything else: two of them within seconds show the same delay of
+//! GitHub's list. So it only makes runners idle or busy, and shows that their registrations exist.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -11,18 +17,20 @@ use std::time::Duration;
 use super::names::Slot;
 use super::observation::ListedRunner;
 use super::runner::Phase;
+use super::scope::ScopeId;
 use super::state::Pool;
 use super::time::Timestamp;
 
-/// Ages of a registration at which the list is requested.
-const AGES: [Duration; 3] = [
+/// Times after a runner retires at which the list is requested. After its registration, all but the first.
+const DELAYS: [Duration; 4] = [
+    Duration::ZERO,
     Duration::from_secs(2),
     Duration::from_secs(4),
     Duration::from_secs(8),
 ];
 
-/// Maximum number of early lists in a minute, whatever happens to the runners.
-const MAX_PER_MINUTE: usize = AGES.len();
+/// Maximum number of early lists of a scope in a minute, whatever happens to the runners.
+const MAX_PER_MINUTE: usize = 3;
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -41,10 +49,9 @@ impl EarlyLists {
         self.requested_at = now;
     }
 
-    /// Returns the time of the next early list, for registrations of these times.
-    pub(super) fn next(&self, registrations: impl Iterator<Item = Timestamp>) -> Option<Timestamp> {
-        let times = registrations.flat_map(|since| AGES.map(|age| since + age));
-        let next = times.filter(|at| *at > self.requested_at).min()?;
+    /// Returns the time of the next early list, if it is wanted at these times.
+    pub(super) fn next(&self, wanted: impl Iterator<Item = Timestamp>) -> Option<Timestamp> {
+        let next = wanted.filter(|at| *at > self.requested_at).min()?;
         let is_full = self.early.len() >= MAX_PER_MINUTE;
         let free = self.early.front().filter(|_| is_full);
         let free = free.map(|at| *at + MINUTE);
@@ -62,24 +69,39 @@ impl EarlyLists {
 }
 
 impl Pool {
-    /// Returns the times of the registrations that no list has shown online, if the pool has no runner
-    /// that is known to be online.
-    pub(super) fn unseen_registrations(&self) -> Vec<Timestamp> {
+    /// Returns the times at which the list of a scope is wanted before the next reconcile.
+    pub(super) fn wanted_lists(&self, scope: &ScopeId) -> Vec<Timestamp> {
         let is_online = |phase: &Phase| matches!(phase, Phase::Idle | Phase::Busy);
-        if self.count(is_online) > 0 {
-            return Vec::new();
-        }
-        let registering = self.runners.values().filter(|runner| {
-            let is_here = runner.id().is_some() && runner.scope() == self.spec.scope.as_ref();
-            runner.phase == Phase::Registering && is_here
+        let has_online = self.count(is_online) > 0;
+        let registered = self.runners.values().filter(|runner| {
+            let is_there = runner.scope() == Some(scope);
+            runner.id().is_some() && is_there
         });
-        registering.map(|runner| runner.since).collect()
+        let wanted = registered.flat_map(|runner| {
+            let delays = match &runner.phase {
+                Phase::Registering if !has_online => &DELAYS[1..],
+                Phase::Retiring {
+                    deregister_first: true,
+                    ..
+                } if !runner.is_listed => &DELAYS,
+                Phase::Booting
+                | Phase::Spare
+                | Phase::Minting
+                | Phase::Registering
+                | Phase::Idle
+                | Phase::Busy
+                | Phase::Retiring { .. } => &[],
+            };
+            delays.iter().map(|delay| runner.since + *delay)
+        });
+        wanted.collect()
     }
 
-    /// Applies an early list to the runner in a slot.
+    /// Applies an early list of a scope to the runner in a slot.
     pub(super) fn listed_early(
         &mut self,
         slot: Slot,
+        scope: &ScopeId,
         by_name: &BTreeMap<&str, &ListedRunner>,
         requested_at: Timestamp,
         now: Timestamp,
@@ -87,24 +109,24 @@ impl Pool {
         let Some(runner) = self.runners.get_mut(&slot) else {
             return;
         };
-        let is_news = runner.pending.is_none() && runner.since < requested_at;
-        let is_here = runner.id().is_some() && runner.scope() == self.spec.scope.as_ref();
-        if runner.phase != Phase::Registering || !is_news || !is_here {
+        if runner.id().is_none() || runner.scope() != Some(scope) {
             return;
         }
         let name = runner.name().map(ToString::to_string);
         let listed = name.and_then(|name| by_name.get(name.as_str()));
-        let Some(listed) = listed.filter(|listed| runner.id() == Some(listed.id)) else {
+        let listed = listed.filter(|listed| runner.id() == Some(listed.id));
+        // Evidence for a deletion, as that of any list. Otherwise a drain would wait for the next one.
+        runner.is_listed = listed.is_some();
+        let Some(listed) = listed else {
             return;
         };
-        if !listed.busy && !listed.online {
+        let is_news = runner.pending.is_none() && runner.since < requested_at;
+        if runner.phase != Phase::Registering || !is_news {
             return;
         }
-        // Evidence for a deletion, as that of any list. Otherwise a drain would wait for the next one.
-        runner.is_listed = true;
         if listed.busy {
             runner.become_busy(None, now);
-        } else {
+        } else if listed.online {
             runner.missed_lists = 0;
             runner.offline_lists = 0;
             runner.enter(Phase::Idle, now);

@@ -102,10 +102,8 @@ impl Pools {
     /// Returns the times of the next early lists, each with its scope.
     pub(super) fn early_lists(&self) -> impl Iterator<Item = (&ScopeId, Timestamp)> {
         self.configured().filter_map(|(scope, state)| {
-            let pools = self.by_name.values();
-            let pools = pools.filter(|pool| pool.registers_in(scope));
-            let early_lists = &state.minting.as_ref()?.early_lists;
-            let at = early_lists.next(pools.flat_map(Pool::unseen_registrations))?;
+            let wanted = self.iter().flat_map(|pool| pool.wanted_lists(scope));
+            let at = state.minting.as_ref()?.early_lists.next(wanted)?;
             Some((scope, at))
         })
     }
@@ -134,12 +132,11 @@ impl Pools {
     ) -> Vec<Effect> {
         let by_name: BTreeMap<&str, &ListedRunner> =
             list.iter().map(|r| (r.name.as_str(), r)).collect();
-        let pools = self.iter().filter(|pool| pool.registers_in(scope));
-        let slots: Vec<SlotId> = pools.flat_map(occupied).collect();
+        let slots: Vec<SlotId> = self.occupied().collect();
         let mut effects = Vec::new();
         for slot in slots {
             effects.extend(self.change(&slot, now, |pool| {
-                pool.listed_early(slot.slot, &by_name, requested_at, now);
+                pool.listed_early(slot.slot, scope, &by_name, requested_at, now);
                 None
             }));
         }

@@ -1,4 +1,4 @@
-//! Early lists, which show that a new runner is online.
+//! Early lists, which show new registrations and that their runners are online.
 
 use super::*;
 
@@ -79,16 +79,72 @@ fn a_minute_has_at_most_three_early_lists_whatever_registers() {
 }
 
 #[test]
-fn an_early_list_is_evidence_of_runners_at_work_and_of_nothing_else() {
+fn an_early_list_is_evidence_of_registrations_and_runners_at_work_and_of_nothing_else() {
     let mut pools = registering();
-    let before = pools.clone();
-    for list in [vec![], vec![listed(false, false)]] {
+    let mut expected = pools.clone();
+    for (list, is_listed) in [(vec![], false), (vec![listed(false, false)], true)] {
         for _ in 0..3 {
             let effects = pools.listed_early(&scope(), &list, seconds(40), seconds(40));
             assert_eq!(effects, []);
         }
+        let pool = expected.by_name.values_mut().next().unwrap();
+        pool.runners.get_mut(&slot(1)).unwrap().is_listed = is_listed;
+        assert_eq!(pools, expected);
     }
-    assert_eq!(pools, before);
     let _ = pools.listed_early(&scope(), &[listed(true, true)], seconds(40), seconds(40));
     assert_eq!(phase(&pools), PhaseKind::Busy);
+}
+
+/// Returns true if the registration with this id is deleted.
+fn deletes(effects: &[Effect], id: u64) -> bool {
+    let is_it = |effect: &Effect| matches!(effect, Effect::Step(_, Step::Deregister { id: found, .. }) if *found == RunnerId(id));
+    effects.iter().any(is_it)
+}
+
+#[test]
+fn a_runner_that_retires_unseen_requests_the_list_at_once() {
+    let mut pools = registering();
+    let pool = pools.by_name.values_mut().next().unwrap();
+    // Another runner is online, so this one requested no list when it registered.
+    let mut other = Runner::new(slot(2), Phase::Idle, BEGAN);
+    other.registration = Some(registration(8));
+    other.is_listed = true;
+    pool.runners.insert(slot(2), other);
+    let list = Effect::ListEarly(scope());
+    let effects = pools.plan(Admission::Draining, seconds(1));
+    assert!(effects.contains(&list), "{effects:?}");
+    assert!(!deletes(&effects, 7), "no list has shown it: {effects:?}");
+    // GitHub shows a new registration late.
+    assert_eq!(
+        pools.listed_early(&scope(), &[], seconds(1), seconds(2)),
+        []
+    );
+    let effects = pools.plan(Admission::Draining, seconds(3));
+    assert!(effects.contains(&list), "{effects:?}");
+    let _ = pools.listed_early(&scope(), &[listed(false, false)], seconds(3), seconds(4));
+    let effects = pools.plan(Admission::Draining, seconds(4));
+    assert!(deletes(&effects, 7), "{effects:?}");
+    assert!(!effects.contains(&list), "{effects:?}");
+}
+
+#[test]
+fn many_runners_that_retire_unseen_share_three_lists_a_minute() {
+    const COUNT: u16 = 50;
+    let mut pools = Pools::new(host(), "boot".into(), [(scope(), pace())], [spec(1, 0, 50)]);
+    let pool = pools.by_name.values_mut().next().unwrap();
+    for number in 1..=COUNT {
+        let mut runner = Runner::new(slot(number), Phase::Registering, BEGAN);
+        runner.registration = Some(registration(u64::from(number)));
+        pool.runners.insert(slot(number), runner);
+    }
+    pools.list_requested(&scope(), BEGAN);
+    let lists: Vec<u64> = (1..600)
+        .filter(|second| {
+            let effects = pools.plan(Admission::Draining, seconds(*second));
+            assert!((1..=u64::from(COUNT)).all(|id| !deletes(&effects, id)));
+            effects.contains(&Effect::ListEarly(scope()))
+        })
+        .collect();
+    // They retire in the first second. The last of their four lists waits for its minute.
+    assert_eq!(lists, [1, 3, 5, 61]);
 }

@@ -145,6 +145,23 @@ fn only_the_scope_of_a_new_registration_is_listed_early() {
 }
 
 #[test]
+fn the_scope_of_a_retiring_registration_is_listed_early() {
+    let mut pools = two_runners(&Phase::Registering);
+    let ci = pools.by_name.get_mut(&first("ci").pool).unwrap();
+    ci.runners.clear();
+    let effects = pools.plan(Admission::Draining, NOW + Duration::from_secs(1));
+    assert!(effects.contains(&Effect::ListEarly(other_scope())));
+    assert!(!effects.contains(&Effect::ListEarly(scope())));
+    let at = NOW + Duration::from_secs(2);
+    let list = [listed(&name("big"), false)];
+    let _ = pools.listed_early(&scope(), &list, at, at);
+    let is_listed = |pools: &Pools| pools.runner(&first("big")).unwrap().is_listed;
+    assert!(!is_listed(&pools), "an id means nothing in another scope");
+    let _ = pools.listed_early(&other_scope(), &list, at, at);
+    assert!(is_listed(&pools));
+}
+
+#[test]
 fn an_ambiguous_mint_is_looked_for_in_the_scope_of_its_pool() {
     let mut pools = two_runners(&Phase::Minting);
     let outcome = MintOutcome::Failed {

@@ -11,8 +11,10 @@ const MAX_MINTS_PER_MINUTE: usize = 150;
 /// Deletions in a minute. They are a second apart.
 const MAX_DELETIONS_PER_MINUTE: usize = 62;
 const MINUTE_MS: u64 = 60_000;
-/// Early lists after a registration, and in a minute.
-const EARLY_LISTS: u64 = 3;
+/// Early lists for a runner: three after its registration, and four when it retires.
+const EARLY_LISTS_PER_RUNNER: u64 = 7;
+/// Early lists in a minute.
+const EARLY_LISTS_PER_MINUTE: u64 = 3;
 /// `reconcile` of every configuration.
 const RECONCILE_MS: u64 = 60_000;
 /// Time for which records must have been writable, so that the daemon has written a limit behind everything else
@@ -79,10 +81,9 @@ impl Calls {
                 *lists += 1;
                 // A daemon that starts reconciles at once.
                 let reconciles = now / RECONCILE_MS + 2 * daemons + 1;
-                // Early lists follow a registration, 2, 4 and 8 s after it, and a daemon has three in a minute. A new
-                // one may take one more for a registration that it adopts.
-                let by_mints = EARLY_LISTS * self.mints + daemons;
-                let by_time = EARLY_LISTS * (now / MINUTE_MS + daemons);
+                // A new daemon may take one more for a registration that it adopts.
+                let by_mints = EARLY_LISTS_PER_RUNNER * self.mints + daemons;
+                let by_time = EARLY_LISTS_PER_MINUTE * (now / MINUTE_MS + daemons);
                 let max = reconciles + by_mints.min(by_time);
                 if *lists > max {
                     let facts = format!("{lists} of {max} in {scope}");
