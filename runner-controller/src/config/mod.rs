@@ -44,7 +44,7 @@ pub use model::{
     API_SOCKET, API_TOKEN_CREDENTIAL, Config, DAEMON_USER, DEFAULT_PATH, DEFAULT_RUN_DIR, Network,
     ReserveConfig,
 };
-pub use network_tables::{SourcePorts, network_settings};
+pub use network_tables::{Fragments, SourcePorts, network_settings};
 pub use place::Place;
 pub use pool::{Image, Layer, Nix, PoolConfig, RunnerLimits, SharedParts, Total};
 pub use proxy::ProxyConfig;

@@ -26,7 +26,7 @@ const KERNEL_MAXIMUM: u64 = i32::MAX as u64;
 
 /// Returns the kernel's settings for these tables, each with its value.
 #[must_use]
-pub fn network_settings(config: &Config) -> [(&'static str, String); 5] {
+pub fn network_settings(config: &Config) -> [(&'static str, String); 6] {
     let memory = memory_bytes(config);
     let orphans = (HOST_ORPHANS + memory / SOCKET_BYTES).min(KERNEL_MAXIMUM);
     // The kernel's three numbers are as 3 to 4 to 6 (`tcp_init_mem` in net/ipv4/tcp.c). Above the second, sockets
@@ -45,7 +45,39 @@ pub fn network_settings(config: &Config) -> [(&'static str, String); 5] {
             (neighbours / 2).to_string(),
         ),
         ("net.ipv4.neigh.default.gc_thresh3", neighbours.to_string()),
+        (
+            "net.ipv4.ipfrag_high_thresh",
+            Fragments::host_maximum_bytes(config).to_string(),
+        ),
     ]
+}
+
+/// Fragments of packets that runners send.
+///
+/// The host collects the fragments of a packet before its rules see the packet. Fragments whose packet never
+/// becomes complete take the host's memory for half a minute (`net.ipv4.ipfrag_time`), and without memory the host
+/// drops the fragments of all others. Our rules bound each slot, and the memory has room for all slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fragments;
+
+impl Fragments {
+    /// Maximum number of fragments at once.
+    pub const BURST: u32 = 512;
+    /// Maximum number of fragments in each second after a burst.
+    pub const PER_SECOND: u32 = 64;
+    /// Seconds for which the kernel waits for the rest of a packet.
+    const SECONDS: u32 = 30;
+    /// Largest memory of a fragment, which is not longer than the link's 1500 bytes.
+    const BYTES: u64 = 4096;
+    /// The kernel's default, which stays the host's.
+    const HOST_BYTES: u64 = 4 << 20;
+
+    /// Returns the host-wide maximum of their memory.
+    #[must_use]
+    pub fn host_maximum_bytes(config: &Config) -> u64 {
+        let of_slot = u64::from(Self::BURST + Self::PER_SECOND * Self::SECONDS) * Self::BYTES;
+        Self::HOST_BYTES + of_slot * config.slots_count()
+    }
 }
 
 /// Ports of the host's address for connections of runners.
@@ -95,7 +127,8 @@ mod tests {
                 "63963136 64312661 65011712",
                 "63963136 64312661 65011712",
                 "4352",
-                "8704"
+                "8704",
+                "601882624"
             ]
         );
         config.pools[0].limits.memory = ByteSize(1 << 40);

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::TABLE;
 use super::chains::Chains;
 use super::loaded::Loaded;
-use crate::config::{Config, Connections, SourcePorts};
+use crate::config::{Config, Connections, Fragments, SourcePorts};
 
 /// Returns the table's comment, which names the rules in it.
 #[must_use]
@@ -50,7 +50,7 @@ fn rules(config: &Config, loaded: &Loaded) -> String {
     all.pools.extend(configured.pools);
     all.blocks.extend(configured.blocks);
     let mut chains = String::new();
-    let (mut new, mut ports) = (Vec::new(), Vec::new());
+    let (mut new, mut ports, mut fragments) = (Vec::new(), Vec::new(), Vec::new());
     let slots: usize = all.pools.values().map(|pool| usize::from(pool.slots)).sum();
     for (name, pool) in &all.pools {
         let Chains { out, to_host, .. } = pool;
@@ -63,8 +63,10 @@ fn rules(config: &Config, loaded: &Loaded) -> String {
             let link = format!("\"rc-{name}-{slot}\"");
             chains.push_str(&new_connections(name, slot, pool.open_connections));
             chains.push_str(&source_ports(name, slot, ports.len(), slots));
+            chains.push_str(&fragments_of(name, slot));
             new.push(format!("{link} : jump {name}_{slot}_new"));
             ports.push(format!("{link} : jump {name}_{slot}_ports"));
+            fragments.push(format!("{link} : jump {name}_{slot}_fragments"));
         }
     }
     let jump = |to: &str| {
@@ -75,6 +77,7 @@ fn rules(config: &Config, loaded: &Loaded) -> String {
         rules
     };
     let count = by_link("iifname \"rc-*\" ct state new", &new);
+    let fragments = by_link("ip frag-off & 0x3fff != 0x0", &fragments);
     let mut masquerade = by_link("oifname != \"rc-*\"", &ports);
     for block in &all.blocks {
         let _ = writeln!(
@@ -97,12 +100,14 @@ fn rules(config: &Config, loaded: &Loaded) -> String {
   # no other container receives its ARP packets. A false address affects only that link, to which the
   # kernel routes only the link's own four addresses. A packet with a false source is dropped here.
   chain arriving {{
-    type filter hook prerouting priority raw; policy accept;
+    # Before the kernel collects the fragments of a packet (priority -400), so that those of a false source
+    # take no memory.
+    type filter hook prerouting priority -500; policy accept;
     # Containers have IPv4 only.
     iifname \"rc-*\" meta nfproto ipv6 counter drop
     # The source is not the address at the other end of this link.
     iifname \"rc-*\" fib saddr . iif oif missing counter drop
-  }}
+{fragments}  }}
 {chains}
   chain to_host {{
     type filter hook input priority filter - 5; policy accept;
@@ -158,6 +163,18 @@ fn new_connections(pool: &str, slot: u16, open: u32) -> String {
 ",
         Connections::PER_SECOND,
         Connections::BURST
+    )
+}
+
+/// Returns the chain that drops a fragment of a slot that has its part of the memory for incomplete packets.
+fn fragments_of(pool: &str, slot: u16) -> String {
+    format!(
+        "  chain {pool}_{slot}_fragments {{
+    limit rate over {}/second burst {} packets counter drop
+  }}
+",
+        Fragments::PER_SECOND,
+        Fragments::BURST
     )
 }
 
@@ -270,6 +287,15 @@ mod tests {
         assert_eq!(
             chain(&config, "ci_2_ports"),
             ["meta l4proto { tcp, udp } masquerade to :31012-60999"]
+        );
+        assert_eq!(
+            chain(&config, "ci_2_fragments"),
+            ["limit rate over 64/second burst 512 packets counter drop"]
+        );
+        assert_eq!(
+            chain(&config, "arriving").last().unwrap(),
+            "ip frag-off & 0x3fff != 0x0 iifname vmap { \"rc-ci-1\" : jump ci_1_fragments, \
+             \"rc-ci-2\" : jump ci_2_fragments }"
         );
         // A record of a version without counts has none.
         let record = r#"{"pools": {"old": {"out": "", "to_host": ""}}, "blocks": []}"#;

@@ -196,7 +196,8 @@ net.ipv4.ip_forward = 1
     );
     text += "
 # Orphaned TCP sockets and buffers of sockets: more than the memory of all configured slots can hold. The
-# number of neighbours grows with the slots. A host in a container does not have these settings.
+# number of neighbours and the memory for fragments of packets grow with the slots. A host in a container has
+# only the last of these settings.
 ";
     for (setting, value) in network_settings(config) {
         let _ = writeln!(text, "-{setting} = {value}");

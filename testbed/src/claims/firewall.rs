@@ -73,7 +73,7 @@ const CHANGES: &[(&str, &str)] = &[
     (
         "a chain comes too late",
         "nft -s list table $T >/run/testbed/table
-         sed -i 's/hook prerouting priority raw/hook prerouting priority filter/' /run/testbed/table
+         sed -i 's/hook prerouting priority -500/hook prerouting priority filter/' /run/testbed/table
          nft delete table $T; nft -f /run/testbed/table",
     ),
     ("the table is deleted", "nft delete table $T"),

@@ -79,7 +79,7 @@ impl Table {
 
 /// Tables in the order in which they are taken. The last two also keep the runner itself from new connections and
 /// new services.
-const TABLES: [Table; 15] = [
+const TABLES: [Table; 16] = [
     Table::of_job("inotify", 900),
     Table::of_root("inotify-watches", 500_000),
     Table::of_job("epoll-watches", EPOLL_WATCHES - 1000),
@@ -93,6 +93,7 @@ const TABLES: [Table; 15] = [
     Table::of_job("message-queues", 2),
     Table::of_job("aio", 64),
     Table::of_root("mounts", 90_000),
+    Table::of_root("fragments", 10_000),
     Table::of_job("connections", 40_000),
     Table::of_root("control-groups", 300),
 ];
@@ -186,10 +187,14 @@ fn take(lab: &Lab, machine: &str, table: &Table) -> Result<()> {
     Ok(())
 }
 
+/// Asks a resolver in a packet of several fragments.
+const FRAGMENTED: &str = include_str!("tables/fragmented.py");
+
 /// Runs a job in the other pool, waits until a new container has booted there, and starts a service of the host
 /// that has its own namespaces.
 fn others_work(lab: &Lab) -> Result<()> {
-    let id = lab.sim().queue(&pool_job("other", "other", "true"))?;
+    let script = format!("python3 - <<'END'\n{FRAGMENTED}END\n");
+    let id = lab.sim().queue(&pool_job("other", "other", &script))?;
     let job = lab.sim().await_success(id, SOON)?;
     let name = job.runner_name.context("a job has a runner")?;
     lab.await_status("a new runner in the other pool", SOON, |status| {

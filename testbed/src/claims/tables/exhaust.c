@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/aio_abi.h>
 #include <mqueue.h>
+#include <netinet/ip.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -150,6 +151,23 @@ static int connection(int number) {
            sendto(from, "x", 1, 0, (struct sockaddr *)&to, sizeof to) == 1;
 }
 
+/* First fragments of packets that never become complete. */
+static int fragment(int number) {
+    static int from = -1;
+    static char packet[1500];
+    struct sockaddr_in to = {.sin_family = AF_INET};
+    struct iphdr *header = (struct iphdr *)packet;
+    if (from < 0)
+        from = socket(AF_INET, SOCK_RAW, IPPROTO_RAW);
+    if (number >= 10000 || inet_pton(AF_INET, address, &to.sin_addr) != 1)
+        return 0;
+    *header = (struct iphdr){
+        .version = 4, .ihl = 5, .ttl = 64, .protocol = IPPROTO_UDP, .id = htons(number + 1),
+        .frag_off = htons(0x2000), .daddr = to.sin_addr.s_addr,
+    };
+    return sendto(from, packet, sizeof packet, 0, (struct sockaddr *)&to, sizeof to) == sizeof packet;
+}
+
 static const struct {
     const char *name;
     int (*take)(int);
@@ -168,6 +186,7 @@ static const struct {
     {"aio", aio},
     {"mounts", mounted},
     {"connections", connection},
+    {"fragments", fragment},
     {"control-groups", control_group},
 };
 
