@@ -491,8 +491,9 @@ impl RunnerRecord {
     /// Returns the record of a runner as it is now.
     #[must_use]
     pub fn of(runner: &Runner, slot: SlotId, boot_id: String) -> Self {
-        // A daemon that finds a name on record takes it for certain. A job makes it so.
-        let is_certain = !runner.is_claimed || runner.phase == Phase::Busy;
+        // A daemon that finds a name on record takes it for certain. No job makes it so, because the hook does not
+        // tell the name.
+        let is_certain = !runner.is_claimed;
         Self {
             slot,
             boot_id,

@@ -271,6 +271,10 @@ fn a_registration_that_only_its_slot_claims_is_not_deleted_while_it_is_online() 
     let is_named =
         |effect: &Effect| matches!(effect, Effect::Record(record) if record.registration.is_some());
     assert!(!effects.iter().any(is_named), "{effects:?}");
+    // The hook of a job does not tell the runner's name.
+    let effects = pools.job_started(&slot_id(slot(1)), JobNote::default(), NOW + MINUTE);
+    assert_eq!(phase_in(&pools), PhaseKind::Busy);
+    assert!(!effects.iter().any(is_named), "{effects:?}");
 
     let end = gone(Some(end_record(invocation(1), 1, NOW + MINUTE)));
     let _ = pools.unit_observed(end, NOW + 2 * MINUTE, 7);
