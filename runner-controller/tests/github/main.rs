@@ -66,16 +66,28 @@ fn connect_as(
 ) -> GitHub {
     let config = config::GitHubConfig {
         scope,
+        login: configured,
+        timeout,
+        ..config_of(api_url)
+    };
+    GitHub::new(&config, login).unwrap()
+}
+
+/// Returns the configuration of a repository with a token.
+fn config_of(api_url: &str) -> config::GitHubConfig {
+    config::GitHubConfig {
+        scope: repository(),
         api_url: api_url.parse().unwrap(),
         server_url: "https://github.com".into(),
         api_version: "2022-11-28".into(),
-        login: configured,
+        login: config::LoginConfig::Token {
+            file: "/etc/runner-controller/token".into(),
+        },
         mints_per_minute: 150,
-        timeout,
+        timeout: PATIENCE,
         proxy: None,
         ca_file: None,
-    };
-    GitHub::new(&config, login).unwrap()
+    }
 }
 
 fn host() -> HostId {

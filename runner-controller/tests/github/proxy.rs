@@ -1,16 +1,16 @@
 //! The client behind a strict proxy: `CONNECT` alone, and only with the right credentials.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use github_sim::{Server, ServerHandle, ServerOptions};
-use runner_controller::config::{GitHubConfig, LoginConfig, ProxyConfig};
+use runner_controller::config::{GitHubConfig, ProxyConfig};
 use runner_controller::github::{GitHub, SetupError, Token};
 use runner_controller::world::{Registry, RegistryErrorKind as Kind};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{PATIENCE, repository, request};
+use super::request;
 
 /// Contents of a file with the right credentials.
 pub(super) const CREDENTIALS: &str = "ann:secret\n";
@@ -123,17 +123,8 @@ fn connect(
     change: impl FnOnce(&mut GitHubConfig),
 ) -> Result<GitHub, SetupError> {
     let mut config = GitHubConfig {
-        scope: repository(),
-        api_url: api_url.parse().unwrap(),
-        server_url: "https://github.com".into(),
-        api_version: "2022-11-28".into(),
-        login: LoginConfig::Token {
-            file: PathBuf::from("/etc/runner-controller/token"),
-        },
-        mints_per_minute: 150,
-        timeout: PATIENCE,
         proxy: Some(proxy.config(None)),
-        ca_file: None,
+        ..super::config_of(api_url)
     };
     change(&mut config);
     GitHub::new(&config, Token::new(sim.token()).unwrap())

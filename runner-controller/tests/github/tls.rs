@@ -7,7 +7,7 @@ use github_sim::{Server, ServerHandle, ServerOptions};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
 };
-use runner_controller::config::{GitHubConfig, LoginConfig};
+use runner_controller::config::GitHubConfig;
 use runner_controller::github::{GitHub, Token};
 use runner_controller::world::{Registry, RegistryError, RegistryErrorKind as Kind};
 use rustls::ServerConfig;
@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use super::proxy::{CREDENTIALS, HIDDEN_HOST, Proxy};
-use super::{PATIENCE, repository, request};
+use super::request;
 
 /// Name of a server that the certificates of these tests are not for.
 const ELSEWHERE: &str = "github.elsewhere.example";
@@ -92,17 +92,8 @@ impl TlsServer {
 
 fn config_of(api_url: &str, ca_file: Option<&Path>) -> GitHubConfig {
     GitHubConfig {
-        scope: repository(),
-        api_url: api_url.parse().unwrap(),
-        server_url: "https://github.com".into(),
-        api_version: "2022-11-28".into(),
-        login: LoginConfig::Token {
-            file: PathBuf::from("/etc/runner-controller/token"),
-        },
-        mints_per_minute: 150,
-        timeout: PATIENCE,
-        proxy: None,
         ca_file: ca_file.map(Path::to_owned),
+        ..super::config_of(api_url)
     }
 }
 
