@@ -66,6 +66,10 @@ in
   # every key an option.
   everything = settings {
     apiTokenFile = "/run/agenix/runner-controller-api";
+    webhook = {
+      secretFile = "/run/agenix/runner-controller-webhook";
+      nextSecretFile = "/run/agenix/runner-controller-webhook-next";
+    };
     github.apiUrl = "https://github.example.com/api/v3";
     github.caFile = "/etc/ssl/private-ca.pem";
     github.proxy = {

@@ -75,6 +75,16 @@ in
     accepted = [ (proxy "/run/secrets/proxy") ];
     refused = [ (proxy "/nix/store/00000000000000000000000000000000-proxy") ];
   };
+  webhook = {
+    accepted = [ { secretFile = "/run/secrets/webhook"; } ];
+    refused = [
+      { secretFile = "/nix/store/00000000000000000000000000000000-webhook"; }
+      {
+        secretFile = "/run/secrets/webhook";
+        port = 65536;
+      }
+    ];
+  };
   "github.apiVersion" = {
     accepted = [ "2026-03-10" ];
     refused = [

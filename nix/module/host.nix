@@ -56,6 +56,8 @@ let
     (cfg.github.app.keyFile or null)
     (cfg.github.proxy.credentialsFile or null)
     cfg.apiTokenFile
+    (cfg.webhook.secretFile or null)
+    (cfg.webhook.nextSecretFile or null)
   ];
   secrets = lib.optionals (options ? age) (
     map (secret: secret.file) (

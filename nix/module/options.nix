@@ -370,6 +370,42 @@ in
       '';
     };
 
+    webhook = mkOption {
+      type = types.nullOr (
+        types.submodule {
+          options = {
+            port = mkOption {
+              type = types.port;
+              default = 9818;
+              description = "Port of 127.0.0.1 to take deliveries on. A proxy with TLS passes them on.";
+            };
+            secretFile = mkOption {
+              type = secretFile;
+              example = lib.literalExpression "config.age.secrets.runner-controller-webhook.path";
+              description = ''
+                File that contains the secret of the hook, one line of 16 characters or more. It must be
+                readable by root, and never be in the Nix store.
+              '';
+            };
+            nextSecretFile = mkOption {
+              type = types.nullOr secretFile;
+              default = null;
+              example = lib.literalExpression "config.age.secrets.runner-controller-webhook-next.path";
+              description = "File that contains a further secret, while you change the hook's secret at GitHub.";
+            };
+          };
+        }
+      );
+      default = null;
+      example = lib.literalExpression ''
+        { secretFile = config.age.secrets.runner-controller-webhook.path; }
+      '';
+      description = ''
+        Takes GitHub's deliveries of `workflow_job`, so that this host shows which jobs wait, and why.
+        They cost no calls of GitHub's API. `docs/demand.md` says how to make the hook.
+      '';
+    };
+
     refuseTokensInEtc = mkOption {
       type = types.bool;
       default = true;

@@ -92,6 +92,15 @@ let
     layer_dir = cfg.layerDir;
     api_token_file = cfg.apiTokenFile;
     reserve = if lib.any (size: size != null) (lib.attrValues cfg.reserve) then cfg.reserve else null;
+    webhook =
+      if cfg.webhook == null then
+        null
+      else
+        {
+          listen = "127.0.0.1:${toString cfg.webhook.port}";
+          secret_file = cfg.webhook.secretFile;
+          next_secret_file = cfg.webhook.nextSecretFile;
+        };
     listen = lib.optional cfg.prometheus.enable cfg.prometheus.target;
     github = {
       inherit (cfg.github) url timeout;

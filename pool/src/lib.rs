@@ -17,12 +17,14 @@
 //!   the [`Orphans`]. Each registration has its [`ScopeId`], and [`ScopeState`] is what is known of a scope.
 //! - [`shortages`] decides whether the host has enough left for new runners, [`Mode`] whether an
 //!   operator wants them, and [`RateLimit`] whether GitHub does. [`Pace`] bounds the mints of a minute.
+//! - [`JobTable`] has the jobs of GitHub's queue, as far as events tell, and the pool that serves each.
 
 mod adopt;
 mod backoff;
 mod early;
 mod effect;
 mod events;
+mod jobs;
 mod limit;
 mod mode;
 mod names;
@@ -48,6 +50,11 @@ mod verdict;
 pub use adopt::ConfigState;
 pub use backoff::{Backoff, Backoffs, FailureKind};
 pub use effect::Effect;
+pub use jobs::{
+    Conclusion, Evidence, JobDescription, JobEnd, JobKey, JobPlace, JobSource, JobStage, JobTable,
+    KnownJob, MAX_ENDED_JOBS, MAX_LIVE_JOBS, PoolDemand, PoolLabels, TableEntry, WaitReason,
+    wait_reason,
+};
 pub use limit::{RateLimit, Rest};
 pub use mode::Mode;
 pub use names::{HostId, InvalidName, PoolName, RunnerName, Slot, SlotId};

@@ -35,6 +35,21 @@ impl ScopeId {
         self.0.split_once(' ').unwrap_or(("", &self.0))
     }
 
+    /// Returns true if the jobs of a repository (`owner/repo`) are jobs of this scope. `enterprise` is the name of
+    /// the enterprise that owns the repository's organisation, if it is known.
+    #[must_use]
+    pub fn covers(&self, repository: &str, enterprise: Option<&str>) -> bool {
+        let (_, scope) = self.parts();
+        let owner = repository.split_once('/').map(|(owner, _)| owner);
+        match scope.strip_prefix("enterprises/") {
+            Some(own) => enterprise.is_some_and(|slug| own.eq_ignore_ascii_case(slug)),
+            None => [Some(repository), owner]
+                .into_iter()
+                .flatten()
+                .any(|name| scope.eq_ignore_ascii_case(name)),
+        }
+    }
+
     /// Returns the identity as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -63,6 +78,25 @@ mod tests {
         );
         assert_ne!(one, ScopeId::new("https://api.github.com", "acme"));
         assert_eq!(one.to_string(), "acme/widgets at https://api.github.com");
+    }
+
+    #[test]
+    fn a_scope_covers_its_own_repositories_alone() {
+        let of = |scope: &str| ScopeId::new("https://api.github.com", scope);
+        for (scope, repository, enterprise, covers) in [
+            ("acme/widgets", "Acme/Widgets", None, true),
+            ("acme/widgets", "acme/widgets2", None, false),
+            ("acme/widgets", "acme", None, false),
+            ("acme", "acme/other", None, true),
+            ("acme", "acme2/other", None, false),
+            ("acme", "other/acme", None, false),
+            ("enterprises/big", "acme/other", Some("BIG"), true),
+            ("enterprises/big", "acme/other", Some("small"), false),
+            ("enterprises/big", "enterprises/big", None, false),
+        ] {
+            let found = of(scope).covers(repository, enterprise);
+            assert_eq!(found, covers, "{scope} {repository}");
+        }
     }
 
     #[test]

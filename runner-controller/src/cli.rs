@@ -51,6 +51,13 @@ pub enum Command {
         #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION", conflicts_with = "json")]
         wait: Option<Duration>,
     },
+    /// Show the jobs of GitHub's queue: those that wait and why, those that run here, and the last ones. Needs
+    /// [webhook], and neither a token nor the network.
+    Jobs {
+        /// Print the jobs as JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Show the logs of runners: messages of their units, and what the runners write to the console. The
     /// host's journal keeps them after a container's end.
     Logs {

@@ -12,7 +12,7 @@
 //! - [`privileged`] and [`firewall`] are everything that runs as root.
 //! - [`config`] reads the configuration and computes the place of each slot. [`hostfiles`] and [`guest`] render
 //!   files from it, for the host and for an image.
-//! - [`status`] is the status document, and [`http`] the API that shows it.
+//! - [`status`] is the status document, and [`http`] the API that shows it. [`webhook`] takes GitHub's deliveries.
 //! - [`cli`] and [`commands`] are the command line. `commands::run` assembles the daemon. [`manual`] makes the
 //!   manual pages.
 //!
@@ -28,6 +28,7 @@
 //! - One task watches systemd and reconnects to the bus. One task accepts at the sockets of slots.
 //! - The store has a thread, because its database blocks. Writes reach it in their order.
 //! - Each connection to the API has a task. It reads the watch channel, and sends commands as requests.
+//! - Each delivery of GitHub has a task. It puts the job on record, answers, and sends the job to the loop as an event.
 
 // A closed pipe must not end our programs in a panic; see the crate `stdio`.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
@@ -56,4 +57,5 @@ pub use status;
 mod store;
 mod telemetry;
 mod terminal;
+pub mod webhook;
 pub mod world;

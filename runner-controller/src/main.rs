@@ -36,6 +36,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             wait: Some(limit), ..
         } => return commands::wait_until_ready(config, limit),
         Command::Status { json, wait: None } => commands::status(config, json)?,
+        Command::Jobs { json } => commands::jobs(config, json)?,
         Command::Logs {
             target,
             follow,

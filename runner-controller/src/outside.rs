@@ -22,9 +22,10 @@ use crate::world::Invocation;
 pub type Parser = fn(&[u8]);
 
 /// All parsers, by the names of their fuzz targets.
-pub const PARSERS: [(&str, Parser); 9] = [
+pub const PARSERS: [(&str, Parser); 10] = [
     ("api", api),
     ("config", config),
+    ("delivery", delivery),
     ("github_answer", github_answer),
     ("github_refusal", github_refusal),
     ("handshake", handshake),
@@ -62,6 +63,11 @@ pub fn config(bytes: &[u8]) {
         let is_control = |c: char| c.is_control() && c != '\n' && c != '\t';
         assert!(!file.text.contains(is_control), "{}", file.path.display());
     }
+}
+
+/// Checks a delivery of GitHub's: a line with the event, and the body.
+pub fn delivery(bytes: &[u8]) {
+    crate::webhook::try_delivery(bytes);
 }
 
 /// Checks GitHub's answers to a list, a mint and a query for groups, and a JIT config.

@@ -9,7 +9,8 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
-use crate::pool::{RunnerName, ScopeId, Shortages, SlotId};
+use crate::pool::{KnownJob, RunnerName, ScopeId, Shortages, SlotId};
+use crate::status::WebhookStatus;
 
 pub use crate::pool::{
     Deleted, EndRecord, Exit, Invocation, JobNote, ListedRunner, MintWindow, RunnerId,
@@ -59,6 +60,10 @@ pub enum Event {
         /// Reason for which no runner may start or register.
         problem: Option<String>,
     },
+    /// A job of GitHub's queue, as it is on record.
+    Job(Box<KnownJob>),
+    /// Number of GitHub's deliveries so far.
+    Deliveries(WebhookStatus),
 }
 
 /// Returns an error and all its causes on one line, for the journal.
@@ -265,6 +270,31 @@ pub trait Handshake: Send + Sync + 'static {
         slot: &SlotId,
         config: JitConfig,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+}
+
+/// Result of a delivery that is on record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivered {
+    /// False if the same delivery was on record already.
+    pub is_new: bool,
+    /// The job as it is on record now; `None` if the delivery was on record and the job is not any more.
+    pub job: Option<KnownJob>,
+}
+
+/// Record of GitHub's deliveries and of the jobs that they tell of.
+pub trait Inbox: Clone + Send + Sync + 'static {
+    /// Error of a call.
+    type Error: Failure;
+
+    /// Merges what a delivery told of a job with what is on record, and keeps the delivery's id, both or neither.
+    /// A delivery whose id is on record changes nothing, so a retry is safe. `unix_ms` is the time, which decides
+    /// what has become too old to keep.
+    fn deliver(
+        &self,
+        delivery: String,
+        job: KnownJob,
+        unix_ms: u64,
+    ) -> impl Future<Output = Result<Delivered, Self::Error>> + Send;
 }
 
 /// Records that outlive the daemon: runners, verdicts and settings. They contain no secret.

@@ -200,6 +200,8 @@ fn rows(dir: &Path) -> Vec<Row> {
         row(good, "status", 0, Output),
         row(good, "status --json", 0, Output),
         row(good, "status --wait 30s", 0, Progress),
+        // This host takes no deliveries.
+        row(good, "jobs", 1, Progress),
         row(good, "drain", 0, Progress),
         row(good, "drain --wait", 0, Progress),
         row(good, "status --wait 0s", 3, Progress),

@@ -437,6 +437,8 @@ impl fmt::Display for Words<'_> {
             Event::Shortages(short) => write!(f, "short of {short:?}"),
             Event::Firewall { problem } => write!(f, "firewall: {problem:?}"),
             Event::JobStarted { slot, .. } => write!(f, "{slot} reports its job"),
+            Event::Job(job) => write!(f, "job {} is {}", job.key.id, job.stage()),
+            Event::Deliveries(_) => write!(f, "deliveries"),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! `/status` is its JSON, `status` its text and `/metrics` its numbers. The controller publishes it
 //! after every change. Its readers change nothing.
 
+mod demand;
 mod lookup;
 
 use std::collections::BTreeMap;
@@ -10,9 +11,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use strum::{AsRefStr, Display, EnumString, VariantArray};
 
+pub use demand::{
+    DeliveryOutcome, DemandStatus, JobRow, PoolDemandStatus, WaitHistogram, WebhookStatus,
+};
 pub use pool::{
-    Cause, FailureKind, Invocation, JobNote, JobResult, PaceReason, PhaseKind, Resource, RunnerId,
-    Shortages, SlotId, Verdict, VerdictRecord,
+    Cause, Conclusion, FailureKind, Invocation, JobNote, JobResult, JobStage, PaceReason,
+    PhaseKind, Resource, RunnerId, Shortages, SlotId, Verdict, VerdictRecord, WaitReason,
 };
 
 /// Version of the document. A field may be added within a version, but none changes its meaning.
@@ -89,6 +93,9 @@ pub struct Status {
     /// Scopes of earlier configurations.
     #[serde(default)]
     pub former: Vec<FormerScopeStatus>,
+    /// Jobs of GitHub's queue; `None` without `[webhook]`.
+    #[serde(default)]
+    pub demand: Option<DemandStatus>,
     /// The pools, sorted by name.
     pub pools: Vec<PoolStatus>,
     /// Runners that ended last, newest first, at most 20.
@@ -199,6 +206,9 @@ pub struct PoolStatus {
     pub failed: u64,
     /// Failures that delay new tries.
     pub backoffs: Vec<BackoffStatus>,
+    /// Demand for its runners; `None` without `[webhook]`.
+    #[serde(default)]
+    pub demand: Option<PoolDemandStatus>,
     /// Its runners.
     pub runners: Vec<RunnerStatus>,
 }

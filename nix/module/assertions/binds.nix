@@ -26,6 +26,8 @@ let
     (cfg.github.app.keyFile or null)
     (cfg.github.proxy.credentialsFile or null)
     cfg.apiTokenFile
+    (cfg.webhook.secretFile or null)
+    (cfg.webhook.nextSecretFile or null)
   ];
 
   # Returns the reason why no container may have this directory of the host.

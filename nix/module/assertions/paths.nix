@@ -12,6 +12,8 @@ let
     "github.proxy.credentialsFile" = cfg.github.proxy.credentialsFile or null;
     "github.tokenFile" = cfg.github.tokenFile;
     layerDir = cfg.layerDir;
+    "webhook.nextSecretFile" = cfg.webhook.nextSecretFile or null;
+    "webhook.secretFile" = cfg.webhook.secretFile or null;
   }
   // lib.concatMapAttrs (name: pool: {
     "pools.${name}.image.directory" = pool.image.directory;

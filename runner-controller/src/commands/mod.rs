@@ -9,6 +9,7 @@ mod common;
 mod drain;
 mod firewall;
 mod host_check;
+mod jobs;
 mod logs;
 mod run;
 mod status;
@@ -20,6 +21,7 @@ pub use cleanup_all::cleanup_all_containers;
 pub use cleanup_github::cleanup_github_runners;
 pub use drain::{drain, undrain};
 pub use firewall::firewall;
+pub use jobs::jobs;
 pub use logs::{LogOptions, LogTarget, logs};
 pub use run::run;
 #[cfg(any(test, fuzzing))]

@@ -55,9 +55,16 @@ pub fn check_host(config: &Config, file: &Path) -> HostFindings {
     mistakes.extend(check_secret(&config.github.login));
     let proxy = config.github.proxy.as_ref();
     let proxy = proxy.and_then(|proxy| proxy.credentials_file.as_ref());
+    let webhook = config.webhook.as_ref();
+    let next = webhook.and_then(|webhook| webhook.next_secret_file.as_ref());
     for (key, file) in [
         ("api_token_file", config.api_token_file.as_ref()),
         ("github.proxy.credentials_file", proxy),
+        (
+            "webhook.secret_file",
+            webhook.map(|webhook| &webhook.secret_file),
+        ),
+        ("webhook.next_secret_file", next),
     ] {
         mistakes.extend(file.and_then(|file| check_mode(key, file)));
     }

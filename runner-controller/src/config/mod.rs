@@ -7,6 +7,7 @@
 //! - `model`, `github`, `pool`, `egress`: the tables, checked
 //! - `proxy`: an HTTP proxy of the daemon or of jobs
 //! - `bind`: a directory of the host that containers have
+//! - `webhook`: the listener for GitHub's deliveries
 //! - `access`: devices and capabilities that a pool opens to its jobs
 //! - `units`: sizes, cores, address blocks
 //! - `place`: everything on the host that a slot determines
@@ -33,6 +34,7 @@ mod tables;
 #[cfg(test)]
 pub(crate) mod testing;
 mod units;
+mod webhook;
 
 pub use access::{Capability, Device};
 pub use bind::Bind;
@@ -52,3 +54,4 @@ pub use read::{load, parse};
 pub(crate) use tables::path as setting_path;
 pub use tables::{AioRequests, Connections, SharedLimit, Terminals, UserTable, host_maximum};
 pub use units::{ByteSize, Cpu, Ipv4Block};
+pub use webhook::WebhookConfig;

@@ -8,6 +8,7 @@ use super::egress::Egress;
 use super::github::GitHubConfig;
 use super::pool::PoolConfig;
 use super::units::{ByteSize, Ipv4Block};
+use super::webhook::WebhookConfig;
 use crate::pool::{HostId, PoolName, Slot, SlotId};
 
 /// Path of the configuration unless a command names another.
@@ -47,6 +48,8 @@ pub struct Config {
     /// File with the token for commands over TCP. The daemon's unit loads it as the credential
     /// `api-token`.
     pub api_token_file: Option<PathBuf>,
+    /// Listener for GitHub's deliveries, none by default.
+    pub webhook: Option<WebhookConfig>,
 }
 
 /// The `[reserve]` table. Absent values follow from the host's size.
@@ -90,6 +93,15 @@ impl Config {
                  a proxy with TLS in front of 127.0.0.1 prevents this"
             ));
         }
+        if let Some(webhook) = &self.webhook
+            && !webhook.listen.ip().is_loopback()
+        {
+            notes.push(format!(
+                "webhook.listen: {} is not loopback, so deliveries arrive without TLS; \
+                 a proxy with TLS in front of 127.0.0.1 prevents this",
+                webhook.listen
+            ));
+        }
         for pool in self.pools.iter().filter(|p| p.egress != Egress::Internet) {
             notes.push(format!(
                 "pools.{}: with egress = \"{}\" runners reach GitHub only through addresses in allow",
@@ -125,6 +137,7 @@ impl Config {
         std::iter::once(self.github.login.file())
             .chain(self.api_token_file.as_deref())
             .chain(proxy.and_then(|proxy| proxy.credentials_file.as_deref()))
+            .chain(self.webhook.iter().flat_map(WebhookConfig::secret_files))
     }
 
     /// Returns the path of the API socket, which is a link if the run directory belongs to root.

@@ -39,6 +39,7 @@ pub(crate) fn config() -> Config {
         reserve: ReserveConfig::default(),
         listen: Vec::new(),
         api_token_file: None,
+        webhook: None,
     }
 }
 

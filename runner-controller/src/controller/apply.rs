@@ -47,6 +47,19 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 self.conditions.set_shortages(shortages);
                 return;
             }
+            Event::Job(job) => {
+                let unix_ms = (self.environment.unix_ms)();
+                if let Some(demand) = &mut self.demand {
+                    demand.job_told(*job, unix_ms);
+                }
+                return;
+            }
+            Event::Deliveries(deliveries) => {
+                if let Some(demand) = &mut self.demand {
+                    demand.set_deliveries(deliveries);
+                }
+                return;
+            }
         };
         self.carry_out(effects);
     }

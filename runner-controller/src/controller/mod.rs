@@ -7,6 +7,7 @@
 //! - `apply` applies events, results of tasks and commands, and carries out the effects.
 //! - `tasks` makes the calls, `outcome` is what they report, and `writes` keeps the order of writes to the records.
 //! - `clearings` numbers the requests to end every runner.
+//! - `demand` knows which jobs wait.
 //! - `conditions` knows which part of the world fails, `history` the verdicts, and `report` publishes
 //!   the status.
 
@@ -14,6 +15,7 @@ mod adopt;
 mod apply;
 mod clearings;
 mod conditions;
+mod demand;
 mod history;
 mod outcome;
 mod report;
@@ -30,12 +32,13 @@ use tokio::time::Instant;
 use tracing::info;
 
 use crate::config::{Config, PoolConfig};
-use crate::pool::{Mode, Pace, Pools, ScopeId, Spec, Timestamp};
+use crate::pool::{KnownJob, Mode, Pace, Pools, ScopeId, Spec, Timestamp};
 use crate::status::{Gate, Status};
 use crate::world::{Event, Handshake, Machines, Records, Registry};
 
 use clearings::Clearings;
 use conditions::Conditions;
+use demand::Demand;
 use history::History;
 use outcome::{ListKind, Outcome};
 use writes::WriteQueue;
@@ -73,6 +76,8 @@ pub struct Environment<M, R, H, D> {
     pub explain_exit: fn(i32) -> Option<&'static str>,
     /// Protections that this host lacks, in words.
     pub notes: Vec<String>,
+    /// Jobs on record, if GitHub's deliveries are taken.
+    pub jobs: Option<Vec<KnownJob>>,
 }
 
 /// Command of an operator.
@@ -113,6 +118,8 @@ pub struct Controller<M, R, H, D> {
     writes: WriteQueue,
     conditions: Conditions,
     history: History,
+    /// Jobs of GitHub's queue, if deliveries are taken.
+    demand: Option<Demand>,
     /// Number of runners in GitHub's last list.
     listed: Option<u64>,
     /// End of GitHub's rate limit, as the next daemon will know it.
@@ -143,7 +150,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     #[must_use]
     pub fn new(
         config: Arc<Config>,
-        environment: Environment<M, R, H, D>,
+        mut environment: Environment<M, R, H, D>,
         boots_at_once: u16,
         status: watch::Sender<Status>,
     ) -> Self {
@@ -157,6 +164,8 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             specs,
         );
         let started_unix_ms = (environment.unix_ms)();
+        let jobs = environment.jobs.take();
+        let demand = jobs.map(|jobs| Demand::new(&config, jobs, started_unix_ms));
         Self {
             config,
             environment,
@@ -169,6 +178,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             writes: WriteQueue::default(),
             conditions: Conditions::default(),
             history: History::default(),
+            demand,
             listed: None,
             limited_until: Timestamp::default(),
             started_unix_ms,
@@ -208,6 +218,10 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 _ = reconcile.tick() => {
                     self.spawn_observe();
                     self.spawn_lists();
+                    let unix_ms = (self.environment.unix_ms)();
+                    if let Some(demand) = &mut self.demand {
+                        demand.prune(unix_ms);
+                    }
                 }
                 () = sleep_until(deadline, self.environment.now) => {}
             }

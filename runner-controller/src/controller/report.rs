@@ -7,8 +7,8 @@ use tracing::{info, warn};
 use super::Controller;
 use super::history::millis;
 use crate::pool::{
-    MAX_ORPHANS, Mode, Orphans, Pace, PaceReason, PhaseKind, Pool, Runner, SLOW_MINTS_PER_MINUTE,
-    ScopeId, ScopeState, Timestamp,
+    MAX_ORPHANS, Mode, Orphans, Pace, PaceReason, PhaseKind, Pool, PoolName, Runner,
+    SLOW_MINTS_PER_MINUTE, ScopeId, ScopeState, Timestamp, WaitReason, wait_reason,
 };
 use crate::status::{
     BackoffStatus, DaemonState, FormerScopeStatus, Gate, GateStatus, GitHubStatus, JobStatus,
@@ -107,6 +107,8 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             foreign: foreign.map(ToString::to_string).collect(),
             gates: self.gates(now),
             former: self.former(),
+            demand: (self.demand.as_ref())
+                .map(|demand| demand.status(|pool| self.wait_reason(pool))),
             pools: pools.map(|pool| self.pool_status(pool, now)).collect(),
             recent: self.history.recent(),
         };
@@ -247,9 +249,19 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                     reason: backoff.reason.clone(),
                 })
                 .collect(),
+            demand: self.demand.as_ref().map(|demand| {
+                let reason = wait_reason(pool, !self.closed().is_empty());
+                demand.pool_status(&pool.spec.name, reason)
+            }),
             runners: runners
                 .map(|runner| runner_status(pool, runner, now))
                 .collect(),
         }
+    }
+
+    /// Returns the reason for which jobs of a pool wait.
+    fn wait_reason(&self, name: &PoolName) -> Option<WaitReason> {
+        let pool = self.pools.iter().find(|pool| pool.spec.name == *name)?;
+        Some(wait_reason(pool, !self.closed().is_empty()))
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::file::{HostFile, Program};
-use crate::config::{API_TOKEN_CREDENTIAL, Config, DAEMON_USER, ProxyConfig};
+use crate::config::{API_TOKEN_CREDENTIAL, Config, DAEMON_USER, ProxyConfig, WebhookConfig};
 use crate::firewall::FIREWALL_UNIT;
 
 /// Number of file descriptors that systemd keeps for a slot: its socket, its FIFO, a waiting
@@ -121,14 +121,24 @@ WantedBy=multi-user.target
     )
 }
 
-/// Returns the credentials besides that for GitHub's API: the API's token, and the proxy's user and password.
+/// Returns the credentials besides that for GitHub's API: the API's token, the proxy's user and password, and the
+/// secrets of deliveries.
 fn further_credentials(config: &Config) -> String {
     let proxy = config.github.proxy.as_ref();
+    let webhook = config.webhook.as_ref();
     let files = [
         (API_TOKEN_CREDENTIAL, config.api_token_file.as_ref()),
         (
             ProxyConfig::CREDENTIAL,
             proxy.and_then(|proxy| proxy.credentials_file.as_ref()),
+        ),
+        (
+            WebhookConfig::CREDENTIAL,
+            webhook.map(|webhook| &webhook.secret_file),
+        ),
+        (
+            WebhookConfig::NEXT_CREDENTIAL,
+            webhook.and_then(|webhook| webhook.next_secret_file.as_ref()),
         ),
     ];
     let lines = files.into_iter().filter_map(|(name, file)| {

@@ -9,19 +9,21 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::demand_metrics;
 use crate::pool::{JobResult, PaceReason, Resource, Verdict};
 use crate::status::{Gate, PoolStatus, Status};
 
 /// Prefix of all metric names.
 const PREFIX: &str = "runner_controller";
 
-type Labels = Vec<(&'static str, String)>;
+pub(super) type Labels = Vec<(&'static str, String)>;
 
 /// Returns the text of `/metrics`.
 pub(super) fn render(status: &Status) -> Result<String, std::fmt::Error> {
     let mut registry = Registry::with_prefix(PREFIX);
     register_pools(&mut registry, &status.pools);
     register_host(&mut registry, status);
+    demand_metrics::register(&mut registry, status);
     let mut text = String::new();
     encode(&mut text, &registry)?;
     Ok(text)
@@ -195,26 +197,26 @@ fn register_pace(registry: &mut Registry, status: &Status) {
     }
 }
 
-fn gauge(registry: &mut Registry, name: &str, help: &str) -> Family<Labels, Gauge> {
+pub(super) fn gauge(registry: &mut Registry, name: &str, help: &str) -> Family<Labels, Gauge> {
     let family = Family::default();
     registry.register(name, help, Family::clone(&family));
     family
 }
 
 /// Registers a counter. The encoder adds `_total` to its name.
-fn counter(registry: &mut Registry, name: &str, help: &str) -> Family<Labels, Counter> {
+pub(super) fn counter(registry: &mut Registry, name: &str, help: &str) -> Family<Labels, Counter> {
     let family = Family::default();
     registry.register(name, help, Family::clone(&family));
     family
 }
 
-fn set(family: &Family<Labels, Gauge>, labels: Labels, value: u64) {
+pub(super) fn set(family: &Family<Labels, Gauge>, labels: Labels, value: u64) {
     let value = i64::try_from(value).unwrap_or(i64::MAX);
     family.get_or_create(&labels).set(value);
 }
 
 /// Returns a label with its value escaped as `OpenMetrics` demands. The encoder does not escape.
-fn label(name: &'static str, value: &str) -> (&'static str, String) {
+pub(super) fn label(name: &'static str, value: &str) -> (&'static str, String) {
     let escaped = value
         .replace('\\', "\\\\")
         .replace('"', "\\\"")

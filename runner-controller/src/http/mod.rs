@@ -8,13 +8,14 @@
 //! - `serve`: listeners and their bounds
 //! - `access`: peers and the token
 //! - `routes`: requests and answers
-//! - `health`, `metrics`: the status, judged and counted
+//! - `health`, `metrics`, `demand_metrics`: the status, judged and counted
 //! - [`client`]: requests of our own commands
 
 mod access;
 #[cfg(any(test, fuzzing))]
 mod checks;
 pub mod client;
+mod demand_metrics;
 mod health;
 mod metrics;
 mod routes;

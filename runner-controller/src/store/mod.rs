@@ -5,6 +5,7 @@
 //! read-only is read from a copy, and writes are retried. One thread owns the connection and carries out
 //! one call after the other.
 
+mod deliveries;
 mod error;
 mod file;
 mod rows;
@@ -17,8 +18,8 @@ use rusqlite::Connection;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::coop::unconstrained;
 
-use crate::pool::{HostId, RunnerId, ScopeId, SlotId};
-use crate::world::{Records, RunnerRecord, StrayRecord, VerdictRecord};
+use crate::pool::{HostId, KnownJob, RunnerId, ScopeId, SlotId};
+use crate::world::{Delivered, Inbox, Records, RunnerRecord, StrayRecord, VerdictRecord};
 use file::{Access, RecordsFile};
 
 pub(crate) use error::StoreError;
@@ -95,6 +96,36 @@ impl Store {
         let queued = unconstrained(async { self.calls.lock().await.send(call).await });
         queued.await.map_err(|_| closed())?;
         answered.await.map_err(|_| closed())?
+    }
+}
+
+impl Store {
+    /// Returns every job on record. A record that cannot be read is left out, with a warning in the journal.
+    pub(crate) async fn jobs(&self) -> Result<Vec<KnownJob>, StoreError> {
+        self.call(Access::Read, "read the jobs", |connection| {
+            deliveries::jobs(connection)
+        })
+        .await
+    }
+}
+
+impl Inbox for Store {
+    type Error = StoreError;
+
+    async fn deliver(
+        &self,
+        delivery: String,
+        job: KnownJob,
+        unix_ms: u64,
+    ) -> Result<Delivered, StoreError> {
+        self.call(Access::Write, "write a delivery", move |connection| {
+            let transaction = connection.transaction()?;
+            let delivered = deliveries::deliver(&transaction, &delivery, job, unix_ms)?;
+            deliveries::prune(&transaction, unix_ms)?;
+            transaction.commit()?;
+            Ok(delivered)
+        })
+        .await
     }
 }
 

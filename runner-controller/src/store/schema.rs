@@ -65,6 +65,23 @@ pub(super) const STEPS: &[&str] = &[
         PRIMARY KEY (scope, runner_id)
     ) STRICT;
 ",
+    "
+    CREATE TABLE jobs (
+        scope TEXT NOT NULL,
+        source TEXT NOT NULL,
+        id INTEGER NOT NULL,
+        is_ended INTEGER NOT NULL,
+        leaves_unix_ms INTEGER NOT NULL,
+        job TEXT NOT NULL,
+        PRIMARY KEY (scope, source, id)
+    ) STRICT;
+    CREATE INDEX jobs_by_end ON jobs (leaves_unix_ms);
+    CREATE TABLE deliveries (
+        id TEXT PRIMARY KEY,
+        unix_ms INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX deliveries_by_time ON deliveries (unix_ms);
+",
 ];
 
 /// Newest schema.

@@ -126,6 +126,7 @@ pub(crate) async fn run(start: Start) {
         calls: Box::new(BTreeMap::new),
         explain_exit: |_| None,
         notes: Vec::new(),
+        jobs: None,
     };
     let mut controller = Controller::new(config, environment, 2, status);
     if controller.adopt(&mut events).await.is_err() {

@@ -1,5 +1,6 @@
 //! `status`, also called `runner-status`.
 
+mod demand;
 mod text;
 
 use std::path::Path;
@@ -8,6 +9,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::time::Instant;
+
+pub(super) use text::span;
 
 use crate::commands::common::{NOT_IN_TIME, api_socket, block_on};
 use crate::http::{client, health};
@@ -95,7 +98,7 @@ fn idle_obstacle(pool: &PoolStatus) -> Option<String> {
 ///
 /// Names and messages come from jobs, GitHub and systemd. Each was checked when it came in; this is
 /// the last place before the terminal.
-fn plain(status: &Status) -> serde_json::Result<Status> {
+pub(in crate::commands) fn plain(status: &Status) -> serde_json::Result<Status> {
     fn walk(value: Value) -> Value {
         match value {
             Value::String(text) => Value::String(terminal::plain(&text).into_owned()),
@@ -117,7 +120,12 @@ fn plain(status: &Status) -> serde_json::Result<Status> {
 #[cfg(any(test, fuzzing))]
 #[expect(clippy::expect_used, reason = "a panic is how the check fails")]
 pub(crate) fn try_status(status: &Status) {
-    let text = text::render(&plain(status).expect("a status"));
+    let safe = plain(status).expect("a status");
+    let jobs = safe
+        .demand
+        .as_ref()
+        .map(|demand| super::jobs::render(demand, safe.at_unix_ms));
+    let text = text::render(&safe) + &jobs.unwrap_or_default();
     for line in text.lines() {
         assert_eq!(terminal::plain(line), line);
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table};
 
+use super::demand;
 use crate::commands::table::{lines, table};
 use crate::config::ByteSize;
 use crate::http::health;
@@ -60,6 +61,7 @@ pub(super) fn render(status: &Status) -> String {
         },
     );
     let _ = writeln!(text, "  GitHub {answered}");
+    text += &demand::lines(status);
     for note in &status.notes {
         let _ = writeln!(text, "  note: {note}");
     }
@@ -260,7 +262,7 @@ fn times(count: u32) -> String {
 }
 
 /// Returns a duration in its two largest units, for example `1h 1m`.
-fn span(millis: u64) -> String {
+pub(in crate::commands) fn span(millis: u64) -> String {
     let rounded = if millis < 1000 {
         Duration::from_millis(millis / 100 * 100)
     } else {

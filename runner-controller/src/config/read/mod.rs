@@ -11,6 +11,7 @@ mod nix;
 mod pool;
 mod proxy;
 mod section;
+mod webhook;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -101,6 +102,7 @@ fn read(mut top: Section<'_>) -> Option<Config> {
         })
         .collect();
     let api_token_file = api_token_file(&mut top, &listen);
+    let webhook = webhook::webhook(&mut top, &listen);
     let github = github::github(top.section("github"));
     let network = network::network(top.section("network"));
     let reserve = reserve(top.section("reserve"));
@@ -155,6 +157,7 @@ fn read(mut top: Section<'_>) -> Option<Config> {
         reserve,
         listen,
         api_token_file,
+        webhook,
     })
 }
 

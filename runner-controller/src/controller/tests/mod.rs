@@ -477,6 +477,7 @@ impl Daemon {
             calls: Box::new(BTreeMap::new),
             explain_exit: |_| None,
             notes: Vec::new(),
+            jobs: None,
         };
         let (show, status) = watch::channel(Status::default());
         let (requests, mut asked) = mpsc::channel(4);

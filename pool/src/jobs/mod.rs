@@ -1,0 +1,21 @@
+//! The job table: the jobs of GitHub's queue, as far as events tell.
+//!
+//! - `job`: one job, from events in any order
+//! - `matching`: the pool that serves a job
+//! - `table`: all jobs that are known, bounded
+//! - `wait`: the reason for which a job waits
+
+mod job;
+mod matching;
+mod table;
+mod wait;
+
+pub use job::{
+    Conclusion, Evidence, JobDescription, JobEnd, JobKey, JobSource, JobStage, KnownJob,
+};
+pub use matching::PoolLabels;
+pub use table::{JobPlace, JobTable, MAX_ENDED_JOBS, MAX_LIVE_JOBS, PoolDemand, TableEntry};
+pub use wait::{WaitReason, wait_reason};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+//! `jobs`: the jobs of GitHub's queue.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use anyhow::bail;
+
+use super::common::{api_socket, block_on};
+use super::status::{plain, span};
+use super::table::{lines, table};
+use crate::http::client;
+use crate::status::{DemandStatus, JobRow};
+use crate::terminal;
+
+/// Prints the jobs as tables or as JSON.
+pub fn jobs(config: &Path, json: bool) -> anyhow::Result<()> {
+    let socket = api_socket(config);
+    let status = block_on(client::status(&socket))??;
+    let at = status.at_unix_ms;
+    if json {
+        let Some(demand) = &status.demand else {
+            bail!(NOT_TAKEN);
+        };
+        let text = serde_json::to_string_pretty(demand)?;
+        stdio::print_line(terminal::plain_json(&text))?;
+        return Ok(());
+    }
+    match &plain(&status)?.demand {
+        Some(demand) => stdio::print(render(demand, at))?,
+        None => bail!(NOT_TAKEN),
+    }
+    Ok(())
+}
+
+const NOT_TAKEN: &str = "this host takes no deliveries of GitHub, so it does not know the queue; see [webhook] in docs/demand.md";
+
+/// Returns the jobs as tables.
+pub(super) fn render(demand: &DemandStatus, now_unix_ms: u64) -> String {
+    let mut text = String::new();
+    match demand.webhook.last_unix_ms {
+        Some(at) => {
+            let ago = span(now_unix_ms.saturating_sub(at));
+            let _ = writeln!(text, "last delivery {ago} ago");
+        }
+        None => text += "no delivery since the daemon started\n",
+    }
+    if demand.held_count > 0 {
+        let _ = writeln!(text, "waiting for an approval: {}", demand.held_count);
+    }
+    let since = |at: u64| span(now_unix_ms.saturating_sub(at));
+    let waited = |job: &JobRow| {
+        let until = job.started_unix_ms.or(job.ended_unix_ms);
+        span(
+            until
+                .unwrap_or(now_unix_ms)
+                .saturating_sub(job.queued_unix_ms),
+        )
+    };
+    let mut waiting = table(["WAITING", "FOR", "POOL", "LABELS", "WHY", "JOB"]);
+    for job in demand.waiting.iter().chain(&demand.unserved) {
+        waiting.add_row([
+            job.id.to_string(),
+            since(job.queued_unix_ms),
+            job.pool.clone().unwrap_or_else(|| "none".to_owned()),
+            job.labels.join(", "),
+            job.waits_for
+                .map_or("", |reason| reason.clause())
+                .to_owned(),
+            title(job),
+        ]);
+    }
+    let mut running = table(["RUNNING", "FOR", "WAITED", "RUNNER", "JOB"]);
+    for job in &demand.running {
+        running.add_row([
+            job.id.to_string(),
+            job.started_unix_ms.map(since).unwrap_or_default(),
+            waited(job),
+            machine(job),
+            title(job),
+        ]);
+    }
+    let mut ended = table(["ENDED", "AGO", "WAITED", "RUNNER", "CONCLUSION", "JOB"]);
+    for job in &demand.ended {
+        ended.add_row([
+            job.id.to_string(),
+            job.ended_unix_ms.map(since).unwrap_or_default(),
+            waited(job),
+            machine(job),
+            job.conclusion.map(|c| c.to_string()).unwrap_or_default(),
+            title(job),
+        ]);
+    }
+    for rows in [waiting, running, ended] {
+        if rows.row_count() > 0 {
+            let _ = write!(text, "\n{}", lines(&rows));
+        }
+    }
+    text
+}
+
+fn machine(job: &JobRow) -> String {
+    job.machine
+        .as_ref()
+        .map(ToString::to_string)
+        .unwrap_or_default()
+}
+
+fn title(job: &JobRow) -> String {
+    format!("{}: {} / {}", job.repository, job.workflow, job.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::{Conclusion, JobStage, WaitReason, WebhookStatus};
+
+    fn job(id: u64, stage: JobStage) -> JobRow {
+        JobRow {
+            id,
+            scope: "acme at https://api.github.com".into(),
+            repository: "acme/app".into(),
+            run_id: 7,
+            attempt: 1,
+            workflow: "CI".into(),
+            name: "build".into(),
+            labels: vec!["self-hosted".into(), "linux".into()],
+            stage,
+            queued_unix_ms: 10_000,
+            started_unix_ms: None,
+            ended_unix_ms: None,
+            conclusion: None,
+            pool: Some("ci".into()),
+            machine: None,
+            waits_for: None,
+        }
+    }
+
+    #[test]
+    fn jobs_are_shown_with_their_wait_and_its_reason() {
+        let demand = DemandStatus {
+            webhook: WebhookStatus {
+                last_unix_ms: Some(68_000),
+                ..WebhookStatus::default()
+            },
+            waiting: vec![JobRow {
+                waits_for: Some(WaitReason::PoolFull),
+                ..job(1, JobStage::Queued)
+            }],
+            unserved: vec![JobRow {
+                pool: None,
+                labels: vec!["gpu".into()],
+                waits_for: Some(WaitReason::NoPool),
+                ..job(2, JobStage::Queued)
+            }],
+            running: vec![JobRow {
+                started_unix_ms: Some(15_000),
+                machine: Some("ci-3".parse().unwrap()),
+                ..job(3, JobStage::Running)
+            }],
+            ended: vec![JobRow {
+                ended_unix_ms: Some(20_000),
+                conclusion: Some(Conclusion::Cancelled),
+                ..job(4, JobStage::Ended)
+            }],
+            ..DemandStatus::default()
+        };
+        assert_eq!(
+            render(&demand, 70_000),
+            "last delivery 2s ago\n\
+             \n\
+             WAITING  FOR  POOL  LABELS              WHY                                      JOB\n\
+             1        1m   ci    self-hosted, linux  every slot of the pool is in use         acme/app: CI / build\n\
+             2        1m   none  gpu                 no pool of this host has all its labels  acme/app: CI / build\n\
+             \n\
+             RUNNING  FOR  WAITED  RUNNER  JOB\n\
+             3        55s  5s      ci-3    acme/app: CI / build\n\
+             \n\
+             ENDED  AGO  WAITED  RUNNER  CONCLUSION  JOB\n\
+             4      50s  10s             cancelled   acme/app: CI / build\n"
+        );
+    }
+}

@@ -1,0 +1,174 @@
+//! Demand: the job table, and what the status shows of it.
+
+use std::collections::BTreeMap;
+
+use tracing::info;
+
+use super::Config;
+use crate::pool::{
+    JobPlace, JobStage, JobTable, KnownJob, PoolDemand, PoolLabels, PoolName, TableEntry,
+    WaitReason,
+};
+use crate::status::{DemandStatus, JobRow, PoolDemandStatus, WaitHistogram, WebhookStatus};
+
+/// Maximum number of waiting jobs, and of running jobs, in the status.
+const SHOWN: usize = 100;
+/// Maximum number of ended jobs, and of jobs that no pool serves, in the status.
+const SHOWN_ASIDE: usize = 20;
+
+/// What is known of demand.
+#[derive(Debug)]
+pub(super) struct Demand {
+    table: JobTable,
+    deliveries: WebhookStatus,
+    waits: BTreeMap<PoolName, WaitHistogram>,
+    /// Summary of the table. It changes with the table alone, and the status is published more often.
+    by_pool: BTreeMap<Option<PoolName>, PoolDemand>,
+    shown: DemandStatus,
+}
+
+impl Demand {
+    /// Returns the demand of the jobs on record.
+    pub(super) fn new(config: &Config, jobs: Vec<KnownJob>, unix_ms: u64) -> Self {
+        let scope = config.github.scope_id();
+        let pools = config.pools.iter();
+        let pools = pools.map(|p| PoolLabels::new(p.name.clone(), scope.clone(), &p.labels));
+        let mut demand = Self {
+            table: JobTable::new(config.host.clone(), pools.collect()),
+            deliveries: WebhookStatus::default(),
+            waits: BTreeMap::new(),
+            by_pool: BTreeMap::new(),
+            shown: DemandStatus::default(),
+        };
+        for job in jobs {
+            demand.table.merge(job);
+        }
+        demand.prune(unix_ms);
+        demand
+    }
+
+    /// Applies what a delivery told of a job.
+    pub(super) fn job_told(&mut self, job: KnownJob, unix_ms: u64) {
+        let (before, now) = self.table.merge(job);
+        if before.as_ref() == Some(now) {
+            return;
+        }
+        log(before.as_ref(), now);
+        let had_started = before.is_some_and(|entry| entry.job.started_unix_ms.is_some());
+        if let (false, Some(wait_ms), JobPlace::Slot(slot)) =
+            (had_started, now.job.wait_ms(), &now.place)
+        {
+            let waits = self.waits.entry(slot.pool.clone()).or_default();
+            waits.add(wait_ms);
+        }
+        if self.table.is_over_full() {
+            self.table.prune(unix_ms);
+        }
+        self.summarize();
+    }
+
+    /// Sets the number of deliveries so far.
+    pub(super) fn set_deliveries(&mut self, deliveries: WebhookStatus) {
+        self.deliveries = deliveries;
+    }
+
+    /// Forgets the jobs that cannot be in GitHub's queue any more.
+    pub(super) fn prune(&mut self, unix_ms: u64) {
+        self.table.prune(unix_ms);
+        self.summarize();
+    }
+
+    fn summarize(&mut self) {
+        self.by_pool = self.table.demand();
+        let rows = |entries: &[&TableEntry], max: usize| -> Vec<JobRow> {
+            entries.iter().take(max).map(|entry| row(entry)).collect()
+        };
+        let queued = self.table.in_stage(JobStage::Queued);
+        let (waiting, unserved): (Vec<_>, Vec<_>) =
+            (queued.into_iter()).partition(|entry| entry.place.pool().is_some());
+        let is_here = |entry: &&TableEntry| matches!(entry.place, JobPlace::Slot(_));
+        let mut running = self.table.in_stage(JobStage::Running);
+        running.retain(is_here);
+        let mut ended = self.table.in_stage(JobStage::Ended);
+        ended.retain(|entry| entry.place.pool().is_some());
+        ended.sort_by_key(|entry| std::cmp::Reverse(entry.job.end));
+        self.shown = DemandStatus {
+            webhook: WebhookStatus::default(),
+            waiting: rows(&waiting, SHOWN),
+            running: rows(&running, SHOWN),
+            ended: rows(&ended, SHOWN_ASIDE),
+            unserved_count: unserved.len() as u64,
+            unserved: rows(&unserved, SHOWN_ASIDE),
+            held_count: self.table.in_stage(JobStage::Held).len() as u64,
+        };
+    }
+
+    /// Returns the demand of the whole host. `reason` finds out why jobs of a pool wait.
+    pub(super) fn status(&self, reason: impl Fn(&PoolName) -> Option<WaitReason>) -> DemandStatus {
+        let mut status = self.shown.clone();
+        status.webhook = self.deliveries.clone();
+        let mut reasons: BTreeMap<String, Option<WaitReason>> = BTreeMap::new();
+        for row in &mut status.waiting {
+            let Some(name) = &row.pool else { continue };
+            let found = reasons.entry(name.clone());
+            row.waits_for = *found.or_insert_with(|| reason(&name.parse().ok()?));
+        }
+        for row in &mut status.unserved {
+            row.waits_for = Some(WaitReason::NoPool);
+        }
+        status
+    }
+
+    /// Returns the demand for runners of a pool.
+    pub(super) fn pool_status(&self, pool: &PoolName, reason: WaitReason) -> PoolDemandStatus {
+        let demand = self.by_pool.get(&Some(pool.clone()));
+        let demand = demand.copied().unwrap_or_default();
+        PoolDemandStatus {
+            waiting: demand.waiting,
+            running: demand.running,
+            oldest_unix_ms: demand.oldest_unix_ms,
+            waits_for: (demand.waiting > 0).then_some(reason),
+            waits: self.waits.get(pool).cloned().unwrap_or_default(),
+        }
+    }
+}
+
+/// Logs a job of this host that came to another stage.
+fn log(before: Option<&TableEntry>, now: &TableEntry) {
+    let stage = now.job.stage();
+    let is_same = before.is_some_and(|entry| entry.job.stage() == stage);
+    let Some(pool) = now.place.pool().filter(|_| !is_same) else {
+        return;
+    };
+    let (id, about) = (now.job.key.id, now.job.description());
+    let (repository, name, workflow) = (&about.repository, &about.name, &about.workflow);
+    info!(
+        %pool, job_id = id, %stage, repository, workflow, job = name,
+        "pool {pool}: GitHub tells that job {id} of {repository} is {stage}: {workflow} / {name}"
+    );
+}
+
+fn row(entry: &TableEntry) -> JobRow {
+    let (job, about) = (&entry.job, entry.job.description());
+    JobRow {
+        id: job.key.id,
+        scope: job.key.scope.to_string(),
+        repository: about.repository.clone(),
+        run_id: about.run_id,
+        attempt: job.attempt,
+        workflow: about.workflow.clone(),
+        name: about.name.clone(),
+        labels: about.labels.clone(),
+        stage: job.stage(),
+        queued_unix_ms: job.queued_unix_ms,
+        started_unix_ms: job.started_unix_ms,
+        ended_unix_ms: job.end.map(|end| end.unix_ms),
+        conclusion: job.end.map(|end| end.conclusion),
+        pool: entry.place.pool().map(ToString::to_string),
+        machine: match &entry.place {
+            JobPlace::Slot(slot) => Some(slot.clone()),
+            JobPlace::Elsewhere | JobPlace::Pool(_) | JobPlace::Unserved => None,
+        },
+        waits_for: None,
+    }
+}

@@ -1,0 +1,177 @@
+//! Metrics of demand. Label values are pools and outcomes, so nothing that a job says can add a series.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+use super::metrics::{Labels, counter, gauge, label, set};
+use crate::status::{DeliveryOutcome, Status, WaitHistogram};
+
+/// Registers the metrics; none without `[webhook]`.
+pub(super) fn register(registry: &mut Registry, status: &Status) {
+    let Some(demand) = &status.demand else {
+        return;
+    };
+    let waiting = gauge(
+        registry,
+        "jobs_waiting",
+        "Jobs that wait for a runner of the pool, as GitHub's deliveries tell",
+    );
+    let running = gauge(
+        registry,
+        "jobs_running",
+        "Jobs that runners of the pool have, as GitHub's deliveries tell",
+    );
+    let oldest = gauge(
+        registry,
+        "jobs_oldest_wait_seconds",
+        "Wait of the pool's job that waits longest, in seconds",
+    );
+    let waits: Family<Labels, Waits> = Family::default();
+    registry.register(
+        "job_queue_wait_seconds",
+        "Time of jobs from the queue to the start, without jobs that needed an approval",
+        Family::clone(&waits),
+    );
+    for pool in &status.pools {
+        let Some(of_pool) = &pool.demand else {
+            continue;
+        };
+        let labels = || vec![label("pool", &pool.name)];
+        set(&waiting, labels(), of_pool.waiting);
+        set(&running, labels(), of_pool.running);
+        let since = of_pool.oldest_unix_ms;
+        let wait = since.map_or(0, |since| status.at_unix_ms.saturating_sub(since) / 1000);
+        set(&oldest, labels(), wait);
+        waits.get_or_create(&labels()).set(of_pool.waits.clone());
+    }
+    let unserved = gauge(
+        registry,
+        "jobs_unserved",
+        "Jobs that wait and that no pool of this host serves",
+    );
+    set(&unserved, vec![], demand.unserved_count);
+    let held = gauge(registry, "jobs_held", "Jobs that wait for an approval");
+    set(&held, vec![], demand.held_count);
+    let deliveries = counter(
+        registry,
+        "webhook_deliveries",
+        "GitHub's deliveries since the daemon started, by outcome",
+    );
+    for outcome in <DeliveryOutcome as strum::VariantArray>::VARIANTS {
+        let count = demand.webhook.deliveries.get(outcome).copied();
+        deliveries
+            .get_or_create(&vec![("result", outcome.to_string())])
+            .inc_by(count.unwrap_or_default());
+    }
+    // Without a delivery so far there is no age, rather than a wrong one.
+    if let Some(last) = demand.webhook.last_unix_ms {
+        let age = gauge(
+            registry,
+            "webhook_last_delivery_age_seconds",
+            "Time since the last delivery with a right signature, in seconds",
+        );
+        set(&age, vec![], status.at_unix_ms.saturating_sub(last) / 1000);
+    }
+}
+
+/// A histogram that was counted elsewhere.
+#[derive(Debug, Default)]
+struct Waits(Mutex<WaitHistogram>);
+
+impl Waits {
+    fn get(&self) -> MutexGuard<'_, WaitHistogram> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, waits: WaitHistogram) {
+        *self.get() = waits;
+    }
+}
+
+impl EncodeMetric for Waits {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "milliseconds of some hours are exact in 53 bits"
+    )]
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let seconds = |millis: u64| millis as f64 / 1000.0;
+        let bounds = WaitHistogram::BOUNDS_MS.map(seconds).into_iter();
+        let waits = self.get();
+        let counts = waits.counts.iter().copied();
+        let counts = counts.chain(std::iter::repeat(0));
+        let buckets: Vec<(f64, u64)> = bounds.chain([f64::MAX]).zip(counts).collect();
+        let count = waits.counts.iter().sum();
+        encoder.encode_histogram::<NoLabelSet>(seconds(waits.sum_ms), count, &buckets, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
+}
+
+impl prometheus_client::metrics::TypedMetric for Waits {
+    const TYPE: MetricType = MetricType::Histogram;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::metrics::render;
+    use crate::status::{
+        DeliveryOutcome, DemandStatus, PoolDemandStatus, PoolStatus, Status, WaitHistogram,
+        WebhookStatus,
+    };
+
+    #[test]
+    fn demand_is_counted_for_each_pool_and_outcome() {
+        let mut waits = WaitHistogram::default();
+        for wait_ms in [400, 700, 100_000_000] {
+            waits.add(wait_ms);
+        }
+        let status = Status {
+            at_unix_ms: 70_000,
+            demand: Some(DemandStatus {
+                unserved_count: 4,
+                webhook: WebhookStatus {
+                    deliveries: [(DeliveryOutcome::WrongSignature, 2)].into(),
+                    last_unix_ms: Some(60_000),
+                },
+                ..DemandStatus::default()
+            }),
+            pools: vec![PoolStatus {
+                name: "ci".into(),
+                demand: Some(PoolDemandStatus {
+                    waiting: 3,
+                    running: 1,
+                    oldest_unix_ms: Some(10_000),
+                    waits_for: None,
+                    waits,
+                }),
+                ..PoolStatus::default()
+            }],
+            ..Status::default()
+        };
+        let text = render(&status).unwrap();
+        for line in [
+            "jobs_waiting{pool=\"ci\"} 3",
+            "jobs_running{pool=\"ci\"} 1",
+            "jobs_oldest_wait_seconds{pool=\"ci\"} 60",
+            "jobs_unserved{} 4",
+            "webhook_deliveries_total{result=\"wrong_signature\"} 2",
+            "webhook_deliveries_total{result=\"accepted\"} 0",
+            "webhook_last_delivery_age_seconds{} 10",
+            "job_queue_wait_seconds_count{pool=\"ci\"} 3",
+            "job_queue_wait_seconds_bucket{le=\"0.5\",pool=\"ci\"} 1",
+            "job_queue_wait_seconds_bucket{le=\"1.0\",pool=\"ci\"} 2",
+            "job_queue_wait_seconds_bucket{le=\"14400.0\",pool=\"ci\"} 2",
+            "job_queue_wait_seconds_bucket{le=\"+Inf\",pool=\"ci\"} 3",
+        ] {
+            let line = format!("runner_controller_{line}");
+            assert!(text.lines().any(|found| found == line), "{line} in {text}");
+        }
+        assert!(!render(&Status::default()).unwrap().contains("webhook"));
+    }
+}

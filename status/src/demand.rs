@@ -1,0 +1,142 @@
+//! Demand: the jobs that wait for runners, and the deliveries that told of them.
+
+use std::collections::BTreeMap;
+
+use pool::{Conclusion, JobStage, SlotId, WaitReason};
+use serde::{Deserialize, Serialize};
+use strum::{AsRefStr, Display, EnumString, VariantArray};
+
+/// Demand of the whole host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DemandStatus {
+    /// Deliveries of GitHub.
+    pub webhook: WebhookStatus,
+    /// Jobs that wait and that a pool serves, at most 100, the one that waits longest first.
+    pub waiting: Vec<JobRow>,
+    /// Jobs that runners of this host have, at most 100.
+    pub running: Vec<JobRow>,
+    /// Jobs of this host that ended last, at most 20, newest first.
+    pub ended: Vec<JobRow>,
+    /// Jobs that wait and that no pool serves, at most 20, the one that waits longest first. GitHub's own runners
+    /// or other hosts may serve them.
+    pub unserved: Vec<JobRow>,
+    /// Number of all jobs that wait and that no pool serves.
+    pub unserved_count: u64,
+    /// Number of jobs that wait for an approval.
+    pub held_count: u64,
+}
+
+/// Deliveries since the daemon started.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebhookStatus {
+    /// Number of deliveries by outcome.
+    pub deliveries: BTreeMap<DeliveryOutcome, u64>,
+    /// Time of the last delivery with a right signature, in milliseconds since 1970.
+    pub last_unix_ms: Option<u64>,
+}
+
+/// Outcome of a delivery.
+#[derive(AsRefStr, Display, EnumString, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DeliveryOutcome {
+    /// It told something about a job, which is on record.
+    Accepted,
+    /// It is on record already.
+    Duplicate,
+    /// GitHub's test of a new hook.
+    Ping,
+    /// It is not about the state of a job.
+    Ignored,
+    /// Its repository is not in a scope of this host.
+    OutsideScope,
+    /// It has no signature.
+    Unsigned,
+    /// Its signature is wrong.
+    WrongSignature,
+    /// It cannot be read.
+    Malformed,
+    /// It is larger than GitHub's largest delivery.
+    TooLarge,
+    /// It could not be put on record, so GitHub has to send it again.
+    NotRecorded,
+}
+
+/// Demand for runners of one pool.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolDemandStatus {
+    /// Number of jobs that wait for a runner.
+    pub waiting: u64,
+    /// Number of jobs that its runners have, as GitHub tells.
+    pub running: u64,
+    /// Queue time of the job that waits longest, in milliseconds since 1970.
+    pub oldest_unix_ms: Option<u64>,
+    /// Reason for which its jobs wait.
+    pub waits_for: Option<WaitReason>,
+    /// Times from the queue to the start, since the daemon started.
+    pub waits: WaitHistogram,
+}
+
+/// Number of jobs by their time from the queue to the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitHistogram {
+    /// Number of jobs in each of [`WaitHistogram::BOUNDS_MS`], and of those beyond the last.
+    pub counts: Vec<u64>,
+    /// Sum of all times, in milliseconds.
+    pub sum_ms: u64,
+}
+
+impl WaitHistogram {
+    /// Upper bounds of the buckets, in milliseconds.
+    pub const BOUNDS_MS: [u64; 12] = [
+        500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000, 120_000, 300_000, 900_000, 3_600_000,
+        14_400_000,
+    ];
+
+    /// Counts one time.
+    pub fn add(&mut self, wait_ms: u64) {
+        self.counts.resize(Self::BOUNDS_MS.len() + 1, 0);
+        let bucket = Self::BOUNDS_MS.partition_point(|bound| *bound < wait_ms);
+        self.counts[bucket] += 1;
+        self.sum_ms = self.sum_ms.saturating_add(wait_ms);
+    }
+}
+
+/// A job of GitHub's queue. Its texts come from authors of workflows, so they are not to be trusted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobRow {
+    /// GitHub's id of it.
+    pub id: u64,
+    /// Scope in which it was seen, and its API.
+    pub scope: String,
+    /// `owner/repo`.
+    pub repository: String,
+    /// Id of its run.
+    pub run_id: u64,
+    /// Attempt of its run.
+    pub attempt: u32,
+    /// Name of its workflow.
+    pub workflow: String,
+    /// Its name.
+    pub name: String,
+    /// Labels that it asks for.
+    pub labels: Vec<String>,
+    /// Its stage.
+    pub stage: JobStage,
+    /// Time at which it was queued, in milliseconds since 1970.
+    pub queued_unix_ms: u64,
+    /// Its start, in milliseconds since 1970.
+    pub started_unix_ms: Option<u64>,
+    /// Its end, in milliseconds since 1970.
+    pub ended_unix_ms: Option<u64>,
+    /// Its conclusion.
+    pub conclusion: Option<Conclusion>,
+    /// Pool that serves it.
+    pub pool: Option<String>,
+    /// Slot of the runner that took it.
+    pub machine: Option<SlotId>,
+    /// Reason for which it waits.
+    pub waits_for: Option<WaitReason>,
+}
