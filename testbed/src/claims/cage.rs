@@ -1,5 +1,7 @@
 //! Rights that root's short programs keep, and rights that the daemon's unit leaves it.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result, ensure};
 
 use super::common::{SOON, daemon_pid, ensure_says, run, spare, stop_all};
@@ -10,7 +12,8 @@ use crate::lab::{DAEMON, Lab, RUN_DIR};
 use crate::wait::{Seen, wait_until};
 
 pub(super) const SUITE: Suite = suite![SMALL;
-    connect_and_sweep_keep_few_rights_of_root,
+    sweep_keeps_few_rights_of_root,
+    connect_keeps_few_rights_of_root,
     a_sweep_of_unowned_slots_keeps_few_rights_of_root,
     restrictions_of_a_unit_do_not_reach_a_job,
     the_daemons_unit_is_closed,
@@ -54,8 +57,11 @@ fn ensure_caged(lab: &Lab, command: &str, capabilities: u64) -> Result<()> {
         ("CapPrm:", format!("{capabilities:016x}")),
         ("CapEff:", format!("{capabilities:016x}")),
     ];
+    let mut seen = BTreeSet::new();
     wait_until(&format!("{command} in its cage"), SOON, || {
         let status = lab.host().sh(&find)?;
+        let effective = status.lines().find(|line| line.starts_with("CapEff:"));
+        seen.extend(effective.map(str::to_owned));
         let is = |(name, value): &(&str, String)| {
             status
                 .lines()
@@ -65,7 +71,8 @@ fn ensure_caged(lab: &Lab, command: &str, capabilities: u64) -> Result<()> {
         Ok(if wanted.iter().all(is) {
             Seen::Done(())
         } else {
-            Seen::NotYet(status)
+            let sets = seen.iter().cloned().collect::<Vec<_>>().join(", ");
+            Seen::NotYet(format!("{sets} so far; now {status}"))
         })
     })?;
     // Landlock's rules cannot be read from /proc.
@@ -82,28 +89,33 @@ fn ensure_caged(lab: &Lab, command: &str, capabilities: u64) -> Result<()> {
     })
 }
 
-fn connect_and_sweep_keep_few_rights_of_root(lab: &mut Lab) -> Result<()> {
+fn sweep_keeps_few_rights_of_root(lab: &mut Lab) -> Result<()> {
+    with_traced(lab, "ExecStopPost", "sweep ci", &[NET_ADMIN])
+}
+
+fn connect_keeps_few_rights_of_root(lab: &mut Lab) -> Result<()> {
+    // The second is in the container's user namespace, where every capability would be its own.
+    let rights = [NET_ADMIN | SYS_ADMIN, SYS_RESOURCE];
+    with_traced(lab, "ExecStartPost", "connect ci", &rights)
+}
+
+/// Stops a spare, and watches a program of the unit until it has had each set of capabilities.
+///
+/// `ExecStopPost=` runs for the spare, and `ExecStartPost=` for the container that replaces it. Only one of
+/// them is traced at a time, because each stays in a state for a few seconds only.
+fn with_traced(lab: &Lab, setting: &str, command: &str, rights: &[u64]) -> Result<()> {
     let held = lab.await_settled(SOON)?;
     let unit = spare(&held)?.unit;
-    lab.host().write(
-        DROP_IN,
-        format!(
-            "[Service]\nExecStartPost=\nExecStartPost={}\nExecStopPost=\nExecStopPost={}\n",
-            traced("connect ci %i"),
-            traced("sweep ci %i")
-        )
-        .as_bytes(),
-        0o644,
-    )?;
+    let traced = traced(&format!("{command} %i"));
+    let drop_in = format!("[Service]\n{setting}=\n{setting}={traced}\n");
+    lab.host().write(DROP_IN, drop_in.as_bytes(), 0o644)?;
     lab.host().run(&["systemctl", "daemon-reload"])?;
     let outcome = (|| {
         lab.host()
             .run(&["systemctl", "--no-block", "stop", &unit])?;
-        ensure_caged(lab, "sweep ci", NET_ADMIN)?;
-        // The container that replaces the spare.
-        ensure_caged(lab, "connect ci", NET_ADMIN | SYS_ADMIN)?;
-        // In the container's user namespace, where every capability would be its own.
-        ensure_caged(lab, "connect ci", SYS_RESOURCE)
+        rights
+            .iter()
+            .try_for_each(|capabilities| ensure_caged(lab, command, *capabilities))
     })();
     lab.host().run(&["rm", DROP_IN])?;
     lab.host().run(&["systemctl", "daemon-reload"])?;
