@@ -148,7 +148,14 @@ let
 
   settingsOf = case: (evaluate false case).services.runner-controller.settings;
   imagesSay = said (evaluate true images.refused);
-  imagesAccept = said (evaluate true images.accepted);
+  good = evaluate true images.accepted;
+  imagesAccept = said good;
+  imageStarts = import ./container-units.nix {
+    inherit lib;
+    inherit (good.services.runner-controller.build.containers.ci) config;
+  };
+  furtherUnit = unit: "a container starts ${unit}; add it to masked in nix/container.nix, or to starts in nix/module-checks/images.nix";
+  missingUnit = unit: "a container does not start ${unit}; remove it from starts in nix/module-checks/images.nix";
 
   # Returns a sentence unless a snippet of the documents is accepted and gives these values.
   snippets = import ./snippets.nix { inherit inputs lib system; };
@@ -260,6 +267,8 @@ let
         "no image is refused by `${wanted}`; failed: ${lib.concatStringsSep " | " imagesSay}"
     ) images.messages
     ++ map (message: "a good image is refused: ${message}") imagesAccept
+    ++ map furtherUnit (lib.subtractLists images.starts imageStarts)
+    ++ map missingUnit (lib.subtractLists imageStarts images.starts)
     ++ map (message: "the whole host: ${message}") (said whole)
     ++ lib.optional (
       versions.daysOf "1970-01-01" != 0 || versions.daysOf "2028-03-01" - versions.daysOf "2028-02-28" != 2
