@@ -103,7 +103,17 @@ in
   template =
     let
       template = (import ./template/flake.nix).outputs (inputs // { runner-controller = self; });
-      host = template.nixosConfigurations.box;
+      # Images take half a gigabyte, and the module's check has one like that of the template.
+      host = template.nixosConfigurations.box.extendModules {
+        modules = [
+          {
+            services.runner-controller.build.containers = lib.mkForce {
+              ci.config.assertions = [ ];
+              ci.config.system.build.toplevel = pkgs.emptyDirectory;
+            };
+          }
+        ];
+      };
       placeholders = lib.filter (entry: !entry.assertion) host.config.assertions;
       changed = host.extendModules {
         modules = [

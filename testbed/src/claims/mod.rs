@@ -36,6 +36,7 @@ mod scarce;
 mod secrets;
 mod shared;
 mod suite;
+mod switch;
 mod tables;
 mod troubles;
 mod trust;
@@ -69,6 +70,7 @@ pub const SUITES: &[Suite] = &[
     trust::SUITE,
     limits::SUITE,
     firewall::SUITE,
+    switch::SUITE,
     faces::SUITE,
     api::SUITE,
     operator::SUITE,
