@@ -247,6 +247,9 @@ pub trait Registry: Send + Sync + 'static {
     /// Sends no call for this long, because a rate limit that an earlier daemon got still lasts.
     fn hold(&self, wait: Duration);
 
+    /// Returns true if calls of `other` count for the same rate limits.
+    fn shares_limits(&self, other: &Self) -> bool;
+
     /// Returns the counted window of mints as GitHub last announced it, until its reset.
     fn mint_window(&self) -> Option<MintWindow>;
 

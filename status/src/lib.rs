@@ -51,7 +51,7 @@ pub struct Status {
     pub version: u32,
     /// Id of the host.
     pub host: String,
-    /// GitHub scope of the runners: `owner/repo` or `org`.
+    /// GitHub scope of the runners: `owner/repo` or `org`. Several are separated by commas.
     pub scope: String,
     /// Version of the program.
     pub program: String,
@@ -66,8 +66,11 @@ pub struct Status {
     pub at_unix_ms: u64,
     /// Start of the daemon, in milliseconds since 1970.
     pub since_unix_ms: u64,
-    /// State of the calls to GitHub.
+    /// State of the calls to GitHub, in all scopes together.
     pub github: GitHubStatus,
+    /// The configured scopes. A daemon of an earlier version, which has one, does not list it.
+    #[serde(default)]
+    pub scopes: Vec<ScopeStatus>,
     /// Error of the last full reconcile with systemd.
     pub systemd_error: Option<String>,
     /// Problem of the firewall.
@@ -118,6 +121,10 @@ pub struct ClearingStatus {
 pub struct GateStatus {
     /// The gate.
     pub gate: Gate,
+    /// The scope whose calls wait: its configured name, or a former scope and its API. `None` for a scope
+    /// without a name, and for a daemon of an earlier version.
+    #[serde(default)]
+    pub scope: Option<String>,
     /// The reason, in words.
     pub reason: String,
 }
@@ -150,6 +157,21 @@ pub struct FormerScopeStatus {
     pub runners: Vec<String>,
     /// Names of registrations in it without a container, which are being deleted.
     pub strays: Vec<String>,
+}
+
+/// A configured scope.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScopeStatus {
+    /// Its name in the configuration; `None` if it is the only one and has none.
+    pub name: Option<String>,
+    /// The scope: `owner/repo`, `org` or `enterprises/name`.
+    pub scope: String,
+    /// State of the calls to GitHub for it.
+    pub github: GitHubStatus,
+    /// Names of registrations in it without a runner, which are being deleted.
+    pub strays: Vec<String>,
+    /// Names of online runners in it that have this host's name and no container here.
+    pub foreign: Vec<String>,
 }
 
 /// State of the calls to GitHub.
@@ -191,6 +213,9 @@ pub struct PaceStatus {
 pub struct PoolStatus {
     /// Name of the pool.
     pub name: String,
+    /// Configured name of the scope in which its runners register, if the scope has one.
+    #[serde(default)]
+    pub scope: Option<String>,
     /// Labels of its runners.
     pub labels: Vec<String>,
     /// Desired numbers of runners.

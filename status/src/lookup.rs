@@ -1,8 +1,49 @@
 //! Questions that readers of the document ask.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use crate::{
-    BackoffStatus, FailureKind, PhaseKind, PoolStatus, RunnerStatus, Status, VerdictRecord,
+    BackoffStatus, FailureKind, GitHubStatus, PhaseKind, PoolStatus, RunnerStatus, ScopeStatus,
+    Status, VerdictRecord,
 };
+
+impl GitHubStatus {
+    /// Returns the state of all scopes together. Of one scope it is that scope's state.
+    ///
+    /// The time of the last answer is the oldest, so that a scope that never answered shows.
+    #[must_use]
+    pub fn of(scopes: &[ScopeStatus]) -> Self {
+        let all = || scopes.iter().map(|scope| &scope.github);
+        let failed = scopes.iter().find(|scope| scope.github.error.is_some());
+        let error = failed.and_then(|scope| {
+            let error = scope.github.error.as_ref()?;
+            Some(match &scope.name {
+                Some(name) => format!("scope {name}: {error}"),
+                None => error.clone(),
+            })
+        });
+        let mut calls: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
+        for (operation, outcomes) in all().flat_map(|github| &github.calls) {
+            let known = calls.entry(operation.clone()).or_default();
+            for (outcome, count) in outcomes {
+                *known.entry(outcome.clone()).or_default() += count;
+            }
+        }
+        Self {
+            last_ok_unix_ms: all().map(|github| github.last_ok_unix_ms).min().flatten(),
+            error,
+            error_unix_ms: failed.and_then(|scope| scope.github.error_unix_ms),
+            calls,
+            listed: all().map(|github| github.listed).sum(),
+            server_url: all().find_map(|github| github.server_url.clone()),
+            pace: match scopes {
+                [scope] => scope.github.pace,
+                [] | [_, _, ..] => None,
+            },
+        }
+    }
+}
 
 impl Status {
     /// Returns the runners of all pools.
@@ -16,6 +57,27 @@ impl Status {
         self.runners()
             .filter(|runner| runner.phase == phase)
             .collect()
+    }
+
+    /// Returns the configured scopes, also of a daemon of an earlier version.
+    #[must_use]
+    pub fn scopes(&self) -> Cow<'_, [ScopeStatus]> {
+        if !self.scopes.is_empty() {
+            return Cow::Borrowed(&self.scopes);
+        }
+        Cow::Owned(vec![ScopeStatus {
+            name: None,
+            scope: self.scope.clone(),
+            github: self.github.clone(),
+            strays: self.strays.clone(),
+            foreign: self.foreign.clone(),
+        }])
+    }
+
+    /// Returns the scope in which the runners of a pool register.
+    #[must_use]
+    pub fn scope_of(&self, pool: &PoolStatus) -> Option<&ScopeStatus> {
+        self.scopes.iter().find(|scope| scope.name == pool.scope)
     }
 
     /// Returns the runner in a slot, by the name of its machine.

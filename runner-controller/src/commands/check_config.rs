@@ -31,10 +31,12 @@ pub fn check_config(path: &Path, host: bool) -> anyhow::Result<()> {
         }
     }
     print_line(format_args!("{}: good", path.display()))?;
-    print_line(format_args!(
-        "host {} registers runners at {} ({})",
-        config.host, config.github.scope, config.github.api_url
-    ))?;
+    for scope in &config.scopes {
+        print_line(format_args!(
+            "host {} registers runners at {} ({})",
+            config.host, scope.scope, scope.api_url
+        ))?;
+    }
     for pool in &config.pools {
         let last = pool.offset + u32::from(pool.max_runners) - 1;
         print_line(format_args!(

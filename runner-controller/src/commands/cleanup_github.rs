@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 
 use super::common::{block_on, confirm, forbid_core_dumps};
 use super::table::{lines, table};
-use crate::config::{self, Config};
+use crate::config::{self, Config, GitHubConfig};
 use crate::github::{GitHub, Login, cleanup_candidates, online_strangers};
 use crate::http::client;
 use crate::pool::{Deleted, ListedRunner};
@@ -46,43 +46,65 @@ fn report_strangers(config: &Config, list: &[ListedRunner], owned: &BTreeSet<Str
     }
 }
 
-/// Lists stale runners, asks for confirmation and deletes them.
+/// Lists the stale runners of each scope, asks for confirmation and deletes them.
 pub fn cleanup_github_runners(config_path: &Path, yes: bool) -> anyhow::Result<()> {
     let config = config::load(config_path)?;
-    block_on(async {
-        let github = connect(&config)?;
-        let list = async { Ok(github.list().await?) };
-        let (list, owned) = survey(list, || runners_with_container(&config)).await?;
-        if let Some(owned) = &owned {
-            report_strangers(&config, &list, owned);
+    block_on(each_scope(&config, async |scope| {
+        cleanup_scope(&config, scope, yes).await
+    }))?
+}
+
+/// Does the same in every scope. A failure in one is reported and does not stop the others.
+async fn each_scope(
+    config: &Config,
+    act: impl AsyncFn(&GitHubConfig) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut failed = Vec::new();
+    for scope in &config.scopes {
+        let Err(error) = act(scope).await else {
+            continue;
+        };
+        if config.scopes.len() == 1 {
+            return Err(error);
         }
-        let stale = candidates(&config, &list, owned.as_ref());
-        if stale.is_empty() {
-            stdio::progress(format_args!(
-                "{}: nothing to delete; none of {} runners is stale and of host {}",
-                config.github.scope,
-                list.len(),
-                config.host,
-            ));
-            return Ok(());
-        }
-        let mut rows = table(["ID", "STATUS", "RUNNER"]);
-        for runner in &stale {
-            let status = if runner.online { "online" } else { "offline" };
-            rows.add_row([&runner.id.to_string(), status, &runner.name]);
-        }
-        stdio::progress(lines(&rows).trim_end());
-        let question = format!(
-            "Delete these {} runners of {}?",
-            stale.len(),
-            config.github.scope
-        );
-        if !confirm(&question, yes)? {
-            stdio::progress("Nothing was deleted.");
-            return Ok(());
-        }
-        delete(&github, &stale).await
-    })?
+        stdio::error(format_args!("{}: {error:#}", scope.scope));
+        failed.push(scope.scope.to_string());
+    }
+    if !failed.is_empty() {
+        bail!("cannot clean up {}; run this again", failed.join(", "));
+    }
+    Ok(())
+}
+
+async fn cleanup_scope(config: &Config, scope: &GitHubConfig, yes: bool) -> anyhow::Result<()> {
+    let github = connect(scope)?;
+    let list = async { Ok(github.list().await?) };
+    let (list, owned) = survey(list, || runners_with_container(config)).await?;
+    if let Some(owned) = &owned {
+        report_strangers(config, &list, owned);
+    }
+    let stale = candidates(config, &list, owned.as_ref());
+    if stale.is_empty() {
+        stdio::progress(format_args!(
+            "{}: nothing to delete; none of {} runners is stale and of host {}",
+            scope.scope,
+            list.len(),
+            config.host,
+        ));
+        return Ok(());
+    }
+    let mut rows = table(["ID", "STATUS", "RUNNER"]);
+    for runner in &stale {
+        let status = if runner.online { "online" } else { "offline" };
+        rows.add_row([&runner.id.to_string(), status, &runner.name]);
+    }
+    stdio::progress(lines(&rows).trim_end());
+    let question = format!("Delete these {} runners of {}?", stale.len(), scope.scope);
+    if !confirm(&question, yes)? {
+        stdio::progress("Nothing was deleted.");
+        return Ok(());
+    }
+    delete(&github, &stale).await
 }
 
 /// Returns GitHub's list, and what `owned` returns afterwards.
@@ -97,10 +119,10 @@ async fn survey<O>(
     Ok((list, owned().await?))
 }
 
-fn connect(config: &Config) -> anyhow::Result<GitHub> {
+fn connect(scope: &GitHubConfig) -> anyhow::Result<GitHub> {
     forbid_core_dumps()?;
-    let login = Login::load(&config.github)?;
-    GitHub::new(&config.github, login).context("cannot set up the GitHub client")
+    let login = Login::load(scope)?;
+    GitHub::new(scope, login).context("cannot set up the GitHub client")
 }
 
 /// Asks the daemon for the names of runners that have a container. Without a daemon they are unknown.
@@ -150,7 +172,11 @@ async fn delete(github: &GitHub, stale: &[ListedRunner]) -> anyhow::Result<()> {
 /// GitHub shows a runner online for a while after its container was killed. One that stays online is
 /// another host's, and is kept.
 pub(super) async fn delete_all(config: &Config) -> anyhow::Result<()> {
-    let github = connect(config)?;
+    each_scope(config, async |scope| delete_all_of(config, scope).await).await
+}
+
+async fn delete_all_of(config: &Config, scope: &GitHubConfig) -> anyhow::Result<()> {
+    let github = connect(scope)?;
     let none = BTreeSet::new();
     let end = Instant::now() + SHOWN_ONLINE;
     let mut list = github.list().await?;

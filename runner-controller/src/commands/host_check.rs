@@ -12,7 +12,8 @@ use crate::world::chain;
 /// Returns the findings that no host file corrects: files, addresses, uids, and runners of images.
 pub(super) fn lasting(config: &Config, file: &Path) -> HostFindings {
     let mut found = config::check_host(config, file);
-    found.mistakes.extend(ca_file_mistake(&config.github));
+    let ca_files = config.scopes.iter().filter_map(ca_file_mistake);
+    found.mistakes.extend(ca_files);
     found.notes.extend(readings::lacking_protections());
     for (image, runner_root, pools) in directories(config) {
         let key = format!("pools.{}.image", pools[0]);
@@ -59,7 +60,7 @@ fn ca_file_mistake(config: &GitHubConfig) -> Option<Mistake> {
     let file = config.ca_file.as_ref()?;
     let error = github::check_ca_file(config).err()?;
     file.is_file().then(|| Mistake {
-        key: "github.ca_file".into(),
+        key: config.key("ca_file"),
         wrong: chain(&error),
         write: "a file with certificates in PEM".into(),
     })
@@ -114,7 +115,7 @@ mod tests {
     fn a_ca_file_without_a_certificate_is_a_mistake() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("ca.pem");
-        let mut github = config::testing::config().github;
+        let mut github = config::testing::config().scopes.remove(0);
         assert_eq!(ca_file_mistake(&github), None);
         github.ca_file = Some(file.clone());
         // The check of unreadable files reports a missing one.

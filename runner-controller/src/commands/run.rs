@@ -13,8 +13,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
 use super::common::{block_on, forbid_core_dumps};
-use crate::config::{self, API_SOCKET, Config, GitHubConfig};
-use crate::controller::{Command, Controller, Environment, Request};
+use crate::config::{self, API_SOCKET, Config, GitHubConfig, LoginConfig};
+use crate::controller::{Calls, Client, Command, Controller, Environment, Request};
 use crate::github::{GitHub, Login, known_scopes};
 use crate::handshake::{Sockets, fdstore};
 use crate::http::{ApiToken, ListenerLimits};
@@ -60,10 +60,15 @@ async fn serve(
     if let Some(warning) = warning {
         warn!("{warning}");
     }
-    let login = Login::load(&config.github)?;
-    let github = GitHub::new(&config.github, login).context("cannot set up the GitHub client")?;
-    let github = Arc::new(github);
-    let former = former_scopes(&config.github, &github, &store).await;
+    let clients = clients(&config.scopes)?;
+    let former = former_scopes(&config.scopes, &clients, &store).await;
+    let registries = config.scopes.iter().zip(clients);
+    let registries: BTreeMap<ScopeId, Client<GitHub>> = registries
+        .map(|(scope, registry)| {
+            let account = scope.account();
+            (scope.scope_id(), Client { registry, account })
+        })
+        .collect();
     let (event, mut events) = mpsc::channel(EVENTS);
     // The first plan must know the firewall and the host's resources.
     event.try_send(firewall::event(&config))?;
@@ -81,10 +86,12 @@ async fn serve(
 
     let (requests, mut received) = mpsc::channel(REQUESTS);
     let (show, status) = watch::channel(Status::default());
-    let counter = Arc::clone(&github);
+    let counted = registries.iter();
+    let counted = counted.map(|(scope, client)| (scope.clone(), Arc::clone(&client.registry)));
+    let counted: Vec<(ScopeId, Arc<GitHub>)> = counted.collect();
     let environment = Environment {
         machines: Arc::new(systemd),
-        registry: github,
+        registries,
         former,
         handshake: Arc::clone(&sockets),
         records: Arc::new(store),
@@ -92,7 +99,11 @@ async fn serve(
         unix_ms: clock::unix_ms,
         random: rand::random,
         boot_id: clock::boot_id(),
-        calls: Box::new(move || count_calls(&counter)),
+        calls: Box::new(move || {
+            let counted = counted.iter();
+            let counted = counted.map(|(scope, github)| (scope.clone(), count_calls(github)));
+            counted.collect()
+        }),
         explain_exit,
         notes: readings::lacking_protections(),
         jobs,
@@ -113,7 +124,7 @@ async fn serve(
     // systemd 262 refuses a service that is ready and does not handle its reload signal.
     let signals = Signals::handle().context("cannot handle signals")?;
     telemetry::ready();
-    let (host, scope, pools) = (&config.host, &config.github.scope, config.pools.len());
+    let (host, scope, pools) = (&config.host, config.scope_list(), config.pools.len());
     info!(%host, %scope, pools, "daemon is ready: host {host} serves {scope} with {pools} pools");
     tokio::spawn(telemetry::watchdog(async move || responds(&requests).await));
 
@@ -154,7 +165,7 @@ async fn listen_for_deliveries(
     tokio::spawn(webhook::report(counts.subscribe(), events.clone()));
     let router = webhook::router(Receiver {
         secrets: Secrets::load(webhook)?,
-        scopes: vec![config.github.scope_id()],
+        scopes: config.scopes.iter().map(GitHubConfig::scope_id).collect(),
         inbox: store.clone(),
         events: events.clone(),
         counts,
@@ -169,16 +180,42 @@ async fn listen_for_deliveries(
     Ok(())
 }
 
+/// Returns a client for each scope. Scopes with the same token have the same limits.
+fn clients(scopes: &[GitHubConfig]) -> anyhow::Result<Vec<Arc<GitHub>>> {
+    let mut clients: Vec<Arc<GitHub>> = Vec::new();
+    for config in scopes {
+        let login = Login::load(config)?;
+        let is_same_token = |other: &GitHubConfig| {
+            matches!(other.login, LoginConfig::Token { .. })
+                && other.login == config.login
+                && other.api_url == config.api_url
+        };
+        // Only scopes before this one have a client.
+        let mut before = scopes.iter().zip(&clients);
+        let sharing = before.find(|(other, _)| is_same_token(other));
+        let client = match sharing {
+            Some((_, client)) => client.beside(config, login),
+            None => GitHub::new(config, login),
+        };
+        let client = client.with_context(|| {
+            let scope = &config.scope;
+            format!("cannot set up the GitHub client for {scope}")
+        })?;
+        clients.push(Arc::new(client));
+    }
+    Ok(clients)
+}
+
 /// Key of the setting with the scopes in which this host may have registrations.
 const SCOPES_KEY: &str = "scopes";
 
 /// Returns a client for each scope of an earlier configuration, or the reason why there is none. Writes
-/// the configured scope to the records, for the daemon after a change of it.
+/// the configured scopes to the records, for the daemon after a change of them.
 async fn former_scopes(
-    config: &GitHubConfig,
-    github: &GitHub,
+    configs: &[GitHubConfig],
+    clients: &[Arc<GitHub>],
     store: &Store,
-) -> BTreeMap<ScopeId, Result<Arc<GitHub>, String>> {
+) -> BTreeMap<ScopeId, Result<Client<GitHub>, String>> {
     let known = store.setting(SCOPES_KEY).await.ok().flatten();
     let known = known.and_then(|text| serde_json::from_str(&text).ok());
     let records = store.load().await.unwrap_or_default().into_iter();
@@ -187,7 +224,7 @@ async fn former_scopes(
     let used = of_runners
         .chain(strays.map(|stray| stray.scope))
         .collect::<BTreeSet<_>>();
-    let known = known_scopes(known.unwrap_or_default(), config, &used, clock::unix_ms());
+    let known = known_scopes(known.unwrap_or_default(), configs, &used, clock::unix_ms());
     let written = match serde_json::to_string(&known) {
         Ok(text) => store.set_setting(SCOPES_KEY, Some(text)).await,
         Err(_) => Ok(()),
@@ -196,13 +233,18 @@ async fn former_scopes(
         let error = chain(&error);
         warn!(
             error,
-            "cannot write the configured scope to the records: {error}"
+            "cannot write the configured scopes to the records: {error}"
         );
     }
-    let former = known.iter().filter(|k| k.scope != config.scope_id());
-    let mut clients: BTreeMap<_, _> = former
+    let is_configured = |scope: &ScopeId| configs.iter().any(|c| c.scope_id() == *scope);
+    let former = known.iter().filter(|k| !is_configured(&k.scope));
+    let mut of_former: BTreeMap<_, _> = former
         .map(|known| {
-            let client = known.connect(config, github).map(Arc::new);
+            let client = known.connect(configs, clients);
+            let client = client.map(|(github, config)| Client {
+                registry: Arc::new(github),
+                account: config.account(),
+            });
             if let Err(reason) = &client {
                 let scope = &known.scope;
                 warn!(
@@ -214,16 +256,16 @@ async fn former_scopes(
         })
         .collect();
     // A record whose scope is not known any more.
-    for scope in used.into_iter().filter(|used| *used != config.scope_id()) {
+    for scope in used.into_iter().filter(|used| !is_configured(used)) {
         let missing = || Err("its credentials are not on record".to_owned());
-        clients.entry(scope).or_insert_with(missing);
+        of_former.entry(scope).or_insert_with(missing);
     }
-    clients
+    of_former
 }
 
-/// Returns the number of GitHub calls by operation and outcome.
-fn count_calls(github: &GitHub) -> BTreeMap<String, BTreeMap<String, u64>> {
-    let mut calls: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
+/// Returns the number of a client's calls by operation and outcome.
+fn count_calls(github: &GitHub) -> Calls {
+    let mut calls = Calls::new();
     for (operation, outcome, count) in github.calls() {
         calls
             .entry(operation.to_string())

@@ -1,17 +1,52 @@
-//! The `[github]` table.
+//! A scope: the `[github]` table, or one of `[scopes.<name>]`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use url::Url;
 
 use super::proxy::ProxyConfig;
-use crate::pool::ScopeId;
+use crate::pool::{InvalidName, ScopeId};
 
-/// The `[github]` table.
+/// Name of a scope in the configuration: `[a-z][a-z0-9-]{0,31}`.
+///
+/// It is a part of the names of systemd credentials, and a label of metrics.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ScopeName(String);
+
+impl FromStr for ScopeName {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let mut bytes = text.bytes();
+        let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        let is_valid = bytes.next().is_some_and(|b| b.is_ascii_lowercase())
+            && bytes.all(is_plain)
+            && text.len() <= 32;
+        if is_valid {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidName {
+                given: text.to_owned(),
+                rule: "a scope is named with 1 to 32 of a-z, 0-9 and dashes, beginning with a letter",
+            })
+        }
+    }
+}
+
+impl fmt::Display for ScopeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The `[github]` table, or a `[scopes.<name>]` table, which has the same keys.
 #[derive(Debug, Clone)]
 pub struct GitHubConfig {
+    /// Name of the scope; `None` for `[github]`, which is the only scope of its file.
+    pub name: Option<ScopeName>,
     /// Repository, organisation or enterprise whose runners these are.
     pub scope: Scope,
     /// Base URL of the API. Its path has no slash at the end.
@@ -37,6 +72,58 @@ impl GitHubConfig {
     #[must_use]
     pub fn scope_id(&self) -> ScopeId {
         ScopeId::new(self.api_url.as_str(), &self.scope.to_string())
+    }
+
+    /// Returns the dotted name of a key of this table, such as `github.url`.
+    #[must_use]
+    pub fn key(&self, key: &str) -> String {
+        match &self.name {
+            Some(name) => format!("scopes.{name}.{key}"),
+            None => format!("github.{key}"),
+        }
+    }
+
+    /// Returns the dotted name of the key with the file of the credentials.
+    #[must_use]
+    pub fn login_key(&self) -> String {
+        match self.login {
+            LoginConfig::Token { .. } => self.key("token_file"),
+            LoginConfig::App { .. } => self.key("app.key_file"),
+        }
+    }
+
+    /// Returns the name of the systemd credential under which the daemon's unit loads the credentials.
+    #[must_use]
+    pub fn login_credential(&self) -> String {
+        match self.login {
+            LoginConfig::Token { .. } => self.credential("github-token"),
+            LoginConfig::App { .. } => self.credential("github-app-key"),
+        }
+    }
+
+    /// Returns the name of the systemd credential with user and password for the proxy.
+    #[must_use]
+    pub fn proxy_credential(&self) -> String {
+        self.credential("github-proxy")
+    }
+
+    fn credential(&self, secret: &str) -> String {
+        match &self.name {
+            Some(name) => format!("{secret}-{name}"),
+            None => secret.to_owned(),
+        }
+    }
+
+    /// Returns the account that a rate limit is about. Another token of the same person shares it, and
+    /// another App does not.
+    #[must_use]
+    pub fn account(&self) -> String {
+        let (api_url, scope) = (&self.api_url, &self.scope);
+        match &self.login {
+            // A token has one limit in all scopes.
+            LoginConfig::Token { .. } => format!("{api_url} token"),
+            LoginConfig::App { id, .. } => format!("{api_url} {scope} app {id}"),
+        }
     }
 }
 
@@ -64,24 +151,6 @@ impl LoginConfig {
         match self {
             Self::Token { file } => file,
             Self::App { key_file, .. } => key_file,
-        }
-    }
-
-    /// Returns the file's key in the configuration.
-    #[must_use]
-    pub fn key(&self) -> &'static str {
-        match self {
-            Self::Token { .. } => "github.token_file",
-            Self::App { .. } => "github.app.key_file",
-        }
-    }
-
-    /// Returns the name of the systemd credential under which the daemon's unit loads the file.
-    #[must_use]
-    pub fn credential(&self) -> &'static str {
-        match self {
-            Self::Token { .. } => "github-token",
-            Self::App { .. } => "github-app-key",
         }
     }
 }

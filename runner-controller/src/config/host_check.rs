@@ -8,7 +8,7 @@ use nix::unistd::User;
 
 use super::bind::Bind;
 use super::collisions;
-use super::github::LoginConfig;
+use super::github::{GitHubConfig, LoginConfig};
 use super::mistake::Mistake;
 use super::model::{Config, DAEMON_USER};
 use super::pool::{Image, Nix, PoolConfig};
@@ -47,19 +47,15 @@ pub struct HostFindings {
 pub fn check_host(config: &Config, file: &Path) -> HostFindings {
     let (mut mistakes, mut notes) = collisions::check(config);
     mistakes.extend(check_readable("(file)", file));
-    if let Some(file) = &config.github.ca_file {
-        mistakes.extend(check_readable("github.ca_file", file));
-    }
     let path = std::env::var_os("PATH").unwrap_or_default();
     mistakes.extend(check_nspawn(&path));
-    mistakes.extend(check_secret(&config.github.login));
-    let proxy = config.github.proxy.as_ref();
-    let proxy = proxy.and_then(|proxy| proxy.credentials_file.as_ref());
+    for scope in &config.scopes {
+        mistakes.extend(check_scope(scope));
+    }
     let webhook = config.webhook.as_ref();
     let next = webhook.and_then(|webhook| webhook.next_secret_file.as_ref());
     for (key, file) in [
         ("api_token_file", config.api_token_file.as_ref()),
-        ("github.proxy.credentials_file", proxy),
         (
             "webhook.secret_file",
             webhook.map(|webhook| &webhook.secret_file),
@@ -180,7 +176,20 @@ fn exists(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
 
-fn check_secret(login: &LoginConfig) -> Option<Mistake> {
+/// Returns the mistakes in the files of a scope.
+fn check_scope(scope: &GitHubConfig) -> Vec<Mistake> {
+    let ca_file = scope.ca_file.as_ref();
+    let readable = ca_file.and_then(|file| check_readable(&scope.key("ca_file"), file));
+    let proxy = scope.proxy.as_ref();
+    let proxy = proxy.and_then(|proxy| proxy.credentials_file.as_ref());
+    let key = scope.key("proxy.credentials_file");
+    let proxy = proxy.and_then(|file| check_mode(&key, file));
+    let secret = check_secret(&scope.login_key(), &scope.login);
+    readable.into_iter().chain(secret).chain(proxy).collect()
+}
+
+/// Returns a mistake in the file of credentials for GitHub.
+fn check_secret(key: &str, login: &LoginConfig) -> Option<Mistake> {
     let file = login.file();
     let is_token = matches!(login, LoginConfig::Token { .. });
     let alone = "a file that holds the secret alone";
@@ -195,10 +204,10 @@ fn check_secret(login: &LoginConfig) -> Option<Mistake> {
             "is not a PEM key".into(),
             "the .pem file that GitHub generated for the App",
         ),
-        Ok(_) => return check_mode(login.key(), file),
+        Ok(_) => return check_mode(key, file),
     };
     let wrong = format!("{} {wrong}", file.display());
-    Some(mistake(login.key().into(), wrong, write))
+    Some(mistake(key.into(), wrong, write))
 }
 
 fn check_image(pool: &PoolConfig) -> Option<Mistake> {
@@ -346,7 +355,7 @@ mod tests {
     fn a_secret_file_must_hold_a_secret_of_its_kind() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("secret");
-        let wrong = |login: &LoginConfig| check_secret(login).map(|mistake| mistake.wrong);
+        let wrong = |login: &LoginConfig| check_secret("x", login).map(|mistake| mistake.wrong);
         let token = LoginConfig::Token { file: file.clone() };
         let app = LoginConfig::App {
             id: "1".into(),

@@ -39,7 +39,7 @@ mod webhook;
 pub use access::{Capability, Device};
 pub use bind::Bind;
 pub use egress::{Allow, Egress, Protocol};
-pub use github::{GitHubConfig, LoginConfig, Scope};
+pub use github::{GitHubConfig, LoginConfig, Scope, ScopeName};
 pub use host_check::{HostFindings, check_host, check_kernel};
 pub use mistake::{Mistake, Mistakes};
 pub use model::{

@@ -9,7 +9,7 @@ use super::github::GitHubConfig;
 use super::pool::PoolConfig;
 use super::units::{ByteSize, Ipv4Block};
 use super::webhook::WebhookConfig;
-use crate::pool::{HostId, PoolName, Slot, SlotId};
+use crate::pool::{HostId, PoolName, ScopeId, Slot, SlotId};
 
 /// Path of the configuration unless a command names another.
 pub const DEFAULT_PATH: &str = "/etc/runner-controller/config.toml";
@@ -27,8 +27,8 @@ pub const DAEMON_USER: &str = "runner-controller";
 pub struct Config {
     /// Id of this host, with which the names of its runners begin.
     pub host: HostId,
-    /// GitHub scope and credentials.
-    pub github: GitHubConfig,
+    /// GitHub scopes and their credentials, at least one.
+    pub scopes: Vec<GitHubConfig>,
     /// Addresses and uids for slots.
     pub network: Network,
     /// The pools, by name.
@@ -77,6 +77,19 @@ impl Config {
     #[must_use]
     pub fn pool(&self, name: &PoolName) -> Option<&PoolConfig> {
         self.pools.iter().find(|pool| pool.name == *name)
+    }
+
+    /// Returns the settings of a configured scope.
+    #[must_use]
+    pub fn scope(&self, id: &ScopeId) -> Option<&GitHubConfig> {
+        self.scopes.iter().find(|scope| scope.scope_id() == *id)
+    }
+
+    /// Returns the scopes as an operator reads them: `acme/widgets, other`.
+    #[must_use]
+    pub fn scope_list(&self) -> String {
+        let scopes = self.scopes.iter().map(|scope| scope.scope.to_string());
+        scopes.collect::<Vec<_>>().join(", ")
     }
 
     /// Returns notes on settings that are valid but may not be intended.
@@ -133,10 +146,14 @@ impl Config {
 
     /// Returns the files with secrets that the configuration names.
     pub(super) fn secret_files(&self) -> impl Iterator<Item = &Path> {
-        let proxy = self.github.proxy.as_ref();
-        std::iter::once(self.github.login.file())
+        let scopes = self.scopes.iter();
+        let of_scopes = scopes.flat_map(|scope| {
+            let proxy = scope.proxy.as_ref();
+            let of_proxy = proxy.and_then(|proxy| proxy.credentials_file.as_deref());
+            std::iter::once(scope.login.file()).chain(of_proxy)
+        });
+        of_scopes
             .chain(self.api_token_file.as_deref())
-            .chain(proxy.and_then(|proxy| proxy.credentials_file.as_deref()))
             .chain(self.webhook.iter().flat_map(WebhookConfig::secret_files))
     }
 

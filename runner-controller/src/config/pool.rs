@@ -11,7 +11,7 @@ use super::bind::Bind;
 use super::egress::{Allow, Egress};
 use super::proxy::ProxyConfig;
 use super::units::{ByteSize, Cpu};
-use crate::pool::{PoolName, Timeouts};
+use crate::pool::{PoolName, ScopeId, Timeouts};
 
 /// Time without a daemon or without GitHub that [`PoolConfig::longest_lifetime`] allows for.
 const ABSENCE: Duration = Duration::from_hours(24);
@@ -21,6 +21,8 @@ const ABSENCE: Duration = Duration::from_hours(24);
 pub struct PoolConfig {
     /// Name of the pool.
     pub name: PoolName,
+    /// Scope in which its runners register.
+    pub scope: ScopeId,
     /// Place of slot 1; slot `s` has place `offset + s - 1`. The file fixes it, because a place that
     /// depended on the other pools would move the addresses of running containers.
     pub offset: u32,

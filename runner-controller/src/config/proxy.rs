@@ -16,9 +16,6 @@ pub struct ProxyConfig {
 }
 
 impl ProxyConfig {
-    /// Name of the systemd credential with `USER:PASSWORD`.
-    pub const CREDENTIAL: &str = "github-proxy";
-
     /// Returns the address without a slash at its end.
     #[must_use]
     pub fn address(&self) -> &str {

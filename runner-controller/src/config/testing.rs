@@ -7,13 +7,14 @@ use super::{
     ByteSize, Config, Cpu, Egress, GitHubConfig, Image, Layer, LoginConfig, Network, PoolConfig,
     ReserveConfig, RunnerLimits, Scope, SharedParts, Total,
 };
-use crate::pool::Timeouts;
+use crate::pool::{ScopeId, Timeouts};
 
 /// One pool `ci` of four slots.
 pub(crate) fn config() -> Config {
     Config {
         host: "box".parse().unwrap(),
-        github: GitHubConfig {
+        scopes: vec![GitHubConfig {
+            name: None,
             scope: Scope::Organization { org: "acme".into() },
             api_url: "https://api.github.com".parse().unwrap(),
             server_url: "https://github.com".into(),
@@ -25,7 +26,7 @@ pub(crate) fn config() -> Config {
             timeout: Duration::from_secs(30),
             proxy: None,
             ca_file: None,
-        },
+        }],
         network: Network {
             block: "10.200.0.0/16".parse().unwrap(),
             resolvers: vec!["9.9.9.9".parse().unwrap(), "1.1.1.1".parse().unwrap()],
@@ -62,6 +63,7 @@ image = { kind = "directory", path = "/var/lib/machines/ci" }
 pub(crate) fn pool(name: &str, offset: u32) -> PoolConfig {
     PoolConfig {
         name: name.parse().unwrap(),
+        scope: ScopeId::new("https://api.github.com", "acme"),
         offset,
         labels: vec!["self-hosted".into(), name.into()],
         runner_group: "default".into(),

@@ -3,13 +3,14 @@
 //! [`Pools::adopt`]: crate::pool::Pools::adopt
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::Controller;
-use super::writes::{LIMIT_KEY, MODE_KEY, PACE_KEY, Write};
-use crate::pool::{Found, JobNote, Mode, PaceRecord, RateLimit, Rest, SlotId};
+use super::writes::{LIMIT_KEY, MODE_KEY, PACE_KEY, Write, scope_key};
+use crate::pool::{Found, JobNote, Mode, PaceRecord, RateLimit, Rest, ScopeId, SlotId};
 use crate::world::{Event, Handshake, Machines, Records, Registry, chain};
 
 /// Number of verdicts among which a runner that ended without a daemon may be: many times the number of
@@ -53,8 +54,10 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         self.history
             .restore(verdicts.as_deref().unwrap_or_default());
         self.restore_mode().await;
-        self.restore_limit().await;
-        self.restore_pace().await;
+        for (scope, account) in self.accounts() {
+            self.restore_limit(&scope, &account).await;
+            self.restore_pace(&scope, &account).await;
+        }
         let units = self.environment.machines.observe().await?;
         let Drained {
             waiting,
@@ -132,41 +135,64 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         }
     }
 
-    async fn restore_pace(&mut self) {
-        let setting = self.environment.records.setting(PACE_KEY).await;
-        // A version without this setting sent at most 60 in its last minute.
-        let Some(Ok(record)) = (setting.ok().flatten()).map(|text| text.parse::<PaceRecord>())
-        else {
-            return;
-        };
-        let (now, unix_ms) = ((self.environment.now)(), (self.environment.unix_ms)());
-        let account = self.limited_account();
-        let boot_id = &self.environment.boot_id;
-        if let Some(pace) = self.pools.pace_mut(&self.config.github.scope_id()) {
-            pace.restore(&record, &account, boot_id, now, unix_ms);
+    /// Returns the scopes that can be asked, each with the account that a rate limit is about.
+    fn accounts(&self) -> Vec<(ScopeId, String)> {
+        let configured = self.environment.registries.iter();
+        let former = self.environment.former.iter();
+        let former = former.filter_map(|(scope, client)| Some((scope, client.as_ref().ok()?)));
+        let all = configured.chain(former);
+        all.map(|(scope, client)| (scope.clone(), client.account.clone()))
+            .collect()
+    }
+
+    /// Reads the setting of a scope. A version with one scope wrote it without the scope.
+    async fn scope_setting(records: &D, key: &str, scope: &ScopeId) -> Option<String> {
+        let own = records.setting(&scope_key(key, scope)).await.ok().flatten();
+        match own {
+            Some(own) => Some(own),
+            None => records.setting(key).await.ok().flatten(),
         }
     }
 
-    async fn restore_limit(&mut self) {
-        let setting = self.environment.records.setting(LIMIT_KEY).await;
-        let setting = setting.ok().flatten();
+    async fn restore_pace(&mut self, scope: &ScopeId, account: &str) {
+        let records = Arc::clone(&self.environment.records);
+        let setting = Self::scope_setting(&records, PACE_KEY, scope).await;
+        // A version without this setting sent at most 60 in its last minute.
+        let Some(Ok(record)) = setting.map(|text| text.parse::<PaceRecord>()) else {
+            return;
+        };
+        let (now, unix_ms) = ((self.environment.now)(), (self.environment.unix_ms)());
+        if let Some(pace) = self.pools.pace_mut(scope) {
+            pace.restore(&record, account, &self.environment.boot_id, now, unix_ms);
+        }
+    }
+
+    async fn restore_limit(&mut self, scope: &ScopeId, account: &str) {
+        let records = Arc::clone(&self.environment.records);
+        let setting = Self::scope_setting(&records, LIMIT_KEY, scope).await;
         let Some(Ok(limit)) = setting.map(|text| text.parse::<RateLimit>()) else {
             return;
         };
         let (now, unix_ms) = ((self.environment.now)(), (self.environment.unix_ms)());
-        let account = self.limited_account();
-        match limit.rest(&account, &self.environment.boot_id, now, unix_ms) {
+        match limit.rest(account, &self.environment.boot_id, now, unix_ms) {
             Rest::Over => {}
             // No later daemon is to find it again.
-            Rest::TooLong => self.writes.push(Write::Setting(LIMIT_KEY, None)),
+            Rest::TooLong => {
+                for key in [LIMIT_KEY.to_owned(), scope_key(LIMIT_KEY, scope)] {
+                    self.writes.push(Write::Setting(key, None));
+                }
+            }
             Rest::Lasts(rest) => {
                 info!(
+                    %scope,
                     rest_s = rest.as_secs(),
-                    "keeping GitHub's rate limit of the earlier daemon: no call for {} s",
+                    "keeping GitHub's rate limit of the earlier daemon: no call for {scope} for {} s",
                     rest.as_secs()
                 );
-                self.limited_until = now + rest;
-                self.environment.registry.hold(rest);
+                self.limited_until.insert(scope.clone(), now + rest);
+                if let Some(registry) = self.registry(scope) {
+                    registry.hold(rest);
+                }
             }
         }
     }

@@ -4,9 +4,8 @@ use tracing::{error, info, warn};
 
 use super::history::verdict_record;
 use super::outcome::{ListKind, Outcome};
-use super::writes::{LIMIT_KEY, MODE_KEY, PACE_KEY, Write};
+use super::writes::{LIMIT_KEY, MODE_KEY, PACE_KEY, Write, scope_key};
 use super::{Command, Controller};
-use crate::config::{GitHubConfig, LoginConfig};
 use crate::pool::{
     Cause, Effect, Ended, Ending, Exit, FailureKind, JobResult, Mode, RateLimit, ScopeId,
     ScopeState, SlotId, Step,
@@ -24,7 +23,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             Event::ConfigRequested { slot } => self.pools.config_requested(&slot, now),
             Event::RequestDropped { slot } => self.pools.request_dropped(&slot, now),
             Event::JobStarted { slot, note } => {
-                let job_url = note.run_url(&self.config.github.server_url);
+                let job_url = note.run_url(self.server_of(&slot, None));
                 let run = job_url.as_ref().map(|url| format!(": {url}"));
                 let run = run.unwrap_or_default();
                 info!(
@@ -75,14 +74,14 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 self.pools.start_answered(&slot, result, now, random)
             }
             Outcome::Minted {
+                scope,
                 slot,
                 name,
                 outcome,
                 error,
             } => {
-                let scope = self.config.github.scope_id();
                 self.note_call(&scope, error.as_ref());
-                self.note_pace(error.as_ref());
+                self.note_pace(&scope, error.as_ref());
                 self.pools.mint_answered(&slot, &name, outcome, now, random)
             }
             Outcome::Deregistered {
@@ -127,9 +126,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 let kind = self.listing.remove(&scope);
                 self.note_call(&scope, result.as_ref().err());
                 let Ok(list) = result else { return };
-                if scope == self.config.github.scope_id() {
-                    self.listed = Some(list.len() as u64);
-                }
+                self.listed.insert(scope.clone(), list.len() as u64);
                 match kind {
                     Some(ListKind::Early) => {
                         (self.pools).listed_early(&scope, &list, requested_at, now)
@@ -193,7 +190,8 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             self.pools.reset_backoffs();
         }
         let setting = mode.to_setting(&self.environment.boot_id);
-        self.writes.push(Write::Setting(MODE_KEY, setting));
+        self.writes
+            .push(Write::Setting(MODE_KEY.to_owned(), setting));
     }
 
     /// Carries out effects in their order.
@@ -239,7 +237,9 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 self.carry_out(effects);
                 info!(pool = %slot.pool, slot = %slot, runner = %name, "{slot}: registering a spare as {name}");
                 self.spawn_mint(slot, name);
-                self.keep_pace();
+                if let Some(pool) = self.config.pool(&slot.pool) {
+                    self.keep_pace(&pool.scope.clone());
+                }
             }
             Step::Retire {
                 cause: cause @ Cause::JobTimeout,
@@ -301,7 +301,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         let (slot, verdict) = (&record.slot, record.verdict);
         let runner = record.runner.as_deref().unwrap_or_default();
         let exit = record.exit.as_deref().unwrap_or_default();
-        let server = &self.config.github.server_url;
+        let server = self.server_of(slot, ended.runner.scope());
         let job_url = record.job.as_ref().and_then(|note| note.run_url(server));
         let job_url = job_url.unwrap_or_default();
         let result = record.result.as_ref().map_or("", AsRef::as_ref);
@@ -345,28 +345,39 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         }
     }
 
+    /// Returns the address of the web pages for the jobs of a slot, whose runner is registered in `scope` if
+    /// that is known.
+    fn server_of(&self, slot: &SlotId, scope: Option<&ScopeId>) -> &str {
+        let registered = scope.or_else(|| self.pools.runner(slot)?.scope());
+        let pool = || Some(&self.config.pool(&slot.pool)?.scope);
+        let configured = registered.and_then(|scope| self.config.scope(scope));
+        let configured = configured.or_else(|| self.config.scope(pool()?));
+        let first = || self.config.scopes.first();
+        let config = configured.or_else(first);
+        config.map_or("https://github.com", |config| &config.server_url)
+    }
+
     /// Notes whether a call for a scope succeeded.
     fn note_call(&mut self, scope: &ScopeId, error: Option<&RegistryError>) {
         let unix_ms = (self.environment.unix_ms)();
         if let Some(error) = error {
-            // The account of a former scope may be the configured one.
-            self.keep_limit(error);
+            self.keep_limit(scope, error);
         }
-        if *scope != self.config.github.scope_id() {
+        if !self.environment.registries.contains_key(scope) {
             let error = error.map(ToString::to_string);
             self.conditions.set_former(scope, error);
         } else if let Some(error) = error {
-            self.conditions.github_failed(error, unix_ms);
+            self.conditions.github_failed(scope, error, unix_ms);
         } else {
-            self.conditions.github_succeeded(unix_ms);
+            self.conditions.github_succeeded(scope, unix_ms);
         }
     }
 
     /// Applies GitHub's answer to a mint to the pace of the next ones.
-    fn note_pace(&mut self, error: Option<&RegistryError>) {
+    fn note_pace(&mut self, scope: &ScopeId, error: Option<&RegistryError>) {
         let now = (self.environment.now)();
-        let window = self.environment.registry.mint_window();
-        let Some(pace) = self.pools.pace_mut(&self.config.github.scope_id()) else {
+        let window = self.registry(scope).and_then(|r| r.mint_window());
+        let Some(pace) = self.pools.pace_mut(scope) else {
             return;
         };
         pace.window(window, now);
@@ -376,62 +387,70 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         };
         if error.is_some_and(is_refused) {
             pace.refused(now);
-            self.keep_pace();
+            self.keep_pace(scope);
         }
     }
 
-    /// Writes the pace of mints to the records, so that the next daemon keeps to it too.
-    fn keep_pace(&mut self) {
+    /// Writes the pace of a scope's mints to the records, so that the next daemon keeps to it too.
+    fn keep_pace(&mut self, scope: &ScopeId) {
         let (now, unix_ms) = ((self.environment.now)(), (self.environment.unix_ms)());
-        let account = self.limited_account();
-        let boot_id = &self.environment.boot_id;
-        let scope = self.pools.scope(&self.config.github.scope_id());
-        let Some(pace) = scope.and_then(ScopeState::pace) else {
+        let pace = self.pools.scope(scope).and_then(ScopeState::pace);
+        let (Some(pace), Some(client)) = (pace, self.client(scope)) else {
             return;
         };
-        let record = pace.record(&account, boot_id, now, unix_ms);
+        let boot_id = &self.environment.boot_id;
+        let record = pace.record(&client.account, boot_id, now, unix_ms);
+        let key = scope_key(PACE_KEY, scope);
         self.writes
-            .push(Write::Setting(PACE_KEY, Some(record.to_string())));
+            .push(Write::Setting(key, Some(record.to_string())));
     }
 
-    /// Writes GitHub's rate limit to the records, so that the next daemon keeps to it too.
-    fn keep_limit(&mut self, error: &RegistryError) {
+    /// Writes GitHub's rate limit to the records, so that the next daemon keeps to it too. It holds in every
+    /// scope that is asked with the same credentials.
+    fn keep_limit(&mut self, scope: &ScopeId, error: &RegistryError) {
         // An error without a status was not sent, because of a limit that is known already.
         let is_new = error.kind == RegistryErrorKind::Limited && error.status.is_some();
         let Some(delay) = error.retry_after.filter(|_| is_new) else {
             return;
         };
         let until = (self.environment.now)() + delay;
-        // Answers may come out of order, and the longer limit holds.
-        if until <= self.limited_until {
-            return;
-        }
-        self.limited_until = until;
         let delay_ms = u64::try_from(delay.as_millis()).unwrap_or_default();
-        let limit = RateLimit {
-            boot_id: self.environment.boot_id.clone(),
-            until,
-            until_unix_ms: (self.environment.unix_ms)() + delay_ms,
-            account: self.limited_account(),
-        };
-        self.writes
-            .push(Write::Setting(LIMIT_KEY, Some(limit.to_string())));
+        let until_unix_ms = (self.environment.unix_ms)() + delay_ms;
+        for (scope, account) in self.limited_with(scope) {
+            // Answers may come out of order, and the longer limit holds.
+            if self
+                .limited_until
+                .get(&scope)
+                .is_some_and(|at| *at >= until)
+            {
+                continue;
+            }
+            let limit = RateLimit {
+                boot_id: self.environment.boot_id.clone(),
+                until,
+                until_unix_ms,
+                account,
+            };
+            let key = scope_key(LIMIT_KEY, &scope);
+            self.writes
+                .push(Write::Setting(key, Some(limit.to_string())));
+            self.limited_until.insert(scope, until);
+        }
     }
 
-    /// Returns the account that a rate limit is about. Another token of the same person shares it, and
-    /// another App does not.
-    pub(super) fn limited_account(&self) -> String {
-        let GitHubConfig {
-            api_url,
-            scope,
-            login,
-            ..
-        } = &self.config.github;
-        match login {
-            // A token has one limit in all scopes, and a former scope may be asked with it, too.
-            LoginConfig::Token { .. } => format!("{api_url} token"),
-            LoginConfig::App { id, .. } => format!("{api_url} {scope} app {id}"),
-        }
+    /// Returns the scopes whose calls count for the same limits as those for `scope`, each with its account.
+    fn limited_with(&self, scope: &ScopeId) -> Vec<(ScopeId, String)> {
+        let Some(registry) = self.registry(scope) else {
+            return Vec::new();
+        };
+        let configured = self.environment.registries.iter();
+        let former = self.environment.former.iter();
+        let former = former.filter_map(|(scope, client)| Some((scope, client.as_ref().ok()?)));
+        let same = configured
+            .chain(former)
+            .filter(|(_, client)| client.registry.shares_limits(&registry));
+        same.map(|(scope, client)| (scope.clone(), client.account.clone()))
+            .collect()
     }
 }
 

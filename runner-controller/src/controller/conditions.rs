@@ -9,13 +9,20 @@ use crate::world::RegistryError;
 
 use super::writes::FailedWrite;
 
+/// Condition of the calls to GitHub for one scope.
+#[derive(Debug, Default)]
+pub(super) struct GitHubCondition {
+    /// Time of the last successful call, in milliseconds since 1970.
+    pub(super) ok_unix_ms: Option<u64>,
+    /// The last failed call and its time in milliseconds since 1970, until a call succeeds.
+    pub(super) error: Option<(String, u64)>,
+}
+
 /// Condition of each part of the world.
 #[derive(Debug, Default)]
 pub(super) struct Conditions {
-    /// Time of the last successful call to GitHub, in milliseconds since 1970.
-    pub(super) github_ok_unix_ms: Option<u64>,
-    /// The last failed call to GitHub and its time in milliseconds since 1970, until a call succeeds.
-    pub(super) github_error: Option<(String, u64)>,
+    /// Calls to GitHub for each configured scope.
+    pub(super) github: BTreeMap<ScopeId, GitHubCondition>,
     /// Error of the last call for each scope of an earlier configuration.
     pub(super) former_errors: BTreeMap<ScopeId, String>,
     /// Error of the last observation of all units.
@@ -51,22 +58,28 @@ impl Conditions {
         blocks
     }
 
-    pub(super) fn github_succeeded(&mut self, unix_ms: u64) {
-        if let Some((last, _)) = self.github_error.take() {
-            info!(last, "GitHub answers again; the last error was: {last}");
+    pub(super) fn github_succeeded(&mut self, scope: &ScopeId, unix_ms: u64) {
+        let condition = self.github.entry(scope.clone()).or_default();
+        if let Some((last, _)) = condition.error.take() {
+            info!(
+                %scope,
+                last, "GitHub answers again for {scope}; the last error was: {last}"
+            );
         }
-        self.github_ok_unix_ms = Some(unix_ms);
+        condition.ok_unix_ms = Some(unix_ms);
     }
 
-    pub(super) fn github_failed(&mut self, error: &RegistryError, unix_ms: u64) {
+    pub(super) fn github_failed(&mut self, scope: &ScopeId, error: &RegistryError, unix_ms: u64) {
         warn!(
+            %scope,
             operation = error.operation,
             status = error.status,
             request_id = error.request_id,
             %error,
-            "call to GitHub failed: {error}"
+            "call to GitHub for {scope} failed: {error}"
         );
-        self.github_error = Some((error.to_string(), unix_ms));
+        let condition = self.github.entry(scope.clone()).or_default();
+        condition.error = Some((error.to_string(), unix_ms));
     }
 
     /// Notes the result of a call for a scope of an earlier configuration.

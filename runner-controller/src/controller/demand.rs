@@ -30,9 +30,8 @@ pub(super) struct Demand {
 impl Demand {
     /// Returns the demand of the jobs on record.
     pub(super) fn new(config: &Config, jobs: Vec<KnownJob>, unix_ms: u64) -> Self {
-        let scope = config.github.scope_id();
         let pools = config.pools.iter();
-        let pools = pools.map(|p| PoolLabels::new(p.name.clone(), scope.clone(), &p.labels));
+        let pools = pools.map(|p| PoolLabels::new(p.name.clone(), p.scope.clone(), &p.labels));
         let mut demand = Self {
             table: JobTable::new(config.host.clone(), pools.collect()),
             deliveries: WebhookStatus::default(),

@@ -54,10 +54,10 @@ const LAST_WRITES_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Environment<M, R, H, D> {
     /// Units.
     pub machines: Arc<M>,
-    /// GitHub, for the configured scope.
-    pub registry: Arc<R>,
+    /// GitHub, for each configured scope.
+    pub registries: BTreeMap<ScopeId, Client<R>>,
     /// GitHub, for each scope of an earlier configuration, or the reason why it cannot be asked.
-    pub former: BTreeMap<ScopeId, Result<Arc<R>, String>>,
+    pub former: BTreeMap<ScopeId, Result<Client<R>, String>>,
     /// Sockets of the slots.
     pub handshake: Arc<H>,
     /// Records that outlive the daemon.
@@ -70,14 +70,25 @@ pub struct Environment<M, R, H, D> {
     pub random: fn() -> u32,
     /// Id of the boot.
     pub boot_id: String,
-    /// Number of calls to GitHub so far, by operation and outcome.
-    pub calls: Box<dyn Fn() -> BTreeMap<String, BTreeMap<String, u64>> + Send>,
+    /// Number of calls to GitHub so far, by configured scope.
+    pub calls: Box<dyn Fn() -> BTreeMap<ScopeId, Calls> + Send>,
     /// Meaning of an exit status, if it is one of the launcher's.
     pub explain_exit: fn(i32) -> Option<&'static str>,
     /// Protections that this host lacks, in words.
     pub notes: Vec<String>,
     /// Jobs on record, if GitHub's deliveries are taken.
     pub jobs: Option<Vec<KnownJob>>,
+}
+
+/// Number of calls by operation and outcome.
+pub type Calls = BTreeMap<String, BTreeMap<String, u64>>;
+
+/// GitHub, for one scope.
+pub struct Client<R> {
+    /// Its runners.
+    pub registry: Arc<R>,
+    /// Account that a rate limit is about.
+    pub account: String,
 }
 
 /// Command of an operator.
@@ -120,21 +131,21 @@ pub struct Controller<M, R, H, D> {
     history: History,
     /// Jobs of GitHub's queue, if deliveries are taken.
     demand: Option<Demand>,
-    /// Number of runners in GitHub's last list.
-    listed: Option<u64>,
-    /// End of GitHub's rate limit, as the next daemon will know it.
-    limited_until: Timestamp,
+    /// Number of runners in GitHub's last list of each scope.
+    listed: BTreeMap<ScopeId, u64>,
+    /// End of GitHub's rate limit in each scope, as the next daemon will know it.
+    limited_until: BTreeMap<ScopeId, Timestamp>,
     started_unix_ms: u64,
-    /// Closed gates that the journal has.
-    gates: BTreeSet<Gate>,
+    /// Closed gates that the journal has, each with its scope.
+    gates: BTreeSet<(Option<String>, Gate)>,
     status: watch::Sender<Status>,
 }
 
 /// Returns the desired state of a configured pool.
-fn spec(config: &PoolConfig, scope: ScopeId, boots_at_once: u16) -> Spec {
+fn spec(config: &PoolConfig, boots_at_once: u16) -> Spec {
     Spec {
         name: config.name.clone(),
-        scope: Some(scope),
+        scope: Some(config.scope.clone()),
         min_idle: config.min_idle,
         min_spare: config.min_spare,
         max_runners: config.max_runners,
@@ -154,13 +165,14 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         boots_at_once: u16,
         status: watch::Sender<Status>,
     ) -> Self {
-        let scope = config.github.scope_id();
         let specs = config.pools.iter();
-        let specs = specs.map(|pool| spec(pool, scope.clone(), boots_at_once));
+        let specs = specs.map(|pool| spec(pool, boots_at_once));
+        let scopes = config.scopes.iter();
+        let scopes = scopes.map(|scope| (scope.scope_id(), Pace::new(scope.mints_per_minute)));
         let pools = Pools::new(
             config.host.clone(),
             environment.boot_id.clone(),
-            [(scope.clone(), Pace::new(config.github.mints_per_minute))],
+            scopes,
             specs,
         );
         let started_unix_ms = (environment.unix_ms)();
@@ -179,8 +191,8 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             conditions: Conditions::default(),
             history: History::default(),
             demand,
-            listed: None,
-            limited_until: Timestamp::default(),
+            listed: BTreeMap::new(),
+            limited_until: BTreeMap::new(),
             started_unix_ms,
             gates: BTreeSet::new(),
             status,

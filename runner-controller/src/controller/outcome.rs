@@ -26,6 +26,7 @@ pub(super) enum Outcome {
     },
     /// A mint ended, and the delivery of its config.
     Minted {
+        scope: ScopeId,
         slot: SlotId,
         name: RunnerName,
         outcome: MintOutcome,

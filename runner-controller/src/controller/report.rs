@@ -6,13 +6,14 @@ use tracing::{info, warn};
 
 use super::Controller;
 use super::history::millis;
+use crate::config::GitHubConfig;
 use crate::pool::{
     MAX_ORPHANS, Mode, Orphans, Pace, PaceReason, PhaseKind, Pool, PoolName, Runner,
     SLOW_MINTS_PER_MINUTE, ScopeId, ScopeState, Timestamp, WaitReason, wait_reason,
 };
 use crate::status::{
     BackoffStatus, DaemonState, FormerScopeStatus, Gate, GateStatus, GitHubStatus, JobStatus,
-    PaceStatus, PoolStatus, RunnerStatus, Status, VERSION, Wanted,
+    PaceStatus, PoolStatus, RunnerStatus, ScopeStatus, Status, VERSION, Wanted,
 };
 use crate::world::{Handshake, Machines, Records, Registry};
 
@@ -45,12 +46,12 @@ fn pace_status(pace: &Pace, now: Timestamp) -> PaceStatus {
     }
 }
 
-/// Returns the reason for which registrations wait, in words.
-fn pace_reason(pace: &PaceStatus) -> String {
+/// Returns the reason for which registrations wait, in words. `key` is that of the configured maximum.
+fn pace_reason(pace: &PaceStatus, key: &str) -> String {
     let (bound, configured) = (pace.mints_per_minute, pace.configured);
     match pace.paced_by {
         PaceReason::Configured => {
-            format!("paced by github.mints_per_minute: at most {bound} registrations a minute")
+            format!("paced by {key}: at most {bound} registrations a minute")
         }
         PaceReason::Refused => format!(
             "paced by GitHub's refusals: at most {bound} registrations a minute; \
@@ -68,43 +69,31 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     pub(super) fn publish(&self) {
         let now = (self.environment.now)();
         let conditions = &self.conditions;
-        let (error, error_unix_ms) = conditions.github_error.clone().unzip();
         let is_shown =
             |pool: &&Pool| self.config.pool(&pool.spec.name).is_some() || !pool.runners.is_empty();
-        let scopes = self.pools.configured();
-        let strays = scopes.flat_map(|(_, scope)| scope.orphans().iter());
-        let scopes = self.pools.configured();
-        let foreign = scopes.flat_map(|(_, scope)| scope.orphans().foreign());
-        let scope = self.pools.scope(&self.config.github.scope_id());
+        let scopes = self.scopes(now);
+        let strays = scopes.iter().flat_map(|scope| scope.strays.clone());
+        let foreign = scopes.iter().flat_map(|scope| scope.foreign.clone());
         let pools = self.pools.iter().filter(is_shown);
         let status = Status {
             version: VERSION,
             host: self.config.host.to_string(),
-            scope: self.config.github.scope.to_string(),
+            scope: self.config.scope_list(),
             program: env!("CARGO_PKG_VERSION").to_owned(),
             state: self.state(),
             clearing: self.clearings.status(self.mode),
             closed: self.closed(),
             at_unix_ms: (self.environment.unix_ms)(),
             since_unix_ms: self.started_unix_ms,
-            github: GitHubStatus {
-                server_url: Some(self.config.github.server_url.clone()),
-                last_ok_unix_ms: conditions.github_ok_unix_ms,
-                error,
-                error_unix_ms,
-                calls: (self.environment.calls)(),
-                listed: self.listed,
-                pace: scope
-                    .and_then(ScopeState::pace)
-                    .map(|pace| pace_status(pace, now)),
-            },
+            github: GitHubStatus::of(&scopes),
             systemd_error: conditions.systemd_error.clone(),
             firewall_error: conditions.firewall_problem.clone(),
             shortages: conditions.shortages.clone(),
             records_error: conditions.records_error.clone(),
             notes: self.environment.notes.clone(),
-            strays: strays.map(|(_, name)| name.to_string()).collect(),
-            foreign: foreign.map(ToString::to_string).collect(),
+            strays: strays.collect(),
+            foreign: foreign.collect(),
+            scopes,
             gates: self.gates(now),
             former: self.former(),
             demand: (self.demand.as_ref())
@@ -115,17 +104,69 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         self.status.send_replace(status);
     }
 
+    /// Returns the configured scopes.
+    fn scopes(&self, now: Timestamp) -> Vec<ScopeStatus> {
+        let mut calls = (self.environment.calls)();
+        let mut status = |config: &GitHubConfig| {
+            let id = config.scope_id();
+            let condition = self.conditions.github.get(&id);
+            let failed = condition.and_then(|condition| condition.error.clone());
+            let (error, error_unix_ms) = failed.unzip();
+            let state = self.pools.scope(&id);
+            let pace = state.and_then(ScopeState::pace);
+            let orphans = || state.map(ScopeState::orphans).into_iter();
+            let strays = orphans().flat_map(Orphans::iter);
+            let foreign = orphans().flat_map(Orphans::foreign);
+            ScopeStatus {
+                name: config.name.as_ref().map(ToString::to_string),
+                scope: config.scope.to_string(),
+                github: GitHubStatus {
+                    server_url: Some(config.server_url.clone()),
+                    last_ok_unix_ms: condition.and_then(|condition| condition.ok_unix_ms),
+                    error,
+                    error_unix_ms,
+                    calls: calls.remove(&id).unwrap_or_default(),
+                    listed: self.listed.get(&id).copied(),
+                    pace: pace.map(|pace| pace_status(pace, now)),
+                },
+                strays: strays.map(|(_, name)| name.to_string()).collect(),
+                foreign: foreign.map(ToString::to_string).collect(),
+            }
+        };
+        self.config.scopes.iter().map(&mut status).collect()
+    }
+
+    /// Returns the name of a scope in the status: `None` for a configured scope without a name.
+    fn scope_name(&self, scope: &ScopeId) -> Option<String> {
+        match self.config.scope(scope) {
+            Some(config) => config.name.as_ref().map(ToString::to_string),
+            None => Some(scope.to_string()),
+        }
+    }
+
     /// Logs each gate that closes or opens.
     pub(super) fn report_gates(&mut self, now: Timestamp) {
         let closed = self.gates(now);
-        for GateStatus { gate, reason } in &closed {
-            if !self.gates.contains(gate) {
-                warn!(%gate, reason, "closing the gate {gate}: {reason}");
+        let of = |scope: &Option<String>| {
+            let name = scope.as_ref();
+            name.map(|name| format!(" of {name}")).unwrap_or_default()
+        };
+        for GateStatus {
+            gate,
+            scope,
+            reason,
+        } in &closed
+        {
+            if !self.gates.contains(&(scope.clone(), *gate)) {
+                let of = of(scope);
+                warn!(%gate, scope, reason, "closing the gate {gate}{of}: {reason}");
             }
         }
-        let closed: BTreeSet<Gate> = closed.into_iter().map(|closed| closed.gate).collect();
-        for gate in self.gates.difference(&closed) {
-            info!(%gate, "the gate {gate} is open again");
+        let closed = closed.into_iter();
+        let closed: BTreeSet<_> = closed.map(|closed| (closed.scope, closed.gate)).collect();
+        for (scope, gate) in self.gates.difference(&closed) {
+            let of = of(scope);
+            info!(%gate, scope, "the gate {gate}{of} is open again");
         }
         self.gates = closed;
     }
@@ -133,13 +174,20 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     /// Returns the gates that are closed, and that no condition of the host closes.
     fn gates(&self, now: Timestamp) -> Vec<GateStatus> {
         let mut gates = Vec::new();
-        let mut close = |gate, reason| gates.push(GateStatus { gate, reason });
-        let rest = self.limited_until.since(now);
-        if !rest.is_zero() {
-            let reason = format!("GitHub limits the rate: no call for {} s", rest.as_secs());
-            close(Gate::RateLimit, reason);
-        }
-        for (_, scope) in self.pools.configured() {
+        for (id, scope) in self.pools.configured() {
+            let name = self.scope_name(id);
+            let mut close = |gate, reason| {
+                gates.push(GateStatus {
+                    gate,
+                    scope: name.clone(),
+                    reason,
+                });
+            };
+            let limited = self.limited_until.get(id).map(|until| until.since(now));
+            if let Some(rest) = limited.filter(|rest| !rest.is_zero()) {
+                let reason = format!("GitHub limits the rate: no call for {} s", rest.as_secs());
+                close(Gate::RateLimit, reason);
+            }
             if scope.is_slowed_down(now) {
                 let reason = format!(
                     "{MAX_ORPHANS} or more registrations of the last ten minutes have no runner: \
@@ -148,12 +196,16 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 close(Gate::Orphans, reason);
             }
             if let Some(pace) = scope.pace().filter(|pace| pace.is_felt(now)) {
-                close(Gate::Pace, pace_reason(&pace_status(pace, now)));
+                let config = self.config.scope(id);
+                let key = config.map(|config| config.key("mints_per_minute"));
+                let reason = pace_reason(&pace_status(pace, now), &key.unwrap_or_default());
+                close(Gate::Pace, reason);
             }
         }
-        let configured = self.pools.configured().map(|(_, scope)| scope.orphans());
-        let former = self.pools.former().map(|(_, orphans)| orphans);
-        for deletions in configured.chain(former).map(Orphans::deletions) {
+        let configured = self.pools.configured();
+        let configured = configured.map(|(id, scope)| (id, scope.orphans()));
+        for (id, orphans) in configured.chain(self.pools.former()) {
+            let deletions = orphans.deletions();
             let rest = deletions.retry_at.since(now);
             if deletions.failures > 0 && !rest.is_zero() {
                 let (failures, rest) = (deletions.failures, rest.as_secs());
@@ -161,7 +213,11 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                     "deletions of registrations without a container failed {failures} times in a row: \
                      the next one in {rest} s; registrations go on"
                 );
-                close(Gate::Deletions, reason);
+                gates.push(GateStatus {
+                    gate: Gate::Deletions,
+                    scope: self.scope_name(id),
+                    reason,
+                });
             }
         }
         gates
@@ -231,6 +287,11 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         let runners = pool.runners.values();
         PoolStatus {
             name: pool.spec.name.to_string(),
+            scope: pool
+                .spec
+                .scope
+                .as_ref()
+                .and_then(|scope| self.scope_name(scope)),
             labels: configured.map_or_else(Vec::new, |pool| pool.labels.clone()),
             wanted: Wanted {
                 idle: pool.spec.min_idle,

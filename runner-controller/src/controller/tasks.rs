@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tracing::{debug, warn};
 
-use super::Controller;
 use super::outcome::{ListKind, Outcome};
+use super::{Client, Controller};
 use crate::pool::{Ending, FailureKind, MintOutcome, RunnerId, RunnerName, ScopeId, SlotId};
 use crate::world::{
     Handshake, Machines, MintRequest, Records, Registry, RegistryError, RegistryErrorKind, chain,
@@ -84,10 +84,11 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             runner_group: pool.runner_group.clone(),
             work_folder: pool.work_folder.clone(),
         };
-        let (registry, handshake) = (
-            Arc::clone(&self.environment.registry),
-            Arc::clone(&self.environment.handshake),
-        );
+        let scope = pool.scope.clone();
+        let Some(registry) = self.registry(&scope) else {
+            return;
+        };
+        let handshake = Arc::clone(&self.environment.handshake);
         let slot = slot.clone();
         self.running.spawn(async move {
             let (outcome, error) = match registry.mint(&request).await {
@@ -98,6 +99,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 Err(error) => (failed_mint(&error), Some(error)),
             };
             Outcome::Minted {
+                scope,
                 slot,
                 name,
                 outcome,
@@ -163,17 +165,12 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
 
     /// Requests the list of each scope, unless a request for it is under way.
     pub(super) fn spawn_lists(&mut self) {
-        let configured = (
-            self.config.github.scope_id(),
-            Arc::clone(&self.environment.registry),
-        );
-        let former = self.environment.former.iter();
-        let former = former.filter_map(|(scope, registry)| {
-            let registry = registry.as_ref().ok()?;
-            Some((scope.clone(), Arc::clone(registry)))
-        });
-        for (scope, registry) in std::iter::once(configured).chain(former.collect::<Vec<_>>()) {
-            self.spawn_list(scope, registry, ListKind::Full);
+        let configured = self.environment.registries.keys();
+        let scopes = configured.chain(self.environment.former.keys());
+        for scope in scopes.cloned().collect::<Vec<_>>() {
+            if let Some(registry) = self.registry(&scope) {
+                self.spawn_list(scope, registry, ListKind::Full);
+            }
         }
     }
 
@@ -210,13 +207,15 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     }
 
     /// Returns the registry of a scope. No call leaves for a scope without one.
-    fn registry(&self, scope: &ScopeId) -> Option<Arc<R>> {
-        if *scope == self.config.github.scope_id() {
-            Some(Arc::clone(&self.environment.registry))
-        } else {
-            let former = self.environment.former.get(scope)?;
-            former.as_ref().ok().map(Arc::clone)
-        }
+    pub(super) fn registry(&self, scope: &ScopeId) -> Option<Arc<R>> {
+        let client = self.client(scope)?;
+        Some(Arc::clone(&client.registry))
+    }
+
+    /// Returns the client of a scope, configured or former.
+    pub(super) fn client(&self, scope: &ScopeId) -> Option<&Client<R>> {
+        let configured = self.environment.registries.get(scope);
+        configured.or_else(|| self.environment.former.get(scope)?.as_ref().ok())
     }
 
     /// Observes all units, unless an observation is under way.

@@ -9,11 +9,16 @@ use crate::world::{Failure, Records, chain};
 /// Key of the setting with the mode.
 pub(super) const MODE_KEY: &str = "mode";
 
-/// Key of the setting with GitHub's rate limit.
+/// Key of the setting with GitHub's rate limit, before the scope.
 pub(super) const LIMIT_KEY: &str = "limited";
 
-/// Key of the setting with the pace of mints.
+/// Key of the setting with the pace of mints, before the scope.
 pub(super) const PACE_KEY: &str = "pace";
+
+/// Returns the key of a scope's setting.
+pub(super) fn scope_key(key: &str, scope: &ScopeId) -> String {
+    format!("{key} {}", scope.as_str())
+}
 
 /// Maximum number of writes that wait. Beyond it the oldest are dropped, because a disk that does not
 /// write must not fill the memory. A runner needs two: its verdict, and the next record of its slot.
@@ -36,7 +41,7 @@ pub(super) enum Write {
     /// Remove the record of an orphaned registration.
     RemoveStray(ScopeId, RunnerId),
     /// Write or remove a setting.
-    Setting(&'static str, Option<String>),
+    Setting(String, Option<String>),
 }
 
 /// A write that failed.
@@ -68,7 +73,7 @@ impl Write {
             Self::Close(verdict) => records.close(*verdict).await,
             Self::PutStray(stray) => records.put_stray(*stray).await,
             Self::RemoveStray(scope, id) => records.remove_stray(scope, id).await,
-            Self::Setting(key, value) => records.set_setting(key, value).await,
+            Self::Setting(key, value) => records.set_setting(&key, value).await,
         };
         result.map_err(|error| FailedWrite {
             write: self,
@@ -101,9 +106,11 @@ impl WriteQueue {
             }
         }
         // Only the last value of the pace counts, which each mint changes.
-        if matches!(write, Write::Setting(PACE_KEY, _)) {
-            let is_pace = |old: &Write| matches!(old, Write::Setting(PACE_KEY, _));
-            self.pending.retain(|old| !is_pace(old));
+        if let Write::Setting(key, _) = &write
+            && key.starts_with(PACE_KEY)
+        {
+            let is_same = |old: &Write| matches!(old, Write::Setting(old, _) if old == key);
+            self.pending.retain(|old| !is_same(old));
         }
         self.pending.push_back(write);
         while self.pending.len() > MAX_PENDING {
@@ -249,10 +256,15 @@ mod tests {
 
     #[test]
     fn of_the_paces_that_wait_the_last_is_written() {
-        let pace = |text: &str| Write::Setting(PACE_KEY, Some(text.into()));
-        let mode = Write::Setting(MODE_KEY, None);
+        let scope = |name| ScopeId::new("https://api.github.com", name);
+        let of =
+            |name, text: &str| Write::Setting(scope_key(PACE_KEY, &scope(name)), Some(text.into()));
+        let pace = |text| of("acme", text);
+        let other = of("other", "0");
+        let mode = Write::Setting(MODE_KEY.into(), None);
         let mut queue = queue([
             pace("1"),
+            other.clone(),
             put("ci-1", PhaseKind::Idle),
             mode.clone(),
             pace("2"),
@@ -262,7 +274,10 @@ mod tests {
             written.push(write);
             queue.finish(Ok(()), now());
         }
-        assert_eq!(written, [put("ci-1", PhaseKind::Idle), mode, pace("2")]);
+        assert_eq!(
+            written,
+            [other, put("ci-1", PhaseKind::Idle), mode, pace("2")]
+        );
     }
 
     #[test]

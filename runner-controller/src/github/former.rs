@@ -1,10 +1,11 @@
 //! Scopes of earlier configurations, in which this host may have left registrations.
 //!
-//! A configuration with another `github.url` leaves runners behind. They are removed with the
+//! A configuration without a scope of the one before leaves runners behind. They are removed with the
 //! credentials with which they were made, if those are still there.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -55,21 +56,23 @@ impl From<KnownLogin> for LoginConfig {
     }
 }
 
-/// Returns the scopes to keep on record: the configured one, and former ones for a day or while a record
+/// Returns the scopes to keep on record: the configured ones, and former ones for a day or while a record
 /// in `used` names them.
 #[must_use]
 pub fn known_scopes(
     known: Vec<KnownScope>,
-    config: &GitHubConfig,
+    configs: &[GitHubConfig],
     used: &BTreeSet<ScopeId>,
     unix_ms: u64,
 ) -> Vec<KnownScope> {
-    let configured = KnownScope {
+    let configured = configs.iter().map(|config| KnownScope {
         scope: config.scope_id(),
         login: KnownLogin::from(&config.login),
         left_unix_ms: None,
-    };
-    let former = known.into_iter().filter(|k| k.scope != configured.scope);
+    });
+    let mut kept: Vec<KnownScope> = configured.collect();
+    let is_former = |known: &KnownScope| kept.iter().all(|kept| kept.scope != known.scope);
+    let former = known.into_iter().filter(is_former);
     let former = former.map(|known| KnownScope {
         left_unix_ms: known.left_unix_ms.or(Some(unix_ms)),
         ..known
@@ -80,7 +83,8 @@ pub fn known_scopes(
         age < KEPT || used.contains(&known.scope)
     };
     let former: Vec<KnownScope> = former.filter(may_be_in_use).collect();
-    std::iter::once(configured).chain(former).collect()
+    kept.extend(former);
+    kept
 }
 
 /// The credentials with which a former scope can be asked.
@@ -88,41 +92,50 @@ pub fn known_scopes(
 enum Source {
     /// The file that was configured then.
     File(LoginConfig),
-    /// The configured credentials.
-    Configured,
+    /// The credentials of the configured scope at this place.
+    Configured(usize),
 }
 
 impl KnownScope {
-    /// Returns the places to try for credentials, in order.
+    /// Returns the places to try for credentials, in order: its own, then those of configured scopes.
     ///
-    /// The configured credentials are never sent to another server than the configured one. A file that
-    /// is configured for another server now may have another content than then. GitHub lets no App manage
-    /// the runners of an enterprise.
-    fn sources(&self, config: &GitHubConfig) -> Vec<Source> {
-        let is_same_server = self.scope.parts().0 == config.scope_id().parts().0;
+    /// Configured credentials are never sent to another server than their own. A file that is configured
+    /// for another server now may have another content than then. GitHub lets no App manage the runners of
+    /// an enterprise.
+    fn sources(&self, configs: &[GitHubConfig]) -> Vec<Source> {
         let login = LoginConfig::from(self.login.clone());
-        let mut sources = Vec::new();
-        if login.file() != config.login.file() {
-            sources.push(Source::File(login));
-        }
         let is_enterprise = matches!(Scope::parse(self.scope.parts().1), Scope::Enterprise { .. });
-        let is_app = matches!(config.login, LoginConfig::App { .. });
-        if is_same_server && !(is_enterprise && is_app) {
-            sources.push(Source::Configured);
-        }
-        sources
+        let is_usable = |config: &GitHubConfig| {
+            let is_same_server = self.scope.parts().0 == config.scope_id().parts().0;
+            let is_app = matches!(config.login, LoginConfig::App { .. });
+            is_same_server && !(is_enterprise && is_app)
+        };
+        let has_its_file = |config: &GitHubConfig| config.login.file() == login.file();
+        let usable = configs.iter().enumerate();
+        let usable = usable.filter(|(_, config)| is_usable(config));
+        let (own, others): (Vec<_>, Vec<_>) = usable.partition(|(_, config)| has_its_file(config));
+        let file = (!configs.iter().any(has_its_file)).then_some(Source::File(login.clone()));
+        let place = |(place, _)| Source::Configured(place);
+        let configured = own.into_iter().map(place);
+        let sources = configured.chain(file);
+        sources.chain(others.into_iter().map(place)).collect()
     }
 
-    /// Returns a client for the scope. `configured` is the client of the configured scope.
+    /// Returns a client for the scope, and its settings. `clients` are those of the configured scopes, in the
+    /// order of `configs`.
     ///
     /// # Errors
     /// No credentials for it are there any more, or they cannot be used. The error is for the operator.
-    pub fn connect(&self, config: &GitHubConfig, configured: &GitHub) -> Result<GitHub, String> {
+    pub fn connect(
+        &self,
+        configs: &[GitHubConfig],
+        clients: &[Arc<GitHub>],
+    ) -> Result<(GitHub, GitHubConfig), String> {
         let mut problem = "the file of its credentials is configured for another server".to_owned();
-        for source in self.sources(config) {
-            let loaded = match &source {
-                Source::File(login) => Login::load_file(login),
-                Source::Configured => Login::load(config),
+        for source in self.sources(configs) {
+            let (place, loaded) = match &source {
+                Source::File(login) => (self.nearest(configs), Login::load_file(login)),
+                Source::Configured(place) => (*place, Login::load(&configs[*place])),
             };
             let login = match loaded {
                 Ok(login) => login,
@@ -131,16 +144,31 @@ impl KnownScope {
                     continue;
                 }
             };
-            let client = match source {
-                Source::File(file) => GitHub::new(&self.config(config, file)?, login),
-                Source::Configured => {
+            let config = &configs[place];
+            let (config, client) = match source {
+                Source::File(file) => {
+                    let config = self.config(config, file)?;
+                    let client = GitHub::new(&config, login);
+                    (config, client)
+                }
+                Source::Configured(place) => {
                     let config = self.config(config, config.login.clone())?;
-                    configured.beside(&config, login)
+                    let client = clients[place].beside(&config, login);
+                    (config, client)
                 }
             };
-            return client.map_err(|error| chain(&error));
+            let client = client.map_err(|error| chain(&error))?;
+            return Ok((client, config));
         }
         Err(problem)
+    }
+
+    /// Returns the place of the configured scope whose proxy and certificate authorities lead to the server,
+    /// as far as the configuration shows it.
+    fn nearest(&self, configs: &[GitHubConfig]) -> usize {
+        let server = self.scope.parts().0;
+        let same = |config: &GitHubConfig| config.scope_id().parts().0 == server;
+        configs.iter().position(same).unwrap_or_default()
     }
 
     fn config(&self, config: &GitHubConfig, login: LoginConfig) -> Result<GitHubConfig, String> {
@@ -170,12 +198,17 @@ mod tests {
                 repo: repo.into(),
             },
             login: LoginConfig::Token { file: file.into() },
-            ..testing::config().github
+            ..testing::config().scopes.remove(0)
         }
     }
 
     fn known(config: &GitHubConfig) -> Vec<KnownScope> {
-        known_scopes(Vec::new(), config, &BTreeSet::new(), 0)
+        known_scopes(
+            Vec::new(),
+            std::slice::from_ref(config),
+            &BTreeSet::new(),
+            0,
+        )
     }
 
     const GITHUB: &str = "https://api.github.com";
@@ -184,19 +217,19 @@ mod tests {
     fn a_former_scope_is_known_for_a_day_and_while_a_runner_is_registered_in_it() {
         let (old, new) = (config(GITHUB, "old", "/t"), config(GITHUB, "new", "/t"));
         let none = BTreeSet::new();
-        let left = known_scopes(known(&old), &new, &none, 5);
+        let left = known_scopes(known(&old), std::slice::from_ref(&new), &none, 5);
         let scopes = |known: &[KnownScope]| -> Vec<ScopeId> {
             known.iter().map(|known| known.scope.clone()).collect()
         };
         assert_eq!(scopes(&left), [new.scope_id(), old.scope_id()]);
-        let later = known_scopes(left.clone(), &new, &none, DAY_MS);
+        let later = known_scopes(left.clone(), std::slice::from_ref(&new), &none, DAY_MS);
         assert_eq!(later, left, "the time at which it was left does not change");
         let used = BTreeSet::from([old.scope_id()]);
-        let long = known_scopes(left.clone(), &new, &used, 9 * DAY_MS);
+        let long = known_scopes(left.clone(), std::slice::from_ref(&new), &used, 9 * DAY_MS);
         assert_eq!(long, left);
-        let long = known_scopes(left.clone(), &new, &none, 9 * DAY_MS);
+        let long = known_scopes(left.clone(), std::slice::from_ref(&new), &none, 9 * DAY_MS);
         assert_eq!(scopes(&long), [new.scope_id()]);
-        let back = known_scopes(left, &old, &none, 9 * DAY_MS);
+        let back = known_scopes(left, std::slice::from_ref(&old), &none, 9 * DAY_MS);
         assert_eq!(scopes(&back)[0], old.scope_id());
         assert_eq!(back[0].left_unix_ms, None);
     }
@@ -210,14 +243,45 @@ mod tests {
         });
         // The same server: its own file first, which the daemon may not be able to read.
         let same = config("https://ghes.example/api/v3", "new", "/new-token");
-        assert_eq!(old.sources(&same), [file.clone(), Source::Configured]);
+        assert_eq!(
+            old.sources(std::slice::from_ref(&same)),
+            [file.clone(), Source::Configured(0)]
+        );
         let same = config("https://ghes.example/api/v3", "new", "/old-token");
-        assert_eq!(old.sources(&same), [Source::Configured]);
+        assert_eq!(
+            old.sources(std::slice::from_ref(&same)),
+            [Source::Configured(0)]
+        );
         // Another server.
         let other = config(GITHUB, "new", "/new-token");
-        assert_eq!(old.sources(&other), [file]);
+        assert_eq!(old.sources(std::slice::from_ref(&other)), [file]);
         let other = config(GITHUB, "new", "/old-token");
-        assert_eq!(old.sources(&other), []);
+        assert_eq!(old.sources(std::slice::from_ref(&other)), []);
+    }
+
+    #[test]
+    fn several_configured_scopes_offer_their_credentials_in_order() {
+        let old = known(&config(GITHUB, "old", "/b")).remove(0);
+        let (a, b) = (config(GITHUB, "a", "/a"), config(GITHUB, "b", "/b"));
+        let other = config("https://ghes.example/api/v3", "c", "/c");
+        // The file is configured again, so that its scope's credential is that file's content.
+        let sources = old.sources(&[a.clone(), b, other.clone()]);
+        assert_eq!(sources, [Source::Configured(1), Source::Configured(0)]);
+        let file = Source::File(LoginConfig::Token { file: "/b".into() });
+        assert_eq!(old.sources(&[other, a]), [file, Source::Configured(1)]);
+    }
+
+    #[test]
+    fn a_scope_that_is_one_of_several_is_not_a_former_one() {
+        let (old, new) = (config(GITHUB, "old", "/t"), config(GITHUB, "new", "/t"));
+        let both = [new.clone(), old.clone()];
+        let (none, scope) = (BTreeSet::new(), |known: &KnownScope| known.scope.clone());
+        let left = known_scopes(known(&old), &both, &none, 5);
+        assert!(left.iter().all(|known| known.left_unix_ms.is_none()));
+        let known: Vec<ScopeId> = left.iter().map(scope).collect();
+        assert_eq!(known, [new.scope_id(), old.scope_id()]);
+        let left = known_scopes(left, std::slice::from_ref(&new), &none, 7);
+        assert_eq!(left[1].left_unix_ms, Some(7));
     }
 
     #[test]
@@ -229,12 +293,15 @@ mod tests {
         let old = known(&GitHubConfig { scope, ..token }).remove(0);
         let file = Source::File(LoginConfig::Token { file: "/t".into() });
         let new = config(GITHUB, "new", "/new-token");
-        assert_eq!(old.sources(&new), [file.clone(), Source::Configured]);
+        assert_eq!(
+            old.sources(std::slice::from_ref(&new)),
+            [file.clone(), Source::Configured(0)]
+        );
         let login = LoginConfig::App {
             id: "1".into(),
             key_file: "/app".into(),
         };
-        assert_eq!(old.sources(&GitHubConfig { login, ..new }), [file]);
+        assert_eq!(old.sources(&[GitHubConfig { login, ..new }]), [file]);
     }
 
     #[test]

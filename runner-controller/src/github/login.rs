@@ -56,7 +56,8 @@ impl Login {
     /// The file cannot be read or does not hold credentials.
     pub fn load(config: &GitHubConfig) -> Result<Self, LoginError> {
         let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-        Self::load_from(credentials.as_deref(), &config.login)
+        let passed = credentials.map(|directory| directory.join(config.login_credential()));
+        Self::load_from(passed, &config.login)
     }
 
     /// Reads the file of credentials that systemd does not pass. Blocks for one small read.
@@ -67,9 +68,8 @@ impl Login {
         Self::load_from(None, config)
     }
 
-    fn load_from(credentials: Option<&Path>, config: &LoginConfig) -> Result<Self, LoginError> {
-        let path = credentials
-            .map(|directory| directory.join(config.credential()))
+    fn load_from(passed: Option<PathBuf>, config: &LoginConfig) -> Result<Self, LoginError> {
+        let path = passed
             .filter(|path| path.exists())
             .unwrap_or_else(|| config.file().to_owned());
         let text = read(&path)?;
@@ -118,7 +118,8 @@ mod tests {
         let credentials = dir.path().join("credentials");
         std::fs::create_dir(&credentials).unwrap();
         let config = LoginConfig::Token { file: file.clone() };
-        let load = || match Login::load_from(Some(&credentials), &config) {
+        let passed = credentials.join("github-token");
+        let load = || match Login::load_from(Some(passed.clone()), &config) {
             Ok(Login::Token(token)) => Ok(token.expose().to_owned()),
             Ok(Login::App(_)) => unreachable!("a token is configured"),
             Err(error) => Err(error),
@@ -148,17 +149,18 @@ mod tests {
     }
 
     #[test]
-    fn an_apps_key_has_its_own_credential() {
+    fn an_apps_key_must_be_one() {
         let dir = tempfile::tempdir().unwrap();
         let config = LoginConfig::App {
             id: "123456".into(),
             key_file: dir.path().join("absent"),
         };
         std::fs::write(dir.path().join("github-app-key"), github_sim::APP_KEY).unwrap();
-        let login = Login::load_from(Some(dir.path()), &config).unwrap();
+        let passed = dir.path().join("github-app-key");
+        let login = Login::load_from(Some(passed.clone()), &config).unwrap();
         assert!(matches!(login, Login::App(_)));
         std::fs::write(dir.path().join("github-app-key"), "ghp_a_token").unwrap();
-        let error = Login::load_from(Some(dir.path()), &config)
+        let error = Login::load_from(Some(passed), &config)
             .unwrap_err()
             .to_string();
         assert!(error.contains("PEM") && !error.contains("ghp_"), "{error}");

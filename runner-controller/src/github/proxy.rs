@@ -33,7 +33,10 @@ pub(super) fn tunnel(
     let tunnel = Tunnel::new(address, connector.clone());
     Ok(Some(match &proxy.credentials_file {
         None => tunnel,
-        Some(file) => tunnel.with_auth(credentials(directory.as_deref(), file)?),
+        Some(file) => {
+            let passed = directory.map(|directory| directory.join(config.proxy_credential()));
+            tunnel.with_auth(credentials(passed, file)?)
+        }
     }))
 }
 
@@ -48,9 +51,8 @@ fn address(proxy: &ProxyConfig, destination: &str) -> Option<Uri> {
 }
 
 /// Reads `USER:PASSWORD` from the credential that systemd passed, or else from the configured file.
-fn credentials(directory: Option<&Path>, file: &Path) -> Result<HeaderValue, SetupError> {
-    let path = directory
-        .map(|directory| directory.join(ProxyConfig::CREDENTIAL))
+fn credentials(passed: Option<PathBuf>, file: &Path) -> Result<HeaderValue, SetupError> {
+    let path = passed
         .filter(|path| path.exists())
         .unwrap_or_else(|| file.to_owned());
     let wrong = |source| SetupError::File {
@@ -92,7 +94,7 @@ pub(super) fn tls(config: &GitHubConfig) -> Result<ClientConfig, SetupError> {
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// Returns an error if `github.ca_file` is configured and cannot be used.
+/// Returns an error if `ca_file` is configured and cannot be used.
 pub fn check_ca_file(config: &GitHubConfig) -> Result<(), SetupError> {
     match &config.ca_file {
         Some(file) => add_authorities(&mut RootCertStore::empty(), file),
@@ -103,7 +105,7 @@ pub fn check_ca_file(config: &GitHubConfig) -> Result<(), SetupError> {
 /// Adds the certificates of `ca_file`, which is in PEM and has at least one.
 fn add_authorities(roots: &mut RootCertStore, file: &Path) -> Result<(), SetupError> {
     let wrong = |source| SetupError::File {
-        what: "certificate authorities (github.ca_file)",
+        what: "certificate authorities (ca_file)",
         path: file.to_owned(),
         source,
     };
@@ -156,10 +158,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("configured");
         fs::write(&file, "ann:one\n").unwrap();
-        let value = |directory: Option<&Path>| credentials(directory, &file);
+        let value = |passed: Option<PathBuf>| credentials(passed, &file);
         assert_eq!(value(None).unwrap(), "Basic YW5uOm9uZQ==");
-        fs::write(dir.path().join(ProxyConfig::CREDENTIAL), "ann:two").unwrap();
-        let passed = value(Some(dir.path())).unwrap();
+        fs::write(dir.path().join("github-proxy"), "ann:two").unwrap();
+        let passed = value(Some(dir.path().join("github-proxy"))).unwrap();
         assert_eq!(passed, "Basic YW5uOnR3bw==");
         assert!(passed.is_sensitive());
         for text in ["", "ann", "ann:one\nbob:two"] {

@@ -107,7 +107,7 @@ impl GitHub {
             transport,
             config,
             login.into(),
-            Arc::clone(&self.client.usage),
+            Arc::new(self.client.usage.beside()),
         )
     }
 
@@ -132,7 +132,7 @@ impl GitHub {
             transport,
             config,
             login.into(),
-            Arc::clone(&self.client.usage),
+            Arc::new(self.client.usage.beside()),
         )
     }
 
@@ -320,6 +320,10 @@ impl Registry for GitHub {
 
     fn hold(&self, wait: Duration) {
         self.client.usage.hold(wait);
+    }
+
+    fn shares_limits(&self, other: &Self) -> bool {
+        self.client.usage.shares_limits(&other.client.usage)
     }
 
     fn mint_window(&self) -> Option<MintWindow> {

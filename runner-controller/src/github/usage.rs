@@ -1,6 +1,6 @@
-//! The rate limits and request counts of one client, shared by its layers.
+//! The rate limits and request counts of one client, shared by its layers. Clients of one account share limits.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderMap, StatusCode};
@@ -10,30 +10,41 @@ use super::operation::{Operation, Tally};
 use super::refusal;
 use crate::world::MintWindow;
 
-/// The limits that GitHub announced to one client, and the requests that this client made.
+/// The limits that GitHub announced to the account of a client, and the requests that this client made.
 #[derive(Default)]
-pub(super) struct Usage(Mutex<State>);
-
-#[derive(Default)]
-struct State {
-    budget: Budget,
-    tally: Tally,
+pub(super) struct Usage {
+    /// Shared by all clients of an account.
+    budget: Arc<Mutex<Budget>>,
+    tally: Mutex<Tally>,
 }
 
 impl Usage {
+    /// Returns the usage of another client of the same account, which has sent nothing.
+    pub(super) fn beside(&self) -> Self {
+        Self {
+            budget: Arc::clone(&self.budget),
+            tally: Mutex::default(),
+        }
+    }
+
+    /// Returns true if both clients have the same limits.
+    pub(super) fn shares_limits(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.budget, &other.budget)
+    }
+
     /// Allows or withholds a request that is about to leave.
     pub(super) fn admit(&self, operation: Operation) -> Result<(), Withheld> {
-        self.state().budget.admit(operation, now())
+        self.budget().admit(operation, now())
     }
 
     /// Withholds every request for this long.
     pub(super) fn hold(&self, wait: Duration) {
-        self.state().budget.hold(wait, now());
+        self.budget().hold(wait, now());
     }
 
     /// Counts one request by its outcome.
     pub(super) fn count(&self, operation: Operation, outcome: &'static str) {
-        self.state().tally.count(operation, outcome);
+        self.tally().count(operation, outcome);
     }
 
     /// Records the limits that an answer announces. Returns how long to send nothing, if the answer
@@ -51,7 +62,7 @@ impl Usage {
             // An App's windows are not those of its installation, which is what the budget follows.
             return None;
         }
-        let budget = &mut self.state().budget;
+        let budget = &mut self.budget();
         match limit {
             // Only a call that was carried out shows that the client is not too fast any more.
             Limit::None if !status.is_success() && status != StatusCode::NOT_MODIFIED => {
@@ -66,22 +77,27 @@ impl Usage {
 
     /// Returns the requests so far by operation and outcome.
     pub(super) fn calls(&self) -> Vec<(&'static str, &'static str, u64)> {
-        self.state().tally.rows()
+        self.tally().rows()
     }
 
     /// Returns the rate-limit windows as last seen.
     pub(super) fn quotas(&self) -> Vec<Quota> {
-        self.state().budget.quotas(now())
+        self.budget().quotas(now())
     }
 
     /// Returns the window of mints as last seen, until its reset.
     pub(super) fn mint_window(&self) -> Option<MintWindow> {
-        self.state().budget.mint_window(now())
+        self.budget().mint_window(now())
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn budget(&self) -> MutexGuard<'_, Budget> {
         // Nothing that can panic runs under this lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        // Nor under this one.
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

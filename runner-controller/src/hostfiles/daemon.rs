@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::file::{HostFile, Program};
-use crate::config::{API_TOKEN_CREDENTIAL, Config, DAEMON_USER, ProxyConfig, WebhookConfig};
+use crate::config::{API_TOKEN_CREDENTIAL, Config, DAEMON_USER, WebhookConfig};
 use crate::firewall::FIREWALL_UNIT;
 
 /// Number of file descriptors that systemd keeps for a slot: its socket, its FIFO, a waiting
@@ -22,9 +22,7 @@ pub(super) fn files(config: &Config, program: Program<'_>) -> Vec<HostFile> {
 fn service(config: &Config, program: Program<'_>) -> String {
     let sweep = program.call("sweep-unowned");
     let run = program.call("run");
-    let login = &config.github.login;
-    let (secret, file) = (login.credential(), login.file().display());
-    let further = further_credentials(config);
+    let credentials = credentials(config);
     let (slots, api) = (config.slots_dir(), config.api_dir());
     let (slots, api) = (slots.display(), api.display());
     let kept = config.slots().count() * KEPT_PER_SLOT + KEPT_BESIDES;
@@ -61,8 +59,7 @@ WatchdogSec=30s
 # Keeps the slots' sockets and waiting containers over a restart of the daemon.
 FileDescriptorStoreMax={kept}
 FileDescriptorStorePreserve=yes
-LoadCredential={secret}:{file}
-{further}
+{credentials}
 User={DAEMON_USER}
 Group={DAEMON_USER}
 {state}
@@ -121,31 +118,29 @@ WantedBy=multi-user.target
     )
 }
 
-/// Returns the credentials besides that for GitHub's API: the API's token, the proxy's user and password, and the
+/// Returns the credentials: for the API of each scope, the API's token, users and passwords of proxies, and the
 /// secrets of deliveries.
-fn further_credentials(config: &Config) -> String {
-    let proxy = config.github.proxy.as_ref();
-    let webhook = config.webhook.as_ref();
-    let files = [
-        (API_TOKEN_CREDENTIAL, config.api_token_file.as_ref()),
-        (
-            ProxyConfig::CREDENTIAL,
-            proxy.and_then(|proxy| proxy.credentials_file.as_ref()),
-        ),
-        (
-            WebhookConfig::CREDENTIAL,
-            webhook.map(|webhook| &webhook.secret_file),
-        ),
-        (
-            WebhookConfig::NEXT_CREDENTIAL,
-            webhook.and_then(|webhook| webhook.next_secret_file.as_ref()),
-        ),
-    ];
-    let lines = files.into_iter().filter_map(|(name, file)| {
-        let file = file?.display();
-        Some(format!("LoadCredential={name}:{file}\n"))
+fn credentials(config: &Config) -> String {
+    let logins = config.scopes.iter();
+    let logins = logins.map(|scope| (scope.login_credential(), scope.login.file()));
+    let token = config.api_token_file.as_deref();
+    let token = token.map(|file| (API_TOKEN_CREDENTIAL.to_owned(), file));
+    let proxies = config.scopes.iter().filter_map(|scope| {
+        let file = scope.proxy.as_ref()?.credentials_file.as_deref()?;
+        Some((scope.proxy_credential(), file))
     });
-    lines.collect()
+    let webhook = config.webhook.as_ref();
+    let secret = webhook.map(|webhook| {
+        let name = WebhookConfig::CREDENTIAL.to_owned();
+        (name, webhook.secret_file.as_path())
+    });
+    let next = webhook.and_then(|webhook| {
+        let name = WebhookConfig::NEXT_CREDENTIAL.to_owned();
+        Some((name, webhook.next_secret_file.as_deref()?))
+    });
+    let all = logins.chain(token).chain(proxies).chain(secret).chain(next);
+    let lines = all.map(|(name, file)| format!("LoadCredential={name}:{}\n", file.display()));
+    lines.collect::<Vec<_>>().concat()
 }
 
 /// Returns the setting for the state directory.

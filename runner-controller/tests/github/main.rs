@@ -76,6 +76,7 @@ fn connect_as(
 /// Returns the configuration of a repository with a token.
 fn config_of(api_url: &str) -> config::GitHubConfig {
     config::GitHubConfig {
+        name: None,
         scope: repository(),
         api_url: api_url.parse().unwrap(),
         server_url: "https://github.com".into(),

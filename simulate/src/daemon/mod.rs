@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runner_controller::config::{Config, GitHubConfig};
-use runner_controller::controller::{Controller, Environment, Request};
+use runner_controller::controller::{Client, Controller, Environment, Request};
 use runner_controller::github::{GitHub, Token};
 use runner_controller::status::Status;
 use runner_controller::world::Event;
@@ -69,6 +69,13 @@ pub(crate) struct Start {
     pub(crate) status: watch::Sender<Status>,
 }
 
+fn client_of(github: GitHub, config: &GitHubConfig) -> Client<GitHub> {
+    Client {
+        registry: Arc::new(github),
+        account: config.account(),
+    }
+}
+
 /// Runs the daemon until it is told to stop, or cannot adopt what runs.
 pub(crate) async fn run(start: Start) {
     let Start {
@@ -89,23 +96,26 @@ pub(crate) async fn run(start: Start) {
     let Ok(token) = Token::new("ghp_simulated") else {
         return;
     };
-    let wire = Wire::new(access.clone(), config.github.scope.to_string());
-    let Ok(github) = GitHub::over(&config.github, token, wire.clone()) else {
+    let Some(configured) = config.scopes.first() else {
+        return;
+    };
+    let wire = Wire::new(access.clone(), configured.scope.to_string());
+    let Ok(github) = GitHub::over(configured, token, wire.clone()) else {
         return;
     };
     let mut former = BTreeMap::new();
     for scope in configs::scopes() {
         let other = GitHubConfig {
             scope,
-            ..config.github.clone()
+            ..configured.clone()
         };
         let Ok(token) = Token::new("ghp_simulated") else {
             return;
         };
-        if other.scope != config.github.scope
+        if other.scope != configured.scope
             && let Ok(client) = github.over_beside(&other, token, wire.clone())
         {
-            former.insert(other.scope_id(), Ok(Arc::new(client)));
+            former.insert(other.scope_id(), Ok(client_of(client, &other)));
         }
     }
     let boot_id = world.with(|world| {
@@ -115,7 +125,7 @@ pub(crate) async fn run(start: Start) {
     });
     let environment = Environment {
         machines: Arc::new(Systemd::new(access.clone(), Arc::clone(&config))),
-        registry: Arc::new(github),
+        registries: [(configured.scope_id(), client_of(github, configured))].into(),
         former,
         handshake: Arc::new(Sockets::new(access.clone())),
         records: Arc::new(RecordsFile::new(access)),

@@ -32,6 +32,8 @@ const TOLD_BY: &[(&str, &str)] = &[
     ("exit", "details"),
     ("job_url", "details"),
     ("last_line", "wrote"),
+    // The scope of a gate.
+    ("scope", "of"),
     // The start of a job.
     ("job_url", "run"),
     ("how", "verb"),

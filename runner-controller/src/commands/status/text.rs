@@ -35,8 +35,15 @@ pub(super) fn render(status: &Status) -> String {
     for reason in &status.closed {
         let _ = writeln!(text, "  no new runners: {reason}");
     }
-    for GateStatus { gate, reason } in &status.gates {
-        let _ = writeln!(text, "  ! {gate}: {reason}");
+    for GateStatus {
+        gate,
+        scope,
+        reason,
+    } in &status.gates
+    {
+        let of = scope.as_ref().map(|scope| format!(" of {scope}"));
+        let of = of.unwrap_or_default();
+        let _ = writeln!(text, "  ! {gate}{of}: {reason}");
     }
     for pool in &status.pools {
         for backoff in &pool.backoffs {

@@ -1,16 +1,16 @@
-//! The `[github]` table.
+//! A scope: the `[github]` table, or a `[scopes.<name>]` table.
 
 use url::Url;
 
 use super::section::{MINUTE, SECOND, Section};
 use super::{login, proxy};
-use crate::config::github::{GitHubConfig, LoginConfig, Scope};
+use crate::config::github::{GitHubConfig, LoginConfig, Scope, ScopeName};
 use crate::pool::DEFAULT_MINTS_PER_MINUTE;
 
 /// Maximum of `mints_per_minute`. GitHub Enterprise Server has no limits by default.
 const MAX_MINTS_PER_MINUTE: usize = 1_000;
 
-pub(super) fn github(mut section: Section<'_>) -> Option<GitHubConfig> {
+pub(super) fn github(mut section: Section<'_>, name: Option<ScopeName>) -> Option<GitHubConfig> {
     let url = section.required(
         "url",
         "\"https://github.com/OWNER/REPO\" or \"https://github.com/ORG\"",
@@ -83,6 +83,7 @@ pub(super) fn github(mut section: Section<'_>) -> Option<GitHubConfig> {
     let ca_file = section.path("ca_file", "\"/etc/ssl/private-ca.pem\"");
     section.finish();
     Some(GitHubConfig {
+        name,
         scope: scope?.0,
         api_url: api_url?,
         server_url: server_url?,

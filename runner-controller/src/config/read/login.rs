@@ -75,9 +75,10 @@ mod tests {
         let token = "token_file = \"/run/token\"";
         let app = "app = { id = 123456, key_file = \"/run/key\" }";
         let (login, mistakes) = read_from(token);
+        let file = "/run/token".into();
         assert_eq!(
-            (login.unwrap().credential(), mistakes.len()),
-            ("github-token", 0)
+            (login, mistakes.len()),
+            (Some(LoginConfig::Token { file }), 0)
         );
         let (login, mistakes) = read_from(app);
         let login = login.unwrap();

@@ -103,7 +103,7 @@ fn read(mut top: Section<'_>) -> Option<Config> {
         .collect();
     let api_token_file = api_token_file(&mut top, &listen);
     let webhook = webhook::webhook(&mut top, &listen);
-    let github = github::github(top.section("github"));
+    let github = github::github(top.section("github"), None);
     let network = network::network(top.section("network"));
     let reserve = reserve(top.section("reserve"));
 
@@ -117,9 +117,8 @@ fn read(mut top: Section<'_>) -> Option<Config> {
         );
     }
     let mut complete = true;
-    let scope = github.as_ref().map(|github| &github.scope);
     for (name, section) in sections {
-        let pool = pool::pool(&name, section, scope, reconcile);
+        let pool = pool::pool(&name, section, github.as_ref(), reconcile);
         complete &= pool.is_some();
         pools.extend(pool);
     }
@@ -147,7 +146,7 @@ fn read(mut top: Section<'_>) -> Option<Config> {
 
     complete.then_some(Config {
         host: host?,
-        github: github?,
+        scopes: vec![github?],
         network: network?,
         pools,
         state_dir,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::egress::egress;
 use super::section::{DAY, HOUR, MINUTE, SECOND, Section};
 use super::{access, binds, environment, nix, proxy};
-use crate::config::github::Scope;
+use crate::config::github::{GitHubConfig, Scope};
 use crate::config::pool::{Image, Layer, PoolConfig, RunnerLimits, SharedParts, Total};
 use crate::config::units::{ByteSize, Cpu};
 use crate::pool::{PoolName, Slot, Timeouts};
@@ -15,7 +15,7 @@ use crate::pool::{PoolName, Slot, Timeouts};
 pub(super) fn pool(
     name: &str,
     mut section: Section<'_>,
-    scope: Option<&Scope>,
+    scope: Option<&GitHubConfig>,
     reconcile: Duration,
 ) -> Option<PoolConfig> {
     let name: Option<PoolName> = match name.parse() {
@@ -36,12 +36,15 @@ pub(super) fn pool(
     let runner_group = section
         .text("runner_group", "\"default\"")
         .unwrap_or_else(|| "default".into());
-    let repository = matches!(scope, Some(Scope::Repository { .. }));
-    if repository && !runner_group.eq_ignore_ascii_case("default") {
+    if let Some(scope) = scope
+        && matches!(scope.scope, Scope::Repository { .. })
+        && !runner_group.eq_ignore_ascii_case("default")
+    {
+        let url = scope.key("url");
         section.wrong(
             "runner_group",
-            "repositories do not have runner groups, and github.url names a repository",
-            "no runner_group, or the URL of the organisation in github.url",
+            format!("repositories do not have runner groups, and {url} names a repository"),
+            format!("no runner_group, or the URL of the organisation in {url}"),
         );
     }
     let offset = section
@@ -90,6 +93,7 @@ pub(super) fn pool(
     section.finish();
     Some(PoolConfig {
         name: name?,
+        scope: scope?.scope_id(),
         offset,
         labels: labels?,
         runner_group,

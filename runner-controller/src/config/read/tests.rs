@@ -42,7 +42,7 @@ fn the_pages_of_a_scope_are_on_the_server_of_its_url() {
     ] {
         let text = GOOD.replacen("https://github.com/acme/widgets", url, 1);
         let config = parse(Path::new("config.toml"), &text).unwrap();
-        assert_eq!(config.github.server_url, server);
+        assert_eq!(config.scopes[0].server_url, server);
     }
 }
 
@@ -56,8 +56,8 @@ fn an_enterprise_has_runner_groups_and_needs_a_token() {
         1,
     );
     let config = parse(Path::new("config.toml"), &text).unwrap();
-    assert_eq!(config.github.scope.to_string(), "enterprises/acme");
-    assert_eq!(config.github.api_url.as_str(), "https://api.github.com/");
+    assert_eq!(config.scopes[0].scope.to_string(), "enterprises/acme");
+    assert_eq!(config.scopes[0].api_url.as_str(), "https://api.github.com/");
     let app = "app = { id = 1, key_file = \"/run/agenix/app\" }";
     let token = "token_file = \"/run/agenix/github-runner\"";
     assert!(text.contains(token));
@@ -68,7 +68,7 @@ fn an_enterprise_has_runner_groups_and_needs_a_token() {
 fn the_pace_of_registrations_is_a_whole_number_from_1_to_1000() {
     let pace = |text: &str| {
         let config = parse(Path::new("config.toml"), text);
-        config.map(|config| config.github.mints_per_minute)
+        config.map(|config| config.scopes[0].mints_per_minute)
     };
     let with = |value: &str| {
         let key = format!("[github]\nmints_per_minute = {value}");
@@ -90,7 +90,7 @@ fn change(from: &str, to: &str) -> Vec<String> {
 #[test]
 fn a_valid_file_is_read_with_its_defaults() {
     let config = parse(Path::new("config.toml"), GOOD).unwrap();
-    assert_eq!(config.github.api_url.as_str(), "https://api.github.com/");
+    assert_eq!(config.scopes[0].api_url.as_str(), "https://api.github.com/");
     let [big, ci] = &config.pools[..] else {
         panic!("the file has two pools")
     };

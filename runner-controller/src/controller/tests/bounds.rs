@@ -4,6 +4,10 @@ use super::*;
 use crate::pool::{MAX_ORPHANS, PaceReason};
 use crate::status::Gate;
 
+/// Keys of the settings of the configured scope.
+const LIMITED: &str = "limited https://api.github.com acme/widgets";
+const PACE: &str = "pace https://api.github.com acme/widgets";
+
 /// Returns a daemon that just got a rate limit of [`LIMIT`] from GitHub.
 async fn limited() -> Daemon {
     let mut daemon = daemon().await;
@@ -25,7 +29,7 @@ async fn limited() -> Daemon {
 async fn held_by(written: impl FnOnce(&str) -> String) -> (Option<Duration>, bool) {
     let first = limited().await;
     let world = first.stop().await;
-    let account = world.lock().unwrap().settings["limited"]
+    let account = world.lock().unwrap().settings[LIMITED]
         .splitn(4, ' ')
         .nth(3)
         .unwrap()
@@ -33,13 +37,13 @@ async fn held_by(written: impl FnOnce(&str) -> String) -> (Option<Duration>, boo
     let written = written(&account);
     {
         let mut world = world.lock().unwrap();
-        world.settings.insert("limited".into(), written);
+        world.settings.insert(LIMITED.into(), written);
         world.mint_fails = None;
     }
     let second = Daemon::start(world).await;
     let held = second.fake.with(|world| world.held);
     let world = second.stop().await;
-    let kept = world.lock().unwrap().settings.contains_key("limited");
+    let kept = world.lock().unwrap().settings.contains_key(LIMITED);
     (held, kept)
 }
 
@@ -100,10 +104,10 @@ async fn a_refused_mint_lowers_the_pace_which_the_next_daemon_keeps() {
     // A version before this setting leaves none, and other text is not one.
     let mut world = second.stop().await;
     for setting in [None, Some("before"), Some("boot 1 2")] {
-        world.lock().unwrap().settings.remove("pace");
+        world.lock().unwrap().settings.remove(PACE);
         if let Some(text) = setting {
             let settings = &mut world.lock().unwrap().settings;
-            settings.insert("pace".into(), text.into());
+            settings.insert(PACE.into(), text.into());
         }
         let next = Daemon::start(world).await;
         let pace = status_of(&next).github.pace.unwrap();
@@ -111,6 +115,24 @@ async fn a_refused_mint_lowers_the_pace_which_the_next_daemon_keeps() {
         assert_eq!(pace.mints_per_minute, pace.configured);
         world = next.stop().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_limit_and_pace_of_a_version_with_one_scope_hold_for_the_next_daemon() {
+    let first = limited().await;
+    let pace = status_of(&first).github.pace.unwrap();
+    let world = first.stop().await;
+    {
+        let settings = &mut world.lock().unwrap().settings;
+        for (key, before) in [(LIMITED, "limited"), (PACE, "pace")] {
+            let value = settings.remove(key).unwrap();
+            settings.insert(before.into(), value);
+        }
+    }
+    let second = Daemon::start(Arc::clone(&world)).await;
+    assert_eq!(status_of(&second).github.pace.unwrap(), pace);
+    let held = second.fake.with(|world| world.held);
+    assert!(held.is_some_and(|held| held > LIMIT / 2), "{held:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,8 +13,10 @@ mod adoption;
 mod bounds;
 mod failures;
 mod lifecycle;
+mod scopes;
 
 use super::*;
+use crate::config::GitHubConfig;
 use crate::pool::{
     Deleted, EndRecord, Exit, FailureKind, Invocation, JobNote, ListedRunner, PhaseKind,
     Registration, Resource, RunnerId, RunnerName, RunnerRecord, SlotId, StartRecord, StrayRecord,
@@ -77,6 +79,10 @@ struct World {
     calls: Vec<&'static str>,
     /// A scope of an earlier configuration, and the world with its runners.
     former: Option<(ScopeId, Arc<Mutex<World>>)>,
+    /// The world with the runners of a second configured scope, in which the pool `two` registers.
+    second: Option<Arc<Mutex<World>>>,
+    /// True if calls for the second scope count for the same limits.
+    shares_limits: bool,
     minted_at: Vec<Timestamp>,
     next: u64,
     mint_fails: Option<RegistryErrorKind>,
@@ -100,7 +106,18 @@ impl Fake {
         change(&mut self.world.lock().unwrap())
     }
 
+    /// Returns the configuration of the world's daemons.
+    fn config(&self) -> Config {
+        if self.with(|world| world.second.is_some()) {
+            two_scopes()
+        } else {
+            config()
+        }
+    }
+
     fn observation(&self, slot: &SlotId) -> UnitObservation {
+        let config = self.config();
+        let pool = config.pool(&slot.pool).unwrap_or(&config.pools[0]);
         self.with(|world| {
             let machine = world.machines.get(slot);
             UnitObservation {
@@ -113,7 +130,7 @@ impl Fake {
                 invocation: machine.map(|machine| machine.invocation.clone()),
                 start: machine.map(|machine| StartRecord {
                     invocation: machine.invocation.clone(),
-                    generation: config().pools[0].generation(),
+                    generation: pool.generation(),
                     returns_result: true,
                     at: machine.started_at,
                 }),
@@ -226,7 +243,7 @@ impl Machines for Fake {
     }
 
     async fn observe(&self) -> Result<Vec<UnitObservation>, Fault> {
-        let mut slots: BTreeSet<SlotId> = config().slots().collect();
+        let mut slots: BTreeSet<SlotId> = self.config().slots().collect();
         slots.extend(self.with(|world| world.machines.keys().cloned().collect::<Vec<_>>()));
         Ok(slots.iter().map(|slot| self.observation(slot)).collect())
     }
@@ -283,6 +300,10 @@ impl Registry for Fake {
 
     fn hold(&self, wait: Duration) {
         self.with(|world| world.held = Some(wait));
+    }
+
+    fn shares_limits(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.world, &other.world) || self.with(|world| world.shares_limits)
     }
 
     fn mint_window(&self) -> Option<MintWindow> {
@@ -430,6 +451,23 @@ image = { kind = "directory", path = "/i" }
     crate::config::parse(std::path::Path::new("test"), text).unwrap()
 }
 
+/// Returns the same pool in the scope `one`, and a pool like it in the scope `two`.
+fn two_scopes() -> Config {
+    let mut config = config();
+    let mut second = config.scopes[0].clone();
+    second.scope = crate::config::Scope::parse("acme/gadgets");
+    for (scope, name) in [(&mut config.scopes[0], "one"), (&mut second, "two")] {
+        scope.name = Some(name.parse().unwrap());
+    }
+    let mut pool = config.pools[0].clone();
+    pool.name = "two".parse().unwrap();
+    pool.offset = 10;
+    pool.scope = second.scope_id();
+    config.scopes.push(second);
+    config.pools.push(pool);
+    config
+}
+
 /// A daemon over the simulated world, until `stop`.
 struct Daemon {
     fake: Fake,
@@ -461,12 +499,20 @@ impl Daemon {
             .with(|world| world.former.clone())
             .map(|(scope, world)| {
                 let events = fake.events.clone();
-                (scope, Ok(Arc::new(Fake { world, events })))
+                (scope, Ok(client(Fake { world, events })))
             });
         let former = former.into_iter().collect();
+        let config = fake.config();
+        let second = fake.with(|world| world.second.clone()).map(|world| {
+            let events = fake.events.clone();
+            Fake { world, events }
+        });
+        let scopes = config.scopes.iter().map(GitHubConfig::scope_id);
+        let registries = std::iter::once(fake.clone()).chain(second);
+        let registries = registries.map(client);
         let environment = Environment {
             machines: Arc::new(fake.clone()),
-            registry: Arc::new(fake.clone()),
+            registries: scopes.zip(registries).collect(),
             former,
             handshake: Arc::new(fake.clone()),
             records: Arc::new(fake.clone()),
@@ -482,7 +528,7 @@ impl Daemon {
         let (show, status) = watch::channel(Status::default());
         let (requests, mut asked) = mpsc::channel(4);
         let (stop, stopped) = oneshot::channel::<()>();
-        let mut controller = Controller::new(Arc::new(config()), environment, 2, show);
+        let mut controller = Controller::new(Arc::new(config), environment, 2, show);
         controller.adopt(&mut seen).await.unwrap();
         let task = tokio::spawn(async move {
             controller
@@ -519,6 +565,13 @@ impl Daemon {
         let _ = self.stop.take().unwrap().send(());
         self.task.await.unwrap();
         self.fake.world
+    }
+}
+
+fn client(fake: Fake) -> Client<Fake> {
+    Client {
+        registry: Arc::new(fake),
+        account: "account".into(),
     }
 }
 
