@@ -103,6 +103,17 @@ pub struct EndRecord {
     pub at: Timestamp,
 }
 
+/// Root's records of one runner that ended in this boot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedEnd {
+    /// The slot.
+    pub slot: SlotId,
+    /// Record of its start, if root could write it.
+    pub start: Option<StartRecord>,
+    /// Record of its end.
+    pub end: EndRecord,
+}
+
 /// Exit of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Exit {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::adopt::ConfigState;
 use super::effect::Effect;
 use super::names::{RunnerName, SlotId};
-use super::observation::{EndRecord, JobNote, UnitObservation};
+use super::observation::{EndRecord, Invocation, JobNote, RecordedEnd, UnitObservation};
 use super::orphans::StrayRecord;
 use super::pools::Pools;
 use super::runner::{Job, PhaseKind, RunnerRecord};
@@ -20,16 +20,41 @@ pub struct Found {
     pub records: Vec<RunnerRecord>,
     /// Orphaned registrations on record.
     pub strays: Vec<StrayRecord>,
-    /// Last verdicts on record; `None` if they cannot be read.
-    pub verdicts: Option<Vec<VerdictRecord>>,
+    /// Last verdicts on record. Their runners' names are not used again.
+    pub verdicts: Vec<VerdictRecord>,
+    /// Every end of this boot that root has on record, read before the units were observed.
+    pub ends: Vec<RecordedEnd>,
     /// Every unit, observed after everything else was found.
     pub units: Vec<UnitObservation>,
+    /// Starts that have a verdict, among those that ended; `None` if the records do not tell it.
+    pub judged: Option<BTreeSet<Invocation>>,
     /// Slots whose container waits for a JIT config.
     pub waiting: BTreeSet<SlotId>,
     /// Slots whose container surely has no JIT config.
     pub without_config: BTreeSet<SlotId>,
     /// Job-started reports, each of the newest runner of its slot.
     pub notes: BTreeMap<SlotId, JobNote>,
+}
+
+/// Everything that a new daemon finds of one slot.
+#[derive(Default)]
+struct FoundSlot {
+    record: Option<RunnerRecord>,
+    /// The unit, if it is alive.
+    alive: Option<(UnitObservation, ConfigState)>,
+    /// Ends by their starts, without that of the unit if it is alive.
+    ends: BTreeMap<Invocation, RecordedEnd>,
+    note: Option<JobNote>,
+}
+
+/// A runner that ended without a daemon.
+struct PastRunner {
+    record: RunnerRecord,
+    end: Option<EndRecord>,
+    /// Time of its end, or of its start if root has no record of its end.
+    at: Timestamp,
+    /// True if it has its verdict; `None` if the records do not tell it.
+    is_judged: Option<bool>,
 }
 
 impl Pools {
@@ -39,95 +64,121 @@ impl Pools {
     /// that GitHub is asked before it ends. One that surely has none is still booting. Every runner that is on record, or in root's records and not
     /// judged yet, gets its verdict.
     #[must_use]
-    pub fn adopt(&mut self, found: Found, now: Timestamp, random: u32) -> Vec<Effect> {
-        let Found {
-            records,
-            strays,
-            verdicts,
-            units,
-            waiting,
-            without_config,
-            mut notes,
-        } = found;
-        for verdict in verdicts.iter().flatten() {
+    pub fn adopt(&mut self, mut found: Found, now: Timestamp, random: u32) -> Vec<Effect> {
+        for verdict in &found.verdicts {
             let name = verdict.runner.as_ref();
             if let Some(name) = name.and_then(|name| RunnerName::parse(&self.host, name)) {
                 self.add_ended(&name, now);
             }
         }
-        self.restore_strays(strays);
+        self.restore_strays(std::mem::take(&mut found.strays));
+        let judged = found.judged.take();
         let mut effects = Vec::new();
-        let mut records: BTreeMap<SlotId, RunnerRecord> = records
-            .into_iter()
-            .map(|record| (record.slot.clone(), record))
-            .collect();
-        let (alive, gone): (Vec<_>, Vec<_>) =
-            units.into_iter().partition(UnitObservation::is_alive);
-        for unit in alive {
-            let is_own = |record: &RunnerRecord| {
-                let is_start = record.invocation.is_none() || record.invocation == unit.invocation;
-                record.boot_id == self.boot_id && is_start
-            };
-            let record = match records.remove(&unit.slot) {
-                Some(record) if is_own(&record) => Some(record),
-                // Another runner was in the slot before this one.
-                Some(record) => {
-                    effects.push(self.judge_recorded(record, None, now, random));
-                    None
-                }
-                None => None,
-            };
-            let config = if waiting.contains(&unit.slot) {
-                ConfigState::Requested
-            } else if without_config.contains(&unit.slot) {
-                ConfigState::NotGiven
-            } else {
-                ConfigState::Unknown
-            };
-            effects.extend(self.adopt_alive(unit, record, config, now));
-        }
-        let mut gone: BTreeMap<SlotId, UnitObservation> = gone
-            .into_iter()
-            .map(|unit| (unit.slot.clone(), unit))
-            .collect();
-        for (slot, mut record) in records {
-            // It started and ended without a daemon. A slot's report is of its newest runner, because
-            // the preparation of a slot forgets the report of the runner before.
-            if let Some(note) = notes.remove(&slot)
-                && record.job.is_none()
-            {
-                record.job = Some(Job { note, since: now });
-            }
-            // The newest end may be that of a later runner, or that of an earlier one if the start
-            // failed.
-            let is_this_boot = record.boot_id == self.boot_id;
-            let is_own = |unit: &UnitObservation| match (&record.invocation, &unit.end) {
-                (_, None) => true,
-                (Some(known), Some(end)) => *known == end.invocation,
-                (None, Some(end)) => {
-                    is_this_boot
-                        && end.at >= record.started_at
-                        && !is_judged(verdicts.as_deref().unwrap_or_default(), end)
-                }
-            };
-            let unit = gone
-                .get(&slot)
-                .is_some_and(is_own)
-                .then(|| gone.remove(&slot));
-            effects.push(self.judge_recorded(record, unit.flatten(), now, random));
-        }
-        if let Some(verdicts) = verdicts {
-            for unit in gone.into_values() {
-                let record = self.unrecorded(&unit, &verdicts, &mut notes);
-                if let Some(record) = record {
-                    effects.push(self.judge_recorded(record, Some(unit), now, random));
-                }
-            }
-        }
-        for (slot, note) in notes {
-            effects.extend(self.job_started(&slot, note, now));
+        for (slot, found) in by_slot(found) {
+            effects.extend(self.adopt_slot(&slot, found, judged.as_ref(), now, random));
         }
         effects
+    }
+
+    /// Judges the earlier runners of a slot, the newest last, and then adopts the one that is alive.
+    fn adopt_slot(
+        &mut self,
+        slot: &SlotId,
+        found: FoundSlot,
+        judged: Option<&BTreeSet<Invocation>>,
+        now: Timestamp,
+        random: u32,
+    ) -> Vec<Effect> {
+        let FoundSlot {
+            record,
+            alive,
+            ends,
+            note,
+        } = found;
+        let is_alive = alive.is_some();
+        let ends = ends.into_values();
+        let mut past: Vec<PastRunner> = ends.map(|end| self.unrecorded(end, judged)).collect();
+        past.sort_by_key(|runner| runner.at);
+        let record = record.and_then(|record| {
+            let unit = alive.as_ref().map(|(unit, _)| unit);
+            self.assign(record, unit, &mut past)
+        });
+        // The preparation of a slot forgets the report of the runner before.
+        let note = if let Some(newest) = past.last_mut().filter(|_| !is_alive) {
+            if newest.record.job.is_none() {
+                let since = newest.record.since;
+                newest.record.job = note.map(|note| Job { note, since });
+            }
+            None
+        } else {
+            note
+        };
+        if is_alive {
+            let unconfigured = self.unconfigured(&slot.pool);
+            self.by_name
+                .entry(slot.pool.clone())
+                .or_insert_with(|| Pool::new(unconfigured));
+        }
+        let mut effects = Vec::new();
+        for runner in past
+            .into_iter()
+            .filter(|runner| runner.is_judged == Some(false))
+        {
+            effects.push(self.judge_recorded(runner.record, runner.end, now, random));
+        }
+        if let Some((unit, config)) = alive {
+            effects.extend(self.adopt_alive(unit, record, config, now));
+        }
+        if let Some(note) = note {
+            effects.extend(self.job_started(slot, note, now));
+        }
+        effects
+    }
+
+    /// Gives a record to the runner that it describes: one that ended, or the one that is alive, whose
+    /// record is returned.
+    fn assign(
+        &self,
+        record: RunnerRecord,
+        alive: Option<&UnitObservation>,
+        past: &mut Vec<PastRunner>,
+    ) -> Option<RunnerRecord> {
+        let is_this_boot = record.boot_id == self.boot_id;
+        let is_own = |runner: &PastRunner| match &record.invocation {
+            Some(_) => record.invocation == runner.record.invocation,
+            // It ended before a daemon saw it alive. Later ends are those of later runners.
+            None => runner.at >= record.started_at && runner.is_judged != Some(true),
+        };
+        let own = past
+            .iter_mut()
+            .find(|runner| is_this_boot && is_own(runner));
+        if let Some(own) = own {
+            (own.record, own.is_judged) = (record, Some(false));
+            return None;
+        }
+        let is_start = |unit: &UnitObservation| {
+            record.invocation.is_none() || record.invocation == unit.invocation
+        };
+        if is_this_boot && alive.is_some_and(is_start) {
+            return Some(record);
+        }
+        // Root has no record of its end, or the host restarted since.
+        let at = if is_this_boot {
+            record.started_at
+        } else {
+            Timestamp::default()
+        };
+        let index = past.partition_point(|runner| runner.at < at);
+        past.insert(
+            index,
+            PastRunner {
+                record,
+                end: None,
+                at,
+                is_judged: Some(false),
+            },
+        );
+        None
     }
 
     fn adopt_alive(
@@ -138,57 +189,44 @@ impl Pools {
         now: Timestamp,
     ) -> Vec<Effect> {
         let slot = unit.slot.clone();
-        let unconfigured = self.unconfigured(&slot.pool);
-        self.by_name
-            .entry(slot.pool.clone())
-            .or_insert_with(|| Pool::new(unconfigured))
-            .adopt(unit, record, config, now);
+        if let Some(pool) = self.by_name.get_mut(&slot.pool) {
+            pool.adopt(unit, record, config, now);
+        }
         let record = self.record(&slot).map(Box::new).map(Effect::Record);
         std::iter::once(Effect::Adopted(slot))
             .chain(record)
             .collect()
     }
 
-    /// Returns a record for a runner that only root recorded and that has no verdict yet: the earlier
-    /// daemon could not write that it began.
-    fn unrecorded(
-        &self,
-        unit: &UnitObservation,
-        verdicts: &[VerdictRecord],
-        notes: &mut BTreeMap<SlotId, JobNote>,
-    ) -> Option<RunnerRecord> {
-        let end = unit.end.as_ref()?;
-        if is_judged(verdicts, end) {
-            return None;
-        }
-        let start = unit.start.as_ref();
-        let start = start.filter(|start| start.invocation == end.invocation);
+    /// Returns a runner that only root recorded: the earlier daemon could not write that it began.
+    fn unrecorded(&self, ended: RecordedEnd, judged: Option<&BTreeSet<Invocation>>) -> PastRunner {
+        let RecordedEnd { slot, start, end } = ended;
         let started_at = start.map_or(end.at, |start| start.at);
-        let job = notes.remove(&unit.slot).map(|note| Job {
-            note,
-            since: started_at,
-        });
-        Some(RunnerRecord {
-            slot: unit.slot.clone(),
-            boot_id: self.boot_id.clone(),
-            invocation: Some(end.invocation.clone()),
-            phase: PhaseKind::Registering,
-            since: started_at,
-            started_at,
-            registration: None,
-            job,
-        })
+        PastRunner {
+            record: RunnerRecord {
+                slot,
+                boot_id: self.boot_id.clone(),
+                invocation: Some(end.invocation.clone()),
+                phase: PhaseKind::Registering,
+                since: started_at,
+                started_at,
+                registration: None,
+                job: None,
+            },
+            at: end.at,
+            is_judged: judged.map(|judged| judged.contains(&end.invocation)),
+            end: Some(end),
+        }
     }
 
     fn judge_recorded(
         &mut self,
         record: RunnerRecord,
-        unit: Option<UnitObservation>,
+        end: Option<EndRecord>,
         now: Timestamp,
         random: u32,
     ) -> Effect {
         let is_rebooted = record.boot_id != self.boot_id;
-        let end = unit.and_then(|unit| unit.end);
         let name = record.slot.pool.clone();
         // A runner of a pool that is not configured any more gets its verdict too.
         let mut unconfigured = Pool::new(self.unconfigured(&name));
@@ -199,8 +237,57 @@ impl Pools {
     }
 }
 
-/// Returns true if the runner of an end record has its verdict.
-fn is_judged(verdicts: &[VerdictRecord], end: &EndRecord) -> bool {
-    let mut judged = verdicts.iter().filter_map(|v| v.invocation.as_ref());
-    judged.any(|invocation| *invocation == end.invocation)
+/// Returns what was found by slots.
+fn by_slot(found: Found) -> BTreeMap<SlotId, FoundSlot> {
+    let Found {
+        records,
+        strays: _,
+        verdicts: _,
+        ends,
+        units,
+        judged: _,
+        waiting,
+        without_config,
+        notes,
+    } = found;
+    let mut slots: BTreeMap<SlotId, FoundSlot> = BTreeMap::new();
+    for record in records {
+        let slot = slots.entry(record.slot.clone()).or_default();
+        slot.record = Some(record);
+    }
+    for ended in ends {
+        let slot = slots.entry(ended.slot.clone()).or_default();
+        slot.ends.insert(ended.end.invocation.clone(), ended);
+    }
+    for (slot, note) in notes {
+        slots.entry(slot).or_default().note = Some(note);
+    }
+    for unit in units {
+        let found = slots.entry(unit.slot.clone()).or_default();
+        if unit.is_alive() {
+            // Root writes the end before the unit is gone. The signal of that will be its end.
+            if let Some(invocation) = &unit.invocation {
+                found.ends.remove(invocation);
+            }
+            let config = if waiting.contains(&unit.slot) {
+                ConfigState::Requested
+            } else if without_config.contains(&unit.slot) {
+                ConfigState::NotGiven
+            } else {
+                ConfigState::Unknown
+            };
+            found.alive = Some((unit, config));
+        } else if let Some(end) = unit.end {
+            // It may have ended after the ends were read.
+            let start = unit.start;
+            let start = start.filter(|start| start.invocation == end.invocation);
+            let invocation = end.invocation.clone();
+            let slot = unit.slot;
+            found
+                .ends
+                .entry(invocation)
+                .or_insert(RecordedEnd { slot, start, end });
+        }
+    }
+    slots
 }

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::pool::Timestamp;
-use crate::world::{EndRecord, Exit, Invocation, StartRecord};
+use crate::pool::{SlotId, Timestamp};
+use crate::world::{EndRecord, Exit, Invocation, RecordedEnd, StartRecord};
 use crate::{atomic_file, terminal};
 
 const START: &str = ".start.json";
@@ -19,6 +19,8 @@ const END: &str = ".end.json";
 const LAST_LINE: &str = ".last-line";
 /// Maximum number of characters of a last line that are kept.
 const MAX_LAST_LINE: usize = 200;
+/// Number of starts of a slot whose records are kept.
+pub(crate) const KEPT: usize = 8;
 /// Maximum size of a record in bytes. Real ones have a few hundred.
 const MAX_RECORD_BYTES: u64 = 16 * 1024;
 
@@ -127,11 +129,53 @@ pub(crate) fn read(dir: &Path, invocation: Option<&Invocation>) -> SlotRecords {
             SlotRecords::default()
         }),
     };
-    for unreadable in &records.unreadable {
+    warn_of(&records.unreadable);
+    records
+}
+
+/// Returns every end on record, of all slots with a directory in `dir`.
+///
+/// A record that cannot be read is logged and counts as missing.
+#[must_use]
+pub(crate) fn every_end(dir: &Path) -> Vec<RecordedEnd> {
+    let slots = names(dir).into_iter();
+    let slots = slots.filter_map(|name| name.parse::<SlotId>().ok());
+    let ends = slots.flat_map(|slot| {
+        let dir = dir.join(slot.to_string());
+        let files = names(&dir).into_iter();
+        let ended = files.filter_map(|file| match read_name(&file)? {
+            (invocation, Kind::End) => Some(invocation),
+            (_, Kind::Start | Kind::LastLine) => None,
+        });
+        let ends: Vec<RecordedEnd> = ended
+            .filter_map(|invocation| {
+                let records = of(&dir, &invocation);
+                warn_of(&records.unreadable);
+                Some(RecordedEnd {
+                    slot: slot.clone(),
+                    start: records.start,
+                    end: records.end?,
+                })
+            })
+            .collect();
+        ends
+    });
+    ends.collect()
+}
+
+/// Returns the names in a directory. One that cannot be listed is logged and counts as empty.
+fn names(dir: &Path) -> Vec<String> {
+    entries(dir).unwrap_or_else(|error| {
+        tracing::warn!(dir = %dir.display(), %error, "cannot list root's records in {}: {error}", dir.display());
+        Vec::new()
+    })
+}
+
+fn warn_of(unreadable: &[UnreadableRecord]) {
+    for unreadable in unreadable {
         let (file, reason) = (unreadable.file.display(), &unreadable.reason);
         tracing::warn!(%file, reason, "cannot read root's record {file}: {reason}");
     }
-    records
 }
 
 impl StartFile {
@@ -229,8 +273,8 @@ fn shown(line: &str) -> String {
     }
 }
 
-/// Removes all but the records of the newest `keep` starts, and the unfinished files of killed writers.
-pub(crate) fn prune(dir: &Path, keep: usize) -> io::Result<()> {
+/// Removes all but the records of the newest [`KEPT`] starts, and the unfinished files of killed writers.
+pub(crate) fn prune(dir: &Path) -> io::Result<()> {
     let mut ages = Vec::new();
     for entry in entries(dir)? {
         let path = dir.join(&entry);
@@ -249,7 +293,7 @@ pub(crate) fn prune(dir: &Path, keep: usize) -> io::Result<()> {
         if kept.contains(&invocation) {
             continue;
         }
-        if kept.len() < keep {
+        if kept.len() < KEPT {
             kept.push(invocation);
         } else {
             fs::remove_file(path)?;
@@ -357,119 +401,4 @@ pub(crate) fn try_record(bytes: &[u8]) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn invocation(digit: char) -> Invocation {
-        Invocation::parse(&String::from(digit).repeat(32)).unwrap()
-    }
-
-    fn start(digit: char, at: u64) -> StartRecord {
-        StartRecord {
-            invocation: invocation(digit),
-            generation: "0011".into(),
-            returns_result: true,
-            at: Timestamp::from_millis(at),
-        }
-    }
-
-    fn end(digit: char, at: u64, exit: Exit) -> EndRecord {
-        EndRecord {
-            invocation: invocation(digit),
-            service_result: "exit-code".into(),
-            exit,
-            memory_peak_bytes: Some(1 << 30),
-            oom_kills: 2,
-            stop_requested: true,
-            returns_result: true,
-            last_line: Some("a last line".into()),
-            at: Timestamp::from_millis(at),
-        }
-    }
-
-    #[test]
-    fn records_are_read_as_they_were_written() {
-        let dir = tempfile::tempdir().unwrap();
-        for exit in [Exit::Status(7), Exit::Signal("KILL".into()), Exit::Unknown] {
-            write_start(dir.path(), &start('a', 5)).unwrap();
-            write_end(dir.path(), &end('a', 9, exit.clone())).unwrap();
-            let records = of(dir.path(), &invocation('a'));
-            assert_eq!(records.start, Some(start('a', 5)));
-            assert_eq!(records.end, Some(end('a', 9, exit)));
-            assert!(records.unreadable.is_empty());
-        }
-    }
-
-    #[test]
-    fn a_record_of_an_earlier_version_says_nothing_of_a_result() {
-        let dir = tempfile::tempdir().unwrap();
-        let text = r#"{"service_result":"success","exit":{"status":0},"memory_peak_bytes":null,"at_ms":9}"#;
-        fs::write(dir.path().join(format!("{}{END}", invocation('a'))), text).unwrap();
-        let end = of(dir.path(), &invocation('a')).end.unwrap();
-        assert!(!end.returns_result && !end.stop_requested && end.last_line.is_none());
-    }
-
-    #[test]
-    fn the_last_line_of_a_runner_is_bounded_and_harmless_and_taken_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = last_line_file(dir.path(), &invocation('a'));
-        let long = format!("\u{1b}[2Jred\u{202e} {}\n", "x".repeat(5000));
-        fs::write(&file, long).unwrap();
-        let line = take_last_line(dir.path(), &invocation('a')).unwrap();
-        assert!(
-            line.starts_with("\\u{1b}[2Jred\\u{202e} xx") && line.ends_with("x…"),
-            "{line}"
-        );
-        assert_eq!(line.chars().count(), MAX_LAST_LINE + 1);
-        assert_eq!(terminal::plain(&line), line);
-        assert!(!file.exists());
-        assert_eq!(take_last_line(dir.path(), &invocation('a')), None);
-    }
-
-    #[test]
-    fn the_newest_start_may_be_later_than_the_newest_end() {
-        let dir = tempfile::tempdir().unwrap();
-        write_start(dir.path(), &start('b', 10)).unwrap();
-        write_end(dir.path(), &end('b', 11, Exit::Status(0))).unwrap();
-        write_start(dir.path(), &start('a', 20)).unwrap();
-        let records = newest(dir.path()).unwrap();
-        assert_eq!(records.start.unwrap().invocation, invocation('a'));
-        assert_eq!(records.end.unwrap().invocation, invocation('b'));
-    }
-
-    #[test]
-    fn an_unreadable_record_is_reported_and_hides_no_other() {
-        let dir = tempfile::tempdir().unwrap();
-        write_start(dir.path(), &start('a', 5)).unwrap();
-        let bad = dir.path().join(format!("{}{START}", invocation('b')));
-        fs::write(&bad, "{\"generation\":").unwrap();
-        fs::write(dir.path().join("notes.txt"), "").unwrap();
-        let records = newest(dir.path()).unwrap();
-        assert_eq!(records.start, Some(start('a', 5)));
-        assert_eq!(records.unreadable.len(), 1);
-        assert_eq!(records.unreadable[0].file, bad);
-    }
-
-    #[test]
-    fn a_slot_that_never_started_has_no_records() {
-        let dir = tempfile::tempdir().unwrap();
-        let records = newest(&dir.path().join("nowhere")).unwrap();
-        assert!(records.start.is_none() && records.end.is_none());
-    }
-
-    #[test]
-    fn pruning_keeps_both_records_of_the_newest_starts() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join(".half"), "").unwrap();
-        for (age, digit) in "0123456789".chars().enumerate() {
-            write_start(dir.path(), &start(digit, age as u64)).unwrap();
-            write_end(dir.path(), &end(digit, age as u64, Exit::Unknown)).unwrap();
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
-        prune(dir.path(), 8).unwrap();
-        let mut left = entries(dir.path()).unwrap();
-        left.sort();
-        assert_eq!(left.len(), 16);
-        assert!(left[0].starts_with("22"), "{left:?}");
-    }
-}
+mod tests;

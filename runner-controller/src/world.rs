@@ -13,7 +13,7 @@ use crate::pool::{KnownJob, RunnerName, ScopeId, Shortages, SlotId};
 use crate::status::WebhookStatus;
 
 pub use crate::pool::{
-    Deleted, EndRecord, Exit, Invocation, JobNote, ListedRunner, MintWindow, RunnerId,
+    Deleted, EndRecord, Exit, Invocation, JobNote, ListedRunner, MintWindow, RecordedEnd, RunnerId,
     RunnerRecord, StartRecord, StrayRecord, UnitObservation, UnitState, VerdictRecord,
 };
 
@@ -102,6 +102,10 @@ pub trait Machines: Send + Sync + 'static {
     /// more, and every configured slot. A slot without a unit is inactive, and comes with root's newest
     /// records of it.
     fn observe(&self) -> impl Future<Output = Result<Vec<UnitObservation>, Self::Error>> + Send;
+
+    /// Returns every end of this boot that root has on record, also of pools that are not configured any
+    /// more. A record that cannot be read is left out, with a warning in the journal.
+    fn ends(&self) -> impl Future<Output = Vec<RecordedEnd>> + Send;
 }
 
 /// An encoded JIT config. It is a bearer secret until its runner is gone, and is never printed.
@@ -343,6 +347,12 @@ pub trait Records: Send + Sync + 'static {
         &self,
         count: usize,
     ) -> impl Future<Output = Result<Vec<VerdictRecord>, Self::Error>> + Send;
+
+    /// Returns those of the starts that have a verdict.
+    fn judged(
+        &self,
+        starts: BTreeSet<Invocation>,
+    ) -> impl Future<Output = Result<BTreeSet<Invocation>, Self::Error>> + Send;
 
     /// Returns a setting, such as the mode that an operator chose.
     fn setting(

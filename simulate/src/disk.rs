@@ -1,7 +1,7 @@
 //! The daemon's records on disk. Some writes do not survive a power cut, and those of a daemon that was killed
 //! before they began do not happen.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use runner_controller::pool::{Invocation, RunnerId, ScopeId, SlotId};
 use runner_controller::world::{RunnerRecord, StrayRecord, VerdictRecord};
@@ -35,6 +35,8 @@ pub(crate) enum RecordCall {
     Strays(Answer<Vec<StrayRecord>>),
     /// Reads the last verdicts.
     Recent(usize, Answer<Vec<VerdictRecord>>),
+    /// Reads which of the starts have a verdict.
+    Judged(BTreeSet<Invocation>, Answer<BTreeSet<Invocation>>),
     /// Reads a setting.
     Setting(String, Answer<Option<String>>),
     /// A write.
@@ -167,6 +169,16 @@ impl Disk {
             RecordCall::Recent(count, answer) => {
                 let verdicts = || self.verdicts.iter().rev().take(count).cloned().collect();
                 schedule.reply(wait, answer, self.read(verdicts));
+            }
+            RecordCall::Judged(mut starts, answer) => {
+                let judged = || {
+                    let verdicts = self.verdicts.iter();
+                    let named: BTreeSet<_> =
+                        verdicts.filter_map(|v| v.invocation.as_ref()).collect();
+                    starts.retain(|start| named.contains(start));
+                    starts
+                };
+                schedule.reply(wait, answer, self.read(judged));
             }
             RecordCall::Setting(key, answer) => {
                 let setting = || self.settings.get(&key).cloned();

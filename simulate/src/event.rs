@@ -114,6 +114,8 @@ pub(crate) enum SimEvent {
         container: ContainerId,
         /// Exit of the container.
         exit: Exit,
+        /// True if root could write its record of the end.
+        recorded: bool,
     },
     /// A container connected to its socket to ask for a config.
     ContainerAsked(ContainerId),
@@ -350,7 +352,9 @@ impl fmt::Display for SimEvent {
             Self::UnitStarted(container) => write!(f, "{container} starts"),
             Self::UnitStopRequested { container, kind } => write!(f, "{container}: {kind:?}"),
             Self::UnitTimedOut(container) => write!(f, "{container}: RuntimeMaxSec="),
-            Self::UnitEnded { container, exit } => write!(f, "{container} ended: {exit:?}"),
+            Self::UnitEnded {
+                container, exit, ..
+            } => write!(f, "{container} ended: {exit:?}"),
             Self::ContainerAsked(container) => write!(f, "{container} asks"),
             Self::ContainerGone { container, .. } => write!(f, "{container} is gone"),
             Self::JobReported { container, .. } => write!(f, "{container} reports its job"),

@@ -42,6 +42,8 @@ pub enum Mutation {
     ForeignTakenForOwn,
     /// Verdicts are not written
     VerdictsDropped,
+    /// Root's records are not found, except the newest of each slot
+    EarlierEndsHidden,
     /// Verdicts are written twice
     VerdictsDuplicated,
     /// A verdict is written as soon as a container has started
@@ -79,7 +81,7 @@ impl Mutation {
             // A runner that stays offline for the daemon never becomes idle.
             Self::OnlineTakenForOffline => &[Invariant::StrangersLeftAlone, Invariant::Settles],
             Self::ForeignTakenForOwn => &[Invariant::ForeignLeftAlone],
-            Self::VerdictsDropped => &[Invariant::Judged],
+            Self::VerdictsDropped | Self::EarlierEndsHidden => &[Invariant::Judged],
             Self::VerdictsDuplicated => &[Invariant::JudgedOnce],
             Self::VerdictBeforeEnd => &[Invariant::JudgedAfterEnd],
             Self::Panics => &[Invariant::NoPanic],

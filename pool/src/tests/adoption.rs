@@ -1,5 +1,7 @@
 //! Adoption after a restart: from each record, observation and request, the phase or the verdict.
 
+use std::collections::BTreeSet;
+
 use super::*;
 
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
@@ -38,7 +40,7 @@ fn gone(end: Option<EndRecord>) -> UnitObservation {
 fn found(record: Option<RunnerRecord>, unit: UnitObservation) -> Found {
     Found {
         records: record.into_iter().collect(),
-        verdicts: Some(Vec::new()),
+        judged: Some(BTreeSet::new()),
         units: vec![unit],
         ..Found::default()
     }
@@ -179,34 +181,130 @@ fn the_end_of_a_later_start_is_not_that_of_the_recorded_one() {
 #[test]
 fn a_start_that_has_its_verdict_gets_no_second() {
     let end = end_record(invocation(1), 0, NOW);
-    let judged = VerdictRecord {
-        slot: slot_id(slot(1)),
-        verdict: Verdict::JobDone,
-        runner: None,
-        runner_id: None,
-        job: None,
-        ended_unix_ms: 0,
-        lived_ms: 0,
-        job_ms: None,
-        exit: None,
-        result: None,
-        last_line: None,
-        memory_peak_bytes: None,
-        oom_kills: 0,
-        invocation: Some(invocation(1)),
-    };
-    let unit = gone(Some(end));
+    let unit = gone(Some(end.clone()));
     let known = Found {
-        verdicts: Some(vec![judged]),
+        judged: Some([invocation(1)].into()),
+        ends: vec![recorded_end(end)],
         ..found(None, unit.clone())
     };
     assert_eq!(verdicts(&adopt(known).1), []);
     // Records that cannot be read do not tell which starts were judged.
     let unreadable = Found {
-        verdicts: None,
+        judged: None,
         ..found(None, unit)
     };
     assert_eq!(verdicts(&adopt(unreadable).1), []);
+}
+
+fn recorded_end(end: EndRecord) -> RecordedEnd {
+    RecordedEnd {
+        slot: slot_id(slot(1)),
+        start: None,
+        end,
+    }
+}
+
+/// Returns the ends of the first four starts in slot 1, with the exit statuses 1 to 4, the newest first.
+fn four_ends() -> Vec<RecordedEnd> {
+    let ends = (1..=4u8).rev().map(|number| {
+        let at = Timestamp::from_millis(500_000 + u64::from(number));
+        recorded_end(end_record(invocation(number.into()), number.into(), at))
+    });
+    ends.collect()
+}
+
+#[test]
+fn every_earlier_runner_of_a_slot_is_judged_the_newest_last() {
+    for is_alive in [false, true] {
+        let unit = if is_alive {
+            unit(UnitState::Active, 5)
+        } else {
+            gone(Some(four_ends().remove(0).end))
+        };
+        let (mut pools, effects) = adopt(Found {
+            ends: four_ends(),
+            judged: Some([invocation(2)].into()),
+            ..found(Some(record(PhaseKind::Idle)), unit)
+        });
+        let judged = [
+            (Some(invocation(1)), Verdict::RegistrationDeleted),
+            (Some(invocation(3)), Verdict::Crashed),
+            (Some(invocation(4)), Verdict::Crashed),
+        ];
+        assert_eq!(verdicts(&effects), judged);
+        // The record that a verdict removes is not that of the runner that is alive.
+        let adopted = effects.iter().position(|e| matches!(e, Effect::Record(_)));
+        assert_eq!(adopted.is_some(), is_alive);
+        let last = effects.iter().rposition(|e| matches!(e, Effect::Ended(_)));
+        assert!(adopted.is_none_or(|adopted| last < Some(adopted)));
+        // A late signal of the newest end is not about the next runner.
+        let pool = pools.by_name.values_mut().next().unwrap();
+        assert_eq!(pool.last_ended[&slot(1)], invocation(4));
+    }
+}
+
+#[test]
+fn a_record_without_a_start_is_that_of_the_first_runner_that_ended_after_it() {
+    let recorded = RunnerRecord {
+        invocation: None,
+        started_at: Timestamp::from_millis(500_002),
+        ..record(PhaseKind::Booting)
+    };
+    let (pools, effects) = adopt(Found {
+        ends: four_ends(),
+        judged: Some([invocation(1), invocation(2)].into()),
+        ..found(Some(recorded), unit(UnitState::Active, 5))
+    });
+    let judged = [
+        (Some(invocation(3)), Verdict::BootFailed),
+        (Some(invocation(4)), Verdict::Crashed),
+    ];
+    assert_eq!(verdicts(&effects), judged);
+    let runner = pools.runner(&slot_id(slot(1))).unwrap();
+    assert_eq!(runner.registration, None, "it is not that of the record");
+}
+
+#[test]
+fn a_job_started_report_belongs_to_the_newest_runner_of_its_slot() {
+    let jobs = |found: Found| -> Vec<(Option<Invocation>, bool)> {
+        let (_, effects) = adopt(found);
+        let ended = effects.into_iter().filter_map(|effect| {
+            let Effect::Ended(ended) = effect else {
+                return None;
+            };
+            Some((ended.runner.invocation.clone(), ended.runner.job.is_some()))
+        });
+        ended.collect()
+    };
+    let reported = |judged: BTreeSet<Invocation>| Found {
+        ends: four_ends(),
+        judged: Some(judged),
+        notes: [(slot_id(slot(1)), JobNote::default())].into(),
+        ..found(Some(record(PhaseKind::Idle)), gone(None))
+    };
+    let newest = jobs(reported([invocation(2), invocation(3)].into()));
+    assert_eq!(
+        newest,
+        [(Some(invocation(1)), false), (Some(invocation(4)), true)]
+    );
+    let newest_is_judged = jobs(reported([2, 3, 4].map(invocation).into()));
+    assert_eq!(newest_is_judged, [(Some(invocation(1)), false)]);
+}
+
+#[test]
+fn the_end_of_a_unit_that_is_not_gone_yet_is_judged_when_it_is_gone() {
+    let end = end_record(invocation(1), 1, NOW);
+    let (mut pools, effects) = adopt(Found {
+        ends: vec![recorded_end(end.clone())],
+        ..found(
+            Some(record(PhaseKind::Idle)),
+            unit(UnitState::Deactivating, 1),
+        )
+    });
+    assert_eq!(verdicts(&effects), []);
+    let effects = pools.unit_observed(gone(Some(end)), NOW, 7);
+    let judged = (Some(invocation(1)), Verdict::RegistrationDeleted);
+    assert_eq!(verdicts(&effects), [judged]);
 }
 
 #[test]

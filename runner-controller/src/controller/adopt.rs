@@ -13,8 +13,7 @@ use super::writes::{LIMIT_KEY, MODE_KEY, PACE_KEY, Write, scope_key};
 use crate::pool::{Found, JobNote, Mode, PaceRecord, RateLimit, Rest, ScopeId, SlotId};
 use crate::world::{Event, Handshake, Machines, Records, Registry, chain};
 
-/// Number of verdicts among which a runner that ended without a daemon may be: many times the number of
-/// slots of a host.
+/// Number of verdicts that a new daemon reads: many times the number of slots of a host.
 const VERDICTS: usize = 2_000;
 
 /// Knowledge that the sockets of slots reported before the adoption.
@@ -50,15 +49,21 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             }
         };
         let strays = self.environment.records.strays().await.unwrap_or_default();
-        let verdicts = self.environment.records.recent(VERDICTS).await.ok();
-        self.history
-            .restore(verdicts.as_deref().unwrap_or_default());
+        let verdicts = self.environment.records.recent(VERDICTS).await;
+        let verdicts = verdicts.unwrap_or_default();
+        self.history.restore(&verdicts);
         self.restore_mode().await;
         for (scope, account) in self.accounts() {
             self.restore_limit(&scope, &account).await;
             self.restore_pace(&scope, &account).await;
         }
+        // A runner that ends now is found by its unit.
+        let ends = self.environment.machines.ends().await;
         let units = self.environment.machines.observe().await?;
+        let ended = ends.iter().map(|ended| &ended.end);
+        let ended = ended.chain(units.iter().filter_map(|unit| unit.end.as_ref()));
+        let ended = ended.map(|end| end.invocation.clone()).collect();
+        let judged = self.environment.records.judged(ended).await.ok();
         let Drained {
             waiting,
             without_config,
@@ -68,7 +73,9 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             records,
             strays,
             verdicts,
+            ends,
             units,
+            judged,
             waiting,
             without_config,
             notes,

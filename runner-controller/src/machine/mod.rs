@@ -29,7 +29,8 @@ use tokio::task::JoinHandle;
 
 use crate::config::Config;
 use crate::pool::SlotId;
-use crate::world::{Event, Machines, UnitObservation};
+use crate::slot_records;
+use crate::world::{Event, Machines, RecordedEnd, UnitObservation};
 
 use bus::ManagerProxy;
 use error::is_gone;
@@ -158,6 +159,13 @@ impl Machines for Systemd {
                 unit: unit.to_owned(),
             }),
         }
+    }
+
+    async fn ends(&self) -> Vec<RecordedEnd> {
+        let dir = self.config.records_dir();
+        // Many slots have thousands of records, too many to read between two events.
+        let reading = tokio::task::spawn_blocking(move || slot_records::every_end(&dir));
+        reading.await.unwrap_or_default()
     }
 }
 

@@ -13,9 +13,6 @@ use crate::firewall;
 use crate::world::{Invocation, StartRecord};
 use crate::{clock, slot_records};
 
-/// Number of runners of a slot whose records are kept.
-const RECORDS_KEPT: usize = 8;
-
 /// Builds the slot's container and becomes `systemd-nspawn`. Returns only on failure.
 #[must_use]
 pub fn launch(place: Place<'_>) -> RootError {
@@ -92,7 +89,7 @@ fn record_start(place: Place<'_>, invocation: Invocation) -> Result<(), RootErro
     slot_records::write_start(&dir, &start).or_refuse(Refusal::Records, || {
         format!("write the start record to {}", dir.display())
     })?;
-    slot_records::prune(&dir, RECORDS_KEPT).or_refuse(Refusal::Records, || {
+    slot_records::prune(&dir).or_refuse(Refusal::Records, || {
         format!("remove old records from {}", dir.display())
     })
 }

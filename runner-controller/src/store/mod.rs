@@ -11,6 +11,7 @@ mod file;
 mod rows;
 mod schema;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,7 +20,10 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::coop::unconstrained;
 
 use crate::pool::{HostId, KnownJob, RunnerId, ScopeId, SlotId};
-use crate::world::{Delivered, Inbox, Records, RunnerRecord, StrayRecord, VerdictRecord};
+use crate::slot_records;
+use crate::world::{
+    Delivered, Inbox, Invocation, Records, RunnerRecord, StrayRecord, VerdictRecord,
+};
 use file::{Access, RecordsFile};
 
 pub(crate) use error::StoreError;
@@ -27,8 +31,11 @@ pub(crate) use error::StoreError;
 /// Number of calls that may wait for the thread. A runner makes a few. Further callers wait.
 const MAX_CALLS: usize = 64;
 
-/// Number of verdicts that are kept.
+/// Number of verdicts that are kept, in addition to those on starts that root has on record.
 const MAX_VERDICTS: i64 = 10_000;
+
+/// Number of verdicts after which old ones are removed, which takes some milliseconds.
+const PRUNE_INTERVAL: i64 = 100;
 
 /// A call for the thread.
 type Call = Box<dyn FnOnce(&mut RecordsFile) + Send>;
@@ -159,7 +166,10 @@ impl Records for Store {
             let transaction = connection.transaction()?;
             rows::remove(&transaction, &verdict.slot)?;
             rows::add_verdict(&transaction, &verdict)?;
-            rows::prune(&transaction, MAX_VERDICTS)?;
+            if rows::newest_verdict(&transaction)? % PRUNE_INTERVAL == 0 {
+                // A start that root has on record and that has no verdict would be judged again.
+                rows::prune(&transaction, MAX_VERDICTS, slot_records::KEPT)?;
+            }
             transaction.commit()
         })
         .await
@@ -190,6 +200,16 @@ impl Records for Store {
     async fn recent(&self, count: usize) -> Result<Vec<VerdictRecord>, StoreError> {
         self.call(Access::Read, "read the verdicts", move |connection| {
             rows::recent(connection, count)
+        })
+        .await
+    }
+
+    async fn judged(
+        &self,
+        starts: BTreeSet<Invocation>,
+    ) -> Result<BTreeSet<Invocation>, StoreError> {
+        self.call(Access::Read, "look for verdicts", move |connection| {
+            rows::judged(connection, starts)
         })
         .await
     }

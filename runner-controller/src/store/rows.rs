@@ -1,5 +1,6 @@
 //! Conversions between records and rows.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::str::FromStr;
 
@@ -266,13 +267,48 @@ pub(super) fn add_verdict(
     Ok(())
 }
 
-/// Removes all but the newest `keep` verdicts.
-pub(super) fn prune(connection: &Connection, keep: i64) -> rusqlite::Result<()> {
-    // Ids grow by one, so the newest id tells the oldest one to keep.
-    let mut delete = connection
-        .prepare_cached("DELETE FROM verdicts WHERE id <= (SELECT max(id) FROM verdicts) - ?1")?;
-    delete.execute([keep])?;
+/// Returns the id of the newest verdict. Ids grow by one.
+pub(super) fn newest_verdict(connection: &Connection) -> rusqlite::Result<i64> {
+    let mut select = connection.prepare_cached("SELECT coalesce(max(id), 0) FROM verdicts")?;
+    select.query_row([], |row| row.get(0))
+}
+
+/// Removes all but the newest `keep` verdicts, and those on the newest `keep_of_slot` starts of each slot.
+/// Reads every verdict.
+pub(super) fn prune(
+    connection: &Connection,
+    keep: i64,
+    keep_of_slot: usize,
+) -> rusqlite::Result<()> {
+    let mut delete = connection.prepare_cached(
+        "DELETE FROM verdicts WHERE id <= :oldest AND id NOT IN (
+            SELECT id FROM (
+                SELECT id, row_number() OVER (PARTITION BY slot ORDER BY id DESC) AS age
+                FROM verdicts WHERE invocation IS NOT NULL)
+            WHERE age <= :of_slot)",
+    )?;
+    delete.execute(named_params! {
+        ":oldest": newest_verdict(connection)? - keep,
+        ":of_slot": i64::try_from(keep_of_slot).unwrap_or(i64::MAX),
+    })?;
     Ok(())
+}
+
+/// Returns those of the starts that have a verdict.
+pub(super) fn judged(
+    connection: &Connection,
+    mut starts: BTreeSet<Invocation>,
+) -> rusqlite::Result<BTreeSet<Invocation>> {
+    let mut select = connection.prepare_cached("SELECT 1 FROM verdicts WHERE invocation = ?1")?;
+    let mut failed = None;
+    starts.retain(|start| {
+        let found = select.exists([start.as_str()]);
+        found.unwrap_or_else(|error| {
+            failed = Some(error);
+            false
+        })
+    });
+    failed.map_or(Ok(starts), Err)
 }
 
 pub(super) fn recent(

@@ -242,13 +242,55 @@ fn old_verdicts_are_pruned() {
     let connection = try_open(&path).unwrap();
     for ended in 0..5 {
         rows::add_verdict(&connection, &verdict("ci-1", None, ended)).unwrap();
-        rows::prune(&connection, 3).unwrap();
+        rows::prune(&connection, 3, 8).unwrap();
     }
     let kept = rows::recent(&connection, 10).unwrap();
     assert_eq!(
         kept.iter().map(|v| v.ended_unix_ms).collect::<Vec<_>>(),
         [4, 3, 2]
     );
+}
+
+#[test]
+fn the_verdicts_on_starts_that_root_has_on_record_are_kept() {
+    let (_dir, path) = file();
+    let connection = try_open(&path).unwrap();
+    for number in 0..4 {
+        rows::add_verdict(&connection, &verdict("ci-9", Some(number), 1)).unwrap();
+    }
+    for number in 10..20 {
+        rows::add_verdict(&connection, &verdict("ci-9", None, 2)).unwrap();
+        rows::add_verdict(&connection, &verdict("ci-1", Some(number), 3)).unwrap();
+    }
+    rows::prune(&connection, 2, 3).unwrap();
+    let asked = (0..30).map(invocation_of).collect();
+    let judged = rows::judged(&connection, asked).unwrap();
+    let kept = [1, 2, 3, 17, 18, 19].map(invocation_of);
+    assert_eq!(judged, kept.into());
+    assert_eq!(rows::recent(&connection, 100).unwrap().len(), 7);
+}
+
+#[tokio::test]
+async fn verdicts_are_found_by_their_starts_and_pruned_at_every_hundredth() {
+    let (_dir, path) = file();
+    let store = open(&path);
+    store.close(verdict("ci-2", Some(1), 1)).await.unwrap();
+    let asked: BTreeSet<Invocation> = [1, 2].map(invocation_of).into();
+    let judged = store.judged(asked.clone()).await.unwrap();
+    assert_eq!(judged, [invocation_of(1)].into());
+    let connection = Connection::open(&path).unwrap();
+    let other = "UPDATE sqlite_sequence SET seq = 20000 WHERE name = 'verdicts'";
+    connection.execute(other, []).unwrap();
+    let mut left = Vec::new();
+    for number in 1..=101 {
+        store
+            .close(verdict("ci-1", Some(number + 100), 1))
+            .await
+            .unwrap();
+        left.push(store.recent(usize::MAX).await.unwrap().len());
+    }
+    assert_eq!(left.last(), Some(&102), "{left:?}");
+    assert_eq!(store.judged(asked).await.unwrap(), judged);
 }
 
 #[tokio::test]

@@ -40,6 +40,14 @@ impl RecordsFile {
         answered.await.unwrap_or(Err(closed))
     }
 
+    /// Tells the observer if records that a new daemon needs cannot be read.
+    fn noticed<T>(&self, read: Result<T, Unavailable>) -> Result<T, Unavailable> {
+        if read.is_err() {
+            (self.access.world).with(|world| world.schedule.emit(SimEvent::RecordsUnreadable));
+        }
+        read
+    }
+
     async fn write(&self, write: Write) -> Result<(), Unavailable> {
         let is_verdict = matches!(write, Write::Close(_));
         let written = self
@@ -87,10 +95,7 @@ impl Records for RecordsFile {
 
     async fn load(&self) -> Result<Vec<RunnerRecord>, Unavailable> {
         let loaded = self.call(RecordCall::Load).await;
-        if loaded.is_err() {
-            (self.access.world).with(|world| world.schedule.emit(SimEvent::RecordsUnreadable));
-        }
-        loaded
+        self.noticed(loaded)
     }
 
     async fn put(&self, record: RunnerRecord) -> Result<(), Unavailable> {
@@ -128,6 +133,14 @@ impl Records for RecordsFile {
 
     async fn recent(&self, count: usize) -> Result<Vec<VerdictRecord>, Unavailable> {
         self.call(|answer| RecordCall::Recent(count, answer)).await
+    }
+
+    async fn judged(
+        &self,
+        starts: BTreeSet<Invocation>,
+    ) -> Result<BTreeSet<Invocation>, Unavailable> {
+        let judged = self.call(|answer| RecordCall::Judged(starts, answer)).await;
+        self.noticed(judged)
     }
 
     async fn setting(&self, key: &str) -> Result<Option<String>, Unavailable> {

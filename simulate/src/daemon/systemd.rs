@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use runner_controller::config::Config;
-use runner_controller::pool::{Slot, SlotId, UnitObservation};
+use runner_controller::pool::{RecordedEnd, Slot, SlotId, UnitObservation};
 use runner_controller::world::Machines;
 use tokio::sync::oneshot;
 
@@ -76,5 +76,13 @@ impl Machines for Systemd {
             std::panic::panic_any("a mutation");
         }
         self.call(BusCall::Observe).await
+    }
+
+    async fn ends(&self) -> Vec<RecordedEnd> {
+        if self.access.has(Mutation::EarlierEndsHidden) {
+            return Vec::new();
+        }
+        // Files of root, which are read without systemd.
+        self.access.world.with(|world| world.host.ends())
     }
 }

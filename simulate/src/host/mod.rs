@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use runner_controller::config::{Config, PoolConfig};
 use runner_controller::pool::{
-    Exit, Invocation, JobNote, Resource, RunnerId, SlotId, UnitObservation, UnitState,
+    Exit, Invocation, JobNote, RecordedEnd, Resource, RunnerId, SlotId, UnitObservation, UnitState,
 };
 use runner_controller::world::Event;
 use tokio::sync::oneshot;
@@ -29,6 +29,8 @@ use crate::unavailable::Unavailable;
 pub(crate) use bus::BusCall;
 use container::{Container, ContainerState};
 use unit::Unit;
+
+pub(crate) use unit::RECORDS_KEPT;
 
 /// The schedule as the host sees it.
 type Schedule<'a> = dyn Scheduler<Timer> + 'a;
@@ -183,7 +185,11 @@ impl Host {
             self.container_gone(slot, schedule);
             if let (true, Some(container)) = (lasting, container) {
                 let exit = Exit::Unknown;
-                schedule.emit(SimEvent::UnitEnded { container, exit });
+                schedule.emit(SimEvent::UnitEnded {
+                    container,
+                    exit,
+                    recorded: false,
+                });
             }
         }
         self.units.clear();
@@ -253,6 +259,14 @@ impl Host {
         if let Some(container) = running.get(chosen).and_then(|slot| self.newest(slot)) {
             self.end_unit(&container, exit, schedule);
         }
+    }
+
+    /// Returns every end that root has on record.
+    pub(crate) fn ends(&self) -> Vec<RecordedEnd> {
+        let units = self.units.iter();
+        units
+            .flat_map(|(slot, unit)| unit.recorded_ends(slot))
+            .collect()
     }
 
     fn tell_firewall(&self, schedule: &mut Schedule<'_>) {

@@ -2,7 +2,7 @@
 
 use runner_controller::config::PoolConfig;
 use runner_controller::pool::{
-    EndRecord, Exit, Invocation, SlotId, StartRecord, UnitObservation, UnitState,
+    EndRecord, Exit, Invocation, RecordedEnd, SlotId, StartRecord, UnitObservation, UnitState,
 };
 
 use super::container::Container;
@@ -10,6 +10,9 @@ use super::{Host, Schedule, Timer};
 use crate::clock;
 use crate::event::{ContainerId, SimEvent, StopKind};
 use crate::unavailable::Unavailable;
+
+/// Number of starts of a slot of which root keeps the records.
+pub(crate) const RECORDS_KEPT: usize = 8;
 
 /// The state and the start that a signal reports.
 pub(super) type Reported = (UnitState, Option<Invocation>);
@@ -69,6 +72,26 @@ impl Unit {
         }
     }
 
+    /// Returns every end that root has on record.
+    pub(super) fn recorded_ends(&self, slot: &SlotId) -> impl Iterator<Item = RecordedEnd> {
+        self.ends.iter().map(|end| {
+            let mut starts = self.starts.iter();
+            RecordedEnd {
+                slot: slot.clone(),
+                start: starts.find(|s| s.invocation == end.invocation).cloned(),
+                end: end.clone(),
+            }
+        })
+    }
+
+    /// Removes root's records of all but the newest starts.
+    fn prune(&mut self) {
+        let old = self.starts.len().saturating_sub(RECORDS_KEPT);
+        let old: Vec<StartRecord> = self.starts.drain(..old).collect();
+        let is_old = |end: &EndRecord| old.iter().any(|start| start.invocation == end.invocation);
+        self.ends.retain(|end| !is_old(end));
+    }
+
     /// Forgets the signals, because a new daemon has heard none.
     pub(super) fn forget_signals(&mut self) {
         (self.signalled, self.told) = (None, None);
@@ -111,6 +134,7 @@ impl Host {
             returns_result: true,
             at: clock::now(),
         });
+        unit.prune();
         let container = ContainerId {
             slot: slot.clone(),
             invocation,
@@ -185,7 +209,11 @@ impl Host {
         let start_again = unit.start_queued;
         self.signal(slot, schedule);
         let container = container.clone();
-        schedule.emit(SimEvent::UnitEnded { container, exit });
+        schedule.emit(SimEvent::UnitEnded {
+            container,
+            exit,
+            recorded: !unrecorded,
+        });
         if start_again {
             self.activate(slot, schedule);
         }

@@ -46,6 +46,8 @@ pub(super) struct Start {
     pub(super) slot: SlotId,
     pub(super) began: u64,
     pub(super) ended: bool,
+    /// Root could write its record of the end, and the host has not restarted since.
+    pub(super) recorded: bool,
 }
 
 /// All units and containers of a history.
@@ -97,6 +99,13 @@ impl Containers {
         (unit.invocation == id.invocation).then_some(container)
     }
 
+    /// The host restarted, and root's records are gone.
+    pub(super) fn host_rebooted(&mut self) {
+        for start in self.starts.values_mut() {
+            start.recorded = false;
+        }
+    }
+
     fn change(&mut self, id: &ContainerId, change: impl FnOnce(&mut PresentContainer)) {
         let unit = self.units.get_mut(&id.slot);
         let unit = unit.filter(|unit| unit.invocation == id.invocation);
@@ -118,6 +127,7 @@ impl Containers {
             slot: id.slot.clone(),
             began: now,
             ended: false,
+            recorded: false,
         };
         self.starts.insert(id.invocation.clone(), start);
         let container = PresentContainer {
@@ -178,9 +188,10 @@ impl Containers {
         }
     }
 
-    pub(super) fn end(&mut self, id: &ContainerId) {
+    pub(super) fn end(&mut self, id: &ContainerId, recorded: bool) {
         if let Some(start) = self.starts.get_mut(&id.invocation) {
             start.ended = true;
+            start.recorded = recorded;
         }
         if (self.units.get(&id.slot)).is_some_and(|unit| unit.invocation == id.invocation) {
             self.units.remove(&id.slot);

@@ -147,6 +147,7 @@ impl Observer {
             SimEvent::DaemonStarted { config, .. } => {
                 self.daemons += 1;
                 self.daemon = Some(Arc::clone(config));
+                self.verdicts.daemon_started(&self.containers);
             }
             SimEvent::DaemonEnded { panic, .. } => {
                 self.former = self.daemon.take().map(|config| (now, config));
@@ -161,6 +162,7 @@ impl Observer {
             SimEvent::HostRebooted => {
                 self.calls.forget_limits();
                 self.verdicts.host_rebooted(&self.containers, now);
+                self.containers.host_rebooted();
             }
             SimEvent::UnitStarted(container) => {
                 self.forgotten.remove(&container.slot);
@@ -173,7 +175,11 @@ impl Observer {
                 return checked;
             }
             SimEvent::UnitTimedOut(container) => return self.check_timeout(container, now),
-            SimEvent::UnitEnded { container, .. } => self.containers.end(container),
+            SimEvent::UnitEnded {
+                container,
+                recorded,
+                ..
+            } => self.containers.end(container, *recorded),
             SimEvent::ContainerAsked(container) => self.containers.asked(container),
             SimEvent::ConnectionClosed(container) => self.containers.connection_closed(container),
             SimEvent::ContainerGone { container, .. } => self.containers.gone(container),

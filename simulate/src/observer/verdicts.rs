@@ -7,6 +7,7 @@ use runner_controller::pool::{Invocation, SlotId};
 use super::containers::Containers;
 use super::{Checked, violated};
 use crate::event::short;
+use crate::host::RECORDS_KEPT;
 use crate::invariant::Invariant;
 
 /// Maximum age of a container of which nothing may be on disk yet when the power goes, in milliseconds.
@@ -27,6 +28,8 @@ pub(super) struct Verdicts {
     /// The last time at which the daemon lost what it knew: it ended while records could not be written, or started
     /// while they could not be read.
     forgot_at: Option<u64>,
+    /// The starts whose ends the newest daemon read in root's records, so that it forgot none of them.
+    found: BTreeSet<Invocation>,
     /// The time since which records can be written.
     writable_since: Option<u64>,
 }
@@ -39,6 +42,7 @@ impl Default for Verdicts {
             nameless: BTreeMap::new(),
             excused: BTreeSet::new(),
             forgot_at: None,
+            found: BTreeSet::new(),
             writable_since: Some(0),
         }
     }
@@ -71,10 +75,24 @@ impl Verdicts {
         }
     }
 
-    /// A daemon that starts without its records cannot know the containers that ended before, once another one is in
-    /// their slot.
+    /// A daemon starts, and finds the ends that root has on record.
+    pub(super) fn daemon_started(&mut self, containers: &Containers) {
+        let mut seen: BTreeMap<&SlotId, usize> = BTreeMap::new();
+        self.found.clear();
+        // Starts are numbered, so the newest comes first.
+        for (invocation, start) in containers.starts().iter().rev() {
+            let newer = seen.entry(&start.slot).or_default();
+            if start.recorded && *newer < RECORDS_KEPT {
+                self.found.insert(invocation.clone());
+            }
+            *newer += 1;
+        }
+    }
+
+    /// A daemon that starts without its records cannot know which containers have their verdicts.
     pub(super) fn records_unreadable(&mut self, now: u64) {
         self.forgot_at = Some(now);
+        self.found.clear();
     }
 
     /// The host boots. Of a container that had just started there may be nothing on disk.
@@ -157,7 +175,8 @@ impl Verdicts {
         for (invocation, start) in containers.starts() {
             let named = self.named.get(invocation).is_some_and(|count| *count > 0);
             let excused = self.excused.contains(invocation);
-            let forgotten = self.forgot_at.is_some_and(|at| start.began <= at);
+            let forgotten = self.forgot_at.is_some_and(|at| start.began <= at)
+                && !self.found.contains(invocation);
             if start.ended && !named && !excused && !forgotten {
                 missing.entry(&start.slot).or_default().push(invocation);
             }

@@ -39,6 +39,20 @@ impl World {
         }
     }
 
+    /// Checks that a new daemon has judged every start that left a trace.
+    pub(super) fn check_all_judged(&self) {
+        let alive = self.machines.values().map(|m| &m.invocation);
+        let judged = self.disk.verdicts.iter();
+        let judged = judged.filter_map(|verdict| verdict.invocation.as_ref());
+        let ended = self.ended.iter();
+        let ended = ended.filter_map(|ended| ended.runner.invocation.as_ref());
+        let known: BTreeSet<&Invocation> = alive.chain(judged).chain(ended).collect();
+        for (invocation, slot) in &self.starts {
+            let is_known = known.contains(invocation) || self.untraceable.contains(invocation);
+            assert!(is_known, "{invocation} in slot {slot} has no verdict");
+        }
+    }
+
     /// Checks that every start that ended has one verdict, and the others have none.
     pub(in crate::tests) fn check_verdicts(&self) {
         let count = |invocation: &Invocation| {

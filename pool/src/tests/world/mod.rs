@@ -10,6 +10,9 @@ use std::time::Duration;
 use super::*;
 pub(super) use restart::Stop;
 
+/// Number of end records that root keeps of each slot.
+const ENDS_KEPT: usize = 3;
+
 /// A container as it really is, whatever the core believes.
 #[derive(Debug, Clone)]
 pub(super) struct Machine {
@@ -137,8 +140,8 @@ pub(super) struct World {
     pub(super) now: Timestamp,
     boot: u64,
     pub(super) machines: BTreeMap<Slot, Machine>,
-    /// Root's newest end record of each slot.
-    ends: BTreeMap<Slot, EndRecord>,
+    /// Root's end records of each slot, the newest last.
+    ends: BTreeMap<Slot, Vec<EndRecord>>,
     /// Slots that keep a job-started report.
     notes: BTreeSet<Slot>,
     pub(super) github: BTreeMap<RunnerId, (RunnerName, bool)>,
@@ -209,8 +212,12 @@ impl World {
                 returns_result: true,
                 at: machine.started_at,
             }),
-            end: self.ends.get(&slot).cloned().filter(|_| machine.is_none()),
+            end: self.newest_end(slot).cloned().filter(|_| machine.is_none()),
         }
+    }
+
+    fn newest_end(&self, slot: Slot) -> Option<&EndRecord> {
+        self.ends.get(&slot)?.last()
     }
 
     fn observe_all(&self) -> Vec<UnitObservation> {
@@ -258,7 +265,9 @@ impl World {
             self.mail.retain(|message| !is_earlier(message));
         }
         let end = end_record(machine.invocation.clone(), status, self.now);
-        self.ends.insert(slot, end);
+        let ends = self.ends.entry(slot).or_default();
+        ends.push(end);
+        ends.drain(..ends.len().saturating_sub(ENDS_KEPT));
         let mut observation = self.observe(slot);
         observation.state = UnitState::Failed;
         observation.invocation = Some(machine.invocation);

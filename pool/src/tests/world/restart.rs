@@ -42,7 +42,7 @@ impl World {
             }
         };
         self.mail.clear();
-        self.find_untraceable(is_disk_readable);
+        self.find_untraceable();
         let machines = self.machines.iter();
         let waiting = machines
             .filter(|(_, machine)| machine.is_waiting())
@@ -66,7 +66,13 @@ impl World {
             } else {
                 Vec::new()
             },
-            verdicts: is_disk_readable.then(|| self.disk.verdicts.clone()),
+            verdicts: if is_disk_readable {
+                self.disk.verdicts.clone()
+            } else {
+                Vec::new()
+            },
+            ends: self.recorded_ends(),
+            judged: is_disk_readable.then(|| self.judged()),
             units: self.observe_all(),
             waiting,
             without_config,
@@ -92,6 +98,9 @@ impl World {
         self.carry_out(effects);
         self.check_records();
         self.check_adoption(keeps_notes);
+        if is_disk_readable {
+            self.check_all_judged();
+        }
     }
 
     /// Cuts off what a killed daemon had begun: writes, and mints.
@@ -139,23 +148,37 @@ impl World {
     }
 
     /// Finds the ended starts that neither the disk nor root tells a new daemon.
-    fn find_untraceable(&mut self, is_disk_readable: bool) {
-        let is_judged = |invocation: &Invocation| {
-            let mut verdicts = self.disk.verdicts.iter();
-            verdicts.any(|verdict| verdict.invocation.as_ref() == Some(invocation))
-        };
+    fn find_untraceable(&mut self) {
+        let judged = self.judged();
         let is_traced = |invocation: &Invocation, slot: &Slot| {
             let record = self.disk.records.get(slot);
             let recorded = record.and_then(|record| record.invocation.as_ref());
-            let is_newest = !self.machines.contains_key(slot)
-                && self.ends.get(slot).map(|end| &end.invocation) == Some(invocation);
-            is_disk_readable && (recorded == Some(invocation) || is_newest)
+            let mut ends = self.ends.get(slot).into_iter().flatten();
+            recorded == Some(invocation) || ends.any(|end| end.invocation == *invocation)
         };
         let alive: BTreeSet<&Invocation> = self.machines.values().map(|m| &m.invocation).collect();
         let untraceable = self.starts.iter().filter(|(invocation, slot)| {
-            !alive.contains(invocation) && !is_judged(invocation) && !is_traced(invocation, slot)
+            let is_known = alive.contains(invocation) || judged.contains(invocation);
+            !is_known && !is_traced(invocation, slot)
         });
         let untraceable: Vec<Invocation> = untraceable.map(|(i, _)| i.clone()).collect();
         self.untraceable.extend(untraceable);
+    }
+
+    fn recorded_ends(&self) -> Vec<RecordedEnd> {
+        let ends = self.ends.iter();
+        let ends = ends.flat_map(|(slot, ends)| ends.iter().map(|end| (slot_id(*slot), end)));
+        let ends = ends.map(|(slot, end)| RecordedEnd {
+            slot,
+            start: None,
+            end: end.clone(),
+        });
+        ends.collect()
+    }
+
+    /// Returns the starts that have a verdict on disk.
+    fn judged(&self) -> BTreeSet<Invocation> {
+        let verdicts = self.disk.verdicts.iter();
+        verdicts.filter_map(|v| v.invocation.clone()).collect()
     }
 }

@@ -115,6 +115,33 @@ async fn a_runner_that_only_root_recorded_gets_one_verdict() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn every_runner_that_only_root_recorded_gets_one_verdict() {
+    let at = |number| EndRecord {
+        at: Timestamp::from_millis(number),
+        ..end(number, 2)
+    };
+    let earlier = |number, name| RecordedEnd {
+        slot: slot(name),
+        start: None,
+        end: at(number),
+    };
+    let world = shared(World {
+        next: 1 << 20,
+        ends: [(slot("ci-3"), at(9))].into(),
+        // No pool has the last of these slots any more.
+        earlier_ends: vec![earlier(8, "ci-3"), earlier(7, "ci-3"), earlier(6, "old-1")],
+        ..World::default()
+    });
+    let judged = [6, 7, 8, 9].map(|number| verdict_on(number, Some("status 2")));
+    for _ in 0..2 {
+        let mut daemon = Daemon::start(Arc::clone(&world)).await;
+        daemon.until("settled", is_settled).await;
+        assert_eq!(verdicts(&daemon), judged);
+        daemon.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_end_of_a_later_runner_is_not_that_of_the_recorded_one() {
     let mut daemon = Daemon::start(shared(World {
         next: 1 << 20,

@@ -19,8 +19,8 @@ use super::*;
 use crate::config::GitHubConfig;
 use crate::pool::{
     Deleted, EndRecord, Exit, FailureKind, Invocation, JobNote, ListedRunner, PhaseKind,
-    Registration, Resource, RunnerId, RunnerName, RunnerRecord, SlotId, StartRecord, StrayRecord,
-    UnitObservation, UnitState, Verdict, VerdictRecord,
+    RecordedEnd, Registration, Resource, RunnerId, RunnerName, RunnerRecord, SlotId, StartRecord,
+    StrayRecord, UnitObservation, UnitState, Verdict, VerdictRecord,
 };
 use crate::status::DaemonState;
 use crate::world::{
@@ -71,6 +71,8 @@ struct Machine {
 struct World {
     machines: BTreeMap<SlotId, Machine>,
     ends: BTreeMap<SlotId, EndRecord>,
+    /// Ends before those in `ends`.
+    earlier_ends: Vec<RecordedEnd>,
     github: BTreeMap<u64, ListedRunner>,
     records: BTreeMap<SlotId, RunnerRecord>,
     verdicts: Vec<VerdictRecord>,
@@ -247,6 +249,10 @@ impl Machines for Fake {
         slots.extend(self.with(|world| world.machines.keys().cloned().collect::<Vec<_>>()));
         Ok(slots.iter().map(|slot| self.observation(slot)).collect())
     }
+
+    async fn ends(&self) -> Vec<RecordedEnd> {
+        self.with(|world| world.earlier_ends.clone())
+    }
 }
 
 impl Registry for Fake {
@@ -413,6 +419,15 @@ impl Records for Fake {
 
     async fn recent(&self, count: usize) -> Result<Vec<VerdictRecord>, Fault> {
         Ok(self.with(|world| world.verdicts.iter().rev().take(count).cloned().collect()))
+    }
+
+    async fn judged(&self, starts: BTreeSet<Invocation>) -> Result<BTreeSet<Invocation>, Fault> {
+        let judged = self.with(|world| {
+            let verdicts = world.verdicts.iter();
+            let named = verdicts.filter_map(|verdict| verdict.invocation.clone());
+            named.collect::<BTreeSet<_>>()
+        });
+        Ok(starts.intersection(&judged).cloned().collect())
     }
 
     async fn setting(&self, key: &str) -> Result<Option<String>, Fault> {
