@@ -16,7 +16,7 @@ const SHOWN: usize = 100;
 /// Maximum number of ended jobs, and of jobs that no pool serves, in the status.
 const SHOWN_ASIDE: usize = 20;
 
-/// What is known of demand.
+/// Demand: the jobs, and the deliveries that told of them.
 #[derive(Debug)]
 pub(super) struct Demand {
     table: JobTable,

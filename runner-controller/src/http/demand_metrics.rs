@@ -67,7 +67,7 @@ pub(super) fn register(registry: &mut Registry, status: &Status) {
             .get_or_create(&vec![("result", outcome.to_string())])
             .inc_by(count.unwrap_or_default());
     }
-    // Without a delivery so far there is no age, rather than a wrong one.
+    // Before the first delivery the age is absent, because any number would be wrong.
     if let Some(last) = demand.webhook.last_unix_ms {
         let age = gauge(
             registry,

@@ -1,4 +1,4 @@
-//! What a delivery tells. Its text comes from GitHub and from authors of workflows.
+//! The parser of deliveries. Their text comes from GitHub and from authors of workflows.
 
 use std::time::UNIX_EPOCH;
 

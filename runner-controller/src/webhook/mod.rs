@@ -34,3 +34,6 @@ pub fn limits() -> ListenerLimits {
         whole: Duration::from_secs(10),
     }
 }
+
+#[cfg(test)]
+mod tests;

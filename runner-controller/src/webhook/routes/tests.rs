@@ -189,7 +189,7 @@ async fn a_ping_and_other_events_are_answered_and_tell_nothing() {
 }
 
 #[tokio::test]
-async fn what_github_did_not_send_is_refused() {
+async fn a_request_that_github_did_not_send_is_refused() {
     let mut hook = hook(Memory::default());
     let good = || delivery("a", "workflow_job", &body("acme/widgets"));
     let with = |name: &'static str, value: Option<&str>| {
