@@ -4,19 +4,15 @@
 //! configured sets, so nothing that a job says can add a series.
 
 use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::demand_metrics;
+use super::metric_families::{counter, gauge, label, set};
 use crate::pool::{JobResult, PaceReason, Resource, Verdict};
 use crate::status::{Gate, PoolStatus, Status};
 
 /// Prefix of all metric names.
 const PREFIX: &str = "runner_controller";
-
-pub(super) type Labels = Vec<(&'static str, String)>;
 
 /// Returns the text of `/metrics`.
 pub(super) fn render(status: &Status) -> Result<String, std::fmt::Error> {
@@ -195,33 +191,6 @@ fn register_pace(registry: &mut Registry, status: &Status) {
         let labels = vec![("reason", reason.to_string())];
         set(&paced_by, labels, u64::from(*reason == pace.paced_by));
     }
-}
-
-pub(super) fn gauge(registry: &mut Registry, name: &str, help: &str) -> Family<Labels, Gauge> {
-    let family = Family::default();
-    registry.register(name, help, Family::clone(&family));
-    family
-}
-
-/// Registers a counter. The encoder adds `_total` to its name.
-pub(super) fn counter(registry: &mut Registry, name: &str, help: &str) -> Family<Labels, Counter> {
-    let family = Family::default();
-    registry.register(name, help, Family::clone(&family));
-    family
-}
-
-pub(super) fn set(family: &Family<Labels, Gauge>, labels: Labels, value: u64) {
-    let value = i64::try_from(value).unwrap_or(i64::MAX);
-    family.get_or_create(&labels).set(value);
-}
-
-/// Returns a label with its value escaped as `OpenMetrics` demands. The encoder does not escape.
-pub(super) fn label(name: &'static str, value: &str) -> (&'static str, String) {
-    let escaped = value
-        .replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n");
-    (name, escaped)
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ mod checks;
 pub mod client;
 mod demand_metrics;
 mod health;
+mod metric_families;
 mod metrics;
 mod routes;
 mod serve;
