@@ -78,6 +78,10 @@ in
       credentialsFile = "/run/agenix/github-proxy";
     };
     prometheus.enable = true;
+    history = {
+      age = "30days";
+      runners = 50000;
+    };
     reserve = {
       disk = "5 GiB";
       memory = "1 GiB";

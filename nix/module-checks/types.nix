@@ -100,6 +100,8 @@ in
   layerDir = path;
   "network.uidBase" = range 524288 1879048191;
   "prometheus.port" = range 0 65535;
+  "history.age" = duration;
+  "history.runners" = range 100 2000000;
 }
 // sizes [
   "reserve.disk"

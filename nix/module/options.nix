@@ -306,6 +306,28 @@ in
       };
     };
 
+    history = {
+      age = mkOption {
+        type = types.nullOr duration;
+        default = null;
+        example = "30days";
+        description = ''
+          Time for which the records keep runners that ended, 1 day to 10 years. The default is
+          90 days.
+        '';
+      };
+
+      runners = mkOption {
+        type = types.nullOr (types.ints.between 100 2000000);
+        default = null;
+        example = 50000;
+        description = ''
+          Maximum number of ended runners in the records. Each takes about half a KiB of disk. The
+          default is 200,000.
+        '';
+      };
+    };
+
     operators = mkOption {
       type = types.listOf types.str;
       default = [ ];

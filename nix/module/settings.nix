@@ -91,6 +91,7 @@ let
     inherit (cfg) host reconcile;
     layer_dir = cfg.layerDir;
     api_token_file = cfg.apiTokenFile;
+    history = if lib.any (value: value != null) (lib.attrValues cfg.history) then cfg.history else null;
     reserve = if lib.any (size: size != null) (lib.attrValues cfg.reserve) then cfg.reserve else null;
     webhook =
       if cfg.webhook == null then

@@ -1,9 +1,11 @@
 //! Adoption of one runner that the daemon did not start itself.
 
 use super::observation::{EndRecord, UnitObservation, UnitState};
-use super::runner::{Cause, Ended, Job, Phase, PhaseKind, Runner, RunnerRecord};
+use super::phase::PhaseKind;
+use super::runner::{Cause, Ended, Job, Phase, Runner, RunnerRecord};
 use super::state::Pool;
 use super::time::Timestamp;
+use super::timeline::Timeline;
 use super::verdict::Verdict;
 
 /// Knowledge of the JIT config of a runner that is adopted.
@@ -59,6 +61,7 @@ impl Pool {
             }
             Some(PhaseKind::Booting) | None => Phase::Booting,
         };
+        let timeline = record.as_ref().and_then(|record| record.timeline.clone());
         // It waited for its config, and the connection was lost with the earlier daemon. A registration that
         // was minted for it has no runner.
         let is_lost = config == ConfigState::NotGiven
@@ -75,6 +78,9 @@ impl Pool {
                 runner.phase = Phase::Busy;
             }
         }
+        let starting = Timeline::new(PhaseKind::Booting, runner.started_at);
+        runner.timeline = timeline.unwrap_or(starting);
+        runner.timeline.enter(runner.phase.kind(), now);
         if is_waiting {
             self.waiting.insert(slot);
         } else {
@@ -107,6 +113,10 @@ impl Pool {
         let at = |at: Timestamp| if is_rebooted { now } else { at };
         let mut runner = Runner::new(record.slot.slot, phase, at(record.since));
         runner.started_at = at(record.started_at);
+        // The times of another boot would follow each other wrongly in this one.
+        if let Some(timeline) = record.timeline.filter(|_| !is_rebooted) {
+            runner.timeline = timeline;
+        }
         runner.invocation = record.invocation;
         runner.registration = record.registration;
         runner.job = record.job.map(|job| Job {

@@ -31,6 +31,7 @@ mod names;
 mod observation;
 mod orphans;
 mod pace;
+mod phase;
 mod plan;
 mod pools;
 mod reconcile;
@@ -45,6 +46,7 @@ mod spec;
 mod state;
 mod step;
 mod time;
+mod timeline;
 mod verdict;
 
 pub use adopt::ConfigState;
@@ -64,18 +66,20 @@ pub use observation::{
 };
 pub use orphans::{Deletions, Orphans, StrayRecord};
 pub use pace::{DEFAULT_MINTS_PER_MINUTE, MintWindow, Pace, PaceReason, PaceRecord};
+pub use phase::PhaseKind;
 pub use plan::{Admission, next_deadline, plan};
 pub use pools::Pools;
 pub use registration::MintOutcome;
 pub use resources::{Filesystem, Readings, Reserve, Resource, Share, Shortages, shortages};
 pub use restart::Found;
-pub use runner::{Call, Cause, Ended, Job, Phase, PhaseKind, Registration, Runner, RunnerRecord};
+pub use runner::{Call, Cause, Ended, Job, Phase, Registration, Runner, RunnerRecord};
 pub use scope::ScopeId;
 pub use scope_state::{MAX_ORPHANS, SLOW_MINTS_PER_MINUTE, ScopeState};
 pub use spec::{Spec, Timeouts};
 pub use state::Pool;
 pub use step::{Ending, Step};
 pub use time::Timestamp;
+pub use timeline::{PhaseEntry, Timeline};
 pub use verdict::{JobResult, Verdict, VerdictRecord};
 
 #[cfg(test)]

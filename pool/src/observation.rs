@@ -92,6 +92,8 @@ pub struct EndRecord {
     pub memory_peak_bytes: Option<u64>,
     /// Number of processes that the kernel killed because memory ran out.
     pub oom_kills: u64,
+    /// Processor time of the unit in milliseconds, if the kernel counted it.
+    pub cpu_ms: Option<u64>,
     /// True if systemd was asked to stop the unit, by any program.
     pub stop_requested: bool,
     /// True if the listener was told to return its job's result as its exit status. Earlier versions did

@@ -7,8 +7,9 @@ use super::effect::Effect;
 use super::names::{RunnerName, SlotId};
 use super::observation::{EndRecord, Invocation, JobNote, RecordedEnd, UnitObservation};
 use super::orphans::StrayRecord;
+use super::phase::PhaseKind;
 use super::pools::Pools;
-use super::runner::{Job, PhaseKind, RunnerRecord};
+use super::runner::{Job, RunnerRecord};
 use super::state::Pool;
 use super::time::Timestamp;
 use super::verdict::VerdictRecord;
@@ -210,6 +211,7 @@ impl Pools {
                 phase: PhaseKind::Registering,
                 since: started_at,
                 started_at,
+                timeline: None,
                 registration: None,
                 job: None,
             },

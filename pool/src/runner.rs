@@ -8,8 +8,10 @@ use strum::{AsRefStr, Display, EnumString, VariantArray};
 use super::backoff;
 use super::names::{RunnerName, Slot, SlotId};
 use super::observation::{EndRecord, Exit, Invocation, JobNote, RunnerId};
+use super::phase::PhaseKind;
 use super::scope::ScopeId;
 use super::time::Timestamp;
+use super::timeline::Timeline;
 use super::verdict::{JobResult, Verdict};
 
 /// Phase of a runner. `Idle` and `Busy` mean the same as at GitHub.
@@ -66,34 +68,6 @@ impl Phase {
             | Self::Busy => None,
         }
     }
-}
-
-/// A [`Phase`] without its details, as status, metrics and records name it.
-#[derive(AsRefStr, Display, EnumString, VariantArray)]
-#[strum(serialize_all = "snake_case")]
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum PhaseKind {
-    /// [`Phase::Booting`]
-    Booting,
-    /// [`Phase::Spare`]
-    Spare,
-    /// [`Phase::Minting`]
-    Minting,
-    /// [`Phase::Registering`]
-    Registering,
-    /// [`Phase::Idle`]
-    Idle,
-    /// [`Phase::Busy`]
-    Busy,
-    /// [`Phase::Retiring`]
-    Retiring,
-}
-
-impl PhaseKind {
-    /// All phases, in the order in which a runner passes through them.
-    pub const ALL: &'static [Self] = Self::VARIANTS;
 }
 
 /// Reason for ending a runner that has not ended by itself. Each has the name of its [`Verdict`].
@@ -221,6 +195,8 @@ pub struct Runner {
     pub since: Timestamp,
     /// Start of the runner.
     pub started_at: Timestamp,
+    /// The phases so far.
+    pub timeline: Timeline,
     /// systemd's id of its start, once seen.
     pub invocation: Option<Invocation>,
     /// Identity of its image and limits; not known if its start record is gone.
@@ -256,6 +232,7 @@ impl Runner {
     pub(super) fn new(slot: Slot, phase: Phase, now: Timestamp) -> Self {
         Self {
             slot,
+            timeline: Timeline::new(phase.kind(), now),
             phase,
             since: now,
             started_at: now,
@@ -277,6 +254,7 @@ impl Runner {
     }
 
     pub(super) fn enter(&mut self, phase: Phase, now: Timestamp) {
+        self.timeline.enter(phase.kind(), now);
         self.phase = phase;
         self.since = now;
         self.retry_at = None;
@@ -481,6 +459,8 @@ pub struct RunnerRecord {
     pub since: Timestamp,
     /// Start of the runner.
     pub started_at: Timestamp,
+    /// The phases so far; `None` if an earlier version wrote the record.
+    pub timeline: Option<Timeline>,
     /// Its registration.
     pub registration: Option<Registration>,
     /// Its job.
@@ -501,6 +481,7 @@ impl RunnerRecord {
             phase: runner.phase.kind(),
             since: runner.since,
             started_at: runner.started_at,
+            timeline: Some(runner.timeline.clone()),
             registration: runner.registration.clone().filter(|_| is_certain),
             job: runner.job.clone(),
         }

@@ -5,6 +5,7 @@ use strum::{AsRefStr, Display, EnumString, VariantArray};
 
 use super::names::SlotId;
 use super::observation::{Invocation, JobNote, RunnerId};
+use super::timeline::PhaseEntry;
 
 /// Judgement of a runner's end. Every runner gets exactly one.
 #[derive(AsRefStr, Display, EnumString, VariantArray)]
@@ -223,4 +224,13 @@ pub struct VerdictRecord {
     /// systemd's id of the start. A start has one verdict.
     #[serde(default)]
     pub invocation: Option<Invocation>,
+    /// The phases that it passed through; empty if they are not known.
+    #[serde(default)]
+    pub phases: Vec<PhaseEntry>,
+    /// Processor time that it used, in milliseconds, if the kernel counted it.
+    #[serde(default)]
+    pub cpu_ms: Option<u64>,
+    /// Identity of its image, layer and limits, if its start record was read.
+    #[serde(default)]
+    pub generation: Option<String>,
 }

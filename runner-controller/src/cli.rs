@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::LogTarget;
+use crate::commands::{LogTarget, Subject};
 use crate::config::DEFAULT_PATH;
-use crate::pool::{PoolName, Slot};
+use crate::pool::{PoolName, Slot, Verdict};
 
 /// Keeps a warm pool of ephemeral systemd-nspawn containers that each run one GitHub Actions job.
 #[derive(Debug, Parser)]
@@ -73,6 +74,18 @@ pub enum Command {
         /// Has no effect, because logs always come from the host's journal.
         #[arg(long, hide = true)]
         host: bool,
+    },
+    /// Show the runners that ended, newest first: verdict, job, times and resources.
+    History(HistoryArgs),
+    /// Show one runner from its start to its verdict: its phases, causes and cost, the journal's lines about it,
+    /// and what to do next.
+    Explain {
+        /// Slot (`ci-3`), name of a runner at GitHub, or URL of a workflow run or job.
+        #[arg(value_name = "SLOT|RUNNER|URL")]
+        subject: Subject,
+        /// Leave out the journal's lines.
+        #[arg(long)]
+        no_journal: bool,
     },
     /// Stop starting runners and end all runners without a job. Running jobs finish.
     Drain {
@@ -163,6 +176,43 @@ pub enum Command {
     /// Sweep slots that no pool has any more. Needs root; `ExecStartPre=` of the daemon's unit.
     #[command(hide = true)]
     SweepUnowned,
+}
+
+/// Runners to show, and the form of the output.
+#[derive(Debug, Clone, Args)]
+pub struct HistoryArgs {
+    /// Slot (`ci-3`) or name of a runner at GitHub [default: all].
+    pub runner: Option<String>,
+    /// Show only runners of this pool.
+    #[arg(long)]
+    pub pool: Option<PoolName>,
+    /// Show only runners with this verdict, such as `boot_timeout`.
+    #[arg(long, value_parser = verdicts())]
+    pub verdict: Option<Verdict>,
+    /// Show only runners that had a job of this repository.
+    #[arg(long, value_name = "OWNER/NAME")]
+    pub repo: Option<String>,
+    /// Show only runners that ended within this time, such as `2h` or `7days`.
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
+    pub since: Option<Duration>,
+    /// Show only runners that failed, or whose job failed or was cut short.
+    #[arg(long)]
+    pub failed: bool,
+    /// Maximum number of runners.
+    #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 50)]
+    pub lines: usize,
+    /// Print a JSON array with every known value.
+    #[arg(long, conflicts_with = "csv")]
+    pub json: bool,
+    /// Print comma-separated values with a header.
+    #[arg(long)]
+    pub csv: bool,
+}
+
+/// Returns the parser of a verdict, which lists all verdicts for help and in an error.
+fn verdicts() -> impl TypedValueParser<Value = Verdict> {
+    let names = Verdict::ALL.iter().map(AsRef::<str>::as_ref);
+    PossibleValuesParser::new(names).try_map(|name| name.parse())
 }
 
 /// Slot that root's steps act on.

@@ -5,8 +5,10 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use runner_controller::cli::{Cli, Command, NAMES, SlotArgs};
+use runner_controller::cli::{Cli, Command, HistoryArgs, NAMES, SlotArgs};
+use runner_controller::commands::HistoryForm;
 use runner_controller::pool::SlotId;
+use runner_controller::status::HistoryQuery;
 use runner_controller::world::chain;
 use runner_controller::{commands, config, firewall, guest, hostfiles, manual, privileged};
 
@@ -46,6 +48,11 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             let options = commands::LogOptions { follow, lines };
             commands::logs(config, target.as_ref(), options)?;
         }
+        Command::History(args) => history(config, args)?,
+        Command::Explain {
+            subject,
+            no_journal,
+        } => commands::explain(config, &subject, !no_journal)?,
         Command::Drain { wait, timeout } => return commands::drain(config, wait, timeout),
         Command::Undrain => commands::undrain(config)?,
         Command::CleanupGithubRunners(confirm) => {
@@ -113,6 +120,24 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Shows the runners that ended.
+fn history(config: &Path, args: HistoryArgs) -> anyhow::Result<()> {
+    let form = match (args.json, args.csv) {
+        (true, _) => HistoryForm::Json,
+        (false, true) => HistoryForm::Csv,
+        (false, false) => HistoryForm::Text,
+    };
+    let query = HistoryQuery {
+        pool: args.pool.map(|pool| pool.to_string()),
+        runner: args.runner,
+        verdict: args.verdict,
+        repository: args.repo,
+        failed: args.failed,
+        ..HistoryQuery::default()
+    };
+    commands::history(config, query, args.since, args.lines, form)
 }
 
 /// Prints the files of a host, or installs them below a root directory.

@@ -60,6 +60,8 @@ struct EndFile {
     #[serde(default)]
     oom_kills: u64,
     #[serde(default)]
+    cpu_ms: Option<u64>,
+    #[serde(default)]
     stop_requested: bool,
     #[serde(default)]
     returns_result: bool,
@@ -201,6 +203,7 @@ impl EndFile {
             },
             memory_peak_bytes: self.memory_peak_bytes,
             oom_kills: self.oom_kills,
+            cpu_ms: self.cpu_ms,
             stop_requested: self.stop_requested,
             returns_result: self.returns_result,
             last_line: self.last_line.as_deref().map(shown),
@@ -227,6 +230,7 @@ fn end_bytes(end: &EndRecord) -> serde_json::Result<Vec<u8>> {
         },
         memory_peak_bytes: end.memory_peak_bytes,
         oom_kills: end.oom_kills,
+        cpu_ms: end.cpu_ms,
         stop_requested: end.stop_requested,
         returns_result: end.returns_result,
         last_line: end.last_line.clone(),

@@ -13,13 +13,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
+use std::sync::Arc;
 
 use clap::CommandFactory;
 use github_sim::{PlantedRunner, Server, ServerHandle, ServerOptions};
 use runner_controller::cli::Cli;
 use runner_controller::controller::Command as Asked;
 use runner_controller::http;
-use runner_controller::status::{DaemonState, GitHubStatus, Status};
+use runner_controller::status::{DaemonState, GitHubStatus, HistoryPage, Status, VerdictRecord};
 use tokio::net::UnixListener;
 use tokio::process::Command;
 use tokio::sync::{mpsc, watch};
@@ -126,6 +127,27 @@ image = {{ kind = "directory", path = "/i" }}
     }
 }
 
+/// Returns a history with one runner.
+fn history() -> http::ReadHistory {
+    let ended = serde_json::json!({
+        "machine": "ci-1",
+        "verdict": "job_done",
+        "ended_unix_ms": 1_796_000_000_000_u64,
+        "lived_ms": 3,
+        "oom_kills": 0,
+    });
+    let ended: VerdictRecord = serde_json::from_value(ended).unwrap();
+    Arc::new(move |_| {
+        let runners = vec![ended.clone()];
+        Box::pin(async {
+            Ok(HistoryPage {
+                runners,
+                next: None,
+            })
+        })
+    })
+}
+
 /// Answers as a daemon does. A drain is over at once.
 async fn daemon(socket: UnixListener) {
     let (show, status) = watch::channel(Status {
@@ -139,7 +161,7 @@ async fn daemon(socket: UnixListener) {
     let (requests, mut asked) = mpsc::channel(4);
     let served = tokio::spawn(http::serve_unix(
         socket,
-        http::router(status, requests),
+        http::router(status, requests, history()),
         http::ListenerLimits::default(),
     ));
     while let Some((command, reply)) = asked.recv().await {
@@ -202,6 +224,9 @@ fn rows(dir: &Path) -> Vec<Row> {
         row(good, "status --wait 30s", 0, Progress),
         // This host takes no deliveries.
         row(good, "jobs", 1, Progress),
+        row(good, "history", 0, Output),
+        row(good, "history --csv", 0, Output),
+        row(good, "explain --no-journal ci-1", 0, Output),
         row(good, "drain", 0, Progress),
         row(good, "drain --wait", 0, Progress),
         row(good, "status --wait 0s", 3, Progress),

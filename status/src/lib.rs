@@ -4,6 +4,7 @@
 //! after every change. Its readers change nothing.
 
 mod demand;
+mod history;
 mod lookup;
 
 use std::collections::BTreeMap;
@@ -14,9 +15,11 @@ use strum::{AsRefStr, Display, EnumString, VariantArray};
 pub use demand::{
     DeliveryOutcome, DemandStatus, JobRow, PoolDemandStatus, WaitHistogram, WebhookStatus,
 };
+pub use history::{HistoryPage, HistoryQuery, MAX_PAGE};
 pub use pool::{
     Cause, Conclusion, FailureKind, Invocation, JobNote, JobResult, JobStage, PaceReason,
-    PhaseKind, Resource, RunnerId, Shortages, SlotId, Verdict, VerdictRecord, WaitReason,
+    PhaseEntry, PhaseKind, Resource, RunnerId, Shortages, SlotId, Verdict, VerdictRecord,
+    WaitReason,
 };
 
 /// Version of the document. A field may be added within a version, but none changes its meaning.
@@ -293,6 +296,9 @@ pub struct RunnerStatus {
     pub age_ms: u64,
     /// Milliseconds since the start of the phase.
     pub phase_ms: u64,
+    /// The phases so far.
+    #[serde(default)]
+    pub phases: Vec<PhaseEntry>,
     /// Its name at GitHub.
     pub runner: Option<String>,
     /// GitHub's id of it.
@@ -322,6 +328,7 @@ impl RunnerStatus {
             address_lost: false,
             age_ms: 0,
             phase_ms: 0,
+            phases: Vec::new(),
             runner: None,
             runner_id: None,
             invocation: None,

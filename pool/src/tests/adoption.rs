@@ -14,6 +14,7 @@ fn record(phase: PhaseKind) -> RunnerRecord {
         phase,
         since: Timestamp::from_millis(500_000),
         started_at: Timestamp::from_millis(400_000),
+        timeline: None,
         registration: Some(registration(7)),
         job: None,
     }

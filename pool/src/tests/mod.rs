@@ -76,6 +76,7 @@ fn end_record(invocation: Invocation, status: i32, at: Timestamp) -> EndRecord {
         exit: Exit::Status(status),
         memory_peak_bytes: None,
         oom_kills: 0,
+        cpu_ms: None,
         stop_requested: false,
         returns_result: true,
         last_line: None,

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::bail;
 
 use super::common::{api_socket, block_on};
-use super::status::{plain, span};
+use super::common::{plain, span};
 use super::table::{lines, table};
 use crate::http::client;
 use crate::status::{DemandStatus, JobRow};

@@ -17,7 +17,7 @@ use crate::config::{self, API_SOCKET, Config, GitHubConfig, LoginConfig};
 use crate::controller::{Calls, Client, Command, Controller, Environment, Request};
 use crate::github::{GitHub, Login, known_scopes};
 use crate::handshake::{Sockets, fdstore};
-use crate::http::{ApiToken, ListenerLimits};
+use crate::http::{ApiToken, ListenerLimits, ReadHistory};
 use crate::machine::Systemd;
 use crate::pool::{KnownJob, ScopeId};
 use crate::privileged::Refusal;
@@ -55,7 +55,7 @@ async fn serve(
     stored: Vec<(String, OwnedFd)>,
 ) -> anyhow::Result<()> {
     let path = config.state_dir.join("runner-controller.db");
-    let (store, warning) = Store::open(&path, config.host.clone())
+    let (store, warning) = Store::open(&path, config.host.clone(), config.history)
         .with_context(|| format!("cannot open the database {}", path.display()))?;
     if let Some(warning) = warning {
         warn!("{warning}");
@@ -89,6 +89,7 @@ async fn serve(
     let counted = registries.iter();
     let counted = counted.map(|(scope, client)| (scope.clone(), Arc::clone(&client.registry)));
     let counted: Vec<(ScopeId, Arc<GitHub>)> = counted.collect();
+    let history = read_history(store.clone());
     let environment = Environment {
         machines: Arc::new(systemd),
         registries,
@@ -120,7 +121,7 @@ async fn serve(
         .adopt(&mut events)
         .await
         .context("cannot adopt the running containers")?;
-    listen(&config, &status, &requests).await?;
+    listen(&config, &status, &requests, history).await?;
     // systemd 262 refuses a service that is ready and does not handle its reload signal.
     let signals = Signals::handle().context("cannot handle signals")?;
     telemetry::ready();
@@ -263,6 +264,14 @@ async fn former_scopes(
     of_former
 }
 
+/// Returns the API's way to the history, beside the controller, which waits for nothing.
+fn read_history(store: Store) -> ReadHistory {
+    Arc::new(move |query| {
+        let store = store.clone();
+        Box::pin(async move { store.history(query).await.map_err(|error| chain(&error)) })
+    })
+}
+
 /// Returns the number of a client's calls by operation and outcome.
 fn count_calls(github: &GitHub) -> Calls {
     let mut calls = Calls::new();
@@ -291,6 +300,7 @@ async fn listen(
     config: &Config,
     status: &watch::Receiver<Status>,
     requests: &mpsc::Sender<Request>,
+    history: ReadHistory,
 ) -> anyhow::Result<()> {
     // On a host that was set up, the run directory belongs to root and links to a socket in the
     // daemon's own directory.
@@ -311,7 +321,7 @@ async fn listen(
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o660))
         .with_context(|| format!("cannot set the mode of {}", path.display()))?;
     let token = ApiToken::load(config)?;
-    let router = http::router(status.clone(), requests.clone());
+    let router = http::router(status.clone(), requests.clone(), history);
     let limits = ListenerLimits::default();
     tokio::spawn(http::serve_unix(socket, router.clone(), limits));
     for address in &config.listen {

@@ -43,8 +43,8 @@ pub use github::{GitHubConfig, LoginConfig, Scope, ScopeName};
 pub use host_check::{HostFindings, check_host, check_kernel};
 pub use mistake::{Mistake, Mistakes};
 pub use model::{
-    API_SOCKET, API_TOKEN_CREDENTIAL, Config, DAEMON_USER, DEFAULT_PATH, DEFAULT_RUN_DIR, Network,
-    ReserveConfig,
+    API_SOCKET, API_TOKEN_CREDENTIAL, Config, DAEMON_USER, DEFAULT_PATH, DEFAULT_RUN_DIR,
+    HistoryConfig, Network, ReserveConfig,
 };
 pub use network_tables::{Fragments, SourcePorts, network_settings};
 pub use place::Place;

@@ -43,6 +43,8 @@ pub struct Config {
     pub reconcile: Duration,
     /// Resources of the host that runners leave free.
     pub reserve: ReserveConfig,
+    /// Runners that ended and are kept on record.
+    pub history: HistoryConfig,
     /// TCP addresses of the API, none by default. They are read-only without a token.
     pub listen: Vec<SocketAddr>,
     /// File with the token for commands over TCP. The daemon's unit loads it as the credential
@@ -59,6 +61,24 @@ pub struct ReserveConfig {
     pub disk: Option<ByteSize>,
     /// Available memory (`MemAvailable` in `proc_meminfo(5)`).
     pub memory: Option<ByteSize>,
+}
+
+/// The `[history]` table: maxima for the runners that ended and are kept on record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HistoryConfig {
+    /// Time since the end of a runner.
+    pub age: Duration,
+    /// Number of runners. Each takes about half a KiB.
+    pub runners: u32,
+}
+
+impl Default for HistoryConfig {
+    fn default() -> Self {
+        Self {
+            age: Duration::from_hours(90 * 24),
+            runners: 200_000,
+        }
+    }
 }
 
 /// The `[network]` table.

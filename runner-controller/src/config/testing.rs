@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{
-    ByteSize, Config, Cpu, Egress, GitHubConfig, Image, Layer, LoginConfig, Network, PoolConfig,
-    ReserveConfig, RunnerLimits, Scope, SharedParts, Total,
+    ByteSize, Config, Cpu, Egress, GitHubConfig, HistoryConfig, Image, Layer, LoginConfig, Network,
+    PoolConfig, ReserveConfig, RunnerLimits, Scope, SharedParts, Total,
 };
 use crate::pool::{ScopeId, Timeouts};
 
@@ -38,6 +38,7 @@ pub(crate) fn config() -> Config {
         layer_dir: "/var/lib/runner-controller-layers".into(),
         reconcile: Duration::from_mins(1),
         reserve: ReserveConfig::default(),
+        history: HistoryConfig::default(),
         listen: Vec::new(),
         api_token_file: None,
         webhook: None,

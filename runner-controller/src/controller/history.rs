@@ -83,6 +83,9 @@ pub(super) fn verdict_record(
         memory_peak_bytes: end.and_then(|end| end.memory_peak_bytes),
         oom_kills: end.map_or(0, |end| end.oom_kills),
         invocation: runner.invocation.clone(),
+        phases: runner.timeline.since(runner.started_at),
+        cpu_ms: end.and_then(|end| end.cpu_ms),
+        generation: runner.generation.clone(),
     }
 }
 

@@ -24,6 +24,7 @@ fn runner_status(pool: &Pool, runner: &Runner, now: Timestamp) -> RunnerStatus {
         address_lost: runner.has_lost_address(),
         age_ms: millis(now.since(runner.started_at)),
         phase_ms: millis(now.since(runner.since)),
+        phases: runner.timeline.since(runner.started_at),
         runner: runner.name().map(ToString::to_string),
         runner_id: runner.id(),
         invocation: runner.invocation.clone(),

@@ -163,6 +163,7 @@ mod tests {
             phase,
             since: Timestamp::default(),
             started_at: Timestamp::default(),
+            timeline: None,
             registration: None,
             job: None,
         }))
@@ -188,6 +189,9 @@ mod tests {
             memory_peak_bytes: None,
             oom_kills: 0,
             invocation: None,
+            phases: Vec::new(),
+            cpu_ms: None,
+            generation: None,
         }))
     }
 

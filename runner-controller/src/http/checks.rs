@@ -2,6 +2,8 @@
 
 #![expect(clippy::expect_used, reason = "a panic is how a check fails")]
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::http::{self, Method};
 use tokio::sync::{mpsc, watch};
@@ -10,9 +12,9 @@ use tower::ServiceExt as _;
 use super::access::{Access, ApiToken, Peer};
 use super::health::health;
 use super::metrics;
-use super::routes::router;
+use super::routes::{ReadHistory, router};
 use crate::controller::Request;
-use crate::status::Status;
+use crate::status::{HistoryPage, Status};
 
 /// Checks that a request gets an answer under every access, and that only root's POST on the Unix
 /// socket reaches the controller.
@@ -41,7 +43,7 @@ pub(crate) fn try_request(bytes: &[u8]) {
         let answer = runtime.block_on(async {
             let mut sent = request.clone().map(Body::from);
             sent.extensions_mut().insert(access);
-            let answer = router(status, requests).oneshot(sent);
+            let answer = router(status, requests, no_history()).oneshot(sent);
             let controller = async {
                 while let Some((command, reply)) = received.recv().await {
                     assert!(may_command, "{command:?} was sent by {request:?}");
@@ -54,6 +56,11 @@ pub(crate) fn try_request(bytes: &[u8]) {
         let answer = answer.expect("an answer");
         assert!(answer.status().as_u16() >= 200, "{answer:?}");
     }
+}
+
+/// Returns an empty history.
+pub(super) fn no_history() -> ReadHistory {
+    Arc::new(|_| Box::pin(async { Ok(HistoryPage::default()) }))
 }
 
 /// Reads `METHOD PATH`, header lines, an empty line, and the body.

@@ -9,7 +9,7 @@ use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
-use crate::status::Status;
+use crate::status::{HistoryPage, HistoryQuery, Status};
 
 /// Timeout for an answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -109,6 +109,14 @@ async fn request(socket: &Path, method: Method, path: &str) -> Result<Vec<u8>, C
 /// Returns the daemon's status.
 pub async fn status(socket: &Path) -> Result<Status, ClientError> {
     let body = request(socket, Method::GET, "/status").await?;
+    serde_json::from_slice(&body).map_err(|error| ClientError::Broken(error.into()))
+}
+
+/// Returns the runners that ended for which a question asks.
+pub async fn history(socket: &Path, query: &HistoryQuery) -> Result<HistoryPage, ClientError> {
+    let query = serde_urlencoded::to_string(query);
+    let query = query.map_err(|error| ClientError::Broken(error.into()))?;
+    let body = request(socket, Method::GET, &format!("/history?{query}")).await?;
     serde_json::from_slice(&body).map_err(|error| ClientError::Broken(error.into()))
 }
 

@@ -28,5 +28,5 @@ pub use access::{Access, ApiToken, ApiTokenError, Peer};
 #[cfg(any(test, fuzzing))]
 pub(crate) use checks::{try_metrics, try_request};
 pub use health::{Health, health};
-pub use routes::router;
+pub use routes::{ReadHistory, router};
 pub use serve::{ListenerLimits, serve_tcp, serve_unix};

@@ -1,5 +1,6 @@
 //! The routes of the API: a GET reads the status, a POST passes a command to the controller.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -8,25 +9,35 @@ use axum::http::{StatusCode, header};
 use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::health::health;
 use super::{access, metrics};
 use crate::controller::{Command, Request};
-use crate::status::Status;
+use crate::status::{HistoryPage, HistoryQuery, Status};
 
 /// Timeout for the controller to accept a command. Its loop never blocks, so this is generous.
 const ACCEPT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Reads the history. The error is for the client.
+pub type ReadHistory =
+    Arc<dyn Fn(HistoryQuery) -> BoxFuture<'static, Result<HistoryPage, String>> + Send + Sync>;
 
 #[derive(Clone)]
 struct Shared {
     status: watch::Receiver<Status>,
     requests: mpsc::Sender<Request>,
+    history: ReadHistory,
 }
 
 /// Returns all routes. Each request must carry the [`access::Access`] of its connection.
-pub fn router(status: watch::Receiver<Status>, requests: mpsc::Sender<Request>) -> Router {
+pub fn router(
+    status: watch::Receiver<Status>,
+    requests: mpsc::Sender<Request>,
+    history: ReadHistory,
+) -> Router {
     let command = |command: fn() -> Command| {
         post(async move |State(shared): State<Shared>| send(shared, command()).await)
             .route_layer(from_fn(access::guard))
@@ -35,11 +46,16 @@ pub fn router(status: watch::Receiver<Status>, requests: mpsc::Sender<Request>) 
         .route("/health", get(get_health))
         .route("/status", get(get_status))
         .route("/metrics", get(get_metrics))
+        .route("/history", get(get_history))
         .route("/drain", command(|| Command::Drain))
         .route("/undrain", command(|| Command::Undrain))
         .route("/clear", post(clear).route_layer(from_fn(access::guard)))
         .route("/refill", post(refill).route_layer(from_fn(access::guard)))
-        .with_state(Shared { status, requests })
+        .with_state(Shared {
+            status,
+            requests,
+            history,
+        })
 }
 
 /// Query of `/clear` and `/refill`.
@@ -81,6 +97,13 @@ async fn get_metrics(State(shared): State<Shared>) -> Response {
             ([(header::CONTENT_TYPE, kind)], text).into_response()
         }
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+async fn get_history(State(shared): State<Shared>, Query(query): Query<HistoryQuery>) -> Response {
+    match (shared.history)(query).await {
+        Ok(page) => axum::Json(page).into_response(),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason).into_response(),
     }
 }
 

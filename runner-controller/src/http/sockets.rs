@@ -8,6 +8,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use super::checks::no_history;
 use super::*;
 use crate::controller::Request;
 use crate::status::Status;
@@ -67,7 +68,7 @@ impl Served {
         });
         tokio::spawn(serve::serve_tcp(
             listener,
-            router(show, requests),
+            router(show, requests, no_history()),
             token,
             short_limits(),
         ));
@@ -293,7 +294,7 @@ async fn a_command_over_the_unix_socket_needs_a_permitted_peer() {
     let listener = UnixListener::bind(&path).unwrap();
     tokio::spawn(serve::serve_unix(
         listener,
-        router(show, requests),
+        router(show, requests, no_history()),
         short_limits(),
     ));
     let commands = controller(received, stopped);

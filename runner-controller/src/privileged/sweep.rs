@@ -37,7 +37,7 @@ pub fn sweep(config: &Config, id: &SlotId) -> Vec<RootError> {
         Err(error) => return vec![error],
     };
     let own = trust::own_cgroup().unwrap_or_default();
-    let memory = groups::own_unit(&own, id);
+    let group = groups::own_unit(&own, id);
     let dir = config.records_dir().join(id.to_string());
     let variable = |name| std::env::var(name).unwrap_or_default();
     let exit = parse_exit(&variable("EXIT_CODE"), &variable("EXIT_STATUS"));
@@ -47,8 +47,9 @@ pub fn sweep(config: &Config, id: &SlotId) -> Vec<RootError> {
     let end = EndRecord {
         service_result: variable("SERVICE_RESULT"),
         exit,
-        memory_peak_bytes: memory.as_deref().and_then(memory_peak),
-        oom_kills: memory.as_deref().and_then(oom_kills).unwrap_or_default(),
+        memory_peak_bytes: group.as_deref().and_then(memory_peak),
+        oom_kills: group.as_deref().and_then(oom_kills).unwrap_or_default(),
+        cpu_ms: group.as_deref().and_then(cpu_ms),
         stop_requested: !is_result && units::is_being_stopped(id),
         returns_result: start.is_some_and(|start| start.returns_result),
         last_line: slot_records::take_last_line(&dir, &invocation),
@@ -63,7 +64,7 @@ pub fn sweep(config: &Config, id: &SlotId) -> Vec<RootError> {
     let mut failures: Vec<RootError> = recorded.err().into_iter().collect();
     // These need privileges that the sandbox takes away. A sweep continues without a sandbox.
     failures.extend(slot::remove_mount_points(id));
-    if let Some(unit) = &memory {
+    if let Some(unit) = &group {
         failures.extend(groups::remove_below(unit, &own).err());
     }
     failures.extend(slot::remove_rules(id).err());
@@ -174,6 +175,18 @@ fn oom_kills(cgroup: &Path) -> Option<u64> {
         .ok()
 }
 
+/// Returns the processor time of the group and all groups below it. The kernel counts it without any
+/// controller (`cpu.stat` in cgroup-v2.rst).
+fn cpu_ms(cgroup: &Path) -> Option<u64> {
+    let usage_us: u64 = fs::read_to_string(cgroup.join("cpu.stat"))
+        .ok()?
+        .lines()
+        .find_map(|line| line.strip_prefix("usage_usec "))?
+        .parse()
+        .ok()?;
+    Some(usage_us / 1_000)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,11 +206,15 @@ mod tests {
     }
 
     #[test]
-    fn memory_peak_and_oom_kills_are_read_from_the_control_group() {
+    fn memory_peak_oom_kills_and_processor_time_are_read_from_the_control_group() {
         let dir = tempfile::tempdir().unwrap();
         let events = "low 0\nhigh 3\nmax 9\noom 2\noom_kill 2\noom_group_kill 0\n";
         fs::write(dir.path().join("memory.events"), events).unwrap();
         fs::write(dir.path().join("memory.peak"), "1048576\n").unwrap();
+        let cpu = "usage_usec 1234567\nuser_usec 1000000\nsystem_usec 234567\n";
+        fs::write(dir.path().join("cpu.stat"), cpu).unwrap();
+        assert_eq!(cpu_ms(dir.path()), Some(1_234));
+        assert_eq!(cpu_ms(Path::new("/nowhere")), None);
         assert_eq!(oom_kills(dir.path()), Some(2));
         assert_eq!(memory_peak(dir.path()), Some(1 << 20));
         assert_eq!(oom_kills(Path::new("/nowhere")), None);

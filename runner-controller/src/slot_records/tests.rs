@@ -22,6 +22,7 @@ fn end(digit: char, at: u64, exit: Exit) -> EndRecord {
         exit,
         memory_peak_bytes: Some(1 << 30),
         oom_kills: 2,
+        cpu_ms: None,
         stop_requested: true,
         returns_result: true,
         last_line: Some("a last line".into()),

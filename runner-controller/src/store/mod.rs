@@ -10,6 +10,7 @@ mod error;
 mod file;
 mod rows;
 mod schema;
+mod verdicts;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -19,8 +20,10 @@ use rusqlite::Connection;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::coop::unconstrained;
 
+use crate::config::HistoryConfig;
 use crate::pool::{HostId, KnownJob, RunnerId, ScopeId, SlotId};
 use crate::slot_records;
+use crate::status::{HistoryPage, HistoryQuery};
 use crate::world::{
     Delivered, Inbox, Invocation, Records, RunnerRecord, StrayRecord, VerdictRecord,
 };
@@ -30,9 +33,6 @@ pub(crate) use error::StoreError;
 
 /// Number of calls that may wait for the thread. A runner makes a few. Further callers wait.
 const MAX_CALLS: usize = 64;
-
-/// Number of verdicts that are kept, in addition to those on starts that root has on record.
-const MAX_VERDICTS: i64 = 10_000;
 
 /// Number of verdicts after which old ones are removed, which takes some milliseconds.
 const PRUNE_INTERVAL: i64 = 100;
@@ -49,18 +49,23 @@ pub(crate) struct Store {
     /// one that is polled first, and not the one that came first.
     calls: Arc<Mutex<mpsc::Sender<Call>>>,
     host: HostId,
+    keep: HistoryConfig,
 }
 
 impl Store {
     /// Opens the file, or makes it (mode 0600) and its directory (0700). Names of runners are read for
-    /// `host`. Blocks, so it belongs into the start of the daemon.
+    /// `host`, and verdicts are kept as `keep` says. Blocks, so it belongs into the start of the daemon.
     ///
     /// The second value is a warning: the file was damaged and has been renamed, or it cannot be opened
     /// now. An unopened file is read from a copy, and each write tries to open it again.
     ///
     /// # Errors
     /// Fails if a newer version made the file, or if the thread cannot start.
-    pub(crate) fn open(path: &Path, host: HostId) -> Result<(Self, Option<String>), StoreError> {
+    pub(crate) fn open(
+        path: &Path,
+        host: HostId,
+        keep: HistoryConfig,
+    ) -> Result<(Self, Option<String>), StoreError> {
         let (file, warning) = RecordsFile::open(path)?;
         let (calls, mut queue) = mpsc::channel::<Call>(MAX_CALLS);
         let mut file = file;
@@ -76,7 +81,15 @@ impl Store {
                 source,
             })?;
         let calls = Arc::new(Mutex::new(calls));
-        Ok((Self { calls, host }, warning))
+        Ok((Self { calls, host, keep }, warning))
+    }
+
+    /// Returns the runners that ended for which a question asks.
+    pub(crate) async fn history(&self, query: HistoryQuery) -> Result<HistoryPage, StoreError> {
+        self.call(Access::Read, "read the history", move |connection| {
+            verdicts::history(connection, &query)
+        })
+        .await
     }
 
     /// Runs `work` on the thread, after every call that began before it.
@@ -162,13 +175,15 @@ impl Records for Store {
     }
 
     async fn close(&self, verdict: VerdictRecord) -> Result<(), StoreError> {
+        let keep = self.keep;
         self.call(Access::Write, "write a verdict", move |connection| {
             let transaction = connection.transaction()?;
             rows::remove(&transaction, &verdict.slot)?;
-            rows::add_verdict(&transaction, &verdict)?;
-            if rows::newest_verdict(&transaction)? % PRUNE_INTERVAL == 0 {
+            let newest = verdicts::add(&transaction, &verdict)?;
+            if newest % PRUNE_INTERVAL == 0 {
                 // A start that root has on record and that has no verdict would be judged again.
-                rows::prune(&transaction, MAX_VERDICTS, slot_records::KEPT)?;
+                let now = verdict.ended_unix_ms;
+                verdicts::prune(&transaction, &keep, slot_records::KEPT, now)?;
             }
             transaction.commit()
         })
@@ -199,7 +214,7 @@ impl Records for Store {
 
     async fn recent(&self, count: usize) -> Result<Vec<VerdictRecord>, StoreError> {
         self.call(Access::Read, "read the verdicts", move |connection| {
-            rows::recent(connection, count)
+            verdicts::recent(connection, count)
         })
         .await
     }
@@ -209,7 +224,7 @@ impl Records for Store {
         starts: BTreeSet<Invocation>,
     ) -> Result<BTreeSet<Invocation>, StoreError> {
         self.call(Access::Read, "look for verdicts", move |connection| {
-            rows::judged(connection, starts)
+            verdicts::judged(connection, starts)
         })
         .await
     }

@@ -1,28 +1,29 @@
-//! Conversions between records and rows.
+//! Conversions between records and rows, but for those of verdicts.
 
-use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::str::FromStr;
 
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::pool::{
-    HostId, Invocation, Job, JobNote, JobResult, PhaseKind, Registration, RunnerId, RunnerName,
-    ScopeId, SlotId, Timestamp, Verdict,
+    HostId, Invocation, Job, JobNote, PhaseKind, Registration, RunnerId, RunnerName, ScopeId,
+    SlotId, Timeline, Timestamp,
 };
-use crate::world::{RunnerRecord, StrayRecord, VerdictRecord};
+use crate::world::{RunnerRecord, StrayRecord};
 
 /// Returns the same bits as a signed integer, because `SQLite` has no unsigned ones. Every id is read as
 /// it was written.
-fn signed(number: u64) -> i64 {
+pub(super) fn signed(number: u64) -> i64 {
     number.cast_signed()
 }
 
-fn number(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
+pub(super) fn number(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
     row.get::<_, i64>(column).map(i64::cast_unsigned)
 }
 
-fn maybe_number(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<u64>> {
+pub(super) fn maybe_number(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<u64>> {
     let number: Option<i64> = row.get(column)?;
     Ok(number.map(i64::cast_unsigned))
 }
@@ -32,7 +33,7 @@ pub(super) fn put(connection: &Connection, runner: &RunnerRecord) -> rusqlite::R
     let mut insert = connection.prepare_cached(
         "INSERT OR REPLACE INTO lives VALUES (
             :slot, :boot_id, :invocation, :phase, :since, :born, :runner_name, :runner_id,
-            :repository, :run_id, :job, :workflow, :job_since, :runner_scope)",
+            :repository, :run_id, :job, :workflow, :job_since, :runner_scope, :phases)",
     )?;
     insert.execute(named_params! {
         ":slot": runner.slot.to_string(),
@@ -49,6 +50,7 @@ pub(super) fn put(connection: &Connection, runner: &RunnerRecord) -> rusqlite::R
         ":workflow": note.map(|note| &note.workflow),
         ":runner_scope": runner.registration.as_ref().and_then(|r| r.scope.as_ref()).map(ScopeId::as_str),
         ":job_since": runner.job.as_ref().map(|job| signed(job.since.millis())),
+        ":phases": runner.timeline.as_ref().map(phases),
     })?;
     Ok(())
 }
@@ -120,6 +122,7 @@ fn runner(
         phase: named(row, "phase", PhaseKind::Registering)?,
         since: Timestamp::from_millis(number(row, "since_ms")?),
         started_at: Timestamp::from_millis(number(row, "born_ms")?),
+        timeline: timeline(row)?,
         registration,
         job,
     }))
@@ -192,7 +195,11 @@ pub(super) fn strays(connection: &Connection, host: &HostId) -> rusqlite::Result
 ///
 /// Another version may have written a name that this one does not know. It counts as `instead`, because
 /// leaving out the row would lose more.
-fn named<T: FromStr + Display>(row: &Row<'_>, column: &str, instead: T) -> rusqlite::Result<T> {
+pub(super) fn named<T: FromStr + Display>(
+    row: &Row<'_>,
+    column: &str,
+    instead: T,
+) -> rusqlite::Result<T> {
     let text: String = row.get(column)?;
     Ok(text.parse().unwrap_or_else(|_| {
         let slot: String = row.get("slot").unwrap_or_default();
@@ -207,7 +214,7 @@ fn named<T: FromStr + Display>(row: &Row<'_>, column: &str, instead: T) -> rusql
     }))
 }
 
-fn note(row: &Row<'_>) -> rusqlite::Result<Option<JobNote>> {
+pub(super) fn note(row: &Row<'_>) -> rusqlite::Result<Option<JobNote>> {
     let Some(repository) = row.get("job_repository")? else {
         return Ok(None);
     };
@@ -229,130 +236,31 @@ pub(super) fn remove(connection: &Connection, slot: &SlotId) -> rusqlite::Result
     Ok(())
 }
 
-pub(super) fn add_verdict(
-    connection: &Connection,
-    verdict: &VerdictRecord,
-) -> rusqlite::Result<()> {
-    let note = verdict.job.as_ref();
-    let mut insert = connection.prepare_cached(
-        "INSERT INTO verdicts (
-            slot, verdict, runner, runner_id, job_repository, job_run_id, job_name, job_workflow,
-            born_unix_ms, ended_unix_ms, job_ms, exit, memory_peak_bytes, oom_kills, invocation,
-            result, last_line)
-         VALUES (
-            :slot, :verdict, :runner, :runner_id, :repository, :run_id, :job, :workflow,
-            :born, :ended, :job_ms, :exit, :memory_peak, :oom_kills, :invocation,
-            :result, :last_line)
-         ON CONFLICT (invocation) DO NOTHING",
-    )?;
-    insert.execute(named_params! {
-        ":slot": verdict.slot.to_string(),
-        ":verdict": verdict.verdict.as_ref(),
-        ":runner": verdict.runner,
-        ":runner_id": verdict.runner_id.map(|id| signed(id.0)),
-        ":repository": note.map(|note| &note.repository),
-        ":run_id": note.map(|note| &note.run_id),
-        ":job": note.map(|note| &note.job),
-        ":workflow": note.map(|note| &note.workflow),
-        ":born": signed(verdict.ended_unix_ms.saturating_sub(verdict.lived_ms)),
-        ":ended": signed(verdict.ended_unix_ms),
-        ":job_ms": verdict.job_ms.map(signed),
-        ":exit": verdict.exit,
-        ":result": verdict.result.as_ref().map(AsRef::as_ref),
-        ":last_line": verdict.last_line,
-        ":memory_peak": verdict.memory_peak_bytes.map(signed),
-        ":oom_kills": signed(verdict.oom_kills),
-        ":invocation": verdict.invocation.as_ref().map(Invocation::as_str),
-    })?;
-    Ok(())
+/// Returns the phases of a runner as JSON: pairs of the phase and its start in milliseconds since the boot.
+fn phases(timeline: &Timeline) -> String {
+    let pairs = timeline.iter().map(|(phase, at)| (phase, at.millis()));
+    json(&pairs.collect::<Vec<_>>())
 }
 
-/// Returns the id of the newest verdict. Ids grow by one.
-pub(super) fn newest_verdict(connection: &Connection) -> rusqlite::Result<i64> {
-    let mut select = connection.prepare_cached("SELECT coalesce(max(id), 0) FROM verdicts")?;
-    select.query_row([], |row| row.get(0))
+fn timeline(row: &Row<'_>) -> rusqlite::Result<Option<Timeline>> {
+    let pairs: Option<Vec<(PhaseKind, u64)>> = from_json(row, "phases")?;
+    let entries = pairs.into_iter().flatten();
+    let entries = entries.map(|(phase, at)| (phase, Timestamp::from_millis(at)));
+    Ok(Timeline::from_entries(entries.collect()))
 }
 
-/// Removes all but the newest `keep` verdicts, and those on the newest `keep_of_slot` starts of each slot.
-/// Reads every verdict.
-pub(super) fn prune(
-    connection: &Connection,
-    keep: i64,
-    keep_of_slot: usize,
-) -> rusqlite::Result<()> {
-    let mut delete = connection.prepare_cached(
-        "DELETE FROM verdicts WHERE id <= :oldest AND id NOT IN (
-            SELECT id FROM (
-                SELECT id, row_number() OVER (PARTITION BY slot ORDER BY id DESC) AS age
-                FROM verdicts WHERE invocation IS NOT NULL)
-            WHERE age <= :of_slot)",
-    )?;
-    delete.execute(named_params! {
-        ":oldest": newest_verdict(connection)? - keep,
-        ":of_slot": i64::try_from(keep_of_slot).unwrap_or(i64::MAX),
-    })?;
-    Ok(())
+/// Returns a list as JSON. The serialization of names and numbers cannot fail.
+pub(super) fn json<T: Serialize>(list: &[T]) -> String {
+    serde_json::to_string(list).unwrap_or_default()
 }
 
-/// Returns those of the starts that have a verdict.
-pub(super) fn judged(
-    connection: &Connection,
-    mut starts: BTreeSet<Invocation>,
-) -> rusqlite::Result<BTreeSet<Invocation>> {
-    let mut select = connection.prepare_cached("SELECT 1 FROM verdicts WHERE invocation = ?1")?;
-    let mut failed = None;
-    starts.retain(|start| {
-        let found = select.exists([start.as_str()]);
-        found.unwrap_or_else(|error| {
-            failed = Some(error);
-            false
-        })
-    });
-    failed.map_or(Ok(starts), Err)
-}
-
-pub(super) fn recent(
-    connection: &Connection,
-    count: usize,
-) -> rusqlite::Result<Vec<VerdictRecord>> {
-    let count = i64::try_from(count).unwrap_or(i64::MAX);
-    let mut select =
-        connection.prepare_cached("SELECT * FROM verdicts ORDER BY id DESC LIMIT ?1")?;
-    let mut rows = select.query([count])?;
-    let mut verdicts = Vec::new();
-    while let Some(row) = rows.next()? {
-        let slot: String = row.get("slot")?;
-        let Ok(slot) = slot.parse() else {
-            tracing::warn!(slot, "leaving out a verdict: cannot read its slot {slot:?}");
-            continue;
-        };
-        let invocation: Option<String> = row.get("invocation")?;
-        let ended_unix_ms = number(row, "ended_unix_ms")?;
-        verdicts.push(VerdictRecord {
-            slot,
-            verdict: named(row, "verdict", Verdict::Unexplained)?,
-            runner: row.get("runner")?,
-            runner_id: maybe_number(row, "runner_id")?.map(RunnerId),
-            job: note(row)?,
-            ended_unix_ms,
-            lived_ms: ended_unix_ms.saturating_sub(number(row, "born_unix_ms")?),
-            job_ms: maybe_number(row, "job_ms")?,
-            exit: row.get("exit")?,
-            result: result(row)?,
-            last_line: row.get("last_line")?,
-            memory_peak_bytes: maybe_number(row, "memory_peak_bytes")?,
-            oom_kills: number(row, "oom_kills")?,
-            invocation: invocation.and_then(|text| Invocation::parse(&text)),
-        });
-    }
-    Ok(verdicts)
-}
-
-/// Reads the result of a job. Earlier versions wrote none.
-fn result(row: &Row<'_>) -> rusqlite::Result<Option<JobResult>> {
-    let text: Option<String> = row.get("result")?;
-    text.map(|_| named(row, "result", JobResult::Unknown))
-        .transpose()
+/// Reads a list. Earlier versions wrote none, and one that another version wrote may not be understood.
+pub(super) fn from_json<T: DeserializeOwned>(
+    row: &Row<'_>,
+    column: &str,
+) -> rusqlite::Result<Option<Vec<T>>> {
+    let text: Option<String> = row.get(column)?;
+    Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
 }
 
 pub(super) fn setting(connection: &Connection, key: &str) -> rusqlite::Result<Option<String>> {

@@ -82,6 +82,15 @@ pub(super) const STEPS: &[&str] = &[
     ) STRICT;
     CREATE INDEX deliveries_by_time ON deliveries (unix_ms);
 ",
+    "
+    ALTER TABLE lives ADD COLUMN phases TEXT;
+    ALTER TABLE verdicts ADD COLUMN phases TEXT;
+    ALTER TABLE verdicts ADD COLUMN cpu_ms INTEGER;
+    ALTER TABLE verdicts ADD COLUMN generation TEXT;
+    CREATE INDEX verdicts_by_runner ON verdicts (runner);
+    CREATE INDEX verdicts_by_slot ON verdicts (slot, id);
+    CREATE INDEX verdicts_by_end ON verdicts (ended_unix_ms);
+",
 ];
 
 /// Newest schema.
@@ -102,6 +111,7 @@ pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), St
     }
     let done = usize::try_from(version).map_err(|_| newer())?;
     check(connection).map_err(failed("check the pages"))?;
+    shrink_in_steps(connection);
     if version == KNOWN {
         return Ok(());
     }
@@ -131,6 +141,24 @@ fn check(connection: &Connection) -> rusqlite::Result<()> {
         },
         Some(verdict),
     ))
+}
+
+/// Sets up the file so that free pages can be given back a few at a time (`auto_vacuum` in `SQLite`).
+///
+/// A file of an earlier version is written anew for that. If the disk has not enough space, the file stays as
+/// it is until the next start, and its free pages are only used again.
+fn shrink_in_steps(connection: &Connection) {
+    const INCREMENTAL: i64 = 2;
+    let mode = connection.pragma_query_value(None, "auto_vacuum", |row| row.get(0));
+    if mode == Ok(INCREMENTAL) {
+        return;
+    }
+    let done = connection
+        .pragma_update(None, "auto_vacuum", INCREMENTAL)
+        .and_then(|()| connection.execute_batch("VACUUM"));
+    if let Err(error) = done {
+        tracing::warn!(%error, "cannot write the records anew: {error}; the file does not become smaller");
+    }
 }
 
 fn failed(operation: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {

@@ -10,8 +10,8 @@ use tempfile::TempDir;
 use super::file::{Snapshot, try_open};
 use super::*;
 use crate::pool::{
-    Invocation, Job, JobNote, JobResult, Pace, PhaseKind, Registration, RunnerId, RunnerName,
-    ScopeId, Timestamp, Verdict,
+    Invocation, Job, JobNote, JobResult, Pace, PhaseEntry, PhaseKind, Registration, RunnerId,
+    RunnerName, ScopeId, Timeline, Timestamp, Verdict,
 };
 use crate::world::Failure;
 
@@ -30,7 +30,7 @@ fn file() -> (TempDir, PathBuf) {
 }
 
 fn open(path: &Path) -> Store {
-    let (store, warning) = Store::open(path, host()).unwrap();
+    let (store, warning) = Store::open(path, host(), HistoryConfig::default()).unwrap();
     assert_eq!(warning, None);
     store
 }
@@ -47,6 +47,10 @@ fn full_runner(text: &str) -> RunnerRecord {
         phase: PhaseKind::Busy,
         since: Timestamp::from_millis(7_000),
         started_at: Timestamp::from_millis(1_000),
+        timeline: Timeline::from_entries(vec![
+            (PhaseKind::Booting, Timestamp::from_millis(1_000)),
+            (PhaseKind::Busy, Timestamp::from_millis(7_000)),
+        ]),
         registration: Some(Registration {
             scope: Some(scope()),
             // Beyond 32 bits, and beyond what a signed column would hold as a number.
@@ -68,6 +72,7 @@ fn full_runner(text: &str) -> RunnerRecord {
 fn bare_runner(text: &str) -> RunnerRecord {
     RunnerRecord {
         invocation: None,
+        timeline: None,
         registration: None,
         job: None,
         ..full_runner(text)
@@ -94,6 +99,12 @@ fn verdict(text: &str, invocation: Option<u64>, ended: u64) -> VerdictRecord {
         memory_peak_bytes: None,
         oom_kills: 0,
         invocation: invocation.map(invocation_of),
+        phases: vec![PhaseEntry {
+            phase: PhaseKind::Booting,
+            after_ms: 0,
+        }],
+        cpu_ms: Some(1_234),
+        generation: Some("0123abcd".into()),
     }
 }
 
@@ -237,18 +248,143 @@ async fn verdicts_are_read_newest_first() {
 }
 
 #[test]
-fn old_verdicts_are_pruned() {
+fn verdicts_beyond_the_maximum_number_are_pruned() {
+    let keep = HistoryConfig {
+        runners: 3,
+        ..HistoryConfig::default()
+    };
+    assert_eq!(kept(keep, 0..5), [4, 3, 2]);
+}
+
+#[test]
+fn verdicts_beyond_the_maximum_age_are_pruned() {
+    let keep = HistoryConfig {
+        age: Duration::from_millis(10),
+        ..HistoryConfig::default()
+    };
+    assert_eq!(kept(keep, [1, 2, 10, 12]), [12, 10, 2]);
+}
+
+/// Returns the ends that are kept after runners ended at these times.
+fn kept(keep: HistoryConfig, ends: impl IntoIterator<Item = u64>) -> Vec<u64> {
     let (_dir, path) = file();
     let connection = try_open(&path).unwrap();
-    for ended in 0..5 {
-        rows::add_verdict(&connection, &verdict("ci-1", None, ended)).unwrap();
-        rows::prune(&connection, 3, 8).unwrap();
+    for ended in ends {
+        verdicts::add(&connection, &verdict("ci-1", None, ended)).unwrap();
+        verdicts::prune(&connection, &keep, 8, ended).unwrap();
     }
-    let kept = rows::recent(&connection, 10).unwrap();
-    assert_eq!(
-        kept.iter().map(|v| v.ended_unix_ms).collect::<Vec<_>>(),
-        [4, 3, 2]
-    );
+    let kept = verdicts::recent(&connection, 10).unwrap();
+    kept.iter().map(|v| v.ended_unix_ms).collect()
+}
+
+#[tokio::test]
+async fn a_file_becomes_smaller_after_its_verdicts_are_pruned() {
+    let (_dir, path) = file();
+    let keep = |runners| HistoryConfig {
+        runners,
+        ..HistoryConfig::default()
+    };
+    let bytes = || {
+        let connection = Connection::open(&path).unwrap();
+        connection
+            .pragma_query_value(None, "page_count", |row| row.get::<_, i64>(0))
+            .unwrap()
+    };
+    let connection = try_open(&path).unwrap();
+    for ended in 0..2_000 {
+        verdicts::add(&connection, &verdict("ci-1", None, ended)).unwrap();
+    }
+    let full = bytes();
+    for ended in 2_000..2_050 {
+        verdicts::add(&connection, &verdict("ci-1", None, ended)).unwrap();
+        verdicts::prune(&connection, &keep(100), 8, ended).unwrap();
+    }
+    assert!(bytes() < full / 4, "{} of {full} pages", bytes());
+}
+
+/// Change of a value that is otherwise like all others of a test.
+type Change<T> = fn(&mut T);
+
+/// Keeps five runners that differ, which ended at 10, 20, 30, 40 and 50.
+async fn keep_five(store: &Store) {
+    let changes: [(&str, Change<VerdictRecord>); 5] = [
+        ("ci-1", |_| {}),
+        ("ci-2", |v| v.verdict = Verdict::BootFailed),
+        ("big-1", |v| v.result = Some(JobResult::Failed)),
+        ("ci-1", |v| v.result = Some(JobResult::Cancelled)),
+        ("ci-1", |v| {
+            v.job = None;
+            v.runner = Some("fuzz-a-ci-1-00000001".into());
+        }),
+    ];
+    for ((slot, change), ended) in changes.into_iter().zip([10, 20, 30, 40, 50]) {
+        let mut verdict = verdict(slot, Some(ended), ended);
+        verdict.result = Some(JobResult::Succeeded);
+        change(&mut verdict);
+        store.close(verdict).await.unwrap();
+    }
+}
+
+/// Returns the ends of an answer, and the value for the next question.
+async fn ends(store: &Store, query: HistoryQuery) -> (Vec<u64>, Option<u64>) {
+    let page = store.history(query).await.unwrap();
+    let ends = page.runners.iter().map(|v| v.ended_unix_ms);
+    (ends.collect(), page.next)
+}
+
+#[tokio::test]
+async fn a_question_for_the_history_selects_by_each_of_its_values() {
+    let (_dir, path) = file();
+    let store = open(&path);
+    keep_five(&store).await;
+    let cases: [(Change<HistoryQuery>, &[u64]); 13] = [
+        (|_| {}, &[50, 40, 30, 20, 10]),
+        (|q| q.pool = Some("ci".into()), &[50, 40, 20, 10]),
+        (|q| q.pool = Some("c".into()), &[]),
+        (|q| q.pool = Some("' OR 1=1 --".into()), &[]),
+        (|q| q.runner = Some("ci-1".into()), &[50, 40, 10]),
+        (|q| q.runner = Some("fuzz-a-ci-1-00000001".into()), &[50]),
+        (|q| q.verdict = Some(Verdict::BootFailed), &[20]),
+        (
+            |q| q.repository = Some("Acme/Widgets".into()),
+            &[40, 30, 20, 10],
+        ),
+        (|q| q.repository = Some("acme/%".into()), &[]),
+        (|q| q.run_id = Some("17".into()), &[40, 30, 20, 10]),
+        (|q| q.since_unix_ms = Some(30), &[50, 40, 30]),
+        (|q| q.failed = true, &[30, 20]),
+        (
+            |q| {
+                q.failed = true;
+                q.pool = Some("ci".into());
+            },
+            &[20],
+        ),
+    ];
+    for (change, wanted) in cases {
+        let mut query = HistoryQuery::default();
+        change(&mut query);
+        assert_eq!(ends(&store, query.clone()).await.0, wanted, "{query:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_long_history_is_read_page_after_page() {
+    let (_dir, path) = file();
+    let store = open(&path);
+    keep_five(&store).await;
+    let mut query = HistoryQuery {
+        limit: Some(2),
+        ..HistoryQuery::default()
+    };
+    let mut pages = Vec::new();
+    loop {
+        let (ends, next) = ends(&store, query.clone()).await;
+        pages.push(ends);
+        let Some(next) = next else { break };
+        query.before = Some(next);
+    }
+    assert_eq!(pages, [vec![50, 40], vec![30, 20], vec![10]]);
 }
 
 #[test]
@@ -256,18 +392,22 @@ fn the_verdicts_on_starts_that_root_has_on_record_are_kept() {
     let (_dir, path) = file();
     let connection = try_open(&path).unwrap();
     for number in 0..4 {
-        rows::add_verdict(&connection, &verdict("ci-9", Some(number), 1)).unwrap();
+        verdicts::add(&connection, &verdict("ci-9", Some(number), 1)).unwrap();
     }
     for number in 10..20 {
-        rows::add_verdict(&connection, &verdict("ci-9", None, 2)).unwrap();
-        rows::add_verdict(&connection, &verdict("ci-1", Some(number), 3)).unwrap();
+        verdicts::add(&connection, &verdict("ci-9", None, 2)).unwrap();
+        verdicts::add(&connection, &verdict("ci-1", Some(number), 3)).unwrap();
     }
-    rows::prune(&connection, 2, 3).unwrap();
+    let keep = HistoryConfig {
+        runners: 2,
+        ..HistoryConfig::default()
+    };
+    verdicts::prune(&connection, &keep, 3, 3).unwrap();
     let asked = (0..30).map(invocation_of).collect();
-    let judged = rows::judged(&connection, asked).unwrap();
+    let judged = verdicts::judged(&connection, asked).unwrap();
     let kept = [1, 2, 3, 17, 18, 19].map(invocation_of);
     assert_eq!(judged, kept.into());
-    assert_eq!(rows::recent(&connection, 100).unwrap().len(), 7);
+    assert_eq!(verdicts::recent(&connection, 100).unwrap().len(), 7);
 }
 
 #[tokio::test]
@@ -279,7 +419,7 @@ async fn verdicts_are_found_by_their_starts_and_pruned_at_every_hundredth() {
     let judged = store.judged(asked.clone()).await.unwrap();
     assert_eq!(judged, [invocation_of(1)].into());
     let connection = Connection::open(&path).unwrap();
-    let other = "UPDATE sqlite_sequence SET seq = 20000 WHERE name = 'verdicts'";
+    let other = "UPDATE sqlite_sequence SET seq = 400000 WHERE name = 'verdicts'";
     connection.execute(other, []).unwrap();
     let mut left = Vec::new();
     for number in 1..=101 {
@@ -384,7 +524,8 @@ async fn records_of_another_host_or_spelling_are_left_out() {
     store.put(full_runner("ci-1")).await.unwrap();
     store.put(bare_runner("ci-2")).await.unwrap();
     drop(store);
-    let (renamed, _) = Store::open(&path, "fuzz".parse().unwrap()).unwrap();
+    let (renamed, _) =
+        Store::open(&path, "fuzz".parse().unwrap(), HistoryConfig::default()).unwrap();
     assert_eq!(renamed.load().await.unwrap(), [bare_runner("ci-2")]);
     let other = Connection::open(&path).unwrap();
     other
@@ -407,8 +548,8 @@ fn a_file_of_the_first_schema_keeps_its_verdicts_and_takes_results() {
     .unwrap();
     drop(old);
     let connection = try_open(&path).unwrap();
-    rows::add_verdict(&connection, &verdict("ci-2", Some(0xb), 10)).unwrap();
-    let [new, old] = &rows::recent(&connection, 10).unwrap()[..] else {
+    verdicts::add(&connection, &verdict("ci-2", Some(0xb), 10)).unwrap();
+    let [new, old] = &verdicts::recent(&connection, 10).unwrap()[..] else {
         panic!("two verdicts");
     };
     assert_eq!(*new, verdict("ci-2", Some(0xb), 10));
@@ -421,7 +562,7 @@ fn phases_and_verdicts_are_spelled_in_lower_case() {
     let (_dir, path) = file();
     let connection = try_open(&path).unwrap();
     rows::put(&connection, &full_runner("ci-1")).unwrap();
-    rows::add_verdict(&connection, &verdict("ci-1", None, 9)).unwrap();
+    verdicts::add(&connection, &verdict("ci-1", None, 9)).unwrap();
     let text =
         |query: &str| -> String { connection.query_row(query, [], |row| row.get(0)).unwrap() };
     assert_eq!(text("SELECT phase FROM lives"), "busy");
@@ -458,7 +599,7 @@ fn a_name_that_another_version_wrote_is_a_warning_and_loses_no_row() {
     let (_dir, path) = file();
     let connection = try_open(&path).unwrap();
     rows::put(&connection, &full_runner("ci-1")).unwrap();
-    rows::add_verdict(&connection, &verdict("ci-2", Some(0xa), 9)).unwrap();
+    verdicts::add(&connection, &verdict("ci-2", Some(0xa), 9)).unwrap();
     let rename = "UPDATE lives SET phase = 'hibernating'; UPDATE verdicts SET verdict = 'evicted'";
     connection.execute_batch(rename).unwrap();
     let log = logged(|| {
@@ -472,7 +613,7 @@ fn a_name_that_another_version_wrote_is_a_warning_and_loses_no_row() {
             verdict: Verdict::Unexplained,
             ..verdict("ci-2", Some(0xa), 9)
         };
-        assert_eq!(rows::recent(&connection, 1).unwrap(), [instead]);
+        assert_eq!(verdicts::recent(&connection, 1).unwrap(), [instead]);
     });
     for (slot, column, text) in [
         ("ci-1", "phase", "hibernating"),
@@ -491,7 +632,7 @@ async fn a_damaged_file_is_renamed_and_a_new_one_made() {
     std::fs::write(aside(1), "from an earlier time").unwrap();
     std::fs::write(&path, "this is not a database, however it is read").unwrap();
 
-    let (store, warning) = Store::open(&path, host()).unwrap();
+    let (store, warning) = Store::open(&path, host(), HistoryConfig::default()).unwrap();
     assert!(warning.unwrap().contains(aside(2).to_str().unwrap()));
     let kept = |n| std::fs::read_to_string(aside(n)).unwrap();
     assert!(kept(1).starts_with("from") && kept(2).starts_with("this"));
@@ -504,7 +645,7 @@ async fn damage_deep_in_the_file_is_found_at_the_start() {
     let (_dir, path) = file();
     let connection = try_open(&path).unwrap();
     for ended in 0..500 {
-        rows::add_verdict(&connection, &verdict("ci-1", None, ended)).unwrap();
+        verdicts::add(&connection, &verdict("ci-1", None, ended)).unwrap();
     }
     // Closing writes the log back into the file.
     drop(connection);
@@ -512,7 +653,7 @@ async fn damage_deep_in_the_file_is_found_at_the_start() {
     let middle = bytes.len() / 2;
     bytes[middle..middle + 8192].fill(0xaa);
     std::fs::write(&path, bytes).unwrap();
-    let (store, warning) = Store::open(&path, host()).unwrap();
+    let (store, warning) = Store::open(&path, host(), HistoryConfig::default()).unwrap();
     assert!(warning.unwrap().contains("damaged"));
     assert_eq!(store.recent(1).await.unwrap(), []);
 }
@@ -524,7 +665,7 @@ fn a_file_with_a_newer_schema_is_refused_and_left_alone() {
     let newer = Connection::open(&path).unwrap();
     newer.pragma_update(None, "user_version", 99).unwrap();
     drop(newer);
-    let error = Store::open(&path, host()).unwrap_err();
+    let error = Store::open(&path, host(), HistoryConfig::default()).unwrap_err();
     assert!(matches!(error, StoreError::NewerSchema { found: 99, .. }));
     assert!(error.to_string().contains("move the file away"), "{error}");
     assert!(!error.is_transient());
@@ -554,7 +695,7 @@ fn block_directory(path: &Path) {
 async fn a_file_that_cannot_be_opened_is_reported_with_its_path_and_tried_again() {
     let (_dir, path) = file();
     block_directory(&path);
-    let (store, warning) = Store::open(&path, host()).unwrap();
+    let (store, warning) = Store::open(&path, host(), HistoryConfig::default()).unwrap();
     assert!(warning.unwrap().contains(path.to_str().unwrap()));
     assert!(store.load().await.unwrap_err().is_transient());
     let error = store.put(full_runner("ci-1")).await.unwrap_err();

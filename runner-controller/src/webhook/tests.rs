@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::config::HistoryConfig;
 use crate::http;
 use crate::pool::{JobStage, KnownJob, ScopeId};
 use crate::status::DeliveryOutcome;
@@ -33,7 +34,8 @@ impl Hooked {
     async fn start(rules: impl IntoIterator<Item = WebhookFaultRule>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("records.db");
-        let (store, warning) = Store::open(&path, "host".parse().unwrap()).unwrap();
+        let (store, warning) =
+            Store::open(&path, "host".parse().unwrap(), HistoryConfig::default()).unwrap();
         assert_eq!(warning, None);
         let (sender, events) = mpsc::channel(64);
         let counts = Counts::default();

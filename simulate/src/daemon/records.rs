@@ -85,6 +85,9 @@ impl RecordsFile {
             memory_peak_bytes: None,
             oom_kills: 0,
             invocation: Some(invocation.clone()),
+            phases: Vec::new(),
+            cpu_ms: None,
+            generation: None,
         }))
         .await
     }

@@ -195,6 +195,7 @@ impl Host {
                 exit: exit.clone(),
                 memory_peak_bytes: Some(1 << 20),
                 oom_kills: 0,
+                cpu_ms: None,
                 stop_requested: false,
                 returns_result: true,
                 last_line: None,

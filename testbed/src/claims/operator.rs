@@ -21,6 +21,7 @@ pub(super) const SUITE: Suite = suite![SMALL;
     one_command_applies_a_configuration_while_jobs_run,
     an_isolated_target_ends_no_job,
     a_runners_log_is_read_while_it_lives_and_after,
+    a_runner_is_explained_while_it_lives_and_is_in_the_history_after,
     a_log_is_never_read_through_a_containers_links,
     a_flood_on_the_console_does_not_fill_the_hosts_journal,
     a_start_of_a_runner_leaves_no_failure_in_the_hosts_journal,
@@ -261,6 +262,52 @@ fn an_isolated_target_ends_no_job(lab: &mut Lab) -> Result<()> {
     ensure!(starts()? == before, "a unit was stopped: {ours:?}");
     finish_held(lab, id, &busy)?;
     lab.await_settled(SOON).map(drop)
+}
+
+fn a_runner_is_explained_while_it_lives_and_is_in_the_history_after(lab: &mut Lab) -> Result<()> {
+    lab.await_settled(SOON)?;
+    let host = lab.host();
+    let (id, busy) = start_held(lab, "told")?;
+    let name = busy.runner.clone().unwrap_or_default();
+    let passed = ["booting", "spare", "registering", "busy", "told", &name];
+    let explained = host.run(&["runner-controller", "explain", &busy.machine()])?;
+    ensure_says(&explained, &passed)?;
+    // A daemon that takes the runner over knows its phases.
+    host.run(&["systemctl", "restart", DAEMON])?;
+    lab.await_settled(SOON)?;
+    finish_held(lab, id, &busy)?;
+    let ended = await_verdict(lab, &name, Verdict::JobDone)?;
+    ensure!(ended.cpu_ms.is_some(), "no processor time: {ended:?}");
+    let explained = host.run(&["runner-controller", "explain", &name])?;
+    ensure_says(&explained, &passed)?;
+    // The journal of the container and of the daemon.
+    let journal = ["job_done", "Running job: told", "registering a spare as"];
+    ensure_says(&explained, &journal)?;
+    let run = ended
+        .job
+        .as_ref()
+        .and_then(|note| note.run_url("https://github.com"));
+    let url = run.unwrap_or_default();
+    let of_job = host.run(&["runner-controller", "explain", "--no-journal", &url])?;
+    ensure_says(&of_job, &[&name])?;
+    let history = |arguments: &[&str]| -> Result<String> {
+        let command = ["runner-controller", "history"];
+        host.run(&[&command, arguments].concat())
+    };
+    ensure_says(
+        &history(&["--csv", "--since", "1h", &name])?,
+        &["job_done", "told"],
+    )?;
+    ensure_says(
+        &history(&["--pool", "ci", "--verdict", "job_done"])?,
+        &["told"],
+    )?;
+    let failed = history(&["--failed", &name])?;
+    ensure!(failed.is_empty(), "it did not fail: {failed}");
+    let unknown = host.output(&["runner-controller", "history", "--verdict", "fine"])?;
+    let said = String::from_utf8_lossy(&unknown.stderr);
+    ensure!(unknown.status.code() == Some(2), "{said}");
+    ensure_says(&said, &["boot_timeout"])
 }
 
 fn a_runners_log_is_read_while_it_lives_and_after(lab: &mut Lab) -> Result<()> {

@@ -367,6 +367,9 @@ impl World {
             memory_peak_bytes: None,
             oom_kills: 0,
             invocation,
+            phases: Vec::new(),
+            cpu_ms: None,
+            generation: None,
         }));
         self.ended.push(ended);
     }

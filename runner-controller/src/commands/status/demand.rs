@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::text::span;
+use crate::commands::common::span;
 use crate::status::{DemandStatus, PoolStatus, Status};
 
 /// Wait after which jobs that no pool serves are worth a line. GitHub's own runners take a job within seconds.

@@ -7,12 +7,9 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::time::Instant;
 
-pub(super) use text::span;
-
-use crate::commands::common::{NOT_IN_TIME, api_socket, block_on};
+use crate::commands::common::{NOT_IN_TIME, api_socket, block_on, plain};
 use crate::http::{client, health};
 use crate::status::{DaemonState, PhaseKind, PoolStatus, Status};
 use crate::terminal;
@@ -92,27 +89,6 @@ fn idle_obstacle(pool: &PoolStatus) -> Option<String> {
     let is_full_of_jobs = pool.count(PhaseKind::Busy) >= u64::from(pool.wanted.max);
     let is_ready = pool.wanted.idle == 0 || pool.count(PhaseKind::Idle) > 0 || is_full_of_jobs;
     (!is_ready).then(|| format!("pool {} has no idle runner yet", pool.name))
-}
-
-/// Returns the status with every text safe for a terminal.
-///
-/// Names and messages come from jobs, GitHub and systemd. Each was checked when it came in; this is
-/// the last place before the terminal.
-pub(in crate::commands) fn plain(status: &Status) -> serde_json::Result<Status> {
-    fn walk(value: Value) -> Value {
-        match value {
-            Value::String(text) => Value::String(terminal::plain(&text).into_owned()),
-            Value::Array(list) => list.into_iter().map(walk).collect(),
-            Value::Object(map) => {
-                let plain = |(key, value): (String, Value)| {
-                    (terminal::plain(&key).into_owned(), walk(value))
-                };
-                map.into_iter().map(plain).collect()
-            }
-            Value::Null | Value::Bool(_) | Value::Number(_) => value,
-        }
-    }
-    serde_json::from_value(walk(serde_json::to_value(status)?))
 }
 
 /// Checks for [`crate::outside`] that no status puts a control character on the terminal, as text or

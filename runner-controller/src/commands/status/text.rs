@@ -1,11 +1,11 @@
 //! The status as text: problems first, then the pools, their runners and the last verdicts.
 
 use std::fmt::Write;
-use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table};
 
 use super::demand;
+use crate::commands::common::span;
 use crate::commands::table::{lines, table};
 use crate::config::ByteSize;
 use crate::http::health;
@@ -268,23 +268,40 @@ fn times(count: u32) -> String {
     }
 }
 
-/// Returns a duration in its two largest units, for example `1h 1m`.
-pub(in crate::commands) fn span(millis: u64) -> String {
-    let rounded = if millis < 1000 {
-        Duration::from_millis(millis / 100 * 100)
-    } else {
-        Duration::from_secs(millis / 1000)
-    };
-    let text = humantime::format_duration(rounded).to_string();
-    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::status::{
         BackoffStatus, Cause, DaemonState, FailureKind, GitHubStatus, JobNote, Verdict, Wanted,
     };
+
+    fn ended(
+        slot: &str,
+        verdict: Verdict,
+        job_ms: Option<u64>,
+        exit: Option<&str>,
+        memory_peak_bytes: Option<u64>,
+    ) -> VerdictRecord {
+        VerdictRecord {
+            slot: slot.parse().unwrap(),
+            verdict,
+            runner: None,
+            runner_id: None,
+            job: None,
+            ended_unix_ms: 1_000_000 - 72_000,
+            lived_ms: 0,
+            job_ms,
+            exit: exit.map(str::to_owned),
+            result: job_ms.map(|_| JobResult::Succeeded),
+            last_line: job_ms.is_none().then(|| "Listening for Jobs".into()),
+            memory_peak_bytes,
+            oom_kills: 0,
+            invocation: None,
+            phases: Vec::new(),
+            cpu_ms: None,
+            generation: None,
+        }
+    }
 
     /// A host with two pools, in which something of everything happens.
     fn busy_host() -> Status {
@@ -347,22 +364,6 @@ mod tests {
                 ..runner("fuzz-1", PhaseKind::Retiring, 1_000, 86_400_000)
             }],
             ..PoolStatus::default()
-        };
-        let ended = |slot: &str, verdict, job_ms, exit: Option<&str>, memory| VerdictRecord {
-            slot: slot.parse().unwrap(),
-            verdict,
-            runner: None,
-            runner_id: None,
-            job: None,
-            ended_unix_ms: 1_000_000 - 72_000,
-            lived_ms: 0,
-            job_ms,
-            exit: exit.map(str::to_owned),
-            result: job_ms.map(|_| JobResult::Succeeded),
-            last_line: job_ms.is_none().then(|| "Listening for Jobs".into()),
-            memory_peak_bytes: memory,
-            oom_kills: 0,
-            invocation: None,
         };
         Status {
             host: "runner-01".into(),

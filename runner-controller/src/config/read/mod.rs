@@ -16,12 +16,14 @@ mod webhook;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::mistake::{Mistake, Mistakes};
-use super::model::{Config, DAEMON_USER, DEFAULT_RUN_DIR, ReserveConfig};
+use super::model::{Config, DAEMON_USER, DEFAULT_RUN_DIR, HistoryConfig, ReserveConfig};
 use crate::pool::HostId;
 use section::{MINUTE, Report, SECOND, Section};
 
+const DAY: Duration = Duration::from_hours(24);
 /// Maximum length of a socket's path: `sun_path` in sys/un.h holds 108 bytes with its NUL.
 const SOCKET_PATH_MAX_BYTES: usize = 107;
 /// Longest path of a socket below the run directory.
@@ -106,6 +108,7 @@ fn read(mut top: Section<'_>) -> Option<Config> {
     let github = github::github(top.section("github"), None);
     let network = network::network(top.section("network"));
     let reserve = reserve(top.section("reserve"));
+    let history = history(top.section("history"));
 
     let mut pools = Vec::new();
     let sections = top.sections("pools");
@@ -154,6 +157,7 @@ fn read(mut top: Section<'_>) -> Option<Config> {
         layer_dir,
         reconcile,
         reserve,
+        history,
         listen,
         api_token_file,
         webhook,
@@ -167,6 +171,18 @@ fn reserve(mut section: Section<'_>) -> ReserveConfig {
     };
     section.finish();
     reserve
+}
+
+fn history(mut section: Section<'_>) -> HistoryConfig {
+    let default = HistoryConfig::default();
+    let history = HistoryConfig {
+        age: section.duration("age", default.age, DAY..=3_650 * DAY),
+        runners: section
+            .number("runners", 100..=2_000_000)
+            .unwrap_or(default.runners),
+    };
+    section.finish();
+    history
 }
 
 /// Reads the file of the token for commands over TCP.

@@ -13,6 +13,7 @@ fn end(number: u64, status: i32) -> EndRecord {
         exit: Exit::Status(status),
         memory_peak_bytes: None,
         oom_kills: 0,
+        cpu_ms: None,
         stop_requested: false,
         returns_result: true,
         last_line: None,
@@ -28,6 +29,7 @@ fn on_record(slot: &SlotId, number: u64) -> RunnerRecord {
         phase: PhaseKind::Idle,
         since: now(),
         started_at: now(),
+        timeline: None,
         registration: None,
         job: None,
     }

@@ -154,6 +154,7 @@ impl Fake {
                 exit: Exit::Status(status),
                 memory_peak_bytes: None,
                 oom_kills: 0,
+                cpu_ms: None,
                 stop_requested: false,
                 returns_result: true,
                 last_line: None,

@@ -1,0 +1,278 @@
+//! `history`: the runners that ended, from the daemon's records.
+
+use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
+
+use anyhow::Context;
+use comfy_table::CellAlignment;
+
+use super::common::{api_socket, block_on, plain, span};
+use super::table::{lines, table};
+use crate::clock;
+use crate::config::ByteSize;
+use crate::http::client;
+use crate::status::{HistoryQuery, MAX_PAGE, PhaseKind, VerdictRecord};
+use crate::terminal;
+
+/// Form of the output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HistoryForm {
+    /// A table for people.
+    Text,
+    /// One JSON array.
+    Json,
+    /// Comma-separated values (RFC 4180) with a header.
+    Csv,
+}
+
+/// Prints the newest `count` runners for which the question asks, newest first. `since` is the age of the
+/// oldest end.
+pub fn history(
+    config: &Path,
+    mut query: HistoryQuery,
+    since: Option<Duration>,
+    count: usize,
+    form: HistoryForm,
+) -> anyhow::Result<()> {
+    let age = since.map(|since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+    query.since_unix_ms = age.map(|age| clock::unix_ms().saturating_sub(age));
+    let runners = block_on(read(&api_socket(config), query, count))??;
+    match form {
+        HistoryForm::Json => {
+            let text = serde_json::to_string_pretty(&runners)?;
+            stdio::print_line(terminal::plain_json(&text))?;
+        }
+        HistoryForm::Csv => stdio::print(csv(&plain(&runners)?)?)?,
+        HistoryForm::Text if runners.is_empty() => {
+            stdio::progress("no runner on record ended like this");
+        }
+        HistoryForm::Text => stdio::print(render(&plain(&runners)?))?,
+    }
+    Ok(())
+}
+
+/// Reads page after page until `count` runners are there.
+async fn read(
+    socket: &Path,
+    mut query: HistoryQuery,
+    count: usize,
+) -> Result<Vec<VerdictRecord>, client::ClientError> {
+    let mut runners = Vec::new();
+    while runners.len() < count {
+        let missing = u32::try_from(count - runners.len()).unwrap_or(u32::MAX);
+        query.limit = Some(missing.min(MAX_PAGE));
+        let page = client::history(socket, &query).await?;
+        runners.extend(page.runners);
+        if page.next.is_none() {
+            break;
+        }
+        query.before = page.next;
+    }
+    Ok(runners)
+}
+
+fn render(runners: &[VerdictRecord]) -> String {
+    let mut rows = table([
+        "ENDED", "RUNNER", "VERDICT", "RESULT", "AGE", "JOB FOR", "CPU", "MEMORY", "JOB",
+    ]);
+    for column in rows.column_iter_mut().skip(4).take(4) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    for runner in runners {
+        let memory = runner.memory_peak_bytes.map(ByteSize);
+        rows.add_row([
+            date(runner.ended_unix_ms),
+            runner.slot.to_string(),
+            runner.verdict.to_string(),
+            shown(runner.result),
+            span(runner.lived_ms),
+            runner.job_ms.map(span).unwrap_or_default(),
+            runner.cpu_ms.map(span).unwrap_or_default(),
+            shown(memory),
+            job(runner),
+        ]);
+    }
+    lines(&rows)
+}
+
+/// Returns a time in UTC without its fraction.
+pub(super) fn date(unix_ms: u64) -> String {
+    let at = UNIX_EPOCH + Duration::from_secs(unix_ms / 1_000);
+    humantime::format_rfc3339_seconds(at).to_string()
+}
+
+fn shown<T: ToString>(value: Option<T>) -> String {
+    value.map(|value| value.to_string()).unwrap_or_default()
+}
+
+/// Describes the job; without one, the runner's name at GitHub.
+fn job(runner: &VerdictRecord) -> String {
+    match &runner.job {
+        Some(note) if !note.run_id.is_empty() => {
+            format!("{}: {} / {}", note.repository, note.workflow, note.job)
+        }
+        Some(_) => "a job without a name".to_owned(),
+        None => runner.runner.clone().unwrap_or_default(),
+    }
+}
+
+/// Phases with a column of their own. The others are short, or known from the verdict.
+const TIMED: [PhaseKind; 5] = [
+    PhaseKind::Spare,
+    PhaseKind::Minting,
+    PhaseKind::Registering,
+    PhaseKind::Idle,
+    PhaseKind::Busy,
+];
+
+fn csv(runners: &[VerdictRecord]) -> anyhow::Result<String> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let fixed = [
+        "ended_unix_ms",
+        "slot",
+        "runner",
+        "verdict",
+        "result",
+        "lived_ms",
+        "job_ms",
+        "cpu_ms",
+        "memory_peak_bytes",
+        "oom_kills",
+        "repository",
+        "run_id",
+        "workflow",
+        "job",
+        "exit",
+        "generation",
+        "invocation",
+    ]
+    .map(str::to_owned);
+    let phases = TIMED.map(|phase| format!("{phase}_after_ms"));
+    writer.write_record(fixed.into_iter().chain(phases))?;
+    for runner in runners {
+        let note = runner.job.clone().unwrap_or_default();
+        let fixed = [
+            runner.ended_unix_ms.to_string(),
+            runner.slot.to_string(),
+            shown(runner.runner.as_ref()),
+            runner.verdict.to_string(),
+            shown(runner.result),
+            runner.lived_ms.to_string(),
+            shown(runner.job_ms),
+            shown(runner.cpu_ms),
+            shown(runner.memory_peak_bytes),
+            runner.oom_kills.to_string(),
+            note.repository,
+            note.run_id,
+            note.workflow,
+            note.job,
+            shown(runner.exit.as_ref()),
+            shown(runner.generation.as_ref()),
+            shown(runner.invocation.as_ref()),
+        ];
+        let first = |phase| runner.phases.iter().find(|entry| entry.phase == phase);
+        let phases = TIMED.map(|phase| shown(first(phase).map(|entry| entry.after_ms)));
+        writer.write_record(fixed.into_iter().chain(phases).map(|cell| inert(&cell)))?;
+    }
+    let bytes = writer.into_inner().context("cannot write the table")?;
+    Ok(String::from_utf8(bytes)?)
+}
+
+/// Returns a cell that no spreadsheet takes for a formula. Jobs choose their names.
+fn inert(cell: &str) -> String {
+    if cell.starts_with(['=', '+', '-', '@']) {
+        format!("'{cell}")
+    } else {
+        cell.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::{JobNote, JobResult, PhaseEntry, Verdict};
+
+    fn runners() -> Vec<VerdictRecord> {
+        let job = VerdictRecord {
+            slot: "ci-3".parse().unwrap(),
+            verdict: Verdict::JobDone,
+            runner: Some("runner-01-ci-3-0a1b2c3d".into()),
+            runner_id: None,
+            job: Some(JobNote {
+                repository: "acme/widgets".into(),
+                run_id: "17".into(),
+                job: "=HYPERLINK(\"x\"), test".into(),
+                workflow: "CI".into(),
+            }),
+            ended_unix_ms: 1_796_000_000_500,
+            lived_ms: 75_300,
+            job_ms: Some(61_000),
+            exit: Some("status 100".into()),
+            result: Some(JobResult::Succeeded),
+            last_line: None,
+            memory_peak_bytes: Some(1 << 30),
+            oom_kills: 0,
+            invocation: None,
+            phases: vec![
+                PhaseEntry {
+                    phase: PhaseKind::Booting,
+                    after_ms: 0,
+                },
+                PhaseEntry {
+                    phase: PhaseKind::Spare,
+                    after_ms: 300,
+                },
+                PhaseEntry {
+                    phase: PhaseKind::Busy,
+                    after_ms: 14_300,
+                },
+            ],
+            cpu_ms: Some(42_000),
+            generation: Some("0123abcd".into()),
+        };
+        let failed = VerdictRecord {
+            slot: "ci-4".parse().unwrap(),
+            verdict: Verdict::BootFailed,
+            runner: None,
+            job: None,
+            job_ms: None,
+            result: None,
+            memory_peak_bytes: None,
+            phases: Vec::new(),
+            cpu_ms: None,
+            generation: None,
+            lived_ms: 20_000,
+            ..job.clone()
+        };
+        vec![job, failed]
+    }
+
+    #[test]
+    fn a_row_tells_the_end_its_cost_and_the_job() {
+        assert_eq!(
+            render(&runners()),
+            "\
+ENDED                 RUNNER  VERDICT      RESULT        AGE  JOB FOR  CPU   MEMORY  JOB
+2026-11-30T00:53:20Z  ci-3    job_done     succeeded  1m 15s    1m 1s  42s  1.0 GiB  acme/widgets: CI / =HYPERLINK(\"x\"), test
+2026-11-30T00:53:20Z  ci-4    boot_failed                20s
+"
+        );
+    }
+
+    #[test]
+    fn values_have_a_header_quotes_and_no_formula() {
+        let text = csv(&runners()).unwrap();
+        let mut rows = csv::Reader::from_reader(text.as_bytes());
+        let header = rows.headers().unwrap().clone();
+        let rows: Vec<csv::StringRecord> = rows.records().map(Result::unwrap).collect();
+        let cell = |row: usize, name: &str| {
+            let column = header.iter().position(|column| column == name);
+            rows[row][column.unwrap()].to_owned()
+        };
+        assert_eq!(cell(0, "job"), "'=HYPERLINK(\"x\"), test");
+        assert_eq!(cell(0, "busy_after_ms"), "14300");
+        assert_eq!(cell(0, "idle_after_ms"), "");
+        assert_eq!(cell(1, "verdict"), "boot_failed");
+        assert_eq!(cell(1, "cpu_ms"), "");
+    }
+}
