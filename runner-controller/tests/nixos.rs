@@ -203,7 +203,10 @@ fn the_defaults_of_options_and_program_are_equal() {
 }
 
 /// Keys without an option, each for a reason. `settings` takes them, too.
-const KEYS_WITHOUT_OPTION: [&str; 4] = [
+const KEYS_WITHOUT_OPTION: [&str; 6] = [
+    // So far in `settings` alone.
+    "scopes",
+    "pools.*.scope",
     // Units, users and documents of the module name the default directories.
     "run_dir",
     "state_dir",

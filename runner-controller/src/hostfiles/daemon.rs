@@ -159,7 +159,33 @@ fn state_directory(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::testing;
+    use crate::config::{LoginConfig, ProxyConfig, testing};
+
+    #[test]
+    fn each_scope_has_its_own_credentials() {
+        let mut config = testing::config();
+        let mut second = config.scopes[0].clone();
+        second.login = LoginConfig::App {
+            id: "1".into(),
+            key_file: "/run/app".into(),
+        };
+        second.proxy = Some(ProxyConfig {
+            url: "http://proxy:3128".parse().unwrap(),
+            no_proxy: Vec::new(),
+            credentials_file: Some("/run/proxy".into()),
+        });
+        config.api_token_file = Some("/run/api".into());
+        config.scopes[0].name = Some("one".parse().unwrap());
+        second.name = Some("two".parse().unwrap());
+        config.scopes.push(second);
+        assert_eq!(
+            credentials(&config),
+            "LoadCredential=github-token-one:/etc/runner-controller/token\n\
+             LoadCredential=github-app-key-two:/run/app\n\
+             LoadCredential=api-token:/run/api\n\
+             LoadCredential=github-proxy-two:/run/proxy\n"
+        );
+    }
 
     #[test]
     fn the_daemon_starts_again_after_the_same_short_delay_each_time() {

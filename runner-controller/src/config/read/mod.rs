@@ -10,6 +10,7 @@ mod network;
 mod nix;
 mod pool;
 mod proxy;
+mod scopes;
 mod section;
 mod webhook;
 
@@ -21,6 +22,7 @@ use std::time::Duration;
 use super::mistake::{Mistake, Mistakes};
 use super::model::{Config, DAEMON_USER, DEFAULT_RUN_DIR, HistoryConfig, ReserveConfig};
 use crate::pool::HostId;
+use scopes::Scopes;
 use section::{MINUTE, Report, SECOND, Section};
 
 const DAY: Duration = Duration::from_hours(24);
@@ -105,7 +107,7 @@ fn read(mut top: Section<'_>) -> Option<Config> {
         .collect();
     let api_token_file = api_token_file(&mut top, &listen);
     let webhook = webhook::webhook(&mut top, &listen);
-    let github = github::github(top.section("github"), None);
+    let scopes = Scopes::read(&mut top);
     let network = network::network(top.section("network"));
     let reserve = reserve(top.section("reserve"));
     let history = history(top.section("history"));
@@ -121,9 +123,13 @@ fn read(mut top: Section<'_>) -> Option<Config> {
     }
     let mut complete = true;
     for (name, section) in sections {
-        let pool = pool::pool(&name, section, github.as_ref(), reconcile);
+        let pool = pool::pool(&name, section, &scopes, reconcile);
         complete &= pool.is_some();
         pools.extend(pool);
+    }
+
+    if complete && scopes.are_complete() {
+        scopes.check_use(&top, &pools);
     }
 
     if run_dir.join(LONGEST_SOCKET).as_os_str().len() > SOCKET_PATH_MAX_BYTES {
@@ -147,9 +153,9 @@ fn read(mut top: Section<'_>) -> Option<Config> {
     }
     top.finish();
 
-    complete.then_some(Config {
+    (complete && scopes.are_complete()).then_some(Config {
         host: host?,
-        scopes: vec![github?],
+        scopes: scopes.configs,
         network: network?,
         pools,
         state_dir,

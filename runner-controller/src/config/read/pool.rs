@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::egress::egress;
+use super::scopes::Scopes;
 use super::section::{DAY, HOUR, MINUTE, SECOND, Section};
 use super::{access, binds, environment, nix, proxy};
-use crate::config::github::{GitHubConfig, Scope};
+use crate::config::github::Scope;
 use crate::config::pool::{Image, Layer, PoolConfig, RunnerLimits, SharedParts, Total};
 use crate::config::units::{ByteSize, Cpu};
 use crate::pool::{PoolName, Slot, Timeouts};
@@ -15,7 +16,7 @@ use crate::pool::{PoolName, Slot, Timeouts};
 pub(super) fn pool(
     name: &str,
     mut section: Section<'_>,
-    scope: Option<&GitHubConfig>,
+    scopes: &Scopes,
     reconcile: Duration,
 ) -> Option<PoolConfig> {
     let name: Option<PoolName> = match name.parse() {
@@ -36,6 +37,7 @@ pub(super) fn pool(
     let runner_group = section
         .text("runner_group", "\"default\"")
         .unwrap_or_else(|| "default".into());
+    let scope = scopes.of_pool(&mut section);
     if let Some(scope) = scope
         && matches!(scope.scope, Scope::Repository { .. })
         && !runner_group.eq_ignore_ascii_case("default")

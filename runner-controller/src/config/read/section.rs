@@ -73,6 +73,11 @@ impl<'r> Section<'r> {
         self.report.add(self.key(key), wrong, write);
     }
 
+    /// Reports a mistake at a key of another section.
+    pub(super) fn mistake(&self, key: String, wrong: String, write: &str) {
+        self.report.add(key, wrong, write);
+    }
+
     /// Takes a value that must exist.
     pub(super) fn required<T>(
         &mut self,
@@ -299,7 +304,7 @@ impl<'r> Section<'r> {
                 self.report.add(
                     &path,
                     "the key takes a table",
-                    format!("a table [{path}] with the keys of a pool"),
+                    format!("a table [{path}], with its keys below"),
                 );
                 None
             })
