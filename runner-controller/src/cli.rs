@@ -100,7 +100,14 @@ pub enum Command {
     Undrain,
     /// Delete offline and stale runners of this host at GitHub. Lists them and asks first. Keeps
     /// runners of other hosts, busy runners and runners that have a container here.
-    CleanupGithubRunners(Confirm),
+    CleanupGithubRunners {
+        /// Confirmation.
+        #[command(flatten)]
+        confirm: Confirm,
+        /// Only the scope with this name in the configuration. Without it, all scopes in their order.
+        #[arg(long, value_name = "NAME")]
+        scope: Option<String>,
+    },
     /// Destroy every container of this host, jobs included, deregister their runners, and check that
     /// nothing is left. The pools refill unless --stay-down is given.
     CleanupAllContainers {

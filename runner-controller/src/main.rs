@@ -55,8 +55,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         } => commands::explain(config, &subject, !no_journal)?,
         Command::Drain { wait, timeout } => return commands::drain(config, wait, timeout),
         Command::Undrain => commands::undrain(config)?,
-        Command::CleanupGithubRunners(confirm) => {
-            commands::cleanup_github_runners(config, confirm.yes)?;
+        Command::CleanupGithubRunners { confirm, scope } => {
+            commands::cleanup_github_runners(config, confirm.yes, scope.as_deref())?;
         }
         Command::CleanupAllContainers { confirm, stay_down } => {
             commands::cleanup_all_containers(config, confirm.yes, stay_down)?;

@@ -32,12 +32,20 @@ pub fn check_config(path: &Path, host: bool) -> anyhow::Result<()> {
     }
     print_line(format_args!("{}: good", path.display()))?;
     for scope in &config.scopes {
+        let name = scope.name.as_ref().map(|name| format!(", as scope {name}"));
         print_line(format_args!(
-            "host {} registers runners at {} ({})",
-            config.host, scope.scope, scope.api_url
+            "host {} registers runners at {} ({}){}",
+            config.host,
+            scope.scope,
+            scope.api_url,
+            name.unwrap_or_default()
         ))?;
     }
     for pool in &config.pools {
+        let scope = config.scope(&pool.scope);
+        if let Some(name) = scope.and_then(|scope| scope.name.as_ref()) {
+            print_line(format_args!("pool {}: in scope {name}", pool.name))?;
+        }
         let last = pool.offset + u32::from(pool.max_runners) - 1;
         print_line(format_args!(
             "pool {}: {} idle, {} spare, at most {} runners, places {} to {last}, labels {}",

@@ -46,12 +46,40 @@ fn report_strangers(config: &Config, list: &[ListedRunner], owned: &BTreeSet<Str
     }
 }
 
-/// Lists the stale runners of each scope, asks for confirmation and deletes them.
-pub fn cleanup_github_runners(config_path: &Path, yes: bool) -> anyhow::Result<()> {
-    let config = config::load(config_path)?;
+/// Lists the stale runners of each scope, or of one, asks for confirmation and deletes them.
+pub fn cleanup_github_runners(
+    config_path: &Path,
+    yes: bool,
+    scope: Option<&str>,
+) -> anyhow::Result<()> {
+    let mut config = config::load(config_path)?;
+    if let Some(name) = scope {
+        config.scopes = vec![named(&config, name)?];
+    }
     block_on(each_scope(&config, async |scope| {
         cleanup_scope(&config, scope, yes).await
     }))?
+}
+
+/// Returns the scope with a name.
+fn named(config: &Config, name: &str) -> anyhow::Result<GitHubConfig> {
+    let names = config.scopes.iter().filter_map(|scope| {
+        let name = scope.name.as_ref()?;
+        Some((name.to_string(), scope))
+    });
+    let names: Vec<(String, &GitHubConfig)> = names.collect();
+    let found = names.iter().find(|(known, _)| known == name);
+    if let Some((_, scope)) = found {
+        return Ok((*scope).clone());
+    }
+    let names: Vec<String> = names.into_iter().map(|(name, _)| name).collect();
+    if names.is_empty() {
+        bail!("cannot find scope {name}: the configuration has [github], whose scope has no name");
+    }
+    bail!(
+        "cannot find scope {name}: the configuration has {}",
+        names.join(", ")
+    );
 }
 
 /// Does the same in every scope. A failure in one is reported and does not stop the others.
@@ -223,6 +251,29 @@ image = { kind = "directory", path = "/i" }
             online,
             busy,
         }
+    }
+
+    #[tokio::test]
+    async fn a_failure_in_one_scope_does_not_stop_the_clean_up_of_the_next() {
+        let mut config = config();
+        let mut second = config.scopes[0].clone();
+        second.scope = crate::config::Scope::parse("acme/gadgets");
+        second.name = Some("gadgets".parse().unwrap());
+        config.scopes.push(second);
+        let asked = std::cell::RefCell::new(Vec::new());
+        let result = each_scope(&config, async |scope| {
+            asked.borrow_mut().push(scope.scope.to_string());
+            anyhow::ensure!(asked.borrow().len() > 1, "401");
+            Ok(())
+        })
+        .await;
+        assert_eq!(*asked.borrow(), ["acme/widgets", "acme/gadgets"]);
+        let error = result.unwrap_err().to_string();
+        assert_eq!(error, "cannot clean up acme/widgets; run this again");
+        let found = named(&config, "gadgets").unwrap();
+        assert_eq!(found.scope.to_string(), "acme/gadgets");
+        let error = named(&config, "widgets").unwrap_err().to_string();
+        assert!(error.ends_with("the configuration has gadgets"), "{error}");
     }
 
     #[tokio::test]

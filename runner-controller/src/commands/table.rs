@@ -7,7 +7,7 @@ const GAP: u16 = 2;
 
 /// Returns an empty table without borders. Lines are never wrapped, so that names and URLs can be
 /// copied and a pipe gets one line for each row.
-pub(super) fn table<const COLUMNS: usize>(header: [&str; COLUMNS]) -> Table {
+pub(super) fn table<'h>(header: impl IntoIterator<Item = &'h str>) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header);
     for column in table.column_iter_mut() {

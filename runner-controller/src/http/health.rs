@@ -40,8 +40,14 @@ pub fn health(status: &Status) -> Health {
         add("clean-up", INTERRUPTED);
     }
     if status.state == DaemonState::Running {
-        if let Some(error) = &status.github.error {
-            add("GitHub", error);
+        for scope in status.scopes().iter() {
+            if let Some(error) = &scope.github.error {
+                let part = match &scope.name {
+                    Some(name) => format!("GitHub (scope {name})"),
+                    None => "GitHub".to_owned(),
+                };
+                add(&part, error);
+            }
         }
         reasons.extend(status.pools.iter().filter_map(pool_problem));
         reasons.extend(status.pools.iter().filter_map(unreachable));
@@ -103,7 +109,7 @@ fn unreachable(pool: &PoolStatus) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{RunnerStatus, Wanted};
+    use crate::status::{GitHubStatus, RunnerStatus, ScopeStatus, Wanted};
 
     fn running(phases: &[(PhaseKind, u64)]) -> Status {
         Status {
@@ -164,6 +170,22 @@ mod tests {
             reasons[0].contains("run `runner-controller undrain`"),
             "{reasons:?}"
         );
+    }
+
+    #[test]
+    fn an_error_of_a_scope_names_it() {
+        let mut status = running(&[(PhaseKind::Idle, 1)]);
+        let scope = |name: &str, error: Option<&str>| ScopeStatus {
+            name: Some(name.into()),
+            github: GitHubStatus {
+                error: error.map(str::to_owned),
+                ..GitHubStatus::default()
+            },
+            ..ScopeStatus::default()
+        };
+        status.scopes = vec![scope("one", None), scope("two", Some("401"))];
+        status.github = GitHubStatus::of(&status.scopes);
+        assert_eq!(health(&status).reasons, ["GitHub (scope two): 401"]);
     }
 
     #[test]

@@ -1,15 +1,15 @@
 //! The status as `OpenMetrics` text.
 //!
-//! Label values are pools, states, verdicts, operations and resources. All come from fixed or
+//! Label values are pools, scopes, states, verdicts, operations and resources. All come from fixed or
 //! configured sets, so nothing that a job says can add a series.
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
 use super::demand_metrics;
-use super::metric_families::{counter, gauge, label, set};
+use super::metric_families::{Labels, counter, gauge, label, set};
 use crate::pool::{JobResult, PaceReason, Resource, Verdict};
-use crate::status::{Gate, PoolStatus, Status};
+use crate::status::{Gate, PoolStatus, ScopeStatus, Status};
 
 /// Prefix of all metric names.
 const PREFIX: &str = "runner_controller";
@@ -96,10 +96,13 @@ fn register_host(registry: &mut Registry, status: &Status) {
         "github_calls",
         "Calls to GitHub since the daemon started, by operation and outcome",
     );
-    for (operation, outcomes) in &status.github.calls {
-        for (outcome, count) in outcomes {
-            let labels = vec![label("operation", operation), label("outcome", outcome)];
-            calls.get_or_create(&labels).inc_by(*count);
+    let scopes = status.scopes();
+    for scope in scopes.iter() {
+        for (operation, outcomes) in &scope.github.calls {
+            for (outcome, count) in outcomes {
+                let labels = vec![label("operation", operation), label("outcome", outcome)];
+                calls.get_or_create(&of(scope, labels)).inc_by(*count);
+            }
         }
     }
     let strays = gauge(
@@ -107,13 +110,17 @@ fn register_host(registry: &mut Registry, status: &Status) {
         "stray_registrations",
         "Registrations without a container, which are being deleted",
     );
-    set(&strays, vec![], status.strays.len() as u64);
+    for scope in scopes.iter() {
+        set(&strays, of(scope, vec![]), scope.strays.len() as u64);
+    }
     let foreign = gauge(
         registry,
         "foreign_registrations",
         "Online runners with this host's name and without a container here: another host uses the name",
     );
-    set(&foreign, vec![], status.foreign.len() as u64);
+    for scope in scopes.iter() {
+        set(&foreign, of(scope, vec![]), scope.foreign.len() as u64);
+    }
     let former = gauge(
         registry,
         "former_scope_registrations",
@@ -127,12 +134,18 @@ fn register_host(registry: &mut Registry, status: &Status) {
         "gate_closed",
         "1 if calls to GitHub wait at the gate, otherwise 0",
     );
-    for gate in <Gate as strum::VariantArray>::VARIANTS {
-        let is_closed = status.gates.iter().any(|closed| closed.gate == *gate);
-        let labels = vec![("gate", gate.to_string())];
-        set(&closed, labels, u64::from(is_closed));
+    // A gate of a former scope is not one of these; `former_scope_registrations` counts what waits there.
+    for scope in scopes.iter() {
+        let gates = status.gates.iter();
+        let gates = gates.filter(|closed| closed.scope == scope.name);
+        let gates: Vec<Gate> = gates.map(|closed| closed.gate).collect();
+        for gate in <Gate as strum::VariantArray>::VARIANTS {
+            let labels = vec![("gate", gate.to_string())];
+            let is_closed = u64::from(gates.contains(gate));
+            set(&closed, of(scope, labels), is_closed);
+        }
     }
-    register_pace(registry, status);
+    register_pace(registry, &scopes);
     let open = gauge(
         registry,
         "admission_open",
@@ -154,8 +167,11 @@ fn register_host(registry: &mut Registry, status: &Status) {
         "component_failing",
         "1 if the component fails or is not as configured, otherwise 0",
     );
+    for scope in scopes.iter() {
+        let labels = of(scope, vec![label("component", "github")]);
+        set(&failing, labels, u64::from(scope.github.error.is_some()));
+    }
     for (component, is_failing) in [
-        ("github", status.github.error.is_some()),
         ("systemd", status.systemd_error.is_some()),
         ("firewall", status.firewall_error.is_some()),
         ("records", status.records_error.is_some()),
@@ -166,7 +182,7 @@ fn register_host(registry: &mut Registry, status: &Status) {
 }
 
 /// Registers the pace of registrations.
-fn register_pace(registry: &mut Registry, status: &Status) {
+fn register_pace(registry: &mut Registry, scopes: &[ScopeStatus]) {
     let max = gauge(
         registry,
         "mints_per_minute_max",
@@ -182,21 +198,31 @@ fn register_pace(registry: &mut Registry, status: &Status) {
         "mints_paced_by",
         "1 for the reason for the maximum number of registrations, otherwise 0",
     );
-    let Some(pace) = status.github.pace else {
-        return;
-    };
-    set(&max, vec![], pace.mints_per_minute);
-    set(&recent, vec![], pace.last_minute);
-    for reason in <PaceReason as strum::VariantArray>::VARIANTS {
-        let labels = vec![("reason", reason.to_string())];
-        set(&paced_by, labels, u64::from(*reason == pace.paced_by));
+    for scope in scopes {
+        let Some(pace) = scope.github.pace else {
+            continue;
+        };
+        set(&max, of(scope, vec![]), pace.mints_per_minute);
+        set(&recent, of(scope, vec![]), pace.last_minute);
+        for reason in <PaceReason as strum::VariantArray>::VARIANTS {
+            let labels = vec![("reason", reason.to_string())];
+            let is_reason = u64::from(*reason == pace.paced_by);
+            set(&paced_by, of(scope, labels), is_reason);
+        }
     }
+}
+
+/// Returns the labels of a scope's series. A scope without a name adds none.
+fn of(scope: &ScopeStatus, mut labels: Labels) -> Labels {
+    let name = scope.name.as_ref();
+    labels.extend(name.map(|name| label("scope", name)));
+    labels
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::PhaseKind;
+    use crate::status::{GateStatus, GitHubStatus, PhaseKind};
 
     #[test]
     fn every_verdict_and_result_is_a_series_from_the_start() {
@@ -221,6 +247,52 @@ mod tests {
             assert!(text.contains(&line), "{line} in {text}");
         }
         assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn the_series_of_a_named_scope_have_its_name() {
+        let scope = |name: &str, error: Option<&str>| ScopeStatus {
+            name: Some(name.into()),
+            github: GitHubStatus {
+                error: error.map(str::to_owned),
+                calls: [("mint".into(), [("ok".into(), 3)].into())].into(),
+                ..GitHubStatus::default()
+            },
+            strays: vec!["box-ci-1-0000dead".into()],
+            ..ScopeStatus::default()
+        };
+        let gate = |scope: &str| GateStatus {
+            gate: Gate::Deletions,
+            scope: Some(scope.into()),
+            reason: String::new(),
+        };
+        let mut status = Status {
+            scopes: vec![scope("one", None), scope("two", Some("401"))],
+            gates: vec![gate("two"), gate("acme/former at https://api.github.com")],
+            ..Status::default()
+        };
+        let text = render(&status).unwrap();
+        for line in [
+            r#"github_calls_total{operation="mint",outcome="ok",scope="one"} 3"#,
+            r#"stray_registrations{scope="two"} 1"#,
+            r#"gate_closed{gate="deletions",scope="one"} 0"#,
+            r#"gate_closed{gate="deletions",scope="two"} 1"#,
+            r#"component_failing{component="github",scope="one"} 0"#,
+            r#"component_failing{component="github",scope="two"} 1"#,
+        ] {
+            let line = format!("runner_controller_{line}");
+            assert!(text.lines().any(|found| found == line), "{line} in {text}");
+        }
+        status.scopes.truncate(1);
+        status.scopes[0].name = None;
+        let text = render(&status).unwrap();
+        for line in [
+            r#"github_calls_total{operation="mint",outcome="ok"} 3"#,
+            r#"gate_closed{gate="deletions"} 0"#,
+        ] {
+            let line = format!("runner_controller_{line}");
+            assert!(text.lines().any(|found| found == line), "{line} in {text}");
+        }
     }
 
     #[test]

@@ -75,8 +75,12 @@ fn obstacles(status: &Status) -> Vec<String> {
         obstacles.push(format!("the host is {}", status.state));
     }
     obstacles.extend(status.closed.iter().cloned());
-    if status.github.last_ok_unix_ms.is_none() {
-        obstacles.push("GitHub has not answered yet".into());
+    for scope in status.scopes().iter() {
+        if scope.github.last_ok_unix_ms.is_none() {
+            let of = scope.name.as_ref().map(|name| format!(" for scope {name}"));
+            let of = of.unwrap_or_default();
+            obstacles.push(format!("GitHub has not answered{of} yet"));
+        }
     }
     if obstacles.is_empty() {
         obstacles.extend(status.pools.iter().filter_map(idle_obstacle));

@@ -11,7 +11,7 @@ use crate::config::ByteSize;
 use crate::http::health;
 use crate::status::{
     Cause, FormerScopeStatus, GateStatus, JobResult, JobStatus, PhaseKind, PoolStatus,
-    RunnerStatus, Status, VerdictRecord,
+    RunnerStatus, ScopeStatus, Status, VerdictRecord,
 };
 
 /// Maximum number of ended runners in the text. The document has up to 20.
@@ -58,16 +58,10 @@ pub(super) fn render(status: &Status) -> String {
             );
         }
     }
-    let answered = status.github.last_ok_unix_ms.map_or_else(
-        || "has not answered yet".to_owned(),
-        |at| {
-            format!(
-                "answered {} ago",
-                span(status.at_unix_ms.saturating_sub(at))
-            )
-        },
-    );
-    let _ = writeln!(text, "  GitHub {answered}");
+    let all = status.scopes();
+    if let [scope] = &*all {
+        let _ = writeln!(text, "  GitHub {}", answered(scope, status.at_unix_ms));
+    }
     text += &demand::lines(status);
     for note in &status.notes {
         let _ = writeln!(text, "  note: {note}");
@@ -85,8 +79,11 @@ pub(super) fn render(status: &Status) -> String {
     for former in &status.former {
         text += &former_scope(former);
     }
+    if all.len() > 1 {
+        text += &section(&scopes(&all, status));
+    }
     if !status.pools.is_empty() {
-        text += &section(&pools(&status.pools));
+        text += &section(&pools(&status.pools, all.len() > 1));
     }
     if status.pools.iter().any(|pool| !pool.runners.is_empty()) {
         text += &section(&runners(status));
@@ -96,6 +93,48 @@ pub(super) fn render(status: &Status) -> String {
         text += &failures(status);
     }
     text
+}
+
+/// Returns when GitHub last answered a call for a scope.
+fn answered(scope: &ScopeStatus, now_unix_ms: u64) -> String {
+    scope.github.last_ok_unix_ms.map_or_else(
+        || "has not answered yet".to_owned(),
+        |at| format!("answered {} ago", span(now_unix_ms.saturating_sub(at))),
+    )
+}
+
+/// Table of the scopes. A pace is the registrations of the last minute, and after a slash their maximum.
+fn scopes(scopes: &[ScopeStatus], status: &Status) -> Table {
+    let mut rows = table([
+        "SCOPE", "AT", "GITHUB", "LISTED", "PACE", "ORPHANS", "CALLS",
+    ]);
+    for column in rows.column_iter_mut().skip(3) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    for scope in scopes {
+        let state = match &scope.github.error {
+            Some(_) => "fails".to_owned(),
+            None => answered(scope, status.at_unix_ms),
+        };
+        let listed = scope.github.listed.map(|count| count.to_string());
+        let pace = scope.github.pace;
+        let pace = pace.map(|pace| format!("{}/{}", pace.last_minute, pace.mints_per_minute));
+        let calls = scope
+            .github
+            .calls
+            .values()
+            .flat_map(|counts| counts.values());
+        rows.add_row([
+            scope.name.clone().unwrap_or_default(),
+            scope.scope.clone(),
+            state,
+            listed.unwrap_or_default(),
+            pace.unwrap_or_default(),
+            scope.strays.len().to_string(),
+            calls.sum::<u64>().to_string(),
+        ]);
+    }
+    rows
 }
 
 /// Describes a scope of an earlier configuration; nothing if nothing is left in it.
@@ -124,11 +163,14 @@ fn section(table: &Table) -> String {
     format!("\n{}", lines(table))
 }
 
-/// Table of the pools: runners that are there, and after a slash the configured number.
-fn pools(pools: &[PoolStatus]) -> Table {
-    let mut rows = table([
+/// Table of the pools: runners that are there, and after a slash the configured number. With several scopes,
+/// the last column is the pool's.
+fn pools(pools: &[PoolStatus], with_scope: bool) -> Table {
+    let header = [
         "POOL", "IDLE", "SPARE", "BUSY", "STARTING", "ENDING", "ALL", "FAILED", "LABELS",
-    ]);
+    ];
+    let scope = with_scope.then_some("SCOPE");
+    let mut rows = table(header.into_iter().chain(scope));
     for column in rows.column_iter_mut().skip(1).take(7) {
         column.set_cell_alignment(CellAlignment::Right);
     }
@@ -140,7 +182,8 @@ fn pools(pools: &[PoolStatus]) -> Table {
             PhaseKind::Registering,
         ];
         let all: u64 = pool.phases.values().sum();
-        rows.add_row([
+        let scope = with_scope.then(|| pool.scope.clone().unwrap_or_default());
+        let cells = [
             pool.name.clone(),
             format!("{}/{}", count(PhaseKind::Idle), pool.wanted.idle),
             format!("{}/{}", count(PhaseKind::Spare), pool.wanted.spare),
@@ -150,25 +193,29 @@ fn pools(pools: &[PoolStatus]) -> Table {
             format!("{all}/{}", pool.wanted.max),
             pool.failed.to_string(),
             pool.labels.join(", "),
-        ]);
+        ];
+        rows.add_row(cells.into_iter().chain(scope));
     }
     rows
 }
 
 /// Table of the runners that have a container.
 fn runners(status: &Status) -> Table {
-    // A daemon of an earlier version does not tell its server.
-    let server = status.github.server_url.as_deref();
-    let server = server.unwrap_or("https://github.com");
     let mut rows = table(["RUNNER", "STATE", "FOR", "AGE", "JOB OR NAME"]);
-    for runner in status.pools.iter().flat_map(|pool| &pool.runners) {
-        rows.add_row([
-            runner.slot.to_string(),
-            state(runner),
-            span(runner.phase_ms),
-            span(runner.age_ms),
-            occupation(runner, server),
-        ]);
+    for pool in &status.pools {
+        let github = status.scope_of(pool).map_or(&status.github, |s| &s.github);
+        // A daemon of an earlier version does not tell its server.
+        let server = github.server_url.as_deref();
+        let server = server.unwrap_or("https://github.com");
+        for runner in &pool.runners {
+            rows.add_row([
+                runner.slot.to_string(),
+                state(runner),
+                span(runner.phase_ms),
+                span(runner.age_ms),
+                occupation(runner, server),
+            ]);
+        }
     }
     rows
 }
@@ -419,6 +466,48 @@ fuzz-2  registration_timeout  1m 12s  no job                      no record
               check that containers reach GitHub, through their network and its proxy
 ";
         assert_eq!(render(&busy_host()), wanted);
+    }
+
+    #[test]
+    fn several_scopes_are_a_table() {
+        let mut status = busy_host();
+        let scope = |name: &str, scope: &str, github: GitHubStatus| ScopeStatus {
+            name: Some(name.into()),
+            scope: scope.into(),
+            github,
+            ..ScopeStatus::default()
+        };
+        let good = GitHubStatus {
+            listed: Some(12),
+            calls: [("list runners".into(), [("ok".into(), 7)].into())].into(),
+            ..status.github.clone()
+        };
+        let refused = GitHubStatus {
+            error: Some("401".into()),
+            server_url: Some("https://ghe.example".into()),
+            ..GitHubStatus::default()
+        };
+        status.scope = "acme/widgets, umbrella".into();
+        status.scopes = vec![
+            scope("widgets", "acme/widgets", good),
+            scope("umbrella", "umbrella", refused),
+        ];
+        status.pools[0].scope = Some("umbrella".into());
+        status.pools[1].scope = Some("widgets".into());
+        let text = render(&status);
+        for wanted in [
+            "runner-01 at acme/widgets, umbrella: running, NOT healthy\n",
+            "  ! GitHub (scope umbrella): 401\n",
+            "
+SCOPE     AT            GITHUB           LISTED  PACE  ORPHANS  CALLS
+widgets   acme/widgets  answered 2s ago      12              0      7
+umbrella  umbrella      fails                                0      0
+",
+            "self-hosted, ci    umbrella\n",
+            "https://ghe.example/acme/widgets/actions/runs/17204512345",
+        ] {
+            assert!(text.contains(wanted), "{wanted} in {text}");
+        }
     }
 
     #[test]
