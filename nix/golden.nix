@@ -45,8 +45,10 @@ let
           options.networking.hostName = lib.mkOption { default = "box"; };
           config.services.runner-controller = {
             enable = true;
-            github.url = "https://github.com/acme/widgets";
-            github.tokenFile = "/run/agenix/github-runner";
+            github = lib.mkIf (!given ? scopes) {
+              url = "https://github.com/acme/widgets";
+              tokenFile = "/run/agenix/github-runner";
+            };
             network.resolvers = [ "9.9.9.9" ];
             pools.ci = {
               labels = [ "ci" ];
@@ -106,6 +108,28 @@ in
         cpu = 8;
         tasks = 16384;
       };
+    };
+  };
+  # A repository and an organisation.
+  scopes = settings {
+    scopes.widgets = {
+      url = "https://github.com/acme/widgets";
+      tokenFile = "/run/agenix/github-widgets";
+    };
+    scopes.umbrella = {
+      url = "https://github.com/umbrella";
+      app.id = "Iv23liExample";
+      app.keyFile = "/run/agenix/github-umbrella";
+      mintsPerMinute = 60;
+    };
+    pools.ci.scope = "widgets";
+    pools.big = {
+      scope = "umbrella";
+      group = "fast";
+      labels = [ "big" ];
+      maxRunners = 2;
+      offset = 4;
+      image.directory = "/var/lib/runner-images/debian";
     };
   };
   settings = builtins.fromJSON (anonymous (builtins.toJSON cfg.settings));

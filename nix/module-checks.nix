@@ -11,10 +11,18 @@
 let
   inherit (inputs.nixpkgs) lib;
 
-  minimal.services.runner-controller = {
+  minimal =
+    { config, ... }:
+    {
+      services.runner-controller = withoutScope // {
+        github = lib.mkIf (config.services.runner-controller.scopes == { }) {
+          url = lib.mkDefault "https://github.com/acme/widgets";
+          tokenFile = lib.mkDefault "/run/secrets/token";
+        };
+      };
+    };
+  withoutScope = {
     enable = true;
-    github.url = lib.mkDefault "https://github.com/acme/widgets";
-    github.tokenFile = lib.mkDefault "/run/secrets/token";
     network.resolvers = lib.mkDefault [ "9.9.9.9" ];
     pools.ci = {
       labels = lib.mkDefault [ "ci" ];

@@ -91,6 +91,12 @@ let
     jobs-cache.gives."pools.ci.allow" = [ "10.0.0.5:5000" ];
     package-cache.gives.host = "box";
     remote-builder.gives."pools.ci.allow" = [ "10.0.0.6:22" ];
+    several-scopes = {
+      gives = {
+        "pools.org.scope" = "umbrella";
+        "scopes.gadgets.token_file" = "/run/agenix/github-gadgets";
+      };
+    };
     sops-nix.gives."github.token_file" = "/run/secrets/github-runner";
   };
 

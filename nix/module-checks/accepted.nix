@@ -7,6 +7,30 @@ in
   settings =
     settings {
       minimal = { };
+      two-scopes = {
+        scopes.widgets = {
+          url = "https://github.com/acme/widgets";
+          tokenFile = "/run/secrets/widgets";
+        };
+        scopes.umbrella = {
+          url = "https://github.com/umbrella";
+          app.id = "Iv23liExample";
+          app.keyFile = "/run/secrets/umbrella.pem";
+        };
+        pools.ci.scope = "widgets";
+        pools.big = {
+          scope = "umbrella";
+          group = "fast";
+          labels = [ "big" ];
+          image.directory = "/image";
+          offset = 4;
+          maxRunners = 2;
+        };
+      };
+      one-named-scope.scopes.widgets = {
+        url = "https://github.com/acme/widgets";
+        tokenFile = "/run/secrets/widgets";
+      };
       two-pools.pools.big = {
         labels = [ "big" ];
         image.directory = "/image";

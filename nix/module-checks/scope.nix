@@ -3,6 +3,21 @@
 { lib }:
 let
   settings = lib.mapAttrs (_: given: { services.runner-controller = given; });
+  scopes = lib.genAttrs [ "one" "two" ] (name: {
+    url = "https://github.com/acme/${name}";
+    tokenFile = "/run/secrets/${name}";
+  });
+  # A pool in each of them.
+  both = {
+    ci.scope = "one";
+    two = {
+      scope = "two";
+      labels = [ "two" ];
+      image.directory = "/image";
+      offset = 4;
+      maxRunners = 2;
+    };
+  };
 in
 {
   refused =
@@ -21,6 +36,43 @@ in
       };
       "prometheus.openFirewall: set prometheus.enable too" = {
         prometheus.openFirewall = true;
+      };
+
+      "github: move it to scopes.NAME" = {
+        github.url = "https://github.com/acme/widgets";
+        inherit scopes;
+        pools = both;
+      };
+      "pools.ci.scope: set it to \"one\" or \"two\", because the host has several scopes" = {
+        inherit scopes;
+      };
+      "pools.ci.scope: set it to \"one\" or \"two\", because \"three\" is not in scopes" = {
+        inherit scopes;
+        pools.ci.scope = "three";
+      };
+      "pools.ci.scope: remove it, or move services.runner-controller.github to scopes.one" = {
+        pools.ci.scope = "one";
+      };
+      "scopes.two: set scope = \"two\" in a pool, or remove it, because no pool uses it" = {
+        inherit scopes;
+        pools.ci.scope = "one";
+      };
+      "scopes.two.url: remove the scope, because services.runner-controller.scopes.one has the same url" =
+        {
+          scopes = scopes // {
+            two = scopes.one;
+          };
+          pools = both;
+        };
+      "scopes.One: name it with 1 to 32 of a-z, 0-9 and dash" = {
+        scopes.One = scopes.one;
+      };
+      "scopes.one: set exactly one of tokenFile and app" = {
+        scopes.one.url = "https://github.com/acme/one";
+      };
+      "pools.ci.group: remove it, or set scopes.one.url to the organisation" = {
+        inherit scopes;
+        pools = lib.recursiveUpdate both { ci.group = "fast"; };
       };
 
       "github.url: begin it with https://; it is \"github.com/acme\"" = {

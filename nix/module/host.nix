@@ -52,13 +52,15 @@ let
 
   # agenix does not restart a service when its secret changes.
   tokens = [
-    cfg.github.tokenFile
-    (cfg.github.app.keyFile or null)
-    (cfg.github.proxy.credentialsFile or null)
     cfg.apiTokenFile
     (cfg.webhook.secretFile or null)
     (cfg.webhook.nextSecretFile or null)
-  ];
+  ]
+  ++ lib.concatMap (scope: [
+    scope.given.tokenFile
+    (scope.given.app.keyFile or null)
+    (scope.given.proxy.credentialsFile or null)
+  ]) (import ./scopes.nix { inherit cfg lib; });
   secrets = lib.optionals (options ? age) (
     map (secret: secret.file) (
       lib.filter (secret: lib.elem secret.path tokens) (lib.attrValues config.age.secrets)

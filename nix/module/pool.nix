@@ -39,6 +39,16 @@ in
       '';
     };
 
+    scope = mkOption {
+      type = types.nullOr types.str;
+      default = null;
+      example = "widgets";
+      description = ''
+        Name of the scope in `scopes` in which its runners register. A host with one scope needs none. After
+        a change, idle runners are deregistered in the former scope and replaced, and jobs finish.
+      '';
+    };
+
     group = mkOption {
       type = types.str;
       default = "default";

@@ -23,6 +23,24 @@ let
         credentials_file = given.credentialsFile or null;
       };
 
+  scope = given: {
+    inherit (given) url timeout;
+    token_file = given.tokenFile;
+    app =
+      if given.app == null then
+        null
+      else
+        {
+          inherit (given.app) id;
+          key_file = given.app.keyFile;
+        };
+    api_url = given.apiUrl;
+    mints_per_minute = given.mintsPerMinute;
+    ca_file = given.caFile;
+    proxy = proxy given.proxy;
+    api_version = given.apiVersion;
+  };
+
   pool = name: pool: {
     inherit (pool)
       allow
@@ -34,6 +52,7 @@ let
       labels
       nix
       offset
+      scope
       substituters
       ;
     trusted_public_keys = pool.trustedPublicKeys;
@@ -103,23 +122,8 @@ let
           next_secret_file = cfg.webhook.nextSecretFile;
         };
     listen = lib.optional cfg.prometheus.enable cfg.prometheus.target;
-    github = {
-      inherit (cfg.github) url timeout;
-      token_file = cfg.github.tokenFile;
-      app =
-        if cfg.github.app == null then
-          null
-        else
-          {
-            inherit (cfg.github.app) id;
-            key_file = cfg.github.app.keyFile;
-          };
-      api_url = cfg.github.apiUrl;
-      mints_per_minute = cfg.github.mintsPerMinute;
-      ca_file = cfg.github.caFile;
-      proxy = proxy cfg.github.proxy;
-      api_version = cfg.github.apiVersion;
-    };
+    github = if cfg.scopes == { } then scope cfg.github else null;
+    scopes = if cfg.scopes == { } then null else lib.mapAttrs (_: scope) cfg.scopes;
     network = {
       inherit (cfg.network) block resolvers;
       uid_base = cfg.network.uidBase;

@@ -35,6 +35,9 @@ fn the_configuration_page_names_every_key() {
     let mut found = Vec::new();
     keys(&golden["everything"], "", &mut found);
     assert!(found.len() > 40, "{found:?}");
+    let settings = &golden["scopes"];
+    keys(&settings["pools"]["ci"], "", &mut found);
+    keys(&settings["scopes"]["widgets"], "github.", &mut found);
     for key in found {
         let key = key.strip_prefix("pools.ci.").unwrap_or(&key);
         let named = CONFIGURATION.contains(&format!("`{key}`"));

@@ -203,10 +203,7 @@ fn the_defaults_of_options_and_program_are_equal() {
 }
 
 /// Keys without an option, each for a reason. `settings` takes them, too.
-const KEYS_WITHOUT_OPTION: [&str; 6] = [
-    // So far in `settings` alone.
-    "scopes",
-    "pools.*.scope",
+const KEYS_WITHOUT_OPTION: [&str; 4] = [
     // Units, users and documents of the module name the default directories.
     "run_dir",
     "state_dir",
@@ -247,17 +244,30 @@ fn tables(value: &Value, at: &[String], found: &mut Vec<Vec<String>>) {
 fn every_key_has_an_option_and_every_option_a_key() {
     let host = golden();
     let (mut known, mut written) = (BTreeSet::new(), BTreeSet::new());
-    // Two files, one for each kind of image.
-    for file in ["everything", "settings"] {
+    // Two files, one for each kind of image, and one with several scopes.
+    for file in ["everything", "settings", "scopes"] {
         let file = &host[file];
         let mut all = Vec::new();
         tables(file, &[], &mut all);
-        // The keys of these two are names that an operator chooses.
+        // The keys of these are names that an operator chooses.
         let is_free = |table: &[String]| {
-            table == ["pools"] || table.last().is_some_and(|name| name == "environment")
+            table == ["pools"]
+                || table == ["scopes"]
+                || table.last().is_some_and(|name| name == "environment")
         };
         for table in all.iter().filter(|table| !is_free(table)) {
-            let here = table.join(".").replace("pools.ci", "pools.*");
+            let mut here = table.clone();
+            match &mut here[..] {
+                [first, name, ..] if first == "pools" => "*".clone_into(name),
+                // A scope has the keys of `github`.
+                [first, name, ..] if first == "scopes" => {
+                    "github".clone_into(first);
+                    name.clear();
+                }
+                _ => {}
+            }
+            here.retain(|part| !part.is_empty());
+            let here = here.join(".");
             let name = |key: &String| format!("{here}.{key}").trim_start_matches('.').to_owned();
             let mut value = file;
             for part in table {

@@ -21,14 +21,18 @@ let
       lib.mapAttrsToList (_: pool: pool.image.directory) cfg.pools
     )
   );
-  secrets = lib.filter (file: file != null) [
-    cfg.github.tokenFile
-    (cfg.github.app.keyFile or null)
-    (cfg.github.proxy.credentialsFile or null)
-    cfg.apiTokenFile
-    (cfg.webhook.secretFile or null)
-    (cfg.webhook.nextSecretFile or null)
-  ];
+  secrets = lib.filter (file: file != null) (
+    [
+      cfg.apiTokenFile
+      (cfg.webhook.secretFile or null)
+      (cfg.webhook.nextSecretFile or null)
+    ]
+    ++ lib.concatMap (scope: [
+      scope.given.tokenFile
+      (scope.given.app.keyFile or null)
+      (scope.given.proxy.credentialsFile or null)
+    ]) (import ../scopes.nix { inherit cfg lib; })
+  );
 
   # Returns the reason why no container may have this directory of the host.
   wrongSource =

@@ -5,27 +5,33 @@ let
   at = "services.runner-controller";
   inherit (import ../values.nix { inherit lib; }) isPlainPath;
 
+  scopes = lib.listToAttrs (
+    map (scope: lib.nameValuePair scope.option scope) (import ../scopes.nix { inherit cfg lib; })
+  );
+
   paths = {
-    apiTokenFile = cfg.apiTokenFile;
-    "github.app.keyFile" = cfg.github.app.keyFile or null;
-    "github.caFile" = cfg.github.caFile;
-    "github.proxy.credentialsFile" = cfg.github.proxy.credentialsFile or null;
-    "github.tokenFile" = cfg.github.tokenFile;
-    layerDir = cfg.layerDir;
-    "webhook.nextSecretFile" = cfg.webhook.nextSecretFile or null;
-    "webhook.secretFile" = cfg.webhook.secretFile or null;
+    "${at}.apiTokenFile" = cfg.apiTokenFile;
+    "${at}.layerDir" = cfg.layerDir;
+    "${at}.webhook.nextSecretFile" = cfg.webhook.nextSecretFile or null;
+    "${at}.webhook.secretFile" = cfg.webhook.secretFile or null;
   }
+  // lib.concatMapAttrs (_: scope: {
+    "${scope.option}.app.keyFile" = scope.given.app.keyFile or null;
+    "${scope.option}.caFile" = scope.given.caFile;
+    "${scope.option}.proxy.credentialsFile" = scope.given.proxy.credentialsFile or null;
+    "${scope.option}.tokenFile" = scope.given.tokenFile;
+  }) scopes
   // lib.concatMapAttrs (name: pool: {
-    "pools.${name}.image.directory" = pool.image.directory;
-    "pools.${name}.image.runnerRoot" = pool.image.runnerRoot;
-    "pools.${name}.workFolder" = pool.workFolder;
+    "${at}.pools.${name}.image.directory" = pool.image.directory;
+    "${at}.pools.${name}.image.runnerRoot" = pool.image.runnerRoot;
+    "${at}.pools.${name}.workFolder" = pool.workFolder;
   }) cfg.pools;
 in
 {
   config.assertions = lib.mkIf cfg.enable (
     lib.mapAttrsToList (option: path: {
       assertion = path == null || isPlainPath (toString path);
-      message = "${at}.${option}: write \"${toString path}\" as a plain absolute path: letters, digits and ._-+=?@ between single slashes, without . or .. parts.";
+      message = "${option}: write \"${toString path}\" as a plain absolute path: letters, digits and ._-+=?@ between single slashes, without . or .. parts.";
     }) paths
   );
 }

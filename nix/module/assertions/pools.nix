@@ -219,8 +219,11 @@ in
         message = "${at}.pools: add a pool, such as pools.ci = { labels = [ \"self-hosted\" \"ci\" ]; maxRunners = 4; };";
       }
       (duration "reconcile" cfg.reconcile 1 (10 * minute))
-      (duration "github.timeout" cfg.github.timeout 1 (2 * minute))
     ]
+    ++ map (
+      scope:
+      duration "${lib.removePrefix "${at}." scope.option}.timeout" scope.given.timeout 1 (2 * minute)
+    ) (import ../scopes.nix { inherit cfg lib; })
     ++ lib.concatLists (lib.mapAttrsToList ofPool cfg.pools);
   };
 }

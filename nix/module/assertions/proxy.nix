@@ -1,4 +1,4 @@
-# `github.proxy` and the proxies of pools.
+# The proxies of scopes and of pools.
 { config, lib, ... }:
 let
   cfg = config.services.runner-controller;
@@ -85,9 +85,13 @@ in
 {
   config = lib.mkIf cfg.enable {
     assertions =
-      lib.optionals (cfg.github.proxy != null) (
-        ofBoth "${at}.github.proxy" "every user of the host can read them; put them into credentialsFile" cfg.github.proxy
-      )
+      lib.concatMap (
+        scope:
+        lib.optionals (scope.given.proxy != null) (
+          ofBoth "${scope.option}.proxy" "every user of the host can read them; put them into credentialsFile"
+            scope.given.proxy
+        )
+      ) (import ../scopes.nix { inherit cfg lib; })
       ++ lib.concatLists (lib.mapAttrsToList ofPool cfg.pools);
   };
 }
