@@ -193,6 +193,11 @@ impl Pool {
                 }
                 backoffs.fail(FailureKind::Expired, reason, None, now, random);
             }
+            // Root's programs failed before they recorded anything, for example because a file is missing.
+            Verdict::Unexplained if runner.phase == Phase::Booting => {
+                self.boot_failed_at.insert(slot, now);
+                backoffs.fail(FailureKind::Boot, reason, None, now, random);
+            }
             Verdict::Crashed | Verdict::Unexplained | Verdict::Oom | Verdict::Stopped => {
                 if runner.may_be_registered() {
                     backoffs.fail(FailureKind::Expired, reason, None, now, random);

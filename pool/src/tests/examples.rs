@@ -221,6 +221,26 @@ fn a_late_report_of_an_earlier_runner_does_not_end_the_next() {
     assert_eq!(ended.verdict, Verdict::BootFailed);
 }
 
+#[test]
+fn a_start_that_leaves_no_record_delays_the_next_starts() {
+    let mut pool = Pool::new(spec(1, 1, 3));
+    let now = Timestamp::from_millis(1000);
+    pool.begin(&Step::Start { slot: slot(1) }, now);
+    pool.start_answered(slot(1), Ok(()), now, 7);
+    let failed = UnitObservation {
+        slot: slot_id(slot(1)),
+        state: UnitState::Failed,
+        invocation: Some(invocation(1)),
+        start: None,
+        end: None,
+    };
+    let ended = pool.unit_observed(failed, now, 7).unwrap();
+    assert_eq!(ended.verdict, Verdict::Unexplained);
+    assert!(!pool.backoffs.is_due(FailureKind::Boot, now));
+    // Another slot is tried first.
+    assert!(pool.boot_failed_at.contains_key(&slot(1)));
+}
+
 /// Otherwise the next daemon finds root's record without a verdict, and judges the start again.
 #[test]
 fn a_runner_that_was_never_seen_alive_is_judged_by_the_name_of_its_start() {
