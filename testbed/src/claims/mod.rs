@@ -28,6 +28,7 @@ mod outages;
 mod permissions;
 mod phases;
 mod power;
+mod private_ca;
 mod proxy;
 mod recipe;
 mod restart;
@@ -62,6 +63,7 @@ pub const SUITES: &[Suite] = &[
     outages::SUITE,
     ends::SUITE,
     github::SUITE,
+    private_ca::SUITE,
     proxy::SUITE,
     restart::SUITE,
     isolation::SUITE,
