@@ -36,6 +36,10 @@ fn a_switch_that_changes_the_table_fails_no_unit(lab: &mut Lab) -> Result<()> {
     lab.host().run(&["systemctl", "restart", DAEMON])?;
     lab.host().run(&["systemctl", "reset-failed"])?;
     outcome?;
+    // The units of living runners still name the configurations, and so do their sweeps.
+    lab.host()
+        .run(&["runner-controller", "drain", "--wait", "--timeout", "30s"])?;
+    lab.host().run(&["runner-controller", "undrain"])?;
     lab.await_settled(SOON)?;
     let of_next = "/etc/systemd/system/runner-next@.service /etc/systemd/system/runners-next.slice";
     lab.host()
