@@ -210,7 +210,7 @@ in
         default = null;
         example = 50000;
         description = ''
-          Maximum number of ended runners in the records. Each takes about half a KiB of disk. The
+          Maximum number of ended runners in the records. Each takes about 0.7 KiB of disk. The
           default is 200,000.
         '';
       };

@@ -68,7 +68,7 @@ pub struct ReserveConfig {
 pub struct HistoryConfig {
     /// Time since the end of a runner.
     pub age: Duration,
-    /// Number of runners. Each takes about half a KiB.
+    /// Number of runners. Each takes about 0.7 KiB.
     pub runners: u32,
 }
 

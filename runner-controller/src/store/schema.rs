@@ -128,7 +128,7 @@ fn upgrade(connection: &mut Connection, steps: &[&str]) -> rusqlite::Result<()> 
 }
 
 /// Checks the pages of the file. Otherwise a damaged page would be found on the day on which it is read.
-/// The check takes some milliseconds at the maximum number of verdicts.
+/// The check takes about a quarter of a second for 200,000 verdicts (140 MB).
 fn check(connection: &Connection) -> rusqlite::Result<()> {
     let verdict: String = connection.pragma_query_value(None, "quick_check", |row| row.get(0))?;
     if verdict == "ok" {

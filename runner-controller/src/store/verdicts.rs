@@ -14,6 +14,10 @@ use crate::world::VerdictRecord;
 /// Maximum number of verdicts that one call removes, so that no call takes long.
 const REMOVED_AT_ONCE: u32 = 1_000;
 
+/// Maximum number of old verdicts that one call considers. It is more than those that are kept for the starts
+/// that root has on record, or no other would ever be removed.
+const CONSIDERED_AT_ONCE: u32 = 10_000;
+
 /// Adds a verdict, unless its start has one. Returns the newest id. Ids grow by one.
 pub(super) fn add(connection: &Connection, verdict: &VerdictRecord) -> rusqlite::Result<i64> {
     let note = verdict.job.as_ref();
@@ -88,9 +92,14 @@ pub(super) fn prune(
     let age = u64::try_from(keep.age.as_millis()).unwrap_or(u64::MAX);
     let mut delete = connection.prepare_cached(
         "DELETE FROM verdicts WHERE id IN (
-            SELECT id FROM verdicts AS old
-            WHERE (id <= :oldest OR ended_unix_ms < :before)
-                AND (invocation IS NULL OR :of_slot <= (SELECT count(*) FROM (
+            SELECT id FROM (
+                SELECT * FROM (SELECT id, slot, invocation FROM verdicts
+                    WHERE id <= :oldest ORDER BY id LIMIT :considered)
+                UNION
+                SELECT * FROM (SELECT id, slot, invocation FROM verdicts
+                    WHERE ended_unix_ms < :before ORDER BY ended_unix_ms LIMIT :considered)
+            ) AS old
+            WHERE (invocation IS NULL OR :of_slot <= (SELECT count(*) FROM (
                     SELECT 1 FROM verdicts AS new
                     WHERE new.slot = old.slot AND new.id > old.id AND new.invocation IS NOT NULL
                     LIMIT :of_slot)))
@@ -100,6 +109,7 @@ pub(super) fn prune(
         ":oldest": newest(connection)? - i64::from(keep.runners),
         ":before": signed(now_unix_ms.saturating_sub(age)),
         ":of_slot": i64::try_from(keep_of_slot).unwrap_or(i64::MAX),
+        ":considered": CONSIDERED_AT_ONCE,
         ":at_once": REMOVED_AT_ONCE,
     })?;
     // Gives free pages back to the filesystem. Each row of the answer is a step of the work.
@@ -153,36 +163,49 @@ pub(super) fn history(
 fn conditions(query: &HistoryQuery) -> (Vec<&'static str>, Vec<Value>) {
     let mut conditions = vec!["TRUE"];
     let mut values = Vec::new();
-    let mut add = |condition: &'static str, value: Option<Value>| {
-        if let Some(value) = value {
-            conditions.push(condition);
-            values.push(value);
-        }
+    let mut add = |condition: &'static str, of_it: Vec<Value>| {
+        conditions.push(condition);
+        values.extend(of_it);
     };
-    let text = |text: &Option<String>| text.clone().map(Value::Text);
+    let text = |text: &String| Value::Text(text.clone());
     // The name of a slot is that of its pool, a dash and a number.
-    add(
-        "substr(slot, 1, instr(slot, '-') - 1) = ?",
-        text(&query.pool),
-    );
-    add("? IN (slot, runner)", text(&query.runner));
-    let verdict = query.verdict.map(|verdict| verdict.to_string());
-    add("verdict = ?", verdict.map(Value::Text));
-    add("job_repository = ? COLLATE NOCASE", text(&query.repository));
-    add("job_run_id = ?", text(&query.run_id));
-    let since = query.since_unix_ms.map(signed);
-    add("ended_unix_ms >= ?", since.map(Value::Integer));
-    add("id < ?", query.before.map(signed).map(Value::Integer));
+    if let Some(pool) = &query.pool {
+        add(
+            "substr(slot, 1, instr(slot, '-') - 1) = ?",
+            vec![text(pool)],
+        );
+    }
+    if let Some(runner) = &query.runner {
+        // `IN` would use neither index.
+        add("(slot = ? OR runner = ?)", vec![text(runner), text(runner)]);
+    }
+    if let Some(verdict) = query.verdict {
+        add("verdict = ?", vec![Value::Text(verdict.to_string())]);
+    }
+    if let Some(repository) = &query.repository {
+        add("job_repository = ? COLLATE NOCASE", vec![text(repository)]);
+    }
+    if let Some(run_id) = &query.run_id {
+        add("job_run_id = ?", vec![text(run_id)]);
+    }
+    if let Some(since) = query.since_unix_ms {
+        add("ended_unix_ms >= ?", vec![Value::Integer(signed(since))]);
+    }
+    if let Some(before) = query.before {
+        add("id < ?", vec![Value::Integer(signed(before))]);
+    }
     if query.failed {
         let verdicts = Verdict::ALL.iter().filter(|verdict| verdict.is_failure());
         let results = JobResult::ALL.iter();
         let results = results.filter(|r| **r == JobResult::Failed || r.is_cut_short());
-        let list = |names: Vec<String>| Some(Value::Text(json(&names)));
-        conditions.push(
+        let list = |names: Vec<String>| Value::Text(json(&names));
+        add(
             "(verdict IN (SELECT value FROM json_each(?)) OR result IN (SELECT value FROM json_each(?)))",
+            vec![
+                list(verdicts.map(ToString::to_string).collect()),
+                list(results.map(ToString::to_string).collect()),
+            ],
         );
-        values.extend(list(verdicts.map(ToString::to_string).collect()));
-        values.extend(list(results.map(ToString::to_string).collect()));
     }
     (conditions, values)
 }

@@ -204,7 +204,7 @@ async fn tls_through_a_proxy_ends_at_a_server_that_the_ca_file_vouches_for() {
     let (server, proxy) = start(&[HIDDEN_HOST]).await;
     let github = server.connect(&config(&proxy, None));
     let text = refusal(&github).await;
-    assert!(text.contains("ca_file"), "no advice: {text}");
+    assert!(text.contains("github.ca_file"), "no advice: {text}");
 
     let github = server.connect(&config(&proxy, Some(&file.path)));
     work(&github).await.unwrap();
@@ -243,7 +243,7 @@ async fn a_ca_file_that_cannot_be_used_is_named() {
         let token = Token::new(server.sim.token()).unwrap();
         let error = GitHub::new(&config, token).err().unwrap();
         let shown = format!("{:#}", anyhow::Error::from(error));
-        for part in ["ca_file", &file.path.display().to_string(), reason] {
+        for part in ["github.ca_file", &file.path.display().to_string(), reason] {
             assert!(shown.contains(part), "{part:?} is not in {shown}");
         }
     }
