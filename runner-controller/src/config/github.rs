@@ -77,9 +77,15 @@ impl GitHubConfig {
     /// Returns the dotted name of a key of this table, such as `github.url`.
     #[must_use]
     pub fn key(&self, key: &str) -> String {
+        format!("{}.{key}", self.table())
+    }
+
+    /// Returns the dotted name of this table.
+    #[must_use]
+    pub fn table(&self) -> String {
         match &self.name {
-            Some(name) => format!("scopes.{name}.{key}"),
-            None => format!("github.{key}"),
+            Some(name) => format!("scopes.{name}"),
+            None => "github".to_owned(),
         }
     }
 

@@ -41,6 +41,7 @@ impl Client {
     ) -> Result<Self, SetupError> {
         let context = Arc::new(Context {
             login: config.login.clone(),
+            table: config.table(),
             scope: config.scope.to_string(),
             secrets: Secrets::default(),
         });

@@ -18,6 +18,8 @@ const MAX_MESSAGE: usize = 300;
 pub(super) struct Context {
     /// The configured credentials.
     pub(super) login: LoginConfig,
+    /// Name of the scope's table in the configuration, for advice.
+    pub(super) table: String,
     /// `owner/repo` or the organisation.
     pub(super) scope: String,
     /// The tokens that no message may contain.
@@ -42,6 +44,11 @@ impl Context {
             clean.push('…');
         }
         clean
+    }
+
+    /// Returns an advice in which `{table}` stands for the scope's table in the configuration.
+    pub(super) fn advise(&self, advice: &str) -> String {
+        advice.replace("{table}", &self.table)
     }
 
     /// Returns an error without an answer behind it.
@@ -73,7 +80,9 @@ impl Context {
     ) -> RegistryError {
         RegistryError {
             status: Some(status.as_u16()),
-            advice: Some("check that github.api_url is the base of GitHub's REST API".to_owned()),
+            advice: Some(
+                self.advise("check that {table}.api_url is the base of GitHub's REST API"),
+            ),
             request_id: request_id(headers),
             ..self.error(operation, RegistryErrorKind::Server, problem)
         }
@@ -94,24 +103,24 @@ impl Context {
     /// Returns the error for a request that got no whole answer.
     pub(super) fn unreachable(&self, operation: Operation, message: &str) -> RegistryError {
         let advice = if message.contains("proxy authorization") {
-            Some("check github.proxy.credentials_file")
+            Some("check {table}.proxy.credentials_file")
         } else if message.contains("tunnel") {
-            Some("check github.proxy, and whether the proxy allows connections to GitHub")
+            Some("check {table}.proxy, and whether the proxy allows connections to GitHub")
         } else if message.contains("lookup") {
-            Some("check github.api_url and this host's DNS")
+            Some("check {table}.api_url and this host's DNS")
         } else if message.contains("not valid for name") {
-            Some("check github.api_url, because the server has a certificate for other names")
+            Some("check {table}.api_url, because the server has a certificate for other names")
         } else if message.contains("certificate expired") || message.contains("not valid yet") {
             Some("check this host's clock, and whether the server's certificate is up to date")
         } else if message.contains("certificate") {
             Some(
-                "install the certificate authority of the server on this host, or name its file in github.ca_file",
+                "install the certificate authority of the server on this host, or name its file in {table}.ca_file",
             )
         } else {
             None
         };
         RegistryError {
-            advice: advice.map(str::to_owned),
+            advice: advice.map(|advice| self.advise(advice)),
             ..self.error(operation, RegistryErrorKind::Unreachable, message)
         }
     }

@@ -71,6 +71,7 @@ pub(crate) fn try_refusal(bytes: &[u8]) {
         login: crate::config::LoginConfig::Token {
             file: "/run/token".into(),
         },
+        table: "github".into(),
         scope: "acme/widgets".into(),
         secrets: Secrets::of(Token::new(TOKEN).expect("a token")),
     };

@@ -56,7 +56,7 @@ fn credentials(passed: Option<PathBuf>, file: &Path) -> Result<HeaderValue, Setu
         .filter(|path| path.exists())
         .unwrap_or_else(|| file.to_owned());
     let wrong = |source| SetupError::File {
-        what: "the proxy's credentials",
+        what: "the proxy's credentials".to_owned(),
         path: path.clone(),
         source,
     };
@@ -80,7 +80,7 @@ pub(super) fn tls(config: &GitHubConfig) -> Result<ClientConfig, SetupError> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(host.certs);
     if let Some(file) = &config.ca_file {
-        add_authorities(&mut roots, file)?;
+        add_authorities(&mut roots, config, file)?;
     }
     if roots.is_empty() {
         let cause = host.errors.into_iter().next();
@@ -97,15 +97,19 @@ pub(super) fn tls(config: &GitHubConfig) -> Result<ClientConfig, SetupError> {
 /// Returns an error if `ca_file` is configured and cannot be used.
 pub fn check_ca_file(config: &GitHubConfig) -> Result<(), SetupError> {
     match &config.ca_file {
-        Some(file) => add_authorities(&mut RootCertStore::empty(), file),
+        Some(file) => add_authorities(&mut RootCertStore::empty(), config, file),
         None => Ok(()),
     }
 }
 
 /// Adds the certificates of `ca_file`, which is in PEM and has at least one.
-fn add_authorities(roots: &mut RootCertStore, file: &Path) -> Result<(), SetupError> {
+fn add_authorities(
+    roots: &mut RootCertStore,
+    config: &GitHubConfig,
+    file: &Path,
+) -> Result<(), SetupError> {
     let wrong = |source| SetupError::File {
-        what: "certificate authorities (ca_file)",
+        what: format!("certificate authorities ({})", config.key("ca_file")),
         path: file.to_owned(),
         source,
     };

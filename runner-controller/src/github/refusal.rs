@@ -9,11 +9,11 @@ use super::operation::Operation;
 use crate::config::LoginConfig;
 use crate::world::{RegistryError, RegistryErrorKind};
 
-/// Parts of messages of a 403, 404 or 422, with the advice for each.
+/// Parts of messages of a 403, 404 or 422, with the advice for each; see [`Context::advise`].
 const KNOWN: &[(&str, &str)] = &[
     (
         "repository level self-hosted runners are disabled",
-        "the organisation forbids runners in repositories; allow them under the organisation's Settings, Actions, Runners, or point github.url at the organisation",
+        "the organisation forbids runners in repositories; allow them under the organisation's Settings, Actions, Runners, or point {table}.url at the organisation",
     ),
     (
         "github actions is disabled",
@@ -49,7 +49,7 @@ const KNOWN: &[(&str, &str)] = &[
     ),
     (
         "archived",
-        "the repository is archived and runs no jobs; unarchive it or point github.url elsewhere",
+        "the repository is archived and runs no jobs; unarchive it or point {table}.url elsewhere",
     ),
 ];
 
@@ -167,7 +167,7 @@ fn advice(
     context: &Context,
 ) -> Option<String> {
     let known = KNOWN.iter().find(|(phrase, _)| lower.contains(phrase));
-    let scope = &context.scope;
+    let Context { scope, table, .. } = context;
     match kind {
         RegistryErrorKind::Unauthorized => Some(match &context.login {
             LoginConfig::Token { file } => format!(
@@ -175,24 +175,24 @@ fn advice(
                 file.display()
             ),
             LoginConfig::App { id, key_file } => format!(
-                "GitHub refuses App {id}; check that github.app.id and the key in {} belong to the same existing App and that this host's clock is right, then restart runner-controller",
+                "GitHub refuses App {id}; check that {table}.app.id and the key in {} belong to the same existing App and that this host's clock is right, then restart runner-controller",
                 key_file.display()
             ),
         }),
         RegistryErrorKind::Forbidden | RegistryErrorKind::NotFound | RegistryErrorKind::Invalid
             if let Some((_, what)) = known =>
         {
-            Some((*what).to_owned())
+            Some(context.advise(what))
         }
         RegistryErrorKind::Forbidden => Some(needed_permissions(headers, context)),
         RegistryErrorKind::NotFound => Some(match operation {
             Operation::Mint | Operation::List | Operation::Groups => format!(
-                "{scope} does not exist, or the token cannot see its runners; check github.url and github.api_url; {}",
+                "{scope} does not exist, or the token cannot see its runners; check {table}.url and {table}.api_url; {}",
                 needed_permissions(headers, context)
             ),
             Operation::Find | Operation::Delete => "the runner does not exist any more".to_owned(),
             Operation::Installation | Operation::AccessToken => format!(
-                "the App is not installed for {scope}; install it there and check github.url"
+                "the App is not installed for {scope}; install it there and check {table}.url"
             ),
         }),
         RegistryErrorKind::NameTaken => {
@@ -200,10 +200,10 @@ fn advice(
         }
         RegistryErrorKind::Invalid if status.is_redirection() => Some(match location(headers) {
             Some(to) => format!(
-                "GitHub redirects to {}; set github.url or github.api_url to the new address",
+                "GitHub redirects to {}; set {table}.url or {table}.api_url to the new address",
                 context.clean(&to)
             ),
-            None => "set github.url or github.api_url to the new address".to_owned(),
+            None => context.advise("set {table}.url or {table}.api_url to the new address"),
         }),
         RegistryErrorKind::Invalid => match operation {
             Operation::Mint => {
@@ -217,7 +217,7 @@ fn advice(
             | Operation::Delete
             | Operation::Groups
             | Operation::Installation => {
-                Some("check github.api_url and github.api_version".to_owned())
+                Some(context.advise("check {table}.api_url and {table}.api_version"))
             }
         },
         RegistryErrorKind::Limited | RegistryErrorKind::Server | RegistryErrorKind::Unreachable => {

@@ -14,7 +14,7 @@ pub enum SetupError {
     #[error("cannot read {what} from {}", path.display())]
     File {
         /// Contents of the file.
-        what: &'static str,
+        what: String,
         /// The file.
         path: PathBuf,
         /// Cause.

@@ -1,5 +1,7 @@
 //! Records as they are written, read, bounded and pruned.
 
+use std::time::{Duration, SystemTime};
+
 use super::*;
 
 fn invocation(digit: char) -> Invocation {
@@ -146,7 +148,16 @@ fn pruning_keeps_both_records_of_the_newest_starts() {
     for (age, digit) in "0123456789".chars().enumerate() {
         write_start(dir.path(), &start(digit, age as u64)).unwrap();
         write_end(dir.path(), &end(digit, age as u64, Exit::Unknown)).unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        for kind in [START, END] {
+            let file = dir.path().join(format!("{}{kind}", invocation(digit)));
+            let written = SystemTime::UNIX_EPOCH + Duration::from_secs(age as u64);
+            File::options()
+                .write(true)
+                .open(file)
+                .unwrap()
+                .set_modified(written)
+                .unwrap();
+        }
     }
     prune(dir.path()).unwrap();
     let mut left = entries(dir.path()).unwrap();

@@ -9,6 +9,7 @@ fn context() -> Context {
         login: crate::config::LoginConfig::Token {
             file: "/etc/token".into(),
         },
+        table: "github".into(),
         scope: "acme/widgets".into(),
         secrets: Secrets::of(Token::new("ghp_secret").unwrap()),
     }
@@ -165,4 +166,46 @@ fn the_request_id_is_kept_if_it_looks_like_one() {
     let with = |id| refused(Operation::List, 500, &[("x-github-request-id", id)], "{}").request_id;
     assert_eq!(with("A1:B2").as_deref(), Some("A1:B2"));
     assert_eq!(with("a b"), None);
+}
+
+#[test]
+fn an_advice_names_the_keys_of_its_own_scope() {
+    let context = Context {
+        table: "scopes.widgets".into(),
+        ..context()
+    };
+    let texts = [
+        context
+            .unreachable(Operation::List, "certificate unknown")
+            .advice,
+        context
+            .misshapen(
+                Operation::List,
+                StatusCode::OK,
+                &HeaderMap::new(),
+                "no list",
+            )
+            .advice,
+        advice(
+            Operation::List,
+            RegistryErrorKind::NotFound,
+            StatusCode::NOT_FOUND,
+            "not found",
+            &HeaderMap::new(),
+            &context,
+        ),
+        advice(
+            Operation::Mint,
+            RegistryErrorKind::Forbidden,
+            StatusCode::FORBIDDEN,
+            "repository was archived",
+            &HeaderMap::new(),
+            &context,
+        ),
+    ];
+    for text in texts {
+        let text = text.unwrap();
+        assert!(text.contains("scopes.widgets."), "{text}");
+        assert!(!text.contains("github.") && !text.contains('{'), "{text}");
+    }
 }
