@@ -1,4 +1,4 @@
-//! A runner's root in the Nix store, which keeps its image from the garbage collector.
+//! A runner's roots in the Nix store, which keep its image and its unit's files from the garbage collector.
 //!
 //! The configured image is part of the host's closure. After a deploy it may not be, and the garbage
 //! collector could remove it while a job still runs on it. A link below `gcroots` keeps its target
@@ -7,6 +7,9 @@
 //!
 //! The Nix of a container reads the image's registration at its first use. That file names all paths of
 //! the system, so its store path refers to them, and a root on it keeps both.
+//!
+//! On NixOS, the rules of a unit name the configuration and the programs of their generation. Without these, the
+//! sweep of the runner would fail, and so would the next start in its slot, which still has those rules.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,23 +22,28 @@ use crate::pool::SlotId;
 
 /// Directory of our roots. The garbage collector searches all directories below `gcroots`.
 pub(crate) const ROOTS: &str = "/nix/var/nix/gcroots/runner-controller";
+/// Separates a slot and a name in the store, in the name of a root for the slot's rules. No slot has it.
+const OF_RULES: char = '+';
 /// Store that this garbage collector cleans. A store elsewhere has another collector.
 const STORE: &str = "/nix/store";
 
-/// Returns the path of the slot's root, which may not exist.
+/// Returns the path of the slot's root for its image, which may not exist.
 pub(crate) fn path(id: &SlotId) -> PathBuf {
     Path::new(ROOTS).join(id.to_string())
 }
 
-/// Creates the slot's root for the pool's image, if that is in this host's store.
-pub(crate) fn hold(id: &SlotId, pool: &PoolConfig) -> io::Result<()> {
-    match held_by(&pool.image, pool.nix.as_ref()) {
-        Some(held) => hold_in(Path::new(ROOTS), id, &held),
-        None => Ok(()),
+/// Creates the slot's roots for the pool's image, if that is in this host's store, and for all store paths
+/// that the rules of its unit name.
+pub(crate) fn hold(id: &SlotId, pool: &PoolConfig, rules: &str) -> io::Result<()> {
+    let image = held_by(&pool.image, pool.nix.as_ref());
+    let named = named_in(rules);
+    if image.is_none() && named.is_empty() {
+        return Ok(());
     }
+    hold_in(Path::new(ROOTS), id, image.as_deref(), &named)
 }
 
-/// Removes the slot's root. An absent root is not an error.
+/// Removes the slot's roots. Absent roots are not an error.
 pub(crate) fn release(id: &SlotId) -> io::Result<()> {
     release_in(Path::new(ROOTS), id)
 }
@@ -62,25 +70,66 @@ fn store_path_of(file: &Path) -> Option<PathBuf> {
     Some(Path::new(STORE).join(name))
 }
 
-fn hold_in(roots: &Path, id: &SlotId, held: &Path) -> io::Result<()> {
+/// Returns the names of the store paths in a text.
+fn named_in(text: &str) -> BTreeSet<&str> {
+    // The characters of a name in the store (Nix manual, "Store Path").
+    let is_of_name = |c: char| c.is_ascii_alphanumeric() || "+-._?=".contains(c);
+    let places = text.split("/nix/store/").skip(1);
+    places
+        .map(|rest| rest.split(|c| !is_of_name(c)).next().unwrap_or_default())
+        .filter(|name| !name.is_empty())
+        .collect()
+}
+
+fn hold_in(
+    roots: &Path,
+    id: &SlotId,
+    image: Option<&Path>,
+    named: &BTreeSet<&str>,
+) -> io::Result<()> {
     fs::create_dir_all(roots)?;
     release_in(roots, id)?;
-    symlink(held, roots.join(id.to_string()))
+    for name in named {
+        let root = roots.join(format!("{id}{OF_RULES}{name}"));
+        symlink(Path::new(STORE).join(name), root)?;
+    }
+    match image {
+        Some(image) => symlink(image, roots.join(id.to_string())),
+        None => Ok(()),
+    }
 }
 
 fn release_in(roots: &Path, id: &SlotId) -> io::Result<()> {
-    match fs::remove_file(roots.join(id.to_string())) {
-        Err(why) if why.kind() == ErrorKind::NotFound => Ok(()),
-        other => other,
+    let (image, of_rules) = (id.to_string(), format!("{id}{OF_RULES}"));
+    for name in names_in(roots)? {
+        if name == image || name.starts_with(&of_rules) {
+            match fs::remove_file(roots.join(name)) {
+                Err(why) if why.kind() != ErrorKind::NotFound => return Err(why),
+                Ok(()) | Err(_) => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Returns the names of the files in a directory; none if it does not exist.
+fn names_in(roots: &Path) -> io::Result<Vec<String>> {
+    match fs::read_dir(roots) {
+        Ok(entries) => entries
+            .filter_map(|entry| match entry {
+                Ok(entry) => entry.file_name().into_string().ok().map(Ok),
+                Err(why) => Some(Err(why)),
+            })
+            .collect(),
+        Err(why) if why.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(why) => Err(why),
     }
 }
 
 fn held_in(roots: &Path) -> BTreeSet<SlotId> {
-    fs::read_dir(roots)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .collect()
+    let names = names_in(roots).unwrap_or_default();
+    let slots = names.iter().map(|name| name.split(OF_RULES).next());
+    slots.filter_map(|slot| slot?.parse().ok()).collect()
 }
 
 #[cfg(test)]
@@ -134,17 +183,45 @@ mod tests {
         let roots = dir.path().join("gcroots/runner-controller");
         let (one, two): (SlotId, SlotId) = ("ci-1".parse().unwrap(), "ci-2".parse().unwrap());
         assert!(held_in(&roots).is_empty());
-        hold_in(&roots, &one, Path::new("/nix/store/old")).unwrap();
-        hold_in(&roots, &one, Path::new("/nix/store/new")).unwrap();
-        hold_in(&roots, &two, Path::new("/nix/store/old")).unwrap();
+        let named = named_in(RULES);
+        let hold = |id, image: &str| hold_in(&roots, id, Some(Path::new(image)), &named).unwrap();
+        hold(&one, "/nix/store/old");
+        hold(&one, "/nix/store/new");
+        hold(&two, "/nix/store/old");
         assert_eq!(
             fs::read_link(roots.join("ci-1")).unwrap(),
             Path::new("/nix/store/new")
+        );
+        assert_eq!(
+            fs::read_link(roots.join("ci-1+abc-config.toml")).unwrap(),
+            Path::new("/nix/store/abc-config.toml")
         );
         fs::write(roots.join("not a slot"), "").unwrap();
         assert_eq!(held_in(&roots), BTreeSet::from([one.clone(), two.clone()]));
         release_in(&roots, &one).unwrap();
         release_in(&roots, &one).unwrap();
+        assert_eq!(held_in(&roots), BTreeSet::from([two.clone()]));
+        assert_eq!(
+            names_in(&roots).unwrap().len(),
+            5,
+            "three of rules, an image, a stranger"
+        );
+        // A pool whose image is not in the store has the roots of its rules alone.
+        hold_in(&roots, &two, None, &named).unwrap();
         assert_eq!(held_in(&roots), BTreeSet::from([two]));
+    }
+
+    const RULES: &str = "ExecStart=/nix/store/0z-runner-controller-0.1.0/bin/runner-controller --config \
+        /nix/store/abc-config.toml launch ci %i\nExecSearchPath=/nix/store/1-nftables/bin:/nix/store/1-nftables/x";
+
+    #[test]
+    fn the_store_paths_of_rules_are_found_once_each() {
+        let names = [
+            "0z-runner-controller-0.1.0",
+            "1-nftables",
+            "abc-config.toml",
+        ];
+        assert_eq!(named_in(RULES), BTreeSet::from(names));
+        assert!(named_in("ExecStart=/usr/local/bin/x /nix/store/ /nix/store").is_empty());
     }
 }

@@ -36,12 +36,12 @@ fn try_launch(place: Place<'_>) -> Result<Infallible, RootError> {
     }
     // The slot's link is gone, so the slot has no new connections.
     let connections = connections::Deletion::begin(place.guest_address());
-    pinned::pin(&place.id()).or_refuse(Refusal::Leftovers, || {
+    let rules = pinned::pin(&place.id()).or_refuse(Refusal::Leftovers, || {
         format!("write {}", pinned::path(&place.id()).display())
     })?;
     record_start(place, invocation)?;
     // The garbage collector must not remove the image between its check and its use.
-    gc_root::hold(&place.id(), place.pool).or_refuse(Refusal::Image, || {
+    gc_root::hold(&place.id(), place.pool, &rules).or_refuse(Refusal::Image, || {
         let root = gc_root::path(&place.id());
         format!("create the garbage collector root {}", root.display())
     })?;

@@ -42,31 +42,32 @@ pub(crate) fn pinned() -> impl Iterator<Item = SlotId> {
         .filter(|id| is_ours(&path(id)))
 }
 
-/// Writes the file of a unit that starts.
+/// Writes the file of a unit that starts. Returns its rules.
 ///
 /// # Errors
 ///
 /// Fails if an earlier runner left a file with other rules, because systemd started this unit under
 /// them. The file is gone then, so the next start is right.
-pub(crate) fn pin(id: &SlotId) -> io::Result<()> {
+pub(crate) fn pin(id: &SlotId) -> io::Result<String> {
     let path = path(id);
     let text = rules(
         &SEARCHED.map(Path::new),
         &format!("runner-{}@.service", id.pool),
     )?;
     match fs::read_to_string(&path) {
-        Ok(old) if old == text => return Ok(()),
+        Ok(old) if old == text => return Ok(text),
         Ok(old) if old.starts_with(MARK) => {
             fs::remove_file(&path)?;
             let why = "an earlier runner left other rules; the next start has the present ones";
             return Err(io::Error::other(why));
         }
         // An operator's file for this one slot stands, and is not ours to replace.
-        Ok(_) => return Ok(()),
+        Ok(own) => return Ok(own),
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    atomic_file::replace(&path, text.as_bytes(), 0o644)
+    atomic_file::replace(&path, text.as_bytes(), 0o644)?;
+    Ok(text)
 }
 
 /// Removes the file of a unit that has ended. An absent one counts as removed.

@@ -23,6 +23,10 @@ const ROOTS: &str = "/nix/var/nix/gcroots/runner-controller";
 /// Store path of a registration. It refers to all paths of an image.
 const INFO: &str = "/nix/store/023456789abcdfghijklmnpqrsvwxyz1-closure-info";
 
+/// Name in the store that only a drop-in has.
+const NAMED: &str = "023456789abcdfghijklmnpqrsvwxyz2-named";
+const DROP_IN: &str = "/run/systemd/system/runner-nix@.service.d/named.conf";
+
 fn a_runner_holds_its_system_against_the_collector(lab: &mut Lab) -> Result<()> {
     let host = lab.host();
     let (system, store) = image::store(host)?;
@@ -98,6 +102,18 @@ fn lives_hold(lab: &Lab, [old, new]: &[String; 2]) -> Result<()> {
     lab.reload()?;
     host.run(&["runner-controller", "undrain"])?;
     await_roots(lab, &[("nix-1", &INFO.to_owned())])?;
+    drain(lab)?;
+    // A runner holds everything that the rules of its unit name, as on NixOS.
+    let named = format!("/nix/store/{NAMED}");
+    let rules = format!("[Service]\nEnvironment=NAMED={named}/bin/program\n");
+    host.write(DROP_IN, rules.as_bytes(), 0o644)?;
+    host.run(&["systemctl", "daemon-reload"])?;
+    host.run(&["runner-controller", "undrain"])?;
+    let of_rules = format!("nix-1+{NAMED}");
+    let held = await_roots(lab, &[("nix-1", &INFO.to_owned()), (&of_rules, &named)]);
+    host.run(&["rm", DROP_IN])?;
+    host.run(&["systemctl", "daemon-reload"])?;
+    held?;
     drain(lab)
 }
 
