@@ -169,7 +169,7 @@ fn the_request_id_is_kept_if_it_looks_like_one() {
 }
 
 #[test]
-fn an_advice_names_the_keys_of_its_own_scope() {
+fn an_advice_names_the_keys_of_the_scope_that_it_is_about() {
     let context = Context {
         table: "scopes.widgets".into(),
         ..context()
