@@ -12,7 +12,7 @@
 //! - [`privileged`] and [`firewall`] are everything that runs as root.
 //! - [`config`] reads the configuration and computes the place of each slot. [`hostfiles`] and [`guest`] render
 //!   files from it, for the host and for an image.
-//! - [`status`] is the status document, and [`http`] the API that shows it. [`webhook`] takes GitHub's deliveries.
+//! - [`status`] is the status document, [`view`] its words for people, and [`http`] the API that shows it. [`webhook`] takes GitHub's deliveries.
 //! - [`cli`] and [`commands`] are the command line. `commands::run` assembles the daemon. [`manual`] makes the
 //!   manual pages.
 //!
@@ -57,5 +57,6 @@ pub use status;
 mod store;
 mod telemetry;
 mod terminal;
+pub mod view;
 pub mod webhook;
 pub mod world;

@@ -2,6 +2,10 @@
 
 use std::borrow::Cow;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
 /// Escapes control characters and Unicode's direction marks as Rust does, for example `\u{1b}`. Line
 /// breaks are escaped, too, because they would forge a line.
 #[must_use]
@@ -15,6 +19,27 @@ pub(crate) fn plain(text: &str) -> Cow<'_, str> {
 pub(crate) fn plain_json(text: &str) -> Cow<'_, str> {
     // These characters are in the basic multilingual plane, so one `\uXXXX` is enough for each.
     escaped(text, |_| false, |c| format!("\\u{:04x}", u32::from(c)))
+}
+
+/// Returns a document with every text safe for a terminal.
+///
+/// Names and messages come from jobs, GitHub and systemd. Each was checked when it came in; this is
+/// the last place before a reader.
+pub(crate) fn plain_document<T: Serialize + DeserializeOwned>(
+    document: &T,
+) -> serde_json::Result<T> {
+    fn walk(value: Value) -> Value {
+        match value {
+            Value::String(text) => Value::String(plain(&text).into_owned()),
+            Value::Array(list) => list.into_iter().map(walk).collect(),
+            Value::Object(map) => {
+                let entry = |(key, value): (String, Value)| (plain(&key).into_owned(), walk(value));
+                map.into_iter().map(entry).collect()
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => value,
+        }
+    }
+    serde_json::from_value(walk(serde_json::to_value(document)?))
 }
 
 fn escaped(

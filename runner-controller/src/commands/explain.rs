@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use strum::VariantArray;
 
-use super::common::{api_socket, block_on, plain, span};
+use super::common::{api_socket, block_on};
 use super::history::date;
 use crate::config::ByteSize;
 use crate::http::client;
@@ -16,6 +16,8 @@ use crate::pool::SlotId;
 use crate::status::{
     Gate, HistoryQuery, PhaseEntry, PhaseKind, RunnerStatus, Status, VerdictRecord,
 };
+use crate::terminal;
+use crate::view::span;
 
 /// Maximum number of runners that a workflow run is explained with. Each job of it had one.
 const MAX_RUNNERS: u32 = 20;
@@ -76,7 +78,10 @@ pub fn explain(config: &Path, subject: &Subject, journal: bool) -> anyhow::Resul
         let page = client::history(&socket, &question(subject)).await?;
         Ok::<_, client::ClientError>((status, page.runners))
     })??;
-    let (status, ended) = (plain(&status)?, plain(&ended)?);
+    let (status, ended) = (
+        terminal::plain_document(&status)?,
+        terminal::plain_document(&ended)?,
+    );
     let present = status.runners().filter(|runner| is_meant(runner, subject));
     let stories: Vec<Story> = present
         .map(|runner| Story::of_present(runner, &status))

@@ -6,13 +6,14 @@ use std::time::{Duration, UNIX_EPOCH};
 use anyhow::Context;
 use comfy_table::CellAlignment;
 
-use super::common::{api_socket, block_on, plain, span};
+use super::common::{api_socket, block_on};
 use super::table::{lines, table};
 use crate::clock;
 use crate::config::ByteSize;
 use crate::http::client;
 use crate::status::{HistoryQuery, MAX_PAGE, PhaseKind, VerdictRecord};
 use crate::terminal;
+use crate::view::span;
 
 /// Form of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,11 +43,11 @@ pub fn history(
             let text = serde_json::to_string_pretty(&runners)?;
             stdio::print_line(terminal::plain_json(&text))?;
         }
-        HistoryForm::Csv => stdio::print(csv(&plain(&runners)?)?)?,
+        HistoryForm::Csv => stdio::print(csv(&terminal::plain_document(&runners)?)?)?,
         HistoryForm::Text if runners.is_empty() => {
             stdio::progress("no runner on record ended like this");
         }
-        HistoryForm::Text => stdio::print(render(&plain(&runners)?))?,
+        HistoryForm::Text => stdio::print(render(&terminal::plain_document(&runners)?))?,
     }
     Ok(())
 }

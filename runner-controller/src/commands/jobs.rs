@@ -6,11 +6,11 @@ use std::path::Path;
 use anyhow::bail;
 
 use super::common::{api_socket, block_on};
-use super::common::{plain, span};
 use super::table::{lines, table};
 use crate::http::client;
 use crate::status::{DemandStatus, JobRow};
 use crate::terminal;
+use crate::view::{job_title, span};
 
 /// Prints the jobs as tables or as JSON.
 pub fn jobs(config: &Path, json: bool) -> anyhow::Result<()> {
@@ -25,7 +25,7 @@ pub fn jobs(config: &Path, json: bool) -> anyhow::Result<()> {
         stdio::print_line(terminal::plain_json(&text))?;
         return Ok(());
     }
-    match &plain(&status)?.demand {
+    match &terminal::plain_document(&status)?.demand {
         Some(demand) => stdio::print(render(demand, at))?,
         None => bail!(NOT_TAKEN),
     }
@@ -66,7 +66,7 @@ pub(super) fn render(demand: &DemandStatus, now_unix_ms: u64) -> String {
             job.waits_for
                 .map_or("", |reason| reason.clause())
                 .to_owned(),
-            title(job),
+            job_title(job),
         ]);
     }
     let mut running = table(["RUNNING", "FOR", "WAITED", "RUNNER", "JOB"]);
@@ -76,7 +76,7 @@ pub(super) fn render(demand: &DemandStatus, now_unix_ms: u64) -> String {
             job.started_unix_ms.map(since).unwrap_or_default(),
             waited(job),
             machine(job),
-            title(job),
+            job_title(job),
         ]);
     }
     let mut ended = table(["ENDED", "AGO", "WAITED", "RUNNER", "CONCLUSION", "JOB"]);
@@ -87,7 +87,7 @@ pub(super) fn render(demand: &DemandStatus, now_unix_ms: u64) -> String {
             waited(job),
             machine(job),
             job.conclusion.map(|c| c.to_string()).unwrap_or_default(),
-            title(job),
+            job_title(job),
         ]);
     }
     for rows in [waiting, running, ended] {
@@ -103,10 +103,6 @@ fn machine(job: &JobRow) -> String {
         .as_ref()
         .map(ToString::to_string)
         .unwrap_or_default()
-}
-
-fn title(job: &JobRow) -> String {
-    format!("{}: {} / {}", job.repository, job.workflow, job.name)
 }
 
 #[cfg(test)]

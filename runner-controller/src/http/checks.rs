@@ -10,11 +10,11 @@ use tokio::sync::{mpsc, watch};
 use tower::ServiceExt as _;
 
 use super::access::{Access, ApiToken, Peer};
-use super::health::health;
 use super::metrics;
 use super::routes::{ReadHistory, router};
 use crate::controller::Request;
 use crate::status::{HistoryPage, Status};
+use crate::view::health;
 
 /// Checks that a request gets an answer under every access, and that only root's POST on the Unix
 /// socket reaches the controller.

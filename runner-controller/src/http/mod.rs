@@ -8,7 +8,7 @@
 //! - `serve`: listeners and their bounds
 //! - `access`: peers and the token
 //! - `routes`: requests and answers
-//! - `health`, `metrics`, `demand_metrics`: the status, judged and counted
+//! - `metrics`, `demand_metrics`: the status, counted
 //! - [`client`]: requests of our own commands
 
 mod access;
@@ -16,7 +16,6 @@ mod access;
 mod checks;
 pub mod client;
 mod demand_metrics;
-mod health;
 mod metric_families;
 mod metrics;
 mod routes;
@@ -27,6 +26,5 @@ mod sockets;
 pub use access::{Access, ApiToken, ApiTokenError, Peer};
 #[cfg(any(test, fuzzing))]
 pub(crate) use checks::{try_metrics, try_request};
-pub use health::{Health, health};
 pub use routes::{ReadHistory, router};
 pub use serve::{ListenerLimits, serve_tcp, serve_unix};

@@ -13,10 +13,10 @@ use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::health::health;
 use super::{access, metrics};
 use crate::controller::{Command, Request};
 use crate::status::{HistoryPage, HistoryQuery, Status};
+use crate::view::health;
 
 /// Timeout for the controller to accept a command. Its loop never blocks, so this is generous.
 const ACCEPT_TIMEOUT: Duration = Duration::from_secs(5);

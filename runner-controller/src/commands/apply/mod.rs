@@ -16,8 +16,9 @@ use super::common::block_on;
 use super::host_check;
 use crate::cli::NAMES;
 use crate::config::{Config, Mistakes};
-use crate::http::{client, health};
+use crate::http::client;
 use crate::status::Status;
+use crate::view::health;
 use crate::{hostfiles, privileged};
 use pools::RemovedPool;
 

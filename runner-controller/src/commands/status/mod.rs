@@ -1,6 +1,5 @@
 //! `status`, also called `runner-status`.
 
-mod demand;
 mod text;
 
 use std::path::Path;
@@ -9,10 +8,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::commands::common::{NOT_IN_TIME, api_socket, block_on, plain};
-use crate::http::{client, health};
+use crate::commands::common::{NOT_IN_TIME, api_socket, block_on};
+use crate::http::client;
 use crate::status::{DaemonState, PhaseKind, PoolStatus, Status};
 use crate::terminal;
+use crate::view::health;
 
 /// Interval between two looks at the status during a wait.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -25,7 +25,7 @@ pub fn status(config: &Path, json: bool) -> anyhow::Result<()> {
         let text = serde_json::to_string_pretty(&status)?;
         stdio::print_line(terminal::plain_json(&text))?;
     } else {
-        stdio::print(text::render(&plain(&status)?))?;
+        stdio::print(text::render(&terminal::plain_document(&status)?))?;
     }
     Ok(())
 }
@@ -63,7 +63,7 @@ pub fn wait_until_ready(config: &Path, limit: Duration) -> anyhow::Result<ExitCo
         return Ok(ExitCode::from(NOT_IN_TIME));
     };
     // The exit status answers the caller, whether or not this text has a reader.
-    stdio::progress(text::render(&plain(&status)?).trim_end());
+    stdio::progress(text::render(&terminal::plain_document(&status)?).trim_end());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -100,7 +100,7 @@ fn idle_obstacle(pool: &PoolStatus) -> Option<String> {
 #[cfg(any(test, fuzzing))]
 #[expect(clippy::expect_used, reason = "a panic is how the check fails")]
 pub(crate) fn try_status(status: &Status) {
-    let safe = plain(status).expect("a status");
+    let safe = terminal::plain_document(status).expect("a status");
     let jobs = safe
         .demand
         .as_ref()

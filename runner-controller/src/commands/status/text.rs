@@ -1,17 +1,14 @@
-//! The status as text: problems first, then the pools, their runners and the last verdicts.
+//! The status as text: notices first, then the pools, their runners and the last verdicts.
 
 use std::fmt::Write;
 
 use comfy_table::{CellAlignment, Table};
 
-use super::demand;
-use crate::commands::common::span;
 use crate::commands::table::{lines, table};
-use crate::config::ByteSize;
-use crate::http::health;
-use crate::status::{
-    Cause, FormerScopeStatus, GateStatus, JobResult, JobStatus, PhaseKind, PoolStatus,
-    RunnerStatus, ScopeStatus, Status, VerdictRecord,
+use crate::status::{PoolStatus, ScopeStatus, Status};
+use crate::view::{
+    Ended, Occupation, PoolCounts, Weight, failure, health, notices, scope_state, server, span,
+    state,
 };
 
 /// Maximum number of ended runners in the text. The document has up to 20.
@@ -19,8 +16,7 @@ const ENDED: usize = 8;
 
 /// Returns the status as text.
 pub(super) fn render(status: &Status) -> String {
-    let health = health(status);
-    let verdict = if health.healthy {
+    let verdict = if health(status).healthy {
         "healthy"
     } else {
         "NOT healthy"
@@ -29,56 +25,14 @@ pub(super) fn render(status: &Status) -> String {
         "{} at {}: {}, {verdict}\n",
         status.host, status.scope, status.state
     );
-    for reason in &health.reasons {
-        let _ = writeln!(text, "  ! {reason}");
-    }
-    for reason in &status.closed {
-        let _ = writeln!(text, "  no new runners: {reason}");
-    }
-    for GateStatus {
-        gate,
-        scope,
-        reason,
-    } in &status.gates
-    {
-        let of = scope.as_ref().map(|scope| format!(" of {scope}"));
-        let of = of.unwrap_or_default();
-        let _ = writeln!(text, "  ! {gate}{of}: {reason}");
-    }
-    for pool in &status.pools {
-        for backoff in &pool.backoffs {
-            let _ = writeln!(
-                text,
-                "  ! pool {}: {} {}, next try in {}: {}",
-                pool.name,
-                backoff.failure.clause(),
-                times(backoff.failures),
-                span(backoff.retry_in_ms),
-                backoff.reason
-            );
-        }
+    for notice in notices(status) {
+        let mark = match notice.weight {
+            Weight::Problem => "! ",
+            Weight::Closed | Weight::Fact => "",
+        };
+        let _ = writeln!(text, "  {mark}{}", notice.text);
     }
     let all = status.scopes();
-    if let [scope] = &*all {
-        let _ = writeln!(text, "  GitHub {}", answered(scope, status.at_unix_ms));
-    }
-    text += &demand::lines(status);
-    for note in &status.notes {
-        let _ = writeln!(text, "  note: {note}");
-    }
-    for stray in &status.strays {
-        let _ = writeln!(text, "  deleting runner {stray}, which has no container");
-    }
-    for runner in &status.foreign {
-        let _ = writeln!(
-            text,
-            "  ! another host uses the name {}: {runner} is online and has no container here",
-            status.host
-        );
-    }
-    for former in &status.former {
-        text += &former_scope(former);
-    }
     if all.len() > 1 {
         text += &section(&scopes(&all, status));
     }
@@ -95,14 +49,6 @@ pub(super) fn render(status: &Status) -> String {
     text
 }
 
-/// Returns when GitHub last answered a call for a scope.
-fn answered(scope: &ScopeStatus, now_unix_ms: u64) -> String {
-    scope.github.last_ok_unix_ms.map_or_else(
-        || "has not answered yet".to_owned(),
-        |at| format!("answered {} ago", span(now_unix_ms.saturating_sub(at))),
-    )
-}
-
 /// Table of the scopes. A pace is the registrations of the last minute, and after a slash their maximum.
 fn scopes(scopes: &[ScopeStatus], status: &Status) -> Table {
     let mut rows = table([
@@ -112,10 +58,6 @@ fn scopes(scopes: &[ScopeStatus], status: &Status) -> Table {
         column.set_cell_alignment(CellAlignment::Right);
     }
     for scope in scopes {
-        let state = match &scope.github.error {
-            Some(_) => "fails".to_owned(),
-            None => answered(scope, status.at_unix_ms),
-        };
         let listed = scope.github.listed.map(|count| count.to_string());
         let pace = scope.github.pace;
         let pace = pace.map(|pace| format!("{}/{}", pace.last_minute, pace.mints_per_minute));
@@ -127,7 +69,7 @@ fn scopes(scopes: &[ScopeStatus], status: &Status) -> Table {
         rows.add_row([
             scope.name.clone().unwrap_or_default(),
             scope.scope.clone(),
-            state,
+            scope_state(scope, status.at_unix_ms),
             listed.unwrap_or_default(),
             pace.unwrap_or_default(),
             scope.strays.len().to_string(),
@@ -137,34 +79,11 @@ fn scopes(scopes: &[ScopeStatus], status: &Status) -> Table {
     rows
 }
 
-/// Describes a scope of an earlier configuration; nothing if nothing is left in it.
-fn former_scope(former: &FormerScopeStatus) -> String {
-    let scope = match &former.scope {
-        Some(scope) => format!("the former scope {scope}"),
-        None => "a scope that is not on record".to_owned(),
-    };
-    let mut text = String::new();
-    if let Some(error) = &former.error {
-        let _ = writeln!(text, "  ! cannot remove runners in {scope}: {error}");
-    }
-    for runner in &former.runners {
-        let _ = writeln!(text, "  {runner} is registered in {scope}");
-    }
-    for runner in &former.strays {
-        let _ = writeln!(
-            text,
-            "  deleting runner {runner} in {scope}, which has no container"
-        );
-    }
-    text
-}
-
 fn section(table: &Table) -> String {
     format!("\n{}", lines(table))
 }
 
-/// Table of the pools: runners that are there, and after a slash the configured number. With several scopes,
-/// the last column is the pool's.
+/// Table of the pools. With several scopes, the last column is the pool's.
 fn pools(pools: &[PoolStatus], with_scope: bool) -> Table {
     let header = [
         "POOL", "IDLE", "SPARE", "BUSY", "STARTING", "ENDING", "ALL", "FAILED", "LABELS",
@@ -175,22 +94,16 @@ fn pools(pools: &[PoolStatus], with_scope: bool) -> Table {
         column.set_cell_alignment(CellAlignment::Right);
     }
     for pool in pools {
-        let count = |phase| pool.count(phase);
-        let starting = [
-            PhaseKind::Booting,
-            PhaseKind::Minting,
-            PhaseKind::Registering,
-        ];
-        let all: u64 = pool.phases.values().sum();
+        let counts = PoolCounts::of(pool);
         let scope = with_scope.then(|| pool.scope.clone().unwrap_or_default());
         let cells = [
             pool.name.clone(),
-            format!("{}/{}", count(PhaseKind::Idle), pool.wanted.idle),
-            format!("{}/{}", count(PhaseKind::Spare), pool.wanted.spare),
-            count(PhaseKind::Busy).to_string(),
-            starting.map(count).iter().sum::<u64>().to_string(),
-            count(PhaseKind::Retiring).to_string(),
-            format!("{all}/{}", pool.wanted.max),
+            counts.idle,
+            counts.spare,
+            counts.busy,
+            counts.starting,
+            counts.ending,
+            counts.all,
             pool.failed.to_string(),
             pool.labels.join(", "),
         ];
@@ -203,123 +116,55 @@ fn pools(pools: &[PoolStatus], with_scope: bool) -> Table {
 fn runners(status: &Status) -> Table {
     let mut rows = table(["RUNNER", "STATE", "FOR", "AGE", "JOB OR NAME"]);
     for pool in &status.pools {
-        let github = status.scope_of(pool).map_or(&status.github, |s| &s.github);
-        // A daemon of an earlier version does not tell its server.
-        let server = github.server_url.as_deref();
-        let server = server.unwrap_or("https://github.com");
         for runner in &pool.runners {
+            let Occupation { text, url } = Occupation::of(runner, server(status, pool));
+            let url = url.map(|url| format!("\n{url}"));
             rows.add_row([
                 runner.slot.to_string(),
                 state(runner),
                 span(runner.phase_ms),
                 span(runner.age_ms),
-                occupation(runner, server),
+                text + &url.unwrap_or_default(),
             ]);
         }
     }
     rows
 }
 
-/// Returns the state of a runner, as this host and GitHub see it.
-fn state(runner: &RunnerStatus) -> String {
-    if runner.address_lost {
-        format!("{}, link without address", runner.phase)
-    } else if runner.unreachable {
-        format!("{}, offline at GitHub", runner.phase)
-    } else {
-        runner.phase.to_string()
-    }
-}
-
-/// Describes the job of a runner, the cause of its end, or else its name at GitHub.
-fn occupation(runner: &RunnerStatus, server: &str) -> String {
-    match (&runner.job, &runner.cause) {
-        (Some(job), Some(cause @ Cause::JobTimeout)) => {
-            let limit = job
-                .timeout_ms
-                .map(|limit| format!(", after {}", span(limit)));
-            format!("ends with {cause}{}", limit.unwrap_or_default())
-        }
-        (_, Some(cause)) => format!("ends with {cause}"),
-        (Some(JobStatus { note, .. }), None) if !note.run_id.is_empty() => format!(
-            "{} / {}\n{}",
-            note.workflow,
-            note.job,
-            note.run_url(server).unwrap_or_default()
-        ),
-        (Some(_), None) => "a job without a name".to_owned(),
-        (None, None) => runner.runner.clone().unwrap_or_default(),
-    }
-}
-
 /// Table of the runners that ended last.
 fn ended(status: &Status) -> Table {
     let mut rows = table(["ENDED", "VERDICT", "AGO", "JOB", "MEMORY", "EXIT"]);
-    let recent = &status.recent[..status.recent.len().min(ENDED)];
-    for ended in recent {
-        rows.add_row(ended_row(ended, status.at_unix_ms));
+    for ended in status.recent.iter().take(ENDED) {
+        let ended = Ended::of(ended, status.at_unix_ms);
+        rows.add_row([
+            ended.slot,
+            ended.verdict,
+            ended.ago,
+            ended.job,
+            ended.memory,
+            ended.exit,
+        ]);
     }
     rows
-}
-
-fn ended_row(ended: &VerdictRecord, now_unix_ms: u64) -> [String; 6] {
-    let job = match (ended.result, ended.job_ms) {
-        (None, None) => "no job".to_owned(),
-        (Some(result), None) => result.to_string(),
-        (None, Some(job_ms)) => span(job_ms),
-        (Some(result), Some(job_ms)) => format!("{result}, {}", span(job_ms)),
-    };
-    let memory = ended
-        .memory_peak_bytes
-        .map(|bytes| ByteSize(bytes).to_string());
-    [
-        ended.slot.to_string(),
-        ended.verdict.to_string(),
-        span(now_unix_ms.saturating_sub(ended.ended_unix_ms)),
-        job,
-        memory.unwrap_or_default(),
-        ended.exit.as_deref().unwrap_or("no record").to_owned(),
-    ]
 }
 
 /// Returns a line for each runner above that failed: its last line, and the advice.
 fn failures(status: &Status) -> String {
     let mut text = String::new();
-    let recent = &status.recent[..status.recent.len().min(ENDED)];
-    for ended in recent {
-        let wrote = ended.last_line.as_ref();
-        let wrote = wrote.map(|line| format!("it wrote \"{line}\""));
-        let remedy = ended.verdict.remedy().map(str::to_owned);
-        if remedy.is_none() && !ended.result.is_some_and(JobResult::is_cut_short) {
-            continue;
-        }
-        let notes: Vec<String> = wrote.into_iter().chain(remedy).collect();
-        if !notes.is_empty() {
-            let _ = writeln!(
-                text,
-                "  {}, {}: {}",
-                ended.slot,
-                ended.verdict,
-                notes.join("; ")
-            );
+    for ended in status.recent.iter().take(ENDED) {
+        if let Some(failure) = failure(ended) {
+            let _ = writeln!(text, "  {}, {}: {failure}", ended.slot, ended.verdict);
         }
     }
     text
-}
-
-fn times(count: u32) -> String {
-    match count {
-        1 => "once".to_owned(),
-        2 => "twice".to_owned(),
-        _ => format!("{count} times"),
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::status::{
-        BackoffStatus, Cause, DaemonState, FailureKind, GitHubStatus, JobNote, Verdict, Wanted,
+        BackoffStatus, Cause, DaemonState, FailureKind, GitHubStatus, JobNote, JobResult,
+        JobStatus, PhaseKind, RunnerStatus, Verdict, VerdictRecord, Wanted,
     };
 
     fn ended(

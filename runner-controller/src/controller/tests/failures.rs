@@ -19,7 +19,7 @@ async fn a_refused_mint_keeps_the_spare_and_shows_the_reason() {
         status.github.error.unwrap().contains("AB12"),
         "the request id is shown"
     );
-    assert!(!crate::http::health(&daemon.status.borrow()).healthy);
+    assert!(!crate::view::health(&daemon.status.borrow()).healthy);
     daemon.fake.with(|world| world.mint_fails = None);
     let status = daemon.until("recovered", is_settled).await;
     assert_eq!(status.github.error, None);

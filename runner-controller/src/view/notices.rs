@@ -1,0 +1,123 @@
+//! Notices: everything beside tables that a reader must know or do.
+
+use super::cells::answered;
+use super::{demand, health, span};
+use crate::status::{FormerScopeStatus, GateStatus, Status};
+
+/// Weight of a notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Weight {
+    /// Something is wrong.
+    Problem,
+    /// No runner starts or registers, for a reason that need not be a problem.
+    Closed,
+    /// Something to know.
+    Fact,
+}
+
+/// One sentence for a reader.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// Its weight.
+    pub weight: Weight,
+    /// The sentence.
+    pub text: String,
+}
+
+impl Notice {
+    fn problem(text: String) -> Self {
+        let weight = Weight::Problem;
+        Self { weight, text }
+    }
+
+    fn fact(text: String) -> Self {
+        let weight = Weight::Fact;
+        Self { weight, text }
+    }
+}
+
+/// Returns the notices of a status, in the order in which a reader needs them.
+#[must_use]
+pub fn notices(status: &Status) -> Vec<Notice> {
+    let mut notices: Vec<Notice> = health(status)
+        .reasons
+        .into_iter()
+        .map(Notice::problem)
+        .collect();
+    notices.extend(status.closed.iter().map(|reason| Notice {
+        weight: Weight::Closed,
+        text: format!("no new runners: {reason}"),
+    }));
+    notices.extend(status.gates.iter().map(gate));
+    for pool in &status.pools {
+        notices.extend(pool.backoffs.iter().map(|backoff| {
+            Notice::problem(format!(
+                "pool {}: {} {}, next try in {}: {}",
+                pool.name,
+                backoff.failure.clause(),
+                times(backoff.failures),
+                span(backoff.retry_in_ms),
+                backoff.reason
+            ))
+        }));
+    }
+    if let [scope] = &*status.scopes() {
+        let answered = answered(scope, status.at_unix_ms);
+        notices.push(Notice::fact(format!("GitHub {answered}")));
+    }
+    notices.extend(demand::sentences(status).into_iter().map(Notice::fact));
+    let notes = status.notes.iter();
+    notices.extend(notes.map(|note| Notice::fact(format!("note: {note}"))));
+    let strays = status.strays.iter();
+    notices.extend(
+        strays
+            .map(|stray| Notice::fact(format!("deleting runner {stray}, which has no container"))),
+    );
+    notices.extend(status.foreign.iter().map(|runner| {
+        Notice::problem(format!(
+            "another host uses the name {}: {runner} is online and has no container here",
+            status.host
+        ))
+    }));
+    notices.extend(status.former.iter().flat_map(former_scope));
+    notices
+}
+
+fn gate(gate: &GateStatus) -> Notice {
+    let GateStatus {
+        gate,
+        scope,
+        reason,
+    } = gate;
+    let of = scope.as_ref().map(|scope| format!(" of {scope}"));
+    let of = of.unwrap_or_default();
+    Notice::problem(format!("{gate}{of}: {reason}"))
+}
+
+/// Describes a scope of an earlier configuration; nothing if nothing is left in it.
+fn former_scope(former: &FormerScopeStatus) -> Vec<Notice> {
+    let scope = match &former.scope {
+        Some(scope) => format!("the former scope {scope}"),
+        None => "a scope that is not on record".to_owned(),
+    };
+    let error = former.error.iter();
+    let error =
+        error.map(|error| Notice::problem(format!("cannot remove runners in {scope}: {error}")));
+    let runners = former.runners.iter();
+    let runners = runners.map(|runner| Notice::fact(format!("{runner} is registered in {scope}")));
+    let strays = former.strays.iter();
+    let strays = strays.map(|runner| {
+        Notice::fact(format!(
+            "deleting runner {runner} in {scope}, which has no container"
+        ))
+    });
+    error.chain(runners).chain(strays).collect()
+}
+
+fn times(count: u32) -> String {
+    match count {
+        1 => "once".to_owned(),
+        2 => "twice".to_owned(),
+        _ => format!("{count} times"),
+    }
+}
