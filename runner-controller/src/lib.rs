@@ -12,7 +12,8 @@
 //! - [`privileged`] and [`firewall`] are everything that runs as root.
 //! - [`config`] reads the configuration and computes the place of each slot. [`hostfiles`] and [`guest`] render
 //!   files from it, for the host and for an image.
-//! - [`status`] is the status document, [`view`] its words for people, and [`http`] the API that shows it. [`webhook`] takes GitHub's deliveries.
+//! - [`status`] is the status document, [`view`] its words for people, and [`http`] the API and the page that show
+//!   it. [`webhook`] takes GitHub's deliveries.
 //! - [`cli`] and [`commands`] are the command line. `commands::run` assembles the daemon. [`manual`] makes the
 //!   manual pages.
 //!

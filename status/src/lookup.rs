@@ -51,6 +51,27 @@ impl Status {
         self.pools.iter().flat_map(|pool| &pool.runners)
     }
 
+    /// Returns the document as of a later time: ages grow, and times until a next try shrink.
+    #[must_use]
+    pub fn at(&self, now_unix_ms: u64) -> Self {
+        let later = now_unix_ms.saturating_sub(self.at_unix_ms);
+        let mut status = self.clone();
+        status.at_unix_ms += later;
+        for pool in &mut status.pools {
+            for backoff in &mut pool.backoffs {
+                backoff.retry_in_ms = backoff.retry_in_ms.saturating_sub(later);
+            }
+            for runner in &mut pool.runners {
+                runner.age_ms = runner.age_ms.saturating_add(later);
+                runner.phase_ms = runner.phase_ms.saturating_add(later);
+                if let Some(job) = &mut runner.job {
+                    job.running_ms = job.running_ms.saturating_add(later);
+                }
+            }
+        }
+        status
+    }
+
     /// Returns the runners in a phase.
     #[must_use]
     pub fn in_phase(&self, phase: PhaseKind) -> Vec<&RunnerStatus> {
@@ -114,5 +135,43 @@ impl Status {
             .iter()
             .flat_map(|pool| &pool.backoffs)
             .find(|backoff| backoff.failure == failure)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{JobStatus, SlotId};
+
+    #[test]
+    fn a_document_of_some_time_ago_tells_the_ages_of_now() {
+        let slot: SlotId = "ci-1".parse().unwrap();
+        let status = Status {
+            at_unix_ms: 10_000,
+            pools: vec![PoolStatus {
+                backoffs: vec![BackoffStatus {
+                    failure: FailureKind::Boot,
+                    failures: 1,
+                    retry_in_ms: 5_000,
+                    reason: String::new(),
+                }],
+                runners: vec![RunnerStatus {
+                    age_ms: 7,
+                    phase_ms: 5,
+                    job: Some(JobStatus::default()),
+                    ..RunnerStatus::new(slot, PhaseKind::Busy)
+                }],
+                ..PoolStatus::default()
+            }],
+            ..Status::default()
+        };
+        let now = status.at(17_000);
+        assert_eq!(now.at_unix_ms, 17_000);
+        assert_eq!(now.pools[0].backoffs[0].retry_in_ms, 0);
+        let runner = &now.pools[0].runners[0];
+        assert_eq!((runner.age_ms, runner.phase_ms), (7_007, 7_005));
+        assert_eq!(runner.job.as_ref().unwrap().running_ms, 7_000);
+        // A clock that went back changes nothing.
+        assert_eq!(status.at(9_000), status);
     }
 }

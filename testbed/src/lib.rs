@@ -14,6 +14,7 @@
 //! - [`journal`]: times of events in the host's journal;
 //! - [`lab`]: a test host with the daemon, and what tests do with it; [`leftovers`]: what must not be there
 //!   afterwards;
+//! - [`browser`]: a real browser on the test host's network;
 //! - [`settle`]: waits for pools that are full and rest;
 //! - [`checks`]: judges the files of this repository;
 //! - [`setup`]: claims about the set-up itself;
@@ -26,6 +27,7 @@ pub mod attack;
 pub mod bed;
 pub mod bench;
 pub mod binaries;
+pub mod browser;
 pub mod chaos;
 pub mod checks;
 pub mod claims;

@@ -159,6 +159,13 @@ pub(super) async fn guard(request: Request, next: Next) -> Response {
     if !request.body().is_end_stream() {
         return refuse(StatusCode::PAYLOAD_TOO_LARGE, "a command has no body");
     }
+    // A browser sends this line with every POST. It has pages of strangers, and may reach this API by a tunnel.
+    if request.headers().contains_key(header::ORIGIN) {
+        return refuse(
+            StatusCode::FORBIDDEN,
+            "a browser may not send commands; run the command on the host",
+        );
+    }
     match request.extensions().get::<Access>() {
         Some(Access::Token(token)) if token.is_shown(request.headers()) => {
             info!(command = path, "API command {path} accepted by token");

@@ -11,6 +11,7 @@ use tower::ServiceExt as _;
 
 use super::access::{Access, ApiToken, Peer};
 use super::metrics;
+use super::page::try_document;
 use super::routes::{ReadHistory, router};
 use crate::controller::Request;
 use crate::status::{HistoryPage, Status};
@@ -76,7 +77,8 @@ fn read_request(bytes: &[u8]) -> Option<http::Request<Vec<u8>>> {
     request.body(body.as_bytes().to_vec()).ok()
 }
 
-/// Checks that every metric of a status is one line, and that its health can be judged.
+/// Checks that every metric of a status is one line, that its health can be judged, and that it adds no element to
+/// the page.
 pub(crate) fn try_metrics(status: &Status) {
     let text = metrics::render(status).expect("text");
     for line in text.lines() {
@@ -86,4 +88,5 @@ pub(crate) fn try_metrics(status: &Status) {
         );
     }
     let _ = health(status);
+    try_document(status);
 }

@@ -9,6 +9,7 @@
 //! - `access`: peers and the token
 //! - `routes`: requests and answers
 //! - `metrics`, `demand_metrics`: the status, counted
+//! - `page`: the status for a browser
 //! - [`client`]: requests of our own commands
 
 mod access;
@@ -18,6 +19,7 @@ pub mod client;
 mod demand_metrics;
 mod metric_families;
 mod metrics;
+mod page;
 mod routes;
 mod serve;
 #[cfg(test)]

@@ -13,7 +13,9 @@ use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::page::{self, Streams};
 use super::{access, metrics};
+use crate::clock::unix_ms;
 use crate::controller::{Command, Request};
 use crate::status::{HistoryPage, HistoryQuery, Status};
 use crate::view::health;
@@ -30,6 +32,7 @@ struct Shared {
     status: watch::Receiver<Status>,
     requests: mpsc::Sender<Request>,
     history: ReadHistory,
+    streams: Streams,
 }
 
 /// Returns all routes. Each request must carry the [`access::Access`] of its connection.
@@ -43,6 +46,8 @@ pub fn router(
             .route_layer(from_fn(access::guard))
     };
     Router::new()
+        .route("/", get(get_page))
+        .route("/events", get(get_events))
         .route("/health", get(get_health))
         .route("/status", get(get_status))
         .route("/metrics", get(get_metrics))
@@ -55,6 +60,7 @@ pub fn router(
             status,
             requests,
             history,
+            streams: Streams::default(),
         })
 }
 
@@ -73,6 +79,14 @@ async fn clear(State(shared): State<Shared>, Query(clearing): Query<Clearing>) -
 
 async fn refill(State(shared): State<Shared>, Query(clearing): Query<Clearing>) -> Response {
     send(shared, Command::Refill(clearing.number)).await
+}
+
+async fn get_page(State(shared): State<Shared>) -> Response {
+    page::page(&shared.status.borrow(), unix_ms())
+}
+
+async fn get_events(State(shared): State<Shared>) -> Response {
+    page::events(shared.streams, shared.status)
 }
 
 async fn get_health(State(shared): State<Shared>) -> Response {

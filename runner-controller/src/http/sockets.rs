@@ -160,7 +160,7 @@ async fn only_a_post_to_a_commands_exact_path_is_a_command() {
             assert_eq!(status, 405, "{method} {path}: {said}");
         }
     }
-    for path in ["/status", "/health", "/metrics"] {
+    for path in ["/", "/events", "/status", "/health", "/metrics"] {
         for method in ["POST", "PUT", "DELETE", "OPTIONS", "BREW"] {
             assert_eq!(
                 served.request(method, path, &token).await.0,
@@ -170,7 +170,6 @@ async fn only_a_post_to_a_commands_exact_path_is_a_command() {
         }
     }
     for path in [
-        "/",
         "/drain/",
         "//drain",
         "/%64rain/x",
@@ -183,6 +182,19 @@ async fn only_a_post_to_a_commands_exact_path_is_a_command() {
     let overridden = format!("{token}x-http-method-override: POST\r\n");
     assert_eq!(served.request("GET", "/drain", &overridden).await.0, 405);
     assert_eq!(served.commands().await, [] as [&str; 0]);
+}
+
+#[tokio::test]
+async fn a_browser_sends_no_command_even_with_the_token() {
+    let served = Served::start(Some(TOKEN)).await;
+    let token = bearer(TOKEN);
+    for origin in ["null", "https://evil.example", "http://localhost:8080"] {
+        let headers = format!("{token}origin: {origin}\r\n");
+        let (status, said) = served.request("POST", "/drain", &headers).await;
+        assert_eq!(status, 403, "{origin}: {said}");
+    }
+    assert_eq!(served.request("POST", "/drain", &token).await.0, 202);
+    assert_eq!(served.commands().await, ["Drain"]);
 }
 
 #[tokio::test]

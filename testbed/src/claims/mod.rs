@@ -25,6 +25,7 @@ mod nix;
 mod nixos;
 mod operator;
 mod outages;
+mod page;
 mod permissions;
 mod phases;
 mod power;
@@ -75,6 +76,7 @@ pub const SUITES: &[Suite] = &[
     switch::SUITE,
     faces::SUITE,
     api::SUITE,
+    page::SUITE,
     operator::SUITE,
     cleanup::SUITE,
     troubles::SUITE,

@@ -29,6 +29,12 @@ pub const FOR_QEMU: &[(&str, &str)] = &[
     ("/usr/bin/xz", "xz-utils"),
 ];
 
+/// The browser that looks at the daemon's page, and its driver.
+pub const FOR_BROWSER: &[(&str, &str)] = &[
+    ("/usr/bin/chromium", "chromium"),
+    ("/usr/bin/chromedriver", "chromium-driver"),
+];
+
 /// The program that measures throughput.
 pub const FOR_BENCH_NETWORK: &[(&str, &str)] = &[("/usr/bin/iperf3", "iperf3")];
 
