@@ -88,7 +88,7 @@ pub use settings::{PagingFault, RunnerGroup, Settings};
 pub use stats::{RequestRecord, Stats};
 pub use view::{
     Assignment, Conclusion, GoneCause, JobContainer, JobSpec, JobState, JobView, Outcome,
-    PlantedRunner, RunnerView, ScaleSetView, Standing,
+    PlantedRunner, RunnerView, ScaleSetView, ScopeToken, Standing,
 };
 pub use webhooks::{
     DeliveryView, HookSpec, HookTarget, WebhookFault, WebhookFaultRule, WebhookSettings,

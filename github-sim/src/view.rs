@@ -249,6 +249,16 @@ pub struct PlantedRunner {
     pub runner_group_id: u64,
 }
 
+/// Token of one scope, for [`crate::Control::set_scope_tokens`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScopeToken {
+    /// The scope in which the token has all permissions.
+    pub scope: Scope,
+    /// The token.
+    pub token: String,
+}
+
 fn offline() -> String {
     "offline".into()
 }

@@ -6,7 +6,7 @@ mod common;
 
 use common::{Answer, Sim};
 use github_sim::{
-    Endpoint, Fault, FaultRule, JobSpec, JobState, PagingFault, PlantedRunner, Settings,
+    Endpoint, Fault, FaultRule, JobSpec, JobState, PagingFault, PlantedRunner, ScopeToken, Settings,
 };
 use serde_json::{Value, json};
 
@@ -414,4 +414,57 @@ fn groups_are_paged_and_filtered() {
     };
     assert_eq!((count("gears"), count("widgets")), (json!(2), json!(1)));
     assert_eq!(sim.call("GET", "/meta", None).status, 200);
+}
+
+#[test]
+fn a_token_of_one_scope_is_refused_in_others() {
+    let sim = Sim::start();
+    let tokens = [("acme/widgets", "of_widgets"), ("acme", "of_acme")];
+    let set = |tokens: &[(&str, &str)]| {
+        sim.control()
+            .set_scope_tokens(tokens.iter().map(|(scope, token)| ScopeToken {
+                scope: scope.parse().unwrap(),
+                token: (*token).into(),
+            }));
+    };
+    let ask = |method: &str, path: &str, token: &str| {
+        let bearer = format!("Bearer {token}");
+        let body = (method == "POST").then(|| mint_body().to_string());
+        let headers = [("authorization", bearer.as_str())];
+        let answer = sim.call_with(method, path, &headers, body.as_deref());
+        let answer = answer.unwrap();
+        let message = if answer.status < 400 {
+            String::new()
+        } else {
+            answer.json()["message"].as_str().unwrap().to_owned()
+        };
+        (answer.status, message)
+    };
+    set(&tokens);
+    assert_eq!(ask("GET", REPO, "of_widgets").0, 200);
+    assert_eq!(ask("GET", ORG, "of_acme").0, 200);
+    let mint = |of: &str| format!("{of}/generate-jitconfig");
+    assert_eq!(ask("POST", &mint(REPO), "of_widgets").0, 201);
+    let hidden = (404, "Not Found".to_owned());
+    let message = "Resource not accessible by personal access token";
+    let forbidden = (403, message.to_owned());
+    for (method, repo, org) in [
+        ("GET", REPO.to_owned(), ORG.to_owned()),
+        ("POST", mint(REPO), mint(ORG)),
+    ] {
+        assert_eq!(ask(method, &repo, "of_acme"), hidden);
+        assert_eq!(ask(method, &org, "of_widgets"), forbidden);
+    }
+    assert_eq!(ask("GET", "/rate_limit", "of_acme").0, 200);
+    // A token of every scope works beside them, and its rotation leaves them.
+    assert_eq!(sim.call("GET", ORG, None).status, 200);
+    sim.control().rotate_token("another");
+    assert_eq!(ask("GET", ORG, "of_acme").0, 200);
+    set(&[("acme", "of_acme_2")]);
+    assert_eq!(
+        ask("GET", ORG, "of_acme"),
+        (401, "Bad credentials".to_owned())
+    );
+    assert_eq!(ask("GET", ORG, "of_acme_2").0, 200);
+    assert_eq!(ask("GET", REPO, "of_widgets").0, 200);
 }

@@ -13,7 +13,9 @@ use crate::{
     settings::Settings,
     state::{GitHubState, Hub, JobRecord, RegisteredRunner},
     stats::Stats,
-    view::{GoneCause, JobSpec, JobState, JobView, PlantedRunner, RunnerView, Standing},
+    view::{
+        GoneCause, JobSpec, JobState, JobView, PlantedRunner, RunnerView, ScopeToken, Standing,
+    },
 };
 
 pub(crate) use routes::routes;
@@ -195,10 +197,20 @@ impl Control {
         self.hub.change(|state, _| state.stats = Stats::default());
     }
 
-    /// Makes `token` the only accepted token.
+    /// Makes `token` the only token that is accepted in every scope. Tokens of one scope stay.
     pub fn rotate_token(&self, token: &str) {
         self.hub
             .change(|state, _| state.tokens = vec![token.into()]);
+    }
+
+    /// Makes each token the only one that is accepted in its scope alone. Elsewhere it is refused.
+    pub fn set_scope_tokens(&self, tokens: impl IntoIterator<Item = ScopeToken>) {
+        self.hub.change(|state, _| {
+            for new in tokens {
+                state.scope_tokens.retain(|old| old.scope != new.scope);
+                state.scope_tokens.push(new);
+            }
+        });
     }
 
     /// Returns the settings in force.

@@ -14,7 +14,7 @@ use super::Control;
 use crate::{
     faults::FaultRule,
     http::ApiReply,
-    view::{JobSpec, PlantedRunner},
+    view::{JobSpec, PlantedRunner, ScopeToken},
     webhooks::{HookSpec, WebhookFaultRule},
 };
 
@@ -57,6 +57,7 @@ pub(crate) fn routes<S>(control: Control) -> Router<S> {
         .route("/stats", get(stats))
         .route("/stats/reset", post(reset_stats))
         .route("/token", post(rotate_token))
+        .route("/scope-tokens", post(set_scope_tokens))
         .route("/settings", get(settings).post(patch_settings))
         .fallback(async || missing())
         .with_state(control)
@@ -225,6 +226,17 @@ async fn rotate_token(State(control): State<Control>, Json(body): Json<TokenBody
         return refusal("token is empty");
     }
     control.rotate_token(&body.token);
+    done(true)
+}
+
+async fn set_scope_tokens(
+    State(control): State<Control>,
+    Items(tokens): Items<ScopeToken>,
+) -> ApiReply {
+    if tokens.iter().any(|token| token.token.is_empty()) {
+        return refusal("token is empty");
+    }
+    control.set_scope_tokens(tokens);
     done(true)
 }
 

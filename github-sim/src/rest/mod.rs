@@ -290,6 +290,8 @@ fn bucket_of(endpoint: Endpoint) -> Bucket {
 enum Caller {
     /// A configured token.
     User(String),
+    /// A token of one scope.
+    OfScope(String),
     /// A token of a GitHub App's installation.
     Installation(InstallationToken),
     /// A GitHub App itself, by a JWT.
@@ -300,7 +302,7 @@ impl Caller {
     /// Returns the account whose limits the caller spends.
     fn account(&self) -> String {
         match self {
-            Self::User(token) => token.clone(),
+            Self::User(token) | Self::OfScope(token) => token.clone(),
             Self::Installation(token) => token.account(),
             Self::App => "app".into(),
         }
@@ -319,6 +321,7 @@ fn caller(state: &GitHubState, now: u64, request: &ApiRequest) -> Result<Caller,
     let given = request.bearer().unwrap_or_default();
     let is = |known: &str| bool::from(known.as_bytes().ct_eq(given.as_bytes()));
     let user = state.tokens.iter().find(|known| is(known));
+    let is_of_scope = state.scope_tokens.iter().any(|known| is(&known.token));
     let installation = state
         .installation_tokens
         .iter()
@@ -326,6 +329,7 @@ fn caller(state: &GitHubState, now: u64, request: &ApiRequest) -> Result<Caller,
     match (user, installation) {
         (Some(token), _) => Ok(Caller::User(token.clone())),
         (None, Some(token)) => Ok(Caller::Installation(token.clone())),
+        (None, None) if is_of_scope => Ok(Caller::OfScope(given.into())),
         (None, None) => Err(errors::plain(
             StatusCode::UNAUTHORIZED,
             if request.header("authorization").is_some() {
@@ -348,6 +352,20 @@ fn may_use(
     }
     match caller {
         Caller::User(_) | Caller::App => Ok(()),
+        Caller::OfScope(token) => {
+            let mut known = state.scope_tokens.iter();
+            if known.any(|known| known.scope == *scope && known.token == *token) {
+                return Ok(());
+            }
+            // GitHub hides a private repository. An organisation is public.
+            Err(match scope {
+                Scope::Repository { .. } => errors::not_found(),
+                Scope::Organization(_) => errors::plain(
+                    StatusCode::FORBIDDEN,
+                    "Resource not accessible by personal access token",
+                ),
+            })
+        }
         Caller::Installation(token) => {
             app::check_token(state, token, scope, permission_of(endpoint, scope))
         }

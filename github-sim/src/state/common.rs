@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    faults::FaultRule, scale_sets::ScaleSetService, settings::Settings, webhooks::WebhookFaultRule,
+    faults::FaultRule, scale_sets::ScaleSetService, settings::Settings, view::ScopeToken,
+    webhooks::WebhookFaultRule,
 };
 
 /// The part of the state that is neither a runner, a job nor a scale set.
@@ -13,6 +14,8 @@ use crate::{
 pub(crate) struct CommonRecord {
     pub(crate) settings: Settings,
     pub(crate) tokens: Vec<String>,
+    #[serde(default)]
+    pub(crate) scope_tokens: Vec<ScopeToken>,
     pub(crate) rules: Vec<FaultRule>,
     /// Start and end of the announced limit, unix milliseconds.
     pub(crate) announced: [u64; 2],

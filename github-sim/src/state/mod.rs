@@ -15,7 +15,7 @@ use crate::{
     scope::Scope,
     settings::Settings,
     stats::Stats,
-    view::{Assignment, Conclusion, GoneCause, JobState, Outcome},
+    view::{Assignment, Conclusion, GoneCause, JobState, Outcome, ScopeToken},
     webhooks::{Sender, Webhooks},
     wire::{CANCEL_TIMEOUT_S, JobCancellation, JobRequest},
 };
@@ -43,6 +43,8 @@ const FIRST_JOB_ID: u64 = (1 << 34) + 5;
 pub(crate) struct GitHubState {
     pub(crate) settings: Settings,
     pub(crate) tokens: Vec<String>,
+    /// Tokens with all permissions in one scope, and with none elsewhere.
+    pub(crate) scope_tokens: Vec<ScopeToken>,
     pub(crate) app: Option<GitHubApp>,
     /// Tokens that the GitHub App's installations were given.
     pub(crate) installation_tokens: Vec<InstallationToken>,
@@ -74,6 +76,7 @@ impl GitHubState {
         Self {
             settings,
             tokens,
+            scope_tokens: vec![],
             app,
             installation_tokens: vec![],
             scopes,
@@ -97,6 +100,7 @@ impl GitHubState {
         CommonRecord {
             settings: self.settings.clone(),
             tokens: self.tokens.clone(),
+            scope_tokens: self.scope_tokens.clone(),
             rules: self.faults.rules.clone(),
             announced: [self.limits.announced_at, self.limits.announced_until],
             while_limited: self.stats.while_limited,
@@ -111,6 +115,7 @@ impl GitHubState {
     fn restore(&mut self, common: CommonRecord) {
         self.settings = common.settings;
         self.tokens = common.tokens;
+        self.scope_tokens = common.scope_tokens;
         self.faults.rules = common.rules;
         [self.limits.announced_at, self.limits.announced_until] = common.announced;
         self.stats.while_limited = common.while_limited;
