@@ -22,8 +22,21 @@ pub struct Config {
     pub top: String,
     /// The line that says what lets us in at GitHub.
     pub login: String,
+    /// Scopes in place of the one of `url` and `login`. Each pool names one in its further lines.
+    pub scopes: Vec<Scope>,
     /// The pools.
     pub pools: Vec<Pool>,
+}
+
+/// A table `[scopes.NAME]`.
+#[derive(Debug, Clone)]
+pub struct Scope {
+    /// Its name.
+    pub name: &'static str,
+    /// Organisation or repository.
+    pub url: &'static str,
+    /// The line with its credential.
+    pub login: String,
 }
 
 /// Image that a container boots.
@@ -119,6 +132,7 @@ impl Config {
             layer_dir: String::new(),
             top: String::new(),
             login: "token_file = \"/etc/runner-controller/token\"".into(),
+            scopes: Vec::new(),
             pools: vec![Pool::new("ci", 0)],
         }
     }
@@ -142,8 +156,21 @@ impl Config {
             layer_dir,
             top,
             login,
+            scopes,
             pools,
         } = self;
+        let table = |heading: &str, url: &str, login: &str| {
+            format!(
+                "[{heading}]\nurl = \"{url}\"\napi_url = \"{api_url}\"\nallow_plain_http = true\n{login}\n"
+            )
+        };
+        let mut tables: String = scopes
+            .iter()
+            .map(|scope| table(&format!("scopes.{}", scope.name), scope.url, &scope.login))
+            .collect();
+        if scopes.is_empty() {
+            tables = table("github", url, login);
+        }
         let layer_dir = if layer_dir.is_empty() {
             String::new()
         } else {
@@ -153,12 +180,7 @@ impl Config {
             r#"host = "testhost"
 reconcile = "{reconcile}"
 {layer_dir}{top}
-[github]
-url = "{url}"
-api_url = "{api_url}"
-allow_plain_http = true
-{login}
-
+{tables}
 [network]
 block = "10.200.0.0/16"
 resolvers = ["{RESOLVER}"]

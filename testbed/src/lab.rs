@@ -477,7 +477,7 @@ fn sim_unit() -> String {
          NetworkNamespacePath=/run/netns/{}\nLoadCredential=token:{SIM_TOKEN}\nLoadCredential=app:{SIM_APP_KEY}\n\
          ExecStart=/usr/local/bin/{SIM} --listen {}:{PORT} --token-file %d/token \
          --app-id {APP_ID} --app-key-file %d/app \
-         --scope acme/widgets --scope acme $MORE_OPTIONS\n",
+         --scope acme/widgets --scope acme --scope umbrella $MORE_OPTIONS\n",
         net::INTERNET,
         net::GITHUB
     )

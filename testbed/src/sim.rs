@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use github_sim::{
     Conclusion, Endpoint, Fault, FaultRule, JobSpec, JobState, JobView, PlantedRunner, RunnerView,
-    Standing, Stats,
+    ScopeToken, Standing, Stats,
 };
 use nix::sched::{CloneFlags, setns};
 use serde::de::DeserializeOwned;
@@ -110,9 +110,18 @@ impl Sim {
         self.post::<Value>("/_sim/settings", settings).map(drop)
     }
 
-    /// Makes this the only accepted token.
+    /// Makes this the only token that is accepted in every scope.
     pub fn rotate_token(&self, token: &str) -> Result<()> {
         self.nothing("POST", "/_sim/token", Some(&json!({ "token": token })))
+    }
+
+    /// Makes each token the only one of its scope alone.
+    pub fn set_scope_tokens(&self, tokens: &[ScopeToken]) -> Result<()> {
+        self.nothing(
+            "POST",
+            "/_sim/scope-tokens",
+            Some(&serde_json::to_value(tokens)?),
+        )
     }
 
     /// Returns the calls since the last [`Sim::forget_calls`].

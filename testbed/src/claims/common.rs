@@ -232,6 +232,39 @@ pub(super) fn daemon_pid(lab: &Lab) -> Result<String> {
     lab.show(crate::lab::DAEMON, "MainPID")
 }
 
+/// Kills the daemon by SIGKILL, and starts another.
+pub(super) fn kill_and_start(lab: &Lab) -> Result<()> {
+    let before = daemon_pid(lab)?;
+    lab.kill()?;
+    lab.start()?;
+    ensure!(
+        daemon_pid(lab)? != before,
+        "process {before} was not killed"
+    );
+    Ok(())
+}
+
+/// Checks that all these containers run on, and that the daemon shows them.
+pub(super) fn ensure_kept(lab: &Lab, before: &BTreeMap<String, Invocation>) -> Result<()> {
+    let now = running(lab)?;
+    for (machine, invocation) in before {
+        ensure!(
+            now.get(machine) == Some(invocation),
+            "{machine} had invocation {invocation}, now there are {now:?}"
+        );
+    }
+    lab.await_status("the runners from before", SOON, |status| {
+        before
+            .iter()
+            .all(|(machine, invocation)| {
+                status
+                    .machine(machine)
+                    .is_some_and(|now| now.invocation.as_ref() == Some(invocation))
+            })
+            .then_some(())
+    })
+}
+
 /// Returns an error unless a text contains all of these words.
 pub(super) fn ensure_says(text: &str, words: &[&str]) -> Result<()> {
     for word in words {

@@ -35,6 +35,7 @@ mod recipe;
 mod restart;
 mod runner;
 mod scarce;
+mod scopes;
 mod secrets;
 mod shared;
 mod suite;
@@ -64,6 +65,7 @@ pub const SUITES: &[Suite] = &[
     outages::SUITE,
     ends::SUITE,
     github::SUITE,
+    scopes::SUITE,
     private_ca::SUITE,
     proxy::SUITE,
     restart::SUITE,

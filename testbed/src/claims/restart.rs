@@ -8,8 +8,8 @@ use github_sim::{Endpoint, Fault};
 use status::{Invocation, PhaseKind, RunnerStatus, Verdict};
 
 use super::common::{
-    SOON, await_no_strangers, await_verdict, daemon_pid, ensure_says, finish_held, idle,
-    machine_of, release, run, running, spare, start_held,
+    SOON, await_no_strangers, await_verdict, daemon_pid, ensure_kept, ensure_says, finish_held,
+    idle, kill_and_start, machine_of, release, run, running, spare, start_held,
 };
 use super::fixture::SMALL;
 use super::suite::{Suite, suite};
@@ -34,39 +34,6 @@ pub(super) const SUITE: Suite = suite![SMALL;
 /// Holds every boot of the pool before its launcher runs, until [`let_boot`].
 const HOLD: &str = "/run/systemd/system/runner-ci@.service.d/50-hold.conf";
 const GATE: &str = "/run/testbed/boot";
-
-/// Kills the daemon by SIGKILL, and starts another.
-fn kill_and_start(lab: &Lab) -> Result<()> {
-    let before = daemon_pid(lab)?;
-    lab.kill()?;
-    lab.start()?;
-    ensure!(
-        daemon_pid(lab)? != before,
-        "process {before} was not killed"
-    );
-    Ok(())
-}
-
-/// Checks that all these containers run on, and that the daemon shows them.
-fn ensure_kept(lab: &Lab, before: &BTreeMap<String, Invocation>) -> Result<()> {
-    let now = running(lab)?;
-    for (machine, invocation) in before {
-        ensure!(
-            now.get(machine) == Some(invocation),
-            "{machine} had invocation {invocation}, now there are {now:?}"
-        );
-    }
-    lab.await_status("the runners from before", SOON, |status| {
-        before
-            .iter()
-            .all(|(machine, invocation)| {
-                status
-                    .machine(machine)
-                    .is_some_and(|now| now.invocation.as_ref() == Some(invocation))
-            })
-            .then_some(())
-    })
-}
 
 /// Checks that the pool has its runners, and that all runners since the restart ended as
 /// `job_done`.
