@@ -8,6 +8,9 @@ use crate::{
     scale_set_settings::ScaleSetSettings, scope::Scope, state::JobRecord, webhooks::WebhookSettings,
 };
 
+/// Path and ref of the workflow of every job.
+const WORKFLOW: &str = ".github/workflows/ci.yml@refs/heads/main";
+
 /// Limits, times and faults of the server. Times are milliseconds.
 ///
 /// `POST /_sim/settings` takes any of these fields and refuses unknown ones.
@@ -109,6 +112,10 @@ pub struct RunnerGroup {
     /// Allows public repositories to use the group.
     #[serde(default)]
     pub allows_public_repositories: bool,
+    /// Workflows that alone may use the group, such as
+    /// `acme/widgets/.github/workflows/ci.yml@refs/heads/main`; `null` for all.
+    #[serde(default)]
+    pub selected_workflows: Option<Vec<String>>,
     /// Marks a group of GitHub's larger runners. A runner cannot be registered in it.
     #[serde(default)]
     pub hosted: bool,
@@ -120,7 +127,7 @@ impl Settings {
         let Scope::Organization(_) = scope else {
             return true;
         };
-        let (_, repository) = job.origin.repository();
+        let (owner, repository) = job.origin.repository();
         let Some(group) = self.groups.iter().find(|known| known.id == group) else {
             return false;
         };
@@ -129,7 +136,11 @@ impl Settings {
                 .repositories
                 .iter()
                 .any(|name| name.eq_ignore_ascii_case(repository));
-        visible && (!job.spec.public || group.allows_public_repositories)
+        let takes_public = group.allows_public_repositories && group.visibility != "private";
+        let workflow = format!("{owner}/{repository}/{WORKFLOW}");
+        let runs =
+            (group.selected_workflows.as_ref()).is_none_or(|selected| selected.contains(&workflow));
+        visible && runs && (!job.spec.public || takes_public)
     }
 }
 
@@ -145,6 +156,7 @@ impl RunnerGroup {
             visibility: visible_to_all(),
             repositories: vec![],
             allows_public_repositories: false,
+            selected_workflows: None,
             hosted: false,
         }
     }

@@ -17,6 +17,7 @@
 //!   the [`Orphans`]. Each registration has its [`ScopeId`], and [`ScopeState`] is what is known of a scope.
 //! - [`shortages`] decides whether the host has enough left for new runners, [`Mode`] whether an
 //!   operator wants them, and [`RateLimit`] whether GitHub does. [`Pace`] bounds the mints of a minute.
+//! - [`group_problems`] tells which jobs a runner group keeps from a pool.
 //! - [`JobTable`] has the jobs of GitHub's queue, as far as events tell, and the pool that serves each.
 
 mod adopt;
@@ -24,6 +25,7 @@ mod backoff;
 mod early;
 mod effect;
 mod events;
+mod groups;
 mod jobs;
 mod limit;
 mod mode;
@@ -52,6 +54,9 @@ mod verdict;
 pub use adopt::ConfigState;
 pub use backoff::{Backoff, Backoffs, FailureKind};
 pub use effect::Effect;
+pub use groups::{
+    GroupOwner, GroupProblem, GroupVisibility, RunnerGroup, find_group, group_problems,
+};
 pub use jobs::{
     Conclusion, Evidence, JobDescription, JobEnd, JobKey, JobPlace, JobSource, JobStage, JobTable,
     KnownJob, MAX_ENDED_JOBS, MAX_LIVE_JOBS, PoolDemand, PoolLabels, TableEntry, WaitReason,

@@ -9,7 +9,7 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
-use crate::pool::{KnownJob, RunnerName, ScopeId, Shortages, SlotId};
+use crate::pool::{KnownJob, RunnerGroup, RunnerName, ScopeId, Shortages, SlotId};
 use crate::status::WebhookStatus;
 
 pub use crate::pool::{
@@ -179,7 +179,8 @@ pub enum RegistryErrorKind {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{operation}: {message}{}{}", advice.as_ref().map(|a| format!(" ({a})")).unwrap_or_default(), request_id.as_ref().map(|r| format!(" [GitHub request {r}]")).unwrap_or_default())]
 pub struct RegistryError {
-    /// Name of the call: `generate-jitconfig`, `list runners`, `get runner`, `delete runner`, `list runner groups`.
+    /// Name of the call: `generate-jitconfig`, `list runners`, `get runner`, `delete runner`, `list runner groups`,
+    /// `check runner groups`.
     pub operation: &'static str,
     /// Kind of failure.
     pub kind: RegistryErrorKind,
@@ -247,6 +248,9 @@ pub trait Registry: Send + Sync + 'static {
         &self,
         id: RunnerId,
     ) -> impl Future<Output = Result<Option<ListedRunner>, RegistryError>> + Send;
+
+    /// Returns every runner group of an organisation or enterprise. A retry is safe. Nothing depends on it.
+    fn groups(&self) -> impl Future<Output = Result<Vec<RunnerGroup>, RegistryError>> + Send;
 
     /// Sends no call for this long, because a rate limit that an earlier daemon got still lasts.
     fn hold(&self, wait: Duration);

@@ -17,9 +17,9 @@ pub use demand::{
 };
 pub use history::{HistoryPage, HistoryQuery, MAX_PAGE};
 pub use pool::{
-    Cause, Conclusion, FailureKind, Invocation, JobNote, JobResult, JobStage, PaceReason,
-    PhaseEntry, PhaseKind, Resource, RunnerId, Shortages, SlotId, Verdict, VerdictRecord,
-    WaitReason,
+    Cause, Conclusion, FailureKind, GroupProblem, Invocation, JobNote, JobResult, JobStage,
+    PaceReason, PhaseEntry, PhaseKind, Resource, RunnerId, Shortages, SlotId, Verdict,
+    VerdictRecord, WaitReason,
 };
 
 /// Version of the document. A field may be added within a version, but none changes its meaning.
@@ -221,6 +221,9 @@ pub struct PoolStatus {
     pub scope: Option<String>,
     /// Labels of its runners.
     pub labels: Vec<String>,
+    /// Runner group of its runners; `None` for a pool of a repository, and before GitHub told of it.
+    #[serde(default)]
+    pub group: Option<GroupStatus>,
     /// Desired numbers of runners.
     pub wanted: Wanted,
     /// Number of runners by phase. Every phase is there.
@@ -247,6 +250,15 @@ impl PoolStatus {
     pub fn count(&self, phase: PhaseKind) -> u64 {
         self.phases.get(&phase).copied().unwrap_or_default()
     }
+}
+
+/// A runner group, as GitHub told of it at the start of the daemon or in the last hour.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupStatus {
+    /// Its configured name.
+    pub name: String,
+    /// Reasons for which jobs do not come to its runners.
+    pub problems: Vec<GroupProblem>,
 }
 
 /// Desired numbers of runners.

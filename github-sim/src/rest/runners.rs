@@ -189,8 +189,8 @@ pub(super) fn groups(state: &GitHubState, scope: &Scope, request: &ApiRequest) -
                 "inherited": false,
                 "allows_public_repositories": group.allows_public_repositories,
                 "workflow_restrictions_read_only": false,
-                "restricted_to_workflows": false,
-                "selected_workflows": [],
+                "restricted_to_workflows": group.selected_workflows.is_some(),
+                "selected_workflows": group.selected_workflows.as_deref().unwrap_or_default(),
             })
         })
         .collect();

@@ -90,6 +90,7 @@ fn a_group_without_public_repositories_gets_no_public_job() {
         visibility: "all".into(),
         repositories: vec![],
         allows_public_repositories: true,
+        selected_workflows: None,
         hosted: false,
     };
     let sim = Sim::with(Settings {
@@ -118,6 +119,39 @@ fn a_group_without_public_repositories_gets_no_public_job() {
     sim.control()
         .add_job(public().tap(|job| job.labels = vec!["own".into()]));
     assert_eq!(told(&own.drain(5)), [("JobAssigned", "public")]);
+}
+
+#[test]
+fn a_group_of_selected_workflows_gets_no_job_of_others() {
+    let group = |id, workflow: &str| RunnerGroup {
+        id,
+        name: workflow.into(),
+        visibility: "all".into(),
+        repositories: vec![],
+        allows_public_repositories: true,
+        selected_workflows: Some(vec![format!(
+            "acme/widgets/.github/workflows/{workflow}@refs/heads/main"
+        )]),
+        hosted: false,
+    };
+    let groups = vec![group(5, "release.yml"), group(6, "ci.yml")];
+    let sim = Sim::with(Settings {
+        groups: [Settings::default().groups, groups].concat(),
+        ..quick()
+    });
+    let client = Client::connected(&sim, "acme");
+    let set = |name: &str, group: u64| {
+        let body = json!({"name": name, "runnerGroupId": group, "labels": [{"name": "ci", "type": "System"}]});
+        client.call("POST", SETS, Some(&body)).json()["id"]
+            .as_u64()
+            .unwrap()
+    };
+    let release = client.open(set("release", 5));
+    release.poll(0, 5);
+    sim.control().add_job(job("of ci.yml"));
+    assert_eq!(release.drain(5), [json!(null); 0]);
+    let ci = client.open(set("ci", 6));
+    assert_eq!(told(&ci.drain(5)), [("JobAssigned", "of ci.yml")]);
 }
 
 #[test]

@@ -138,6 +138,7 @@ fn groups_are_found_by_name() {
                 visibility: "all".into(),
                 repositories: vec![],
                 allows_public_repositories: true,
+                selected_workflows: None,
                 hosted: false,
             }],
         ]

@@ -136,6 +136,10 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                     }
                 }
             }
+            Outcome::GroupsListed { scope, result } => {
+                self.groups.answered(&self.config, &scope, result, now);
+                return;
+            }
             Outcome::Observed { began, result } => {
                 self.is_observing = false;
                 match result {

@@ -7,7 +7,7 @@
 //! - `apply` applies events, results of tasks and commands, and carries out the effects.
 //! - `tasks` makes the calls, `outcome` is what they report, and `writes` keeps the order of writes to the records.
 //! - `clearings` numbers the requests to end every runner.
-//! - `demand` knows which jobs wait.
+//! - `demand` knows which jobs wait, and `groups` which of them a runner group keeps away.
 //! - `conditions` knows which part of the world fails, `history` the verdicts, and `report` publishes
 //!   the status.
 
@@ -16,6 +16,7 @@ mod apply;
 mod clearings;
 mod conditions;
 mod demand;
+mod groups;
 mod history;
 mod outcome;
 mod report;
@@ -39,6 +40,7 @@ use crate::world::{Event, Handshake, Machines, Records, Registry};
 use clearings::Clearings;
 use conditions::Conditions;
 use demand::Demand;
+use groups::GroupChecks;
 use history::History;
 use outcome::{ListKind, Outcome};
 use writes::WriteQueue;
@@ -131,6 +133,7 @@ pub struct Controller<M, R, H, D> {
     history: History,
     /// Jobs of GitHub's queue, if deliveries are taken.
     demand: Option<Demand>,
+    groups: GroupChecks,
     /// Number of runners in GitHub's last list of each scope.
     listed: BTreeMap<ScopeId, u64>,
     /// End of GitHub's rate limit in each scope, as the next daemon will know it.
@@ -191,6 +194,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             conditions: Conditions::default(),
             history: History::default(),
             demand,
+            groups: GroupChecks::default(),
             listed: BTreeMap::new(),
             limited_until: BTreeMap::new(),
             started_unix_ms,
@@ -230,6 +234,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 _ = reconcile.tick() => {
                     self.spawn_observe();
                     self.spawn_lists();
+                    self.spawn_group_looks();
                     let unix_ms = (self.environment.unix_ms)();
                     if let Some(demand) = &mut self.demand {
                         demand.prune(unix_ms);

@@ -1,8 +1,8 @@
 //! Outcomes of the controller's tasks.
 
 use crate::pool::{
-    Deleted, ListedRunner, MintOutcome, RunnerId, RunnerName, ScopeId, SlotId, Timestamp,
-    UnitObservation,
+    Deleted, ListedRunner, MintOutcome, RunnerGroup, RunnerId, RunnerName, ScopeId, SlotId,
+    Timestamp, UnitObservation,
 };
 use crate::world::RegistryError;
 
@@ -62,6 +62,11 @@ pub(super) enum Outcome {
         scope: ScopeId,
         requested_at: Timestamp,
         result: Result<Vec<ListedRunner>, RegistryError>,
+    },
+    /// A look at the runner groups of a scope was answered.
+    GroupsListed {
+        scope: ScopeId,
+        result: Result<Vec<RunnerGroup>, RegistryError>,
     },
     /// All units were observed.
     Observed {

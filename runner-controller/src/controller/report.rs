@@ -294,6 +294,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 .as_ref()
                 .and_then(|scope| self.scope_name(scope)),
             labels: configured.map_or_else(Vec::new, |pool| pool.labels.clone()),
+            group: self.groups.of(&pool.spec.name),
             wanted: Wanted {
                 idle: pool.spec.min_idle,
                 spare: pool.spec.min_spare,

@@ -200,6 +200,23 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         });
     }
 
+    /// Looks up the runner groups of each scope that is due.
+    pub(super) fn spawn_group_looks(&mut self) {
+        let now = (self.environment.now)();
+        for (scope, client) in &self.environment.registries {
+            if !self.groups.begin(&self.config, scope, now) {
+                continue;
+            }
+            let (scope, registry) = (scope.clone(), Arc::clone(&client.registry));
+            self.running.spawn(async move {
+                Outcome::GroupsListed {
+                    scope,
+                    result: registry.groups().await,
+                }
+            });
+        }
+    }
+
     /// Returns the scope in which a slot's runner is registered, and its registry.
     fn registry_of(&self, slot: &SlotId) -> Option<(ScopeId, Arc<R>)> {
         let scope = self.pools.runner(slot)?.scope()?;

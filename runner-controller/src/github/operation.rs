@@ -12,6 +12,7 @@ pub(super) enum Operation {
     Find,
     Delete,
     Groups,
+    GroupCheck,
     Installation,
     AccessToken,
 }
@@ -32,6 +33,7 @@ impl Operation {
             Self::Find => "get runner",
             Self::Delete => "delete runner",
             Self::Groups => "list runner groups",
+            Self::GroupCheck => "check runner groups",
             Self::Installation => "get installation",
             Self::AccessToken => "create installation token",
         }
@@ -40,7 +42,7 @@ impl Operation {
     /// Returns true for operations that leave the rest of the budget to others.
     pub(super) fn is_background(self) -> bool {
         match self {
-            Self::List => true,
+            Self::List | Self::GroupCheck => true,
             // A mint needs a group, and every request needs a token.
             Self::Mint
             | Self::Find
@@ -55,7 +57,12 @@ impl Operation {
     pub(super) fn is_of_app(self) -> bool {
         match self {
             Self::Installation | Self::AccessToken => true,
-            Self::Mint | Self::List | Self::Find | Self::Delete | Self::Groups => false,
+            Self::Mint
+            | Self::List
+            | Self::Find
+            | Self::Delete
+            | Self::Groups
+            | Self::GroupCheck => false,
         }
     }
 }

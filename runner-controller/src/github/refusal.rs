@@ -144,6 +144,7 @@ fn kind_of(operation: Operation, status: StatusCode, lower: &str) -> RegistryErr
             | Operation::Find
             | Operation::Delete
             | Operation::Groups
+            | Operation::GroupCheck
             | Operation::Installation
             | Operation::AccessToken => RegistryErrorKind::Server,
         },
@@ -186,10 +187,12 @@ fn advice(
         }
         RegistryErrorKind::Forbidden => Some(needed_permissions(headers, context)),
         RegistryErrorKind::NotFound => Some(match operation {
-            Operation::Mint | Operation::List | Operation::Groups => format!(
-                "{scope} does not exist, or the token cannot see its runners; check {table}.url and {table}.api_url; {}",
-                needed_permissions(headers, context)
-            ),
+            Operation::Mint | Operation::List | Operation::Groups | Operation::GroupCheck => {
+                format!(
+                    "{scope} does not exist, or the token cannot see its runners; check {table}.url and {table}.api_url; {}",
+                    needed_permissions(headers, context)
+                )
+            }
             Operation::Find | Operation::Delete => "the runner does not exist any more".to_owned(),
             Operation::Installation | Operation::AccessToken => format!(
                 "the App is not installed for {scope}; install it there and check {table}.url"
@@ -216,6 +219,7 @@ fn advice(
             | Operation::Find
             | Operation::Delete
             | Operation::Groups
+            | Operation::GroupCheck
             | Operation::Installation => {
                 Some(context.advise("check {table}.api_url and {table}.api_version"))
             }

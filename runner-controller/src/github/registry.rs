@@ -16,7 +16,7 @@ use super::budget::Quota;
 use super::client::Client;
 use super::endpoints::Endpoints;
 use super::exchange::{Answer, Request, Unread};
-use super::groups::Groups;
+use super::groups::{self, Groups};
 use super::jit::{self, Content};
 use super::listing;
 use super::login::Login;
@@ -25,6 +25,7 @@ use super::setup::SetupError;
 use super::transport::{self, Transport};
 use super::usage::Usage;
 use crate::config::{GitHubConfig, Scope};
+use crate::pool::RunnerGroup;
 use crate::world::{
     Deleted, JitConfig, ListedRunner, MintRequest, MintWindow, Minted, Registry, RegistryError,
     RegistryErrorKind, RunnerId,
@@ -316,6 +317,12 @@ impl Registry for GitHub {
             Err(error) if error.status == Some(StatusCode::NOT_FOUND.as_u16()) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    async fn groups(&self) -> Result<Vec<RunnerGroup>, RegistryError> {
+        let first = self.endpoints.groups();
+        let groups = groups::fetch(&self.client, first, Operation::GroupCheck).await?;
+        Ok(groups.into_iter().map(RunnerGroup::from).collect())
     }
 
     fn hold(&self, wait: Duration) {

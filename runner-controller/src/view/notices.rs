@@ -2,7 +2,7 @@
 
 use super::cells::answered;
 use super::{demand, health, span};
-use crate::status::{FormerScopeStatus, GateStatus, Status};
+use crate::status::{FormerScopeStatus, GateStatus, PoolStatus, Status};
 
 /// Weight of a notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,6 +61,7 @@ pub fn notices(status: &Status) -> Vec<Notice> {
             ))
         }));
     }
+    notices.extend(status.pools.iter().flat_map(group));
     if let [scope] = &*status.scopes() {
         let answered = answered(scope, status.at_unix_ms);
         notices.push(Notice::fact(format!("GitHub {answered}")));
@@ -94,6 +95,24 @@ fn gate(gate: &GateStatus) -> Notice {
     Notice::problem(format!("{gate}{of}: {reason}"))
 }
 
+/// Describes the problems of a pool with its runner group. Only a group that does not exist must be a problem.
+fn group(pool: &PoolStatus) -> Vec<Notice> {
+    let Some(group) = &pool.group else {
+        return Vec::new();
+    };
+    let name = &pool.name;
+    let problems = group.problems.iter();
+    let notices = problems.map(|problem| {
+        let text = format!("pool {name}: runner group {:?} {problem}", group.name);
+        if problem.stops_the_pool() {
+            Notice::problem(text)
+        } else {
+            Notice::fact(text)
+        }
+    });
+    notices.collect()
+}
+
 /// Describes a scope of an earlier configuration; nothing if nothing is left in it.
 fn former_scope(former: &FormerScopeStatus) -> Vec<Notice> {
     let scope = match &former.scope {
@@ -119,5 +138,46 @@ fn times(count: u32) -> String {
         1 => "once".to_owned(),
         2 => "twice".to_owned(),
         _ => format!("{count} times"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::{GroupProblem, GroupStatus};
+
+    #[test]
+    fn a_missing_group_is_a_problem_and_a_restriction_a_fact() {
+        let mut pool = PoolStatus {
+            name: "ci".into(),
+            ..PoolStatus::default()
+        };
+        assert_eq!(group(&pool), []);
+        let missing = GroupProblem::Missing {
+            seen: vec!["Default".into()],
+        };
+        pool.group = Some(GroupStatus {
+            name: "fast".into(),
+            problems: vec![missing, GroupProblem::NoPublicRepositories],
+        });
+        let status = Status {
+            pools: vec![pool],
+            ..Status::default()
+        };
+        let found = notices(&status);
+        for (weight, start) in [
+            (
+                Weight::Problem,
+                "pool ci: runner group \"fast\" does not exist",
+            ),
+            (
+                Weight::Fact,
+                "pool ci: runner group \"fast\" does not allow public repositories",
+            ),
+        ] {
+            let is_told =
+                |notice: &&Notice| notice.weight == weight && notice.text.starts_with(start);
+            assert_eq!(found.iter().filter(is_told).count(), 1, "{found:?}");
+        }
     }
 }

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use github_sim::{
-    Endpoint, Fault, FaultRule, PagingFault, PlantedRunner, Server, ServerHandle, ServerOptions,
-    Settings,
+    Endpoint, Fault, FaultRule, PagingFault, PlantedRunner, RunnerGroup, Server, ServerHandle,
+    ServerOptions, Settings,
 };
 use runner_controller::config::Scope;
 use runner_controller::github::{GitHub, cleanup_candidates};
+use runner_controller::pool::{GroupOwner, GroupProblem, group_problems};
 use runner_controller::world::{
     Deleted, Registry, RegistryError, RegistryErrorKind as Kind, RunnerId,
 };
@@ -376,6 +377,66 @@ async fn a_group_that_is_missing_hosted_or_full_says_what_to_change() {
     let error = failed_mint(&github, 4).await;
     assert_eq!(error.kind, Kind::Invalid);
     assert!(error.advice.unwrap().contains("cleanup-github-runners"));
+}
+
+#[tokio::test]
+async fn the_groups_of_an_organisation_are_looked_up_with_their_restrictions() {
+    let workflow = "acme/widgets/.github/workflows/ci.yml@refs/heads/main";
+    let sim = sim_with(|settings| {
+        settings.groups[0].allows_public_repositories = true;
+        settings.groups.push(RunnerGroup {
+            id: 7,
+            name: "fast".into(),
+            visibility: "selected".into(),
+            repositories: vec!["widgets".into()],
+            allows_public_repositories: false,
+            selected_workflows: Some(vec![workflow.into()]),
+            hosted: false,
+        });
+    })
+    .await;
+    let github = github(&sim, organization());
+    let groups = github.groups().await.unwrap();
+    let problems = |name: &str| group_problems(&groups, name, GroupOwner::Organization);
+    assert_eq!(problems("default"), []);
+    assert_eq!(
+        problems("fast"),
+        [
+            GroupProblem::SelectedRepositories,
+            GroupProblem::NoPublicRepositories,
+            GroupProblem::SelectedWorkflows {
+                workflows: vec![workflow.into()]
+            },
+        ]
+    );
+    let [GroupProblem::Missing { seen }] = &problems("gone")[..] else {
+        panic!("{groups:?}")
+    };
+    assert_eq!(seen.last().map(String::as_str), Some("fast"));
+    let counts = github.calls();
+    assert!(
+        counts.contains(&("check runner groups", "ok", 1)),
+        "{counts:?}"
+    );
+    // The look is not what mints know of groups.
+    github.mint(&request(1)).await.unwrap();
+    assert_eq!(sim.control().stats().calls_of("groups"), 2);
+}
+
+#[tokio::test]
+async fn a_look_at_groups_leaves_the_reserve_of_calls_to_mints() {
+    let sim = sim_with(|settings| settings.rate_limit = 20).await;
+    let github = github(&sim, organization());
+    let mut looks = 0;
+    let error = loop {
+        match github.groups().await {
+            Ok(_) => looks += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!((error.kind, error.status), (Kind::Limited, None));
+    assert!(looks < 20, "{looks} looks");
+    github.mint(&request(1)).await.unwrap();
 }
 
 #[tokio::test]

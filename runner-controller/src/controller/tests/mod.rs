@@ -12,6 +12,7 @@ use tokio::time::Instant;
 mod adoption;
 mod bounds;
 mod failures;
+mod groups;
 mod lifecycle;
 mod scopes;
 
@@ -19,8 +20,8 @@ use super::*;
 use crate::config::GitHubConfig;
 use crate::pool::{
     Deleted, EndRecord, Exit, FailureKind, Invocation, JobNote, ListedRunner, PhaseKind,
-    RecordedEnd, Registration, Resource, RunnerId, RunnerName, RunnerRecord, SlotId, StartRecord,
-    StrayRecord, UnitObservation, UnitState, Verdict, VerdictRecord,
+    RecordedEnd, Registration, Resource, RunnerGroup, RunnerId, RunnerName, RunnerRecord, SlotId,
+    StartRecord, StrayRecord, UnitObservation, UnitState, Verdict, VerdictRecord,
 };
 use crate::status::DaemonState;
 use crate::world::{
@@ -89,6 +90,8 @@ struct World {
     next: u64,
     mint_fails: Option<RegistryErrorKind>,
     mint_window: Option<MintWindow>,
+    /// Runner groups, or the failure of a look at them. With them, the scope is an organisation.
+    groups: Option<Result<Vec<RunnerGroup>, RegistryErrorKind>>,
     held: Option<Duration>,
     disk_full: bool,
     deletions_fail: bool,
@@ -112,6 +115,8 @@ impl Fake {
     fn config(&self) -> Config {
         if self.with(|world| world.second.is_some()) {
             two_scopes()
+        } else if self.with(|world| world.groups.is_some()) {
+            groups::config()
         } else {
             config()
         }
@@ -303,6 +308,22 @@ impl Registry for Fake {
             world.calls.push("find");
             world.github.get(&id.0).cloned()
         }))
+    }
+
+    async fn groups(&self) -> Result<Vec<RunnerGroup>, RegistryError> {
+        self.with(|world| {
+            world.calls.push("groups");
+            let groups = world.groups.clone().unwrap_or_else(|| Ok(vec![]));
+            groups.map_err(|kind| RegistryError {
+                operation: "check runner groups",
+                kind,
+                status: Some(403),
+                message: "Resource not accessible".into(),
+                advice: None,
+                request_id: None,
+                retry_after: None,
+            })
+        })
     }
 
     fn hold(&self, wait: Duration) {
