@@ -107,9 +107,19 @@ impl Pool {
     pub fn config_requested(&mut self, slot: Slot, now: Timestamp) {
         self.waiting.insert(slot);
         if let Some(runner) = self.runners.get_mut(&slot) {
-            // It was adopted as if it had its config. The request shows that it has none.
-            if runner.phase == Phase::Registering && runner.id().is_none() {
-                runner.registration = None;
+            // It was adopted as if it had its config. The request shows that it has none, and that a claimed
+            // registration is not its own.
+            let is_adopted = match runner.phase {
+                Phase::Registering => runner.id().is_none() || runner.is_claimed,
+                Phase::Idle => runner.is_claimed,
+                Phase::Booting
+                | Phase::Spare
+                | Phase::Minting
+                | Phase::Busy
+                | Phase::Retiring { .. } => false,
+            };
+            if is_adopted {
+                (runner.registration, runner.is_claimed) = (None, false);
                 runner.enter(Phase::Booting, now);
             }
             self.settle_boot(slot, now);
@@ -148,6 +158,11 @@ impl Pool {
                     job.note = note;
                 }
             }
+            // No deletion of a claimed registration can tell of the job, because none is requested.
+            Phase::Retiring {
+                deregister_first: true,
+                ..
+            } if runner.is_claimed => runner.become_busy(Some(note), now),
             Phase::Retiring { .. } => {
                 runner.job.get_or_insert(Job { note, since: now });
             }

@@ -90,10 +90,14 @@ impl Orphan {
     }
 
     /// Applies an entry of a list that has it.
-    fn listed(&mut self, online: bool, now: Timestamp) {
+    fn listed(&mut self, online: bool, owner: Owner, now: Timestamp) {
         self.origin = match self.origin {
             Origin::Ended => Origin::Ended,
             Origin::Foreign => Origin::Foreign,
+            // While it may be online because of a runner of this host, its time does not count.
+            Origin::Online { .. } if online && owner == Owner::Unclear => {
+                Origin::Online { since: now }
+            }
             Origin::Online { since } if online && now.since(since) >= LIST_DELAY => Origin::Foreign,
             Origin::Online { since } if online => Origin::Online { since },
             Origin::Stray { .. } if online => Origin::Online { since: now },
@@ -106,6 +110,17 @@ impl Orphan {
             }
         };
     }
+}
+
+/// Knowledge of the runner that has a listed name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// A runner of this host, or a mint under way.
+    Runner,
+    /// Perhaps the runner in the slot of the name, whose own name is not known.
+    Unclear,
+    /// No runner of this host.
+    Nobody,
 }
 
 /// Orphaned registrations of a scope, and the names that a late list may still show.
@@ -192,13 +207,13 @@ impl Orphans {
         self.ended.contains_key(name)
     }
 
-    /// Applies a whole list, which was requested at `requested_at`. `is_owned` tells whether a runner,
-    /// or a mint under way, has a name. Returns the names that turn out to be another host's.
-    pub fn listed(
+    /// Applies a whole list, which was requested at `requested_at`. `owner` tells what is known of the runner
+    /// that has a name. Returns the names that turn out to be another host's.
+    pub(super) fn listed(
         &mut self,
         host: &HostId,
         list: &[ListedRunner],
-        is_owned: impl Fn(&RunnerName) -> bool,
+        owner: impl Fn(&RunnerName) -> Owner,
         requested_at: Timestamp,
         now: Timestamp,
     ) -> Vec<RunnerName> {
@@ -222,8 +237,9 @@ impl Orphans {
             let Some(name) = self.listed.get(&listed.id) else {
                 continue;
             };
+            let owner = owner(name);
             // A busy runner has a job, even if this host lost track of it.
-            let is_kept = is_owned(name) || (listed.busy && !listed.online);
+            let is_kept = owner == Owner::Runner || (listed.busy && !listed.online);
             if is_kept || (listed.busy && self.ended.contains_key(name)) {
                 let is_forgettable =
                     |orphan: &Orphan| !orphan.pending && orphan.origin != Origin::Ended;
@@ -238,7 +254,7 @@ impl Orphans {
             let orphan = orphan.or_insert_with(|| Orphan::new(name.clone(), origin, now));
             orphan.is_own |= is_new && found.contains_key(name);
             let was_foreign = orphan.origin == Origin::Foreign;
-            orphan.listed(listed.online, now);
+            orphan.listed(listed.online, owner, now);
             if orphan.origin == Origin::Foreign && !was_foreign {
                 foreign.push(name.clone());
             }

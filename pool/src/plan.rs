@@ -108,6 +108,8 @@ fn end_step(pool: &Pool, runner: &Runner, admission: Admission, now: Timestamp) 
                 return None;
             }
             match (deregister_first, runner.id()) {
+                // It may be another host's. The next list tells whether the runner has a job.
+                (true, _) if runner.is_claimed => None,
                 (true, Some(id)) if runner.is_listed => Some(Step::Deregister { slot, id }),
                 // It may be registered in another scope, which no list or answer is about.
                 (true, _) if runner.has_unknown_scope() => None,

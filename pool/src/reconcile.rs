@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::effect::Effect;
 use super::names::{PoolName, RunnerName, Slot, SlotId};
 use super::observation::{EndRecord, ListedRunner, RunnerId, UnitObservation};
+use super::orphans::Owner;
 use super::pools::Pools;
 use super::runner::{Phase, RunnerRecord};
 use super::scope::ScopeId;
@@ -70,7 +71,7 @@ impl Pools {
             }
         }
         let runners = self.by_name.values().flat_map(|pool| pool.runners.values());
-        let owned: BTreeSet<&RunnerName> = runners.filter_map(|runner| runner.name()).collect();
+        let named: BTreeSet<&RunnerName> = runners.filter_map(|runner| runner.name()).collect();
         // A runner whose record was lost has a job under a name that only GitHub knows.
         let is_nameless = |slot: &SlotId| {
             let runner = self.by_name.get(&slot.pool);
@@ -78,9 +79,21 @@ impl Pools {
             runner.is_some_and(|runner| runner.name().is_none() && may_have_a_job(&runner.phase))
         };
         let nameless: BTreeSet<SlotId> = self.occupied().filter(is_nameless).collect();
-        let is_owned = |name: &RunnerName| owned.contains(name) || nameless.contains(&name.slot);
+        let claiming: BTreeSet<SlotId> = self
+            .occupied()
+            .filter(|slot| self.runner(slot).is_some_and(|runner| runner.is_claimed))
+            .collect();
+        let owner = |name: &RunnerName| {
+            if named.contains(name) || nameless.contains(&name.slot) {
+                Owner::Runner
+            } else if claiming.contains(&name.slot) {
+                Owner::Unclear
+            } else {
+                Owner::Nobody
+            }
+        };
         let state = self.scopes.entry(scope.clone()).or_default();
-        let foreign = (state.orphans).listed(&self.host, list, is_owned, requested_at, now);
+        let foreign = (state.orphans).listed(&self.host, list, owner, requested_at, now);
         // A list changes runners, and vacates no slot.
         let after = self.occupied().map(|slot| self.record(&slot));
         let changed = after.zip(before).filter(|(after, before)| after != before);

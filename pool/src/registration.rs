@@ -8,7 +8,7 @@ use super::names::{RunnerName, Slot};
 use super::observation::{Deleted, ListedRunner, RunnerId};
 use super::runner::{Call, Cause, Phase, Registration, Runner};
 use super::scope::ScopeId;
-use super::state::{ACCEPTED_AFTER, Pool};
+use super::state::{ACCEPTED_AFTER, MAX_MISSED_LISTS, Pool};
 use super::time::Timestamp;
 
 /// Result of a mint and the delivery of its JIT config.
@@ -252,15 +252,16 @@ impl Pool {
                     deregister_first, ..
                 } => *deregister_first,
                 // The record of a claimed registration is left out.
-                Phase::Idle => runner.registration.is_none(),
+                Phase::Idle => runner.registration.is_none() || runner.is_claimed,
                 Phase::Booting | Phase::Spare | Phase::Minting | Phase::Busy => false,
             };
-            // It was adopted during its mint. The slot in the name tells that the entry is its own.
-            if runner.id().is_none()
+            // It was adopted during its mint. Only the slot in the name tells that the entry is its own, so a
+            // newer list may show a more likely one.
+            if (runner.id().is_none() || runner.is_claimed)
                 && may_listen
                 && let Some((name, id)) = by_slot.get(&runner.slot)
             {
-                runner.is_claimed = runner.name() != Some(name);
+                runner.is_claimed |= runner.name() != Some(name);
                 runner.registration = Some(Registration {
                     scope: Some(scope.clone()),
                     id: Some(*id),
@@ -309,9 +310,30 @@ impl Pool {
                     _,
                 ) => {}
             }
+            if runner.is_claimed {
+                claim_listed(runner, listed.copied(), now);
+            }
         }
         if is_accepted {
             self.backoffs.succeed(FailureKind::Version);
+        }
+    }
+}
+
+/// Decides by a list whether a retiring runner has a job, if its registration is only claimed. GitHub is not
+/// asked to delete what may be another host's. The entry is a busy one if the slot has any.
+fn claim_listed(runner: &mut Runner, listed: Option<&ListedRunner>, now: Timestamp) {
+    let is_missed = runner.missed_lists >= MAX_MISSED_LISTS;
+    if let Phase::Retiring {
+        deregister_first, ..
+    } = &mut runner.phase
+        && *deregister_first
+    {
+        match listed {
+            Some(listed) if listed.busy => runner.become_busy(None, now),
+            Some(_) => *deregister_first = false,
+            None if is_missed => *deregister_first = false,
+            None => {}
         }
     }
 }

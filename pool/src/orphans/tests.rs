@@ -27,8 +27,14 @@ fn listed(id: u64, name: &str, busy: bool) -> ListedRunner {
 fn orphans(lists: &[(u64, &[ListedRunner])]) -> Orphans {
     let mut orphans = Orphans::default();
     for (seconds, list) in lists {
-        let is_owned = |owned: &RunnerName| *owned == name("h-ci-7-00000007");
-        orphans.listed(&host(), list, is_owned, at(*seconds), at(*seconds));
+        let owner = |listed: &RunnerName| {
+            if *listed == name("h-ci-7-00000007") {
+                Owner::Runner
+            } else {
+                Owner::Nobody
+            }
+        };
+        orphans.listed(&host(), list, owner, at(*seconds), at(*seconds));
     }
     orphans
 }
@@ -86,18 +92,18 @@ fn an_online_stray_is_another_hosts_and_is_never_deleted() {
     let list = [online(1, "h-ci-1-00000001")];
     let mut orphans = orphans(&[(0, &list), (60, &list), (119, &list)]);
     assert_eq!(orphans.foreign().count(), 0);
-    let found = orphans.listed(&host(), &list, |_| false, at(120), at(120));
+    let found = orphans.listed(&host(), &list, |_| Owner::Nobody, at(120), at(120));
     assert_eq!(found, [name("h-ci-1-00000001")]);
-    let found = orphans.listed(&host(), &list, |_| false, at(180), at(180));
+    let found = orphans.listed(&host(), &list, |_| Owner::Nobody, at(180), at(180));
     assert_eq!(found, [], "it is reported once");
     assert_eq!(orphans.foreign().count(), 1);
     assert!(orphans.is_empty() && orphans.due(at(9000)).is_empty());
     // The other host removes it when it has ended there.
     let gone = [listed(1, "h-ci-1-00000001", false)];
-    orphans.listed(&host(), &gone, |_| false, at(240), at(240));
-    orphans.listed(&host(), &gone, |_| false, at(600), at(600));
+    orphans.listed(&host(), &gone, |_| Owner::Nobody, at(240), at(240));
+    orphans.listed(&host(), &gone, |_| Owner::Nobody, at(600), at(600));
     assert_eq!(orphans.due(at(9000)), []);
-    orphans.listed(&host(), &[], |_| false, at(660), at(660));
+    orphans.listed(&host(), &[], |_| Owner::Nobody, at(660), at(660));
     assert_eq!(orphans.foreign().count(), 0);
 }
 
@@ -110,7 +116,7 @@ fn a_stray_that_goes_offline_is_deleted_two_minutes_later() {
     let mut orphans = orphans(&[(0, &on), (60, &off), (119, &off)]);
     assert_eq!(orphans.due(at(179)), []);
     assert_eq!(orphans.due(at(180)), [RunnerId(1)]);
-    orphans.listed(&host(), &on, |_| false, at(180), at(180));
+    orphans.listed(&host(), &on, |_| Owner::Nobody, at(180), at(180));
     assert_eq!(orphans.due(at(180)), []);
 }
 
@@ -120,7 +126,7 @@ fn the_registration_of_an_ended_runner_is_deleted_once_a_list_shows_it() {
     orphans.add(RunnerId(1), name("h-ci-1-00000001"), at(5));
     assert_eq!(orphans.due(at(5)), []);
     let list = [listed(1, "h-ci-1-00000001", false)];
-    orphans.listed(&host(), &list, |_| false, at(5), at(5));
+    orphans.listed(&host(), &list, |_| Owner::Nobody, at(5), at(5));
     assert_eq!(orphans.due(at(5)), [RunnerId(1)]);
     orphans.begin_deletion(RunnerId(1));
     assert!(orphans.is_deleting() && orphans.due(at(5)).is_empty());
@@ -137,9 +143,9 @@ fn an_id_that_a_list_shows_under_another_name_is_not_deleted() {
         let mut orphans = Orphans::default();
         orphans.add(RunnerId(1), name("h-ci-1-00000001"), at(5));
         let list = [listed(1, other, false)];
-        orphans.listed(&host(), &list, |_| true, at(6), at(6));
+        orphans.listed(&host(), &list, |_| Owner::Runner, at(6), at(6));
         assert_eq!(orphans.due(at(1000)), [], "{other}");
-        orphans.listed(&host(), &list, |_| true, at(60), at(60));
+        orphans.listed(&host(), &list, |_| Owner::Runner, at(60), at(60));
         assert!(orphans.is_empty(), "{other}");
     }
 }
@@ -149,10 +155,10 @@ fn the_registration_of_an_ended_runner_is_forgotten_when_a_list_lacks_it() {
     let mut orphans = Orphans::default();
     orphans.add(RunnerId(1), name("h-ci-1-00000001"), at(5));
     // These lists may be older than the registration, or late.
-    orphans.listed(&host(), &[], |_| false, at(4), at(20));
-    orphans.listed(&host(), &[], |_| false, at(34), at(34));
+    orphans.listed(&host(), &[], |_| Owner::Nobody, at(4), at(20));
+    orphans.listed(&host(), &[], |_| Owner::Nobody, at(34), at(34));
     assert_eq!(orphans.len(), 1);
-    orphans.listed(&host(), &[], |_| false, at(35), at(36));
+    orphans.listed(&host(), &[], |_| Owner::Nobody, at(35), at(36));
     assert!(orphans.is_empty());
 }
 
@@ -162,13 +168,13 @@ fn a_registration_that_a_list_had_is_forgotten_by_the_next_list_without_it() {
     orphans.listed(
         &host(),
         &[listed(1, "h-ci-1-00000001", false)],
-        |_| true,
+        |_| Owner::Runner,
         at(4),
         at(4),
     );
     orphans.add(RunnerId(1), name("h-ci-1-00000001"), at(5));
     assert_eq!(orphans.len(), 1);
-    orphans.listed(&host(), &[], |_| false, at(6), at(6));
+    orphans.listed(&host(), &[], |_| Owner::Nobody, at(6), at(6));
     assert!(orphans.is_empty());
 }
 
@@ -197,7 +203,7 @@ fn the_age_of_a_stray_goes_on_in_the_next_daemon() {
         next.restore(record);
     }
     assert_eq!(next.due(at(130)), [], "the new daemon has no list yet");
-    next.listed(&host(), &list, |_| false, at(130), at(130));
+    next.listed(&host(), &list, |_| Owner::Nobody, at(130), at(130));
     assert_eq!(next.due(at(130)), [RunnerId(1)]);
 }
 
@@ -214,7 +220,7 @@ fn a_stray_that_is_only_found_does_not_count_and_no_orphan_counts_for_ever() {
         listed(2, "h-ci-2-00000002", false),
         listed(3, "h-ci-3-00000003", false),
     ];
-    orphans.listed(&host(), &list, |_| false, at(20), at(20));
+    orphans.listed(&host(), &list, |_| Owner::Nobody, at(20), at(20));
     assert_eq!(orphans.recent(at(20)), [at(5), at(20)]);
     assert_eq!(orphans.recent(at(605)), [at(20)]);
     assert_eq!(orphans.recent(at(620)), []);
@@ -226,12 +232,12 @@ fn the_name_of_an_ended_runner_is_kept_while_a_list_may_have_it() {
     let mut orphans = Orphans::default();
     orphans.add_ended(ended.clone(), at(0));
     let list = [listed(1, "h-ci-1-00000001", true)];
-    orphans.listed(&host(), &[], |_| false, at(60), at(60));
-    orphans.listed(&host(), &list, |_| false, at(500), at(500));
+    orphans.listed(&host(), &[], |_| Owner::Nobody, at(60), at(60));
+    orphans.listed(&host(), &list, |_| Owner::Nobody, at(500), at(500));
     assert!(orphans.has_ended(&ended), "lists are late");
-    orphans.listed(&host(), &list, |_| false, at(1000), at(1000));
+    orphans.listed(&host(), &list, |_| Owner::Nobody, at(1000), at(1000));
     assert!(orphans.has_ended(&ended), "still listed");
-    orphans.listed(&host(), &[], |_| false, at(1060), at(1060));
+    orphans.listed(&host(), &[], |_| Owner::Nobody, at(1060), at(1060));
     assert!(!orphans.has_ended(&ended));
 }
 
@@ -241,7 +247,7 @@ fn a_name_that_may_be_registered_counts_until_a_list_would_have_it() {
         let mut orphans = Orphans::default();
         orphans.add_unconfirmed(name("h-ci-1-00000001"), at(5));
         for (seconds, list) in lists {
-            orphans.listed(&host(), list, |_| false, at(*seconds), at(*seconds));
+            orphans.listed(&host(), list, |_| Owner::Nobody, at(*seconds), at(*seconds));
         }
         orphans.len()
     };

@@ -1,6 +1,7 @@
 //! Tests of the core: single rules, and random histories of a small world.
 
 mod adoption;
+mod claimed;
 mod early;
 mod examples;
 mod histories;

@@ -14,12 +14,11 @@ mod registrations;
 mod settled;
 mod verdicts;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use runner_controller::config::Config;
 use runner_controller::controller::Command;
-use runner_controller::pool::{RunnerName, SlotId};
+use runner_controller::pool::RunnerName;
 
 use crate::api::Endpoint;
 use crate::event::{ContainerId, SimEvent};
@@ -68,8 +67,6 @@ pub(crate) struct Observer {
     registrations: Registrations,
     calls: Calls,
     verdicts: Verdicts,
-    /// Slots whose exchange with their container nothing remembers. Such a container may have any config.
-    forgotten: BTreeSet<SlotId>,
     violation: Option<Violation>,
 }
 
@@ -88,7 +85,6 @@ impl Observer {
             registrations: Registrations::default(),
             calls: Calls::default(),
             verdicts: Verdicts::default(),
-            forgotten: BTreeSet::new(),
             violation: None,
         }
     }
@@ -165,7 +161,6 @@ impl Observer {
                 self.containers.host_rebooted();
             }
             SimEvent::UnitStarted(container) => {
-                self.forgotten.remove(&container.slot);
                 self.containers.start(container, now);
                 return self.check_max_runners(container, now);
             }
@@ -205,11 +200,10 @@ impl Observer {
                 if name.starts_with("stranger-") {
                     return violated(Invariant::IdsOfOneScope, name);
                 }
-                let Some(own) = RunnerName::parse(&self.config.host, name) else {
+                if RunnerName::parse(&self.config.host, name).is_none() {
                     return violated(Invariant::ForeignLeftAlone, name);
-                };
-                let is_strangers = self.registrations.is_strangers(*runner);
-                if is_strangers && !self.forgotten.contains(&own.slot) {
+                }
+                if self.registrations.is_strangers(*runner) {
                     return violated(Invariant::StrangersLeftAlone, name);
                 }
             }
@@ -235,9 +229,6 @@ impl Observer {
                 return self.check_call(*endpoint, scope, now);
             }
             SimEvent::LimitsTold(limits) => self.calls.limits_told(*limits, now),
-            SimEvent::DescriptorsLost => {
-                (self.forgotten).extend(self.containers.units().keys().cloned());
-            }
             SimEvent::RecordWritten { slot, invocation } => {
                 self.verdicts.record_written(slot, invocation.as_ref());
             }
@@ -264,6 +255,7 @@ impl Observer {
             }
             // No invariant depends on these.
             SimEvent::Told(_)
+            | SimEvent::DescriptorsLost
             | SimEvent::FaultStarted(_)
             | SimEvent::FaultEnded(_)
             | SimEvent::Calm
