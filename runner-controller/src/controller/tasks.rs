@@ -64,8 +64,11 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             Arc::clone(&self.environment.machines),
             Arc::clone(&self.environment.handshake),
         );
-        let slot = slot.clone();
+        let (recorded, slot) = (self.writes.written(slot), slot.clone());
         self.running.spawn(async move {
+            // The record comes first: if this daemon is killed now and root cannot record the end, nothing
+            // else tells the next daemon of the runner. The receiver only ends.
+            let _ = recorded.await;
             let result = match handshake.prepare(&slot).await {
                 Ok(()) => machines.start(&slot).await.map_err(|error| chain(&error)),
                 Err(error) => Err(chain(&error)),

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 use crate::pool::{RunnerId, RunnerRecord, ScopeId, SlotId, StrayRecord, Timestamp, VerdictRecord};
 use crate::world::{Failure, Records, chain};
 
@@ -90,6 +92,10 @@ pub(super) struct WriteQueue {
     is_writing: bool,
     /// Earliest time of the next write, after one failed.
     retry_at: Timestamp,
+    /// True if the last write failed and is retried.
+    is_failing: bool,
+    /// Slots whose writes are awaited. A sender is dropped when its receiver need not wait any more.
+    awaited: Vec<(SlotId, oneshot::Sender<()>)>,
 }
 
 impl WriteQueue {
@@ -131,12 +137,29 @@ impl WriteQueue {
     /// Applies the result of the write. One that may succeed later is retried before any other.
     pub(super) fn finish(&mut self, result: Result<(), FailedWrite>, now: Timestamp) {
         self.is_writing = false;
+        self.is_failing = false;
         if let Err(failed) = result
             && failed.is_transient
         {
             self.pending.push_front(failed.write);
             self.retry_at = now + RETRY_DELAY;
+            self.is_failing = true;
         }
+        let (pending, is_failing) = (&self.pending, self.is_failing);
+        let is_pending = |slot: &SlotId| pending.iter().any(|write| write.slot() == Some(slot));
+        self.awaited
+            .retain(|(slot, _)| !is_failing && is_pending(slot));
+    }
+
+    /// Returns a receiver that ends once the pending writes about a slot are done. It ends at once if writes
+    /// fail, because a disk that does not write must not stop the pools.
+    pub(super) fn written(&mut self, slot: &SlotId) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        let is_pending = self.pending.iter().any(|write| write.slot() == Some(slot));
+        if is_pending && !self.is_failing {
+            self.awaited.push((slot.clone(), sender));
+        }
+        receiver
     }
 
     /// Makes the next write due at once.
@@ -256,6 +279,48 @@ mod tests {
         assert_eq!(transient.due_at(), Some(now() + RETRY_DELAY));
         assert_eq!(transient.begin(now() + RETRY_DELAY), Some(remove("ci-1")));
         assert_eq!(fail(false).begin(now()), Some(remove("ci-2")));
+    }
+
+    /// Returns true if nothing is waited for any more.
+    fn is_over(receiver: &mut oneshot::Receiver<()>) -> bool {
+        receiver.try_recv() == Err(oneshot::error::TryRecvError::Closed)
+    }
+
+    #[test]
+    fn the_writes_of_a_slot_are_awaited_until_they_are_done() {
+        let (one, two) = ("ci-1".parse().unwrap(), "ci-2".parse().unwrap());
+        let mut queue = queue([remove("ci-1"), put("ci-2", PhaseKind::Booting)]);
+        assert_eq!(queue.begin(now()), Some(remove("ci-1")));
+        queue.push(put("ci-1", PhaseKind::Booting));
+        let (mut first, mut second) = (queue.written(&one), queue.written(&two));
+        // The write that is under way is about the runner before.
+        queue.finish(Ok(()), now());
+        assert!(!is_over(&mut first) && !is_over(&mut second));
+        queue.begin(now());
+        assert!(!is_over(&mut second));
+        queue.finish(Ok(()), now());
+        assert!(!is_over(&mut first) && is_over(&mut second));
+        queue.begin(now());
+        queue.finish(Ok(()), now());
+        assert!(is_over(&mut first) && is_over(&mut queue.written(&one)));
+    }
+
+    #[test]
+    fn nothing_waits_for_a_disk_that_does_not_write() {
+        let slot = "ci-2".parse().unwrap();
+        let mut queue = queue([remove("ci-1"), put("ci-2", PhaseKind::Booting)]);
+        let mut awaited = queue.written(&slot);
+        let write = queue.begin(now()).unwrap();
+        let failed = FailedWrite {
+            write,
+            reason: "disk full".into(),
+            is_transient: true,
+        };
+        queue.finish(Err(failed), now());
+        assert!(is_over(&mut awaited) && is_over(&mut queue.written(&slot)));
+        queue.begin(now() + RETRY_DELAY);
+        queue.finish(Ok(()), now() + RETRY_DELAY);
+        assert!(!is_over(&mut queue.written(&slot)));
     }
 
     #[test]

@@ -51,6 +51,22 @@ async fn a_new_host_is_ready_seconds_after_its_first_registration() {
     assert_eq!(lists(&daemon), 2);
 }
 
+/// Otherwise nothing would tell of a runner whose daemon is killed now and whose end root cannot record.
+#[tokio::test(start_paused = true)]
+async fn a_runner_is_on_record_before_it_starts() {
+    let mut daemon = daemon().await;
+    daemon.until("settled", is_settled).await;
+    daemon.fake.job_starts(&slot("ci-1")).await;
+    daemon.fake.ends(&slot("ci-1"), 0).await;
+    daemon
+        .until("replaced", |s| {
+            verdict(s, Verdict::JobDone) == 1 && is_settled(s)
+        })
+        .await;
+    let calls = daemon.fake.with(|world| world.calls.clone());
+    assert!(!calls.contains(&"start without a record"), "{calls:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_drain_leaves_only_the_job() {
     let mut daemon = daemon().await;

@@ -202,6 +202,9 @@ impl Machines for Fake {
 
     async fn start(&self, slot: &SlotId) -> Result<(), Fault> {
         self.with(|world| {
+            if !world.records.contains_key(slot) {
+                world.calls.push("start without a record");
+            }
             world.next += 1;
             let invocation = Invocation::parse(&format!("{:032x}", world.next)).unwrap();
             let machine = Machine {
