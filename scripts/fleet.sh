@@ -170,7 +170,7 @@ lacks_placeholder() {
     [ -z "$value" ] || ! grep -rqsF -e "$value" "${@:2}"
 }
 
-# Runs a function for every host. Continues after a host that does not answer, and names it at the end.
+# Runs a function for every host. Continues after a host that has a problem, and names it at the end.
 everywhere() {
     local all host failed=()
     all=$(hosts)
@@ -178,7 +178,7 @@ everywhere() {
         echo "--- $host"
         "$@" "$host" || failed+=("$host")
     done
-    ((${#failed[@]} == 0)) || die "cannot get an answer from: ${failed[*]}"
+    ((${#failed[@]} == 0)) || die "these hosts have a problem or do not answer: ${failed[*]}"
 }
 status() { on "$1" runner-status </dev/null; }
 storage() { on "$1" bash -s <"$scripts/storage.sh"; }

@@ -42,14 +42,21 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         binary: Option<PathBuf>,
     },
-    /// Show the pools, their runners and every problem. Needs neither a token nor the network.
+    /// Show the pools, their runners and every problem. Needs neither a token nor the network. Exits with status 0
+    /// if the host is healthy, with 1 if it has a problem, and with 2 if the daemon does not answer.
     Status {
-        /// Print the whole status document as JSON.
-        #[arg(long)]
+        /// Print the whole status document as JSON. Exits with status 0 whatever the document tells.
+        #[arg(long, conflicts_with_all = ["pool", "all"])]
         json: bool,
+        /// Show only this pool and its runners. Problems of the host are always shown.
+        #[arg(long, value_name = "NAME")]
+        pool: Option<String>,
+        /// Show the last 20 verdicts instead of 8.
+        #[arg(long)]
+        all: bool,
         /// Wait until the host takes jobs: no problem is known, GitHub has answered, and each pool has
         /// an idle runner. Exits with status 3 if this takes longer than DURATION.
-        #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION", conflicts_with = "json")]
+        #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION", conflicts_with_all = ["json", "pool", "all"])]
         wait: Option<Duration>,
     },
     /// Show the jobs of GitHub's queue: those that wait and why, those that run here, and the last ones. Needs

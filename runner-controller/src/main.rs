@@ -37,7 +37,12 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Status {
             wait: Some(limit), ..
         } => return commands::wait_until_ready(config, limit),
-        Command::Status { json, wait: None } => commands::status(config, json)?,
+        Command::Status {
+            json,
+            pool,
+            all,
+            wait: None,
+        } => return commands::status(config, &commands::StatusOptions { json, pool, all }),
         Command::Jobs { json } => commands::jobs(config, json)?,
         Command::Logs {
             target,

@@ -433,12 +433,12 @@ mod tests {
             "\
 ci-3, at GitHub runner-01-ci-3-0a1b2c3d: oom, job interrupted
   CI / test: https://github.com/acme/widgets/actions/runs/17
-  2026-11-30T00:53:20Z  booting      for 300ms     its container started
-  2026-11-30T00:53:20Z  spare        for 8s        it waited to be registered
-  2026-11-30T00:53:28Z  idle         for 6s        it waited for a job
-  2026-11-30T00:53:34Z  busy         for 1m 1s     it ran its job
-  2026-11-30T00:54:35Z  then ended: signal KILL, after 1m 15s
-  it used 42s of processor time and at most 1.0 GiB of memory
+  2026-11-30T00:53:20Z  booting      for 0.3 s     its container started
+  2026-11-30T00:53:20Z  spare        for 8.0 s     it waited to be registered
+  2026-11-30T00:53:28Z  idle         for 6.0 s     it waited for a job
+  2026-11-30T00:53:34Z  busy         for 1 m 1 s   it ran its job
+  2026-11-30T00:54:35Z  then ended: signal KILL, after 1 m 15 s
+  it used 42 s of processor time and at most 1.0 GiB of memory
   the kernel killed 2 of its processes because memory ran out
   it wrote last: \"Running job: test\"
 "
@@ -485,9 +485,9 @@ ci-3, at GitHub runner-01-ci-3-0a1b2c3d: oom, job interrupted
             story.text,
             "\
 ci-3, never registered: spare
-  2026-11-30T00:53:20Z  booting      for 300ms     its container started
-  2026-11-30T00:53:20Z  spare        for 41s       it waited to be registered
-  2026-11-30T00:54:01Z  until now, after 41s
+  2026-11-30T00:53:20Z  booting      for 0.3 s     its container started
+  2026-11-30T00:53:20Z  spare        for 41 s      it waited to be registered
+  2026-11-30T00:54:01Z  until now, after 41 s
   ! pace: paced by GitHub's refusals
 "
         );

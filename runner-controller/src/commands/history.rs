@@ -253,9 +253,9 @@ mod tests {
         assert_eq!(
             render(&runners()),
             "\
-ENDED                 RUNNER  VERDICT      RESULT        AGE  JOB FOR  CPU   MEMORY  JOB
-2026-11-30T00:53:20Z  ci-3    job_done     succeeded  1m 15s    1m 1s  42s  1.0 GiB  acme/widgets: CI / =HYPERLINK(\"x\"), test
-2026-11-30T00:53:20Z  ci-4    boot_failed                20s
+ENDED                 RUNNER  VERDICT      RESULT          AGE  JOB FOR   CPU   MEMORY  JOB
+2026-11-30T00:53:20Z  ci-3    job_done     succeeded  1 m 15 s  1 m 1 s  42 s  1.0 GiB  acme/widgets: CI / =HYPERLINK(\"x\"), test
+2026-11-30T00:53:20Z  ci-4    boot_failed                 20 s
 "
         );
     }

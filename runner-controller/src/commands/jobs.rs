@@ -162,17 +162,17 @@ mod tests {
         };
         assert_eq!(
             render(&demand, 70_000),
-            "last delivery 2s ago\n\
+            "last delivery 2.0 s ago\n\
              \n\
              WAITING  FOR  POOL  LABELS              WHY                                      JOB\n\
-             1        1m   ci    self-hosted, linux  every slot of the pool is in use         acme/app: CI / build\n\
-             2        1m   none  gpu                 no pool of this host has all its labels  acme/app: CI / build\n\
+             1        1 m  ci    self-hosted, linux  every slot of the pool is in use         acme/app: CI / build\n\
+             2        1 m  none  gpu                 no pool of this host has all its labels  acme/app: CI / build\n\
              \n\
-             RUNNING  FOR  WAITED  RUNNER  JOB\n\
-             3        55s  5s      ci-3    acme/app: CI / build\n\
+             RUNNING  FOR   WAITED  RUNNER  JOB\n\
+             3        55 s  5.0 s   ci-3    acme/app: CI / build\n\
              \n\
-             ENDED  AGO  WAITED  RUNNER  CONCLUSION  JOB\n\
-             4      50s  10s             cancelled   acme/app: CI / build\n"
+             ENDED  AGO   WAITED  RUNNER  CONCLUSION  JOB\n\
+             4      50 s  10 s            cancelled   acme/app: CI / build\n"
         );
     }
 }

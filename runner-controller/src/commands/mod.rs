@@ -30,4 +30,4 @@ pub use logs::{LogOptions, LogTarget, logs};
 pub use run::run;
 #[cfg(any(test, fuzzing))]
 pub(crate) use status::try_status;
-pub use status::{status, wait_until_ready};
+pub use status::{StatusOptions, status, wait_until_ready};

@@ -107,7 +107,7 @@ impl Occupation {
             (_, Some(cause)) => format!("ends with {cause}"),
             (Some(JobStatus { note, .. }), None) if !note.run_id.is_empty() => {
                 return Self {
-                    text: format!("{} / {}", note.workflow, note.job),
+                    text: format!("{}: {} / {}", note.repository, note.workflow, note.job),
                     url: note.run_url(server),
                 };
             }

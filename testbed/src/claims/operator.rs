@@ -16,6 +16,7 @@ use crate::wait::{Seen, wait_until};
 
 pub(super) const SUITE: Suite = suite![SMALL;
     the_program_answers_to_every_name,
+    the_exit_status_of_the_status_tells_the_health,
     a_host_is_waited_for_until_it_takes_jobs,
     a_check_of_the_host_finds_what_is_in_the_way,
     one_command_applies_a_configuration_while_jobs_run,
@@ -55,6 +56,40 @@ fn the_program_answers_to_every_name(lab: &mut Lab) -> Result<()> {
     ensure!(said.lines().count() == 2, "{said}");
     host.run(&["rm", "-r", pages, "/run/testbed/words"])
         .map(drop)
+}
+
+fn the_exit_status_of_the_status_tells_the_health(lab: &mut Lab) -> Result<()> {
+    lab.await_settled(SOON)?;
+    let status = |arguments: &[&str]| -> Result<(Option<i32>, String)> {
+        let output = lab
+            .host()
+            .output(&[&["runner-status"], arguments].concat())?;
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        Ok((output.status.code(), said))
+    };
+    for (arguments, code, words) in [
+        (["--pool", "ci"].as_slice(), 0, "\nci "),
+        (&["--all"], 0, "\nci "),
+        (
+            &["--pool", "none"],
+            1,
+            "no pool is named none; this host has ci",
+        ),
+        (&["--pool", "ci", "--json"], 2, "cannot be used with"),
+    ] {
+        let (found, said) = status(arguments)?;
+        ensure!(found == Some(code), "{arguments:?}: {found:?}: {said}");
+        ensure_says(&said, &[words])?;
+    }
+    lab.stop()?;
+    let stopped = [status(&[])?, status(&["--json"])?];
+    lab.start()?;
+    for (code, said) in stopped {
+        ensure!(code == Some(2), "{code:?}: {said}");
+        ensure_says(&said, &["no daemon listens on", "systemctl status"])?;
+    }
+    lab.await_settled(SOON).map(drop)
 }
 
 fn a_host_is_waited_for_until_it_takes_jobs(lab: &mut Lab) -> Result<()> {

@@ -6,27 +6,77 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::bail;
 use tokio::time::Instant;
 
+use crate::clock::unix_ms;
 use crate::commands::common::{NOT_IN_TIME, api_socket, block_on};
 use crate::http::client;
-use crate::status::{DaemonState, PhaseKind, PoolStatus, Status};
+use crate::status::{DaemonState, PhaseKind, PoolStatus, SlotId, Status};
 use crate::terminal;
 use crate::view::health;
 
 /// Interval between two looks at the status during a wait.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Prints the daemon's status as text or as JSON.
-pub fn status(config: &Path, json: bool) -> anyhow::Result<()> {
-    let socket = api_socket(config);
-    let status = block_on(client::status(&socket))??;
-    if json {
+/// Exit status for a host that is not healthy.
+const NOT_HEALTHY: u8 = 1;
+/// Exit status for a host whose daemon does not answer.
+const NO_ANSWER: u8 = 2;
+
+/// Form and extent of the status.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StatusOptions {
+    /// Print the document as JSON.
+    pub json: bool,
+    /// Show one pool alone.
+    pub pool: Option<String>,
+    /// Show every ended runner that the document has.
+    pub all: bool,
+}
+
+/// Prints the daemon's status as text or as JSON. The exit status of the text tells the health: 0 for a healthy
+/// host, 1 for one with problems, 2 without an answer.
+pub fn status(config: &Path, options: &StatusOptions) -> anyhow::Result<ExitCode> {
+    let status = match block_on(client::status(&api_socket(config)))? {
+        Ok(status) => status,
+        Err(error) => {
+            // The exit status is the answer, so this is not the program's own failure.
+            let error = anyhow::Error::new(error);
+            stdio::error(format_args!("runner-controller: {error:#}"));
+            return Ok(ExitCode::from(NO_ANSWER));
+        }
+    };
+    if options.json {
         let text = serde_json::to_string_pretty(&status)?;
         stdio::print_line(terminal::plain_json(&text))?;
-    } else {
-        stdio::print(text::render(&terminal::plain_document(&status)?))?;
+        return Ok(ExitCode::SUCCESS);
     }
+    let is_healthy = health(&status).healthy;
+    let mut status = terminal::plain_document(&status.at(unix_ms()))?;
+    if let Some(pool) = &options.pool {
+        keep_pool(&mut status, pool)?;
+    }
+    stdio::print(text::render(&status, options.all))?;
+    Ok(if is_healthy {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(NOT_HEALTHY)
+    })
+}
+
+/// Removes the other pools and their ended runners from a status.
+fn keep_pool(status: &mut Status, name: &str) -> anyhow::Result<()> {
+    if status.pool(name).is_none() {
+        let names: Vec<&str> = status.pools.iter().map(|pool| pool.name.as_str()).collect();
+        bail!(
+            "no pool is named {name}; this host has {}",
+            names.join(", ")
+        );
+    }
+    status.pools.retain(|pool| pool.name == name);
+    let is_kept = |slot: &SlotId| slot.pool.as_str() == name;
+    status.recent.retain(|ended| is_kept(&ended.slot));
     Ok(())
 }
 
@@ -63,7 +113,7 @@ pub fn wait_until_ready(config: &Path, limit: Duration) -> anyhow::Result<ExitCo
         return Ok(ExitCode::from(NOT_IN_TIME));
     };
     // The exit status answers the caller, whether or not this text has a reader.
-    stdio::progress(text::render(&terminal::plain_document(&status)?).trim_end());
+    stdio::progress(text::render(&terminal::plain_document(&status)?, false).trim_end());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -105,7 +155,7 @@ pub(crate) fn try_status(status: &Status) {
         .demand
         .as_ref()
         .map(|demand| super::jobs::render(demand, safe.at_unix_ms));
-    let text = text::render(&safe) + &jobs.unwrap_or_default();
+    let text = text::render(&safe, true) + &jobs.unwrap_or_default();
     for line in text.lines() {
         assert_eq!(terminal::plain(line), line);
     }

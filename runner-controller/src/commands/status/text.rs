@@ -5,17 +5,19 @@ use std::fmt::Write;
 use comfy_table::{CellAlignment, Table};
 
 use crate::commands::table::{lines, table};
-use crate::status::{PoolStatus, ScopeStatus, Status};
+use crate::status::{PoolStatus, ScopeStatus, Status, VerdictRecord};
 use crate::view::{
     Ended, Occupation, PoolCounts, Weight, failure, health, notices, scope_state, server, span,
     state,
 };
 
-/// Maximum number of ended runners in the text. The document has up to 20.
+/// Maximum number of ended runners in the text, unless all are requested. The document has up to 20.
 const ENDED: usize = 8;
 
-/// Returns the status as text.
-pub(super) fn render(status: &Status) -> String {
+/// Returns the status as text, with all ended runners or the last ones alone.
+pub(super) fn render(status: &Status, all_ended: bool) -> String {
+    let ended_count = if all_ended { usize::MAX } else { ENDED };
+    let recent = &status.recent[..status.recent.len().min(ended_count)];
     let verdict = if health(status).healthy {
         "healthy"
     } else {
@@ -42,9 +44,9 @@ pub(super) fn render(status: &Status) -> String {
     if status.pools.iter().any(|pool| !pool.runners.is_empty()) {
         text += &section(&runners(status));
     }
-    if !status.recent.is_empty() {
-        text += &section(&ended(status));
-        text += &failures(status);
+    if !recent.is_empty() {
+        text += &section(&ended(recent, status.at_unix_ms));
+        text += &failures(recent);
     }
     text
 }
@@ -132,10 +134,10 @@ fn runners(status: &Status) -> Table {
 }
 
 /// Table of the runners that ended last.
-fn ended(status: &Status) -> Table {
+fn ended(recent: &[VerdictRecord], now_unix_ms: u64) -> Table {
     let mut rows = table(["ENDED", "VERDICT", "AGO", "JOB", "MEMORY", "EXIT"]);
-    for ended in status.recent.iter().take(ENDED) {
-        let ended = Ended::of(ended, status.at_unix_ms);
+    for ended in recent {
+        let ended = Ended::of(ended, now_unix_ms);
         rows.add_row([
             ended.slot,
             ended.verdict,
@@ -149,9 +151,9 @@ fn ended(status: &Status) -> Table {
 }
 
 /// Returns a line for each runner above that failed: its last line, and the advice.
-fn failures(status: &Status) -> String {
+fn failures(recent: &[VerdictRecord]) -> String {
     let mut text = String::new();
-    for ended in status.recent.iter().take(ENDED) {
+    for ended in recent {
         if let Some(failure) = failure(ended) {
             let _ = writeln!(text, "  {}, {}: {failure}", ended.slot, ended.verdict);
         }
@@ -164,7 +166,7 @@ mod tests {
     use super::*;
     use crate::status::{
         BackoffStatus, Cause, DaemonState, FailureKind, GitHubStatus, JobNote, JobResult,
-        JobStatus, PhaseKind, RunnerStatus, Verdict, VerdictRecord, Wanted,
+        JobStatus, PhaseKind, RunnerStatus, Verdict, Wanted,
     };
 
     fn ended(
@@ -288,8 +290,8 @@ mod tests {
         let wanted = "\
 runner-01 at acme/widgets: running, NOT healthy
   ! pool fuzz has no runner ready for a job: GitHub answered 403
-  ! pool fuzz: GitHub refused permission twice, next try in 35s: GitHub answered 403
-  GitHub answered 2s ago
+  ! pool fuzz: GitHub refused permission twice, next try in 35 s: GitHub answered 403
+  GitHub answered 2.0 s ago
   note: this kernel has no Landlock
   deleting runner runner-01-ci-4-0000dead, which has no container
 
@@ -297,20 +299,20 @@ POOL  IDLE  SPARE  BUSY  STARTING  ENDING  ALL  FAILED  LABELS
 ci     1/1    0/1     1         1       0  3/8       2  self-hosted, ci
 fuzz   0/1    0/0     0         0       1  1/2       0  self-hosted, fuzz
 
-RUNNER  STATE     FOR     AGE     JOB OR NAME
-ci-1    busy      1m 1s   1h 1m   CI / test (ubuntu, stable)
-                                  https://github.com/acme/widgets/actions/runs/17204512345
-ci-2    idle      3m 20s  3m 32s  runner-01-ci-2-0a1b2c3d
-ci-3    booting   400ms   400ms
-fuzz-1  retiring  1s      1day    ends with idle_aged
+RUNNER  STATE     FOR       AGE       JOB OR NAME
+ci-1    busy      1 m 1 s   1 h 1 m   acme/widgets: CI / test (ubuntu, stable)
+                                      https://github.com/acme/widgets/actions/runs/17204512345
+ci-2    idle      3 m 20 s  3 m 32 s  runner-01-ci-2-0a1b2c3d
+ci-3    booting   0.4 s     0.4 s
+fuzz-1  retiring  1.0 s     1 d       ends with idle_aged
 
-ENDED   VERDICT               AGO     JOB                MEMORY   EXIT
-ci-4    job_done              1m 12s  succeeded, 5m 32s  1.5 GiB  status 100
-fuzz-2  registration_timeout  1m 12s  no job                      no record
+ENDED   VERDICT               AGO       JOB                  MEMORY   EXIT
+ci-4    job_done              1 m 12 s  succeeded, 5 m 32 s  1.5 GiB  status 100
+fuzz-2  registration_timeout  1 m 12 s  no job                        no record
   fuzz-2, registration_timeout: it wrote \"Listening for Jobs\"; \
               check that containers reach GitHub, through their network and its proxy
 ";
-        assert_eq!(render(&busy_host()), wanted);
+        assert_eq!(render(&busy_host(), false), wanted);
     }
 
     #[test]
@@ -339,14 +341,14 @@ fuzz-2  registration_timeout  1m 12s  no job                      no record
         ];
         status.pools[0].scope = Some("umbrella".into());
         status.pools[1].scope = Some("widgets".into());
-        let text = render(&status);
+        let text = render(&status, false);
         for wanted in [
             "runner-01 at acme/widgets, umbrella: running, NOT healthy\n",
             "  ! GitHub (scope umbrella): 401\n",
             "
-SCOPE     AT            GITHUB           LISTED  PACE  ORPHANS  CALLS
-widgets   acme/widgets  answered 2s ago      12              0      7
-umbrella  umbrella      fails                                0      0
+SCOPE     AT            GITHUB              LISTED  PACE  ORPHANS  CALLS
+widgets   acme/widgets  answered 2.0 s ago      12              0      7
+umbrella  umbrella      fails                                   0      0
 ",
             "self-hosted, ci    umbrella\n",
             "https://ghe.example/acme/widgets/actions/runs/17204512345",
@@ -363,7 +365,7 @@ umbrella  umbrella      fails                                0      0
                 let mut status = busy_host();
                 status.pools[1].backoffs[0].failure = *failure;
                 status.pools[1].backoffs[0].failures = 6;
-                let text = render(&status);
+                let text = render(&status, false);
                 let line = text.lines().find(|line| line.contains("next try in"));
                 let (sentence, _) = line.unwrap().split_once(", next try").unwrap();
                 sentence.trim_start_matches("  ! pool fuzz: ").to_owned()
@@ -389,7 +391,7 @@ umbrella  umbrella      fails                                0      0
     fn a_job_of_another_server_has_that_servers_url() {
         let mut status = busy_host();
         status.github.server_url = Some("https://acme.ghe.com".into());
-        let text = render(&status);
+        let text = render(&status, false);
         let url = "https://acme.ghe.com/acme/widgets/actions/runs/17204512345";
         assert!(text.contains(url), "{text}");
         assert!(!text.contains("github.com"), "{text}");
@@ -397,7 +399,7 @@ umbrella  umbrella      fails                                0      0
 
     #[test]
     fn every_line_without_a_url_or_a_reason_fits_80_columns() {
-        for line in render(&busy_host()).lines() {
+        for line in render(&busy_host(), false).lines() {
             let is_free = line.contains("https://") || line.starts_with("  ");
             assert!(line.len() <= 80 || is_free, "{line}");
         }
@@ -413,7 +415,7 @@ umbrella  umbrella      fails                                0      0
             ..Status::default()
         };
         assert_eq!(
-            render(&status),
+            render(&status, false),
             "box at acme: drained, healthy\n  \
              no new runners: draining, until `runner-controller undrain`\n  \
              GitHub has not answered yet\n"
