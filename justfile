@@ -101,6 +101,21 @@ logs-runner-01 *args:
 logs-runner-02 *args:
     @{{ fleet }} logs runner-02 "$@"
 
+# Show which pools of a host serve which jobs, and try its webhook (--labels a,b; DRY_RUN=false sends a job)
+[group('operate')]
+test-webhook host *args:
+    @{{ fleet }} test-webhook "$@"
+
+# Show which pool of runner-01 serves a job for the label fuzz-a (DRY_RUN=false sends the job)
+[group('operate')]
+test-fuzz-a *args:
+    @{{ fleet }} test-webhook runner-01 --labels fuzz-a "$@"
+
+# Show which pool of runner-02 serves a job for the label fuzz-b (DRY_RUN=false sends the job)
+[group('operate')]
+test-fuzz-b *args:
+    @{{ fleet }} test-webhook runner-02 --labels fuzz-b "$@"
+
 # Let a host take no new jobs, and wait for running ones
 [group('operate')]
 drain host:

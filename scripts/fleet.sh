@@ -195,6 +195,18 @@ logs() {
     fi
 }
 
+# test_webhook HOST ARGUMENTS…: shows which pool serves a job. Only DRY_RUN=false tells the daemon of the job.
+test_webhook() {
+    local host=$1 send=()
+    shift
+    case ${DRY_RUN-true} in
+    true) ;;
+    false) send=(--send) ;;
+    *) die "DRY_RUN is \"$DRY_RUN\"; write true or false" ;;
+    esac
+    on "$host" runner-controller webhook-test ${send[@]+"${send[@]}"} "$@" </dev/null
+}
+
 # Reads a token from an argument, a prompt, or standard input.
 read_token() {
     local token=${1-}
@@ -302,6 +314,7 @@ build | apply | rollback | status | storage | logs | bootstrap) "$@" ;;
 apply-all) apply_all "${@:2}" ;;
 status-all) everywhere status ;;
 storage-all) everywhere storage ;;
+test-webhook) test_webhook "${@:2}" ;;
 drain) drain_host "$2" ;;
 undrain) on "$2" runner-controller undrain </dev/null ;;
 reboot) reboot_host "$2" ;;

@@ -66,6 +66,9 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Test the hook of GitHub's deliveries: show which pool serves a job and why others do not, and send the listener a
+    /// signed ping. Needs [webhook], and root, who can read the secret. Exits with status 1 if no pool serves the job.
+    WebhookTest(WebhookTestArgs),
     /// Show the logs of runners: messages of their units, and what the runners write to the console. The
     /// host's journal keeps them after a container's end.
     Logs {
@@ -190,6 +193,23 @@ pub enum Command {
     /// Sweep slots that no pool has any more. Needs root; `ExecStartPre=` of the daemon's unit.
     #[command(hide = true)]
     SweepUnowned,
+}
+
+/// Job of a test of the hook.
+#[derive(Debug, Clone, Args)]
+pub struct WebhookTestArgs {
+    /// Labels of the job, separated by commas [default: those of each pool in turn].
+    #[arg(long, value_name = "LABELS", value_delimiter = ',')]
+    pub labels: Vec<String>,
+    /// File with the payload of a `workflow_job` delivery. Its ids are replaced, so it changes no real job.
+    #[arg(long, value_name = "FILE")]
+    pub event: Option<PathBuf>,
+    /// Repository of the job [default: one of the only scope, or of the pool's].
+    #[arg(long, value_name = "OWNER/NAME", conflicts_with = "event")]
+    pub repository: Option<String>,
+    /// Tell the daemon of the job and of its end at once. Nothing starts because of it.
+    #[arg(long)]
+    pub send: bool,
 }
 
 /// Runners to show, and the form of the output.

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use runner_controller::cli::{Cli, Command, HistoryArgs, NAMES, SlotArgs};
+use runner_controller::cli::{Cli, Command, HistoryArgs, NAMES, SlotArgs, WebhookTestArgs};
 use runner_controller::commands::HistoryForm;
 use runner_controller::pool::SlotId;
 use runner_controller::status::HistoryQuery;
@@ -44,6 +44,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             wait: None,
         } => return commands::status(config, &commands::StatusOptions { json, pool, all }),
         Command::Jobs { json } => commands::jobs(config, json)?,
+        Command::WebhookTest(args) => return webhook_test(config, args),
         Command::Logs {
             target,
             follow,
@@ -125,6 +126,17 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Tests the hook of GitHub's deliveries.
+fn webhook_test(config: &Path, args: WebhookTestArgs) -> anyhow::Result<ExitCode> {
+    let test = commands::WebhookTest {
+        labels: args.labels,
+        event: args.event,
+        repository: args.repository,
+        send: args.send,
+    };
+    commands::webhook_test(config, &test)
 }
 
 /// Shows the runners that ended.

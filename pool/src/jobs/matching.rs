@@ -26,27 +26,71 @@ impl PoolLabels {
         }
     }
 
-    /// Returns the number of labels that the job does not ask for, or `None` if the pool lacks one that it asks
-    /// for, or if GitHub gives jobs of its scope to other runners.
-    fn surplus(&self, job: &KnownJob, asked: &BTreeSet<String>) -> Option<usize> {
+    /// Returns the number of labels that the job does not ask for, or the reason for which the pool does not fit it:
+    /// it lacks a label, or GitHub gives jobs of its scope to other runners.
+    fn surplus(&self, job: &KnownJob, asked: &BTreeSet<String>) -> Result<usize, Fit> {
         let description = job.description();
         let is_in_scope =
             self.scope == job.key.scope || self.scope.covers(&description.repository, None);
+        if !is_in_scope {
+            return Err(Fit::OtherScope);
+        }
         // GitHub gives a job without labels to no self-hosted runner.
-        let fits = is_in_scope && !asked.is_empty() && asked.is_subset(&self.labels);
-        fits.then(|| self.labels.len() - asked.len())
+        if asked.is_empty() {
+            return Err(Fit::NoLabels);
+        }
+        let lacks: Vec<String> = asked.difference(&self.labels).cloned().collect();
+        if lacks.is_empty() {
+            Ok(self.labels.len() - asked.len())
+        } else {
+            Err(Fit::Lacks(lacks))
+        }
     }
+}
+
+/// Relation of a pool to a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fit {
+    /// The pool serves the job.
+    Serves,
+    /// The pool has the job's labels and this many further ones, and another pool serves the job.
+    Further(usize),
+    /// The pool lacks these labels.
+    Lacks(Vec<String>),
+    /// The pool registers in another scope.
+    OtherScope,
+    /// The job has no labels.
+    NoLabels,
+}
+
+fn asked(job: &KnownJob) -> BTreeSet<String> {
+    let labels = job.description().labels.iter();
+    labels.map(|label| label.to_lowercase()).collect()
 }
 
 /// Returns the pool that serves the job: of those whose labels include the job's, the one with the fewest further
 /// labels, and of several such the first one.
 pub(super) fn serving<'p>(pools: &'p [PoolLabels], job: &KnownJob) -> Option<&'p PoolName> {
-    let labels = job.description().labels.iter();
-    let asked: BTreeSet<String> = labels.map(|label| label.to_lowercase()).collect();
+    let asked = asked(job);
     let fitting = pools
         .iter()
-        .filter_map(|pool| Some((pool.surplus(job, &asked)?, &pool.pool)));
+        .filter_map(|pool| Some((pool.surplus(job, &asked).ok()?, &pool.pool)));
     // `min_by_key` returns the first of equal ones.
     let best = fitting.min_by_key(|(surplus, _)| *surplus);
     best.map(|(_, pool)| pool)
+}
+
+/// Returns the relation of each pool to the job. At most one serves it.
+#[must_use]
+pub fn fits(pools: &[PoolLabels], job: &KnownJob) -> Vec<(PoolName, Fit)> {
+    let (best, asked) = (serving(pools, job), asked(job));
+    let fit = |pool: &PoolLabels| match pool.surplus(job, &asked) {
+        Ok(_) if best == Some(&pool.pool) => Fit::Serves,
+        Ok(surplus) => Fit::Further(surplus),
+        Err(reason) => reason,
+    };
+    pools
+        .iter()
+        .map(|pool| (pool.pool.clone(), fit(pool)))
+        .collect()
 }

@@ -13,7 +13,7 @@ mod wait;
 pub use job::{
     Conclusion, Evidence, JobDescription, JobEnd, JobKey, JobSource, JobStage, KnownJob,
 };
-pub use matching::PoolLabels;
+pub use matching::{Fit, PoolLabels, fits};
 pub use table::{JobPlace, JobTable, MAX_ENDED_JOBS, MAX_LIVE_JOBS, PoolDemand, TableEntry};
 pub use wait::{WaitReason, wait_reason};
 

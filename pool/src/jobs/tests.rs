@@ -181,6 +181,49 @@ fn the_pool_with_the_fewest_further_labels_serves_a_job() {
 }
 
 #[test]
+fn each_pool_tells_why_it_does_not_serve_a_job() {
+    let elsewhere = PoolLabels::new(
+        "other".parse().unwrap(),
+        ScopeId::new("https://api.github.com", "umbrella"),
+        &["linux".into()],
+    );
+    let pools = [
+        pool("big", &["linux", "big", "gpu"]),
+        pool("ci", &["Linux", "big"]),
+        pool("mac", &["big", "macos"]),
+        elsewhere,
+    ];
+    let job = |labels: &[&str]| {
+        let mut job = told(1, Evidence::Queued);
+        job.description.1.labels = labels.iter().map(|label| (*label).to_owned()).collect();
+        job
+    };
+    let found: Vec<Fit> = fits(&pools, &job(&["LINUX", "big"]))
+        .into_iter()
+        .map(|(_, fit)| fit)
+        .collect();
+    let lacks = Fit::Lacks(vec!["linux".into()]);
+    assert_eq!(
+        found,
+        [Fit::Further(1), Fit::Serves, lacks, Fit::OtherScope]
+    );
+    let none = fits(&pools, &job(&[]));
+    assert_eq!(none[0].1, Fit::NoLabels);
+    for labels in [&["linux"][..], &["big"], &["gpu"], &["none"], &[]] {
+        let job = job(labels);
+        let fits = fits(&pools, &job);
+        let serves: Vec<_> = fits.iter().filter(|(_, fit)| *fit == Fit::Serves).collect();
+        let chosen = super::matching::serving(&pools, &job);
+        assert_eq!(
+            serves.first().map(|(name, _)| name),
+            chosen,
+            "{labels:?}: {fits:?}"
+        );
+        assert!(serves.len() <= 1);
+    }
+}
+
+#[test]
 fn a_job_of_another_scope_fits_no_pool() {
     let elsewhere = ScopeId::new("https://api.github.com", "other");
     let labels = ["self-hosted".to_owned(), "linux".to_owned()];

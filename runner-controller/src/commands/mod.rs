@@ -16,6 +16,7 @@ mod logs;
 mod run;
 mod status;
 mod table;
+mod webhook_test;
 
 pub use apply::apply;
 pub use check_config::check_config;
@@ -31,3 +32,4 @@ pub use run::run;
 #[cfg(any(test, fuzzing))]
 pub(crate) use status::try_status;
 pub use status::{StatusOptions, status, wait_until_ready};
+pub use webhook_test::{WebhookTest, webhook_test};

@@ -7,13 +7,16 @@
 //! - `delivery`: what a delivery tells
 //! - `routes`: requests and answers
 //! - `counts`: deliveries by outcome
+//! - `sample`, `send`: a delivery by which an operator tests the hook
 
 #[cfg(any(test, fuzzing))]
 mod checks;
 mod counts;
 mod delivery;
 mod routes;
+mod sample;
 mod secrets;
+mod send;
 
 use std::time::Duration;
 
@@ -21,7 +24,9 @@ use std::time::Duration;
 pub(crate) use checks::try_delivery;
 pub use counts::{Counts, report};
 pub use routes::{Receiver, router};
+pub use sample::{Sample, SampleError};
 pub use secrets::{SecretError, Secrets};
+pub use send::{Answer, SendError, send};
 
 use crate::http::ListenerLimits;
 

@@ -19,7 +19,7 @@ use crate::status::DeliveryOutcome;
 use crate::world::{Delivered, Event, Inbox, chain};
 
 /// Path of deliveries.
-const PATH: &str = "/webhook";
+pub(super) const PATH: &str = "/webhook";
 /// Maximum size of a delivery: GitHub sends none that is larger.
 const MAX_BYTES: usize = 25 * 1024 * 1024;
 /// Memory for the bodies of all deliveries that arrive at once, in KiB: one of the maximum size and many usual ones,

@@ -85,6 +85,12 @@ impl Secrets {
         Self(secrets.iter().map(|secret| key(secret)).collect())
     }
 
+    /// Returns the header with the signature of a body under the first secret, and its name.
+    pub(super) fn sign(&self, body: &[u8]) -> Option<(&'static str, String)> {
+        let tag = hmac::sign(self.0.first()?, body);
+        Some((SIGNATURE, format!("sha256={}", hex::encode(tag))))
+    }
+
     /// Judges the signature of a body. The comparison takes the same time for every signature.
     pub(super) fn judge(&self, headers: &HeaderMap, body: &[u8]) -> Signature {
         let mut shown = headers.get_all(SIGNATURE).iter();
@@ -160,6 +166,14 @@ mod tests {
             judge(&[SECRET], &[&shown], b"Hello, World?"),
             Signature::Wrong
         );
+    }
+
+    #[test]
+    fn a_signature_is_that_of_the_first_secret() {
+        let shown = Some((SIGNATURE, format!("sha256={HEX}")));
+        assert_eq!(Secrets::of(&[SECRET, b"another"]).sign(BODY), shown);
+        assert_ne!(Secrets::of(&[b"another", SECRET]).sign(BODY), shown);
+        assert_eq!(Secrets::of(&[]).sign(BODY), None);
     }
 
     #[test]

@@ -60,3 +60,26 @@ fn words_reach_a_host_unchanged() {
         ],
     );
 }
+
+#[test]
+fn a_test_of_the_webhook_is_a_dry_run_unless_it_is_meant() {
+    let fleet = Fleet::of_two();
+    let test = ["test-webhook", "runner-01", "--labels", "fuzz-a"];
+    assert!(fleet.run(&test).ok);
+    let with = |dry_run: &str| fleet.run_in(&test, "", &[("DRY_RUN", dry_run)]);
+    assert!(with("false").ok);
+    let refused = with("no");
+    assert!(
+        !refused.ok && refused.said.contains("DRY_RUN"),
+        "{}",
+        refused.said
+    );
+    assert_order(
+        &fleet.calls(),
+        &[
+            "root@10.0.0.1 runner-controller webhook-test --labels fuzz-a",
+            "root@10.0.0.1 runner-controller webhook-test --send --labels fuzz-a",
+        ],
+    );
+    assert_eq!(fleet.calls().matches("webhook-test").count(), 2);
+}

@@ -153,8 +153,12 @@ impl Fleet {
         self.run_with(arguments, "")
     }
 
-    /// Runs the script from another directory, because an operator may be in any.
     fn run_with(&self, arguments: &[&str], input: &str) -> Ran {
+        self.run_in(arguments, input, &[])
+    }
+
+    /// Runs the script from another directory, because an operator may be in any, with further variables.
+    fn run_in(&self, arguments: &[&str], input: &str, variables: &[(&str, &str)]) -> Ran {
         let mut child = Command::new("bash")
             .arg(self.path("scripts/fleet.sh"))
             .args(arguments)
@@ -167,6 +171,7 @@ impl Fleet {
             .env("RECORD", self.path("record"))
             .env("XDG_RUNTIME_DIR", self.path("tmp"))
             .env("REBOOT_PAUSE", "0")
+            .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
