@@ -6,6 +6,8 @@ use pool::{Conclusion, JobStage, SlotId, WaitReason};
 use serde::{Deserialize, Serialize};
 use strum::{AsRefStr, Display, EnumString, VariantArray};
 
+use crate::Histogram;
+
 /// Demand of the whole host.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DemandStatus {
@@ -76,32 +78,7 @@ pub struct PoolDemandStatus {
     /// Reason for which its jobs wait.
     pub waits_for: Option<WaitReason>,
     /// Times from the queue to the start, since the daemon started.
-    pub waits: WaitHistogram,
-}
-
-/// Number of jobs by their time from the queue to the start.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WaitHistogram {
-    /// Number of jobs in each of [`WaitHistogram::BOUNDS_MS`], and of those beyond the last.
-    pub counts: Vec<u64>,
-    /// Sum of all times, in milliseconds.
-    pub sum_ms: u64,
-}
-
-impl WaitHistogram {
-    /// Upper bounds of the buckets, in milliseconds.
-    pub const BOUNDS_MS: [u64; 12] = [
-        500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000, 120_000, 300_000, 900_000, 3_600_000,
-        14_400_000,
-    ];
-
-    /// Counts one time.
-    pub fn add(&mut self, wait_ms: u64) {
-        self.counts.resize(Self::BOUNDS_MS.len() + 1, 0);
-        let bucket = Self::BOUNDS_MS.partition_point(|bound| *bound < wait_ms);
-        self.counts[bucket] += 1;
-        self.sum_ms = self.sum_ms.saturating_add(wait_ms);
-    }
+    pub waits: Histogram,
 }
 
 /// A job of GitHub's queue. Its texts come from authors of workflows, so they are not to be trusted.

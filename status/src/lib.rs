@@ -6,16 +6,16 @@
 mod demand;
 mod history;
 mod lookup;
+mod measures;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use strum::{AsRefStr, Display, EnumString, VariantArray};
 
-pub use demand::{
-    DeliveryOutcome, DemandStatus, JobRow, PoolDemandStatus, WaitHistogram, WebhookStatus,
-};
+pub use demand::{DeliveryOutcome, DemandStatus, JobRow, PoolDemandStatus, WebhookStatus};
 pub use history::{HistoryPage, HistoryQuery, MAX_PAGE};
+pub use measures::{Histogram, Measure, Unit};
 pub use pool::{
     Cause, Conclusion, FailureKind, GroupProblem, Invocation, JobNote, JobResult, JobStage,
     PaceReason, PhaseEntry, PhaseKind, Resource, RunnerId, Shortages, SlotId, Verdict,
@@ -233,6 +233,9 @@ pub struct PoolStatus {
     /// Number of jobs that ended since the daemon started, by result.
     #[serde(default)]
     pub results: BTreeMap<JobResult, u64>,
+    /// Sizes of its runners that ended since the daemon started. Each counts at its end.
+    #[serde(default)]
+    pub measures: BTreeMap<Measure, Histogram>,
     /// Number of failures among [`PoolStatus::verdicts`].
     pub failed: u64,
     /// Failures that delay new tries.

@@ -9,7 +9,7 @@ use crate::pool::{
     JobPlace, JobStage, JobTable, KnownJob, PoolDemand, PoolLabels, PoolName, TableEntry,
     WaitReason,
 };
-use crate::status::{DemandStatus, JobRow, PoolDemandStatus, WaitHistogram, WebhookStatus};
+use crate::status::{DemandStatus, Histogram, JobRow, Measure, PoolDemandStatus, WebhookStatus};
 
 /// Maximum number of waiting jobs, and of running jobs, in the status.
 const SHOWN: usize = 100;
@@ -21,7 +21,7 @@ const SHOWN_ASIDE: usize = 20;
 pub(super) struct Demand {
     table: JobTable,
     deliveries: WebhookStatus,
-    waits: BTreeMap<PoolName, WaitHistogram>,
+    waits: BTreeMap<PoolName, Histogram>,
     /// Summary of the table. It changes with the table alone, and the status is published more often.
     by_pool: BTreeMap<Option<PoolName>, PoolDemand>,
     shown: DemandStatus,
@@ -58,7 +58,7 @@ impl Demand {
             (had_started, now.job.wait_ms(), &now.place)
         {
             let waits = self.waits.entry(slot.pool.clone()).or_default();
-            waits.add(wait_ms);
+            waits.add(Measure::QueueWait, wait_ms);
         }
         if self.table.is_over_full() {
             self.table.prune(unix_ms);

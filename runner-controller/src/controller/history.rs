@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::pool::{Ended, Exit, JobResult, PoolName, Timestamp, Verdict, VerdictRecord};
+use crate::pool::{Ended, Exit, JobResult, PhaseKind, PoolName, Timestamp, Verdict, VerdictRecord};
+use crate::status::{Histogram, Measure};
 
 /// Maximum number of verdicts in the status.
 const RECENT: usize = 20;
@@ -13,6 +14,7 @@ const RECENT: usize = 20;
 pub(super) struct History {
     counts: BTreeMap<PoolName, BTreeMap<Verdict, u64>>,
     results: BTreeMap<PoolName, BTreeMap<JobResult, u64>>,
+    measures: BTreeMap<PoolName, BTreeMap<Measure, Histogram>>,
     recent: VecDeque<VerdictRecord>,
 }
 
@@ -30,6 +32,10 @@ impl History {
             let results = self.results.entry(verdict.slot.pool.clone()).or_default();
             *results.entry(result).or_default() += 1;
         }
+        let measures = self.measures.entry(verdict.slot.pool.clone()).or_default();
+        for (measure, value) in values(&verdict) {
+            measures.entry(measure).or_default().add(measure, value);
+        }
         self.recent.push_front(verdict);
         self.recent.truncate(RECENT);
     }
@@ -44,10 +50,45 @@ impl History {
         self.results.get(pool).cloned().unwrap_or_default()
     }
 
+    /// Returns the sizes of the runners of a pool that ended since the daemon started.
+    pub(super) fn measures(&self, pool: &PoolName) -> BTreeMap<Measure, Histogram> {
+        self.measures.get(pool).cloned().unwrap_or_default()
+    }
+
     /// Returns the last verdicts, newest first.
     pub(super) fn recent(&self) -> Vec<VerdictRecord> {
         self.recent.iter().cloned().collect()
     }
+}
+
+/// Returns what is measured of a runner that ended. A phase that failed has no duration.
+fn values(ended: &VerdictRecord) -> Vec<(Measure, u64)> {
+    let after = |kinds: &[PhaseKind]| {
+        let mut entries = ended.phases.iter();
+        let entry = entries.find(|entry| kinds.contains(&entry.phase));
+        entry.map(|entry| entry.after_ms)
+    };
+    let between = |from: &[PhaseKind], to: &[PhaseKind]| after(to)?.checked_sub(after(from)?);
+    // A runner that a restarted daemon found has no phase before that.
+    let boot = between(
+        &[PhaseKind::Booting],
+        &[PhaseKind::Spare, PhaseKind::Minting],
+    );
+    let registration = between(&[PhaseKind::Minting], &[PhaseKind::Idle, PhaseKind::Busy]);
+    let had_job = ended.job_ms.is_some();
+    [
+        (Measure::Boot, boot),
+        (Measure::Registration, registration),
+        (Measure::Job, ended.job_ms),
+        (Measure::JobCpu, ended.cpu_ms.filter(|_| had_job)),
+        (
+            Measure::JobMemoryPeak,
+            ended.memory_peak_bytes.filter(|_| had_job),
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(measure, value)| Some((measure, value?)))
+    .collect()
 }
 
 /// Returns the record of an end. `explanation` is the launcher's meaning of the exit status.
@@ -92,4 +133,73 @@ pub(super) fn verdict_record(
 /// Returns a duration in milliseconds.
 pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::PhaseEntry;
+
+    fn ended(phases: &[(PhaseKind, u64)], job_ms: Option<u64>) -> VerdictRecord {
+        let entry = |(phase, after_ms): &(PhaseKind, u64)| PhaseEntry {
+            phase: *phase,
+            after_ms: *after_ms,
+        };
+        VerdictRecord {
+            slot: "ci-1".parse().unwrap(),
+            verdict: Verdict::JobDone,
+            runner: None,
+            runner_id: None,
+            job: None,
+            ended_unix_ms: 0,
+            lived_ms: 0,
+            job_ms,
+            exit: None,
+            result: None,
+            last_line: None,
+            memory_peak_bytes: Some(1 << 30),
+            oom_kills: 0,
+            invocation: None,
+            phases: phases.iter().map(entry).collect(),
+            cpu_ms: Some(700),
+            generation: None,
+        }
+    }
+
+    #[test]
+    fn a_runner_with_a_job_gives_every_measure() {
+        let phases = [
+            (PhaseKind::Booting, 0),
+            (PhaseKind::Spare, 300),
+            (PhaseKind::Minting, 1_000),
+            (PhaseKind::Registering, 1_200),
+            (PhaseKind::Idle, 1_900),
+            (PhaseKind::Busy, 5_000),
+        ];
+        assert_eq!(
+            values(&ended(&phases, Some(9_000))),
+            [
+                (Measure::Boot, 300),
+                (Measure::Registration, 900),
+                (Measure::Job, 9_000),
+                (Measure::JobCpu, 700),
+                (Measure::JobMemoryPeak, 1 << 30),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_job_that_came_before_the_list_ends_the_registration() {
+        let phases = [(PhaseKind::Minting, 50), (PhaseKind::Busy, 400)];
+        assert_eq!(
+            values(&ended(&phases, Some(1)))[0],
+            (Measure::Registration, 350)
+        );
+    }
+
+    #[test]
+    fn a_container_that_failed_to_boot_gives_none() {
+        let phases = [(PhaseKind::Booting, 0), (PhaseKind::Retiring, 60_000)];
+        assert_eq!(values(&ended(&phases, None)), []);
+    }
 }

@@ -304,6 +304,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             failed: failures.map(|(_, count)| count).sum(),
             verdicts,
             results: self.history.results(&pool.spec.name),
+            measures: self.history.measures(&pool.spec.name),
             backoffs: backoffs
                 .map(|(failure, backoff)| BackoffStatus {
                     failure,

@@ -1,14 +1,10 @@
 //! Metrics of demand. Label values are pools and outcomes, so nothing that a job says can add a series.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-use super::metric_families::{Labels, counter, gauge, label, set};
-use crate::status::{DeliveryOutcome, Status, WaitHistogram};
+use super::measures;
+use super::metric_families::{counter, gauge, label, set};
+use crate::status::{DeliveryOutcome, Measure, Status};
 
 /// Registers the metrics; none without `[webhook]`.
 pub(super) fn register(registry: &mut Registry, status: &Status) {
@@ -30,11 +26,10 @@ pub(super) fn register(registry: &mut Registry, status: &Status) {
         "jobs_oldest_wait_seconds",
         "Wait of the pool's job that waits longest, in seconds",
     );
-    let waits: Family<Labels, Waits> = Family::default();
-    registry.register(
+    let waits = measures::family(
+        registry,
         "job_queue_wait_seconds",
         "Time of jobs from the queue to the start, without jobs that needed an approval",
-        Family::clone(&waits),
     );
     for pool in &status.pools {
         let Some(of_pool) = &pool.demand else {
@@ -46,7 +41,7 @@ pub(super) fn register(registry: &mut Registry, status: &Status) {
         let since = of_pool.oldest_unix_ms;
         let wait = since.map_or(0, |since| status.at_unix_ms.saturating_sub(since) / 1000);
         set(&oldest, labels(), wait);
-        waits.get_or_create(&labels()).set(of_pool.waits.clone());
+        measures::set(&waits, labels(), Measure::QueueWait, of_pool.waits.clone());
     }
     let unserved = gauge(
         registry,
@@ -78,51 +73,12 @@ pub(super) fn register(registry: &mut Registry, status: &Status) {
     }
 }
 
-/// A histogram that was counted elsewhere.
-#[derive(Debug, Default)]
-struct Waits(Mutex<WaitHistogram>);
-
-impl Waits {
-    fn get(&self) -> MutexGuard<'_, WaitHistogram> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set(&self, waits: WaitHistogram) {
-        *self.get() = waits;
-    }
-}
-
-impl EncodeMetric for Waits {
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "milliseconds of some hours are exact in 53 bits"
-    )]
-    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let seconds = |millis: u64| millis as f64 / 1000.0;
-        let bounds = WaitHistogram::BOUNDS_MS.map(seconds).into_iter();
-        let waits = self.get();
-        let counts = waits.counts.iter().copied();
-        let counts = counts.chain(std::iter::repeat(0));
-        let buckets: Vec<(f64, u64)> = bounds.chain([f64::MAX]).zip(counts).collect();
-        let count = waits.counts.iter().sum();
-        encoder.encode_histogram::<NoLabelSet>(seconds(waits.sum_ms), count, &buckets, None)
-    }
-
-    fn metric_type(&self) -> MetricType {
-        MetricType::Histogram
-    }
-}
-
-impl prometheus_client::metrics::TypedMetric for Waits {
-    const TYPE: MetricType = MetricType::Histogram;
-}
-
 #[cfg(test)]
 mod tests {
     use prometheus_client::encoding::text::encode;
 
     use super::*;
-    use crate::status::{DemandStatus, PoolDemandStatus, PoolStatus, WebhookStatus};
+    use crate::status::{DemandStatus, Histogram, PoolDemandStatus, PoolStatus, WebhookStatus};
 
     fn text(status: &Status) -> String {
         let mut registry = Registry::default();
@@ -134,9 +90,9 @@ mod tests {
 
     #[test]
     fn demand_is_counted_for_each_pool_and_outcome() {
-        let mut waits = WaitHistogram::default();
+        let mut waits = Histogram::default();
         for wait_ms in [400, 700, 100_000_000] {
-            waits.add(wait_ms);
+            waits.add(Measure::QueueWait, wait_ms);
         }
         let status = Status {
             at_unix_ms: 70_000,

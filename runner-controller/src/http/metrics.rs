@@ -6,8 +6,8 @@
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
-use super::demand_metrics;
 use super::metric_families::{Labels, counter, gauge, label, set};
+use super::{demand_metrics, measures};
 use crate::pool::{JobResult, PaceReason, Resource, Verdict};
 use crate::status::{Gate, PoolStatus, ScopeStatus, Status};
 
@@ -18,6 +18,7 @@ const PREFIX: &str = "runner_controller";
 pub(super) fn render(status: &Status) -> Result<String, std::fmt::Error> {
     let mut registry = Registry::with_prefix(PREFIX);
     register_pools(&mut registry, &status.pools);
+    measures::register(&mut registry, &status.pools);
     register_host(&mut registry, status);
     demand_metrics::register(&mut registry, status);
     let mut text = String::new();
@@ -146,6 +147,18 @@ fn register_host(registry: &mut Registry, status: &Status) {
         }
     }
     register_pace(registry, &scopes);
+    let build = gauge(
+        registry,
+        "build_info",
+        "1, with the version of the program as a label",
+    );
+    set(&build, vec![label("version", &status.program)], 1);
+    let started = gauge(
+        registry,
+        "start_time_seconds",
+        "Start of the daemon, in seconds since 1970",
+    );
+    set(&started, vec![], status.since_unix_ms / 1000);
     let open = gauge(
         registry,
         "admission_open",
@@ -220,94 +233,4 @@ fn of(scope: &ScopeStatus, mut labels: Labels) -> Labels {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::status::{GateStatus, GitHubStatus, PhaseKind};
-
-    #[test]
-    fn every_verdict_and_result_is_a_series_from_the_start() {
-        let pool = PoolStatus {
-            name: "ci".into(),
-            ..PoolStatus::default()
-        };
-        let text = render(&Status {
-            pools: vec![pool],
-            ..Status::default()
-        })
-        .unwrap();
-        for verdict in Verdict::ALL {
-            let line = format!(
-                "runner_controller_runner_ends_total{{pool=\"ci\",reason=\"{verdict}\"}} 0"
-            );
-            assert!(text.contains(&line), "{line} in {text}");
-        }
-        for result in JobResult::ALL {
-            let line =
-                format!("runner_controller_job_results_total{{pool=\"ci\",result=\"{result}\"}} 0");
-            assert!(text.contains(&line), "{line} in {text}");
-        }
-        assert!(text.ends_with("# EOF\n"));
-    }
-
-    #[test]
-    fn the_series_of_a_named_scope_have_its_name() {
-        let scope = |name: &str, error: Option<&str>| ScopeStatus {
-            name: Some(name.into()),
-            github: GitHubStatus {
-                error: error.map(str::to_owned),
-                calls: [("mint".into(), [("ok".into(), 3)].into())].into(),
-                ..GitHubStatus::default()
-            },
-            strays: vec!["box-ci-1-0000dead".into()],
-            ..ScopeStatus::default()
-        };
-        let gate = |scope: &str| GateStatus {
-            gate: Gate::Deletions,
-            scope: Some(scope.into()),
-            reason: String::new(),
-        };
-        let mut status = Status {
-            scopes: vec![scope("one", None), scope("two", Some("401"))],
-            gates: vec![gate("two"), gate("acme/former at https://api.github.com")],
-            ..Status::default()
-        };
-        let text = render(&status).unwrap();
-        for line in [
-            r#"github_calls_total{operation="mint",outcome="ok",scope="one"} 3"#,
-            r#"stray_registrations{scope="two"} 1"#,
-            r#"gate_closed{gate="deletions",scope="one"} 0"#,
-            r#"gate_closed{gate="deletions",scope="two"} 1"#,
-            r#"component_failing{component="github",scope="one"} 0"#,
-            r#"component_failing{component="github",scope="two"} 1"#,
-        ] {
-            let line = format!("runner_controller_{line}");
-            assert!(text.lines().any(|found| found == line), "{line} in {text}");
-        }
-        status.scopes.truncate(1);
-        status.scopes[0].name = None;
-        let text = render(&status).unwrap();
-        for line in [
-            r#"github_calls_total{operation="mint",outcome="ok"} 3"#,
-            r#"gate_closed{gate="deletions"} 0"#,
-        ] {
-            let line = format!("runner_controller_{line}");
-            assert!(text.lines().any(|found| found == line), "{line} in {text}");
-        }
-    }
-
-    #[test]
-    fn a_label_value_cannot_end_its_quotes() {
-        let pool = PoolStatus {
-            name: "a\"} 1\nb\\".into(),
-            phases: [(PhaseKind::Busy, 1)].into(),
-            ..PoolStatus::default()
-        };
-        let text = render(&Status {
-            pools: vec![pool],
-            ..Status::default()
-        })
-        .unwrap();
-        let line = r#"runner_controller_pool_runners{pool="a\"} 1\nb\\",state="busy"} 1"#;
-        assert!(text.lines().any(|found| found == line), "{text}");
-    }
-}
+mod tests;

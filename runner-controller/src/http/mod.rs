@@ -8,7 +8,7 @@
 //! - `serve`: listeners and their bounds
 //! - `access`: peers and the token
 //! - `routes`: requests and answers
-//! - `metrics`, `demand_metrics`: the status, counted
+//! - `metrics`, `demand_metrics`, `measures`: the status, counted
 //! - `page`: the status for a browser
 //! - [`client`]: requests of our own commands
 
@@ -17,6 +17,7 @@ mod access;
 mod checks;
 pub mod client;
 mod demand_metrics;
+mod measures;
 mod metric_families;
 mod metrics;
 mod page;
