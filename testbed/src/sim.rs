@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use github_sim::{
-    Conclusion, Endpoint, Fault, FaultRule, JobSpec, JobState, JobView, PlantedRunner, RunnerView,
-    ScopeToken, Standing, Stats,
+    Conclusion, DeliveryView, Endpoint, Fault, FaultRule, HookSpec, JobSpec, JobState, JobView,
+    PlantedRunner, RunnerView, ScopeToken, Standing, Stats, WebhookFault, WebhookFaultRule,
 };
 use nix::sched::{CloneFlags, setns};
 use serde::de::DeserializeOwned;
@@ -124,6 +124,42 @@ impl Sim {
         )
     }
 
+    /// Adds a hook and returns its id.
+    pub fn add_hook(&self, hook: &HookSpec) -> Result<u64> {
+        #[derive(Deserialize)]
+        struct Added {
+            ids: Vec<u64>,
+        }
+        let added: Added = self.post("/_sim/hooks", hook)?;
+        added
+            .ids
+            .first()
+            .copied()
+            .context("the stand-in added no hook")
+    }
+
+    /// Returns the deliveries of all hooks, also those that are not sent yet.
+    pub fn deliveries(&self) -> Result<Vec<DeliveryView>> {
+        self.get("/_sim/deliveries")
+    }
+
+    /// Injects a fault into the next delivery of an action.
+    pub fn webhook_fault(&self, action: &str, fault: WebhookFault) -> Result<()> {
+        let rule = WebhookFaultRule::on(action, 1, fault);
+        self.post::<Value>("/_sim/webhook-faults", &rule).map(drop)
+    }
+
+    /// Requests another attempt of a delivery, as on the page of a hook of `acme/widgets`.
+    pub fn redeliver(&self, delivery: &DeliveryView, token: &str) -> Result<()> {
+        let path = format!(
+            "/repos/acme/widgets/hooks/{}/deliveries/{}/attempts",
+            delivery.hook, delivery.id
+        );
+        let (status, answer) = self.call("POST", &path, None, Some(token))?;
+        ensure!(status == 202, "POST {path}: {status} {answer}");
+        Ok(())
+    }
+
     /// Returns the calls since the last [`Sim::forget_calls`].
     pub fn stats(&self) -> Result<Stats> {
         self.get("/_sim/stats")
@@ -216,6 +252,16 @@ impl Sim {
 
     /// Sends any request and returns any status. A body that is not JSON is returned as a string.
     pub fn request(&self, method: &str, path: &str, body: Option<&Value>) -> Result<(u16, Value)> {
+        self.call(method, path, body, None)
+    }
+
+    fn call(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        token: Option<&str>,
+    ) -> Result<(u16, Value)> {
         let call = || -> Result<(u16, Value)> {
             let namespace = File::open(&self.network).context("the test host is gone")?;
             setns(namespace, CloneFlags::CLONE_NEWNET).context("join the host's network")?;
@@ -232,6 +278,9 @@ impl Sim {
                 .uri(format!("{}{path}", self.base));
             if body.is_some() {
                 request = request.header("content-type", "application/json");
+            }
+            if let Some(token) = token {
+                request = request.header("authorization", format!("Bearer {token}"));
             }
             let mut answer = agent
                 .run(request.body(text)?)

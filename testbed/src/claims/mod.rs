@@ -45,6 +45,7 @@ mod troubles;
 mod trust;
 mod upgrade;
 mod verdicts;
+mod webhook;
 
 pub(crate) use common::{SOON, await_busy, in_container, leader, machine_of};
 pub use fixture::Fixture;
@@ -66,6 +67,7 @@ pub const SUITES: &[Suite] = &[
     ends::SUITE,
     github::SUITE,
     scopes::SUITE,
+    webhook::SUITE,
     private_ca::SUITE,
     proxy::SUITE,
     restart::SUITE,

@@ -1,0 +1,260 @@
+//! GitHub's deliveries reach the daemon, which knows the queue through kills and faults.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use github_sim::{DeliveryView, HookSpec, HookTarget, JobSpec, WebhookFault};
+use status::{DeliveryOutcome, DemandStatus, JobRow, JobStage};
+
+use super::common::{SOON, ensure_says, finish_held, start_held};
+use super::fixture::{Fixture, await_settled, small};
+use super::suite::{Suite, suite};
+use crate::binaries::CONTROLLER;
+use crate::lab::{DAEMON, Lab, TOKEN};
+use crate::net::UPLINK;
+use crate::wait::{Seen, wait_until};
+
+pub(super) const SUITE: Suite = suite![HOOKED;
+    a_delivery_shows_its_job_from_the_queue_to_its_end,
+    a_daemon_killed_between_deliveries_loses_and_doubles_no_job,
+    forged_doubled_late_and_reordered_deliveries_have_no_wrong_effect,
+];
+
+/// The fixture `small` with a hook of its repository.
+const HOOKED: Fixture = Fixture {
+    name: "hooked",
+    config: |lab| {
+        lab.host().write(SECRET_FILE, SECRET.as_bytes(), 0o600)?;
+        let target = HookTarget::Scope("acme/widgets".parse()?);
+        let url = format!("http://{UPLINK}:{PORT}/webhook");
+        lab.sim().add_hook(&HookSpec::new(target, &url, SECRET))?;
+        let mut config = small(lab.sim().api_url());
+        config.top =
+            format!("[webhook]\nlisten = \"{UPLINK}:{PORT}\"\nsecret_file = \"{SECRET_FILE}\"\n");
+        Ok(Some(config))
+    },
+    await_ready: await_settled,
+};
+
+const PORT: u16 = 9818;
+const SECRET_FILE: &str = "/etc/runner-controller/webhook-secret";
+const SECRET: &str = "webhook_testbed_8f0d3c6b5a9e4172";
+/// Label that no pool has, so that a job with it waits until it is cancelled.
+const UNSERVED: &str = "gpu";
+/// Kills of the daemon while deliveries arrive.
+const KILLS: usize = 3;
+/// Number of jobs that are queued at each kill.
+const BURST: usize = 15;
+
+/// Queues jobs that no pool serves.
+fn queue(lab: &Lab, count: usize) -> Result<Vec<u64>> {
+    let jobs = vec![JobSpec::new("waits", &["self-hosted", UNSERVED], "true"); count];
+    lab.sim().queue_all(&jobs)
+}
+
+/// Waits until the daemon's demand is as wanted.
+fn await_demand<T>(
+    lab: &Lab,
+    what: &str,
+    mut find: impl FnMut(&DemandStatus) -> Option<T>,
+) -> Result<T> {
+    lab.await_status(what, SOON, |status| find(status.demand.as_ref()?))
+}
+
+fn count(demand: &DemandStatus, outcome: DeliveryOutcome) -> u64 {
+    let deliveries = &demand.webhook.deliveries;
+    deliveries.get(&outcome).copied().unwrap_or_default()
+}
+
+/// Finds a job of the stand-in, each of which is the only one of its run and has the run's id.
+fn row(rows: &[JobRow], job: u64) -> Option<JobRow> {
+    rows.iter().find(|row| row.run_id == job).cloned()
+}
+
+fn was_accepted(attempt: &DeliveryView) -> bool {
+    attempt.code == Some(202)
+}
+
+/// Waits until every delivery was sent, and returns those of jobs, by `X-GitHub-Delivery`.
+fn await_sent(lab: &Lab) -> Result<BTreeMap<String, Vec<DeliveryView>>> {
+    wait_until("every delivery to be sent", SOON, || {
+        let mut all = lab.sim().deliveries()?;
+        all.retain(|delivery| delivery.event == "workflow_job");
+        let waiting = all
+            .iter()
+            .filter(|delivery| delivery.code.is_none())
+            .count();
+        if waiting > 0 {
+            return Ok(Seen::NotYet(format!("{waiting} wait")));
+        }
+        let mut by_guid: BTreeMap<String, Vec<DeliveryView>> = BTreeMap::new();
+        for delivery in all {
+            let attempts = by_guid.entry(delivery.guid.clone()).or_default();
+            attempts.push(delivery);
+        }
+        Ok(Seen::Done(by_guid))
+    })
+}
+
+/// Repeats each delivery of which no attempt was answered with 202. Returns their number.
+fn redeliver_failed(lab: &Lab) -> Result<usize> {
+    let mut failed = 0;
+    for attempts in await_sent(lab)?.values() {
+        if attempts.iter().any(was_accepted) {
+            continue;
+        }
+        let last = attempts.last().context("a delivery has attempts")?;
+        lab.sim().redeliver(last, TOKEN)?;
+        failed += 1;
+    }
+    await_sent(lab)?;
+    Ok(failed)
+}
+
+/// Cancels jobs, and waits until none of them is in the queue.
+fn cancel(lab: &Lab, jobs: &[u64]) -> Result<()> {
+    for id in jobs {
+        lab.sim().cancel(*id)?;
+    }
+    await_demand(lab, "an empty queue", |demand| {
+        (demand.unserved_count == 0).then_some(())
+    })
+}
+
+fn a_delivery_shows_its_job_from_the_queue_to_its_end(lab: &mut Lab) -> Result<()> {
+    let (id, busy) = start_held(lab, "told")?;
+    let running = await_demand(lab, "the job to run", |demand| row(&demand.running, id))?;
+    ensure!(
+        running.machine.as_ref().map(ToString::to_string) == Some(busy.machine()),
+        "{running:?} runs in {}",
+        busy.machine()
+    );
+    let waits = queue(lab, 1)?;
+    let waiting = await_demand(lab, "a job that no pool serves", |demand| {
+        row(&demand.unserved, waits[0]).filter(|row| row.stage == JobStage::Queued)
+    })?;
+    finish_held(lab, id, &busy)?;
+    let ended = await_demand(lab, "the job's end", |demand| row(&demand.ended, id))?;
+    ensure!(
+        ended.conclusion.map(|end| end.to_string()).as_deref() == Some("success"),
+        "{ended:?}"
+    );
+    let host = lab.host();
+    let shown = host.run(&[CONTROLLER, "jobs"])?;
+    ensure_says(
+        &shown,
+        &[&ended.id.to_string(), &waiting.id.to_string(), UNSERVED],
+    )?;
+    cancel(lab, &waits)?;
+
+    let test = [CONTROLLER, "webhook-test", "--labels", "ci"];
+    let dry = host.run(&test)?;
+    ensure_says(
+        &dry,
+        &["pool ci serves it", "accepts the secret", "dry run"],
+    )?;
+    let sent = host.run(&[&test[..], &["--send"]].concat())?;
+    ensure_says(&sent, &["the daemon had it as queued for pool ci"])?;
+    await_demand(lab, "the test's job to leave", |demand| {
+        demand.waiting.is_empty().then_some(())
+    })?;
+    let journal = host.run(&["journalctl", "--unit", DAEMON, "--output=cat"])?;
+    ensure!(
+        !format!("{journal}{shown}{dry}{sent}").contains(SECRET),
+        "the secret is shown"
+    );
+    Ok(())
+}
+
+fn a_daemon_killed_between_deliveries_loses_and_doubles_no_job(lab: &mut Lab) -> Result<()> {
+    let mut jobs: Vec<u64> = Vec::new();
+    for _ in 0..KILLS {
+        let (known, before) = (await_sent(lab)?, jobs.len());
+        jobs.extend(queue(lab, BURST)?);
+        lab.kill()?;
+        // Nothing listens, so GitHub lists the deliveries of these as failed.
+        jobs.extend(queue(lab, BURST)?);
+        await_sent(lab)?;
+        lab.start()?;
+        let sent = await_sent(lab)?;
+        let new = sent.iter().filter(|(guid, _)| !known.contains_key(*guid));
+        let accepted = new.filter(|(_, attempts)| attempts.iter().any(was_accepted));
+        let least = u64::try_from(before + accepted.count())?;
+        await_demand(lab, "every job that was answered with 202", |demand| {
+            (demand.unserved_count >= least).then_some(())
+        })?;
+        let failed = redeliver_failed(lab)?;
+        ensure!(failed >= BURST, "only {failed} deliveries failed");
+        let all = u64::try_from(jobs.len())?;
+        await_demand(lab, "each job once", |demand| {
+            (demand.unserved_count == all).then_some(())
+        })?;
+    }
+    // A delivery that had its effect before the kill has none after it.
+    let sent = await_sent(lab)?;
+    let done = sent
+        .values()
+        .flatten()
+        .find(|attempt| attempt.action.as_deref() == Some("queued") && was_accepted(attempt));
+    lab.sim()
+        .redeliver(done.context("no delivery arrived")?, TOKEN)?;
+    let all = u64::try_from(jobs.len())?;
+    await_demand(lab, "a duplicate", |demand| {
+        let is_known = count(demand, DeliveryOutcome::Duplicate) == 1;
+        (is_known && demand.unserved_count == all).then_some(())
+    })?;
+    cancel(lab, &jobs)
+}
+
+fn forged_doubled_late_and_reordered_deliveries_have_no_wrong_effect(lab: &mut Lab) -> Result<()> {
+    let before = await_demand(lab, "the demand", |demand| Some(demand.clone()))?;
+    let more = |demand: &DemandStatus, outcome| count(demand, outcome) - count(&before, outcome);
+    let sim = lab.sim();
+
+    sim.webhook_fault("queued", WebhookFault::Forged)?;
+    let forged = queue(lab, 1)?;
+    await_demand(lab, "a forged delivery", |demand| {
+        (more(demand, DeliveryOutcome::WrongSignature) == 1).then_some(())
+    })?;
+
+    sim.webhook_fault("queued", WebhookFault::Doubled)?;
+    let doubled = queue(lab, 1)?;
+    let demand = await_demand(lab, "a doubled delivery", |demand| {
+        (more(demand, DeliveryOutcome::Duplicate) == 1).then(|| demand.clone())
+    })?;
+    ensure!(
+        demand.unserved_count == 1
+            && row(&demand.unserved, doubled[0]).is_some()
+            && row(&demand.unserved, forged[0]).is_none(),
+        "the queue after a forged and a doubled delivery: {:?}",
+        demand.unserved
+    );
+
+    sim.webhook_fault("queued", WebhookFault::Late { ms: 2_500 })?;
+    let late = queue(lab, 1)?;
+    let shown = await_demand(lab, "a late delivery", |demand| {
+        row(&demand.unserved, late[0])
+    })?;
+    let created = sim.job(late[0])?.created_at;
+    ensure!(
+        shown.queued_unix_ms.abs_diff(created) <= 1_000,
+        "GitHub queued it at {created}, and it is shown as {shown:?}"
+    );
+
+    // The job's end arrives before its start in the queue.
+    let accepted = await_demand(lab, "the deliveries so far", |demand| {
+        Some(count(demand, DeliveryOutcome::Accepted))
+    })?;
+    sim.webhook_fault("queued", WebhookFault::Swapped)?;
+    let reordered = queue(lab, 1)?;
+    sim.cancel(reordered[0])?;
+    let demand = await_demand(lab, "both deliveries", |demand| {
+        (count(demand, DeliveryOutcome::Accepted) == accepted + 2).then(|| demand.clone())
+    })?;
+    ensure!(
+        demand.unserved_count == 2 && row(&demand.unserved, reordered[0]).is_none(),
+        "a job that ended waits: {:?}",
+        demand.unserved
+    );
+    cancel(lab, &[forged[0], doubled[0], late[0]])
+}
