@@ -152,5 +152,9 @@ in
             static_configs = [ { targets = [ cfg.prometheus.target ]; } ];
           }
         ];
+
+    services.prometheus.ruleFiles =
+      lib.mkIf (cfg.prometheus.enable && cfg.prometheus.alerts && config.services.prometheus.enable)
+        [ ../../monitoring/alerts.yml ];
   };
 }

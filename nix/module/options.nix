@@ -257,6 +257,15 @@ in
         '';
       };
 
+      alerts = mkOption {
+        type = types.bool;
+        default = true;
+        description = ''
+          Adds the alert rules of `monitoring/alerts.yml` to a Prometheus on this host. For a Prometheus
+          elsewhere, give it that file. Each alert has a page in `docs/runbooks`.
+        '';
+      };
+
       target = mkOption {
         type = types.str;
         readOnly = true;

@@ -39,7 +39,8 @@ fn the_documented_image_is_the_one_that_is_tested() {
 /// Returns the documents of the project, each with its text.
 fn documents() -> Vec<(PathBuf, String)> {
     let root = project();
-    let directories = ["", "docs", "fuzz", "github-sim", "secrets"].map(|name| root.join(name));
+    let directories =
+        ["", "docs", "docs/runbooks", "fuzz", "github-sim", "secrets"].map(|name| root.join(name));
     let files = directories
         .iter()
         .flat_map(|dir| fs::read_dir(dir).unwrap());

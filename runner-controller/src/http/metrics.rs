@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 use super::metric_families::{Labels, counter, gauge, label, set};
 use super::{demand_metrics, measures};
 use crate::pool::{JobResult, PaceReason, Resource, Verdict};
-use crate::status::{Gate, PoolStatus, ScopeStatus, Status};
+use crate::status::{DaemonState, Gate, PoolStatus, ScopeStatus, Status};
 
 /// Prefix of all metric names.
 const PREFIX: &str = "runner_controller";
@@ -19,6 +19,7 @@ pub(super) fn render(status: &Status) -> Result<String, std::fmt::Error> {
     let mut registry = Registry::with_prefix(PREFIX);
     register_pools(&mut registry, &status.pools);
     measures::register(&mut registry, &status.pools);
+    register_daemon(&mut registry, status);
     register_host(&mut registry, status);
     demand_metrics::register(&mut registry, status);
     let mut text = String::new();
@@ -90,6 +91,31 @@ fn register_pools(registry: &mut Registry, pools: &[PoolStatus]) {
     }
 }
 
+/// Registers the metrics of the daemon itself.
+fn register_daemon(registry: &mut Registry, status: &Status) {
+    let build = gauge(
+        registry,
+        "build_info",
+        "1, with the version of the program as a label",
+    );
+    set(&build, vec![label("version", &status.program)], 1);
+    let started = gauge(
+        registry,
+        "start_time_seconds",
+        "Start of the daemon, in seconds since 1970",
+    );
+    set(&started, vec![], status.since_unix_ms / 1000);
+    let state = gauge(
+        registry,
+        "daemon_state",
+        "1 for the state of the daemon, otherwise 0",
+    );
+    for one in <DaemonState as strum::VariantArray>::VARIANTS {
+        let is_state = u64::from(*one == status.state);
+        set(&state, vec![("state", one.to_string())], is_state);
+    }
+}
+
 /// Registers the metrics of the host and of what it depends on.
 fn register_host(registry: &mut Registry, status: &Status) {
     let calls = counter(
@@ -147,18 +173,6 @@ fn register_host(registry: &mut Registry, status: &Status) {
         }
     }
     register_pace(registry, &scopes);
-    let build = gauge(
-        registry,
-        "build_info",
-        "1, with the version of the program as a label",
-    );
-    set(&build, vec![label("version", &status.program)], 1);
-    let started = gauge(
-        registry,
-        "start_time_seconds",
-        "Start of the daemon, in seconds since 1970",
-    );
-    set(&started, vec![], status.since_unix_ms / 1000);
     let open = gauge(
         registry,
         "admission_open",

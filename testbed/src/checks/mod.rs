@@ -1,10 +1,12 @@
 //! Checks of the repository's files: everything that can be judged without running the product.
 //!
 //! - [`files`]: scripts, recipes, Nix files and secrets, judged by [`tools`] of a pinned Debian release;
+//! - [`alerts`]: alert rules for Prometheus, and their pages;
 //! - [`language`]: prose that breaks the language rules;
 //! - [`imports`]: circles between the files of a crate;
 //! - [`logs`]: log lines whose text leaves out a field.
 
+pub mod alerts;
 mod attributes;
 pub mod files;
 pub mod imports;

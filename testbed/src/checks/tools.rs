@@ -1,6 +1,6 @@
-//! Programs that judge files of this repository: just, `ShellCheck`, Nix.
+//! Programs that judge files of this repository: just, `ShellCheck`, Nix, Prometheus.
 //!
-//! Debian 13 has all three. They run in a root filesystem of it, so the machine's own versions do not
+//! Debian 13 has all four. They run in a root filesystem of it, so the machine's own versions do not
 //! matter. The repository is mounted read-only at `/srv`.
 
 use std::path::{Path, PathBuf};

@@ -162,7 +162,7 @@ pub const TOOLS: Recipe = Recipe {
     name: "tools",
     suite: SUITE,
     variant: "minbase",
-    packages: &["just", "nix-bin", "shellcheck"],
+    packages: &["just", "nix-bin", "prometheus", "shellcheck"],
     optional: &[],
     masks: &[],
     files: &[],
