@@ -74,7 +74,9 @@ impl Pool {
         {
             runner.registration = record.registration;
             runner.job = record.job;
-            if runner.job.is_some() {
+            // The job may have started in a later phase than the recorded one, such as while it retired.
+            if let Some(job) = &runner.job {
+                runner.since = job.since.min(now);
                 runner.phase = Phase::Busy;
             }
         }

@@ -65,9 +65,11 @@ impl Pools {
             self.occupied().map(|slot| self.record(&slot)).collect();
         let by_name: BTreeMap<&str, &ListedRunner> =
             list.iter().map(|r| (r.name.as_str(), r)).collect();
+        let mut scopes: BTreeSet<ScopeId> = self.scopes.keys().cloned().collect();
+        scopes.insert(scope.clone());
         for (name, by_slot) in self.likely_by_slot(list) {
             if let Some(pool) = self.by_name.get_mut(&name) {
-                pool.listed(scope, &by_name, &by_slot, requested_at, now);
+                pool.listed(scope, &by_name, &by_slot, &scopes, requested_at, now);
             }
         }
         let runners = self.by_name.values().flat_map(|pool| pool.runners.values());

@@ -1,11 +1,11 @@
 //! Changes of a pool by GitHub's answers: mints, deregistrations and lists.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::backoff::{FailureKind, LIST_GRACE};
 use super::names::{RunnerName, Slot};
-use super::observation::{Deleted, ListedRunner, RunnerId};
+use super::observation::{Deleted, JobNote, ListedRunner, RunnerId};
 use super::runner::{Call, Cause, Phase, Registration, Runner};
 use super::scope::ScopeId;
 use super::state::{ACCEPTED_AFTER, MAX_MISSED_LISTS, Pool};
@@ -204,21 +204,25 @@ impl Pool {
     /// Applies GitHub's whole list of a scope, which was requested at `requested_at`.
     ///
     /// `by_name` has the list's entries by name, and `by_slot` the most likely one for each slot.
+    /// `scopes` are all that are listed.
     pub fn listed(
         &mut self,
         scope: &ScopeId,
         by_name: &BTreeMap<&str, &ListedRunner>,
         by_slot: &BTreeMap<Slot, (RunnerName, RunnerId)>,
+        scopes: &BTreeSet<ScopeId>,
         requested_at: Timestamp,
         now: Timestamp,
     ) {
         let mut is_accepted = false;
         let is_of_pool = self.registers_in(scope);
-        let is_at_work = |slot: Slot| {
+        let entry_of = |slot: Slot| {
             let entry = by_slot.get(&slot);
-            let entry = entry.and_then(|(name, _)| by_name.get(name.to_string().as_str()));
-            entry.is_some_and(|listed| listed.online || listed.busy)
+            entry.and_then(|(name, _)| by_name.get(name.to_string().as_str()))
         };
+        let is_busy = |slot: Slot| entry_of(slot).is_some_and(|listed| listed.busy);
+        let is_at_work = |slot: Slot| is_busy(slot) || entry_of(slot).is_some_and(|l| l.online);
+        let is_removed = self.spec.scope.is_none();
         for runner in self.runners.values_mut() {
             let listed = runner.registration.as_ref().and_then(|registration| {
                 let listed = by_name.get(registration.name.to_string().as_str());
@@ -226,7 +230,13 @@ impl Pool {
             });
             let is_about = match (&mut runner.registration, listed) {
                 // A record that was lost may be of a runner in another scope, which shows it at work.
-                (None, _) => is_of_pool || is_at_work(runner.slot),
+                (None, _) if is_of_pool || is_at_work(runner.slot) => true,
+                // Its pool is not configured any more, and may have registered it in any scope.
+                (None, _) => {
+                    is_removed
+                        && runner.since < requested_at
+                        && is_missing_everywhere(&mut runner.missing_from, scope, scopes)
+                }
                 (Some(registration), listed) => match &registration.scope {
                     Some(minted_in) => minted_in == scope,
                     // The list shows the id under the name, so it is the scope of both.
@@ -253,7 +263,9 @@ impl Pool {
                 } => *deregister_first,
                 // The record of a claimed registration is left out.
                 Phase::Idle => runner.registration.is_none() || runner.is_claimed,
-                Phase::Booting | Phase::Spare | Phase::Minting | Phase::Busy => false,
+                // Its job may be under another name than the one that seemed busy before.
+                Phase::Busy => runner.is_claimed && is_busy(runner.slot),
+                Phase::Booting | Phase::Spare | Phase::Minting => false,
             };
             // It was adopted during its mint. Only the slot in the name tells that the entry is its own, so a
             // newer list may show a more likely one.
@@ -261,13 +273,7 @@ impl Pool {
                 && may_listen
                 && let Some((name, id)) = by_slot.get(&runner.slot)
             {
-                runner.is_claimed |= runner.name() != Some(name);
-                runner.registration = Some(Registration {
-                    scope: Some(scope.clone()),
-                    id: Some(*id),
-                    name: name.clone(),
-                });
-                runner.is_listed = true;
+                claim(runner, scope, name, *id, now);
             }
             let name = runner.name().map(ToString::to_string);
             let listed = name.and_then(|name| by_name.get(name.as_str()));
@@ -336,4 +342,37 @@ fn claim_listed(runner: &mut Runner, listed: Option<&ListedRunner>, now: Timesta
             None => {}
         }
     }
+}
+
+/// Gives a runner the registration that only the slot in its name claims.
+fn claim(runner: &mut Runner, scope: &ScopeId, name: &RunnerName, id: RunnerId, now: Timestamp) {
+    let is_other = runner.name() != Some(name);
+    if let Some(job) = &mut runner.job
+        && is_other
+        && job.note == JobNote::default()
+    {
+        // No report tells of its start, so the first list that shows it does.
+        (job.since, runner.since) = (now, now);
+    }
+    runner.is_claimed |= is_other;
+    runner.is_listed = true;
+    runner.registration = Some(Registration {
+        scope: Some(scope.clone()),
+        id: Some(id),
+        name: name.clone(),
+    });
+}
+
+/// Notes that a list lacks a runner. Returns true once the list of every scope did, and begins again.
+fn is_missing_everywhere(
+    missing_from: &mut BTreeSet<ScopeId>,
+    scope: &ScopeId,
+    scopes: &BTreeSet<ScopeId>,
+) -> bool {
+    missing_from.insert(scope.clone());
+    let is_everywhere = scopes.is_subset(missing_from);
+    if is_everywhere {
+        missing_from.clear();
+    }
+    is_everywhere
 }

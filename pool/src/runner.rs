@@ -1,5 +1,6 @@
 //! One runner in a slot: its phases, and the judgement of its end.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -218,6 +219,8 @@ pub struct Runner {
     /// True if only the slot in a listed name tells that the registration is its own. Another host with
     /// this host's name may have made it.
     pub is_claimed: bool,
+    /// Scopes whose newest list lacks the runner, if neither its name nor its pool tells its scope.
+    pub missing_from: BTreeSet<ScopeId>,
     /// Number of lists in a row that should have had it and did not.
     pub missed_lists: u8,
     /// Number of readings in a row that showed its link without an address.
@@ -246,6 +249,7 @@ impl Runner {
             attempts: 0,
             is_listed: false,
             is_claimed: false,
+            missing_from: BTreeSet::new(),
             missed_lists: 0,
             bare_readings: 0,
             offline_lists: 0,

@@ -122,7 +122,14 @@ fn a_job_makes_a_runner_busy_by_its_record_and_by_its_report() {
         ..record(PhaseKind::Retiring)
     };
     let by_record = found(Some(recorded), unit(UnitState::Active, 1));
-    assert_eq!(phase(by_record), PhaseKind::Busy);
+    let (pools, _) = adopt(by_record);
+    assert_eq!(phase_in(&pools), PhaseKind::Busy);
+    let since = pools.runner(&slot_id(slot(1))).unwrap().since;
+    assert_eq!(
+        since,
+        Timestamp::from_millis(600_000),
+        "its limit begins with the job"
+    );
     let by_report = Found {
         notes: [(slot_id(slot(1)), JobNote::default())].into(),
         ..found(Some(record(PhaseKind::Idle)), unit(UnitState::Active, 1))

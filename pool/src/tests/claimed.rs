@@ -207,3 +207,24 @@ fn a_container_that_requests_its_config_has_no_claimed_registration() {
     assert_eq!(phase(&pools), PhaseKind::Spare);
     assert_eq!(runner(&pools).registration, None);
 }
+
+#[test]
+fn a_job_under_another_claimed_name_has_its_whole_time() {
+    let mut pools = adopted();
+    // GitHub still shows the job of an earlier runner in the slot, whose name was lost as well.
+    let stale = entry(6, false, true);
+    list(&mut pools, std::slice::from_ref(&stale), 1);
+    assert_eq!(phase(&pools), PhaseKind::Busy);
+    let both = [stale, entry(7, true, true)];
+    for minutes in 10..13 {
+        list(&mut pools, &both, minutes);
+        let job = runner(&pools).job.as_ref();
+        assert_eq!(job.map(|job| job.since), Some(at(10)));
+        assert_eq!(runner(&pools).id(), Some(RunnerId(7)));
+    }
+    let limit = 60;
+    assert_eq!(drain(&mut pools, 10 + limit - 1), []);
+    assert_eq!(phase(&pools), PhaseKind::Busy);
+    let _ = drain(&mut pools, 10 + limit);
+    assert_eq!(phase(&pools), PhaseKind::Retiring);
+}

@@ -207,3 +207,38 @@ fn the_scope_of_a_removed_pools_runner_is_known_from_a_list_alone() {
     assert_eq!(runner.scope(), Some(&other_scope()));
     assert_eq!(runner.id(), Some(RunnerId(7)));
 }
+
+#[test]
+fn a_runner_of_a_removed_pool_without_a_name_ends_when_no_scope_lists_it() {
+    let unit = UnitObservation {
+        slot: first("old"),
+        state: UnitState::Active,
+        invocation: Some(invocation(1)),
+        start: None,
+        end: None,
+    };
+    let found = Found {
+        units: vec![unit],
+        ..Found::default()
+    };
+    let mut pools = two_pools();
+    let _ = pools.adopt(found, NOW, 7);
+    let mut ends = |minutes: u32, scopes: &[ScopeId]| {
+        let at = NOW + minutes * MINUTE;
+        for scope in scopes {
+            let _ = pools.listed(scope, &[], at, at);
+        }
+        let effects = pools.plan(Admission::Closed, at);
+        let is_end = |effect: &Effect| matches!(effect, Effect::Step(_, Step::End { .. }));
+        effects.iter().any(is_end)
+    };
+    // It is retired now.
+    assert!(!ends(1, &[]));
+    // It may have a job in the other scope.
+    for minutes in 2..9 {
+        assert!(!ends(minutes, &[scope()]), "after {minutes} minutes");
+    }
+    assert!(!ends(9, &[scope(), other_scope()]));
+    assert!(!ends(10, &[scope()]));
+    assert!(ends(11, &[other_scope()]));
+}
