@@ -77,6 +77,7 @@ impl Pool {
             // The job may have started in a later phase than the recorded one, such as while it retired.
             if let Some(job) = &runner.job {
                 runner.since = job.since.min(now);
+                runner.is_job_reported = true;
                 runner.phase = Phase::Busy;
             }
         }

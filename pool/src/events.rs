@@ -143,6 +143,8 @@ impl Pool {
         let Some(runner) = self.runners.get_mut(&slot) else {
             return;
         };
+        let was_claimed = runner.may_lack_its_job();
+        runner.is_job_reported = !matches!(runner.phase, Phase::Booting | Phase::Spare);
         match &runner.phase {
             // The report is false, because a runner without a config has no job.
             Phase::Booting | Phase::Spare => {}
@@ -154,7 +156,10 @@ impl Pool {
                 self.backoffs.succeed(FailureKind::Version);
             }
             Phase::Busy => {
-                if let Some(job) = &mut runner.job {
+                if was_claimed {
+                    // The job that a list showed before may be another one.
+                    (runner.job, runner.since) = (Some(Job { note, since: now }), now);
+                } else if let Some(job) = &mut runner.job {
                     job.note = note;
                 }
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::backoff::{FailureKind, LIST_GRACE};
 use super::names::{RunnerName, Slot};
-use super::observation::{Deleted, JobNote, ListedRunner, RunnerId};
+use super::observation::{Deleted, ListedRunner, RunnerId};
 use super::runner::{Call, Cause, Phase, Registration, Runner};
 use super::scope::ScopeId;
 use super::state::{ACCEPTED_AFTER, MAX_MISSED_LISTS, Pool};
@@ -317,7 +317,7 @@ impl Pool {
                 ) => {}
             }
             if runner.is_claimed {
-                claim_listed(runner, listed.copied(), now);
+                claim_listed(runner, listed.is_some(), is_busy(runner.slot), now);
             }
         }
         if is_accepted {
@@ -326,20 +326,22 @@ impl Pool {
     }
 }
 
-/// Decides by a list whether a retiring runner has a job, if its registration is only claimed. GitHub is not
-/// asked to delete what may be another host's. The entry is a busy one if the slot has any.
-fn claim_listed(runner: &mut Runner, listed: Option<&ListedRunner>, now: Timestamp) {
+/// Decides by a list whether a runner has a job whose registration is only claimed. GitHub is not asked to
+/// delete what may be another host's. `is_busy` tells whether the list has a job in its slot.
+fn claim_listed(runner: &mut Runner, is_listed: bool, is_busy: bool, now: Timestamp) {
+    if runner.may_lack_its_job() {
+        job_listed(runner, is_busy, now);
+    }
     let is_missed = runner.missed_lists >= MAX_MISSED_LISTS;
     if let Phase::Retiring {
         deregister_first, ..
     } = &mut runner.phase
         && *deregister_first
     {
-        match listed {
-            Some(listed) if listed.busy => runner.become_busy(None, now),
-            Some(_) => *deregister_first = false,
-            None if is_missed => *deregister_first = false,
-            None => {}
+        if is_busy {
+            runner.become_busy(None, now);
+        } else if is_listed || is_missed {
+            *deregister_first = false;
         }
     }
 }
@@ -349,7 +351,7 @@ fn claim(runner: &mut Runner, scope: &ScopeId, name: &RunnerName, id: RunnerId, 
     let is_other = runner.name() != Some(name);
     if let Some(job) = &mut runner.job
         && is_other
-        && job.note == JobNote::default()
+        && !runner.is_job_reported
     {
         // No report tells of its start, so the first list that shows it does.
         (job.since, runner.since) = (now, now);
@@ -375,4 +377,18 @@ fn is_missing_everywhere(
         missing_from.clear();
     }
     is_everywhere
+}
+
+/// Applies a list to a runner whose job may not be its own: two in a row without a job in its slot show that
+/// it has none.
+fn job_listed(runner: &mut Runner, is_busy: bool, now: Timestamp) {
+    if is_busy {
+        runner.missed_lists = 0;
+        return;
+    }
+    runner.missed_lists = runner.missed_lists.saturating_add(1);
+    if runner.missed_lists >= MAX_MISSED_LISTS {
+        (runner.job, runner.missed_lists) = (None, 0);
+        runner.enter(Phase::Registering, now);
+    }
 }

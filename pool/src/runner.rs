@@ -219,6 +219,8 @@ pub struct Runner {
     /// True if only the slot in a listed name tells that the registration is its own. Another host with
     /// this host's name may have made it.
     pub is_claimed: bool,
+    /// True if the job reported itself, or is on record. Otherwise a list tells of it.
+    pub is_job_reported: bool,
     /// Scopes whose newest list lacks the runner, if neither its name nor its pool tells its scope.
     pub missing_from: BTreeSet<ScopeId>,
     /// Number of lists in a row that should have had it and did not.
@@ -249,6 +251,7 @@ impl Runner {
             attempts: 0,
             is_listed: false,
             is_claimed: false,
+            is_job_reported: false,
             missing_from: BTreeSet::new(),
             missed_lists: 0,
             bare_readings: 0,
@@ -294,6 +297,12 @@ impl Runner {
         self.attempts = self.attempts.saturating_add(1);
         let delay = backoff::delay(self.attempts, random);
         self.retry_at = Some(now + delay.max(requested.unwrap_or_default()));
+    }
+
+    /// Returns true if only an entry tells of its job that may be another runner's, such as the one before it
+    /// in its slot.
+    pub(super) fn may_lack_its_job(&self) -> bool {
+        self.phase == Phase::Busy && self.is_claimed && !self.is_job_reported
     }
 
     /// Returns true if a mint was begun for it and no job of it is known.
@@ -478,16 +487,23 @@ impl RunnerRecord {
         // A daemon that finds a name on record takes it for certain. No job makes it so, because the hook does not
         // tell the name.
         let is_certain = !runner.is_claimed;
+        // Nor is a job on record that may not be its own. Lists tell the next daemon.
+        let has_job = !runner.may_lack_its_job();
+        let phase = if has_job {
+            runner.phase.kind()
+        } else {
+            PhaseKind::Registering
+        };
         Self {
             slot,
             boot_id,
             invocation: runner.invocation.clone(),
-            phase: runner.phase.kind(),
+            phase,
             since: runner.since,
             started_at: runner.started_at,
             timeline: Some(runner.timeline.clone()),
             registration: runner.registration.clone().filter(|_| is_certain),
-            job: runner.job.clone(),
+            job: runner.job.clone().filter(|_| has_job),
         }
     }
 }

@@ -228,3 +228,45 @@ fn a_job_under_another_claimed_name_has_its_whole_time() {
     let _ = drain(&mut pools, 10 + limit);
     assert_eq!(phase(&pools), PhaseKind::Retiring);
 }
+
+#[test]
+fn a_job_that_only_a_claimed_name_shows_is_over_when_two_lists_show_none() {
+    let (busy, idle) = ([entry(6, false, true)], [entry(6, false, false)]);
+    let mut pools = adopted();
+    list(&mut pools, &busy, 1);
+    assert_eq!(phase(&pools), PhaseKind::Busy);
+    let record = pools.record(&first()).unwrap();
+    let recorded = (record.phase, record.job, record.registration);
+    assert_eq!(recorded, (PhaseKind::Registering, None, None));
+    for (minutes, shown) in [(2, &idle), (3, &busy), (4, &idle)] {
+        list(&mut pools, shown, minutes);
+        assert_eq!(phase(&pools), PhaseKind::Busy, "after {minutes} minutes");
+    }
+    list(&mut pools, &idle, 5);
+    assert_eq!(phase(&pools), PhaseKind::Registering);
+    assert_eq!(drain(&mut pools, 5), [], "it may get a job now");
+    list(&mut pools, &idle, 6);
+    assert_eq!(drain(&mut pools, 6), [killed()]);
+}
+
+#[test]
+fn a_job_that_reported_itself_needs_no_list() {
+    let mut pools = claimed();
+    let _ = pools.job_started(&first(), JobNote::default(), at(2));
+    for minutes in 3..8 {
+        list(&mut pools, &[entry(7, true, false)], minutes);
+        assert_eq!(phase(&pools), PhaseKind::Busy);
+    }
+    let record = pools.record(&first()).unwrap();
+    assert_eq!(record.phase, PhaseKind::Busy);
+    assert!(record.job.is_some());
+}
+
+#[test]
+fn the_report_of_a_job_begins_its_time_if_a_claimed_name_showed_one_before() {
+    let mut pools = adopted();
+    list(&mut pools, &[entry(6, false, true)], 1);
+    let _ = pools.job_started(&first(), JobNote::default(), at(10));
+    let since = runner(&pools).job.as_ref().map(|job| job.since);
+    assert_eq!((since, runner(&pools).since), (Some(at(10)), at(10)));
+}
