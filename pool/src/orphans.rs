@@ -147,11 +147,12 @@ pub struct Deletions {
 }
 
 impl Orphans {
-    /// Adds the registration of a runner that ended or never was. It ran no job, so GitHub has it.
-    pub fn add(&mut self, id: RunnerId, name: RunnerName, now: Timestamp) {
+    /// Adds the registration of a runner that ended or never was. It ran no job, so GitHub has it, unless it
+    /// deleted it. `was_listed` is true if any list showed it.
+    pub fn add(&mut self, id: RunnerId, name: RunnerName, was_listed: bool, now: Timestamp) {
         let orphan = Orphan {
             is_own: true,
-            was_listed: self.listed.get(&id) == Some(&name),
+            was_listed: was_listed || self.listed.get(&id) == Some(&name),
             ..Orphan::new(name, Origin::Ended, now)
         };
         self.by_id.insert(id, orphan);

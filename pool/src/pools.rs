@@ -249,8 +249,9 @@ impl Pools {
         if let Some(registration) = &ended.orphan
             && let (Some(id), Some(scope)) = (registration.id, &registration.scope)
         {
+            let was_listed = ended.runner.was_listed;
             self.orphans_of(scope)
-                .add(id, registration.name.clone(), now);
+                .add(id, registration.name.clone(), was_listed, now);
         }
         Effect::Ended(Box::new(ended))
     }
@@ -386,7 +387,7 @@ impl Pools {
         if let Some(id) = orphan
             && let Some(state) = self.scope_of(slot)
         {
-            state.orphans.add(id, name.clone(), now);
+            state.orphans.add(id, name.clone(), false, now);
         }
         effects
     }

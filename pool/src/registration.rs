@@ -42,6 +42,7 @@ impl Pool {
     pub fn name_mint(&mut self, slot: Slot, name: RunnerName) {
         if let Some(runner) = self.runners.get_mut(&slot) {
             runner.is_listed = false;
+            runner.was_listed = false;
             runner.is_claimed = false;
             runner.registration = Some(Registration {
                 scope: self.spec.scope.clone(),
@@ -251,7 +252,7 @@ impl Pool {
                 continue;
             }
             // Evidence for a deletion, whatever else changed since the list was requested.
-            runner.is_listed = runner.id().is_some() && listed.is_some();
+            runner.set_listed(runner.id().is_some() && listed.is_some());
             // A list that was requested before a change says nothing about it.
             if runner.pending.is_some() || runner.since >= requested_at {
                 continue;
@@ -357,7 +358,7 @@ fn claim(runner: &mut Runner, scope: &ScopeId, name: &RunnerName, id: RunnerId, 
         (job.since, runner.since) = (now, now);
     }
     runner.is_claimed |= is_other;
-    runner.is_listed = true;
+    runner.set_listed(true);
     runner.registration = Some(Registration {
         scope: Some(scope.clone()),
         id: Some(id),

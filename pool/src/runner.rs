@@ -216,6 +216,8 @@ pub struct Runner {
     pub attempts: u32,
     /// True if the newest list of its scope shows its id under its name.
     pub is_listed: bool,
+    /// True if any list showed its id under its name.
+    pub was_listed: bool,
     /// True if only the slot in a listed name tells that the registration is its own. Another host with
     /// this host's name may have made it.
     pub is_claimed: bool,
@@ -250,6 +252,7 @@ impl Runner {
             retry_at: None,
             attempts: 0,
             is_listed: false,
+            was_listed: false,
             is_claimed: false,
             is_job_reported: false,
             missing_from: BTreeSet::new(),
@@ -258,6 +261,12 @@ impl Runner {
             offline_lists: 0,
             offline_at: None,
         }
+    }
+
+    /// Remembers whether the newest list of its scope shows it.
+    pub(super) fn set_listed(&mut self, is_listed: bool) {
+        self.is_listed = is_listed;
+        self.was_listed |= is_listed;
     }
 
     pub(super) fn enter(&mut self, phase: Phase, now: Timestamp) {

@@ -123,7 +123,7 @@ fn a_stray_that_goes_offline_is_deleted_two_minutes_later() {
 #[test]
 fn the_registration_of_an_ended_runner_is_deleted_once_a_list_shows_it() {
     let mut orphans = Orphans::default();
-    orphans.add(RunnerId(1), name("h-ci-1-00000001"), at(5));
+    orphans.add(RunnerId(1), name("h-ci-1-00000001"), false, at(5));
     assert_eq!(orphans.due(at(5)), []);
     let list = [listed(1, "h-ci-1-00000001", false)];
     orphans.listed(&host(), &list, |_| Owner::Nobody, at(5), at(5));
@@ -141,7 +141,7 @@ fn the_registration_of_an_ended_runner_is_deleted_once_a_list_shows_it() {
 fn an_id_that_a_list_shows_under_another_name_is_not_deleted() {
     for other in ["h-ci-1-00000002", "another", "H-CI-1-00000001"] {
         let mut orphans = Orphans::default();
-        orphans.add(RunnerId(1), name("h-ci-1-00000001"), at(5));
+        orphans.add(RunnerId(1), name("h-ci-1-00000001"), false, at(5));
         let list = [listed(1, other, false)];
         orphans.listed(&host(), &list, |_| Owner::Runner, at(6), at(6));
         assert_eq!(orphans.due(at(1000)), [], "{other}");
@@ -153,7 +153,7 @@ fn an_id_that_a_list_shows_under_another_name_is_not_deleted() {
 #[test]
 fn the_registration_of_an_ended_runner_is_forgotten_when_a_list_lacks_it() {
     let mut orphans = Orphans::default();
-    orphans.add(RunnerId(1), name("h-ci-1-00000001"), at(5));
+    orphans.add(RunnerId(1), name("h-ci-1-00000001"), false, at(5));
     // These lists may be older than the registration, or late.
     orphans.listed(&host(), &[], |_| Owner::Nobody, at(4), at(20));
     orphans.listed(&host(), &[], |_| Owner::Nobody, at(34), at(34));
@@ -172,10 +172,21 @@ fn a_registration_that_a_list_had_is_forgotten_by_the_next_list_without_it() {
         at(4),
         at(4),
     );
-    orphans.add(RunnerId(1), name("h-ci-1-00000001"), at(5));
+    orphans.add(RunnerId(1), name("h-ci-1-00000001"), false, at(5));
     assert_eq!(orphans.len(), 1);
     orphans.listed(&host(), &[], |_| Owner::Nobody, at(6), at(6));
     assert!(orphans.is_empty());
+}
+
+#[test]
+fn a_registration_that_an_earlier_list_had_is_forgotten_although_the_last_list_lacked_it() {
+    for (was_listed, left) in [(true, 0), (false, 1)] {
+        let mut orphans = Orphans::default();
+        orphans.listed(&host(), &[], |_| Owner::Nobody, at(4), at(4));
+        orphans.add(RunnerId(1), name("h-ci-1-00000001"), was_listed, at(5));
+        orphans.listed(&host(), &[], |_| Owner::Nobody, at(6), at(6));
+        assert_eq!(orphans.len(), left);
+    }
 }
 
 #[test]
@@ -212,7 +223,7 @@ fn a_stray_that_is_only_found_does_not_count_and_no_orphan_counts_for_ever() {
     let list = [listed(1, "h-ci-1-00000001", false)];
     let mut orphans = orphans(&[(0, &list)]);
     assert_eq!(orphans.recent(at(0)), []);
-    orphans.add(RunnerId(2), name("h-ci-2-00000002"), at(5));
+    orphans.add(RunnerId(2), name("h-ci-2-00000002"), false, at(5));
     orphans.add_unconfirmed(name("h-ci-3-00000003"), at(6));
     assert_eq!(orphans.recent(at(6)), [at(5), at(6)]);
     // A doubtful mint that turns out to be registered still counts.

@@ -88,7 +88,8 @@ fn an_early_list_is_evidence_of_registrations_and_runners_at_work_and_of_nothing
             assert_eq!(effects, []);
         }
         let pool = expected.by_name.values_mut().next().unwrap();
-        pool.runners.get_mut(&slot(1)).unwrap().is_listed = is_listed;
+        let runner = pool.runners.get_mut(&slot(1)).unwrap();
+        (runner.is_listed, runner.was_listed) = (is_listed, is_listed);
         assert_eq!(pools, expected);
     }
     let _ = pools.listed_early(&scope(), &[listed(true, true)], seconds(40), seconds(40));

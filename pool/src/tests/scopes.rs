@@ -162,6 +162,23 @@ fn the_scope_of_a_retiring_registration_is_listed_early() {
 }
 
 #[test]
+fn a_registration_that_lapsed_is_forgotten_by_the_list_after_the_end_of_its_runner() {
+    let mut pools = two_runners(&Phase::Registering);
+    let at = |seconds| NOW + Duration::from_secs(seconds);
+    let list = [listed(&name("ci"), true)];
+    let _ = pools.listed(&scope(), &list, at(2), at(2));
+    // GitHub let the registration lapse, and this list comes before the runner's end.
+    let _ = pools.listed(&scope(), &[], at(4), at(4));
+    let pool = pools.by_name.get_mut(&first("ci").pool).unwrap();
+    let ended = pool.unit_missing(slot(1), None, at(5), 7).unwrap();
+    let _ = pools.end(ended, at(5));
+    let left = |pools: &Pools| pools.scope(&scope()).unwrap().orphans().len();
+    assert_eq!(left(&pools), 1);
+    let _ = pools.listed(&scope(), &[], at(6), at(6));
+    assert_eq!(left(&pools), 0);
+}
+
+#[test]
 fn an_ambiguous_mint_is_looked_for_in_the_scope_of_its_pool() {
     let mut pools = two_runners(&Phase::Minting);
     let outcome = MintOutcome::Failed {
