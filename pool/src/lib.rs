@@ -58,9 +58,9 @@ pub use groups::{
     GroupOwner, GroupProblem, GroupVisibility, RunnerGroup, find_group, group_problems,
 };
 pub use jobs::{
-    Conclusion, Evidence, Fit, JobDescription, JobEnd, JobKey, JobPlace, JobSource, JobStage,
-    JobTable, KnownJob, MAX_ENDED_JOBS, MAX_LIVE_JOBS, PoolDemand, PoolLabels, TableEntry,
-    WaitReason, fits, wait_reason,
+    Conclusion, Evidence, Fit, JobDescription, JobEnd, JobKey, JobPlace, JobReading, JobSource,
+    JobStage, JobTable, KnownJob, MAX_ENDED_JOBS, MAX_LIVE_JOBS, PoolDemand, PoolLabels,
+    TableEntry, WaitReason, due_readings, fits, missing_jobs, wait_reason,
 };
 pub use limit::{RateLimit, Rest};
 pub use mode::Mode;

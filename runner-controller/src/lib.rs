@@ -13,7 +13,7 @@
 //! - [`config`] reads the configuration and computes the place of each slot. [`hostfiles`] and [`guest`] render
 //!   files from it, for the host and for an image.
 //! - [`status`] is the status document, [`view`] its words for people, and [`http`] the API and the page that show
-//!   it. [`webhook`] takes GitHub's deliveries.
+//!   it. [`webhook`] takes GitHub's deliveries, and [`queue`] reads jobs from its API.
 //! - [`cli`] and [`commands`] are the command line. `commands::run` assembles the daemon. [`manual`] makes the
 //!   manual pages.
 //!
@@ -29,6 +29,7 @@
 //! - One task watches systemd and reconnects to the bus. One task accepts at the sockets of slots.
 //! - The store has a thread, because its database blocks. Writes reach it in their order.
 //! - Each connection to the API has a task. It reads the watch channel, and sends commands as requests.
+//! - One task reads jobs from GitHub's API, if deliveries are taken. It puts them on record and sends events, too.
 //! - Each delivery of GitHub has a task. It puts the job on record, answers, and sends the job to the loop as an event.
 
 // A closed pipe must not end our programs in a panic; see the crate `stdio`.
@@ -52,6 +53,7 @@ pub mod manual;
 pub mod outside;
 pub use pool;
 pub mod privileged;
+pub mod queue;
 mod readings;
 mod slot_records;
 pub use status;
@@ -60,4 +62,5 @@ mod telemetry;
 mod terminal;
 pub mod view;
 pub mod webhook;
+mod workflow_job;
 pub mod world;

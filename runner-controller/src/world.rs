@@ -10,7 +10,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use crate::pool::{KnownJob, RunnerGroup, RunnerName, ScopeId, Shortages, SlotId};
-use crate::status::WebhookStatus;
+use crate::status::{QueueStatus, WebhookStatus};
 
 pub use crate::pool::{
     Deleted, EndRecord, Exit, Invocation, JobNote, ListedRunner, MintWindow, RecordedEnd, RunnerId,
@@ -64,6 +64,8 @@ pub enum Event {
     Job(Box<KnownJob>),
     /// Number of GitHub's deliveries so far.
     Deliveries(WebhookStatus),
+    /// Readings of GitHub's API in one scope so far.
+    Queue(QueueStatus),
 }
 
 /// Returns an error and all its causes on one line, for the journal.
@@ -180,7 +182,7 @@ pub enum RegistryErrorKind {
 #[error("{operation}: {message}{}{}", advice.as_ref().map(|a| format!(" ({a})")).unwrap_or_default(), request_id.as_ref().map(|r| format!(" [GitHub request {r}]")).unwrap_or_default())]
 pub struct RegistryError {
     /// Name of the call: `generate-jitconfig`, `list runners`, `get runner`, `delete runner`, `list runner groups`,
-    /// `check runner groups`.
+    /// `check runner groups`, `get job`, `list runs`, `list jobs`.
     pub operation: &'static str,
     /// Kind of failure.
     pub kind: RegistryErrorKind,
@@ -265,6 +267,49 @@ pub trait Registry: Send + Sync + 'static {
     fn delete(&self, id: RunnerId) -> impl Future<Output = Result<Deleted, RegistryError>> + Send;
 }
 
+/// A job as GitHub's API tells of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReadJob {
+    /// GitHub has it.
+    Known(Box<KnownJob>),
+    /// GitHub does not have it, because its run was deleted.
+    Gone,
+    /// GitHub has it, and its description breaks a bound.
+    Unreadable,
+}
+
+/// The jobs of a repository that wait or run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct QueueReading {
+    /// The jobs of the runs that were read, ended ones included.
+    pub jobs: Vec<KnownJob>,
+    /// Number of runs that were read.
+    pub runs: usize,
+    /// True if there are older runs, whose jobs were not read.
+    pub has_more_runs: bool,
+}
+
+/// Jobs at GitHub, which the API tells without deliveries.
+pub trait Queue: Send + Sync + 'static {
+    /// Returns `owner/repo` if the scope is a repository, whose queue can be read at a bounded cost.
+    fn repository(&self) -> Option<&str>;
+
+    /// Reads one job. `unix_ms` is the time of the call. A retry is safe.
+    fn job(
+        &self,
+        repository: &str,
+        id: u64,
+        unix_ms: u64,
+    ) -> impl Future<Output = Result<ReadJob, RegistryError>> + Send;
+
+    /// Reads the jobs of the repository that wait or run, of its newest runs; none if the scope is not a repository.
+    /// `unix_ms` is the time of the call. A part of the queue is never returned as the whole. A retry is safe.
+    fn jobs(
+        &self,
+        unix_ms: u64,
+    ) -> impl Future<Output = Result<QueueReading, RegistryError>> + Send;
+}
+
 /// Sockets of the slots.
 pub trait Handshake: Send + Sync + 'static {
     /// Error of a call.
@@ -306,6 +351,22 @@ pub trait Inbox: Clone + Send + Sync + 'static {
         job: KnownJob,
         unix_ms: u64,
     ) -> impl Future<Output = Result<Delivered, Self::Error>> + Send;
+}
+
+/// Record of jobs, for those who read them from GitHub's API.
+pub trait JobRecords: Send + Sync + 'static {
+    /// Error of a call.
+    type Error: Failure;
+
+    /// Returns every job on record that has not ended.
+    fn live_jobs(&self) -> impl Future<Output = Result<Vec<KnownJob>, Self::Error>> + Send;
+
+    /// Merges what GitHub's API told of a job with what is on record. Returns the job if that is news. A retry is
+    /// safe.
+    fn merge(
+        &self,
+        job: KnownJob,
+    ) -> impl Future<Output = Result<Option<KnownJob>, Self::Error>> + Send;
 }
 
 /// Records that outlive the daemon: runners, verdicts and settings. They contain no secret.

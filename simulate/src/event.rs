@@ -443,6 +443,7 @@ impl fmt::Display for Words<'_> {
             Event::JobStarted { slot, .. } => write!(f, "{slot} reports its job"),
             Event::Job(job) => write!(f, "job {} is {}", job.key.id, job.stage()),
             Event::Deliveries(_) => write!(f, "deliveries"),
+            Event::Queue(_) => write!(f, "a reading of the queue"),
         }
     }
 }

@@ -13,6 +13,9 @@ use crate::Histogram;
 pub struct DemandStatus {
     /// Deliveries of GitHub.
     pub webhook: WebhookStatus,
+    /// Readings of GitHub's API, one for each scope that is read.
+    #[serde(default)]
+    pub queues: Vec<QueueStatus>,
     /// Jobs that wait and that a pool serves, at most 100, the one that waits longest first.
     pub waiting: Vec<JobRow>,
     /// Jobs that runners of this host have, at most 100.
@@ -35,6 +38,21 @@ pub struct WebhookStatus {
     pub deliveries: BTreeMap<DeliveryOutcome, u64>,
     /// Time of the last delivery with a right signature, in milliseconds since 1970.
     pub last_unix_ms: Option<u64>,
+}
+
+/// Readings of jobs from GitHub's API in one scope.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueStatus {
+    /// The scope, and its API.
+    pub scope: String,
+    /// Time of the last reading that succeeded, in milliseconds since 1970.
+    pub last_unix_ms: Option<u64>,
+    /// Number of runs in the last reading of the whole queue; `None` if the scope is not a repository.
+    pub runs: Option<u64>,
+    /// True if the queue has older runs, whose jobs were not read.
+    pub has_more_runs: bool,
+    /// Error of the last reading, if it failed. The jobs that were known stay.
+    pub error: Option<String>,
 }
 
 /// Outcome of a delivery.

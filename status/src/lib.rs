@@ -13,7 +13,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use strum::{AsRefStr, Display, EnumString, VariantArray};
 
-pub use demand::{DeliveryOutcome, DemandStatus, JobRow, PoolDemandStatus, WebhookStatus};
+pub use demand::{
+    DeliveryOutcome, DemandStatus, JobRow, PoolDemandStatus, QueueStatus, WebhookStatus,
+};
 pub use history::{HistoryPage, HistoryQuery, MAX_PAGE};
 pub use measures::{Histogram, Measure, Unit};
 pub use pool::{

@@ -18,6 +18,15 @@ const RUNNING_AGE: Duration = Duration::from_hours(6 * 24);
 /// earlier than that has left by [`QUEUED_AGE`].
 const ENDED_AGE: Duration = QUEUED_AGE;
 
+/// Time after which a job that waits for a runner is read from GitHub's API: a delivery of its start or end may be
+/// lost, or was never sent.
+const READ_QUEUED: Duration = Duration::from_mins(5);
+/// The same for a job that needs an approval or runs, of which less depends.
+const READ_OTHER: Duration = Duration::from_mins(30);
+/// The same for a job that was told both as waiting for an approval and as waiting for a runner. Only GitHub knows
+/// which of them is true now. Deliveries that were sent together arrive within this time.
+const READ_UNCLEAR: Duration = Duration::from_secs(10);
+
 /// Source of what is known of a job. Ids of two sources have nothing in common.
 #[derive(AsRefStr, Display, EnumString, VariantArray)]
 #[strum(serialize_all = "snake_case")]
@@ -92,6 +101,8 @@ pub enum Conclusion {
     Neutral,
     /// Something is left for a person to do.
     ActionRequired,
+    /// GitHub does not have the job any more, because its run was deleted. GitHub has no word for it.
+    Deleted,
     /// A conclusion that this version does not know.
     Other,
 }
@@ -103,6 +114,19 @@ pub struct JobEnd {
     pub unix_ms: u64,
     /// Conclusion.
     pub conclusion: Conclusion,
+}
+
+/// Age of a reading after which the next equal one is news, too. It is below [`READ_QUEUED`], so that a job whose
+/// reading was due is not due again at once.
+const SAME_READING: Duration = Duration::from_mins(2);
+
+/// State of a job in GitHub's API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct JobReading {
+    /// Time at which it was read, in milliseconds since 1970.
+    pub unix_ms: u64,
+    /// True if no runner may take the job now.
+    pub is_held: bool,
 }
 
 /// Stage of a job.
@@ -142,6 +166,12 @@ pub struct KnownJob {
     pub held: bool,
     /// True if an event told that it waits for a runner.
     pub queued: bool,
+    /// Latest arrival of an event that told that it waits for anything, in milliseconds since 1970.
+    #[serde(default)]
+    pub told_unix_ms: u64,
+    /// Latest reading of GitHub's API.
+    #[serde(default)]
+    pub read: Option<JobReading>,
     /// Start, in milliseconds since 1970.
     pub started_unix_ms: Option<u64>,
     /// End.
@@ -164,19 +194,61 @@ impl KnownJob {
     /// Returns its stage.
     ///
     /// A job with an approval is told as held and, after the approval, as queued. Either may arrive first, so
-    /// a job that was told as both counts as queued: a runner that waits for nothing costs less than a job that
-    /// waits for ever.
+    /// a job that was told as both counts as queued until GitHub's API tells which is true: a runner that waits for
+    /// nothing costs less than a job that waits for ever.
     #[must_use]
     pub fn stage(&self) -> JobStage {
         if self.end.is_some() {
             JobStage::Ended
         } else if self.started_unix_ms.is_some() {
             JobStage::Running
-        } else if self.held && !self.queued {
+        } else if self.is_held() {
             JobStage::Held
         } else {
             JobStage::Queued
         }
+    }
+
+    fn is_held(&self) -> bool {
+        match self.current_reading() {
+            Some(reading) => reading.is_held,
+            None => self.held && !self.queued,
+        }
+    }
+
+    /// Returns the latest reading, unless an event came after it.
+    fn current_reading(&self) -> Option<JobReading> {
+        self.read.filter(|read| read.unix_ms >= self.told_unix_ms)
+    }
+
+    /// Returns the time at which the job is to be read from GitHub's API, in milliseconds since 1970; `None` if it
+    /// has ended.
+    #[must_use]
+    pub fn read_due_unix_ms(&self) -> Option<u64> {
+        let is_unclear = self.held && self.queued && self.current_reading().is_none();
+        let interval = match self.stage() {
+            JobStage::Ended => return None,
+            JobStage::Queued if is_unclear => READ_UNCLEAR,
+            JobStage::Queued => READ_QUEUED,
+            JobStage::Held | JobStage::Running => READ_OTHER,
+        };
+        let read = self.read.map(|read| read.unix_ms);
+        let known = [Some(self.told_unix_ms), self.started_unix_ms, read];
+        let last = known.into_iter().flatten().max().unwrap_or_default();
+        Some(last.saturating_add(u64::try_from(interval.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// Returns true if another reading of the same job tells more than that nothing has changed since a moment ago.
+    #[must_use]
+    pub fn is_news(&self, other: &Self) -> bool {
+        let merged = self.clone().merge(other.clone());
+        let age = |job: &Self| job.read.map_or(0, |read| read.unix_ms);
+        let is_older = u128::from(age(&merged).saturating_sub(age(self)));
+        let is_same = Self {
+            read: self.read,
+            ..merged.clone()
+        } == *self;
+        !is_same || merged.stage() != self.stage() || is_older >= SAME_READING.as_millis()
     }
 
     /// Merges what another event told of the same job.
@@ -198,6 +270,8 @@ impl KnownJob {
             queued_unix_ms: self.queued_unix_ms.min(other.queued_unix_ms),
             held: self.held || other.held,
             queued: self.queued || other.queued,
+            told_unix_ms: self.told_unix_ms.max(other.told_unix_ms),
+            read: self.read.max(other.read),
             started_unix_ms: started.into_iter().flatten().min(),
             end: self.end.max(other.end),
         }

@@ -2,18 +2,21 @@
 //!
 //! - `job`: one job, from events in any order
 //! - `matching`: the pool that serves a job
+//! - `read`: the jobs to read from GitHub's API
 //! - `table`: all jobs that are known, bounded
 //! - `wait`: the reason for which a job waits
 
 mod job;
 mod matching;
+mod read;
 mod table;
 mod wait;
 
 pub use job::{
-    Conclusion, Evidence, JobDescription, JobEnd, JobKey, JobSource, JobStage, KnownJob,
+    Conclusion, Evidence, JobDescription, JobEnd, JobKey, JobReading, JobSource, JobStage, KnownJob,
 };
 pub use matching::{Fit, PoolLabels, fits};
+pub use read::{due_readings, missing_jobs};
 pub use table::{JobPlace, JobTable, MAX_ENDED_JOBS, MAX_LIVE_JOBS, PoolDemand, TableEntry};
 pub use wait::{WaitReason, wait_reason};
 

@@ -38,6 +38,8 @@ fn told(id: u64, evidence: Evidence) -> KnownJob {
         queued_unix_ms: 1_000,
         held: evidence == Evidence::Held,
         queued: evidence == Evidence::Queued,
+        told_unix_ms: 0,
+        read: None,
         started_unix_ms: (evidence == Evidence::Started).then_some(3_000),
         end: (evidence == Evidence::Ended).then_some(JobEnd {
             unix_ms: 9_000,
@@ -78,17 +80,27 @@ fn event() -> impl Strategy<Value = KnownJob> {
         Just("fuzz-ci-1-0000beef".to_owned()),
         Just("other".to_owned())
     ]);
-    (0..3_u64, 1..3_u32, evidence, runner, 0..5_u64, "[a-c]{1,2}").prop_map(
-        |(id, attempt, evidence, runner, time, name)| {
+    let read = proptest::option::of((0..5_u64, any::<bool>()));
+    (
+        0..3_u64,
+        1..3_u32,
+        evidence,
+        runner,
+        0..5_u64,
+        "[a-c]{1,2}",
+        read,
+    )
+        .prop_map(|(id, attempt, evidence, runner, time, name, read)| {
             let mut job = told(id, evidence);
+            job.told_unix_ms = time;
+            job.read = read.map(|(unix_ms, is_held)| JobReading { unix_ms, is_held });
             job.attempt = attempt;
             job.runner = runner.map(|runner| (evidence, runner));
             job.queued_unix_ms += time;
             job.started_unix_ms = job.started_unix_ms.map(|at| at + time);
             job.description.1.name = name;
             job
-        },
-    )
+        })
 }
 
 fn merged(events: &[KnownJob]) -> Vec<TableEntry> {
@@ -337,4 +349,73 @@ fn a_wait_is_the_time_from_the_queue_to_the_start() {
     assert_eq!(started.wait_ms(), Some(2_000));
     let held = started.merge(told(1, Evidence::Held));
     assert_eq!(held.wait_ms(), None, "it waited for an approval, too");
+}
+
+#[test]
+fn github_says_whether_a_job_that_was_told_as_both_waits_for_an_approval() {
+    let mut job = told(1, Evidence::Queued);
+    job.held = true;
+    job.told_unix_ms = 2_000;
+    let read = |unix_ms, is_held| KnownJob {
+        read: Some(JobReading { unix_ms, is_held }),
+        ..job.clone()
+    };
+    assert_eq!(job.stage(), JobStage::Queued);
+    assert_eq!(read(3_000, true).stage(), JobStage::Held);
+    assert_eq!(read(3_000, false).stage(), JobStage::Queued);
+    // A delivery after the reading may tell of the approval.
+    assert_eq!(read(1_000, true).stage(), JobStage::Queued);
+}
+
+#[test]
+fn a_job_is_read_soon_if_its_state_is_unclear_and_never_after_its_end() {
+    let at = |evidence| {
+        let mut job = told(1, evidence);
+        job.told_unix_ms = 1_000_000;
+        job
+    };
+    let due = |job: &KnownJob| job.read_due_unix_ms().map(|due| (due - 1_000_000) / 1_000);
+    assert_eq!(due(&at(Evidence::Queued)), Some(300));
+    assert_eq!(due(&at(Evidence::Held)), Some(1_800));
+    assert_eq!(due(&at(Evidence::Started)), Some(1_800));
+    assert_eq!(due(&at(Evidence::Ended)), None);
+    let mut unclear = at(Evidence::Queued);
+    unclear.held = true;
+    assert_eq!(due(&unclear), Some(10));
+    unclear.read = Some(JobReading {
+        unix_ms: 1_100_000,
+        is_held: false,
+    });
+    assert_eq!(due(&unclear), Some(400), "it is clear now");
+}
+
+#[test]
+fn the_job_that_has_been_due_longest_is_read_first() {
+    let mut jobs: Vec<KnownJob> = (1..4).map(|id| told(id, Evidence::Queued)).collect();
+    for (job, told) in jobs.iter_mut().zip([30_000, 10_000, 900_000]) {
+        job.told_unix_ms = told;
+    }
+    let due = |max| {
+        let due = due_readings(&jobs, 400_000, max).into_iter();
+        due.map(|job| job.key.id).collect::<Vec<_>>()
+    };
+    assert_eq!(due(10), [2, 1]);
+    assert_eq!(due(1), [2]);
+}
+
+#[test]
+fn only_waiting_jobs_of_the_repository_are_missing_in_its_queue() {
+    let mut other = told(3, Evidence::Queued);
+    other.description.1.repository = "acme/other".into();
+    let mut here = told(4, Evidence::Queued);
+    here.description.1.repository = "ACME/Widgets".into();
+    let jobs = [
+        told(1, Evidence::Queued),
+        told(2, Evidence::Started),
+        other,
+        here,
+    ];
+    let reading = [key(1)].into();
+    let missing = missing_jobs(&jobs, "acme/widgets", &reading, 10);
+    assert_eq!(missing, [&jobs[3]]);
 }

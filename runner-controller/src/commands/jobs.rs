@@ -8,7 +8,7 @@ use anyhow::bail;
 use super::common::{api_socket, block_on};
 use super::table::{lines, table};
 use crate::http::client;
-use crate::status::{DemandStatus, JobRow};
+use crate::status::{DemandStatus, JobRow, QueueStatus};
 use crate::terminal;
 use crate::view::{job_title, span};
 
@@ -34,6 +34,28 @@ pub fn jobs(config: &Path, json: bool) -> anyhow::Result<()> {
 
 const NOT_TAKEN: &str = "this host takes no deliveries of GitHub, so it does not know the queue; see [webhook] in docs/demand.md";
 
+/// Returns the last reading of GitHub's API in words.
+fn reading(queue: &QueueStatus, now_unix_ms: u64) -> String {
+    let scope = &queue.scope;
+    let mut text = match queue.last_unix_ms {
+        Some(at) => {
+            let ago = span(now_unix_ms.saturating_sub(at));
+            format!("jobs of {scope} read {ago} ago")
+        }
+        None => format!("jobs of {scope} not read so far"),
+    };
+    if let Some(runs) = queue.runs {
+        let _ = write!(text, ", {runs} runs in the queue");
+    }
+    if queue.has_more_runs {
+        text += " and more, which were not read";
+    }
+    if let Some(error) = &queue.error {
+        let _ = write!(text, "; the last reading failed: {error}");
+    }
+    text
+}
+
 /// Returns the jobs as tables.
 pub(super) fn render(demand: &DemandStatus, now_unix_ms: u64) -> String {
     let mut text = String::new();
@@ -43,6 +65,9 @@ pub(super) fn render(demand: &DemandStatus, now_unix_ms: u64) -> String {
             let _ = writeln!(text, "last delivery {ago} ago");
         }
         None => text += "no delivery since the daemon started\n",
+    }
+    for queue in &demand.queues {
+        let _ = writeln!(text, "{}", reading(queue, now_unix_ms));
     }
     if demand.held_count > 0 {
         let _ = writeln!(text, "waiting for an approval: {}", demand.held_count);
@@ -138,6 +163,13 @@ mod tests {
                 last_unix_ms: Some(68_000),
                 ..WebhookStatus::default()
             },
+            queues: vec![QueueStatus {
+                scope: "acme/app at https://api.github.com".into(),
+                last_unix_ms: Some(10_000),
+                runs: Some(100),
+                has_more_runs: true,
+                error: Some("list runs: Server Error".into()),
+            }],
             waiting: vec![JobRow {
                 waits_for: Some(WaitReason::PoolFull),
                 ..job(1, JobStage::Queued)
@@ -163,6 +195,7 @@ mod tests {
         assert_eq!(
             render(&demand, 70_000),
             "last delivery 2.0 s ago\n\
+             jobs of acme/app at https://api.github.com read 1 m ago, 100 runs in the queue and more, which were not read; the last reading failed: list runs: Server Error\n\
              \n\
              WAITING  FOR  POOL  LABELS              WHY                                      JOB\n\
              1        1 m  ci    self-hosted, linux  every slot of the pool is in use         acme/app: CI / build\n\

@@ -1,5 +1,7 @@
 //! `run`: assembles the daemon and runs it.
 
+mod demand;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
@@ -19,12 +21,11 @@ use crate::github::{GitHub, Login, known_scopes};
 use crate::handshake::{Sockets, fdstore};
 use crate::http::{ApiToken, ListenerLimits, ReadHistory};
 use crate::machine::Systemd;
-use crate::pool::{KnownJob, ScopeId};
+use crate::pool::ScopeId;
 use crate::privileged::Refusal;
 use crate::status::Status;
 use crate::store::Store;
-use crate::webhook::{self, Counts, Receiver, Secrets};
-use crate::world::{Event, Records, chain};
+use crate::world::{Records, chain};
 use crate::{clock, firewall, http, readings, telemetry};
 
 /// Maximum number of events that wait for the controller. A slot has a few at a time, and a host has
@@ -78,8 +79,9 @@ async fn serve(
     let watching = (Arc::clone(&config), event.clone());
     std::thread::spawn(move || readings::watch(&watching.0, &watching.1));
     let sockets = Arc::new(Sockets::open(Arc::clone(&config), event.clone(), stored));
-    let jobs = jobs(&config, &store).await;
-    listen_for_deliveries(&config, &store, &event).await?;
+    let jobs = demand::jobs(&config, &store).await;
+    demand::listen_for_deliveries(&config, &store, &event).await?;
+    demand::read_queues(&config, &registries, &store, &event)?;
     let systemd = Systemd::connect(Arc::clone(&config), event)
         .await
         .context("cannot connect to systemd")?;
@@ -134,50 +136,6 @@ async fn serve(
         .await;
     telemetry::stopping();
     sockets.flush().await;
-    Ok(())
-}
-
-/// Returns the jobs on record, if GitHub's deliveries are taken.
-async fn jobs(config: &Config, store: &Store) -> Option<Vec<KnownJob>> {
-    config.webhook.as_ref()?;
-    match store.jobs().await {
-        Ok(jobs) => Some(jobs),
-        Err(error) => {
-            let error = chain(&error);
-            warn!(
-                error,
-                "cannot read the jobs on record: {error}; new deliveries tell of jobs again"
-            );
-            Some(Vec::new())
-        }
-    }
-}
-
-/// Serves the listener for GitHub's deliveries, if one is configured.
-async fn listen_for_deliveries(
-    config: &Config,
-    store: &Store,
-    events: &mpsc::Sender<Event>,
-) -> anyhow::Result<()> {
-    let Some(webhook) = &config.webhook else {
-        return Ok(());
-    };
-    let counts = Counts::default();
-    tokio::spawn(webhook::report(counts.subscribe(), events.clone()));
-    let router = webhook::router(Receiver {
-        secrets: Secrets::load(webhook)?,
-        scopes: config.scopes.iter().map(GitHubConfig::scope_id).collect(),
-        inbox: store.clone(),
-        events: events.clone(),
-        counts,
-        unix_ms: clock::unix_ms,
-    });
-    let address = webhook.listen;
-    let socket = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen for deliveries on {address}"))?;
-    tokio::spawn(http::serve_tcp(socket, router, None, webhook::limits()));
-    info!(%address, "taking GitHub's deliveries on {address}");
     Ok(())
 }
 

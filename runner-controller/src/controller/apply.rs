@@ -59,6 +59,12 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 }
                 return;
             }
+            Event::Queue(queue) => {
+                if let Some(demand) = &mut self.demand {
+                    demand.set_queue(queue);
+                }
+                return;
+            }
         };
         self.carry_out(effects);
     }

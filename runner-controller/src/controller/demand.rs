@@ -9,7 +9,9 @@ use crate::pool::{
     JobPlace, JobStage, JobTable, KnownJob, PoolDemand, PoolLabels, PoolName, TableEntry,
     WaitReason,
 };
-use crate::status::{DemandStatus, Histogram, JobRow, Measure, PoolDemandStatus, WebhookStatus};
+use crate::status::{
+    DemandStatus, Histogram, JobRow, Measure, PoolDemandStatus, QueueStatus, WebhookStatus,
+};
 
 /// Maximum number of waiting jobs, and of running jobs, in the status.
 const SHOWN: usize = 100;
@@ -21,6 +23,8 @@ const SHOWN_ASIDE: usize = 20;
 pub(super) struct Demand {
     table: JobTable,
     deliveries: WebhookStatus,
+    /// Readings of GitHub's API, by scope.
+    queues: BTreeMap<String, QueueStatus>,
     waits: BTreeMap<PoolName, Histogram>,
     /// Summary of the table. It changes with the table alone, and the status is published more often.
     by_pool: BTreeMap<Option<PoolName>, PoolDemand>,
@@ -35,6 +39,7 @@ impl Demand {
         let mut demand = Self {
             table: JobTable::new(config.host.clone(), pools.collect()),
             deliveries: WebhookStatus::default(),
+            queues: BTreeMap::new(),
             waits: BTreeMap::new(),
             by_pool: BTreeMap::new(),
             shown: DemandStatus::default(),
@@ -71,6 +76,11 @@ impl Demand {
         self.deliveries = deliveries;
     }
 
+    /// Sets the readings of GitHub's API in one scope so far.
+    pub(super) fn set_queue(&mut self, queue: QueueStatus) {
+        self.queues.insert(queue.scope.clone(), queue);
+    }
+
     /// Forgets the jobs that cannot be in GitHub's queue any more.
     pub(super) fn prune(&mut self, unix_ms: u64) {
         self.table.prune(unix_ms);
@@ -93,6 +103,7 @@ impl Demand {
         ended.sort_by_key(|entry| std::cmp::Reverse(entry.job.end));
         self.shown = DemandStatus {
             webhook: WebhookStatus::default(),
+            queues: Vec::new(),
             waiting: rows(&waiting, SHOWN),
             running: rows(&running, SHOWN),
             ended: rows(&ended, SHOWN_ASIDE),
@@ -106,6 +117,7 @@ impl Demand {
     pub(super) fn status(&self, reason: impl Fn(&PoolName) -> Option<WaitReason>) -> DemandStatus {
         let mut status = self.shown.clone();
         status.webhook = self.deliveries.clone();
+        status.queues = self.queues.values().cloned().collect();
         let mut reasons: BTreeMap<String, Option<WaitReason>> = BTreeMap::new();
         for row in &mut status.waiting {
             let Some(name) = &row.pool else { continue };

@@ -1,5 +1,5 @@
 //! A GitHub App: the App's key signs a JWT, and GitHub exchanges the JWT for a token of the App's
-//! installation, narrowed to runners. Source: GitHub, "Authenticating as a GitHub App installation".
+//! installation, narrowed to runners or to jobs. Source: GitHub, "Authenticating as a GitHub App installation".
 //!
 //! The JWT is signed with ring, which TLS brings. octocrab's own signing needs a second crypto library,
 //! and cannot name an App by its client id (see `authority`).
@@ -103,18 +103,47 @@ impl AppKey {
     }
 }
 
-/// Returns the request body that narrows a token to the runners of a scope.
-pub(super) fn narrowed(scope: &Scope) -> Value {
-    match scope {
-        Scope::Repository { repo, .. } => json!({
-            "repositories": [repo],
-            "permissions": {"administration": "write"},
-        }),
-        Scope::Organization { .. } => json!({
-            "permissions": {"organization_self_hosted_runners": "write"},
-        }),
-        // The configuration refuses it, because GitHub lets no App manage these runners.
-        Scope::Enterprise { .. } => json!({"permissions": {}}),
+/// Access that a client needs, and the only one that an App's token for it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// The runners of a scope.
+    Runners,
+    /// The jobs of its repositories, to read.
+    Jobs,
+}
+
+impl Access {
+    /// Returns advice on permissions for an answer in which GitHub names none.
+    pub(super) fn permissions(self) -> &'static str {
+        match self {
+            Self::Runners => {
+                "the token needs `Administration: write` of the repository, or `Self-hosted runners: write` of the organisation (classic tokens: `repo`, `admin:org`; for an enterprise `manage_runners:enterprise`)"
+            }
+            Self::Jobs => {
+                "the token needs `Actions: read` of the repository (classic tokens: `repo`)"
+            }
+        }
+    }
+
+    /// Returns the request body that narrows a token of a scope.
+    pub(super) fn narrowed(self, scope: &Scope) -> Value {
+        let permissions = match (self, scope) {
+            // The configuration refuses it, because GitHub lets no App manage these runners.
+            (_, Scope::Enterprise { .. }) => json!({}),
+            (Self::Jobs, _) => json!({"actions": "read"}),
+            (Self::Runners, Scope::Repository { .. }) => json!({"administration": "write"}),
+            (Self::Runners, Scope::Organization { .. }) => {
+                json!({"organization_self_hosted_runners": "write"})
+            }
+        };
+        match scope {
+            Scope::Repository { repo, .. } => {
+                json!({"repositories": [repo], "permissions": permissions})
+            }
+            Scope::Organization { .. } | Scope::Enterprise { .. } => {
+                json!({"permissions": permissions})
+            }
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use http::{HeaderMap, Method};
 use octocrab::Octocrab;
 use tokio::time::Instant;
 
-use super::app::{self, AppKey, InstallationToken, TokenAnswer};
+use super::app::{self, Access, AppKey, InstallationToken, TokenAnswer};
 use super::context::Context;
 use super::endpoints::Endpoints;
 use super::exchange::{Answer, Request, exchange};
@@ -39,6 +39,7 @@ pub(super) enum Authority {
 /// Each token reaches octocrab as [`AuthState::AccessToken`](octocrab::AuthState).
 pub(super) struct App {
     key: AppKey,
+    access: Access,
     octocrab: Octocrab,
     endpoints: Endpoints,
     scope: crate::config::Scope,
@@ -54,9 +55,10 @@ struct Session {
 }
 
 impl Authority {
-    /// Returns the source of tokens for `login`. An App asks for its tokens through `octocrab`.
+    /// Returns the source of tokens for `login`, with `access` alone. An App asks for its tokens through `octocrab`.
     pub(super) fn new(
         login: Login,
+        access: Access,
         config: &GitHubConfig,
         octocrab: Octocrab,
         context: Arc<Context>,
@@ -68,6 +70,7 @@ impl Authority {
             }
             Login::App(key) => Self::App(Box::new(App {
                 key: *key,
+                access,
                 octocrab,
                 endpoints: Endpoints::new(config),
                 scope: config.scope.clone(),
@@ -147,7 +150,7 @@ impl App {
             operation,
             method: Method::POST,
             target: self.endpoints.access_tokens(id),
-            body: Some(app::narrowed(&self.scope)),
+            body: Some(self.access.narrowed(&self.scope)),
         };
         let answer: Result<Answer<TokenAnswer>, RegistryError> =
             exchange(&self.octocrab, &jwt, &request, &self.context).await;

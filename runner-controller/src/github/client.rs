@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use http::Uri;
 use octocrab::{FromResponse, Octocrab};
 
+use super::app::Access;
 use super::authority::Authority;
 use super::context::{Context, request_id};
 use super::exchange::{Answer, Request, exchange};
@@ -31,18 +32,21 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Returns a client that sends nothing yet, and whose limits and counts are in `usage`. Must be
+    /// Returns a client that sends nothing yet, and whose limits and counts are in `usage`. The tokens of an App are
+    /// narrowed to `access`. Must be
     /// called within a tokio runtime.
     pub(super) fn new(
         transport: Transport,
         config: &GitHubConfig,
         login: Login,
+        access: Access,
         usage: Arc<Usage>,
     ) -> Result<Self, SetupError> {
         let context = Arc::new(Context {
             login: config.login.clone(),
             table: config.table(),
             scope: config.scope.to_string(),
+            access,
             secrets: Secrets::default(),
         });
         let pages = Pages::default();
@@ -55,7 +59,7 @@ impl Client {
         let octocrabs = Octocrabs::over(transport, &shared, &pages);
         let octocrab = octocrabs.uncached.clone();
         Ok(Self {
-            authority: Authority::new(login, config, octocrab, Arc::clone(&context)),
+            authority: Authority::new(login, access, config, octocrab, Arc::clone(&context)),
             octocrabs,
             timeout: config.timeout,
             usage,

@@ -4,6 +4,7 @@ use std::error::Error;
 
 use http::{HeaderMap, StatusCode};
 
+use super::app::Access;
 use super::budget::Withheld;
 use super::operation::Operation;
 use super::secrets::Secrets;
@@ -22,6 +23,8 @@ pub(super) struct Context {
     pub(super) table: String,
     /// `owner/repo` or the organisation.
     pub(super) scope: String,
+    /// Access that its requests need.
+    pub(super) access: Access,
     /// The tokens that no message may contain.
     pub(super) secrets: Secrets,
 }

@@ -40,6 +40,28 @@ impl Endpoints {
         full_pages(self.actions(&["runner-groups"]))
     }
 
+    /// Returns the path of the newest runs of a repository that have this status.
+    pub(super) fn runs(&self, repository: &str, status: &str) -> String {
+        let path = self.of_repository(repository, &["runs"]);
+        full_pages(path) + "&status=" + status
+    }
+
+    /// Returns the path of the newest run of a repository.
+    pub(super) fn newest_run(&self, repository: &str) -> String {
+        self.of_repository(repository, &["runs"]) + "?per_page=1"
+    }
+
+    /// Returns the path of the first page of jobs of a run's last attempt.
+    pub(super) fn jobs_of_run(&self, repository: &str, run: u64) -> String {
+        let path = self.of_repository(repository, &["runs", &run.to_string(), "jobs"]);
+        full_pages(path) + "&filter=latest"
+    }
+
+    /// Returns the path of one job.
+    pub(super) fn job(&self, repository: &str, id: u64) -> String {
+        self.of_repository(repository, &["jobs", &id.to_string()])
+    }
+
     /// Returns the path of the App's installation in this scope.
     pub(super) fn installation(&self) -> String {
         let mut path = self.scope_path();
@@ -64,6 +86,14 @@ impl Endpoints {
     fn actions(&self, rest: &[&str]) -> String {
         let mut path = self.scope_path();
         path.push("actions");
+        path.extend(rest);
+        self.url(&path)
+    }
+
+    /// Returns a path of the actions of a repository (`owner/repo`).
+    fn of_repository(&self, repository: &str, rest: &[&str]) -> String {
+        let (owner, repo) = repository.split_once('/').unwrap_or((repository, ""));
+        let mut path = vec!["repos", owner, repo, "actions"];
         path.extend(rest);
         self.url(&path)
     }

@@ -25,6 +25,7 @@ mod operation;
 mod outside;
 mod paged;
 mod proxy;
+mod queue;
 mod refusal;
 mod registry;
 mod secrets;
@@ -43,6 +44,7 @@ pub use login::{Login, LoginError};
 #[cfg(any(test, fuzzing))]
 pub(crate) use outside::{try_answer, try_refusal};
 pub use proxy::check_ca_file;
+pub use queue::JobQueue;
 pub use registry::GitHub;
 pub use setup::SetupError;
 pub use token::Token;

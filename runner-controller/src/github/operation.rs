@@ -13,6 +13,9 @@ pub(super) enum Operation {
     Delete,
     Groups,
     GroupCheck,
+    Job,
+    Runs,
+    RunJobs,
     Installation,
     AccessToken,
 }
@@ -34,6 +37,9 @@ impl Operation {
             Self::Delete => "delete runner",
             Self::Groups => "list runner groups",
             Self::GroupCheck => "check runner groups",
+            Self::Job => "get job",
+            Self::Runs => "list runs",
+            Self::RunJobs => "list jobs",
             Self::Installation => "get installation",
             Self::AccessToken => "create installation token",
         }
@@ -42,7 +48,7 @@ impl Operation {
     /// Returns true for operations that leave the rest of the budget to others.
     pub(super) fn is_background(self) -> bool {
         match self {
-            Self::List | Self::GroupCheck => true,
+            Self::List | Self::GroupCheck | Self::Job | Self::Runs | Self::RunJobs => true,
             // A mint needs a group, and every request needs a token.
             Self::Mint
             | Self::Find
@@ -62,7 +68,10 @@ impl Operation {
             | Self::Find
             | Self::Delete
             | Self::Groups
-            | Self::GroupCheck => false,
+            | Self::GroupCheck
+            | Self::Job
+            | Self::Runs
+            | Self::RunJobs => false,
         }
     }
 }

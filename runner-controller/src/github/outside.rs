@@ -9,6 +9,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use url::Url;
 
+use super::app::Access;
 use super::budget::{Budget, LimitHeaders};
 use super::context::Context;
 use super::jit::{self, Content};
@@ -73,6 +74,7 @@ pub(crate) fn try_refusal(bytes: &[u8]) {
         },
         table: "github".into(),
         scope: "acme/widgets".into(),
+        access: Access::Runners,
         secrets: Secrets::of(Token::new(TOKEN).expect("a token")),
     };
     let now = Instant::now();

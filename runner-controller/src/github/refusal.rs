@@ -53,9 +53,6 @@ const KNOWN: &[(&str, &str)] = &[
     ),
 ];
 
-/// Advice on permissions for an answer in which GitHub names none.
-const PERMISSIONS: &str = "the token needs `Administration: write` of the repository, or `Self-hosted runners: write` of the organisation (classic tokens: `repo`, `admin:org`; for an enterprise `manage_runners:enterprise`)";
-
 /// The body of GitHub's errors. Every part may be missing.
 #[derive(Debug, Default, Deserialize)]
 struct Body {
@@ -145,6 +142,9 @@ fn kind_of(operation: Operation, status: StatusCode, lower: &str) -> RegistryErr
             | Operation::Delete
             | Operation::Groups
             | Operation::GroupCheck
+            | Operation::Job
+            | Operation::Runs
+            | Operation::RunJobs
             | Operation::Installation
             | Operation::AccessToken => RegistryErrorKind::Server,
         },
@@ -194,6 +194,10 @@ fn advice(
                 )
             }
             Operation::Find | Operation::Delete => "the runner does not exist any more".to_owned(),
+            Operation::Job | Operation::Runs | Operation::RunJobs => format!(
+                "the repository does not exist, or the token cannot see its jobs; {}",
+                needed_permissions(headers, context)
+            ),
             Operation::Installation | Operation::AccessToken => format!(
                 "the App is not installed for {scope}; install it there and check {table}.url"
             ),
@@ -213,13 +217,17 @@ fn advice(
                 Some("check the pool's labels, runner_group and work_folder".to_owned())
             }
             Operation::AccessToken => Some(format!(
-                "the App's installation lacks a permission or access to {scope}; {PERMISSIONS}; new permissions of an App must be accepted where it is installed"
+                "the App's installation lacks a permission or access to {scope}; {}; new permissions of an App must be accepted where it is installed",
+                context.access.permissions()
             )),
             Operation::List
             | Operation::Find
             | Operation::Delete
             | Operation::Groups
             | Operation::GroupCheck
+            | Operation::Job
+            | Operation::Runs
+            | Operation::RunJobs
             | Operation::Installation => {
                 Some(context.advise("check {table}.api_url and {table}.api_version"))
             }
@@ -285,7 +293,7 @@ fn needed_permissions(headers: &HeaderMap, context: &Context) -> String {
             "the token needs the permission that GitHub names for this call: {}",
             context.clean(accepted)
         ),
-        None => PERMISSIONS.to_owned(),
+        None => context.access.permissions().to_owned(),
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 use tower::{BoxError, Service};
 
+use super::app::Access;
 use super::budget::Quota;
 use super::client::Client;
 use super::endpoints::Endpoints;
@@ -144,7 +145,7 @@ impl GitHub {
         usage: Arc<Usage>,
     ) -> Result<Self, SetupError> {
         Ok(Self {
-            client: Client::new(transport, config, login, usage)?,
+            client: Client::new(transport, config, login, Access::Runners, usage)?,
             scope: config.scope.clone(),
             endpoints: Endpoints::new(config),
             groups: Mutex::default(),
@@ -167,6 +168,11 @@ impl GitHub {
     #[must_use]
     pub fn quotas(&self) -> Vec<Quota> {
         self.client.usage.quotas()
+    }
+
+    /// Returns the limits and counts, for another client of the scope.
+    pub(super) fn usage(&self) -> Arc<Usage> {
+        Arc::clone(&self.client.usage)
     }
 
     async fn group_id(&self, name: &str) -> Result<u64, RegistryError> {

@@ -4,7 +4,7 @@ use prometheus_client::registry::Registry;
 
 use super::measures;
 use super::metric_families::{counter, gauge, label, set};
-use crate::status::{DeliveryOutcome, Measure, Status};
+use crate::status::{DeliveryOutcome, DemandStatus, Measure, Status};
 
 /// Registers the metrics; none without `[webhook]`.
 pub(super) fn register(registry: &mut Registry, status: &Status) {
@@ -71,6 +71,43 @@ pub(super) fn register(registry: &mut Registry, status: &Status) {
         );
         set(&age, vec![], status.at_unix_ms.saturating_sub(last) / 1000);
     }
+    register_readings(registry, status, demand);
+}
+
+/// Registers the readings of GitHub's API. Before the first one of a scope its age is absent.
+fn register_readings(registry: &mut Registry, status: &Status, demand: &DemandStatus) {
+    if demand.queues.is_empty() {
+        return;
+    }
+    let age = gauge(
+        registry,
+        "queue_last_read_age_seconds",
+        "Time since jobs of the scope were last read from GitHub's API, in seconds",
+    );
+    let failing = gauge(
+        registry,
+        "queue_read_failing",
+        "1 if the last reading of the scope's jobs from GitHub's API failed",
+    );
+    let runs = gauge(
+        registry,
+        "queue_runs",
+        "Runs of the repository that wait or run, of the newest 100 each",
+    );
+    for queue in &demand.queues {
+        let labels = || vec![label("scope", &queue.scope)];
+        if let Some(last) = queue.last_unix_ms {
+            set(
+                &age,
+                labels(),
+                status.at_unix_ms.saturating_sub(last) / 1000,
+            );
+        }
+        set(&failing, labels(), u64::from(queue.error.is_some()));
+        if let Some(count) = queue.runs {
+            set(&runs, labels(), count);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -78,7 +115,7 @@ mod tests {
     use prometheus_client::encoding::text::encode;
 
     use super::*;
-    use crate::status::{DemandStatus, Histogram, PoolDemandStatus, PoolStatus, WebhookStatus};
+    use crate::status::{Histogram, PoolDemandStatus, PoolStatus, QueueStatus, WebhookStatus};
 
     fn text(status: &Status) -> String {
         let mut registry = Registry::default();
@@ -102,6 +139,13 @@ mod tests {
                     deliveries: [(DeliveryOutcome::WrongSignature, 2)].into(),
                     last_unix_ms: Some(60_000),
                 },
+                queues: vec![QueueStatus {
+                    scope: "acme/app at https://api.github.com".into(),
+                    last_unix_ms: Some(40_000),
+                    runs: Some(7),
+                    error: Some("no answer".into()),
+                    ..QueueStatus::default()
+                }],
                 ..DemandStatus::default()
             }),
             pools: vec![PoolStatus {
@@ -126,6 +170,9 @@ mod tests {
             "webhook_deliveries_total{result=\"wrong_signature\"} 2",
             "webhook_deliveries_total{result=\"accepted\"} 0",
             "webhook_last_delivery_age_seconds{} 10",
+            "queue_last_read_age_seconds{scope=\"acme/app at https://api.github.com\"} 30",
+            "queue_read_failing{scope=\"acme/app at https://api.github.com\"} 1",
+            "queue_runs{scope=\"acme/app at https://api.github.com\"} 7",
             "job_queue_wait_seconds_count{pool=\"ci\"} 3",
             "job_queue_wait_seconds_bucket{le=\"0.5\",pool=\"ci\"} 1",
             "job_queue_wait_seconds_bucket{le=\"1.0\",pool=\"ci\"} 2",

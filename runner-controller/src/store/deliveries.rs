@@ -39,6 +39,17 @@ pub(super) fn deliver(
     })
 }
 
+/// Merges what GitHub's API told of a job with what is on record. Returns the job if that is news.
+pub(super) fn merge(connection: &Connection, read: KnownJob) -> rusqlite::Result<Option<KnownJob>> {
+    let job = match job(connection, &read.key)? {
+        Some(known) if !known.is_news(&read) => return Ok(None),
+        Some(known) => known.merge(read),
+        None => read,
+    };
+    put(connection, &job)?;
+    Ok(Some(job))
+}
+
 fn put(connection: &Connection, job: &KnownJob) -> rusqlite::Result<()> {
     let text = serde_json::to_string(job)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
@@ -73,7 +84,16 @@ fn job(connection: &Connection, key: &JobKey) -> rusqlite::Result<Option<KnownJo
 
 /// Returns every job on record.
 pub(super) fn jobs(connection: &Connection) -> rusqlite::Result<Vec<KnownJob>> {
-    let mut select = connection.prepare_cached("SELECT job FROM jobs")?;
+    selected(connection, "SELECT job FROM jobs")
+}
+
+/// Returns every job on record that has not ended.
+pub(super) fn live_jobs(connection: &Connection) -> rusqlite::Result<Vec<KnownJob>> {
+    selected(connection, "SELECT job FROM jobs WHERE NOT is_ended")
+}
+
+fn selected(connection: &Connection, sql: &str) -> rusqlite::Result<Vec<KnownJob>> {
+    let mut select = connection.prepare_cached(sql)?;
     let mut rows = select.query([])?;
     let mut jobs = Vec::new();
     while let Some(row) = rows.next()? {
@@ -133,7 +153,9 @@ pub(super) fn prune(connection: &Connection, unix_ms: u64) -> rusqlite::Result<(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pool::{Evidence, JobDescription, JobSource, ScopeId};
+    use crate::pool::{
+        Conclusion, Evidence, JobDescription, JobEnd, JobReading, JobSource, ScopeId,
+    };
     use crate::store::schema;
     use std::path::Path;
 
@@ -165,6 +187,8 @@ mod tests {
             queued_unix_ms: 1_000,
             held: false,
             queued: true,
+            told_unix_ms: 0,
+            read: None,
             started_unix_ms: None,
             end: None,
         }
@@ -183,6 +207,39 @@ mod tests {
         let other = deliver(&connection, "b", later.clone(), 2_000).unwrap();
         assert_eq!((other.is_new, other.job.as_ref()), (true, Some(&later)));
         assert_eq!(jobs(&connection).unwrap(), [later]);
+    }
+
+    #[test]
+    fn a_reading_is_on_record_if_it_tells_something() {
+        let connection = connection();
+        deliver(&connection, "a", queued(1), 2_000).unwrap();
+        let mut read = queued(1);
+        read.read = Some(JobReading {
+            unix_ms: 400_000,
+            is_held: false,
+        });
+        assert_eq!(
+            merge(&connection, read.clone()).unwrap(),
+            Some(read.clone())
+        );
+        let mut soon = read.clone();
+        soon.read.as_mut().unwrap().unix_ms += 30_000;
+        assert_eq!(merge(&connection, soon.clone()).unwrap(), None);
+        assert_eq!(jobs(&connection).unwrap(), [read.clone()]);
+        let end = JobEnd {
+            unix_ms: 425_000,
+            conclusion: Conclusion::Success,
+        };
+        soon.end = Some(end);
+        let ended = merge(&connection, soon.clone()).unwrap();
+        assert_eq!(ended, Some(soon));
+        assert_eq!(live_jobs(&connection).unwrap(), []);
+        let unknown = queued(2);
+        assert_eq!(
+            merge(&connection, unknown.clone()).unwrap(),
+            Some(unknown.clone())
+        );
+        assert_eq!(live_jobs(&connection).unwrap(), [unknown]);
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::pool::{HostId, KnownJob, RunnerId, ScopeId, SlotId};
 use crate::slot_records;
 use crate::status::{HistoryPage, HistoryQuery};
 use crate::world::{
-    Delivered, Inbox, Invocation, Records, RunnerRecord, StrayRecord, VerdictRecord,
+    Delivered, Inbox, Invocation, JobRecords, Records, RunnerRecord, StrayRecord, VerdictRecord,
 };
 use file::{Access, RecordsFile};
 
@@ -144,6 +144,27 @@ impl Inbox for Store {
             deliveries::prune(&transaction, unix_ms)?;
             transaction.commit()?;
             Ok(delivered)
+        })
+        .await
+    }
+}
+
+impl JobRecords for Store {
+    type Error = StoreError;
+
+    async fn live_jobs(&self) -> Result<Vec<KnownJob>, StoreError> {
+        self.call(Access::Read, "read the jobs", |connection| {
+            deliveries::live_jobs(connection)
+        })
+        .await
+    }
+
+    async fn merge(&self, job: KnownJob) -> Result<Option<KnownJob>, StoreError> {
+        self.call(Access::Write, "write a job", |connection| {
+            let transaction = connection.transaction()?;
+            let merged = deliveries::merge(&transaction, job)?;
+            transaction.commit()?;
+            Ok(merged)
         })
         .await
     }

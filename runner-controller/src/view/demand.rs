@@ -1,7 +1,7 @@
 //! Demand: a sentence for each pool whose jobs wait, and one for jobs that no pool serves.
 
 use super::span;
-use crate::status::{DemandStatus, PoolStatus, Status};
+use crate::status::{DemandStatus, PoolStatus, QueueStatus, Status};
 
 /// Wait after which jobs that no pool serves are worth a sentence. GitHub's own runners take a job within seconds.
 const UNSERVED_MS: u64 = 120_000;
@@ -13,7 +13,9 @@ pub(super) fn sentences(status: &Status) -> Vec<String> {
     let pools = pools.filter_map(|pool| of_pool(pool, now));
     let unserved = status.demand.as_ref();
     let unserved = unserved.and_then(|demand| unserved_sentence(demand, now));
-    pools.chain(unserved).collect()
+    let queues = status.demand.iter().flat_map(|demand| &demand.queues);
+    let failing = queues.filter_map(|queue| failing_sentence(queue, now));
+    pools.chain(unserved).chain(failing).collect()
 }
 
 fn of_pool(pool: &PoolStatus, now_unix_ms: u64) -> Option<String> {
@@ -33,6 +35,18 @@ fn of_pool(pool: &PoolStatus, now_unix_ms: u64) -> Option<String> {
     Some(format!(
         "pool {name}: {waiting} {verb}, the longest for {waited}{reason}"
     ))
+}
+
+fn failing_sentence(queue: &QueueStatus, now_unix_ms: u64) -> Option<String> {
+    let (scope, error) = (&queue.scope, queue.error.as_ref()?);
+    let known = match queue.last_unix_ms {
+        Some(at) => format!(
+            "the newest reading is {} old",
+            span(now_unix_ms.saturating_sub(at))
+        ),
+        None => "only deliveries tell of them".to_owned(),
+    };
+    Some(format!("cannot read jobs of {scope}: {error}; {known}"))
 }
 
 fn unserved_sentence(demand: &DemandStatus, now_unix_ms: u64) -> Option<String> {

@@ -2,9 +2,10 @@
 
 #![expect(clippy::expect_used, reason = "a panic is how a check fails")]
 
-use super::delivery::{Delivery, MAX_LABELS, MAX_NAME, MAX_REPOSITORY, read};
+use super::delivery::{Delivery, read};
 use crate::pool::{KnownJob, ScopeId};
 use crate::terminal;
+use crate::workflow_job::{MAX_LABELS, MAX_NAME, MAX_REPOSITORY};
 
 /// Checks that a job which a delivery tells of is bounded, safe for a terminal, in a scope of the host, and read from
 /// its record as it was written. The first line is the event, and the rest the body.

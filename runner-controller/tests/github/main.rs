@@ -8,6 +8,7 @@
 
 mod app;
 mod proxy;
+mod queue;
 mod scripted;
 mod standin;
 mod tls;

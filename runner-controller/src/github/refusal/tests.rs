@@ -1,5 +1,6 @@
 use std::time::{Duration, SystemTime};
 
+use super::super::app::Access;
 use super::super::secrets::Secrets;
 use super::super::token::Token;
 use super::*;
@@ -11,6 +12,7 @@ fn context() -> Context {
         },
         table: "github".into(),
         scope: "acme/widgets".into(),
+        access: Access::Runners,
         secrets: Secrets::of(Token::new("ghp_secret").unwrap()),
     }
 }

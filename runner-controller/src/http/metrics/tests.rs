@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use crate::status::{
     BackoffStatus, DemandStatus, FailureKind, GateStatus, GitHubStatus, JobNote, JobRow, JobStage,
-    JobStatus, PaceStatus, PhaseKind, PoolDemandStatus, RunnerStatus, WebhookStatus,
+    JobStatus, PaceStatus, PhaseKind, PoolDemandStatus, QueueStatus, RunnerStatus, WebhookStatus,
 };
 
 #[test]
@@ -133,6 +133,11 @@ fn everything() -> Status {
                 last_unix_ms: Some(0),
                 ..WebhookStatus::default()
             },
+            queues: vec![QueueStatus {
+                last_unix_ms: Some(0),
+                runs: Some(0),
+                ..QueueStatus::default()
+            }],
             ..DemandStatus::default()
         }),
         pools: vec![pool],
