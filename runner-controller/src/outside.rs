@@ -30,8 +30,8 @@ pub const PARSERS: [(&str, Parser); 10] = [
     ("github_refusal", github_refusal),
     ("handshake", handshake),
     ("host_listing", host_listing),
-    ("life_record", runner_record),
     ("names", names),
+    ("runner_record", runner_record),
     ("status_text", status_text),
 ];
 

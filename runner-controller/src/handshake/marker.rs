@@ -111,7 +111,7 @@ pub(super) struct Marker(File);
 impl Marker {
     /// Creates an empty file; [`Marker::write`] fills it.
     pub(super) fn create() -> io::Result<Self> {
-        let fd = memfd_create("runner-life", MFdFlags::MFD_CLOEXEC)?;
+        let fd = memfd_create("jit-exchange", MFdFlags::MFD_CLOEXEC)?;
         Ok(Self(File::from(fd)))
     }
 
