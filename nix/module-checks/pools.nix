@@ -35,6 +35,13 @@ in
           minIdle = 4;
           minSpare = 2;
         };
+        ": raise minIdle to 1, or set demand" = {
+          minIdle = 0;
+        };
+        ".demand: set services.runner-controller.webhook" = {
+          demand = "webhook";
+          minIdle = 0;
+        };
         ": set nix = true" = {
           substituters = [ "https://cache.example.org" ];
         };

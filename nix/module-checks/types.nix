@@ -148,6 +148,10 @@ in
         [ "kvm" ]
       ];
     };
+    "demand" = {
+      accepted = [ "webhook" ];
+      refused = [ "queue" ];
+    };
     "egress" = {
       accepted = [ "listed" ];
       refused = [ "everything" ];
@@ -173,9 +177,10 @@ in
     "limits.terminals" = range 16 65536;
     "limits.userNamespaces" = range 0 65536;
     "maxRunners" = range 1 999;
-    "minIdle" = range 1 999;
+    "minIdle" = range 0 999;
     "minSpare" = range 0 999;
     "offset" = range 0 65535;
+    "scaleDownAfter" = duration;
     "timeouts.boot" = duration;
     "timeouts.idleAge" = duration;
     "timeouts.job" = duration;

@@ -66,13 +66,35 @@ in
       '';
     };
 
+    demand = mkOption {
+      type = types.enum [
+        "fixed"
+        "webhook"
+      ];
+      default = "fixed";
+      example = "webhook";
+      description = ''
+        Number of runners that listen. "fixed" is always `minIdle`. "webhook" is one for each job that
+        waits in GitHub's queue, besides `minIdle`, and needs the option `webhook`.
+      '';
+    };
+
+    scaleDownAfter = mkOption {
+      type = duration;
+      default = "2m";
+      description = ''
+        With the demand "webhook": time for which runners are kept that no waiting job needs any more. A longer
+        time costs their memory, a shorter one a boot when the next job comes.
+      '';
+    };
+
     minIdle = mkOption {
-      type = types.ints.between 1 999;
+      type = types.ints.between 0 999;
       default = 1;
       example = 2;
       description = ''
         Number of runners that are registered and listen: so many jobs start at once. Each one takes
-        memory while it waits (some 15 MB, and the listener's 150 MB).
+        memory while it waits (some 15 MB, and the listener's 150 MB). 0 needs the demand "webhook".
       '';
     };
 

@@ -45,6 +45,7 @@ let
     inherit (pool)
       allow
       capabilities
+      demand
       devices
       docker
       egress
@@ -57,6 +58,7 @@ let
       ;
     trusted_public_keys = pool.trustedPublicKeys;
     runner_group = pool.group;
+    scale_down_after = pool.scaleDownAfter;
     min_idle = pool.minIdle;
     min_spare = pool.minSpare;
     max_runners = pool.maxRunners;

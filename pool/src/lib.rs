@@ -18,6 +18,7 @@
 //! - [`shortages`] decides whether the host has enough left for new runners, [`Mode`] whether an
 //!   operator wants them, and [`RateLimit`] whether GitHub does. [`Pace`] bounds the mints of a minute.
 //! - [`group_problems`] tells which jobs a runner group keeps from a pool.
+//! - [`schedule`] decides how many runners each pool should have now, by the jobs that wait and the [`Budget`].
 //! - [`JobTable`] has the jobs of GitHub's queue, as far as events tell, and the pool that serves each.
 
 mod adopt;
@@ -41,6 +42,7 @@ mod registration;
 mod resources;
 mod restart;
 mod runner;
+mod schedule;
 mod scope;
 mod scope_state;
 mod scopes;
@@ -58,8 +60,8 @@ pub use groups::{
     GroupOwner, GroupProblem, GroupVisibility, RunnerGroup, find_group, group_problems,
 };
 pub use jobs::{
-    Conclusion, Evidence, Fit, JobDescription, JobEnd, JobKey, JobPlace, JobReading, JobSource,
-    JobStage, JobTable, KnownJob, MAX_ENDED_JOBS, MAX_LIVE_JOBS, PoolDemand, PoolLabels,
+    Conclusion, Evidence, Fit, JobDescription, JobEnd, JobGroup, JobKey, JobPlace, JobReading,
+    JobSource, JobStage, JobTable, KnownJob, MAX_ENDED_JOBS, MAX_LIVE_JOBS, PoolDemand, PoolLabels,
     TableEntry, WaitReason, due_readings, fits, missing_jobs, wait_reason,
 };
 pub use limit::{RateLimit, Rest};
@@ -78,6 +80,10 @@ pub use registration::MintOutcome;
 pub use resources::{Filesystem, Readings, Reserve, Resource, Share, Shortages, shortages};
 pub use restart::Found;
 pub use runner::{Call, Cause, Ended, Job, Phase, Registration, Runner, RunnerRecord};
+pub use schedule::{
+    Budget, Cost, DEFAULT_FAIRNESS_AGE, DEFAULT_RESERVE_AFTER, DEFAULT_SCALE_DOWN_AFTER, Demand,
+    Glob, Jobs, OrderRules, PoolSupply, Priority, Schedule, Target, schedule,
+};
 pub use scope::ScopeId;
 pub use scope_state::{MAX_ORPHANS, SLOW_MINTS_PER_MINUTE, ScopeState};
 pub use spec::{Spec, Timeouts};

@@ -232,13 +232,18 @@ fn supply<'a>(pool: &'a Pool, steps: &[Step]) -> Supply<'a> {
 }
 
 impl Supply<'_> {
+    /// Returns the number of runners without a job.
+    fn free(&self) -> usize {
+        self.spares.len() + self.listeners.len()
+    }
+
     /// Registers spares while too few runners listen.
     fn register(&self, now: Timestamp) -> Vec<Step> {
         let backoffs = &self.pool.backoffs;
         if !backoffs.may_register(now) {
             return Vec::new();
         }
-        let lack = usize::from(self.pool.spec.min_idle).saturating_sub(self.listeners.len());
+        let lack = (self.pool.target().listeners).saturating_sub(self.listeners.len());
         // After a refused version one runner at a time tries whether the image is newer now.
         let is_refused = backoffs
             .iter()
@@ -270,9 +275,9 @@ impl Supply<'_> {
         if !self.pool.backoffs.is_due(FailureKind::Boot, now) {
             return Vec::new();
         }
-        let enough = usize::from(spec.min_idle) + usize::from(spec.min_spare);
-        let lack = enough.saturating_sub(self.spares.len() + self.listeners.len());
-        let room = usize::from(spec.max_runners).saturating_sub(self.pool.runners.len());
+        let target = self.pool.target();
+        let lack = target.free().saturating_sub(self.free());
+        let room = target.max.saturating_sub(self.pool.runners.len());
         let booting = self.pool.count(|phase| *phase == Phase::Booting);
         // After a failed boot one container at a time tries whether boots succeed again.
         let is_failing = self
@@ -303,10 +308,7 @@ impl Supply<'_> {
     /// Spares go first, the youngest first, without those of `registrations`. Idle runners go only beyond
     /// their own number.
     fn retire_excess(&self, registrations: &[Step]) -> Vec<Step> {
-        let spec = &self.pool.spec;
-        let enough = usize::from(spec.min_idle) + usize::from(spec.min_spare);
-        let have = self.spares.len() + self.listeners.len();
-        let excess = have.saturating_sub(enough);
+        let excess = self.free() - self.pool.kept(self.free());
         let spares = self
             .spares
             .iter()
@@ -323,7 +325,7 @@ impl Supply<'_> {
         let idle_excess = self
             .listeners
             .len()
-            .saturating_sub(usize::from(spec.min_idle))
+            .saturating_sub(self.pool.target().listeners)
             .min(excess - spares.len());
         let idle = self
             .listeners
@@ -357,5 +359,6 @@ pub fn next_deadline(pool: &Pool, now: Timestamp) -> Option<Timestamp> {
     };
     let runners = pool.runners.values().flat_map(deadlines).flatten();
     let backoffs = pool.backoffs.iter().map(|(_, backoff)| backoff.until);
-    runners.chain(backoffs).filter(|at| *at > now).min()
+    let times = runners.chain(backoffs).chain(pool.scales_down_at());
+    times.filter(|at| *at > now).min()
 }

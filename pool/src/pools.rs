@@ -16,6 +16,7 @@ use super::phase::PhaseKind;
 use super::plan::{Admission, next_deadline, plan};
 use super::registration::MintOutcome;
 use super::runner::{Ended, Runner, RunnerRecord};
+use super::schedule::{Budget, Jobs, Schedule};
 use super::scope::ScopeId;
 use super::scope_state::ScopeState;
 use super::spec::Spec;
@@ -23,7 +24,7 @@ use super::state::Pool;
 use super::step::Step;
 use super::time::Timestamp;
 
-/// Maximum number of plans in a row for one pool. A retirement needs no work, so the step that follows
+/// Maximum number of plans in a row. A retirement needs no work, so the step that follows
 /// it comes from the next plan.
 const PLAN_ROUNDS: usize = 4;
 
@@ -35,6 +36,9 @@ pub struct Pools {
     pub(super) by_name: BTreeMap<PoolName, Pool>,
     /// The configured scopes, and former ones in which something may be left.
     pub(super) scopes: BTreeMap<ScopeId, ScopeState>,
+    /// Resources that all runners of the host may take together.
+    pub(super) budget: Budget,
+    pub(super) schedule: Schedule,
     /// Records of orphaned registrations, as the effects left them.
     strays: BTreeMap<(ScopeId, RunnerId), StrayRecord>,
 }
@@ -60,8 +64,15 @@ impl Pools {
             scopes: scopes
                 .map(|(scope, pace)| (scope, ScopeState::configured(pace)))
                 .collect(),
+            budget: Budget::default(),
+            schedule: Schedule::default(),
             strays: BTreeMap::new(),
         }
+    }
+
+    /// Bounds what all runners of the host may take together.
+    pub fn set_budget(&mut self, budget: Budget) {
+        self.budget = budget;
     }
 
     /// Returns the pools by name: those that are configured, and those that have adopted runners.
@@ -88,46 +99,59 @@ impl Pools {
         Some(RunnerRecord::of(runner, slot.clone(), self.boot_id.clone()))
     }
 
-    /// Plans every pool and begins the steps.
+    /// Plans every pool and begins the steps. `jobs` has the jobs that wait, if the host knows them.
     ///
     /// Settles: planning again at the same time returns no effects.
     #[must_use]
-    pub fn plan(&mut self, admission: Admission, now: Timestamp) -> Vec<Effect> {
+    pub fn plan(
+        &mut self,
+        jobs: Option<Jobs<'_>>,
+        admission: Admission,
+        now: Timestamp,
+    ) -> Vec<Effect> {
         let mut effects = Vec::new();
-        let names: Vec<PoolName> = self.by_name.keys().cloned().collect();
-        for name in names {
-            for _ in 0..PLAN_ROUNDS {
-                let Some(pool) = self.by_name.get_mut(&name) else {
-                    break;
-                };
-                let scope = pool.spec.scope.as_ref();
-                let state = scope.and_then(|scope| self.scopes.get(scope));
-                pool.mint_quota = state.map_or(0, |state| state.mint_quota(now));
-                let steps = plan(pool, admission, now);
-                if steps.is_empty() {
-                    break;
-                }
-                for step in steps {
-                    let slot = SlotId {
-                        pool: name.clone(),
-                        slot: step.slot(),
-                    };
-                    if matches!(step, Step::Register { .. })
-                        && let Some(minting) = self.minting_of(&slot)
-                    {
-                        minting.pace.begin(now);
-                    }
-                    effects.extend(self.change(&slot, now, |pool| {
-                        pool.begin(&step, now);
-                        None
-                    }));
-                    effects.push(Effect::Step(slot, step));
-                }
+        for _ in 0..PLAN_ROUNDS {
+            self.make_schedule(jobs, now);
+            let steps = self.begin_steps(admission, now);
+            if steps.is_empty() {
+                break;
             }
+            effects.extend(steps);
         }
         effects.extend(self.begin_deletion(now));
         effects.extend(self.begin_early_lists(now));
         effects.extend(self.record_strays());
+        effects
+    }
+
+    /// Plans every pool once and begins the steps.
+    fn begin_steps(&mut self, admission: Admission, now: Timestamp) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let names: Vec<PoolName> = self.by_name.keys().cloned().collect();
+        for name in names {
+            let Some(pool) = self.by_name.get_mut(&name) else {
+                continue;
+            };
+            let scope = pool.spec.scope.as_ref();
+            let state = scope.and_then(|scope| self.scopes.get(scope));
+            pool.mint_quota = state.map_or(0, |state| state.mint_quota(now));
+            for step in plan(pool, admission, now) {
+                let slot = SlotId {
+                    pool: name.clone(),
+                    slot: step.slot(),
+                };
+                if matches!(step, Step::Register { .. })
+                    && let Some(minting) = self.minting_of(&slot)
+                {
+                    minting.pace.begin(now);
+                }
+                effects.extend(self.change(&slot, now, |pool| {
+                    pool.begin(&step, now);
+                    None
+                }));
+                effects.push(Effect::Step(slot, step));
+            }
+        }
         effects
     }
 

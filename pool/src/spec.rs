@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::names::PoolName;
+use super::schedule::{Cost, Demand};
 use super::scope::ScopeId;
 
 /// A pool as the configuration wants it.
@@ -24,6 +25,14 @@ pub struct Spec {
     /// Maximum number of containers that boot at once. A boot is bound by the processor: with more
     /// boots than cores each becomes later, and none sooner.
     pub boots_at_once: u16,
+    /// Authority that tells how many runners should listen.
+    pub demand: Demand,
+    /// Time for which a pool keeps runners that no waiting job needs any more, so that jobs that come and go cost
+    /// no boots. A pool with a fixed demand does not.
+    pub scale_down_after: Duration,
+    /// Cost of one runner in the host's budget. `None` if that is not known, because the pool is not configured
+    /// any more.
+    pub cost: Option<Cost>,
     /// Time limits.
     pub timeouts: Timeouts,
 }
@@ -59,6 +68,9 @@ impl Spec {
             max_runners: 0,
             generation: String::new(),
             boots_at_once: 0,
+            demand: Demand::Fixed,
+            scale_down_after: Duration::ZERO,
+            cost: None,
             timeouts: Timeouts {
                 boot: day,
                 registration: day,

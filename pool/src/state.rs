@@ -7,6 +7,7 @@ use super::backoff::{Backoffs, FailureKind};
 use super::names::{Slot, SlotId};
 use super::observation::{EndRecord, Exit, Invocation};
 use super::runner::{Call, Ended, Phase, Runner};
+use super::schedule::{Kept, Target};
 use super::scope::ScopeId;
 use super::spec::Spec;
 use super::time::Timestamp;
@@ -29,6 +30,10 @@ pub struct Pool {
     pub backoffs: Backoffs,
     /// Maximum number of registrations that may begin now.
     pub mint_quota: usize,
+    /// Numbers that the plan works towards, if they are not those of the configuration.
+    pub(super) target: Option<Target>,
+    /// Runners that are kept although the target is lower.
+    pub(super) kept: Option<Kept>,
     /// Slots whose container waits for a JIT config. They are kept apart from the runners, because a
     /// request stands whatever is known of the runner that made it.
     pub(super) waiting: BTreeSet<Slot>,
@@ -52,6 +57,8 @@ impl Pool {
             runners: BTreeMap::new(),
             backoffs: Backoffs::default(),
             mint_quota: usize::MAX,
+            target: None,
+            kept: None,
             waiting: BTreeSet::new(),
             unanswered: BTreeSet::new(),
             observed_at: BTreeMap::new(),

@@ -141,6 +141,14 @@ let
         message = "${here}: minIdle ${toString pool.minIdle} and minSpare ${toString pool.minSpare} do not fit; raise maxRunners to ${toString wanted}, or lower minIdle or minSpare.";
       }
       {
+        assertion = pool.minIdle > 0 || pool.demand == "webhook";
+        message = "${here}: raise minIdle to 1, or set demand = \"webhook\", because a pool without an idle runner gets no job.";
+      }
+      {
+        assertion = pool.demand == "fixed" || cfg.webhook != null;
+        message = "${here}.demand: set ${at}.webhook, because \"webhook\" needs GitHub's deliveries.";
+      }
+      {
         assertion = pool.nix || pool.substituters == [ ] && pool.trustedPublicKeys == [ ];
         message = "${here}: set nix = true, or remove substituters and trustedPublicKeys, because only Nix in a job uses them.";
       }
@@ -188,6 +196,7 @@ let
       (duration "pools.${name}.timeouts.spareAge" pool.timeouts.spareAge minute (30 * day))
       (duration "pools.${name}.timeouts.idleAge" pool.timeouts.idleAge minute (30 * day))
       (duration "pools.${name}.timeouts.job" pool.timeouts.job 1 (5 * day))
+      (duration "pools.${name}.scaleDownAfter" pool.scaleDownAfter 0 day)
       (duration "pools.${name}.timeouts.stop" pool.timeouts.stop 1 hour)
       {
         assertion = registration == null || reconcile == null || registration >= 2 * reconcile;

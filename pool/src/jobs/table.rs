@@ -1,9 +1,12 @@
 //! All jobs that are known, bounded in number and age.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::counts::subtract;
 use super::job::{JobKey, JobStage, KnownJob};
 use super::matching::{PoolLabels, serving};
+use super::queue::JobQueue;
+use crate::schedule::OrderRules;
 use crate::{HostId, PoolName, RunnerName, SlotId};
 
 /// Maximum number of jobs that have not ended. The newest ones beyond it are not kept.
@@ -56,38 +59,162 @@ pub struct PoolDemand {
     pub oldest_unix_ms: Option<u64>,
 }
 
+/// Group of jobs that are counted and shown together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum JobGroup {
+    /// They wait, and a pool of this host serves them.
+    Waiting,
+    /// They wait, and no pool of this host serves them.
+    Unserved,
+    /// They wait for an approval.
+    Held,
+    /// Runners of this host have them.
+    Running,
+    /// They ended, and a pool of this host served them.
+    Ended,
+    /// Other hosts have or had them.
+    Elsewhere,
+}
+
+impl JobGroup {
+    fn of(entry: &TableEntry) -> Self {
+        let is_here = entry.place.pool().is_some();
+        match (entry.job.stage(), &entry.place) {
+            (JobStage::Held, _) => Self::Held,
+            (JobStage::Queued, JobPlace::Pool(_)) => Self::Waiting,
+            (JobStage::Queued, JobPlace::Unserved) => Self::Unserved,
+            (JobStage::Running, JobPlace::Slot(_)) => Self::Running,
+            (JobStage::Ended, _) if is_here => Self::Ended,
+            (JobStage::Queued | JobStage::Running | JobStage::Ended, _) => Self::Elsewhere,
+        }
+    }
+}
+
 /// The jobs that are known.
+///
+/// Every count and order that a decision or the status needs changes with the job that an event is about, so no
+/// event costs a pass over the table.
 #[derive(Debug, Clone)]
 pub struct JobTable {
     host: HostId,
     pools: Vec<PoolLabels>,
+    rules: OrderRules,
     entries: BTreeMap<JobKey, TableEntry>,
+    /// Keys of the jobs of each group, by the time at which they were queued or ended.
+    groups: BTreeMap<JobGroup, BTreeSet<(u64, JobKey)>>,
+    queue: JobQueue,
+    /// Number of running jobs of each pool.
+    running: BTreeMap<PoolName, usize>,
+    /// Number of running jobs of each repository, in lower case, that runners of this host have.
+    repositories: BTreeMap<String, usize>,
+    /// Number of jobs that name each runner of this host.
+    runners: BTreeMap<String, usize>,
 }
 
 impl JobTable {
-    /// Returns an empty table for the pools of a host, in their order.
+    /// Returns an empty table for the pools of a host, in their order. `rules` order the jobs that wait.
     #[must_use]
-    pub fn new(host: HostId, pools: Vec<PoolLabels>) -> Self {
+    pub fn new(host: HostId, pools: Vec<PoolLabels>, rules: OrderRules) -> Self {
         Self {
             host,
             pools,
+            rules,
             entries: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            queue: JobQueue::default(),
+            running: BTreeMap::new(),
+            repositories: BTreeMap::new(),
+            runners: BTreeMap::new(),
         }
     }
 
     /// Merges a job. Returns its entry before, if it was known, and its entry now.
     pub fn merge(&mut self, job: KnownJob) -> (Option<TableEntry>, &TableEntry) {
         let key = job.key.clone();
-        let before = self.entries.remove(&key);
+        let before = self.remove(&key);
         let known = before.as_ref().map(|entry| entry.job.clone());
         let job = match known {
             Some(known) => known.merge(job),
             None => job,
         };
         let place = self.place(&job);
-        let entry = self.entries.entry(key);
-        let entry = entry.or_insert(TableEntry { job, place });
+        let entry = TableEntry { job, place };
+        self.index(&entry);
+        let entry = self.entries.entry(key).or_insert(entry);
         (before, entry)
+    }
+
+    fn remove(&mut self, key: &JobKey) -> Option<TableEntry> {
+        let entry = self.entries.remove(key)?;
+        self.unindex(&entry);
+        Some(entry)
+    }
+
+    fn index(&mut self, entry: &TableEntry) {
+        let (job, group) = (&entry.job, JobGroup::of(entry));
+        let at = (sort_key(job), job.key.clone());
+        self.groups.entry(group).or_default().insert(at);
+        if let (JobPlace::Pool(pool), JobGroup::Waiting) = (&entry.place, group) {
+            self.queue.insert(pool, job, &self.rules);
+        }
+        let JobPlace::Slot(slot) = &entry.place else {
+            return;
+        };
+        if group == JobGroup::Running {
+            *self.running.entry(slot.pool.clone()).or_default() += 1;
+            let repository = job.description().repository.to_lowercase();
+            *self.repositories.entry(repository).or_default() += 1;
+        }
+        if let Some(runner) = job.runner() {
+            *self.runners.entry(runner.to_owned()).or_default() += 1;
+        }
+    }
+
+    fn unindex(&mut self, entry: &TableEntry) {
+        let (job, group) = (&entry.job, JobGroup::of(entry));
+        if let Some(keys) = self.groups.get_mut(&group) {
+            keys.remove(&(sort_key(job), job.key.clone()));
+        }
+        if let (JobPlace::Pool(pool), JobGroup::Waiting) = (&entry.place, group) {
+            self.queue.remove(pool, job, &self.rules);
+        }
+        let JobPlace::Slot(slot) = &entry.place else {
+            return;
+        };
+        if group == JobGroup::Running {
+            subtract(&mut self.running, &slot.pool);
+            subtract(
+                &mut self.repositories,
+                &job.description().repository.to_lowercase(),
+            );
+        }
+        if let Some(runner) = job.runner() {
+            subtract(&mut self.runners, runner);
+        }
+    }
+
+    /// Returns the rules of the order.
+    #[must_use]
+    pub fn rules(&self) -> &OrderRules {
+        &self.rules
+    }
+
+    /// Returns the jobs that wait and that a pool serves.
+    pub(crate) fn queue(&self) -> &JobQueue {
+        &self.queue
+    }
+
+    /// Returns the number of running jobs of a repository, in lower case, that runners of this host have.
+    pub(crate) fn running_of(&self, repository: &str) -> usize {
+        self.repositories
+            .get(repository)
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// Returns true if an event told that the runner with this name took a job.
+    pub(crate) fn names_runner(&self, name: &str) -> bool {
+        self.runners.contains_key(name)
     }
 
     fn place(&self, job: &KnownJob) -> JobPlace {
@@ -104,9 +231,12 @@ impl JobTable {
     /// Removes the jobs that cannot be in GitHub's queue any more, and those beyond the bounds. Returns their
     /// keys.
     pub fn prune(&mut self, unix_ms: u64) -> Vec<JobKey> {
-        let is_gone = |entry: &TableEntry| entry.job.leaves_unix_ms() < unix_ms;
-        let gone = self.entries.extract_if(.., |_, entry| is_gone(entry));
-        let mut gone: Vec<JobKey> = gone.map(|(key, _)| key).collect();
+        let is_gone = |entry: &&TableEntry| entry.job.leaves_unix_ms() < unix_ms;
+        let gone = self.entries.values().filter(is_gone);
+        let mut gone: Vec<JobKey> = gone.map(|entry| entry.job.key.clone()).collect();
+        for key in &gone {
+            self.remove(key);
+        }
         let (mut ended, mut live) = (Vec::new(), Vec::new());
         for (key, entry) in &self.entries {
             match entry.job.end {
@@ -124,7 +254,7 @@ impl JobTable {
             .map(|(_, key)| (*key).clone())
             .collect();
         for key in &beyond {
-            self.entries.remove(key);
+            self.remove(key);
         }
         gone.extend(beyond);
         gone
@@ -136,40 +266,43 @@ impl JobTable {
         self.entries.len() > MAX_LIVE_JOBS + MAX_ENDED_JOBS
     }
 
-    /// Returns the jobs in a stage, the one that was queued first at the beginning.
+    /// Returns the jobs of a group, the one that was queued or ended first at the beginning.
     #[must_use]
-    pub fn in_stage(&self, stage: JobStage) -> Vec<&TableEntry> {
-        let entries = self.entries.values();
-        let mut found: Vec<_> = entries.filter(|entry| entry.job.stage() == stage).collect();
-        found.sort_by_key(|entry| (entry.job.queued_unix_ms, &entry.job.key));
-        found
+    pub fn in_group(&self, group: JobGroup) -> impl DoubleEndedIterator<Item = &TableEntry> {
+        let keys = self.groups.get(&group).into_iter().flatten();
+        keys.filter_map(|(_, key)| self.entries.get(key))
+    }
+
+    /// Returns the number of jobs of a group.
+    #[must_use]
+    pub fn count(&self, group: JobGroup) -> usize {
+        self.groups.get(&group).map_or(0, BTreeSet::len)
     }
 
     /// Returns the demand for each pool that has any, and under `None` the jobs that wait and that no pool serves.
     #[must_use]
     pub fn demand(&self) -> BTreeMap<Option<PoolName>, PoolDemand> {
         let mut demand = BTreeMap::<_, PoolDemand>::new();
-        for TableEntry { job, place } in self.entries.values() {
-            match (job.stage(), place) {
-                (JobStage::Queued, JobPlace::Pool(_) | JobPlace::Unserved) => {
-                    let of_pool = demand.entry(place.pool().cloned()).or_default();
-                    of_pool.waiting += 1;
-                    let oldest = of_pool.oldest_unix_ms.into_iter();
-                    of_pool.oldest_unix_ms = oldest.chain([job.queued_unix_ms]).min();
-                }
-                (JobStage::Running, JobPlace::Slot(slot)) => {
-                    let of_pool = demand.entry(Some(slot.pool.clone())).or_default();
-                    of_pool.running += 1;
-                }
-                (
-                    JobStage::Held | JobStage::Queued | JobStage::Running | JobStage::Ended,
-                    JobPlace::Slot(_)
-                    | JobPlace::Elsewhere
-                    | JobPlace::Pool(_)
-                    | JobPlace::Unserved,
-                ) => {}
-            }
+        for (pool, waiting, oldest) in self.queue.oldest() {
+            let of_pool = demand.entry(Some(pool.clone())).or_default();
+            of_pool.waiting = waiting as u64;
+            of_pool.oldest_unix_ms = Some(oldest);
+        }
+        for (pool, running) in &self.running {
+            demand.entry(Some(pool.clone())).or_default().running = *running as u64;
+        }
+        if let Some(oldest) = self.in_group(JobGroup::Unserved).next() {
+            let unserved = PoolDemand {
+                waiting: self.count(JobGroup::Unserved) as u64,
+                running: 0,
+                oldest_unix_ms: Some(oldest.job.queued_unix_ms),
+            };
+            demand.insert(None, unserved);
         }
         demand
     }
+}
+
+fn sort_key(job: &KnownJob) -> u64 {
+    job.end.map_or(job.queued_unix_ms, |end| end.unix_ms)
 }

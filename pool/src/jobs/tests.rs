@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{HostId, PoolName, ScopeId};
+use crate::{HostId, OrderRules, PoolName, ScopeId};
 
 const HOUR_MS: u64 = 3_600_000;
 
@@ -55,7 +55,7 @@ fn pool(name: &str, labels: &[&str]) -> PoolLabels {
 
 fn table(pools: Vec<PoolLabels>) -> JobTable {
     let host: HostId = "fuzz".parse().unwrap();
-    JobTable::new(host, pools)
+    JobTable::new(host, pools, OrderRules::default())
 }
 
 fn linux() -> JobTable {
@@ -108,13 +108,15 @@ fn merged(events: &[KnownJob]) -> Vec<TableEntry> {
     for event in events {
         table.merge(event.clone());
     }
-    let stages = [
-        JobStage::Held,
-        JobStage::Queued,
-        JobStage::Running,
-        JobStage::Ended,
+    let groups = [
+        JobGroup::Held,
+        JobGroup::Waiting,
+        JobGroup::Unserved,
+        JobGroup::Running,
+        JobGroup::Ended,
+        JobGroup::Elsewhere,
     ];
-    let entries = stages.into_iter().flat_map(|stage| table.in_stage(stage));
+    let entries = groups.into_iter().flat_map(|group| table.in_group(group));
     entries.cloned().collect()
 }
 
@@ -259,10 +261,10 @@ fn a_job_ends_although_its_end_arrives_first() {
 fn a_job_that_was_told_as_held_and_as_queued_waits_for_a_runner() {
     let mut table = linux();
     table.merge(told(1, Evidence::Held));
-    assert_eq!(table.in_stage(JobStage::Held).len(), 1);
+    assert_eq!(table.count(JobGroup::Held), 1);
     assert!(table.demand().is_empty(), "no runner may take it");
     table.merge(told(1, Evidence::Queued));
-    assert_eq!(table.in_stage(JobStage::Queued).len(), 1);
+    assert_eq!(table.count(JobGroup::Waiting), 1);
 }
 
 #[test]
@@ -296,9 +298,10 @@ fn demand_counts_what_waits_for_each_pool_and_for_none() {
         demand,
         [(Some("ci".parse().unwrap()), ci), (None, none)].into()
     );
-    let waiting = table.in_stage(JobStage::Queued);
-    let ids: Vec<u64> = waiting.iter().map(|entry| entry.job.key.id).collect();
-    assert_eq!(ids, [2, 1, 5]);
+    let waiting = table.in_group(JobGroup::Waiting);
+    let ids: Vec<u64> = waiting.map(|entry| entry.job.key.id).collect();
+    assert_eq!(ids, [2, 1]);
+    assert_eq!(table.count(JobGroup::Unserved), 1);
 }
 
 #[test]

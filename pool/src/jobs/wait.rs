@@ -24,6 +24,12 @@ pub enum WaitReason {
     PoolFull,
     /// A runner of its pool is about to become idle.
     RunnerStarting,
+    /// The budget of the host is used up.
+    Budget,
+    /// A job before it has the next turn, and does not fit the budget.
+    Turn,
+    /// Its repository has as many runners of this host as it may.
+    RepositoryCap,
 }
 
 impl WaitReason {
@@ -37,6 +43,11 @@ impl WaitReason {
             Self::AdmissionClosed => "no new runners",
             Self::PoolFull => "every slot of the pool is in use",
             Self::RunnerStarting => "a runner is starting",
+            Self::Budget => "the budget of the host is used up",
+            Self::Turn => "a job before it waits for the budget",
+            Self::RepositoryCap => {
+                "its repository has as many runners as max_per_repository allows"
+            }
         }
     }
 }

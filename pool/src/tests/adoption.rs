@@ -417,7 +417,7 @@ fn a_job_whose_record_was_lost_is_not_another_hosts_while_a_clean_up_ends_it() {
     let mut lost = found(None, unit(UnitState::Active, 1));
     lost.notes.insert(slot_id(slot(1)), JobNote::default());
     let (mut pools, _) = adopt(lost);
-    let _ = pools.plan(Admission::Clearing, NOW);
+    let _ = pools.plan(None, Admission::Clearing, NOW);
     assert_eq!(phase_in(&pools), PhaseKind::Retiring);
     let listed = ListedRunner {
         id: RunnerId(7),
@@ -434,7 +434,7 @@ fn a_job_whose_record_was_lost_is_not_another_hosts_while_a_clean_up_ends_it() {
 
 /// Returns the deletions that a plan begins.
 fn deletions(pools: &mut Pools, now: Timestamp) -> Vec<(ScopeId, RunnerId)> {
-    let effects = pools.plan(Admission::Closed, now).into_iter();
+    let effects = pools.plan(None, Admission::Closed, now).into_iter();
     let deletions = effects.filter_map(|effect| {
         if let Effect::Step(slot, Step::Deregister { id, .. }) = effect {
             return Some((pools.runner(&slot)?.scope()?.clone(), id));
@@ -478,7 +478,7 @@ fn phase_in(pools: &Pools) -> PhaseKind {
 
 /// Returns the steps for the runner in slot 1, until no more follow.
 fn steps_for(pools: &mut Pools, now: Timestamp) -> Vec<Step> {
-    let effects = pools.plan(Admission::Open, now).into_iter();
+    let effects = pools.plan(None, Admission::Open, now).into_iter();
     let steps = effects.filter_map(|effect| {
         let Effect::Step(_, step) = effect else {
             return None;

@@ -63,7 +63,7 @@ fn phase(pools: &Pools) -> PhaseKind {
 
 /// Returns the calls that a drain begins: deletions, questions and ends.
 fn drain(pools: &mut Pools, minutes: u32) -> Vec<Effect> {
-    let mut effects = pools.plan(Admission::Draining, at(minutes));
+    let mut effects = pools.plan(None, Admission::Draining, at(minutes));
     effects.retain(|effect| {
         let is_deletion = matches!(effect, Effect::Delete(..));
         let is_call = |step: &Step| !matches!(step, Step::Retire { .. });

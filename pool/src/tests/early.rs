@@ -35,7 +35,7 @@ fn phase(pools: &Pools) -> PhaseKind {
 /// Returns the seconds until `end` at which early lists are requested.
 fn requests(pools: &mut Pools, end: u64) -> Vec<u64> {
     let is_due = |pools: &mut Pools, second| {
-        let effects = pools.plan(Admission::Open, seconds(second));
+        let effects = pools.plan(None, Admission::Open, seconds(second));
         effects.contains(&Effect::ListEarly(scope()))
     };
     (1..end).filter(|second| is_due(pools, *second)).collect()
@@ -112,7 +112,7 @@ fn a_runner_that_retires_unseen_requests_the_list_at_once() {
     other.is_listed = true;
     pool.runners.insert(slot(2), other);
     let list = Effect::ListEarly(scope());
-    let effects = pools.plan(Admission::Draining, seconds(1));
+    let effects = pools.plan(None, Admission::Draining, seconds(1));
     assert!(effects.contains(&list), "{effects:?}");
     assert!(!deletes(&effects, 7), "no list has shown it: {effects:?}");
     // GitHub shows a new registration late.
@@ -120,10 +120,10 @@ fn a_runner_that_retires_unseen_requests_the_list_at_once() {
         pools.listed_early(&scope(), &[], seconds(1), seconds(2)),
         []
     );
-    let effects = pools.plan(Admission::Draining, seconds(3));
+    let effects = pools.plan(None, Admission::Draining, seconds(3));
     assert!(effects.contains(&list), "{effects:?}");
     let _ = pools.listed_early(&scope(), &[listed(false, false)], seconds(3), seconds(4));
-    let effects = pools.plan(Admission::Draining, seconds(4));
+    let effects = pools.plan(None, Admission::Draining, seconds(4));
     assert!(deletes(&effects, 7), "{effects:?}");
     assert!(!effects.contains(&list), "{effects:?}");
 }
@@ -141,7 +141,7 @@ fn many_runners_that_retire_unseen_share_three_lists_a_minute() {
     pools.list_requested(&scope(), BEGAN);
     let lists: Vec<u64> = (1..600)
         .filter(|second| {
-            let effects = pools.plan(Admission::Draining, seconds(*second));
+            let effects = pools.plan(None, Admission::Draining, seconds(*second));
             assert!((1..=u64::from(COUNT)).all(|id| !deletes(&effects, id)));
             effects.contains(&Effect::ListEarly(scope()))
         })

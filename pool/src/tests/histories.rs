@@ -181,7 +181,7 @@ proptest! {
         let before = runners(&world);
         world.restart(Stop::Killed { choice }, true);
         prop_assert_eq!(runners(&world), before);
-        prop_assert_eq!(world.pools.plan(Admission::Open, world.now), vec![]);
+        prop_assert_eq!(world.pools.plan(None, Admission::Open, world.now), vec![]);
     }
 
     /// Between two deadlines nothing becomes due by itself, so the loop may sleep.
@@ -198,6 +198,6 @@ proptest! {
         let next = world.pools.next_deadline(world.now).unwrap_or(horizon);
         let span = next.millis().saturating_sub(world.now.millis());
         let between = Timestamp::from_millis(world.now.millis() + span * early / 100);
-        prop_assert_eq!(world.pools.plan(Admission::Open, between), vec![]);
+        prop_assert_eq!(world.pools.plan(None, Admission::Open, between), vec![]);
     }
 }

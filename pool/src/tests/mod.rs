@@ -24,6 +24,12 @@ fn spec(min_idle: u16, min_spare: u16, max_runners: u16) -> Spec {
         max_runners,
         generation: "g1".into(),
         boots_at_once: 2,
+        demand: Demand::Fixed,
+        scale_down_after: DEFAULT_SCALE_DOWN_AFTER,
+        cost: Some(Cost {
+            runners: 1,
+            ..Cost::default()
+        }),
         timeouts: Timeouts {
             boot: MINUTE,
             registration: 5 * MINUTE,

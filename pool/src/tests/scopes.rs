@@ -102,7 +102,7 @@ fn an_orphan_is_deleted_in_its_scope_although_a_runner_of_another_has_its_id() {
         let _ = pools.listed(&other_scope(), &[listed(&gone, false)], at, at);
         let _ = pools.listed(&scope(), &[listed(&name("ci"), true)], at, at);
     }
-    let effects = pools.plan(Admission::Closed, NOW + 13 * MINUTE);
+    let effects = pools.plan(None, Admission::Closed, NOW + 13 * MINUTE);
     let deletions = effects.iter();
     let deletions = deletions.filter(|effect| matches!(effect, Effect::Delete(..)));
     let expected = [&Effect::Delete(other_scope(), RunnerId(7))];
@@ -121,7 +121,7 @@ fn each_scope_has_its_own_pace() {
             pool.waiting.insert(slot);
         }
     }
-    let effects = pools.plan(Admission::Open, NOW);
+    let effects = pools.plan(None, Admission::Open, NOW);
     let registered = |pool: &str| {
         let of_pool = effects.iter().filter(|effect| {
             matches!(effect, Effect::Step(slot, Step::Register { .. })
@@ -139,7 +139,7 @@ fn only_the_scope_of_a_new_registration_is_listed_early() {
     let ci = pools.by_name.get_mut(&first("ci").pool).unwrap();
     ci.runners.clear();
     let at = NOW + Duration::from_secs(2);
-    let effects = pools.plan(Admission::Closed, at);
+    let effects = pools.plan(None, Admission::Closed, at);
     assert!(effects.contains(&Effect::ListEarly(other_scope())));
     assert!(!effects.contains(&Effect::ListEarly(scope())));
 }
@@ -149,7 +149,7 @@ fn the_scope_of_a_retiring_registration_is_listed_early() {
     let mut pools = two_runners(&Phase::Registering);
     let ci = pools.by_name.get_mut(&first("ci").pool).unwrap();
     ci.runners.clear();
-    let effects = pools.plan(Admission::Draining, NOW + Duration::from_secs(1));
+    let effects = pools.plan(None, Admission::Draining, NOW + Duration::from_secs(1));
     assert!(effects.contains(&Effect::ListEarly(other_scope())));
     assert!(!effects.contains(&Effect::ListEarly(scope())));
     let at = NOW + Duration::from_secs(2);
@@ -245,7 +245,7 @@ fn a_runner_of_a_removed_pool_without_a_name_ends_when_no_scope_lists_it() {
         for scope in scopes {
             let _ = pools.listed(scope, &[], at, at);
         }
-        let effects = pools.plan(Admission::Closed, at);
+        let effects = pools.plan(None, Admission::Closed, at);
         let is_end = |effect: &Effect| matches!(effect, Effect::Step(_, Step::End { .. }));
         effects.iter().any(is_end)
     };

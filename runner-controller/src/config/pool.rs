@@ -11,7 +11,7 @@ use super::bind::Bind;
 use super::egress::{Allow, Egress};
 use super::proxy::ProxyConfig;
 use super::units::{ByteSize, Cpu};
-use crate::pool::{PoolName, ScopeId, Timeouts};
+use crate::pool::{Cost, Demand, PoolName, ScopeId, Timeouts};
 
 /// Time without a daemon or without GitHub that [`PoolConfig::longest_lifetime`] allows for.
 const ABSENCE: Duration = Duration::from_hours(24);
@@ -30,7 +30,11 @@ pub struct PoolConfig {
     pub labels: Vec<String>,
     /// Name of the runner group.
     pub runner_group: String,
-    /// Number of registered runners that wait for a job.
+    /// Authority that tells how many runners should listen.
+    pub demand: Demand,
+    /// Time for which runners are kept that no waiting job needs any more.
+    pub scale_down_after: Duration,
+    /// Number of registered runners that wait for a job, besides those for jobs in the queue.
     pub min_idle: u16,
     /// Number of spares: booted containers that are not registered.
     pub min_spare: u16,
@@ -238,6 +242,16 @@ impl PoolConfig {
             .iter()
             .fold(0, |sum: u64, byte| sum << 8 | u64::from(*byte));
         format!("{number:016x}")
+    }
+
+    /// Returns what one runner takes of the host's budget.
+    #[must_use]
+    pub fn cost(&self) -> Cost {
+        Cost {
+            memory_bytes: self.limits.memory.0,
+            millicores: self.limits.cpu.map_or(0, |cpu| u64::from(cpu.millicores)),
+            runners: 1,
+        }
     }
 
     /// Returns the longest time that a unit of this pool may run: the sum of all timeouts, and a day

@@ -7,7 +7,7 @@ use super::{
     ByteSize, Config, Cpu, Egress, GitHubConfig, HistoryConfig, Image, Layer, LoginConfig, Network,
     PoolConfig, ReserveConfig, RunnerLimits, Scope, SharedParts, Total,
 };
-use crate::pool::{ScopeId, Timeouts};
+use crate::pool::{DEFAULT_SCALE_DOWN_AFTER, Demand, ScopeId, Timeouts};
 
 /// One pool `ci` of four slots.
 pub(crate) fn config() -> Config {
@@ -68,6 +68,8 @@ pub(crate) fn pool(name: &str, offset: u32) -> PoolConfig {
         offset,
         labels: vec!["self-hosted".into(), name.into()],
         runner_group: "default".into(),
+        demand: Demand::Fixed,
+        scale_down_after: DEFAULT_SCALE_DOWN_AFTER,
         min_idle: 1,
         min_spare: 1,
         max_runners: 4,

@@ -6,8 +6,8 @@ use tracing::info;
 
 use super::Config;
 use crate::pool::{
-    JobPlace, JobStage, JobTable, KnownJob, PoolDemand, PoolLabels, PoolName, TableEntry,
-    WaitReason,
+    JobGroup, JobPlace, JobTable, KnownJob, OrderRules, PoolDemand, PoolLabels, PoolName,
+    TableEntry, WaitReason,
 };
 use crate::status::{
     DemandStatus, Histogram, JobRow, Measure, PoolDemandStatus, QueueStatus, WebhookStatus,
@@ -37,7 +37,7 @@ impl Demand {
         let pools = config.pools.iter();
         let pools = pools.map(|p| PoolLabels::new(p.name.clone(), p.scope.clone(), &p.labels));
         let mut demand = Self {
-            table: JobTable::new(config.host.clone(), pools.collect()),
+            table: JobTable::new(config.host.clone(), pools.collect(), OrderRules::default()),
             deliveries: WebhookStatus::default(),
             queues: BTreeMap::new(),
             waits: BTreeMap::new(),
@@ -49,6 +49,11 @@ impl Demand {
         }
         demand.prune(unix_ms);
         demand
+    }
+
+    /// Returns the jobs.
+    pub(super) fn table(&self) -> &JobTable {
+        &self.table
     }
 
     /// Applies what a delivery told of a job.
@@ -89,40 +94,33 @@ impl Demand {
 
     fn summarize(&mut self) {
         self.by_pool = self.table.demand();
-        let rows = |entries: &[&TableEntry], max: usize| -> Vec<JobRow> {
-            entries.iter().take(max).map(|entry| row(entry)).collect()
+        let rows = |group: JobGroup, max: usize| -> Vec<JobRow> {
+            self.table.in_group(group).take(max).map(row).collect()
         };
-        let queued = self.table.in_stage(JobStage::Queued);
-        let (waiting, unserved): (Vec<_>, Vec<_>) =
-            (queued.into_iter()).partition(|entry| entry.place.pool().is_some());
-        let is_here = |entry: &&TableEntry| matches!(entry.place, JobPlace::Slot(_));
-        let mut running = self.table.in_stage(JobStage::Running);
-        running.retain(is_here);
-        let mut ended = self.table.in_stage(JobStage::Ended);
-        ended.retain(|entry| entry.place.pool().is_some());
-        ended.sort_by_key(|entry| std::cmp::Reverse(entry.job.end));
+        let ended = self.table.in_group(JobGroup::Ended).rev();
         self.shown = DemandStatus {
             webhook: WebhookStatus::default(),
             queues: Vec::new(),
-            waiting: rows(&waiting, SHOWN),
-            running: rows(&running, SHOWN),
-            ended: rows(&ended, SHOWN_ASIDE),
-            unserved_count: unserved.len() as u64,
-            unserved: rows(&unserved, SHOWN_ASIDE),
-            held_count: self.table.in_stage(JobStage::Held).len() as u64,
+            waiting: rows(JobGroup::Waiting, SHOWN),
+            running: rows(JobGroup::Running, SHOWN),
+            ended: ended.take(SHOWN_ASIDE).map(row).collect(),
+            unserved_count: self.table.count(JobGroup::Unserved) as u64,
+            unserved: rows(JobGroup::Unserved, SHOWN_ASIDE),
+            held_count: self.table.count(JobGroup::Held) as u64,
         };
     }
 
-    /// Returns the demand of the whole host. `reason` finds out why jobs of a pool wait.
-    pub(super) fn status(&self, reason: impl Fn(&PoolName) -> Option<WaitReason>) -> DemandStatus {
+    /// Returns the demand of the whole host. `reason` finds out why a job waits.
+    pub(super) fn status(
+        &self,
+        reason: impl Fn(&TableEntry) -> Option<WaitReason>,
+    ) -> DemandStatus {
         let mut status = self.shown.clone();
         status.webhook = self.deliveries.clone();
         status.queues = self.queues.values().cloned().collect();
-        let mut reasons: BTreeMap<String, Option<WaitReason>> = BTreeMap::new();
-        for row in &mut status.waiting {
-            let Some(name) = &row.pool else { continue };
-            let found = reasons.entry(name.clone());
-            row.waits_for = *found.or_insert_with(|| reason(&name.parse().ok()?));
+        let waiting = self.table.in_group(JobGroup::Waiting);
+        for (row, entry) in status.waiting.iter_mut().zip(waiting) {
+            row.waits_for = reason(entry);
         }
         for row in &mut status.unserved {
             row.waits_for = Some(WaitReason::NoPool);

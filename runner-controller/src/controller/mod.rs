@@ -33,7 +33,7 @@ use tokio::time::Instant;
 use tracing::info;
 
 use crate::config::{Config, PoolConfig};
-use crate::pool::{KnownJob, Mode, Pace, Pools, ScopeId, Spec, Timestamp};
+use crate::pool::{Jobs, KnownJob, Mode, Pace, Pools, ScopeId, Spec, Timestamp};
 use crate::status::{Gate, Status};
 use crate::world::{Event, Handshake, Machines, Records, Registry};
 
@@ -154,6 +154,9 @@ fn spec(config: &PoolConfig, boots_at_once: u16) -> Spec {
         max_runners: config.max_runners,
         generation: config.generation(),
         boots_at_once,
+        demand: config.demand,
+        scale_down_after: config.scale_down_after,
+        cost: Some(config.cost()),
         timeouts: config.timeouts.clone(),
     }
 }
@@ -250,7 +253,12 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     fn act(&mut self) {
         let now = (self.environment.now)();
         let admission = self.mode.admission(self.conditions.block_admission());
-        let effects = self.pools.plan(admission, now);
+        let unix_ms = (self.environment.unix_ms)();
+        let jobs = self.demand.as_ref().map(|demand| Jobs {
+            table: demand.table(),
+            unix_ms,
+        });
+        let effects = self.pools.plan(jobs, admission, now);
         self.carry_out(effects);
         self.report_gates(now);
         self.begin_write();

@@ -8,8 +8,8 @@ use super::Controller;
 use super::history::millis;
 use crate::config::GitHubConfig;
 use crate::pool::{
-    MAX_ORPHANS, Mode, Orphans, Pace, PaceReason, PhaseKind, Pool, PoolName, Runner,
-    SLOW_MINTS_PER_MINUTE, ScopeId, ScopeState, Timestamp, WaitReason, wait_reason,
+    MAX_ORPHANS, Mode, Orphans, Pace, PaceReason, PhaseKind, Pool, Runner, SLOW_MINTS_PER_MINUTE,
+    ScopeId, ScopeState, TableEntry, Timestamp, WaitReason, wait_reason,
 };
 use crate::status::{
     BackoffStatus, DaemonState, FormerScopeStatus, Gate, GateStatus, GitHubStatus, JobStatus,
@@ -98,7 +98,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             gates: self.gates(now),
             former: self.former(),
             demand: (self.demand.as_ref())
-                .map(|demand| demand.status(|pool| self.wait_reason(pool))),
+                .map(|demand| demand.status(|entry| self.wait_reason(entry))),
             pools: pools.map(|pool| self.pool_status(pool, now)).collect(),
             recent: self.history.recent(),
         };
@@ -314,8 +314,8 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 })
                 .collect(),
             demand: self.demand.as_ref().map(|demand| {
-                let reason = wait_reason(pool, !self.closed().is_empty());
-                demand.pool_status(&pool.spec.name, reason)
+                let reason = self.pools.schedule().reason_of_pool(&pool.spec.name);
+                demand.pool_status(&pool.spec.name, self.wait_reason_in(pool, reason))
             }),
             runners: runners
                 .map(|runner| runner_status(pool, runner, now))
@@ -323,9 +323,17 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         }
     }
 
-    /// Returns the reason for which jobs of a pool wait.
-    fn wait_reason(&self, name: &PoolName) -> Option<WaitReason> {
+    /// Returns the reason for which a job waits that a pool serves.
+    fn wait_reason(&self, entry: &TableEntry) -> Option<WaitReason> {
+        let name = entry.place.pool()?;
         let pool = self.pools.iter().find(|pool| pool.spec.name == *name)?;
-        Some(wait_reason(pool, !self.closed().is_empty()))
+        Some(self.wait_reason_in(pool, self.pools.schedule().reason(entry)))
+    }
+
+    /// Returns the reason for which jobs of a pool wait. `scheduled` is that of the schedule, if it has one.
+    fn wait_reason_in(&self, pool: &Pool, scheduled: Option<WaitReason>) -> WaitReason {
+        let is_closed = !self.closed().is_empty();
+        let scheduled = scheduled.filter(|_| !is_closed);
+        scheduled.unwrap_or_else(|| wait_reason(pool, is_closed))
     }
 }

@@ -529,13 +529,13 @@ impl World {
 
     /// Plans, and checks that a second plan at the same time returns nothing.
     pub(super) fn settle(&mut self, admission: Admission) {
-        let effects = self.pools.plan(admission, self.now);
+        let effects = self.pools.plan(None, admission, self.now);
         self.carry_out(effects);
         assert!(
             self.pool().runners.len() <= usize::from(self.spec.max_runners),
             "more than max_runners"
         );
-        let again = self.pools.plan(admission, self.now);
+        let again = self.pools.plan(None, admission, self.now);
         assert_eq!(again, [], "planning does not settle: {:#?}", self.pool());
         self.check_records();
     }

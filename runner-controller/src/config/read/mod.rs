@@ -2,6 +2,7 @@
 
 mod access;
 mod binds;
+mod demand;
 mod egress;
 mod environment;
 mod github;
@@ -106,6 +107,7 @@ fn read(mut top: Section<'_>) -> Option<Config> {
         })
         .collect();
     let api_token_file = api_token_file(&mut top, &listen);
+    let takes_deliveries = top.has("webhook");
     let webhook = webhook::webhook(&mut top, &listen);
     let scopes = Scopes::read(&mut top);
     let network = network::network(top.section("network"));
@@ -128,6 +130,9 @@ fn read(mut top: Section<'_>) -> Option<Config> {
         pools.extend(pool);
     }
 
+    if !takes_deliveries {
+        demand::check_deliveries(&top, &pools);
+    }
     if complete && scopes.are_complete() {
         scopes.check_use(&top, &pools);
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::demand::Numbers;
 use super::egress::egress;
 use super::scopes::Scopes;
 use super::section::{DAY, HOUR, MINUTE, SECOND, Section};
@@ -55,23 +56,7 @@ pub(super) fn pool(
     let max_runners: Option<u16> = section.required("max_runners", "4", |section, key, _| {
         section.number(key, 1..=Slot::MAX)
     });
-    let room = max_runners.unwrap_or(Slot::MAX);
-    let min_idle = section.number("min_idle", 1..=Slot::MAX).unwrap_or(1);
-    // A pool of one slot has no room beside the idle runner.
-    let default_spare = u16::from(room > min_idle);
-    let min_spare = section
-        .number("min_spare", 0..=Slot::MAX)
-        .unwrap_or(default_spare);
-    if min_idle.saturating_add(min_spare) > room {
-        section.wrong(
-            "max_runners",
-            format!("min_idle {min_idle} and min_spare {min_spare} do not fit {room} runners"),
-            format!(
-                "max_runners = {} or more, or a lower min_idle or min_spare",
-                min_idle + min_spare
-            ),
-        );
-    }
+    let numbers = Numbers::read(&mut section, max_runners.unwrap_or(Slot::MAX));
     let wants_nix = section.flag("nix").unwrap_or(false);
     let (image, registration) = image(section.section("image"), wants_nix);
     let nix = nix::nix(&mut section, wants_nix, registration);
@@ -99,8 +84,10 @@ pub(super) fn pool(
         offset,
         labels: labels?,
         runner_group,
-        min_idle,
-        min_spare,
+        demand: numbers.demand,
+        scale_down_after: numbers.scale_down_after,
+        min_idle: numbers.min_idle,
+        min_spare: numbers.min_spare,
         max_runners: max_runners?,
         image: image?,
         layer,

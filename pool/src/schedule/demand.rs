@@ -1,0 +1,18 @@
+//! The authority for the demand of a pool.
+
+use serde::{Deserialize, Serialize};
+use strum::{AsRefStr, Display, EnumString, VariantArray};
+
+/// Authority that tells how many runners of a pool should listen.
+#[derive(AsRefStr, Display, EnumString, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Demand {
+    /// The configuration alone: always `min_idle`.
+    #[default]
+    Fixed,
+    /// The jobs that wait by GitHub's deliveries, besides `min_idle`.
+    Webhook,
+}

@@ -1,0 +1,53 @@
+//! The schedule of a host, and the targets of its pools.
+
+use super::budget::Cost;
+use super::decide::{Jobs, Schedule, schedule};
+use super::demand::Demand;
+use super::supply::PoolSupply;
+use super::taken::taken;
+use crate::{Pool, PoolName, Pools, Timestamp};
+
+impl Pools {
+    /// Returns the schedule as the last plan made it.
+    #[must_use]
+    pub fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    /// Makes the schedule, and sets the targets of the pools.
+    ///
+    /// Without a budget, a pool with a fixed demand always works towards the numbers of its configuration.
+    pub(crate) fn make_schedule(&mut self, jobs: Option<Jobs<'_>>, now: Timestamp) {
+        let is_webhook = |pool: &Pool| pool.spec.demand == Demand::Webhook;
+        let is_unlimited = self.budget.is_unlimited();
+        if is_unlimited && !self.by_name.values().any(is_webhook) {
+            return;
+        }
+        self.schedule = self.schedule_now(jobs, now);
+        for (name, target) in &self.schedule.targets {
+            let Some(pool) = self.by_name.get_mut(name) else {
+                continue;
+            };
+            if is_webhook(pool) || !is_unlimited {
+                let free = PoolSupply::of(pool, 0, Cost::default(), now).free();
+                pool.set_target(*target, free, now);
+            }
+        }
+    }
+
+    /// Returns the schedule of what the pools have now.
+    fn schedule_now(&self, jobs: Option<Jobs<'_>>, now: Timestamp) -> Schedule {
+        let taken = jobs.map(|jobs| taken(self.by_name.values(), jobs.table, now));
+        let taken = taken.unwrap_or_default();
+        let of = |name: &PoolName| taken.get(name).copied().unwrap_or_default();
+        let costs = self.by_name.values().filter_map(|pool| pool.spec.cost);
+        let largest = costs.fold(Cost::default(), Cost::max);
+        let pools = self.by_name.iter();
+        let pools: Vec<PoolSupply> = pools
+            .map(|(name, pool)| PoolSupply::of(pool, of(name), largest, now))
+            .collect();
+        let table = jobs.map(|jobs| jobs.table);
+        let unix_ms = jobs.map_or(0, |jobs| jobs.unix_ms);
+        schedule(&pools, table, &self.budget, unix_ms)
+    }
+}

@@ -1,0 +1,90 @@
+//! The numbers that a pool wants and has, for the schedule.
+
+use super::budget::Cost;
+use super::demand::Demand;
+use crate::backoff::FailureKind;
+use crate::runner::Phase;
+use crate::{Pool, PoolName, Timestamp};
+
+/// Numbers that a pool wants and has, for the schedule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolSupply {
+    /// The pool.
+    pub name: PoolName,
+    /// Authority for its demand.
+    pub demand: Demand,
+    /// Cost of one runner.
+    pub cost: Cost,
+    /// Number of idle runners that it wants besides those for waiting jobs.
+    pub min_idle: usize,
+    /// Number of spares that it wants.
+    pub min_spare: usize,
+    /// Maximum number of its runners.
+    pub max_runners: usize,
+    /// Number of all its runners, those that end included.
+    pub runners: usize,
+    /// Number of its runners that end.
+    pub ending: usize,
+    /// Number of runners that mint, register or wait for a job.
+    pub listeners: usize,
+    /// Number of runners that boot or are spares.
+    pub spares: usize,
+    /// Number of containers that may start, whatever the budget says.
+    pub startable: usize,
+    /// Number of its waiting jobs that a runner of this host has already.
+    pub taken: usize,
+}
+
+impl PoolSupply {
+    /// Returns what a pool has now. `taken` is the number of its waiting jobs that a runner has already.
+    ///
+    /// A runner of a pool that is not configured any more may have cost as much as `largest`.
+    #[must_use]
+    pub fn of(pool: &Pool, taken: usize, largest: Cost, now: Timestamp) -> Self {
+        let spec = &pool.spec;
+        let (mut listeners, mut spares, mut ending, mut booting) = (0, 0, 0, 0);
+        for runner in pool.runners.values() {
+            match &runner.phase {
+                Phase::Booting => (spares, booting) = (spares + 1, booting + 1),
+                Phase::Spare => spares += 1,
+                // It serves another scope.
+                Phase::Registering | Phase::Idle if !pool.serves(runner) => {}
+                Phase::Minting | Phase::Registering | Phase::Idle => listeners += 1,
+                Phase::Busy => {}
+                Phase::Retiring { .. } => ending += 1,
+            }
+        }
+        let runners = pool.runners.len();
+        let max_runners = usize::from(spec.max_runners);
+        let room = max_runners.saturating_sub(runners);
+        let mut failures = pool.backoffs.iter();
+        let is_failing = failures.any(|(failure, _)| failure == FailureKind::Boot);
+        let is_due = pool.backoffs.is_due(FailureKind::Boot, now);
+        let startable = match (is_failing, is_due && booting == 0) {
+            (false, _) => room,
+            // One container tries whether boots succeed again.
+            (true, true) => room.min(1),
+            (true, false) => 0,
+        };
+        Self {
+            name: spec.name.clone(),
+            demand: spec.demand,
+            cost: spec.cost.unwrap_or(largest),
+            min_idle: usize::from(spec.min_idle),
+            min_spare: usize::from(spec.min_spare),
+            max_runners,
+            runners,
+            ending,
+            listeners,
+            spares,
+            startable,
+            taken,
+        }
+    }
+
+    /// Returns the number of runners that have no job and do not end.
+    #[must_use]
+    pub fn free(&self) -> usize {
+        self.listeners + self.spares
+    }
+}

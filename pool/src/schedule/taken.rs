@@ -1,0 +1,69 @@
+//! The waiting jobs that runners of this host have already.
+//!
+//! The job-started hook tells at once that a runner is busy, and GitHub's delivery tells seconds or minutes later
+//! which job it has. Without this join, the host would start another runner for that job in between.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::jobs::{JobQueue, JobTable};
+use crate::runner::{Phase, Runner};
+use crate::{Pool, PoolName, Timestamp};
+
+/// Maximum time that a busy runner counts for a job of its run that is still told as waiting. Most deliveries arrive
+/// within three minutes. A job whose delivery was lost must not wait longer because of another job of its run.
+const JOIN_TIME: Duration = Duration::from_mins(5);
+
+/// Returns the number of waiting jobs of each pool that a runner has already.
+///
+/// A runner without the id of a run counts for a job of the same pool. GitHub may give a job to a runner of another
+/// pool than the one that this host counts it for.
+pub(crate) fn taken<'p>(
+    pools: impl Iterator<Item = &'p Pool>,
+    table: &JobTable,
+    now: Timestamp,
+) -> BTreeMap<PoolName, usize> {
+    let mut taken = BTreeMap::new();
+    if table.queue().is_empty() {
+        return taken;
+    }
+    let mut left: BTreeMap<(Option<u64>, PoolName), usize> = BTreeMap::new();
+    let mut take = |run: Option<u64>, pool: &PoolName, queue: &JobQueue| -> bool {
+        let key = (run, pool.clone());
+        let left = left.entry(key).or_insert_with(|| match run {
+            Some(run) => queue.of_run(run, pool),
+            None => queue.of_pool(pool),
+        });
+        let is_left = *left > 0;
+        *left -= usize::from(is_left);
+        is_left
+    };
+    for pool in pools {
+        let name = &pool.spec.name;
+        for runner in pool.runners.values() {
+            if !is_unknown(runner, table, now) {
+                continue;
+            }
+            let run = runner
+                .job
+                .as_ref()
+                .and_then(|job| job.note.run_id.parse().ok());
+            let queue = table.queue();
+            let others = run.into_iter().flat_map(|run| queue.pools_of_run(run));
+            let mut pools = std::iter::once(name).chain(others);
+            if let Some(found) = pools.find(|pool| take(run, pool, queue)) {
+                *taken.entry(found.clone()).or_default() += 1;
+            }
+        }
+    }
+    taken
+}
+
+/// Returns true if the runner has had a job for a short time, and no event named the runner so far.
+fn is_unknown(runner: &Runner, table: &JobTable, now: Timestamp) -> bool {
+    let is_new = runner.phase == Phase::Busy && now.since(runner.since) < JOIN_TIME;
+    is_new
+        && runner
+            .name()
+            .is_none_or(|name| !table.names_runner(&name.to_string()))
+}

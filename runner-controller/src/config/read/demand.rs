@@ -1,0 +1,125 @@
+//! The demand of a pool, and its numbers of runners.
+
+use std::time::Duration;
+
+use super::section::{DAY, Section};
+use crate::config::pool::PoolConfig;
+use crate::pool::{DEFAULT_SCALE_DOWN_AFTER, Demand, Slot};
+
+/// Numbers of runners that a pool wants.
+pub(super) struct Numbers {
+    pub(super) demand: Demand,
+    pub(super) scale_down_after: Duration,
+    pub(super) min_idle: u16,
+    pub(super) min_spare: u16,
+}
+
+impl Numbers {
+    /// Reads the numbers of a pool with `room` slots.
+    pub(super) fn read(section: &mut Section<'_>, room: u16) -> Self {
+        let demand = demand(section);
+        let scale_down_after = section.duration(
+            "scale_down_after",
+            DEFAULT_SCALE_DOWN_AFTER,
+            Duration::ZERO..=DAY,
+        );
+        let min_idle = section.number("min_idle", 0..=Slot::MAX).unwrap_or(1);
+        if (min_idle, demand) == (0, Demand::Fixed) {
+            section.wrong(
+                "min_idle",
+                "without an idle runner, a pool with demand = \"fixed\" gets no job",
+                "min_idle = 1 or more, or demand = \"webhook\", which starts runners for jobs that wait",
+            );
+        }
+        // A pool of one slot has no room beside the idle runner.
+        let default_spare = u16::from(room > min_idle);
+        let min_spare = section
+            .number("min_spare", 0..=Slot::MAX)
+            .unwrap_or(default_spare);
+        if min_idle.saturating_add(min_spare) > room {
+            section.wrong(
+                "max_runners",
+                format!("min_idle {min_idle} and min_spare {min_spare} do not fit {room} runners"),
+                format!(
+                    "max_runners = {} or more, or a lower min_idle or min_spare",
+                    min_idle + min_spare
+                ),
+            );
+        }
+        Self {
+            demand,
+            scale_down_after,
+            min_idle,
+            min_spare,
+        }
+    }
+}
+
+/// Reads the authority for the demand.
+fn demand(section: &mut Section<'_>) -> Demand {
+    let example = "\"fixed\" or \"webhook\"";
+    let Some(text) = section.text("demand", example) else {
+        return Demand::Fixed;
+    };
+    text.parse().unwrap_or_else(|_unknown| {
+        section.wrong(
+            "demand",
+            format!("the demand {text:?} is unknown"),
+            format!("demand = {example}"),
+        );
+        Demand::Fixed
+    })
+}
+
+/// Reports pools whose demand needs the deliveries that nothing takes.
+pub(super) fn check_deliveries(top: &Section<'_>, pools: &[PoolConfig]) {
+    for pool in pools.iter().filter(|p| p.demand == Demand::Webhook) {
+        top.mistake(
+            format!("pools.{}.demand", pool.name),
+            "\"webhook\" needs GitHub's deliveries, and this host takes none".to_owned(),
+            "a table [webhook] with listen and secret_file (docs/demand.md), or demand = \"fixed\"",
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::config::{parse, testing};
+
+    #[test]
+    fn a_pool_whose_demand_is_the_queue_needs_deliveries_and_no_idle_runner() {
+        let pool = |demand: &str| {
+            testing::TEXT.replace(
+                "max_runners = 4",
+                &format!("max_runners = 4\n{demand}\nmin_idle = 0\nmin_spare = 0"),
+            )
+        };
+        let webhook = "[webhook]\nlisten = \"127.0.0.1:9818\"\nsecret_file = \"/run/a\"\n";
+        let told = |text: String| -> Vec<String> {
+            let found = parse(Path::new("x"), &text);
+            let list = found.err().map(|mistakes| mistakes.list);
+            let list = list.into_iter().flatten();
+            list.map(|mistake| format!("{}: {}", mistake.key, mistake.wrong))
+                .collect()
+        };
+        let by_queue = pool("demand = \"webhook\"");
+        assert_eq!(
+            told(by_queue.clone()),
+            ["pools.ci.demand: \"webhook\" needs GitHub's deliveries, and this host takes none"]
+        );
+        assert_eq!(told(format!("{by_queue}{webhook}")), [""; 0]);
+        assert_eq!(
+            told(pool("")),
+            [
+                "pools.ci.min_idle: without an idle runner, a pool with demand = \"fixed\" gets no job"
+            ]
+        );
+        let unknown = told(format!("{}{webhook}", pool("demand = \"jobs\"")));
+        assert_eq!(
+            unknown[0],
+            "pools.ci.demand: the demand \"jobs\" is unknown"
+        );
+    }
+}
