@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
-use github_sim::{DeliveryView, HookSpec, HookTarget, JobSpec, WebhookFault};
+use github_sim::{DeliveryView, Endpoint, Fault, HookSpec, HookTarget, JobSpec, WebhookFault};
 use status::{DeliveryOutcome, DemandStatus, JobRow, JobStage};
 
 use super::common::{SOON, ensure_says, finish_held, start_held};
@@ -18,6 +18,7 @@ pub(super) const SUITE: Suite = suite![HOOKED;
     a_delivery_shows_its_job_from_the_queue_to_its_end,
     a_daemon_killed_between_deliveries_loses_and_doubles_no_job,
     forged_doubled_late_and_reordered_deliveries_have_no_wrong_effect,
+    jobs_whose_deliveries_are_lost_are_read_from_the_api,
 ];
 
 /// The fixture `small` with a hook of its repository.
@@ -50,6 +51,14 @@ const BURST: usize = 15;
 fn queue(lab: &Lab, count: usize) -> Result<Vec<u64>> {
     let jobs = vec![JobSpec::new("waits", &["self-hosted", UNSERVED], "true"); count];
     lab.sim().queue_all(&jobs)
+}
+
+/// Lets GitHub's API tell nothing of jobs until faults are cleared, so that deliveries alone do.
+fn refuse_readings(lab: &Lab) -> Result<()> {
+    for endpoint in [Endpoint::Runs, Endpoint::Job] {
+        lab.sim().fault(endpoint, None, &Fault::status(503))?;
+    }
+    Ok(())
 }
 
 /// Waits until the daemon's demand is as wanted.
@@ -168,6 +177,7 @@ fn a_delivery_shows_its_job_from_the_queue_to_its_end(lab: &mut Lab) -> Result<(
 
 fn a_daemon_killed_between_deliveries_loses_and_doubles_no_job(lab: &mut Lab) -> Result<()> {
     let mut jobs: Vec<u64> = Vec::new();
+    refuse_readings(lab)?;
     for _ in 0..KILLS {
         let (known, before) = (await_sent(lab)?, jobs.len());
         jobs.extend(queue(lab, BURST)?);
@@ -207,7 +217,8 @@ fn a_daemon_killed_between_deliveries_loses_and_doubles_no_job(lab: &mut Lab) ->
         let is_known = count(demand, DeliveryOutcome::Duplicate) > before;
         (is_known && demand.unserved_count == all).then_some(())
     })?;
-    cancel(lab, &jobs)
+    cancel(lab, &jobs)?;
+    lab.sim().clear_faults()
 }
 
 fn forged_doubled_late_and_reordered_deliveries_have_no_wrong_effect(lab: &mut Lab) -> Result<()> {
@@ -261,4 +272,54 @@ fn forged_doubled_late_and_reordered_deliveries_have_no_wrong_effect(lab: &mut L
         demand.unserved
     );
     cancel(lab, &[forged[0], doubled[0], late[0]])
+}
+
+fn jobs_whose_deliveries_are_lost_are_read_from_the_api(lab: &mut Lab) -> Result<()> {
+    let lost = |lab: &mut Lab, act: &dyn Fn(&Lab) -> Result<Vec<u64>>| {
+        lab.kill()?;
+        let jobs = act(lab)?;
+        await_sent(lab)?;
+        lab.start()?;
+        anyhow::Ok(jobs)
+    };
+    let jobs = lost(lab, &|lab| queue(lab, 3))?;
+    let all = u64::try_from(jobs.len())?;
+    let demand = await_demand(lab, "the jobs whose deliveries failed", |demand| {
+        (demand.unserved_count == all).then(|| demand.clone())
+    })?;
+    ensure!(
+        count(&demand, DeliveryOutcome::Accepted) == 0,
+        "deliveries told of the jobs: {demand:?}"
+    );
+    let created = lab.sim().job(jobs[0])?.created_at;
+    let shown = row(&demand.unserved, jobs[0]).context("the first job")?;
+    ensure!(
+        shown.queued_unix_ms.abs_diff(created) <= 1_000,
+        "GitHub queued it at {created}, and it is shown as {shown:?}"
+    );
+
+    // GitHub's refusal takes nothing away.
+    refuse_readings(lab)?;
+    lost(lab, &|lab| {
+        lab.sim().cancel(jobs[0])?;
+        Ok(Vec::new())
+    })?;
+    let demand = await_demand(lab, "a reading that fails", |demand| {
+        let failed = demand.queues.iter().any(|queue| queue.error.is_some());
+        failed.then(|| demand.clone())
+    })?;
+    ensure!(demand.unserved_count == all, "jobs left: {demand:?}");
+    let shown = lab.host().run(&[CONTROLLER, "jobs"])?;
+    ensure_says(&shown, &["the last reading failed: list runs", "503"])?;
+
+    lab.sim().clear_faults()?;
+    lost(lab, &|lab| {
+        for id in &jobs[1..] {
+            lab.sim().cancel(*id)?;
+        }
+        Ok(Vec::new())
+    })?;
+    await_demand(lab, "the ends whose deliveries failed", |demand| {
+        (demand.unserved_count == 0).then_some(())
+    })
 }
