@@ -30,8 +30,10 @@ impl PoolLabels {
     /// it lacks a label, or GitHub gives jobs of its scope to other runners.
     fn surplus(&self, job: &KnownJob, asked: &BTreeSet<String>) -> Result<usize, Fit> {
         let description = job.description();
-        let is_in_scope =
-            self.scope == job.key.scope || self.scope.covers(&description.repository, None);
+        // Another server may have a repository of the same name.
+        let is_at_server = self.scope.parts().0 == job.key.scope.parts().0;
+        let is_in_scope = self.scope == job.key.scope
+            || (is_at_server && self.scope.covers(&description.repository, None));
         if !is_in_scope {
             return Err(Fit::OtherScope);
         }

@@ -422,3 +422,17 @@ fn only_waiting_jobs_of_the_repository_are_missing_in_its_queue() {
     let missing = missing_jobs(&jobs, "acme/widgets", &reading, 10);
     assert_eq!(missing, [&jobs[3]]);
 }
+
+#[test]
+fn a_pool_serves_no_repository_of_another_server() {
+    let labels = ["self-hosted".to_owned(), "linux".to_owned()];
+    let pool = |api: &str, scope: &str| {
+        let scope = ScopeId::new(api, scope);
+        PoolLabels::new("ci".parse().unwrap(), scope, &labels)
+    };
+    let job = told(1, Evidence::Queued);
+    let serves = |pool| super::matching::serving(&[pool], &job).is_some();
+    assert!(serves(pool("https://api.github.com", "acme/widgets")));
+    assert!(!serves(pool("https://ghes.example/api/v3", "acme/widgets")));
+    assert!(!serves(pool("https://ghes.example/api/v3", "acme")));
+}

@@ -43,6 +43,9 @@ struct Payload {
 #[derive(Deserialize)]
 struct Repository {
     full_name: String,
+    /// Its address at the API of its server.
+    #[serde(default)]
+    url: String,
 }
 
 #[derive(Deserialize)]
@@ -67,6 +70,7 @@ pub(super) fn read(
         workflow_job: job,
         repository: Repository {
             full_name: repository,
+            url,
         },
         enterprise,
     } = serde_json::from_slice(body)?;
@@ -85,14 +89,27 @@ pub(super) fn read(
     let enterprise = enterprise
         .as_ref()
         .map(|enterprise| enterprise.slug.as_str());
-    let scope = scopes
-        .iter()
-        .find(|scope| scope.covers(&repository, enterprise));
+    let covering = || {
+        let covers = |scope: &&ScopeId| scope.covers(&repository, enterprise);
+        scopes.iter().filter(covers)
+    };
+    let scope = covering().find(|scope| is_at(scope, &url));
+    // The host may reach the server by another name than GitHub writes, unless one of its scopes has that name.
+    let is_known = scopes.iter().any(|scope| is_at(scope, &url));
+    let scope = scope.or_else(|| covering().next().filter(|_| !is_known));
     let Some(scope) = scope else {
         return Ok(Delivery::OutsideScope);
     };
     let job = job.told(evidence, scope.clone(), repository, unix_ms)?;
     Ok(Delivery::Job(Box::new(job)))
+}
+
+/// Returns true if an address is one of the scope's API.
+fn is_at(scope: &ScopeId, url: &str) -> bool {
+    let (api_url, _) = scope.parts();
+    let start = url.get(..api_url.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(api_url))
+        && url[api_url.len()..].starts_with('/')
 }
 
 #[cfg(test)]
@@ -172,6 +189,32 @@ mod tests {
         assert_eq!(read("workflow_job", &body), Delivery::OutsideScope);
         body["action"] = "renamed".into();
         assert_eq!(read("workflow_job", &body), Delivery::Ignored);
+    }
+
+    #[test]
+    fn repositories_of_one_name_on_two_servers_are_told_apart() {
+        let at = |api: &str| ScopeId::new(api, "codertocat/hello-world");
+        let both = ["https://api.github.com", "https://ghes.example/api/v3"].map(at);
+        let scope_of = |scopes: &[ScopeId], url: &str| {
+            let mut body = example("queued", "queued");
+            body["repository"]["url"] = url.into();
+            let body = serde_json::to_vec(&body).unwrap();
+            match read("workflow_job", &body, scopes, 7).unwrap() {
+                Delivery::Job(job) => Some(job.key.scope),
+                Delivery::OutsideScope => None,
+                other @ (Delivery::Ping | Delivery::Ignored) => panic!("{other:?}"),
+            }
+        };
+        let github = "https://API.github.com/repos/Codertocat/Hello-World";
+        let ghes = "https://ghes.example/api/v3/repos/Codertocat/Hello-World";
+        assert_eq!(scope_of(&both, github).as_ref(), Some(&both[0]));
+        assert_eq!(scope_of(&both, ghes).as_ref(), Some(&both[1]));
+        let other = ScopeId::new("https://api.github.com", "acme");
+        let scopes = [both[1].clone(), other];
+        assert_eq!(scope_of(&scopes, github), None, "another server's");
+        // GitHub writes a name of its server that the configuration does not have.
+        assert_eq!(scope_of(&both[1..], github).as_ref(), Some(&both[1]));
+        assert_eq!(scope_of(&both, "").as_ref(), Some(&both[0]));
     }
 
     #[test]
