@@ -9,7 +9,7 @@ use super::github::GitHubConfig;
 use super::pool::PoolConfig;
 use super::units::{ByteSize, Ipv4Block};
 use super::webhook::WebhookConfig;
-use crate::pool::{HostId, PoolName, ScopeId, Slot, SlotId};
+use crate::pool::{Budget, HostId, OrderRules, PoolName, ScopeId, Slot, SlotId};
 
 /// Path of the configuration unless a command names another.
 pub const DEFAULT_PATH: &str = "/etc/runner-controller/config.toml";
@@ -52,6 +52,10 @@ pub struct Config {
     pub api_token_file: Option<PathBuf>,
     /// Listener for GitHub's deliveries, none by default.
     pub webhook: Option<WebhookConfig>,
+    /// Maxima for the runners of all pools together, none by default.
+    pub budget: Budget,
+    /// Order of the jobs that wait.
+    pub order: OrderRules,
 }
 
 /// The `[reserve]` table. Absent values follow from the host's size.

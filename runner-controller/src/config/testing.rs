@@ -7,7 +7,7 @@ use super::{
     ByteSize, Config, Cpu, Egress, GitHubConfig, HistoryConfig, Image, Layer, LoginConfig, Network,
     PoolConfig, ReserveConfig, RunnerLimits, Scope, SharedParts, Total,
 };
-use crate::pool::{DEFAULT_SCALE_DOWN_AFTER, Demand, ScopeId, Timeouts};
+use crate::pool::{Budget, DEFAULT_SCALE_DOWN_AFTER, Demand, OrderRules, ScopeId, Timeouts};
 
 /// One pool `ci` of four slots.
 pub(crate) fn config() -> Config {
@@ -42,6 +42,8 @@ pub(crate) fn config() -> Config {
         listen: Vec::new(),
         api_token_file: None,
         webhook: None,
+        budget: Budget::default(),
+        order: OrderRules::default(),
     }
 }
 

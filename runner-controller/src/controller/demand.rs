@@ -6,8 +6,8 @@ use tracing::info;
 
 use super::Config;
 use crate::pool::{
-    JobGroup, JobPlace, JobTable, KnownJob, OrderRules, PoolDemand, PoolLabels, PoolName,
-    TableEntry, WaitReason,
+    JobGroup, JobPlace, JobTable, KnownJob, PoolDemand, PoolLabels, PoolName, TableEntry,
+    WaitReason,
 };
 use crate::status::{
     DemandStatus, Histogram, JobRow, Measure, PoolDemandStatus, QueueStatus, WebhookStatus,
@@ -37,7 +37,7 @@ impl Demand {
         let pools = config.pools.iter();
         let pools = pools.map(|p| PoolLabels::new(p.name.clone(), p.scope.clone(), &p.labels));
         let mut demand = Self {
-            table: JobTable::new(config.host.clone(), pools.collect(), OrderRules::default()),
+            table: JobTable::new(config.host.clone(), pools.collect(), config.order.clone()),
             deliveries: WebhookStatus::default(),
             queues: BTreeMap::new(),
             waits: BTreeMap::new(),

@@ -175,12 +175,13 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         let specs = specs.map(|pool| spec(pool, boots_at_once));
         let scopes = config.scopes.iter();
         let scopes = scopes.map(|scope| (scope.scope_id(), Pace::new(scope.mints_per_minute)));
-        let pools = Pools::new(
+        let mut pools = Pools::new(
             config.host.clone(),
             environment.boot_id.clone(),
             scopes,
             specs,
         );
+        pools.set_budget(config.budget);
         let started_unix_ms = (environment.unix_ms)();
         let jobs = environment.jobs.take();
         let demand = jobs.map(|jobs| Demand::new(&config, jobs, started_unix_ms));

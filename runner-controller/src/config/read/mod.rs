@@ -2,6 +2,7 @@
 
 mod access;
 mod binds;
+mod budget;
 mod demand;
 mod egress;
 mod environment;
@@ -11,6 +12,7 @@ mod network;
 mod nix;
 mod pool;
 mod proxy;
+mod queue;
 mod scopes;
 mod section;
 mod webhook;
@@ -61,6 +63,7 @@ pub fn parse(file: &Path, text: &str) -> Result<Config, Mistakes> {
             let config = read(Section::new("", table, &report));
             if let Some(config) = &config {
                 binds::check(&report, config);
+                budget::check(&report, config);
             }
             config
         }
@@ -113,6 +116,8 @@ fn read(mut top: Section<'_>) -> Option<Config> {
     let network = network::network(top.section("network"));
     let reserve = reserve(top.section("reserve"));
     let history = history(top.section("history"));
+    let budget = budget::budget(top.section("budget"));
+    let order = queue::order(&mut top);
 
     let mut pools = Vec::new();
     let sections = top.sections("pools");
@@ -172,6 +177,8 @@ fn read(mut top: Section<'_>) -> Option<Config> {
         listen,
         api_token_file,
         webhook,
+        budget,
+        order,
     })
 }
 
