@@ -35,6 +35,20 @@ pub enum Command {
         #[arg(long)]
         host: bool,
     },
+    /// Check everything that can be wrong on this host and at GitHub, and tell cause and fix of each finding. Needs no
+    /// daemon; as another user than root, it checks less. Exits with status 0 without a problem, with 1 with one, and
+    /// with 2 if the daemon does not answer.
+    Doctor {
+        /// Print the findings as JSON. The exit status stays the same.
+        #[arg(long)]
+        json: bool,
+        /// Offer the repairs that are safe, then check again. No repair ends a job.
+        #[arg(long, conflicts_with = "json")]
+        fix: bool,
+        /// With --fix: repair without asking.
+        #[arg(long, short, requires = "fix")]
+        yes: bool,
+    },
     /// Bring this host to its configuration: check it, install the host files, restart firewall and daemon,
     /// and remove what removed pools left. Running jobs continue. For hosts without the NixOS module.
     Apply {

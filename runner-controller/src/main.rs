@@ -33,6 +33,10 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::CheckConfig { file, host } => {
             commands::check_config(&file.unwrap_or(cli.config), host)?;
         }
+        Command::Doctor { json, fix, yes } => {
+            let options = commands::DoctorOptions { json, fix, yes };
+            return commands::doctor(config, options);
+        }
         Command::Apply { binary } => commands::apply(config, binary)?,
         Command::Status {
             wait: Some(limit), ..
@@ -83,23 +87,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Man { dir } => list(manual::write_pages(&dir)?),
         Command::Completions { shell, dir } => list(manual::write_completions(shell, &dir)?),
-        Command::CheckFirewall => {
-            return Ok(match privileged::read_config(config) {
-                Ok(config) => {
-                    firewall::check(&config)?;
-                    ExitCode::SUCCESS
-                }
-                Err(error) => exit_code(&[error]),
-            });
-        }
+        Command::CheckFirewall => return as_root(config, |config| Ok(firewall::check(&config)?)),
         Command::Firewall => {
-            return Ok(match privileged::read_config(config) {
-                Ok(checked) => {
-                    commands::firewall(config, checked)?;
-                    ExitCode::SUCCESS
-                }
-                Err(error) => exit_code(&[error]),
-            });
+            return as_root(config, |checked| commands::firewall(config, checked));
         }
         Command::Launch(slot) => {
             return Ok(for_slot(config, &slot, |place| {
@@ -126,6 +116,17 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Runs a step with the configuration that root trusts.
+fn as_root(
+    config: &Path,
+    step: impl FnOnce(config::Config) -> anyhow::Result<()>,
+) -> anyhow::Result<ExitCode> {
+    match privileged::read_config(config) {
+        Ok(config) => step(config).map(|()| ExitCode::SUCCESS),
+        Err(error) => Ok(exit_code(&[error])),
+    }
 }
 
 /// Tests the hook of GitHub's deliveries.

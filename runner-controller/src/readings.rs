@@ -42,11 +42,13 @@ fn disk_layers(config: &Config) -> impl Iterator<Item = u64> {
 /// on a host that is short.
 #[must_use]
 pub(crate) fn event(config: &Config) -> Event {
-    Event::Shortages(shortages(
-        &read(config),
-        &reserve(config),
-        &Shortages::new(),
-    ))
+    Event::Shortages(shortages_now(config))
+}
+
+/// Returns the shortages now, without those that a quarter more than the floor would end.
+#[must_use]
+pub(crate) fn shortages_now(config: &Config) -> Shortages {
+    shortages(&read(config), &reserve(config), &Shortages::new())
 }
 
 /// Sends an event after each change, until the channel closes. Blocks, so it needs a thread.

@@ -219,6 +219,8 @@ fn rows(dir: &Path) -> Vec<Row> {
         row("no-token.toml", "run", 1, Progress),
         row(good, "check-config", 0, Output),
         row(missing, "check-config", 1, Progress),
+        // It finds no daemon.
+        row(missing, "doctor", 2, Output),
         row(good, "status", 0, Output),
         row(good, "status --json", 0, Output),
         row(good, "status --wait 30s", 0, Progress),

@@ -33,14 +33,18 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// Compares the table with the rules, looks for other obstacles on a packet's way, and publishes the result
 /// for the daemon.
 pub fn check(config: &Config) -> Result<(), FirewallError> {
-    let found = Check::begin(config)
-        .and_then(Check::compare)
-        .and_then(|()| match forwarding::obstacle(config)? {
-            Some(obstacle) => Err(obstacle.into()),
-            None => Ok(()),
-        });
+    let found = inspect(config);
     let published = publish(config, found.as_ref().err().map(|error| chain(error)), None);
     found.and(published)
+}
+
+/// Compares the table with the rules and looks for other obstacles, and publishes nothing.
+pub fn inspect(config: &Config) -> Result<(), FirewallError> {
+    Check::begin(config).and_then(Check::compare)?;
+    match forwarding::obstacle(config)? {
+        Some(obstacle) => Err(obstacle.into()),
+        None => Ok(()),
+    }
 }
 
 /// Publishes a result. `restored` counts how often the owner found the table gone; `None` keeps the

@@ -17,7 +17,7 @@ const SWITCHES: [&str; 2] = ["net.ipv4.ip_forward", "net.ipv4.conf.default.forwa
 ///
 /// Reads two files, so every start can afford it.
 #[must_use]
-pub(super) fn switched_off() -> Option<Obstacle> {
+pub fn switched_off() -> Option<Obstacle> {
     judge_switches(SWITCHES.map(|name| {
         let path = format!("/proc/sys/{}", name.replace('.', "/"));
         fs::read_to_string(path).ok()

@@ -25,9 +25,9 @@ mod units;
 
 use std::time::Duration;
 
-pub use check::{Check, check, difference};
+pub use check::{Check, check, difference, inspect};
 pub use error::{FirewallError, Obstacle};
-pub use forwarding::obstacle;
+pub use forwarding::{obstacle, switched_off};
 pub use loaded::Loaded;
 pub use owner::own;
 pub use report::{event, watch};

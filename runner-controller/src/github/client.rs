@@ -1,9 +1,10 @@
 //! The client of one scope: its token, its limits, its timeout, its counts.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
-use http::Uri;
+use http::header::DATE;
+use http::{HeaderMap, Uri};
 use octocrab::{FromResponse, Octocrab};
 
 use super::app::Access;
@@ -29,6 +30,8 @@ pub(super) struct Client {
     /// The pages that [`Client::call_cached`] remembers.
     pub(super) pages: Pages,
     pub(super) context: Arc<Context>,
+    /// Lead of GitHub's clock at the last success.
+    clock_ahead_ms: Mutex<Option<i64>>,
 }
 
 impl Client {
@@ -65,6 +68,7 @@ impl Client {
             usage,
             pages,
             context,
+            clock_ahead_ms: Mutex::default(),
         })
     }
 
@@ -126,6 +130,22 @@ impl Client {
         }
     }
 
+    /// Returns the lead of GitHub's clock at the last success, in milliseconds.
+    pub(super) fn clock_ahead_ms(&self) -> Option<i64> {
+        *self
+            .clock_ahead_ms
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_clock(&self, headers: &HeaderMap) {
+        let mut ahead = self
+            .clock_ahead_ms
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *ahead = clock_ahead_ms(headers, SystemTime::now()).or(*ahead);
+    }
+
     /// Counts and logs one call.
     fn record<T>(
         &self,
@@ -142,6 +162,7 @@ impl Client {
                     "ok"
                 };
                 self.usage.count(operation, outcome);
+                self.note_clock(&answer.headers);
                 tracing::debug!(
                     operation = operation.name(),
                     status = answer.status.as_u16(),
@@ -172,8 +193,39 @@ impl Client {
     }
 }
 
+/// Returns the lead of the clock in an answer's `Date` over this host's clock, in milliseconds.
+fn clock_ahead_ms(headers: &HeaderMap, now: SystemTime) -> Option<i64> {
+    let date = headers.get(DATE)?.to_str().ok()?;
+    let date = httpdate::parse_http_date(date).ok()?;
+    let ms = |apart: Duration| i64::try_from(apart.as_millis()).unwrap_or(i64::MAX);
+    Some(match date.duration_since(now) {
+        Ok(ahead) => ms(ahead),
+        Err(behind) => -ms(behind.duration()),
+    })
+}
+
 /// Returns scheme, host and port of the API.
 fn origin(config: &GitHubConfig) -> Result<Uri, SetupError> {
     let origin = config.api_url.origin().ascii_serialization();
     origin.parse().map_err(|_| SetupError::Header("Host"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_of_an_answer_is_compared_with_this_hosts() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        let ahead = |date: Option<SystemTime>| {
+            let mut headers = HeaderMap::new();
+            if let Some(date) = date {
+                headers.insert(DATE, httpdate::fmt_http_date(date).parse().unwrap());
+            }
+            clock_ahead_ms(&headers, now)
+        };
+        assert_eq!(ahead(None), None);
+        assert_eq!(ahead(Some(now + Duration::from_mins(2))), Some(120_000));
+        assert_eq!(ahead(Some(now - Duration::from_secs(7))), Some(-7_000));
+    }
 }

@@ -29,14 +29,40 @@ pub(super) struct Runner {
     name: String,
     status: String,
     busy: bool,
+    #[serde(default)]
+    labels: Vec<Label>,
+}
+
+#[derive(Deserialize)]
+struct Label {
+    name: String,
+}
+
+/// A runner of the list with its labels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LabelledRunner {
+    /// The runner.
+    pub runner: ListedRunner,
+    /// Its labels.
+    pub labels: Vec<String>,
+}
+
+impl From<Runner> for LabelledRunner {
+    fn from(mut runner: Runner) -> Self {
+        let labels = std::mem::take(&mut runner.labels).into_iter();
+        Self {
+            labels: labels.map(|label| label.name).collect(),
+            runner: runner.into(),
+        }
+    }
 }
 
 /// Fetches every page, in order of id, each runner once. Must not run twice at once. Cancelling keeps
 /// the pages that were answered.
-pub(super) async fn fetch(
+pub(super) async fn fetch<R: From<Runner>>(
     client: &Client,
     first: String,
-) -> Result<Vec<ListedRunner>, RegistryError> {
+) -> Result<Vec<R>, RegistryError> {
     let mut visited: Vec<String> = Vec::new();
     // A runner may move from one page to the next between two calls and is then seen twice. The later
     // page has the newer state.
@@ -50,7 +76,7 @@ pub(super) async fn fetch(
         }
         let page = fetch_page(client, &target).await?;
         let read = page.body.runners.into_iter();
-        runners.extend(read.map(|runner| (runner.id, ListedRunner::from(runner))));
+        runners.extend(read.map(|runner| (runner.id, R::from(runner))));
         next = page.next;
         visited.push(target);
     }

@@ -40,6 +40,7 @@ pub use app::AppKey;
 pub use budget::Quota;
 pub use cleanup::{cleanup_candidates, online_strangers};
 pub use former::{KnownScope, known_scopes};
+pub use listing::LabelledRunner;
 pub use login::{Login, LoginError};
 #[cfg(any(test, fuzzing))]
 pub(crate) use outside::{try_answer, try_refusal};

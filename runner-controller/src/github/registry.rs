@@ -19,7 +19,7 @@ use super::endpoints::Endpoints;
 use super::exchange::{Answer, Request, Unread};
 use super::groups::{self, Groups};
 use super::jit::{self, Content};
-use super::listing;
+use super::listing::{self, LabelledRunner};
 use super::login::Login;
 use super::operation::Operation;
 use super::setup::SetupError;
@@ -47,6 +47,9 @@ const MAX_JIT_CONFIG_BYTES: usize = 120 * 1024;
 
 /// Id of the runner group of a repository, which has only this group and no call to list groups.
 const REPOSITORY_GROUP: u64 = 1;
+
+/// Id that no runner has.
+const NO_RUNNER: RunnerId = RunnerId(0);
 
 /// The runners of one repository or organisation at GitHub.
 pub struct GitHub {
@@ -173,6 +176,31 @@ impl GitHub {
     /// Returns the limits and counts, for another client of the scope.
     pub(super) fn usage(&self) -> Arc<Usage> {
         Arc::clone(&self.client.usage)
+    }
+
+    /// Returns all runners of the scope with their labels.
+    ///
+    /// # Errors
+    /// As [`Registry::list`].
+    pub async fn list_with_labels(&self) -> Result<Vec<LabelledRunner>, RegistryError> {
+        let _alone = self.listing.lock().await;
+        listing::fetch(&self.client, self.endpoints.runners()).await
+    }
+
+    /// Finds out whether the credentials may change runners. Deletes runner 0, which never exists, and GitHub
+    /// looks for a permission before it looks for a runner.
+    ///
+    /// # Errors
+    /// As [`Registry::delete`]. The advice of a refusal names the permission.
+    pub async fn try_write(&self) -> Result<(), RegistryError> {
+        self.delete(NO_RUNNER).await.map(drop)
+    }
+
+    /// Returns how far GitHub's clock was ahead of this host's at the last answer, in milliseconds. The clock
+    /// of an answer has whole seconds.
+    #[must_use]
+    pub fn clock_ahead_ms(&self) -> Option<i64> {
+        self.client.clock_ahead_ms()
     }
 
     async fn group_id(&self, name: &str) -> Result<u64, RegistryError> {

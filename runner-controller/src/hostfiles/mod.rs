@@ -113,13 +113,36 @@ pub fn link_names(commands: &[&str], binary: &Path, root: &Path) -> io::Result<V
     Ok(made)
 }
 
+/// Returns the files below `root` that are missing or differ, and those of earlier versions that are still there.
+pub fn differing(files: &[HostFile], root: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let below = |path: &Path| root.join(path.strip_prefix("/").unwrap_or(path));
+    for file in files {
+        let path = below(&file.path);
+        match is_same(file, &path) {
+            Ok(true) => {}
+            Ok(false) => found.push(file.path.clone()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => found.push(file.path.clone()),
+            Err(error) => {
+                let text = format!("cannot read {}: {error}", path.display());
+                return Err(io::Error::new(error.kind(), text));
+            }
+        }
+    }
+    let obsolete = OBSOLETE.map(PathBuf::from).into_iter();
+    found.extend(obsolete.filter(|path| below(path).symlink_metadata().is_ok()));
+    Ok(found)
+}
+
+/// Compares contents and mode.
+fn is_same(file: &HostFile, path: &Path) -> io::Result<bool> {
+    let text = fs::read(path)?;
+    let mode = path.metadata()?.permissions().mode() & 0o7777;
+    Ok(text == file.text.as_bytes() && mode == file.mode)
+}
+
 fn write_if_changed(file: &HostFile, path: &Path) -> io::Result<bool> {
-    let mode = |path: &Path| {
-        path.metadata()
-            .map(|seen| seen.permissions().mode() & 0o7777)
-    };
-    let same = fs::read(path).is_ok_and(|text| text == file.text.as_bytes());
-    if same && mode(path)? == file.mode {
+    if is_same(file, path).unwrap_or(false) {
         return Ok(false);
     }
     if let Some(dir) = path.parent() {
@@ -197,5 +220,24 @@ mod tests {
         assert_eq!(unit.metadata().unwrap().permissions().mode() & 0o777, 0o644);
         fs::set_permissions(&unit, fs::Permissions::from_mode(0o666)).unwrap();
         assert_eq!(install(&files, root.path()).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_file_that_is_missing_differs_or_is_obsolete_is_found() {
+        let root = tempfile::tempdir().unwrap();
+        let files = files();
+        assert_eq!(differing(&files, root.path()).unwrap().len(), files.len());
+        install(&files, root.path()).unwrap();
+        assert_eq!(differing(&files, root.path()).unwrap(), [] as [PathBuf; 0]);
+        let unit = root.path().join("etc/systemd/system/runner-ci@.service");
+        fs::write(&unit, "[Service]\n").unwrap();
+        fs::write(root.path().join(&OBSOLETE[2][1..]), "").unwrap();
+        assert_eq!(
+            differing(&files, root.path()).unwrap(),
+            [
+                Path::new("/etc/systemd/system/runner-ci@.service"),
+                Path::new(OBSOLETE[2])
+            ]
+        );
     }
 }

@@ -7,13 +7,14 @@ use std::fs::{self, File};
 use std::io;
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use capctl::caps::Cap;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::if_nametoindex;
-use nix::sched::{CloneFlags, setns};
-use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
+use nix::sched::{CloneFlags, setns, unshare};
+use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use super::error::{OrRefuse, Refusal, RootError};
 use super::sandbox;
@@ -83,6 +84,39 @@ fn address_container(place: &Place<'_>, netns: File, end: End) -> Result<Mac, Ro
     })
     .or_refuse(Refusal::Network, || {
         format!("address {GUEST_LINK} in the container as {guest}/{PREFIX}")
+    })
+}
+
+/// Makes a veth whose one end is in a new network namespace, without systemd-nspawn. Returns the namespace,
+/// which ends with its last file.
+pub(crate) fn make(veth: &str) -> io::Result<File> {
+    let host = File::open("/proc/self/ns/net")?;
+    in_thread(move || {
+        unshare(CloneFlags::CLONE_NEWNET)?;
+        // The names are free in the new namespace. So the host never has a link of another name.
+        run(async |handle: Handle| {
+            let pair = LinkVeth::new(veth, GUEST_LINK).build();
+            let made = handle.link().add(pair).execute().await;
+            made.map_err(io::Error::other)?;
+            let index = if_nametoindex(veth)?;
+            let moved = LinkUnspec::new_with_index(index)
+                .setns_by_fd(host.as_raw_fd())
+                .build();
+            let moved = handle.link().set(moved).execute().await;
+            moved.map_err(io::Error::other)
+        })?;
+        File::open("/proc/thread-self/ns/net")
+    })
+}
+
+/// Runs in a network namespace, in a thread that ends there.
+pub(crate) fn within<T: Send>(
+    netns: &File,
+    work: impl FnOnce() -> io::Result<T> + Send,
+) -> io::Result<T> {
+    in_thread(move || {
+        setns(netns, CloneFlags::CLONE_NEWNET)?;
+        work()
     })
 }
 

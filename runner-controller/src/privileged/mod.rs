@@ -20,6 +20,7 @@
 //! - `trust`: the files, directories and unit that root relies on
 //! - `pinned`: the rules of a running unit, which no deploy changes
 //! - `gc_root`: the image's root in the Nix store
+//! - `way`: a try of a runner's way to the network, without a runner
 //! - `error`: a failure, and its exit status
 
 mod bounds;
@@ -38,6 +39,7 @@ mod sandbox;
 mod sweep;
 mod tool;
 mod trust;
+mod way;
 
 use crate::config::{Config, Place};
 use crate::pool::SlotId;
@@ -50,6 +52,7 @@ pub use launch::launch;
 pub use ready::relay_ready;
 pub use sweep::{alive_slots, sweep, sweep_all, sweep_unowned};
 pub use trust::read_config;
+pub use way::Way;
 
 /// Returns the place of a configured slot.
 pub fn find_place<'a>(config: &'a Config, id: &SlotId) -> Result<Place<'a>, RootError> {

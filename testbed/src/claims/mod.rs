@@ -9,6 +9,7 @@ mod cleanup;
 mod common;
 mod crowd;
 mod docker;
+mod doctor;
 mod egress;
 mod ends;
 mod faces;
@@ -88,6 +89,7 @@ pub const SUITES: &[Suite] = &[
     gc_roots::SUITE,
     scopes::SUITE,
     webhook::SUITE,
+    doctor::SUITE,
     nixos::SUITE,
     layers::SUITE,
     secrets::SUITE,

@@ -12,6 +12,7 @@ use super::common::{
 };
 use super::fixture::{Fixture, small};
 use super::suite::{Suite, suite};
+use crate::binaries::CONTROLLER;
 use crate::config::Config;
 use crate::lab::{DAEMON, Lab};
 use crate::readings::summary;
@@ -153,6 +154,9 @@ fn a_full_state_disk_closes_admission_and_loses_nothing(lab: &mut Lab) -> Result
     ))?;
     let outcome = (|| {
         ensure_says(&await_closed(lab, "state_bytes")?, &[STATE])?;
+        let examined = lab.host().output(&[CONTROLLER, "doctor"])?;
+        let said = String::from_utf8_lossy(&examined.stdout);
+        ensure_says(&said, &["problem  resources: state_bytes: ", "du -xh"])?;
         end_and_not_be_replaced(lab, id, &busy)
     })();
     lab.host().run(&["rm", &filler])?;

@@ -22,7 +22,7 @@ pub(super) const SUITE: Suite = suite![HOOKED;
 ];
 
 /// The fixture `small` with a hook of its repository.
-const HOOKED: Fixture = Fixture {
+pub(super) const HOOKED: Fixture = Fixture {
     name: "hooked",
     config: |lab| {
         lab.host().write(SECRET_FILE, SECRET.as_bytes(), 0o600)?;

@@ -40,7 +40,7 @@ pub fn apply(config_path: &Path, binary: Option<PathBuf>) -> anyhow::Result<()> 
     if !Uid::effective().is_root() {
         bail!("cannot install files: permission denied; run this as root");
     }
-    if Path::new(NIXOS).exists() {
+    if is_nixos() {
         bail!(
             "cannot install files: this host is NixOS, whose module does it; run `nixos-rebuild switch`"
         );
@@ -62,6 +62,11 @@ pub fn apply(config_path: &Path, binary: Option<PathBuf>) -> anyhow::Result<()> 
     let found = host_check::correctable(&config);
     report_notes(&found.notes);
     refuse_mistakes(config_path, found.mistakes)
+}
+
+/// Returns true on NixOS, where the host files are part of the system.
+pub(super) fn is_nixos() -> bool {
+    Path::new(NIXOS).exists()
 }
 
 /// Takes the lock, without waiting for another `apply`.
