@@ -49,6 +49,12 @@ pub enum Command {
         #[arg(long, short, requires = "fix")]
         yes: bool,
     },
+    /// Write an archive for another engineer: configuration, status, history, units, journal, host and the report of
+    /// doctor, without secrets. Needs root, who can read the secrets that must not be in it.
+    SupportBundle {
+        /// File to write, such as `bundle.tar.gz`. It must not exist.
+        file: PathBuf,
+    },
     /// Bring this host to its configuration: check it, install the host files, restart firewall and daemon,
     /// and remove what removed pools left. Running jobs continue. For hosts without the NixOS module.
     Apply {

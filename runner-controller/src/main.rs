@@ -37,6 +37,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             let options = commands::DoctorOptions { json, fix, yes };
             return commands::doctor(config, options);
         }
+        Command::SupportBundle { file } => commands::support_bundle(config, &file)?,
         Command::Apply { binary } => commands::apply(config, binary)?,
         Command::Status {
             wait: Some(limit), ..

@@ -219,6 +219,13 @@ fn rows(dir: &Path) -> Vec<Row> {
         row("no-token.toml", "run", 1, Progress),
         row(good, "check-config", 0, Output),
         row(missing, "check-config", 1, Progress),
+        // The directory does not exist.
+        row(
+            missing,
+            &format!("support-bundle {dir}/none/bundle.tar.gz"),
+            1,
+            Progress,
+        ),
         // It finds no daemon.
         row(missing, "doctor", 2, Output),
         row(good, "status", 0, Output),

@@ -53,7 +53,7 @@ pub fn history(
 }
 
 /// Reads page after page until `count` runners are there.
-async fn read(
+pub(super) async fn read(
     socket: &Path,
     mut query: HistoryQuery,
     count: usize,

@@ -16,6 +16,7 @@ mod jobs;
 mod logs;
 mod run;
 mod status;
+mod support_bundle;
 mod table;
 mod webhook_test;
 
@@ -34,4 +35,5 @@ pub use run::run;
 #[cfg(any(test, fuzzing))]
 pub(crate) use status::try_status;
 pub use status::{StatusOptions, status, wait_until_ready};
+pub use support_bundle::support_bundle;
 pub use webhook_test::{WebhookTest, webhook_test};

@@ -169,7 +169,7 @@ impl Config {
     }
 
     /// Returns the files with secrets that the configuration names.
-    pub(super) fn secret_files(&self) -> impl Iterator<Item = &Path> {
+    pub fn secret_files(&self) -> impl Iterator<Item = &Path> {
         let scopes = self.scopes.iter();
         let of_scopes = scopes.flat_map(|scope| {
             let proxy = scope.proxy.as_ref();

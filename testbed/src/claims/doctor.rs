@@ -1,4 +1,5 @@
-//! `doctor` names cause and fix of a broken host, and repairs what is safe to repair.
+//! `doctor` names cause and fix of a broken host, and repairs what is safe to repair. A support bundle has its report
+//! and no secret.
 
 use anyhow::{Context, Result, ensure};
 use github_sim::{Endpoint, Fault};
@@ -8,7 +9,7 @@ use super::common::{SOON, ensure_says};
 use super::suite::{Suite, suite};
 use super::webhook::HOOKED;
 use crate::binaries::CONTROLLER;
-use crate::lab::{DAEMON, Lab};
+use crate::lab::{CONFIG, DAEMON, Lab, TOKEN};
 
 pub(super) const SUITE: Suite = suite![HOOKED;
     doctor_finds_no_problem_on_a_good_host,
@@ -16,6 +17,7 @@ pub(super) const SUITE: Suite = suite![HOOKED;
     doctor_names_the_permission_that_a_token_lacks,
     doctor_carries_out_safe_repairs_without_a_question,
     doctor_examines_a_host_without_a_daemon,
+    doctor_is_in_a_support_bundle_without_secrets,
 ];
 
 /// Area that a test host in a container cannot have in order: its kernel counts elsewhere.
@@ -205,5 +207,63 @@ fn doctor_examines_a_host_without_a_daemon(lab: &mut Lab) -> Result<()> {
         ],
     )?;
     ensure_says(&report.to_string(), &["runners of pool ci reach resolver "])?;
+    lab.await_settled(SOON).map(drop)
+}
+
+/// Puts the token and the hook's secret into every text of the host that an operator or a job can write.
+const PLANT: &str = r##"
+token=$(cat /etc/runner-controller/token)
+secret=$(cat /etc/runner-controller/webhook-secret)
+echo "# $token $secret" >>/etc/runner-controller/config.toml
+mkdir -p /run/systemd/system/runner-controller.service.d
+printf '[Service]\nEnvironment=GH=%s\nEnvironment=B=%s\n' "$token" "$(printf %s "$secret" | base64 -w0)" \
+    >/run/systemd/system/runner-controller.service.d/planted.conf
+systemctl daemon-reload
+systemd-run --quiet --wait --unit=runner-planted@1 echo "$token $secret Authorization: Bearer planted-bearer"
+journalctl --sync
+journalctl --unit='runner-*@*.service' | grep -q planted-bearer
+"##;
+
+fn doctor_is_in_a_support_bundle_without_secrets(lab: &mut Lab) -> Result<()> {
+    lab.await_settled(SOON)?;
+    let host = lab.host();
+    let before = host.run(&["cat", CONFIG])?;
+    let prepared = host.sh(PLANT);
+    let bundle = "/run/testbed/bundle.tar.gz";
+    let argv = [CONTROLLER, "support-bundle", bundle];
+    let made = host.output(&argv);
+    let again = host.output(&argv);
+    host.sh("rm -r /run/systemd/system/runner-controller.service.d; systemctl daemon-reload")?;
+    host.write(CONFIG, before.as_bytes(), 0o644)?;
+    prepared?;
+    let made = made?;
+    let said = String::from_utf8_lossy(&made.stderr);
+    ensure!(made.status.success(), "{said}");
+    ensure!(!again?.status.success(), "it replaced a file");
+    let access = host.run(&["stat", "--format=%a", bundle])?;
+    ensure!(access.trim() == "600", "{access}");
+    let all = host.run(&["tar", "-xzOf", bundle])?;
+    host.run(&["rm", bundle])?;
+    let of_hook = host.run(&["cat", "/etc/runner-controller/webhook-secret"])?;
+    let coded = host.sh("base64 -w0 </etc/runner-controller/webhook-secret")?;
+    for secret in [TOKEN, of_hook.trim(), coded.trim(), "planted-bearer"] {
+        let line = all.lines().find(|line| line.contains(secret));
+        ensure!(line.is_none(), "{secret} is in it: {line:?}");
+    }
+    // Each part is there.
+    ensure_says(
+        &all,
+        &[
+            "# [redacted] [redacted]",
+            "Environment=GH=[redacted]",
+            "findings: ",
+            "daemon is ready",
+            "MemTotal:",
+            "table inet runner_controller",
+            "[pools.ci]",
+            "\"pools\": [",
+            "Description=CI runners of pool ci",
+        ],
+    )?;
     lab.await_settled(SOON).map(drop)
 }

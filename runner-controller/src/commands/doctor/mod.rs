@@ -69,6 +69,11 @@ pub fn doctor(config_path: &Path, options: DoctorOptions) -> anyhow::Result<Exit
     Ok(ExitCode::from(report.exit_status()))
 }
 
+/// Returns the report as text, for a support bundle.
+pub(super) fn report_text(config_path: &Path) -> anyhow::Result<String> {
+    Ok(examine(config_path)?.text())
+}
+
 fn examine(config_path: &Path) -> anyhow::Result<Report> {
     let mut findings = Vec::new();
     let config = match config::load(config_path) {
