@@ -20,7 +20,11 @@ pub(crate) fn scopes() -> [Scope; 2] {
 /// history. Numbers, images and pools differ.
 pub(crate) fn draw(random: &mut Random) -> Result<Config> {
     let [usual, other] = scopes();
-    let scope = if random.chance(150) { other } else { usual };
+    let scope = if random.chance(150) {
+        other
+    } else {
+        usual.clone()
+    };
     let mut text = format!(
         "host = \"sim\"\nreconcile = \"60s\"\n[github]\nurl = \"https://github.com/{scope}\""
     );
@@ -32,18 +36,33 @@ block = "10.200.0.0/24"
 resolvers = ["9.9.9.9"]
 "#;
     let pools = if random.chance(350) { 2 } else { 1 };
+    // Jobs are in the usual scope, so a pool in the other one does not know of them.
+    let has_usual_scope = scope == usual;
+    let mut demand = random.fork();
+    let (mut wanted, mut most) = (0, 0);
     for (number, name) in ["ci", "big"].into_iter().take(pools).enumerate() {
         let max = random.between(1, 6);
         let idle = random.between(1, max.min(3));
         let spare = random.below(3).min(max - idle);
         let memory = if random.chance(300) { "2GiB" } else { "4GiB" };
         let offset = number * 20;
+        let (mut idle, mut spare, mut kind) = (idle, spare, "fixed");
+        if has_usual_scope && demand.chance(400) {
+            kind = "webhook";
+            (idle, spare) = (
+                idle - demand.below(idle + 1),
+                spare - demand.below(spare + 1),
+            );
+        }
+        wanted += idle + spare;
+        most += max;
         write!(
             text,
             r#"
 [pools.{name}]
 labels = ["{name}"]
 offset = {offset}
+demand = "{kind}"
 min_idle = {idle}
 min_spare = {spare}
 max_runners = {max}
@@ -59,6 +78,11 @@ job = "20m"
 stop = "30s"
 "#
         )?;
+    }
+    text += "[webhook]\nlisten = \"127.0.0.1:9818\"\nsecret_file = \"/w\"\n";
+    if demand.chance(400) {
+        let runners = demand.between(wanted + 1, most.max(wanted + 1));
+        write!(text, "[budget]\nrunners = {runners}\n")?;
     }
     Ok(config::parse(Path::new("simulated"), &text)?)
 }

@@ -18,6 +18,8 @@ pub enum Invariant {
     ConfigFromGitHub,
     /// A pool never has more containers than `max_runners`.
     MaxRunners,
+    /// All pools together never have more containers than the budget allows.
+    Budget,
     /// The daemon sends GitHub nothing before the time that GitHub asked for.
     SilentWhileLimited,
     /// The daemon asks for the list once for each reconcile, a new daemon twice, and at most three times after a
@@ -52,13 +54,14 @@ pub enum Invariant {
 
 impl Invariant {
     /// All invariants.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::BusyLeftAlone,
         Self::LifetimeFitsJob,
         Self::ConfigGivenOnce,
         Self::ConfigForItsSlot,
         Self::ConfigFromGitHub,
         Self::MaxRunners,
+        Self::Budget,
         Self::SilentWhileLimited,
         Self::FewLists,
         Self::FewMints,
@@ -85,6 +88,7 @@ impl Invariant {
             Self::ConfigForItsSlot => "a config was given to another slot",
             Self::ConfigFromGitHub => "a config was given that GitHub did not make",
             Self::MaxRunners => "a pool has more containers than max_runners",
+            Self::Budget => "all pools have more containers than budget.runners",
             Self::SilentWhileLimited => "a call was sent while limited",
             Self::FewLists => "too many lists",
             Self::FewMints => "too many mints in a minute",

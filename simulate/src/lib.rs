@@ -8,6 +8,7 @@
 //!   host        systemd's units, their containers, root's records
 //!   sockets     the slots' sockets, and systemd's copies of them
 //!   github      registrations, jobs, the REST API and its limits
+//!   deliveries  GitHub's deliveries of its jobs, and the host's record of them
 //!   network     between the daemon and GitHub
 //!   disk        the daemon's records
 //!   jobs        the jobs that workflows ask for
@@ -28,6 +29,7 @@ mod api;
 mod clock;
 mod configs;
 mod daemon;
+mod deliveries;
 mod disk;
 mod event;
 mod github;

@@ -58,6 +58,12 @@ pub enum Mutation {
     FailedDeletionTakenForDone,
     /// A mint is sent again if a proxy cuts its answer off
     CutOffMintRepeated,
+    /// Deliveries are answered and not put on record
+    DeliveriesDropped,
+    /// Each delivery tells of another job, too
+    JobsDoubled,
+    /// The budget is not known
+    BudgetIgnored,
 }
 
 impl Mutation {
@@ -96,6 +102,9 @@ impl Mutation {
             // GitHub still has the runner, and may send it a job.
             Self::FailedDeletionTakenForDone => &[Invariant::BusyLeftAlone, Invariant::Settles],
             Self::CutOffMintRepeated => &[Invariant::NamesUsedOnce],
+            // A job waits for ever, or a runner without a job stays.
+            Self::DeliveriesDropped | Self::JobsDoubled => &[Invariant::Settles],
+            Self::BudgetIgnored => &[Invariant::Budget],
         }
     }
 

@@ -29,6 +29,8 @@ pub(crate) enum Stream {
     Disk = 10,
     /// The supervisor of the daemon.
     Supervisor = 11,
+    /// GitHub's deliveries of its jobs.
+    Deliveries = 12,
 }
 
 /// Random numbers by a seed.

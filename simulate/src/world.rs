@@ -11,6 +11,7 @@ use runner_controller::config::Config;
 use tokio::sync::{Notify, oneshot};
 
 use crate::clock;
+use crate::deliveries::{self, Deliveries};
 use crate::disk::{self, Disk};
 use crate::event::SimEvent;
 use crate::fault::{CallFailure, Fault, FaultKind};
@@ -43,6 +44,8 @@ pub(crate) enum Timer {
     Injector(injector::Timer),
     /// Of the jobs.
     Jobs(jobs::Timer),
+    /// Of the deliveries.
+    Deliveries(deliveries::Timer),
     /// An answer to a call of the daemon.
     Reply(Reply),
 }
@@ -66,6 +69,7 @@ timers!(
     supervisor::Timer => Supervisor,
     injector::Timer => Injector,
     jobs::Timer => Jobs,
+    deliveries::Timer => Deliveries,
     Reply => Reply,
 );
 
@@ -87,6 +91,8 @@ pub(crate) struct World {
     pub(crate) supervisor: Supervisor,
     injector: Injector,
     jobs: Jobs,
+    /// GitHub's deliveries, and the host's record of them.
+    pub(crate) deliveries: Deliveries,
     /// The checks.
     pub(crate) observer: Observer,
     /// The account of the history, if it is wanted.
@@ -127,6 +133,7 @@ impl World {
             supervisor: Supervisor::new(seed, Arc::clone(&config)),
             injector: Injector::new(seed, &without),
             jobs: Jobs::new(seed, Arc::clone(&config)),
+            deliveries: Deliveries::new(seed, mutation),
             observer: Observer::new(Arc::clone(&config)),
             trace: traced.then(Vec::new),
         };
@@ -153,6 +160,7 @@ impl World {
             Timer::Supervisor(timer) => self.supervisor.timer(timer, schedule),
             Timer::Injector(timer) => self.injector.timer(timer, schedule),
             Timer::Jobs(timer) => self.jobs.timer(timer, schedule),
+            Timer::Deliveries(timer) => self.deliveries.timer(timer, schedule),
             Timer::Reply(reply) => reply.deliver(),
         }
         self.deliver();
@@ -184,12 +192,14 @@ impl World {
                 incarnation,
                 config,
             } => {
+                self.deliveries.set_daemon(true);
                 self.disk.daemon_started(incarnation);
                 self.network.daemon_started(incarnation);
                 (self.sockets).daemon_started(incarnation, Arc::clone(&config), schedule);
                 self.host.daemon_started(config, schedule);
             }
             SimEvent::DaemonEnded { .. } => {
+                self.deliveries.set_daemon(false);
                 self.disk.daemon_ended(schedule);
                 self.network.daemon_ended();
                 self.sockets.daemon_ended(schedule);
@@ -200,6 +210,8 @@ impl World {
             SimEvent::FaultStarted(fault) => self.start_fault(fault),
             SimEvent::FaultEnded(kind) => self.end_fault(kind),
             SimEvent::Calm => {
+                // A clock that is wrong by days makes jobs older than GitHub keeps them.
+                clock::set_wall_error(0);
                 self.host.calm(schedule);
                 self.sockets.set_run_full(false);
                 self.github.calm();
@@ -247,12 +259,23 @@ impl World {
                 self.host.deregistered(runner, heard, schedule);
             }
             SimEvent::JobPushed { pool } => self.github.push_job(pool, schedule),
-            SimEvent::JobQueued { .. } | SimEvent::JobReturned { .. } => self.jobs.job_waits(),
+            SimEvent::JobQueued { job, pool } => {
+                self.deliveries.job_queued(job, pool, schedule);
+                self.jobs.job_waits();
+            }
+            SimEvent::JobReturned { .. } => self.jobs.job_waits(),
             SimEvent::JobSent { .. } => self.jobs.job_sent(),
             SimEvent::JobOffered { job, runner } => self.host.job_offered(job, runner, schedule),
             SimEvent::JobTaken { job, runner } => self.github.job_taken(job, runner, schedule),
-            SimEvent::JobRunning { job, runner } => self.host.job_running(job, runner, schedule),
-            SimEvent::JobEnded { job, end } => self.github.job_ended(job, end, schedule),
+            SimEvent::JobRunning { job, runner } => {
+                self.deliveries.job_running(job, runner, schedule);
+                self.host.job_running(job, runner, schedule);
+            }
+            SimEvent::JobEnded { job, end } => {
+                self.deliveries.job_ended(job, schedule);
+                self.github.job_ended(job, end, schedule);
+            }
+            SimEvent::Registered { runner, name, .. } => self.deliveries.registered(runner, name),
             SimEvent::CallArrived { call, request } => {
                 self.github.call_arrived(call, &request, schedule);
             }
@@ -267,7 +290,6 @@ impl World {
             | SimEvent::UnitTimedOut(_)
             | SimEvent::UnitEnded { .. }
             | SimEvent::MintReceived { .. }
-            | SimEvent::Registered { .. }
             | SimEvent::StrangerConnected { .. }
             | SimEvent::DeleteReceived { .. }
             | SimEvent::CallSent { .. }

@@ -19,6 +19,7 @@ use std::time::Duration;
 use runner_controller::config::{Config, GitHubConfig};
 use runner_controller::controller::{Client, Controller, Environment, Request};
 use runner_controller::github::{GitHub, Token};
+use runner_controller::pool::Budget;
 use runner_controller::status::Status;
 use runner_controller::world::Event;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -76,6 +77,16 @@ fn client_of(github: GitHub, config: &GitHubConfig) -> Client<GitHub> {
     }
 }
 
+/// Returns the configuration as a daemon with a defect knows it.
+fn known_config(config: Arc<Config>, mutation: Option<Mutation>) -> Arc<Config> {
+    if mutation != Some(Mutation::BudgetIgnored) {
+        return config;
+    }
+    let mut without = (*config).clone();
+    without.budget = Budget::default();
+    Arc::new(without)
+}
+
 /// Runs the daemon until it is told to stop, or cannot adopt what runs.
 pub(crate) async fn run(start: Start) {
     let Start {
@@ -118,11 +129,12 @@ pub(crate) async fn run(start: Start) {
             former.insert(other.scope_id(), Ok(client_of(client, &other)));
         }
     }
-    let boot_id = world.with(|world| {
+    let (boot_id, jobs) = world.with(|world| {
         let config = Arc::clone(&config);
         (world.supervisor).connect(incarnation, event, config, &mut world.schedule);
-        world.host.boot_id()
+        (world.host.boot_id(), world.deliveries.records())
     });
+
     let environment = Environment {
         machines: Arc::new(Systemd::new(access.clone(), Arc::clone(&config))),
         registries: [(configured.scope_id(), client_of(github, configured))].into(),
@@ -136,8 +148,9 @@ pub(crate) async fn run(start: Start) {
         calls: Box::new(BTreeMap::new),
         explain_exit: |_| None,
         notes: Vec::new(),
-        jobs: None,
+        jobs: config.webhook.as_ref().map(|_| jobs),
     };
+    let config = known_config(config, mutation);
     let mut controller = Controller::new(config, environment, 2, status);
     if controller.adopt(&mut events).await.is_err() {
         return;

@@ -162,7 +162,8 @@ impl Observer {
             }
             SimEvent::UnitStarted(container) => {
                 self.containers.start(container, now);
-                return self.check_max_runners(container, now);
+                self.check_max_runners(container, now)?;
+                return self.check_budget(container, now);
             }
             SimEvent::UnitStopRequested { container, .. } => {
                 let checked = self.check_stop(container, now);
@@ -297,6 +298,30 @@ impl Observer {
         if count > max {
             let facts = format!("{container} is number {count} of {max}");
             return violated(Invariant::MaxRunners, facts);
+        }
+        Ok(())
+    }
+
+    fn check_budget(&self, container: &ContainerId, now: u64) -> Checked {
+        let known = self.daemon.as_deref();
+        let former = self.former.as_ref();
+        let former = former.filter(|(ended, _)| now < ended + CALL_ARRIVES_MS);
+        let configs = [
+            Some(&*self.config),
+            known,
+            former.map(|(_, config)| &**config),
+        ];
+        let budgets = configs
+            .into_iter()
+            .flatten()
+            .map(|config| config.budget.runners);
+        // One of them may not have a budget.
+        let max = budgets.collect::<Option<Vec<u64>>>();
+        let max = max.and_then(|max| max.into_iter().max());
+        let count = self.containers.units().len() as u64;
+        if max.is_some_and(|max| count > max) {
+            let facts = format!("{container} is number {count} of {max:?}");
+            return violated(Invariant::Budget, facts);
         }
         Ok(())
     }
