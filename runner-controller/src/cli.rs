@@ -86,6 +86,13 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show the plan: the numbers of runners that each pool should have now, the next steps, and why there are no more.
+    /// Needs neither a token nor the network.
+    Plan {
+        /// Print the plan as JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Test the hook of GitHub's deliveries: show which pool serves a job and why others do not, and send the listener a
     /// signed ping. Needs [webhook], and root, who can read the secret. Exits with status 1 if no pool serves the job.
     WebhookTest(WebhookTestArgs),

@@ -48,6 +48,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             all,
             wait: None,
         } => return commands::status(config, &commands::StatusOptions { json, pool, all }),
+        Command::Plan { json } => commands::plan(config, json)?,
         Command::Jobs { json } => commands::jobs(config, json)?,
         Command::WebhookTest(args) => return webhook_test(config, args),
         Command::Logs {

@@ -233,6 +233,7 @@ fn rows(dir: &Path) -> Vec<Row> {
         row(good, "status --wait 30s", 0, Progress),
         // This host takes no deliveries.
         row(good, "jobs", 1, Progress),
+        row(good, "plan", 0, Output),
         row(good, "webhook-test", 1, Progress),
         row(good, "history", 0, Output),
         row(good, "history --csv", 0, Output),

@@ -7,6 +7,7 @@ mod demand;
 mod history;
 mod lookup;
 mod measures;
+mod plan;
 
 use std::collections::BTreeMap;
 
@@ -18,6 +19,7 @@ pub use demand::{
 };
 pub use history::{HistoryPage, HistoryQuery, MAX_PAGE};
 pub use measures::{Histogram, Measure, Unit};
+pub use plan::{BudgetResource, BudgetUse, TargetStatus};
 pub use pool::{
     Cause, Conclusion, FailureKind, GroupProblem, Invocation, JobNote, JobResult, JobStage,
     PaceReason, PhaseEntry, PhaseKind, Resource, RunnerId, Shortages, SlotId, Verdict,
@@ -104,6 +106,9 @@ pub struct Status {
     /// Jobs of GitHub's queue; `None` without `[webhook]`.
     #[serde(default)]
     pub demand: Option<DemandStatus>,
+    /// Use of each resource that the budget of the host bounds.
+    #[serde(default)]
+    pub budget: BTreeMap<BudgetResource, BudgetUse>,
     /// The pools, sorted by name.
     pub pools: Vec<PoolStatus>,
     /// Runners that ended last, newest first, at most 20.
@@ -245,6 +250,9 @@ pub struct PoolStatus {
     /// Demand for its runners; `None` without `[webhook]`.
     #[serde(default)]
     pub demand: Option<PoolDemandStatus>,
+    /// Numbers of runners that it should have now; `None` if they are always [`PoolStatus::wanted`].
+    #[serde(default)]
+    pub target: Option<TargetStatus>,
     /// Its runners.
     pub runners: Vec<RunnerStatus>,
 }

@@ -14,6 +14,7 @@ mod history;
 mod host_check;
 mod jobs;
 mod logs;
+mod plan;
 mod run;
 mod status;
 mod support_bundle;
@@ -31,6 +32,7 @@ pub use firewall::firewall;
 pub use history::{HistoryForm, history};
 pub use jobs::jobs;
 pub use logs::{LogOptions, LogTarget, logs};
+pub use plan::plan;
 pub use run::run;
 #[cfg(any(test, fuzzing))]
 pub(crate) use status::try_status;

@@ -12,8 +12,9 @@ use crate::pool::{
     ScopeId, ScopeState, TableEntry, Timestamp, WaitReason, wait_reason,
 };
 use crate::status::{
-    BackoffStatus, DaemonState, FormerScopeStatus, Gate, GateStatus, GitHubStatus, JobStatus,
-    PaceStatus, PoolStatus, RunnerStatus, ScopeStatus, Status, VERSION, Wanted,
+    BackoffStatus, BudgetResource, BudgetUse, DaemonState, FormerScopeStatus, Gate, GateStatus,
+    GitHubStatus, JobStatus, PaceStatus, PoolStatus, RunnerStatus, ScopeStatus, Status,
+    TargetStatus, VERSION, Wanted,
 };
 use crate::world::{Handshake, Machines, Records, Registry};
 
@@ -99,6 +100,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             former: self.former(),
             demand: (self.demand.as_ref())
                 .map(|demand| demand.status(|entry| self.wait_reason(entry))),
+            budget: self.budget(),
             pools: pools.map(|pool| self.pool_status(pool, now)).collect(),
             recent: self.history.recent(),
         };
@@ -317,10 +319,46 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 let reason = self.pools.schedule().reason_of_pool(&pool.spec.name);
                 demand.pool_status(&pool.spec.name, self.wait_reason_in(pool, reason))
             }),
+            target: self.target(pool),
             runners: runners
                 .map(|runner| runner_status(pool, runner, now))
                 .collect(),
         }
+    }
+
+    /// Returns the use of each resource that the budget bounds.
+    fn budget(&self) -> BTreeMap<BudgetResource, BudgetUse> {
+        let (budget, used) = (self.config.budget, self.pools.schedule().used);
+        let amounts = [
+            (
+                BudgetResource::MemoryBytes,
+                used.memory_bytes,
+                budget.memory_bytes,
+            ),
+            (
+                BudgetResource::Millicores,
+                used.millicores,
+                budget.millicores,
+            ),
+            (BudgetResource::Runners, used.runners, budget.runners),
+        ];
+        let bounded = amounts.into_iter().filter_map(|(resource, used, max)| {
+            let max = max?;
+            Some((resource, BudgetUse { used, max }))
+        });
+        bounded.collect()
+    }
+
+    /// Returns the numbers of runners that a pool should have now, if the schedule decides them.
+    fn target(&self, pool: &Pool) -> Option<TargetStatus> {
+        let target = self.pools.schedule().targets.get(&pool.spec.name)?;
+        let starts = target.max.saturating_sub(pool.runners.len());
+        Some(TargetStatus {
+            listeners: target.listeners as u64,
+            spares: target.spares as u64,
+            starts: starts as u64,
+            surrendered: target.surrendered as u64,
+        })
     }
 
     /// Returns the reason for which a job waits that a pool serves.

@@ -110,6 +110,24 @@ fn register_readings(registry: &mut Registry, status: &Status, demand: &DemandSt
     }
 }
 
+/// Registers the use of the budget; none without `[budget]`.
+pub(super) fn register_budget(registry: &mut Registry, status: &Status) {
+    if status.budget.is_empty() {
+        return;
+    }
+    let used = gauge(
+        registry,
+        "budget_used",
+        "Amount of the budget that all runners of the host take, by resource",
+    );
+    let max = gauge(registry, "budget_max", "Budget of all runners, by resource");
+    for (resource, share) in &status.budget {
+        let labels = || vec![("resource", resource.to_string())];
+        set(&used, labels(), share.used);
+        set(&max, labels(), share.max);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use prometheus_client::encoding::text::encode;

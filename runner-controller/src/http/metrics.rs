@@ -22,6 +22,7 @@ pub(super) fn render(status: &Status) -> Result<String, std::fmt::Error> {
     register_daemon(&mut registry, status);
     register_host(&mut registry, status);
     demand_metrics::register(&mut registry, status);
+    demand_metrics::register_budget(&mut registry, status);
     let mut text = String::new();
     encode(&mut text, &registry)?;
     Ok(text)

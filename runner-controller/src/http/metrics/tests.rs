@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use crate::status::{
-    BackoffStatus, DemandStatus, FailureKind, GateStatus, GitHubStatus, JobNote, JobRow, JobStage,
-    JobStatus, PaceStatus, PhaseKind, PoolDemandStatus, QueueStatus, RunnerStatus, WebhookStatus,
+    BackoffStatus, BudgetResource, BudgetUse, DemandStatus, FailureKind, GateStatus, GitHubStatus,
+    JobNote, JobRow, JobStage, JobStatus, PaceStatus, PhaseKind, PoolDemandStatus, QueueStatus,
+    RunnerStatus, WebhookStatus,
 };
 
 #[test]
@@ -128,6 +129,7 @@ fn everything() -> Status {
             },
             ..ScopeStatus::default()
         }],
+        budget: [(BudgetResource::Runners, BudgetUse::default())].into(),
         demand: Some(DemandStatus {
             webhook: WebhookStatus {
                 last_unix_ms: Some(0),
