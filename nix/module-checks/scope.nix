@@ -75,6 +75,10 @@ in
         pools = lib.recursiveUpdate both { ci.group = "fast"; };
       };
 
+      "pools.ci.demand: set \"webhook\" or \"fixed\", or github.url to a repository" = {
+        github.url = "https://github.com/acme";
+        pools.ci.demand = "queue";
+      };
       "github.url: begin it with https://; it is \"github.com/acme\"" = {
         github.url = "github.com/acme";
       };

@@ -149,8 +149,8 @@ in
       ];
     };
     "demand" = {
-      accepted = [ "webhook" ];
-      refused = [ "queue" ];
+      accepted = [ "queue" ];
+      refused = [ "jobs" ];
     };
     "egress" = {
       accepted = [ "listed" ];

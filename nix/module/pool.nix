@@ -70,12 +70,14 @@ in
       type = types.enum [
         "fixed"
         "webhook"
+        "queue"
       ];
       default = "fixed";
       example = "webhook";
       description = ''
         Number of runners that listen. "fixed" is always `minIdle`. "webhook" is one for each job that
-        waits in GitHub's queue, besides `minIdle`, and needs the option `webhook`.
+        waits in GitHub's queue, besides `minIdle`, and needs the option `webhook`. "queue" is the same for
+        a repository whose queue the host reads every 30 s; it costs calls of GitHub's API.
       '';
     };
 
@@ -83,7 +85,7 @@ in
       type = duration;
       default = "2m";
       description = ''
-        With the demand "webhook": time for which runners are kept that no waiting job needs any more. A longer
+        With the demands "webhook" and "queue": time for which runners are kept that no waiting job needs any more. A longer
         time costs their memory, a shorter one a boot when the next job comes.
       '';
     };
@@ -94,7 +96,7 @@ in
       example = 2;
       description = ''
         Number of runners that are registered and listen: so many jobs start at once. Each one takes
-        memory while it waits (some 15 MB, and the listener's 150 MB). 0 needs the demand "webhook".
+        memory while it waits (some 15 MB, and the listener's 150 MB). 0 needs the demand "webhook" or "queue".
       '';
     };
 

@@ -11,8 +11,8 @@ use crate::Histogram;
 /// Demand of the whole host.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DemandStatus {
-    /// Deliveries of GitHub.
-    pub webhook: WebhookStatus,
+    /// Deliveries of GitHub, if this host takes them.
+    pub webhook: Option<WebhookStatus>,
     /// Readings of GitHub's API, one for each scope that is read.
     #[serde(default)]
     pub queues: Vec<QueueStatus>,

@@ -96,6 +96,12 @@ let
         assertion = lib.toLower pool.group == "default";
         message = "${at}.pools.${name}.group: remove it, or set ${lib.removePrefix "${at}." option}.url to the organisation, because a repository does not have runner groups.";
       }) pools
+    )
+    ++ lib.optionals (wrongUrl == null && (lib.length path == 1 || isEnterprise)) (
+      lib.mapAttrsToList (name: pool: {
+        assertion = pool.demand != "queue";
+        message = "${at}.pools.${name}.demand: set \"webhook\" or \"fixed\", or ${lib.removePrefix "${at}." option}.url to a repository, because the host can read the queue of a repository only.";
+      }) pools
     );
 
   # Mistakes of a scope beside others.

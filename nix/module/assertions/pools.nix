@@ -141,11 +141,11 @@ let
         message = "${here}: minIdle ${toString pool.minIdle} and minSpare ${toString pool.minSpare} do not fit; raise maxRunners to ${toString wanted}, or lower minIdle or minSpare.";
       }
       {
-        assertion = pool.minIdle > 0 || pool.demand == "webhook";
-        message = "${here}: raise minIdle to 1, or set demand = \"webhook\", because a pool without an idle runner gets no job.";
+        assertion = pool.minIdle > 0 || pool.demand != "fixed";
+        message = "${here}: raise minIdle to 1, or set demand = \"webhook\" or \"queue\", because a pool without an idle runner gets no job.";
       }
       {
-        assertion = pool.demand == "fixed" || cfg.webhook != null;
+        assertion = pool.demand != "webhook" || cfg.webhook != null;
         message = "${here}.demand: set ${at}.webhook, because \"webhook\" needs GitHub's deliveries.";
       }
       {

@@ -86,7 +86,7 @@ impl Draft<'_> {
     fn warm(&self) -> usize {
         match self.supply.demand {
             Demand::Fixed => self.supply.free() + self.starts,
-            Demand::Webhook => self.left,
+            Demand::Webhook | Demand::Queue => self.left,
         }
     }
 
@@ -104,7 +104,7 @@ impl Draft<'_> {
         let supply = self.supply;
         let jobs = match supply.demand {
             Demand::Fixed => 0,
-            Demand::Webhook => self.jobs,
+            Demand::Webhook | Demand::Queue => self.jobs,
         };
         Target {
             listeners: supply.min_idle + jobs,
@@ -185,7 +185,7 @@ fn draft(supply: &PoolSupply) -> Draft<'_> {
         room_for_jobs: match supply.demand {
             // Jobs have its runners, and do not change their number.
             Demand::Fixed => wanted.saturating_sub(supply.free()),
-            Demand::Webhook => usize::MAX,
+            Demand::Webhook | Demand::Queue => usize::MAX,
         },
         jobs: 0,
         surrendered: 0,
@@ -289,10 +289,11 @@ impl Making<'_> {
         let (cost, room) = (draft.supply.cost, draft.room());
         if room == 0 || draft.room_for_jobs == 0 {
             let is_full = draft.supply.runners + draft.starts >= draft.supply.max_runners;
-            return Some(match (draft.supply.demand, is_full) {
-                (Demand::Fixed | Demand::Webhook, true) => WaitReason::PoolFull,
+            return Some(if is_full {
+                WaitReason::PoolFull
+            } else {
                 // The pool replaces a runner with a job at once.
-                (Demand::Fixed | Demand::Webhook, false) => WaitReason::RunnerStarting,
+                WaitReason::RunnerStarting
             });
         }
         if !self.fits(cost) {

@@ -15,4 +15,17 @@ pub enum Demand {
     Fixed,
     /// The jobs that wait by GitHub's deliveries, besides `min_idle`.
     Webhook,
+    /// The jobs that wait by readings of a repository's queue, besides `min_idle`.
+    Queue,
+}
+
+impl Demand {
+    /// Returns true if the number of runners follows the jobs that wait.
+    #[must_use]
+    pub fn follows_jobs(self) -> bool {
+        match self {
+            Self::Fixed => false,
+            Self::Webhook | Self::Queue => true,
+        }
+    }
 }

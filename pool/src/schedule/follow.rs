@@ -1,6 +1,5 @@
 //! A pool that follows its target.
 
-use super::demand::Demand;
 use super::target::{Kept, Target};
 use crate::{Pool, Spec, Timestamp};
 
@@ -21,7 +20,7 @@ impl Pool {
     /// Sets the numbers that the plan works towards. `free` is the number of runners without a job.
     pub(crate) fn set_target(&mut self, target: Target, free: usize, now: Timestamp) {
         self.target = Some(target);
-        if self.spec.demand == Demand::Fixed {
+        if !self.spec.demand.follows_jobs() {
             self.kept = None;
             return;
         }

@@ -2,7 +2,6 @@
 
 use super::budget::Cost;
 use super::decide::{Jobs, Schedule, schedule};
-use super::demand::Demand;
 use super::supply::PoolSupply;
 use super::taken::taken;
 use crate::{Pool, PoolName, Pools, Timestamp};
@@ -18,9 +17,9 @@ impl Pools {
     ///
     /// Without a budget, a pool with a fixed demand always works towards the numbers of its configuration.
     pub(crate) fn make_schedule(&mut self, jobs: Option<Jobs<'_>>, now: Timestamp) {
-        let is_webhook = |pool: &Pool| pool.spec.demand == Demand::Webhook;
+        let follows_jobs = |pool: &Pool| pool.spec.demand.follows_jobs();
         let is_unlimited = self.budget.is_unlimited();
-        if is_unlimited && !self.by_name.values().any(is_webhook) {
+        if is_unlimited && !self.by_name.values().any(follows_jobs) {
             return;
         }
         self.schedule = self.schedule_now(jobs, now);
@@ -28,7 +27,7 @@ impl Pools {
             let Some(pool) = self.by_name.get_mut(name) else {
                 continue;
             };
-            if is_webhook(pool) || !is_unlimited {
+            if follows_jobs(pool) || !is_unlimited {
                 let free = PoolSupply::of(pool, 0, Cost::default(), now).free();
                 pool.set_target(*target, free, now);
             }

@@ -32,7 +32,7 @@ pub fn jobs(config: &Path, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-const NOT_TAKEN: &str = "this host takes no deliveries of GitHub, so it does not know the queue; see [webhook] in docs/demand.md";
+const NOT_TAKEN: &str = "this host does not know the queue: it takes no deliveries of GitHub, and no pool has demand = \"queue\"; see docs/demand.md";
 
 /// Returns the last reading of GitHub's API in words.
 fn reading(queue: &QueueStatus, now_unix_ms: u64) -> String {
@@ -59,12 +59,13 @@ fn reading(queue: &QueueStatus, now_unix_ms: u64) -> String {
 /// Returns the jobs as tables.
 pub(super) fn render(demand: &DemandStatus, now_unix_ms: u64) -> String {
     let mut text = String::new();
-    match demand.webhook.last_unix_ms {
-        Some(at) => {
+    match demand.webhook.as_ref().map(|webhook| webhook.last_unix_ms) {
+        Some(Some(at)) => {
             let ago = span(now_unix_ms.saturating_sub(at));
             let _ = writeln!(text, "last delivery {ago} ago");
         }
-        None => text += "no delivery since the daemon started\n",
+        Some(None) => text += "no delivery since the daemon started\n",
+        None => {}
     }
     for queue in &demand.queues {
         let _ = writeln!(text, "{}", reading(queue, now_unix_ms));
@@ -159,10 +160,10 @@ mod tests {
     #[test]
     fn jobs_are_shown_with_their_wait_and_its_reason() {
         let demand = DemandStatus {
-            webhook: WebhookStatus {
+            webhook: Some(WebhookStatus {
                 last_unix_ms: Some(68_000),
                 ..WebhookStatus::default()
-            },
+            }),
             queues: vec![QueueStatus {
                 scope: "acme/app at https://api.github.com".into(),
                 last_unix_ms: Some(10_000),

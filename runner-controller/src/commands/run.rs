@@ -11,7 +11,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
 use super::common::{block_on, forbid_core_dumps};
@@ -81,7 +81,9 @@ async fn serve(
     let sockets = Arc::new(Sockets::open(Arc::clone(&config), event.clone(), stored));
     let jobs = demand::jobs(&config, &store).await;
     demand::listen_for_deliveries(&config, &store, &event).await?;
-    demand::read_queues(&config, &registries, &store, &event)?;
+    let job_started = Arc::new(Notify::new());
+    let reader = demand::reader(&config, &registries, &store, &event)?;
+    reader.map(|reader| tokio::spawn(reader.run(Arc::clone(&job_started))));
     let systemd = Systemd::connect(Arc::clone(&config), event)
         .await
         .context("cannot connect to systemd")?;
@@ -110,6 +112,7 @@ async fn serve(
         explain_exit,
         notes: readings::lacking_protections(),
         jobs,
+        job_started,
     };
     // A boot keeps about one core busy.
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

@@ -109,6 +109,12 @@ impl Config {
         self.scopes.iter().find(|scope| scope.scope_id() == *id)
     }
 
+    /// Returns true if the daemon knows which jobs wait.
+    #[must_use]
+    pub fn knows_jobs(&self) -> bool {
+        self.webhook.is_some() || self.pools.iter().any(|pool| pool.demand.follows_jobs())
+    }
+
     /// Returns the scopes as an operator reads them: `acme/widgets, other`.
     #[must_use]
     pub fn scope_list(&self) -> String {

@@ -22,7 +22,7 @@ const SHOWN_ASIDE: usize = 20;
 #[derive(Debug)]
 pub(super) struct Demand {
     table: JobTable,
-    deliveries: WebhookStatus,
+    deliveries: Option<WebhookStatus>,
     /// Readings of GitHub's API, by scope.
     queues: BTreeMap<String, QueueStatus>,
     waits: BTreeMap<PoolName, Histogram>,
@@ -38,7 +38,7 @@ impl Demand {
         let pools = pools.map(|p| PoolLabels::new(p.name.clone(), p.scope.clone(), &p.labels));
         let mut demand = Self {
             table: JobTable::new(config.host.clone(), pools.collect(), config.order.clone()),
-            deliveries: WebhookStatus::default(),
+            deliveries: config.webhook.as_ref().map(|_| WebhookStatus::default()),
             queues: BTreeMap::new(),
             waits: BTreeMap::new(),
             by_pool: BTreeMap::new(),
@@ -78,7 +78,7 @@ impl Demand {
 
     /// Sets the number of deliveries so far.
     pub(super) fn set_deliveries(&mut self, deliveries: WebhookStatus) {
-        self.deliveries = deliveries;
+        self.deliveries = Some(deliveries);
     }
 
     /// Sets the readings of GitHub's API in one scope so far.
@@ -99,7 +99,7 @@ impl Demand {
         };
         let ended = self.table.in_group(JobGroup::Ended).rev();
         self.shown = DemandStatus {
-            webhook: WebhookStatus::default(),
+            webhook: None,
             queues: Vec::new(),
             waiting: rows(JobGroup::Waiting, SHOWN),
             running: rows(JobGroup::Running, SHOWN),
@@ -116,7 +116,7 @@ impl Demand {
         reason: impl Fn(&TableEntry) -> Option<WaitReason>,
     ) -> DemandStatus {
         let mut status = self.shown.clone();
-        status.webhook = self.deliveries.clone();
+        status.webhook.clone_from(&self.deliveries);
         status.queues = self.queues.values().cloned().collect();
         let waiting = self.table.in_group(JobGroup::Waiting);
         for (row, entry) in status.waiting.iter_mut().zip(waiting) {

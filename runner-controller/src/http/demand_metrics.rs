@@ -4,9 +4,9 @@ use prometheus_client::registry::Registry;
 
 use super::measures;
 use super::metric_families::{counter, gauge, label, set};
-use crate::status::{DeliveryOutcome, DemandStatus, Measure, Status};
+use crate::status::{DeliveryOutcome, DemandStatus, Measure, Status, WebhookStatus};
 
-/// Registers the metrics; none without `[webhook]`.
+/// Registers the metrics; none if the host does not know which jobs wait.
 pub(super) fn register(registry: &mut Registry, status: &Status) {
     let Some(demand) = &status.demand else {
         return;
@@ -51,19 +51,27 @@ pub(super) fn register(registry: &mut Registry, status: &Status) {
     set(&unserved, vec![], demand.unserved_count);
     let held = gauge(registry, "jobs_held", "Jobs that wait for an approval");
     set(&held, vec![], demand.held_count);
+    if let Some(webhook) = &demand.webhook {
+        register_deliveries(registry, status, webhook);
+    }
+    register_readings(registry, status, demand);
+}
+
+/// Registers the deliveries.
+fn register_deliveries(registry: &mut Registry, status: &Status, webhook: &WebhookStatus) {
     let deliveries = counter(
         registry,
         "webhook_deliveries",
         "GitHub's deliveries since the daemon started, by outcome",
     );
     for outcome in <DeliveryOutcome as strum::VariantArray>::VARIANTS {
-        let count = demand.webhook.deliveries.get(outcome).copied();
+        let count = webhook.deliveries.get(outcome).copied();
         deliveries
             .get_or_create(&vec![("result", outcome.to_string())])
             .inc_by(count.unwrap_or_default());
     }
     // Before the first delivery the age is absent, because any number would be wrong.
-    if let Some(last) = demand.webhook.last_unix_ms {
+    if let Some(last) = webhook.last_unix_ms {
         let age = gauge(
             registry,
             "webhook_last_delivery_age_seconds",
@@ -71,7 +79,6 @@ pub(super) fn register(registry: &mut Registry, status: &Status) {
         );
         set(&age, vec![], status.at_unix_ms.saturating_sub(last) / 1000);
     }
-    register_readings(registry, status, demand);
 }
 
 /// Registers the readings of GitHub's API. Before the first one of a scope its age is absent.
@@ -133,7 +140,7 @@ mod tests {
     use prometheus_client::encoding::text::encode;
 
     use super::*;
-    use crate::status::{Histogram, PoolDemandStatus, PoolStatus, QueueStatus, WebhookStatus};
+    use crate::status::{Histogram, PoolDemandStatus, PoolStatus, QueueStatus};
 
     fn text(status: &Status) -> String {
         let mut registry = Registry::default();
@@ -153,10 +160,10 @@ mod tests {
             at_unix_ms: 70_000,
             demand: Some(DemandStatus {
                 unserved_count: 4,
-                webhook: WebhookStatus {
+                webhook: Some(WebhookStatus {
                     deliveries: [(DeliveryOutcome::WrongSignature, 2)].into(),
                     last_unix_ms: Some(60_000),
-                },
+                }),
                 queues: vec![QueueStatus {
                     scope: "acme/app at https://api.github.com".into(),
                     last_unix_ms: Some(40_000),

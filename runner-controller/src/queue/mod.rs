@@ -1,12 +1,14 @@
-//! Reads jobs from GitHub's API, because deliveries may be late or lost, and some are never sent.
+//! Reads jobs from GitHub's API: for pools whose demand is a repository's queue, and because deliveries may be late or
+//! lost, and some are never sent.
 //!
 //! A job that waits is read again from time to time, and the queue of a repository as a whole. A reading that fails
 //! changes nothing: what is known of the jobs stays. The core says which jobs are due.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{info, warn};
 
@@ -20,6 +22,12 @@ use crate::world::{Event, Failure as _, JobRecords, Queue, ReadJob, RegistryErro
 const TICK: Duration = Duration::from_secs(10);
 /// Interval between readings of a repository's queue beside deliveries, which bring most news.
 pub const BESIDE_DELIVERIES: Duration = Duration::from_mins(5);
+/// Interval between readings of a repository's queue that nothing else tells of. An idle repository then costs 240
+/// calls an hour, none of which counts for the quota.
+pub const FOR_DEMAND: Duration = Duration::from_secs(30);
+/// Minimum interval between such readings. A job that starts here is a reason to read at once, because a runner would
+/// start for it if it still seemed to wait at its end.
+const AT_LEAST: Duration = Duration::from_secs(5);
 /// Maximum number of jobs of a scope that are read one by one at a look, which is 60 calls a minute.
 const AT_ONCE: usize = 10;
 /// Pause after a reading that failed for a reason that passes.
@@ -31,7 +39,10 @@ const REFUSED: Duration = Duration::from_hours(1);
 pub struct Source<Q> {
     queue: Q,
     interval: Duration,
-    queue_due_at: Instant,
+    /// Time of the last reading of the whole queue.
+    read_at: Option<Instant>,
+    /// Time of the next one; `None` if the scope is not a repository.
+    due_at: Option<Instant>,
     resume_at: Instant,
     status: QueueStatus,
 }
@@ -42,15 +53,30 @@ impl<Q: Queue> Source<Q> {
     pub fn new(queue: Q, scope: &ScopeId, interval: Duration) -> Self {
         let now = Instant::now();
         Self {
+            due_at: queue.repository().map(|_| now),
             queue,
             interval,
-            queue_due_at: now,
+            read_at: None,
             resume_at: now,
             status: QueueStatus {
                 scope: scope.to_string(),
                 ..QueueStatus::default()
             },
         }
+    }
+
+    /// Lets the queue be read soon, if it is the only source of the demand.
+    fn hasten(&mut self) {
+        let now = Instant::now();
+        let earliest = self.read_at.map_or(now, |at| now.max(at + AT_LEAST));
+        if self.interval <= FOR_DEMAND {
+            self.due_at = self.due_at.map(|due| due.min(earliest));
+        }
+    }
+
+    /// Returns the time at which the queue can be read next.
+    fn next_at(&self) -> Option<Instant> {
+        Some(self.due_at?.max(self.resume_at))
     }
 
     fn succeeded(&mut self, unix_ms: u64) {
@@ -90,12 +116,20 @@ pub struct Reader<Q, R> {
 }
 
 impl<Q: Queue, R: JobRecords> Reader<Q, R> {
-    /// Reads what is due until the receiver of events is gone.
-    pub async fn run(mut self) {
+    /// Reads what is due until the receiver of events is gone. `job_started` tells that a job started here.
+    pub async fn run(mut self, job_started: Arc<Notify>) {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.events.is_closed() {
-            ticks.tick().await;
+            let next = self.sources.values().filter_map(Source::next_at).min();
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = job_started.notified() => {
+                    self.sources.values_mut().for_each(Source::hasten);
+                    continue;
+                }
+                () = sleep_until(next) => {}
+            }
             self.look().await;
         }
     }
@@ -131,6 +165,13 @@ impl<Q: Queue, R: JobRecords> Reader<Q, R> {
     }
 }
 
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Reads what is due in a scope. Returns true if anything was.
 async fn read<Q: Queue, R: JobRecords>(
     source: &mut Source<Q>,
@@ -142,12 +183,13 @@ async fn read<Q: Queue, R: JobRecords>(
     let now = Instant::now();
     let mut due = due_readings(known, unix_ms(), AT_ONCE);
     let mut is_due = !due.is_empty();
-    if source.queue_due_at <= now
+    if source.due_at.is_some_and(|due| due <= now)
         && let Some(repository) = source.queue.repository()
     {
         let repository = repository.to_owned();
         let reading = source.queue.jobs(unix_ms()).await?;
-        source.queue_due_at = now + source.interval;
+        source.read_at = Some(now);
+        source.due_at = Some(now + source.interval);
         source.status.runs = Some(reading.runs as u64);
         source.status.has_more_runs = reading.has_more_runs;
         let found: BTreeSet<JobKey> = reading.jobs.iter().map(|job| job.key.clone()).collect();

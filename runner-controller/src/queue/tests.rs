@@ -163,9 +163,18 @@ struct Bench {
 
 impl Bench {
     fn new(known: Vec<KnownJob>) -> Self {
+        Self::with(Script::default(), BESIDE_DELIVERIES, known)
+    }
+
+    fn of_organization(known: Vec<KnownJob>) -> Self {
         let script = Script::default();
+        script.0.lock().unwrap().is_organization = true;
+        Self::with(script, BESIDE_DELIVERIES, known)
+    }
+
+    fn with(script: Script, interval: Duration, known: Vec<KnownJob>) -> Self {
         let (sender, events) = mpsc::channel(100);
-        let source = Source::new(script.clone(), &scope(), BESIDE_DELIVERIES);
+        let source = Source::new(script.clone(), &scope(), interval);
         let records = Memory::default();
         let known = known.into_iter().map(|job| (job.key.clone(), job));
         records.0.lock().unwrap().extend(known);
@@ -185,6 +194,10 @@ impl Bench {
     /// Looks once. Returns the jobs that the loop learns of, and the last status.
     async fn look(&mut self) -> (Vec<KnownJob>, Option<QueueStatus>) {
         self.reader.look().await;
+        self.news()
+    }
+
+    fn news(&mut self) -> (Vec<KnownJob>, Option<QueueStatus>) {
         let (mut jobs, mut status) = (Vec::new(), None);
         while let Ok(event) = self.events.try_recv() {
             if let Event::Job(job) = event {
@@ -278,8 +291,7 @@ async fn a_reading_that_fails_changes_nothing_and_is_told_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_job_that_cannot_be_read_stays_and_is_not_due_at_once() {
-    let mut bench = Bench::new(vec![waiting(1)]);
-    bench.script.0.lock().unwrap().is_organization = true;
+    let mut bench = Bench::of_organization(vec![waiting(1)]);
     bench.script.job(Ok(ReadJob::Unreadable));
     let (jobs, _) = bench.look().await;
     assert_eq!(jobs[0].stage(), JobStage::Queued);
@@ -290,8 +302,7 @@ async fn a_job_that_cannot_be_read_stays_and_is_not_due_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn jobs_of_an_organization_are_read_one_by_one_and_few_at_once() {
-    let mut bench = Bench::new((1..=12).map(waiting).collect());
-    bench.script.0.lock().unwrap().is_organization = true;
+    let mut bench = Bench::of_organization((1..=12).map(waiting).collect());
     for id in 1..=12 {
         bench.script.job(Ok(ReadJob::Known(Box::new(read_now(id)))));
     }
@@ -301,4 +312,31 @@ async fn jobs_of_an_organization_are_read_one_by_one_and_few_at_once() {
     assert_eq!(bench.script.calls().len(), 2);
     bench.look().await;
     assert_eq!(bench.script.calls().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_starts_here_lets_the_queue_be_read_soon_if_nothing_else_tells_of_it() {
+    for (interval, readings_s) in [(FOR_DEMAND, vec![0, 5, 35]), (BESIDE_DELIVERIES, vec![0])] {
+        let Bench {
+            script,
+            reader,
+            events: _events,
+        } = Bench::with(Script::default(), interval, vec![]);
+        for _ in 0..4 {
+            script.queue(vec![]);
+        }
+        let began = Instant::now();
+        let started = Arc::new(Notify::new());
+        let running = tokio::spawn(reader.run(Arc::clone(&started)));
+        let mut found = Vec::new();
+        for second in 0..40 {
+            if (1..4).contains(&second) {
+                started.notify_one();
+            }
+            tokio::time::sleep_until(began + Duration::from_millis(second * 1_000 + 500)).await;
+            found.extend(script.calls().iter().map(|_| second));
+        }
+        running.abort();
+        assert_eq!(found, readings_s, "{interval:?}");
+    }
 }

@@ -32,6 +32,7 @@ mod phases;
 mod power;
 mod private_ca;
 mod proxy;
+mod queue;
 mod recipe;
 mod restart;
 mod runner;
@@ -88,6 +89,7 @@ pub const SUITES: &[Suite] = &[
     crowd::SUITE,
     gc_roots::SUITE,
     scopes::SUITE,
+    queue::SUITE,
     webhook::SUITE,
     doctor::SUITE,
     nixos::SUITE,

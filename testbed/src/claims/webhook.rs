@@ -71,8 +71,9 @@ fn await_demand<T>(
 }
 
 fn count(demand: &DemandStatus, outcome: DeliveryOutcome) -> u64 {
-    let deliveries = &demand.webhook.deliveries;
-    deliveries.get(&outcome).copied().unwrap_or_default()
+    let webhook = demand.webhook.as_ref();
+    let count = webhook.and_then(|webhook| webhook.deliveries.get(&outcome));
+    count.copied().unwrap_or_default()
 }
 
 /// Finds a job of the stand-in, each of which is the only one of its run and has the run's id.

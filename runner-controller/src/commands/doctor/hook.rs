@@ -60,7 +60,7 @@ fn judge_ping(webhook: &WebhookConfig, answer: Result<Answer, SendError>) -> Fin
 
 /// Judges GitHub's deliveries since the daemon's start.
 fn judge_deliveries(webhook: &WebhookConfig, status: &Status) -> Option<Finding> {
-    let deliveries = &status.demand.as_ref()?.webhook.deliveries;
+    let deliveries = &status.demand.as_ref()?.webhook.as_ref()?.deliveries;
     let count = |outcome| deliveries.get(&outcome).copied().unwrap_or_default();
     let wrong = count(DeliveryOutcome::WrongSignature);
     let good = count(DeliveryOutcome::Accepted) + count(DeliveryOutcome::Duplicate);
@@ -117,7 +117,8 @@ mod tests {
     fn only_wrong_signatures_mean_another_secret_at_github() {
         let level = |outcomes: &[(DeliveryOutcome, u64)]| {
             let mut demand = DemandStatus::default();
-            demand.webhook.deliveries = outcomes.iter().copied().collect();
+            let taken = demand.webhook.get_or_insert_default();
+            taken.deliveries = outcomes.iter().copied().collect();
             let status = Status {
                 demand: Some(demand),
                 ..Status::default()

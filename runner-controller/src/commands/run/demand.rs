@@ -10,16 +10,18 @@ use tracing::{info, warn};
 use crate::config::{Config, GitHubConfig};
 use crate::controller::Client;
 use crate::github::{GitHub, JobQueue, Login};
-use crate::pool::{KnownJob, ScopeId};
-use crate::queue::{BESIDE_DELIVERIES, Reader, Source};
+use crate::pool::{Demand, KnownJob, ScopeId};
+use crate::queue::{BESIDE_DELIVERIES, FOR_DEMAND, Reader, Source};
 use crate::store::Store;
 use crate::webhook::{self, Counts, Receiver, Secrets};
 use crate::world::{Event, chain};
 use crate::{clock, http};
 
-/// Returns the jobs on record, if GitHub's deliveries are taken.
+/// Returns the jobs on record, if the host knows which jobs wait.
 pub(super) async fn jobs(config: &Config, store: &Store) -> Option<Vec<KnownJob>> {
-    config.webhook.as_ref()?;
+    if !config.knows_jobs() {
+        return None;
+    }
     match store.jobs().await {
         Ok(jobs) => Some(jobs),
         Err(error) => {
@@ -61,19 +63,25 @@ pub(super) async fn listen_for_deliveries(
     Ok(())
 }
 
-/// Reads the jobs of each scope from GitHub's API, if deliveries are taken.
-pub(super) fn read_queues(
+/// Returns the reader of jobs from GitHub's API, if it has any scope: with deliveries each, and otherwise those with a
+/// pool whose demand is their queue.
+pub(super) fn reader(
     config: &Config,
     registries: &BTreeMap<ScopeId, Client<GitHub>>,
     store: &Store,
     events: &mpsc::Sender<Event>,
-) -> anyhow::Result<()> {
-    if config.webhook.is_none() {
-        return Ok(());
-    }
+) -> anyhow::Result<Option<Reader<JobQueue, Store>>> {
     let mut sources = BTreeMap::new();
     for scope in &config.scopes {
         let id = scope.scope_id();
+        let mut pools = config.pools.iter().filter(|pool| pool.scope == id);
+        let interval = if pools.any(|pool| pool.demand == Demand::Queue) {
+            FOR_DEMAND
+        } else if config.webhook.is_some() {
+            BESIDE_DELIVERIES
+        } else {
+            continue;
+        };
         let Some(client) = registries.get(&id) else {
             continue;
         };
@@ -82,7 +90,7 @@ pub(super) fn read_queues(
             let scope = &scope.scope;
             format!("cannot set up the client for the jobs of {scope}")
         })?;
-        sources.insert(id.clone(), Source::new(queue, &id, BESIDE_DELIVERIES));
+        sources.insert(id.clone(), Source::new(queue, &id, interval));
     }
     let reader = Reader {
         sources,
@@ -90,6 +98,5 @@ pub(super) fn read_queues(
         events: events.clone(),
         unix_ms: clock::unix_ms,
     };
-    tokio::spawn(reader.run());
-    Ok(())
+    Ok((!reader.sources.is_empty()).then_some(reader))
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::section::{DAY, Section};
+use crate::config::github::{GitHubConfig, Scope};
 use crate::config::pool::PoolConfig;
 use crate::pool::{DEFAULT_SCALE_DOWN_AFTER, Demand, Slot};
 
@@ -28,7 +29,7 @@ impl Numbers {
             section.wrong(
                 "min_idle",
                 "without an idle runner, a pool with demand = \"fixed\" gets no job",
-                "min_idle = 1 or more, or demand = \"webhook\", which starts runners for jobs that wait",
+                "min_idle = 1 or more, or demand = \"webhook\" or \"queue\", which start runners for jobs that wait",
             );
         }
         // A pool of one slot has no room beside the idle runner.
@@ -57,7 +58,7 @@ impl Numbers {
 
 /// Reads the authority for the demand.
 fn demand(section: &mut Section<'_>) -> Demand {
-    let example = "\"fixed\" or \"webhook\"";
+    let example = "\"fixed\", \"webhook\" or \"queue\"";
     let Some(text) = section.text("demand", example) else {
         return Demand::Fixed;
     };
@@ -71,14 +72,32 @@ fn demand(section: &mut Section<'_>) -> Demand {
     })
 }
 
-/// Reports pools whose demand needs the deliveries that nothing takes.
-pub(super) fn check_deliveries(top: &Section<'_>, pools: &[PoolConfig]) {
-    for pool in pools.iter().filter(|p| p.demand == Demand::Webhook) {
-        top.mistake(
-            format!("pools.{}.demand", pool.name),
-            "\"webhook\" needs GitHub's deliveries, and this host takes none".to_owned(),
-            "a table [webhook] with listen and secret_file (docs/demand.md), or demand = \"fixed\"",
-        );
+/// Reports pools whose demand nothing tells.
+pub(super) fn check_source(
+    top: &Section<'_>,
+    pools: &[PoolConfig],
+    scopes: &[GitHubConfig],
+    takes_deliveries: bool,
+) {
+    let is_repository = |pool: &PoolConfig| {
+        let scope = scopes.iter().find(|scope| scope.scope_id() == pool.scope);
+        scope.is_none_or(|scope| matches!(scope.scope, Scope::Repository { .. }))
+    };
+    for pool in pools {
+        let key = format!("pools.{}.demand", pool.name);
+        match pool.demand {
+            Demand::Webhook if !takes_deliveries => top.mistake(
+                key,
+                "\"webhook\" needs GitHub's deliveries, and this host takes none".to_owned(),
+                "a table [webhook] with listen and secret_file (docs/demand.md), or demand = \"fixed\"",
+            ),
+            Demand::Queue if !is_repository(pool) => top.mistake(
+                key,
+                "\"queue\" reads the queue of a repository, and the pool's scope has many".to_owned(),
+                "demand = \"webhook\" or \"fixed\", or the URL of a repository in the pool's scope",
+            ),
+            Demand::Fixed | Demand::Webhook | Demand::Queue => {}
+        }
     }
 }
 
@@ -116,6 +135,15 @@ mod tests {
                 "pools.ci.min_idle: without an idle runner, a pool with demand = \"fixed\" gets no job"
             ]
         );
+        let by_reading = pool("demand = \"queue\"");
+        assert_eq!(
+            told(by_reading.clone()),
+            [
+                "pools.ci.demand: \"queue\" reads the queue of a repository, and the pool's scope has many"
+            ]
+        );
+        let repository = by_reading.replace("github.com/acme", "github.com/acme/widgets");
+        assert_eq!(told(repository), [""; 0]);
         let unknown = told(format!("{}{webhook}", pool("demand = \"jobs\"")));
         assert_eq!(
             unknown[0],

@@ -135,9 +135,7 @@ fn read(mut top: Section<'_>) -> Option<Config> {
         pools.extend(pool);
     }
 
-    if !takes_deliveries {
-        demand::check_deliveries(&top, &pools);
-    }
+    demand::check_source(&top, &pools, scopes.configs(), takes_deliveries);
     if complete && scopes.are_complete() {
         scopes.check_use(&top, &pools);
     }

@@ -71,6 +71,11 @@ impl Scopes {
         scopes
     }
 
+    /// Returns the scopes that were read.
+    pub(super) fn configs(&self) -> &[GitHubConfig] {
+        &self.configs
+    }
+
     /// Returns true if every table was read.
     pub(super) fn are_complete(&self) -> bool {
         !self.configs.is_empty() && self.configs.len() >= self.names.len()

@@ -131,10 +131,10 @@ fn everything() -> Status {
         }],
         budget: [(BudgetResource::Runners, BudgetUse::default())].into(),
         demand: Some(DemandStatus {
-            webhook: WebhookStatus {
+            webhook: Some(WebhookStatus {
                 last_unix_ms: Some(0),
                 ..WebhookStatus::default()
-            },
+            }),
             queues: vec![QueueStatus {
                 last_unix_ms: Some(0),
                 runs: Some(0),
