@@ -8,6 +8,7 @@ mod cage;
 mod cleanup;
 mod common;
 mod crowd;
+mod demand;
 mod docker;
 mod doctor;
 mod egress;
@@ -32,7 +33,6 @@ mod phases;
 mod power;
 mod private_ca;
 mod proxy;
-mod queue;
 mod recipe;
 mod restart;
 mod runner;
@@ -89,7 +89,8 @@ pub const SUITES: &[Suite] = &[
     crowd::SUITE,
     gc_roots::SUITE,
     scopes::SUITE,
-    queue::SUITE,
+    demand::QUEUED_SUITE,
+    demand::HOOKED_SUITE,
     webhook::SUITE,
     doctor::SUITE,
     nixos::SUITE,

@@ -10,6 +10,7 @@ use super::common::{SOON, ensure_says, finish_held, start_held};
 use super::fixture::{Fixture, await_settled, small};
 use super::suite::{Suite, suite};
 use crate::binaries::CONTROLLER;
+use crate::config::Config;
 use crate::lab::{DAEMON, Lab, TOKEN};
 use crate::net::UPLINK;
 use crate::wait::{Seen, wait_until};
@@ -24,18 +25,20 @@ pub(super) const SUITE: Suite = suite![HOOKED;
 /// The fixture `small` with a hook of its repository.
 pub(super) const HOOKED: Fixture = Fixture {
     name: "hooked",
-    config: |lab| {
-        lab.host().write(SECRET_FILE, SECRET.as_bytes(), 0o600)?;
-        let target = HookTarget::Scope("acme/widgets".parse()?);
-        let url = format!("http://{UPLINK}:{PORT}/webhook");
-        lab.sim().add_hook(&HookSpec::new(target, &url, SECRET))?;
-        let mut config = small(lab.sim().api_url());
-        config.top =
-            format!("[webhook]\nlisten = \"{UPLINK}:{PORT}\"\nsecret_file = \"{SECRET_FILE}\"\n");
-        Ok(Some(config))
-    },
+    config: |lab| hooked(lab, small(lab.sim().api_url())).map(Some),
     await_ready: await_settled,
 };
+
+/// Gives the repository a hook and the host a listener for it.
+pub(super) fn hooked(lab: &Lab, mut config: Config) -> Result<Config> {
+    lab.host().write(SECRET_FILE, SECRET.as_bytes(), 0o600)?;
+    let target = HookTarget::Scope("acme/widgets".parse()?);
+    let url = format!("http://{UPLINK}:{PORT}/webhook");
+    lab.sim().add_hook(&HookSpec::new(target, &url, SECRET))?;
+    config.top =
+        format!("[webhook]\nlisten = \"{UPLINK}:{PORT}\"\nsecret_file = \"{SECRET_FILE}\"\n");
+    Ok(config)
+}
 
 const PORT: u16 = 9818;
 const SECRET_FILE: &str = "/etc/runner-controller/webhook-secret";
@@ -54,7 +57,7 @@ fn queue(lab: &Lab, count: usize) -> Result<Vec<u64>> {
 }
 
 /// Lets GitHub's API tell nothing of jobs until faults are cleared, so that deliveries alone do.
-fn refuse_readings(lab: &Lab) -> Result<()> {
+pub(super) fn refuse_readings(lab: &Lab) -> Result<()> {
     for endpoint in [Endpoint::Runs, Endpoint::Job] {
         lab.sim().fault(endpoint, None, &Fault::status(503))?;
     }
@@ -62,7 +65,7 @@ fn refuse_readings(lab: &Lab) -> Result<()> {
 }
 
 /// Waits until the daemon's demand is as wanted.
-fn await_demand<T>(
+pub(super) fn await_demand<T>(
     lab: &Lab,
     what: &str,
     mut find: impl FnMut(&DemandStatus) -> Option<T>,

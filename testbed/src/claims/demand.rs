@@ -1,0 +1,155 @@
+//! Pools at zero, whose demand is the jobs that wait: by deliveries, or by the queue of a repository.
+
+use anyhow::{Result, ensure};
+use github_sim::JobState;
+use status::PhaseKind;
+
+use super::common::{SOON, ensure_says, held, release};
+use super::fixture::{Fixture, small};
+use super::suite::{Suite, suite};
+use super::webhook::{await_demand, hooked, refuse_readings};
+use crate::binaries::CONTROLLER;
+use crate::config::Config;
+use crate::lab::Lab;
+
+pub(super) const QUEUED_SUITE: Suite = suite![QUEUED;
+    a_pool_at_zero_starts_for_a_job_that_its_queue_shows,
+];
+
+pub(super) const HOOKED_SUITE: Suite = suite![HOOKED;
+    a_pool_at_zero_starts_for_a_delivery_and_returns_to_zero,
+    a_daemon_killed_between_a_delivery_and_the_start_starts_one_runner,
+    a_job_that_is_cancelled_in_the_queue_leaves_no_runner,
+];
+
+/// The fixture `small` with a pool that follows the queue of its repository.
+const QUEUED: Fixture = Fixture {
+    name: "queued",
+    config: |lab| Ok(Some(at_zero(lab, "queue"))),
+    await_ready: |lab| await_reading(lab, "a reading of the queue"),
+};
+
+/// The fixture `small` with a pool that follows deliveries, and with readings refused, so that nothing else tells of jobs.
+const HOOKED: Fixture = Fixture {
+    name: "hooked at zero",
+    config: |lab| {
+        refuse_readings(lab)?;
+        hooked(lab, at_zero(lab, "webhook")).map(Some)
+    },
+    await_ready: await_none,
+};
+
+/// Returns a configuration whose pool has no runner while nothing waits.
+fn at_zero(lab: &Lab, demand: &str) -> Config {
+    small(lab.sim().api_url()).with("ci", |pool| {
+        (pool.min_idle, pool.min_spare) = (0, 0);
+        pool.more += &format!("demand = \"{demand}\"\nscale_down_after = \"1s\"\n");
+    })
+}
+
+/// Waits until the daemon has read the queue.
+fn await_reading(lab: &Lab, what: &str) -> Result<()> {
+    lab.await_status(what, SOON, |status| {
+        let queue = status.demand.as_ref()?.queues.first()?;
+        queue.last_unix_ms.map(drop)
+    })
+}
+
+/// Waits until the pool has no runner.
+fn await_none(lab: &Lab) -> Result<()> {
+    lab.await_status("a pool without a runner", SOON, |status| {
+        status.pools[0].runners.is_empty().then_some(())
+    })
+}
+
+/// Waits until the pool's only runner has the job, and returns its machine.
+fn await_only_runner(lab: &Lab, job: u64) -> Result<String> {
+    lab.sim().await_job(job, JobState::InProgress, SOON)?;
+    lab.await_status("the job's runner alone", SOON, |status| {
+        let runners = &status.pools[0].runners;
+        let busy = runners
+            .iter()
+            .find(|runner| runner.phase == PhaseKind::Busy)?;
+        (runners.len() == 1).then(|| busy.slot.to_string())
+    })
+}
+
+fn mints(lab: &Lab) -> Result<u64> {
+    Ok(lab.sim().stats()?.calls_of("mint"))
+}
+
+fn a_pool_at_zero_starts_for_a_job_that_its_queue_shows(lab: &mut Lab) -> Result<()> {
+    await_none(lab)?;
+    // A daemon reads the queue as soon as it starts, and then every 30 seconds.
+    lab.kill()?;
+    let job = lab.sim().queue(&held("found"))?;
+    lab.start()?;
+    let machine = await_only_runner(lab, job)?;
+    let shown = lab.host().run(&[CONTROLLER, "jobs"])?;
+    ensure_says(&shown, &["1 runs in the queue", "acme/widgets"])?;
+    ensure!(!shown.contains("no delivery"), "{shown}");
+
+    release(lab, &machine)?;
+    lab.sim().await_success(job, SOON)?;
+    await_none(lab)?;
+    // The next daemon learns of the job's end, and starts nothing.
+    lab.kill()?;
+    lab.start()?;
+    await_reading(lab, "a reading after the job's end")?;
+    await_none(lab)
+}
+
+fn a_pool_at_zero_starts_for_a_delivery_and_returns_to_zero(lab: &mut Lab) -> Result<()> {
+    let before = mints(lab)?;
+    let job = lab.sim().queue(&held("woken"))?;
+    let machine = await_only_runner(lab, job)?;
+    let plan = lab.host().run(&[CONTROLLER, "plan"])?;
+    ensure_says(&plan, &["ci"])?;
+    release(lab, &machine)?;
+    lab.sim().await_success(job, SOON)?;
+    await_none(lab)?;
+    let minted = mints(lab)? - before;
+    ensure!(minted == 1, "{minted} runners were registered for one job");
+    Ok(())
+}
+
+fn a_daemon_killed_between_a_delivery_and_the_start_starts_one_runner(lab: &mut Lab) -> Result<()> {
+    let before = mints(lab)?;
+    // Nothing starts while the host drains, so the kill comes between the delivery and the start.
+    lab.host().run(&[CONTROLLER, "drain"])?;
+    let job = lab.sim().queue(&held("recorded"))?;
+    await_demand(lab, "the job on record", |demand| {
+        (demand.waiting.len() == 1).then_some(())
+    })?;
+    lab.kill()?;
+    lab.start()?;
+    await_none(lab)?;
+    lab.host().run(&[CONTROLLER, "undrain"])?;
+    let machine = await_only_runner(lab, job)?;
+    lab.kill()?;
+    lab.start()?;
+    release(lab, &machine)?;
+    lab.sim().await_success(job, SOON)?;
+    await_none(lab)?;
+    let minted = mints(lab)? - before;
+    ensure!(minted == 1, "{minted} runners were registered for one job");
+    Ok(())
+}
+
+fn a_job_that_is_cancelled_in_the_queue_leaves_no_runner(lab: &mut Lab) -> Result<()> {
+    let mut waits = held("cancelled");
+    // GitHub keeps it in the queue, although a runner is idle.
+    waits.hold = true;
+    let job = lab.sim().queue(&waits)?;
+    lab.await_status("an idle runner for the job", SOON, |status| {
+        let mut runners = status.pools[0].runners.iter();
+        runners
+            .find(|runner| runner.phase == PhaseKind::Idle)
+            .map(drop)
+    })?;
+    lab.sim().cancel(job)?;
+    await_none(lab)?;
+    let registered = lab.sim().registered()?;
+    ensure!(registered.is_empty(), "GitHub still has {registered:?}");
+    Ok(())
+}
