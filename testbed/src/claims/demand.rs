@@ -43,7 +43,7 @@ const HOOKED: Fixture = Fixture {
 fn at_zero(lab: &Lab, demand: &str) -> Config {
     small(lab.sim().api_url()).with("ci", |pool| {
         (pool.min_idle, pool.min_spare) = (0, 0);
-        pool.more += &format!("demand = \"{demand}\"\nscale_down_after = \"1s\"\n");
+        pool.more = format!("demand = \"{demand}\"\nscale_down_after = \"1s\"\n");
     })
 }
 

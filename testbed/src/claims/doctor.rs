@@ -44,7 +44,7 @@ fn problems(report: &Value) -> Vec<String> {
     problems.collect()
 }
 
-/// Waits until there is no problem any more. The firewall's owner looks at other programs' rules every 15 seconds, and
+/// Waits until every problem is gone. The firewall's owner looks at other programs' rules every 15 seconds, and
 /// the daemon starts no runner until then.
 fn await_good(lab: &Lab) -> Result<()> {
     wait_until("a host without a problem", SOON, || {
