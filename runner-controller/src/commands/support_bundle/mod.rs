@@ -30,6 +30,9 @@ const RUNNERS: usize = 500;
 const DIRECTORY: &str = "support-bundle";
 const READ_ME: &str = "A support bundle of runner-controller. Secrets were removed by value and by shape, as \
     \"[redacted]\". Names of repositories, workflows, jobs, hosts and addresses are in it.\n";
+/// Caution for a bundle of a host whose secret files are not known.
+const BY_SHAPE_ALONE: &str = "The configuration is not valid, so this host's secrets are not known by their values, \
+    and were removed by their shapes alone.\n";
 
 /// Programs whose output is a part: its name and the command.
 const COMMANDS: [(&str, &[&str]); 17] = [
@@ -153,6 +156,9 @@ pub fn support_bundle(config_path: &Path, file: &Path) -> anyhow::Result<()> {
         let _ = fs::remove_file(file);
     }
     written?;
+    if config.is_err() {
+        stdio::progress(BY_SHAPE_ALONE.trim_end());
+    }
     stdio::print_line(format_args!(
         "wrote {}: secrets are removed; look through it before you pass it on",
         file.display()
@@ -182,7 +188,10 @@ fn of_config(path: &Path, config: Option<&Config>) -> Vec<Part> {
     let mut parts = vec![
         Part {
             name: "README.txt",
-            text: READ_ME.to_owned(),
+            text: match config {
+                Some(_) => READ_ME.to_owned(),
+                None => READ_ME.to_owned() + BY_SHAPE_ALONE,
+            },
         },
         Part {
             name: "config.toml",
@@ -250,12 +259,10 @@ fn run(argv: &[&str]) -> String {
 
 /// Returns a part's text as it goes into the archive.
 fn finished(text: &str, redactor: &Redactor) -> String {
-    let mut start = text.len().saturating_sub(MAX_PART_BYTES);
-    while !text.is_char_boundary(start) {
-        start += 1;
-    }
-    let text = redactor.redact(&text[start..]);
-    let lines = text
+    // Secrets go first, because neither their value nor their shape is known by a half of one.
+    let text = redactor.redact(text);
+    let start = text.ceil_char_boundary(text.len().saturating_sub(MAX_PART_BYTES));
+    let lines = text[start..]
         .lines()
         .map(|line| terminal::plain(line).into_owned() + "\n");
     lines.collect()
@@ -325,6 +332,14 @@ mod tests {
         let text = format!("{}\nlast ü\n", "é\n".repeat(MAX_PART_BYTES));
         let kept = finished(&text, &redactor);
         assert!(kept.len() <= MAX_PART_BYTES && kept.ends_with("last ü\n"));
+    }
+
+    #[test]
+    fn a_secret_at_the_cut_of_a_long_text_is_removed_whole() {
+        let redactor = Redactor::new(["a hook's own secret"].into_iter()).unwrap();
+        let text = format!("a hook's own secret{}", "é".repeat(MAX_PART_BYTES / 2 - 5));
+        let kept = finished(&text, &redactor);
+        assert!(!kept.contains("secret"), "{}", &kept[..40]);
     }
 
     #[test]
