@@ -29,7 +29,8 @@
 //! - One task watches systemd and reconnects to the bus. One task accepts at the sockets of slots.
 //! - The store has a thread, because its database blocks. Writes reach it in their order.
 //! - Each connection to the API has a task. It reads the watch channel, and sends commands as requests.
-//! - One task reads jobs from GitHub's API, if deliveries are taken. It puts them on record and sends events, too.
+//! - One task for each scope reads jobs from GitHub's API, if the host knows which jobs wait. It puts them on record and
+//!   sends events, too.
 //! - Each delivery of GitHub has a task. It puts the job on record, answers, and sends the job to the loop as an event.
 
 // A closed pipe must not end our programs in a panic; see the crate `stdio`.

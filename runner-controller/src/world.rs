@@ -358,8 +358,11 @@ pub trait JobRecords: Send + Sync + 'static {
     /// Error of a call.
     type Error: Failure;
 
-    /// Returns every job on record that has not ended.
-    fn live_jobs(&self) -> impl Future<Output = Result<Vec<KnownJob>, Self::Error>> + Send;
+    /// Returns every job of a scope on record that has not ended.
+    fn live_jobs(
+        &self,
+        scope: &ScopeId,
+    ) -> impl Future<Output = Result<Vec<KnownJob>, Self::Error>> + Send;
 
     /// Merges what GitHub's API told of a job with what is on record. Returns the job if that is news. A retry is
     /// safe.

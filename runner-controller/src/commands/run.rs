@@ -11,7 +11,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
 use super::common::{block_on, forbid_core_dumps};
@@ -81,9 +81,10 @@ async fn serve(
     let sockets = Arc::new(Sockets::open(Arc::clone(&config), event.clone(), stored));
     let jobs = demand::jobs(&config, &store).await;
     demand::listen_for_deliveries(&config, &store, &event).await?;
-    let job_started = Arc::new(Notify::new());
-    let reader = demand::reader(&config, &registries, &store, &event)?;
-    reader.map(|reader| tokio::spawn(reader.run(Arc::clone(&job_started))));
+    let job_started = watch::Sender::new(());
+    for reader in demand::readers(&config, &registries, &store, &event)? {
+        tokio::spawn(reader.run(job_started.subscribe()));
+    }
     let systemd = Systemd::connect(Arc::clone(&config), event)
         .await
         .context("cannot connect to systemd")?;

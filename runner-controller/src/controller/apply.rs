@@ -23,7 +23,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             Event::ConfigRequested { slot } => self.pools.config_requested(&slot, now),
             Event::RequestDropped { slot } => self.pools.request_dropped(&slot, now),
             Event::JobStarted { slot, note } => {
-                self.environment.job_started.notify_one();
+                self.environment.job_started.send_replace(());
                 let job_url = note.run_url(self.server_of(&slot, None));
                 let run = job_url.as_ref().map(|url| format!(": {url}"));
                 let run = run.unwrap_or_default();

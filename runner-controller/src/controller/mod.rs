@@ -27,7 +27,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tracing::info;
@@ -80,8 +80,8 @@ pub struct Environment<M, R, H, D> {
     pub notes: Vec<String>,
     /// Jobs on record, if the host knows which jobs wait.
     pub jobs: Option<Vec<KnownJob>>,
-    /// Notified when a job starts here, because GitHub's queue has changed then.
-    pub job_started: Arc<Notify>,
+    /// Marked when a job starts here, because GitHub's queue has changed then.
+    pub job_started: watch::Sender<()>,
 }
 
 /// Number of calls by operation and outcome.

@@ -28,6 +28,8 @@ use crate::world::{Queue, QueueReading, ReadJob, RegistryError, RegistryErrorKin
 const STATUSES: [&str; 2] = ["queued", "in_progress"];
 /// Maximum number of pages of 100 jobs of one run. GitHub allows 256 jobs in a matrix.
 const MAX_JOB_PAGES: usize = 10;
+/// Maximum size of the pages that are remembered. A larger queue costs quota and no more memory.
+const MAX_REMEMBERED_BYTES: usize = 4 << 20;
 
 /// The jobs of one scope at GitHub.
 pub struct JobQueue {
@@ -210,6 +212,7 @@ impl Queue for JobQueue {
             uri.path_and_query()
                 .is_some_and(|path| visited.contains(path.as_str()))
         });
+        self.client.pages.bound(MAX_REMEMBERED_BYTES);
         Ok(QueueReading {
             jobs,
             runs: runs.len(),

@@ -4,11 +4,10 @@
 //! A job that waits is read again from time to time, and the queue of a repository as a whole. A reading that fails
 //! changes nothing: what is known of the jobs stays. The core says which jobs are due.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{info, warn};
 
@@ -35,10 +34,23 @@ const RETRY: Duration = Duration::from_mins(1);
 /// Pause after a reading that GitHub refused, until an operator changed something.
 const REFUSED: Duration = Duration::from_hours(1);
 
-/// The jobs at GitHub in one scope, and what became of reading them.
-pub struct Source<Q> {
+/// What a reader needs from outside.
+pub struct Surroundings<R> {
+    /// Record of the jobs.
+    pub records: R,
+    /// The loop, which learns of each job that is news.
+    pub events: mpsc::Sender<Event>,
+    /// Clock in milliseconds since 1970.
+    pub unix_ms: fn() -> u64,
+}
+
+/// Reads the jobs of one scope. Each scope has a reader, so that a slow answer delays no other scope.
+pub struct Reader<Q, R> {
     queue: Q,
+    scope: ScopeId,
+    /// Interval between readings of the whole queue.
     interval: Duration,
+    outside: Surroundings<R>,
     /// Time of the last reading of the whole queue.
     read_at: Option<Instant>,
     /// Time of the next one; `None` if the scope is not a repository.
@@ -47,21 +59,70 @@ pub struct Source<Q> {
     status: QueueStatus,
 }
 
-impl<Q: Queue> Source<Q> {
-    /// Returns a source that has read nothing. The queue of a repository is read once in an interval.
+/// A reading that failed.
+struct Failed {
+    text: String,
+    pause: Duration,
+}
+
+impl From<RegistryError> for Failed {
+    fn from(error: RegistryError) -> Self {
+        let pause = if error.is_transient() { RETRY } else { REFUSED };
+        Self {
+            text: error.to_string(),
+            pause: error.retry_after.unwrap_or_default().max(pause),
+        }
+    }
+}
+
+impl Failed {
+    /// Returns the failure of a call to the records, such as that of a full disk.
+    fn of_records(error: &dyn std::error::Error) -> Self {
+        Self {
+            text: chain(error),
+            pause: RETRY,
+        }
+    }
+}
+
+impl<Q: Queue, R: JobRecords> Reader<Q, R> {
+    /// Returns a reader that has read nothing. The queue of a repository is read once in an interval.
     #[must_use]
-    pub fn new(queue: Q, scope: &ScopeId, interval: Duration) -> Self {
+    pub fn new(queue: Q, scope: ScopeId, interval: Duration, outside: Surroundings<R>) -> Self {
         let now = Instant::now();
         Self {
             due_at: queue.repository().map(|_| now),
             queue,
             interval,
+            outside,
             read_at: None,
             resume_at: now,
             status: QueueStatus {
                 scope: scope.to_string(),
                 ..QueueStatus::default()
             },
+            scope,
+        }
+    }
+
+    /// Reads what is due until the loop is gone, which tells by `job_started` that a job started here.
+    pub async fn run(mut self, mut job_started: watch::Receiver<()>) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let next = self.due_at.map(|due| due.max(self.resume_at));
+            tokio::select! {
+                _ = ticks.tick() => {}
+                told = job_started.changed() => {
+                    if told.is_err() {
+                        return;
+                    }
+                    self.hasten();
+                    continue;
+                }
+                () = sleep_until(next) => {}
+            }
+            self.look().await;
         }
     }
 
@@ -74,149 +135,98 @@ impl<Q: Queue> Source<Q> {
         }
     }
 
-    /// Returns the time at which the queue can be read next.
-    fn next_at(&self) -> Option<Instant> {
-        Some(self.due_at?.max(self.resume_at))
-    }
-
-    fn succeeded(&mut self, unix_ms: u64) {
-        self.status.last_unix_ms = Some(unix_ms);
-        if self.status.error.take().is_some() {
-            let scope = &self.status.scope;
-            info!(scope, "reading jobs of {scope} from GitHub's API again");
+    /// Reads what is due now, unless an earlier failure is too new.
+    async fn look(&mut self) {
+        if Instant::now() < self.resume_at {
+            return;
+        }
+        let before = self.status.clone();
+        match self.read().await {
+            Ok(false) => {}
+            Ok(true) => self.succeeded(),
+            Err(failed) => self.failed(failed),
+        }
+        if self.status != before {
+            // The loop is gone only if the daemon ends.
+            let _ = self
+                .outside
+                .events
+                .send(Event::Queue(self.status.clone()))
+                .await;
         }
     }
 
-    fn failed(&mut self, error: &RegistryError, now: Instant) {
-        let pause = if error.is_transient() { RETRY } else { REFUSED };
-        self.resume_at = now + error.retry_after.unwrap_or_default().max(pause);
-        let text = error.to_string();
+    fn succeeded(&mut self) {
+        self.status.last_unix_ms = Some((self.outside.unix_ms)());
+        if self.status.error.take().is_some() {
+            let scope = &self.scope;
+            info!(%scope, "reading jobs of {scope} from GitHub's API again");
+        }
+    }
+
+    fn failed(&mut self, Failed { text, pause }: Failed) {
+        self.resume_at = Instant::now() + pause;
         if self.status.error.as_ref() != Some(&text) {
-            let scope = &self.status.scope;
+            let (scope, error) = (&self.scope, &text);
             warn!(
-                scope,
-                %error,
+                %scope,
+                error,
                 "cannot read jobs of {scope} from GitHub's API: {error}; the jobs that were known stay"
             );
         }
         self.status.error = Some(text);
     }
-}
 
-/// Reads the jobs of all scopes.
-pub struct Reader<Q, R> {
-    /// The scopes.
-    pub sources: BTreeMap<ScopeId, Source<Q>>,
-    /// Record of the jobs.
-    pub records: R,
-    /// The loop, which learns of each job that is news.
-    pub events: mpsc::Sender<Event>,
-    /// Clock in milliseconds since 1970.
-    pub unix_ms: fn() -> u64,
-}
-
-impl<Q: Queue, R: JobRecords> Reader<Q, R> {
-    /// Reads what is due until the receiver of events is gone. `job_started` tells that a job started here.
-    pub async fn run(mut self, job_started: Arc<Notify>) {
-        let mut ticks = tokio::time::interval(TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while !self.events.is_closed() {
-            let next = self.sources.values().filter_map(Source::next_at).min();
-            tokio::select! {
-                _ = ticks.tick() => {}
-                () = job_started.notified() => {
-                    self.sources.values_mut().for_each(Source::hasten);
-                    continue;
+    /// Reads what is due. Returns true if anything was.
+    async fn read(&mut self) -> Result<bool, Failed> {
+        let known = self.outside.records.live_jobs(&self.scope).await;
+        let known = known.map_err(|error| Failed::of_records(&error))?;
+        let mut due = due_readings(&known, (self.outside.unix_ms)(), AT_ONCE);
+        let is_queue_due = self.due_at.is_some_and(|due| due <= Instant::now());
+        if is_queue_due && let Some(repository) = self.queue.repository().map(str::to_owned) {
+            let found = self.read_queue(&known).await?;
+            // The reading is newer than what was due.
+            due.retain(|job| !found.contains(&job.key));
+            for job in missing_jobs(&known, &repository, &found, AT_ONCE) {
+                if due.iter().all(|due| due.key != job.key) {
+                    due.push(job);
                 }
-                () = sleep_until(next) => {}
-            }
-            self.look().await;
-        }
-    }
-
-    /// Reads what is due now.
-    async fn look(&mut self) {
-        let known = match self.records.live_jobs().await {
-            Ok(jobs) => jobs,
-            Err(error) => {
-                let error = chain(&error);
-                warn!(error, "cannot read the jobs on record: {error}");
-                return;
-            }
-        };
-        let (records, events, unix_ms) = (&self.records, &self.events, self.unix_ms);
-        for (scope, source) in &mut self.sources {
-            let now = Instant::now();
-            if now < source.resume_at {
-                continue;
-            }
-            let known = known.iter().filter(|job| job.key.scope == *scope);
-            let known: Vec<KnownJob> = known.cloned().collect();
-            let before = source.status.clone();
-            match read(source, &known, records, events, unix_ms).await {
-                Ok(false) => {}
-                Ok(true) => source.succeeded(unix_ms()),
-                Err(error) => source.failed(&error, now),
-            }
-            if source.status != before {
-                let _ = events.send(Event::Queue(source.status.clone())).await;
             }
         }
+        let is_due = is_queue_due || !due.is_empty();
+        for job in due {
+            self.read_job(job).await?;
+        }
+        Ok(is_due)
     }
-}
 
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Reads what is due in a scope. Returns true if anything was.
-async fn read<Q: Queue, R: JobRecords>(
-    source: &mut Source<Q>,
-    known: &[KnownJob],
-    records: &R,
-    events: &mpsc::Sender<Event>,
-    unix_ms: fn() -> u64,
-) -> Result<bool, RegistryError> {
-    let now = Instant::now();
-    let mut due = due_readings(known, unix_ms(), AT_ONCE);
-    let mut is_due = !due.is_empty();
-    if source.due_at.is_some_and(|due| due <= now)
-        && let Some(repository) = source.queue.repository()
-    {
-        let repository = repository.to_owned();
-        let reading = source.queue.jobs(unix_ms()).await?;
-        source.read_at = Some(now);
-        source.due_at = Some(now + source.interval);
-        source.status.runs = Some(reading.runs as u64);
-        source.status.has_more_runs = reading.has_more_runs;
-        let found: BTreeSet<JobKey> = reading.jobs.iter().map(|job| job.key.clone()).collect();
-        // The reading is newer than what was due.
-        due.retain(|job| !found.contains(&job.key));
-        let missing = missing_jobs(known, &repository, &found, AT_ONCE);
-        let missing = missing
-            .into_iter()
-            .filter(|job| due.iter().all(|due| due.key != job.key));
-        due.extend(missing.collect::<Vec<_>>());
+    /// Reads the whole queue. Returns the jobs that it has.
+    async fn read_queue(&mut self, known: &[KnownJob]) -> Result<BTreeSet<JobKey>, Failed> {
+        let reading = self.queue.jobs((self.outside.unix_ms)()).await?;
+        self.status.runs = Some(reading.runs as u64);
+        self.status.has_more_runs = reading.has_more_runs;
+        let found = reading.jobs.iter().map(|job| job.key.clone()).collect();
         for job in reading.jobs {
             // The runs have jobs that ended long ago. Only an end of a job that is known is news.
             let is_known = || known.iter().any(|known| known.key == job.key);
             if job.stage() != JobStage::Ended || is_known() {
-                record(job, records, events).await;
+                self.record(job).await?;
             }
         }
-        is_due = true;
+        let now = Instant::now();
+        (self.read_at, self.due_at) = (Some(now), Some(now + self.interval));
+        Ok(found)
     }
-    for job in due {
-        let at = unix_ms();
+
+    /// Reads one job.
+    async fn read_job(&self, job: &KnownJob) -> Result<(), Failed> {
+        let unix_ms = (self.outside.unix_ms)();
         let repository = &job.description().repository;
-        let read = match source.queue.job(repository, job.key.id, at).await? {
+        let read = match self.queue.job(repository, job.key.id, unix_ms).await? {
             ReadJob::Known(job) => *job,
             ReadJob::Gone => KnownJob {
                 end: Some(JobEnd {
-                    unix_ms: at,
+                    unix_ms,
                     conclusion: Conclusion::Deleted,
                 }),
                 ..job.clone()
@@ -224,29 +234,29 @@ async fn read<Q: Queue, R: JobRecords>(
             // The job stays as it is, and is not due again at once.
             ReadJob::Unreadable => KnownJob {
                 read: Some(JobReading {
-                    unix_ms: at,
+                    unix_ms,
                     is_held: job.stage() == JobStage::Held,
                 }),
                 ..job.clone()
             },
         };
-        record(read, records, events).await;
+        self.record(read).await
     }
-    Ok(is_due)
+
+    /// Puts a job on record, and then tells the loop. A job that could not be put on record is read again.
+    async fn record(&self, job: KnownJob) -> Result<(), Failed> {
+        let recorded = self.outside.records.merge(job).await;
+        if let Some(job) = recorded.map_err(|error| Failed::of_records(&error))? {
+            let _ = self.outside.events.send(Event::Job(Box::new(job))).await;
+        }
+        Ok(())
+    }
 }
 
-/// Puts a job on record, and then tells the loop. A job that could not be put on record is read again.
-async fn record<R: JobRecords>(job: KnownJob, records: &R, events: &mpsc::Sender<Event>) {
-    match records.merge(job).await {
-        Ok(Some(job)) => {
-            // The loop is gone only if the daemon ends.
-            let _ = events.send(Event::Job(Box::new(job))).await;
-        }
-        Ok(None) => {}
-        Err(error) => {
-            let error = chain(&error);
-            warn!(error, "cannot put a job on record: {error}");
-        }
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

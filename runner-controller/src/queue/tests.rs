@@ -1,7 +1,7 @@
 //! Readings of a scripted GitHub, and what becomes of them on record and in the loop.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::*;
@@ -122,29 +122,40 @@ impl Queue for Script {
 
 /// Jobs on record, merged as the store does.
 #[derive(Default)]
-struct Memory(Mutex<BTreeMap<JobKey, KnownJob>>);
+struct Memory {
+    jobs: Mutex<BTreeMap<JobKey, KnownJob>>,
+    is_full: Arc<AtomicBool>,
+}
 
 #[derive(Debug, thiserror::Error)]
-#[error("never")]
-struct Never;
+#[error("the disk is full")]
+struct Full;
 
-impl Failure for Never {
+impl Failure for Full {
     fn is_transient(&self) -> bool {
-        false
+        true
     }
 }
 
 impl JobRecords for Memory {
-    type Error = Never;
+    type Error = Full;
 
-    async fn live_jobs(&self) -> Result<Vec<KnownJob>, Never> {
-        let jobs = self.0.lock().unwrap();
-        let live = jobs.values().filter(|job| job.end.is_none());
+    async fn live_jobs(&self, scope: &ScopeId) -> Result<Vec<KnownJob>, Full> {
+        if self.is_full.load(Ordering::Relaxed) {
+            return Err(Full);
+        }
+        let jobs = self.jobs.lock().unwrap();
+        let live = jobs
+            .values()
+            .filter(|job| job.end.is_none() && job.key.scope == *scope);
         Ok(live.cloned().collect())
     }
 
-    async fn merge(&self, job: KnownJob) -> Result<Option<KnownJob>, Never> {
-        let mut jobs = self.0.lock().unwrap();
+    async fn merge(&self, job: KnownJob) -> Result<Option<KnownJob>, Full> {
+        if self.is_full.load(Ordering::Relaxed) {
+            return Err(Full);
+        }
+        let mut jobs = self.jobs.lock().unwrap();
         let merged = match jobs.get(&job.key) {
             Some(known) if !known.is_news(&job) => return Ok(None),
             Some(known) => known.clone().merge(job),
@@ -157,6 +168,7 @@ impl JobRecords for Memory {
 
 struct Bench {
     script: Script,
+    is_full: Arc<AtomicBool>,
     reader: Reader<Script, Memory>,
     events: mpsc::Receiver<Event>,
 }
@@ -174,19 +186,19 @@ impl Bench {
 
     fn with(script: Script, interval: Duration, known: Vec<KnownJob>) -> Self {
         let (sender, events) = mpsc::channel(100);
-        let source = Source::new(script.clone(), &scope(), interval);
         let records = Memory::default();
         let known = known.into_iter().map(|job| (job.key.clone(), job));
-        records.0.lock().unwrap().extend(known);
-        let reader = Reader {
-            sources: [(scope(), source)].into(),
+        records.jobs.lock().unwrap().extend(known);
+        let is_full = Arc::clone(&records.is_full);
+        let outside = Surroundings {
             records,
             events: sender,
             unix_ms,
         };
         Self {
+            reader: Reader::new(script.clone(), scope(), interval, outside),
             script,
-            reader,
+            is_full,
             events,
         }
     }
@@ -321,17 +333,18 @@ async fn a_job_that_starts_here_lets_the_queue_be_read_soon_if_nothing_else_tell
             script,
             reader,
             events: _events,
+            ..
         } = Bench::with(Script::default(), interval, vec![]);
         for _ in 0..4 {
             script.queue(vec![]);
         }
         let began = Instant::now();
-        let started = Arc::new(Notify::new());
-        let running = tokio::spawn(reader.run(Arc::clone(&started)));
+        let started = watch::Sender::new(());
+        let running = tokio::spawn(reader.run(started.subscribe()));
         let mut found = Vec::new();
         for second in 0..40 {
             if (1..4).contains(&second) {
-                started.notify_one();
+                started.send_replace(());
             }
             tokio::time::sleep_until(began + Duration::from_millis(second * 1_000 + 500)).await;
             found.extend(script.calls().iter().map(|_| second));
@@ -339,4 +352,33 @@ async fn a_job_that_starts_here_lets_the_queue_be_read_soon_if_nothing_else_tell
         running.abort();
         assert_eq!(found, readings_s, "{interval:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_is_told_once_and_a_reading_is_made_up_for() {
+    let mut bench = Bench::new(vec![]);
+    bench.script.queue(vec![read_now(1), read_now(2)]);
+    bench.is_full.store(true, Ordering::Relaxed);
+    let (jobs, status) = bench.look().await;
+    assert_eq!(jobs, []);
+    assert_eq!(status.unwrap().error.as_deref(), Some("the disk is full"));
+    assert_eq!(bench.look().await, (vec![], None), "it is left alone");
+    bench.is_full.store(false, Ordering::Relaxed);
+    tokio::time::advance(RETRY).await;
+    let (jobs, status) = bench.look().await;
+    assert_eq!(jobs, [read_now(1), read_now(2)]);
+    assert_eq!(status.unwrap().error, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_ends_with_the_loop_and_is_not_busy_while_records_fail() {
+    let bench = Bench::new(vec![]);
+    bench.is_full.store(true, Ordering::Relaxed);
+    let started = watch::Sender::new(());
+    let running = tokio::spawn(bench.reader.run(started.subscribe()));
+    // With a reader that never sleeps, the paused clock would not move.
+    tokio::time::sleep(Duration::from_mins(10)).await;
+    assert!(!running.is_finished());
+    drop(started);
+    running.await.unwrap();
 }

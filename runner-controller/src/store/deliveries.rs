@@ -1,8 +1,8 @@
 //! Deliveries of GitHub, and the jobs that they told of, as rows.
 
-use rusqlite::{Connection, OptionalExtension, named_params};
+use rusqlite::{Connection, OptionalExtension, Params, named_params};
 
-use crate::pool::{JobKey, JobStage, KnownJob, MAX_ENDED_JOBS, MAX_LIVE_JOBS};
+use crate::pool::{JobKey, JobStage, KnownJob, MAX_ENDED_JOBS, MAX_LIVE_JOBS, ScopeId};
 use crate::world::Delivered;
 
 /// Maximum number of jobs on record, as in the job table.
@@ -84,17 +84,25 @@ fn job(connection: &Connection, key: &JobKey) -> rusqlite::Result<Option<KnownJo
 
 /// Returns every job on record.
 pub(super) fn jobs(connection: &Connection) -> rusqlite::Result<Vec<KnownJob>> {
-    selected(connection, "SELECT job FROM jobs")
+    selected(connection, "SELECT job FROM jobs", [])
 }
 
-/// Returns every job on record that has not ended.
-pub(super) fn live_jobs(connection: &Connection) -> rusqlite::Result<Vec<KnownJob>> {
-    selected(connection, "SELECT job FROM jobs WHERE NOT is_ended")
+/// Returns every job of a scope on record that has not ended.
+pub(super) fn live_jobs(
+    connection: &Connection,
+    scope: &ScopeId,
+) -> rusqlite::Result<Vec<KnownJob>> {
+    let sql = "SELECT job FROM jobs WHERE scope = ?1 AND NOT is_ended";
+    selected(connection, sql, [scope.as_str()])
 }
 
-fn selected(connection: &Connection, sql: &str) -> rusqlite::Result<Vec<KnownJob>> {
+fn selected(
+    connection: &Connection,
+    sql: &str,
+    parameters: impl Params,
+) -> rusqlite::Result<Vec<KnownJob>> {
     let mut select = connection.prepare_cached(sql)?;
-    let mut rows = select.query([])?;
+    let mut rows = select.query(parameters)?;
     let mut jobs = Vec::new();
     while let Some(row) = rows.next()? {
         let text: String = row.get(0)?;
@@ -233,13 +241,18 @@ mod tests {
         soon.end = Some(end);
         let ended = merge(&connection, soon.clone()).unwrap();
         assert_eq!(ended, Some(soon));
-        assert_eq!(live_jobs(&connection).unwrap(), []);
+        assert_eq!(live_jobs(&connection, &queued(1).key.scope).unwrap(), []);
         let unknown = queued(2);
         assert_eq!(
             merge(&connection, unknown.clone()).unwrap(),
             Some(unknown.clone())
         );
-        assert_eq!(live_jobs(&connection).unwrap(), [unknown]);
+        assert_eq!(
+            live_jobs(&connection, &queued(1).key.scope).unwrap(),
+            [unknown]
+        );
+        let other = ScopeId::new("https://api.github.com", "other");
+        assert_eq!(live_jobs(&connection, &other).unwrap(), []);
     }
 
     #[test]

@@ -152,9 +152,10 @@ impl Inbox for Store {
 impl JobRecords for Store {
     type Error = StoreError;
 
-    async fn live_jobs(&self) -> Result<Vec<KnownJob>, StoreError> {
-        self.call(Access::Read, "read the jobs", |connection| {
-            deliveries::live_jobs(connection)
+    async fn live_jobs(&self, scope: &ScopeId) -> Result<Vec<KnownJob>, StoreError> {
+        let scope = scope.clone();
+        self.call(Access::Read, "read the jobs", move |connection| {
+            deliveries::live_jobs(connection, &scope)
         })
         .await
     }

@@ -149,7 +149,7 @@ pub(crate) async fn run(start: Start) {
         explain_exit: |_| None,
         notes: Vec::new(),
         jobs: config.webhook.as_ref().map(|_| jobs),
-        job_started: Arc::default(),
+        job_started: watch::Sender::default(),
     };
     let config = known_config(config, mutation);
     let mut controller = Controller::new(config, environment, 2, status);

@@ -11,7 +11,7 @@ use crate::config::{Config, GitHubConfig};
 use crate::controller::Client;
 use crate::github::{GitHub, JobQueue, Login};
 use crate::pool::{Demand, KnownJob, ScopeId};
-use crate::queue::{BESIDE_DELIVERIES, FOR_DEMAND, Reader, Source};
+use crate::queue::{BESIDE_DELIVERIES, FOR_DEMAND, Reader, Surroundings};
 use crate::store::Store;
 use crate::webhook::{self, Counts, Receiver, Secrets};
 use crate::world::{Event, chain};
@@ -63,15 +63,15 @@ pub(super) async fn listen_for_deliveries(
     Ok(())
 }
 
-/// Returns the reader of jobs from GitHub's API, if it has any scope: with deliveries each, and otherwise those with a
+/// Returns a reader of jobs from GitHub's API for each scope: with deliveries for all, and otherwise for those with a
 /// pool whose demand is their queue.
-pub(super) fn reader(
+pub(super) fn readers(
     config: &Config,
     registries: &BTreeMap<ScopeId, Client<GitHub>>,
     store: &Store,
     events: &mpsc::Sender<Event>,
-) -> anyhow::Result<Option<Reader<JobQueue, Store>>> {
-    let mut sources = BTreeMap::new();
+) -> anyhow::Result<Vec<Reader<JobQueue, Store>>> {
+    let mut readers = Vec::new();
     for scope in &config.scopes {
         let id = scope.scope_id();
         let mut pools = config.pools.iter().filter(|pool| pool.scope == id);
@@ -90,13 +90,12 @@ pub(super) fn reader(
             let scope = &scope.scope;
             format!("cannot set up the client for the jobs of {scope}")
         })?;
-        sources.insert(id.clone(), Source::new(queue, &id, interval));
+        let outside = Surroundings {
+            records: store.clone(),
+            events: events.clone(),
+            unix_ms: clock::unix_ms,
+        };
+        readers.push(Reader::new(queue, id, interval, outside));
     }
-    let reader = Reader {
-        sources,
-        records: store.clone(),
-        events: events.clone(),
-        unix_ms: clock::unix_ms,
-    };
-    Ok((!reader.sources.is_empty()).then_some(reader))
+    Ok(readers)
 }

@@ -564,7 +564,7 @@ impl Daemon {
             explain_exit: |_| None,
             notes: Vec::new(),
             jobs: None,
-            job_started: Arc::default(),
+            job_started: watch::Sender::default(),
         };
         let (show, status) = watch::channel(Status::default());
         let (requests, mut asked) = mpsc::channel(4);

@@ -35,6 +35,24 @@ impl Pages {
         self.pages().retain(|uri, _| keep(uri));
     }
 
+    /// Forgets the largest pages until the others have `max_bytes` together. Must not be called while a page is asked
+    /// for, as [`Pages::retain`].
+    pub(in crate::github) fn bound(&self, max_bytes: usize) {
+        let mut pages = self.pages();
+        let mut sizes: Vec<(usize, Uri)> = pages
+            .iter()
+            .map(|(uri, page)| (page.response.body.len(), uri.clone()))
+            .collect();
+        sizes.sort_unstable_by_key(|(size, _)| *size);
+        let mut kept: usize = sizes.iter().map(|(size, _)| size).sum();
+        while kept > max_bytes
+            && let Some((size, uri)) = sizes.pop()
+        {
+            pages.remove(&uri);
+            kept -= size;
+        }
+    }
+
     /// Remembers that another page follows `uri`, which GitHub said beside a 304.
     fn remember_link(&self, uri: &Uri, link: &HeaderValue) {
         if let Some(page) = self.pages().get_mut(uri) {
@@ -112,4 +130,30 @@ pub(super) fn links(inner: Stack, pages: Pages) -> Cacheable {
         }
     };
     service_fn(remembered).boxed_clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_pages_are_forgotten_first() {
+        let pages = Pages::default();
+        for (path, size) in [("/a", 10), ("/b", 30), ("/c", 20)] {
+            let uri: Uri = path.parse().unwrap();
+            let key = CacheKey::ETag("\"x\"".into());
+            let mut writer = pages.writer(&uri, key, HeaderMap::new());
+            writer.write_body(&vec![0; size]);
+        }
+        let kept = |max_bytes| {
+            pages.bound(max_bytes);
+            let pages = pages.pages();
+            let mut paths: Vec<String> = pages.keys().map(ToString::to_string).collect();
+            paths.sort();
+            paths.join(" ")
+        };
+        assert_eq!(kept(60), "/a /b /c");
+        assert_eq!(kept(59), "/a /c");
+        assert_eq!(kept(0), "");
+    }
 }
