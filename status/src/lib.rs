@@ -250,7 +250,7 @@ pub struct PoolStatus {
     /// Demand for its runners; `None` without `[webhook]`.
     #[serde(default)]
     pub demand: Option<PoolDemandStatus>,
-    /// Numbers of runners that it should have now; `None` if they are always [`PoolStatus::wanted`].
+    /// Numbers of runners that it should have now; `None` before the first plan.
     #[serde(default)]
     pub target: Option<TargetStatus>,
     /// Its runners.

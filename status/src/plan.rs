@@ -13,7 +13,7 @@ pub struct TargetStatus {
     /// Containers that may start now, before the limit of boots at once.
     pub starts: u64,
     /// Runners without a job that end, because a waiting job of another pool needs their room.
-    pub surrendered: u64,
+    pub preempted: u64,
 }
 
 /// Resource of the budget.

@@ -78,7 +78,7 @@ struct Draft<'p> {
     /// Waiting jobs that need a listener.
     jobs: usize,
     /// Runners without a job that make room.
-    surrendered: usize,
+    preempted: usize,
 }
 
 impl Draft<'_> {
@@ -95,9 +95,9 @@ impl Draft<'_> {
     }
 
     /// Returns the number of runners that could make room: neither a waiting job nor `min_idle` needs them.
-    fn spendable(&self) -> usize {
+    fn preemptible(&self) -> usize {
         let existing = self.left.min(self.supply.free());
-        existing.saturating_sub(self.supply.min_idle + self.surrendered)
+        existing.saturating_sub(self.supply.min_idle + self.preempted)
     }
 
     fn target(&self) -> Target {
@@ -110,7 +110,7 @@ impl Draft<'_> {
             listeners: supply.min_idle + jobs,
             spares: supply.min_spare,
             max: supply.runners + self.starts,
-            surrendered: self.surrendered,
+            preempted: self.preempted,
         }
     }
 }
@@ -188,7 +188,7 @@ fn draft(supply: &PoolSupply) -> Draft<'_> {
             Demand::Webhook | Demand::Queue => usize::MAX,
         },
         jobs: 0,
-        surrendered: 0,
+        preempted: 0,
     }
 }
 
@@ -331,7 +331,7 @@ impl Making<'_> {
                 let Some(other) = self.least_needed(pool, used, wanted) else {
                     break;
                 };
-                self.drafts[other].surrendered += 1;
+                self.drafts[other].preempted += 1;
                 used = used.minus(self.drafts[other].supply.cost);
                 freed.push(other);
             }
@@ -341,7 +341,7 @@ impl Making<'_> {
             }
             // All of them together are not enough, so they stay.
             for other in freed {
-                self.drafts[other].surrendered -= 1;
+                self.drafts[other].preempted -= 1;
                 used = used.plus(self.drafts[other].supply.cost);
             }
             break;
@@ -353,13 +353,13 @@ impl Making<'_> {
         let drafts = self.drafts.iter().enumerate();
         let helpful = drafts.filter(|(other, draft)| {
             *other != pool
-                && draft.spendable() > 0
+                && draft.preemptible() > 0
                 && self.budget.relieves(draft.supply.cost, used, wanted)
         });
         let need = |draft: &Draft<'_>| {
-            let spares = draft.supply.spares > draft.surrendered;
+            let spares = draft.supply.spares > draft.preempted;
             // Spares first, because GitHub has to agree to the end of an idle runner.
-            (spares, draft.spendable())
+            (spares, draft.preemptible())
         };
         // Of equal ones the first.
         let least = helpful.rev().max_by_key(|(_, draft)| need(draft));

@@ -11,7 +11,7 @@ impl Target {
             listeners: usize::from(spec.min_idle),
             spares: usize::from(spec.min_spare),
             max: usize::from(spec.max_runners),
-            surrendered: 0,
+            preempted: 0,
         }
     }
 }
@@ -52,7 +52,7 @@ impl Pool {
     pub(crate) fn kept(&self, free: usize) -> usize {
         let target = self.target();
         let kept = self.kept.map_or(0, |kept| kept.count).max(target.free());
-        kept.min(free.saturating_sub(target.surrendered))
+        kept.min(free.saturating_sub(target.preempted))
     }
 
     /// Returns the time at which the pool may keep fewer runners.

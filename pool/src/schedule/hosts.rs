@@ -19,9 +19,6 @@ impl Pools {
     pub(crate) fn make_schedule(&mut self, jobs: Option<Jobs<'_>>, now: Timestamp) {
         let follows_jobs = |pool: &Pool| pool.spec.demand.follows_jobs();
         let is_unlimited = self.budget.is_unlimited();
-        if is_unlimited && !self.by_name.values().any(follows_jobs) {
-            return;
-        }
         self.schedule = self.schedule_now(jobs, now);
         for (name, target) in &self.schedule.targets {
             let Some(pool) = self.by_name.get_mut(name) else {

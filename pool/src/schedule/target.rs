@@ -18,7 +18,7 @@ pub struct Target {
     /// Maximum number of runners, those that end included.
     pub max: usize,
     /// Runners without a job that must make room for a waiting job of another pool.
-    pub surrendered: usize,
+    pub preempted: usize,
 }
 
 impl Target {

@@ -29,7 +29,7 @@ fn document(status: &Status) -> serde_json::Value {
         serde_json::json!({
             "name": pool.name,
             "phases": pool.phases,
-            "target": target(pool),
+            "target": pool.target,
             "waiting": pool.demand.as_ref().map(|demand| demand.waiting),
             "waits_for": pool.demand.as_ref().and_then(|demand| demand.waits_for),
             "backoffs": pool.backoffs,
@@ -42,21 +42,6 @@ fn document(status: &Status) -> serde_json::Value {
     })
 }
 
-/// Returns the target of a pool. Without a schedule it follows from the configuration.
-fn target(pool: &PoolStatus) -> TargetStatus {
-    let count: u64 = pool.phases.values().sum();
-    let free = free(pool);
-    let (idle, spare) = (u64::from(pool.wanted.idle), u64::from(pool.wanted.spare));
-    pool.target.unwrap_or_else(|| TargetStatus {
-        listeners: idle,
-        spares: spare,
-        starts: (idle + spare)
-            .saturating_sub(free)
-            .min(u64::from(pool.wanted.max).saturating_sub(count)),
-        surrendered: 0,
-    })
-}
-
 fn listening(pool: &PoolStatus) -> u64 {
     let kinds = [PhaseKind::Minting, PhaseKind::Registering, PhaseKind::Idle];
     kinds.into_iter().map(|kind| pool.count(kind)).sum()
@@ -64,10 +49,6 @@ fn listening(pool: &PoolStatus) -> u64 {
 
 fn warm(pool: &PoolStatus) -> u64 {
     pool.count(PhaseKind::Booting) + pool.count(PhaseKind::Spare)
-}
-
-fn free(pool: &PoolStatus) -> u64 {
-    listening(pool) + warm(pool)
 }
 
 /// Returns the plan as a table.
@@ -88,7 +69,7 @@ pub(super) fn render(status: &Status) -> String {
         "WHY NOT MORE",
     ]);
     for pool in &status.pools {
-        let (target, demand) = (target(pool), pool.demand.as_ref());
+        let (target, demand) = (pool.target.unwrap_or_default(), pool.demand.as_ref());
         let waiting = demand.map_or(0, |demand| demand.waiting);
         rows.add_row([
             pool.name.clone(),
@@ -124,7 +105,7 @@ fn next(pool: &PoolStatus, target: TargetStatus) -> String {
     let parts = [
         (registers, "register"),
         (target.starts, "start"),
-        (target.surrendered, "end for another pool"),
+        (target.preempted, "end for another pool"),
     ];
     let parts = parts.into_iter().filter(|(count, _)| *count > 0);
     let parts: Vec<String> = parts
@@ -154,7 +135,7 @@ fn why(pool: &PoolStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{PoolDemandStatus, WaitReason, Wanted};
+    use crate::status::{PoolDemandStatus, WaitReason};
 
     #[test]
     fn the_plan_tells_the_next_steps_of_each_pool_and_why_there_are_no_more() {
@@ -173,11 +154,12 @@ mod tests {
             pools: vec![
                 PoolStatus {
                     name: "ci".into(),
-                    wanted: Wanted {
-                        idle: 1,
-                        spare: 1,
-                        max: 4,
-                    },
+                    target: Some(TargetStatus {
+                        listeners: 1,
+                        spares: 1,
+                        starts: 1,
+                        ..TargetStatus::default()
+                    }),
                     phases: [(PhaseKind::Spare, 1)].into(),
                     ..PoolStatus::default()
                 },

@@ -349,7 +349,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         bounded.collect()
     }
 
-    /// Returns the numbers of runners that a pool should have now, if the schedule decides them.
+    /// Returns the numbers of runners that a pool should have now, by the schedule of the last plan.
     fn target(&self, pool: &Pool) -> Option<TargetStatus> {
         let target = self.pools.schedule().targets.get(&pool.spec.name)?;
         let starts = target.max.saturating_sub(pool.runners.len());
@@ -357,7 +357,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             listeners: target.listeners as u64,
             spares: target.spares as u64,
             starts: starts as u64,
-            surrendered: target.surrendered as u64,
+            preempted: target.preempted as u64,
         })
     }
 

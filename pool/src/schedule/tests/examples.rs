@@ -180,15 +180,15 @@ fn spares_that_nothing_needs_make_room_for_a_waiting_job() {
         ..supply(number, 2, 9)
     };
     let pools = [supply(0, 4, 9), warm(1, 1, 1), warm(2, 1, 2)];
-    let surrendered = |budget| -> Vec<usize> {
+    let preempted = |budget| -> Vec<usize> {
         let schedule = made(&pools, &table, &memory(budget));
         let targets = schedule.targets.values();
-        targets.map(|target| target.surrendered).collect()
+        targets.map(|target| target.preempted).collect()
     };
-    assert_eq!(surrendered(14), [0, 0, 0], "there is room");
-    assert_eq!(surrendered(12), [0, 0, 1]);
-    assert_eq!(surrendered(10), [0, 1, 1]);
-    assert_eq!(surrendered(6), [0, 0, 0], "not even all of them are enough");
+    assert_eq!(preempted(14), [0, 0, 0], "there is room");
+    assert_eq!(preempted(12), [0, 0, 1]);
+    assert_eq!(preempted(10), [0, 1, 1]);
+    assert_eq!(preempted(6), [0, 0, 0], "not even all of them are enough");
 }
 
 #[test]
@@ -206,7 +206,7 @@ fn a_spare_that_ends_already_is_enough_room() {
     };
     let pools = [supply(0, 2, 9), other];
     let schedule = made(&pools, &table, &memory(6));
-    assert_eq!(schedule.targets[&pool_name(1)].surrendered, 0);
+    assert_eq!(schedule.targets[&pool_name(1)].preempted, 0);
     assert_eq!(
         starts(&schedule, &pools),
         [0, 0],

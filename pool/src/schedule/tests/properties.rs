@@ -78,7 +78,7 @@ proptest! {
         for (pool, starts) in pools.iter().zip(starts) {
             prop_assert!(starts <= pool.startable);
             let target = schedule.targets[&pool.name];
-            prop_assert!(target.surrendered <= pool.free().saturating_sub(pool.min_idle));
+            prop_assert!(target.preempted <= pool.free().saturating_sub(pool.min_idle));
         }
     }
 
