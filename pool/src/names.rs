@@ -264,16 +264,21 @@ impl RunnerName {
     /// runners of `fuzz-a`.
     #[must_use]
     pub fn parse(host: &HostId, text: &str) -> Option<Self> {
+        Self::of_any_host(text).filter(|name| name.host == *host)
+    }
+
+    /// Parses a name from GitHub's list; `None` unless it can be a name of a host of this program.
+    #[must_use]
+    pub fn of_any_host(text: &str) -> Option<Self> {
         let mut parts = text.rsplitn(4, '-');
         let random = parts.next()?;
         let slot = parts.next()?.parse().ok()?;
         let pool = parts.next()?.parse().ok()?;
-        let rest = parts.next()?;
+        let host = parts.next()?.parse().ok()?;
         let is_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-        let is_valid =
-            rest == host.as_str() && random.len() == Self::RANDOM_LEN && random.bytes().all(is_hex);
+        let is_valid = random.len() == Self::RANDOM_LEN && random.bytes().all(is_hex);
         is_valid.then(|| Self {
-            host: host.clone(),
+            host,
             slot: SlotId { pool, slot },
             random: random.to_owned(),
         })
@@ -358,5 +363,18 @@ mod tests {
         };
         let name = RunnerName::new(host(&"h".repeat(HostId::MAX_LEN)), slot, u32::MAX);
         assert!(name.to_string().len() <= 64);
+    }
+
+    #[test]
+    fn only_names_of_this_program_count_as_its_runners() {
+        assert!(RunnerName::of_any_host("host-01-ci-3-0a1b2c3d").is_some());
+        for name in [
+            "ci-3-0a1b2c3d",
+            "host-ci-3-0a1b2c3",
+            "host-ci-x-0a1b2c3d",
+            "laptop",
+        ] {
+            assert!(RunnerName::of_any_host(name).is_none(), "{name}");
+        }
     }
 }

@@ -33,13 +33,13 @@ mod launch;
 mod link;
 mod nspawn;
 mod pinned;
+mod probe;
 mod ready;
 mod rootfs;
 mod sandbox;
 mod sweep;
 mod tool;
 mod trust;
-mod way;
 
 use crate::config::{Config, Place};
 use crate::pool::SlotId;
@@ -49,10 +49,10 @@ pub use connect::connect;
 pub use console::relay_console;
 pub use error::{Refusal, RootError};
 pub use launch::launch;
+pub use probe::ProbeNamespace;
 pub use ready::relay_ready;
 pub use sweep::{alive_slots, sweep, sweep_all, sweep_unowned};
 pub use trust::read_config;
-pub use way::Way;
 
 /// Returns the place of a configured slot.
 pub fn find_place<'a>(config: &'a Config, id: &SlotId) -> Result<Place<'a>, RootError> {

@@ -1,4 +1,4 @@
-//! A runner's way to the network, tried from a throw-away network namespace, for `doctor`.
+//! A network namespace for probes of a runner's network, for `doctor`.
 //!
 //! The namespace has a link with the name of a slot after a pool's last one, and addresses that no slot has. So
 //! packets pass exactly the rules of the pool's runners, and no runner's link or address is touched.
@@ -13,12 +13,12 @@ use crate::pool::Slot;
 
 /// A throw-away network namespace, which ends when this is dropped.
 #[derive(Debug)]
-pub struct Way {
+pub struct ProbeNamespace {
     netns: File,
     link: String,
 }
 
-impl Way {
+impl ProbeNamespace {
     /// Makes the namespace. Needs root.
     ///
     /// # Errors
@@ -34,14 +34,14 @@ impl Way {
         };
         let veth = place.veth();
         let netns = link::make(&veth).or_refuse(Refusal::Network, || format!("make {veth}"))?;
-        let way = Self { netns, link: veth };
-        let copy = way.netns.try_clone();
+        let probe = Self { netns, link: veth };
+        let copy = probe.netns.try_clone();
         let copy = copy.or_refuse(Refusal::Network, || "copy a file descriptor".into())?;
         link::connect(&place, copy)?;
-        Ok(way)
+        Ok(probe)
     }
 
-    /// Runs in the namespace, where sockets use a runner's way.
+    /// Runs in the namespace, where sockets have a runner's network.
     ///
     /// # Errors
     /// Those of `work`.
@@ -50,7 +50,7 @@ impl Way {
     }
 }
 
-impl Drop for Way {
+impl Drop for ProbeNamespace {
     fn drop(&mut self) {
         // The kernel removes the link with the namespace. This is sooner.
         let _ = link::remove(&self.link);

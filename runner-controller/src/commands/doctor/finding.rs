@@ -73,13 +73,17 @@ pub(super) struct Finding {
 }
 
 impl Finding {
-    fn new(area: &'static str, level: Level, text: impl Into<String>) -> Self {
-        let text = text.into();
+    fn new(
+        area: &'static str,
+        level: Level,
+        text: impl Into<String>,
+        hint: Option<String>,
+    ) -> Self {
         Self {
             area,
             level,
-            text,
-            hint: None,
+            text: text.into(),
+            hint,
             fix: None,
         }
     }
@@ -89,10 +93,7 @@ impl Finding {
         text: impl Into<String>,
         hint: impl Into<String>,
     ) -> Self {
-        Self {
-            hint: Some(hint.into()),
-            ..Self::new(area, Level::Problem, text)
-        }
+        Self::new(area, Level::Problem, text, Some(hint.into()))
     }
 
     pub(super) fn warning(
@@ -100,22 +101,19 @@ impl Finding {
         text: impl Into<String>,
         hint: impl Into<String>,
     ) -> Self {
-        Self {
-            hint: Some(hint.into()),
-            ..Self::new(area, Level::Warning, text)
-        }
+        Self::new(area, Level::Warning, text, Some(hint.into()))
     }
 
     pub(super) fn skipped(area: &'static str, reason: impl Into<String>) -> Self {
-        Self::new(area, Level::Skipped, reason)
+        Self::new(area, Level::Skipped, reason, None)
     }
 
     pub(super) fn note(area: &'static str, text: impl Into<String>) -> Self {
-        Self::new(area, Level::Note, text)
+        Self::new(area, Level::Note, text, None)
     }
 
     pub(super) fn good(area: &'static str, text: impl Into<String>) -> Self {
-        Self::new(area, Level::Good, text)
+        Self::new(area, Level::Good, text, None)
     }
 
     pub(super) fn without_hint(self) -> Self {

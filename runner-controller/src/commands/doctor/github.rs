@@ -2,10 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use futures_util::future::join_all;
+
 use super::finding::Finding;
 use crate::config::{Config, GitHubConfig, LoginConfig, PoolConfig, Scope};
 use crate::github::{GitHub, LabelledRunner, Login, cleanup_candidates, online_strangers};
-use crate::pool::{GroupOwner, GroupProblem, ListedRunner, RunnerGroup, group_problems};
+use crate::pool::{
+    GroupOwner, GroupProblem, ListedRunner, RunnerGroup, RunnerName, group_problems,
+};
 use crate::world::{Registry, RegistryError, RegistryErrorKind, chain};
 
 /// Lead of a clock from which it is told.
@@ -31,11 +35,7 @@ pub(super) type Owned = Option<BTreeSet<String>>;
 
 /// Asks GitHub about each scope. Without credentials or certificates, the finding says so.
 pub(super) async fn ask_all(config: &Config) -> Vec<Result<ScopeFacts<'_>, Finding>> {
-    let mut all = Vec::new();
-    for scope in &config.scopes {
-        all.push(ask(scope).await);
-    }
-    all
+    join_all(config.scopes.iter().map(ask)).await
 }
 
 /// Judges the answers. `owned` is newer than them, because a runner may have been registered meanwhile.
@@ -116,8 +116,9 @@ fn judge(config: &Config, facts: &ScopeFacts<'_>, owned: &Owned) -> Vec<Finding>
 
 fn refusal(config: &GitHubConfig, what: &str, error: &RegistryError) -> Finding {
     let area = match error.kind {
-        RegistryErrorKind::Unreachable => "GitHub",
-        RegistryErrorKind::Limited | RegistryErrorKind::Server => "GitHub",
+        RegistryErrorKind::Unreachable | RegistryErrorKind::Limited | RegistryErrorKind::Server => {
+            "GitHub"
+        }
         RegistryErrorKind::Unauthorized
         | RegistryErrorKind::Forbidden
         | RegistryErrorKind::NotFound
@@ -201,22 +202,11 @@ fn has_all(runner: &[String], pool: &[String]) -> bool {
     pool.iter().all(has)
 }
 
-/// Returns true for a name that this program gives: host, pool, slot and eight hexadecimal digits.
-fn is_named_as_ours(name: &str) -> bool {
-    let mut parts = name.rsplitn(4, '-');
-    let (id, slot, pool) = (parts.next(), parts.next(), parts.next());
-    let is_id = |id: &str| id.len() == 8 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    id.is_some_and(is_id)
-        && slot.is_some_and(|slot| slot.parse::<u16>().is_ok())
-        && pool.is_some()
-        && parts.next().is_some()
-}
-
 /// Returns the pools whose jobs other programs' runners take.
 fn other_runners(config: &Config, pools: &[&PoolConfig], list: &[LabelledRunner]) -> Vec<Finding> {
     let others: Vec<&LabelledRunner> = list
         .iter()
-        .filter(|it| !is_named_as_ours(&it.runner.name))
+        .filter(|it| RunnerName::of_any_host(&it.runner.name).is_none())
         .collect();
     let findings = pools.iter().filter_map(|pool| {
         let takers = others.iter().filter(|it| has_all(&it.labels, &pool.labels));

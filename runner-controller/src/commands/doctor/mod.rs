@@ -5,7 +5,7 @@
 //!
 //! - `finding`: a finding, the report, its text and exit status
 //! - `platform`: kernel, systemd, control groups and ID-mapped mounts
-//! - `network`, `dns`: firewall, forwarding, and real packets on a runner's way
+//! - `network`, `dns`: firewall, forwarding, and real packets from where a runner would be
 //! - `github`: credentials, permissions, clock, runner groups and other runners
 //! - `services`: host files, units and the daemon
 //! - `hook`: the hook of GitHub's deliveries
@@ -98,7 +98,7 @@ fn examine(config_path: &Path) -> anyhow::Result<Report> {
         if is_root {
             findings.extend(platform::id_maps(config));
             findings.push(network::check_firewall(config));
-            findings.extend(network::try_ways(config));
+            findings.extend(network::probe_networks(config));
         }
         findings.extend(space::check(config));
         findings.push(services::check_host_files(config, config_path, is_nixos()));

@@ -9,7 +9,7 @@ use super::dns;
 use super::finding::{Finding, Fix};
 use crate::config::{Config, Egress, GitHubConfig, PoolConfig};
 use crate::firewall::{self, FirewallError};
-use crate::privileged::Way;
+use crate::privileged::ProbeNamespace;
 use crate::world::chain;
 
 /// Time limit for one answer.
@@ -70,14 +70,14 @@ impl fmt::Display for Target {
     }
 }
 
-/// Tries the way of each pool's runners to their resolvers and to GitHub. Needs root.
-pub(super) fn try_ways(config: &Config) -> Vec<Finding> {
+/// Sends packets as each pool's runners would, to their resolvers and to GitHub. Needs root.
+pub(super) fn probe_networks(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     for pool in &config.pools {
         let targets = targets(config, pool, resolve);
-        match Way::open(config, pool) {
+        match ProbeNamespace::open(config, pool) {
             Err(error) => findings.push(Finding::skipped("network", chain(&error))),
-            Ok(way) => findings.extend(try_way(&way, pool, &targets)),
+            Ok(probe) => findings.extend(probe_network(&probe, pool, &targets)),
         }
     }
     findings
@@ -95,7 +95,7 @@ fn targets(
         Egress::None => Vec::new(),
     };
     let scope = config.scope(&pool.scope);
-    // Runners of a host behind a proxy have a way of their own, of which the configuration does not tell.
+    // Runners of a host behind a proxy reach GitHub by a proxy, of which the configuration may not tell.
     targets.extend(
         scope
             .filter(|scope| scope.proxy.is_none())
@@ -119,10 +119,10 @@ fn resolve(scope: &GitHubConfig) -> Option<Target> {
 }
 
 /// Tries all destinations at once.
-fn try_way(way: &Way, pool: &PoolConfig, targets: &[Target]) -> Vec<Finding> {
+fn probe_network(probe: &ProbeNamespace, pool: &PoolConfig, targets: &[Target]) -> Vec<Finding> {
     std::thread::scope(|scope| {
         let tries = targets.iter().map(|target| {
-            let tried = scope.spawn(move || way.within(|| reach(target)));
+            let tried = scope.spawn(move || probe.within(|| reach(target)));
             (target, tried)
         });
         let tries: Vec<_> = tries.collect();

@@ -156,16 +156,3 @@ fn another_host_with_this_name_is_a_problem_and_a_stale_registration_a_warning()
     );
     assert_eq!(of_level(&judged(true, &None), Level::Skipped).len(), 1);
 }
-
-#[test]
-fn only_names_of_this_program_count_as_its_runners() {
-    assert!(is_named_as_ours("host-01-ci-3-0a1b2c3d"));
-    for name in [
-        "ci-3-0a1b2c3d",
-        "host-ci-3-0a1b2c3",
-        "host-ci-x-0a1b2c3d",
-        "laptop",
-    ] {
-        assert!(!is_named_as_ours(name), "{name}");
-    }
-}
