@@ -51,32 +51,22 @@ fn spec(number: u64) -> Result<Spec, InvalidName> {
 
 fn job(id: u64) -> KnownJob {
     let pool = id % POOLS;
-    KnownJob {
-        key: JobKey {
+    KnownJob::new(
+        JobKey {
             scope: scope(),
             source: JobSource::Webhook,
             id,
         },
-        attempt: 1,
-        description: (
-            Evidence::Queued,
-            JobDescription {
-                repository: format!("acme/r{}", id % 50),
-                run_id: id / 4,
-                workflow: "CI".to_owned(),
-                name: "build".to_owned(),
-                labels: vec![format!("p{pool}")],
-            },
-        ),
-        runner: None,
-        queued_unix_ms: id * 100,
-        told_unix_ms: 0,
-        read: None,
-        held: false,
-        queued: true,
-        started_unix_ms: None,
-        end: None,
-    }
+        Evidence::Queued,
+        JobDescription {
+            repository: format!("acme/r{}", id % 50),
+            run_id: id / 4,
+            workflow: "CI".to_owned(),
+            name: "build".to_owned(),
+            labels: vec![format!("p{pool}")],
+        },
+        id * 100,
+    )
 }
 
 /// Returns the median and the longest of some times.

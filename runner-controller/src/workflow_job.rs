@@ -65,29 +65,23 @@ impl WorkflowJob {
             Evidence::Ended => runner.is_some(),
         };
         let waits = matches!(evidence, Evidence::Held | Evidence::Queued);
+        let key = JobKey {
+            scope,
+            source: JobSource::Webhook,
+            id: self.id,
+        };
+        let description = JobDescription {
+            repository,
+            run_id: self.run_id,
+            workflow: short(self.workflow_name.as_deref().unwrap_or_default()),
+            name: short(&self.name),
+            labels: self.labels.iter().map(|label| short(label)).collect(),
+        };
+        let queued_unix_ms = created.or(started).unwrap_or(unix_ms);
         Ok(KnownJob {
-            key: JobKey {
-                scope,
-                source: JobSource::Webhook,
-                id: self.id,
-            },
             attempt: self.run_attempt.unwrap_or(1),
-            description: (
-                evidence,
-                JobDescription {
-                    repository,
-                    run_id: self.run_id,
-                    workflow: short(self.workflow_name.as_deref().unwrap_or_default()),
-                    name: short(&self.name),
-                    labels: self.labels.iter().map(|label| short(label)).collect(),
-                },
-            ),
             runner: (runner.filter(|_| took_it)).map(|name| (evidence, short(&name))),
-            queued_unix_ms: created.or(started).unwrap_or(unix_ms),
-            held: evidence == Evidence::Held,
-            queued: evidence == Evidence::Queued,
             told_unix_ms: if waits { unix_ms } else { 0 },
-            read: None,
             started_unix_ms: took_it.then(|| started.unwrap_or(unix_ms)),
             end: (evidence == Evidence::Ended).then(|| JobEnd {
                 unix_ms: time(self.completed_at.as_deref()).unwrap_or(unix_ms),
@@ -96,6 +90,7 @@ impl WorkflowJob {
                     .and_then(|text| text.parse().ok())
                     .unwrap_or(Conclusion::Other),
             }),
+            ..KnownJob::new(key, evidence, description, queued_unix_ms)
         })
     }
 

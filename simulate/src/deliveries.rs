@@ -77,13 +77,13 @@ impl Deliveries {
         let [scope, _] = configs::scopes();
         let repository = scope.to_string();
         let queued = KnownJob {
-            key: JobKey {
-                scope: ScopeId::new("https://api.github.com", &repository),
-                source: JobSource::Webhook,
-                id,
-            },
-            attempt: 1,
-            description: (
+            told_unix_ms: unix_ms,
+            ..KnownJob::new(
+                JobKey {
+                    scope: ScopeId::new("https://api.github.com", &repository),
+                    source: JobSource::Webhook,
+                    id,
+                },
                 Evidence::Queued,
                 JobDescription {
                     repository,
@@ -92,15 +92,8 @@ impl Deliveries {
                     name: "build".to_owned(),
                     labels: vec![pool],
                 },
-            ),
-            runner: None,
-            queued_unix_ms: unix_ms,
-            told_unix_ms: unix_ms,
-            read: None,
-            held: false,
-            queued: true,
-            started_unix_ms: None,
-            end: None,
+                unix_ms,
+            )
         };
         self.jobs.insert(job, queued.clone());
         self.send(&queued, schedule);

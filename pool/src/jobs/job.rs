@@ -179,6 +179,29 @@ pub struct KnownJob {
 }
 
 impl KnownJob {
+    /// Returns a first attempt as an event tells of it, with neither a runner nor a start nor an end.
+    #[must_use]
+    pub fn new(
+        key: JobKey,
+        evidence: Evidence,
+        description: JobDescription,
+        queued_unix_ms: u64,
+    ) -> Self {
+        Self {
+            key,
+            attempt: 1,
+            description: (evidence, description),
+            runner: None,
+            queued_unix_ms,
+            held: evidence == Evidence::Held,
+            queued: evidence == Evidence::Queued,
+            told_unix_ms: 0,
+            read: None,
+            started_unix_ms: None,
+            end: None,
+        }
+    }
+
     /// Returns its description.
     #[must_use]
     pub fn description(&self) -> &JobDescription {

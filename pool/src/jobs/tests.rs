@@ -21,30 +21,20 @@ fn key(id: u64) -> JobKey {
 
 /// Returns what one event tells.
 fn told(id: u64, evidence: Evidence) -> KnownJob {
+    let description = JobDescription {
+        repository: "acme/widgets".into(),
+        run_id: 7,
+        workflow: "CI".into(),
+        name: "build".into(),
+        labels: vec!["self-hosted".into(), "Linux".into()],
+    };
     KnownJob {
-        key: key(id),
-        attempt: 1,
-        description: (
-            evidence,
-            JobDescription {
-                repository: "acme/widgets".into(),
-                run_id: 7,
-                workflow: "CI".into(),
-                name: "build".into(),
-                labels: vec!["self-hosted".into(), "Linux".into()],
-            },
-        ),
-        runner: None,
-        queued_unix_ms: 1_000,
-        held: evidence == Evidence::Held,
-        queued: evidence == Evidence::Queued,
-        told_unix_ms: 0,
-        read: None,
         started_unix_ms: (evidence == Evidence::Started).then_some(3_000),
         end: (evidence == Evidence::Ended).then_some(JobEnd {
             unix_ms: 9_000,
             conclusion: Conclusion::Success,
         }),
+        ..KnownJob::new(key(id), evidence, description, 1_000)
     }
 }
 

@@ -111,3 +111,12 @@ pub(crate) fn pool(name: &str, offset: u32) -> PoolConfig {
         capabilities: BTreeSet::new(),
     }
 }
+
+/// Reads a file. The error has the mistakes as `key: what is wrong`.
+pub(crate) fn read(text: &str) -> Result<Config, Vec<String>> {
+    super::parse(std::path::Path::new("x"), text).map_err(|mistakes| {
+        let list = mistakes.list.into_iter();
+        list.map(|mistake| format!("{}: {}", mistake.key, mistake.wrong))
+            .collect()
+    })
+}

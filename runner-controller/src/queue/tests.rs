@@ -21,13 +21,13 @@ fn scope() -> ScopeId {
 /// Returns a job that waits, as a delivery told of it long ago.
 fn waiting(id: u64) -> KnownJob {
     KnownJob {
-        key: JobKey {
-            scope: scope(),
-            source: JobSource::Webhook,
-            id,
-        },
-        attempt: 1,
-        description: (
+        told_unix_ms: 1_000,
+        ..KnownJob::new(
+            JobKey {
+                scope: scope(),
+                source: JobSource::Webhook,
+                id,
+            },
             Evidence::Queued,
             JobDescription {
                 repository: "Acme/Widgets".into(),
@@ -36,15 +36,8 @@ fn waiting(id: u64) -> KnownJob {
                 name: "build".into(),
                 labels: vec!["linux".into()],
             },
-        ),
-        runner: None,
-        queued_unix_ms: 1_000,
-        held: false,
-        queued: true,
-        told_unix_ms: 1_000,
-        read: None,
-        started_unix_ms: None,
-        end: None,
+            1_000,
+        )
     }
 }
 

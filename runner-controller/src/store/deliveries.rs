@@ -174,32 +174,22 @@ mod tests {
     }
 
     fn queued(id: u64) -> KnownJob {
-        KnownJob {
-            key: JobKey {
+        KnownJob::new(
+            JobKey {
                 scope: ScopeId::new("https://api.github.com", "acme"),
                 source: JobSource::Webhook,
                 id,
             },
-            attempt: 1,
-            description: (
-                Evidence::Queued,
-                JobDescription {
-                    repository: "acme/widgets".into(),
-                    run_id: u64::MAX,
-                    workflow: "CI".into(),
-                    name: "build".into(),
-                    labels: vec!["linux".into()],
-                },
-            ),
-            runner: None,
-            queued_unix_ms: 1_000,
-            held: false,
-            queued: true,
-            told_unix_ms: 0,
-            read: None,
-            started_unix_ms: None,
-            end: None,
-        }
+            Evidence::Queued,
+            JobDescription {
+                repository: "acme/widgets".into(),
+                run_id: u64::MAX,
+                workflow: "CI".into(),
+                name: "build".into(),
+                labels: vec!["linux".into()],
+            },
+            1_000,
+        )
     }
 
     #[test]

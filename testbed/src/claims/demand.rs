@@ -78,6 +78,16 @@ fn mints(lab: &Lab) -> Result<u64> {
     Ok(lab.sim().stats()?.calls_of("mint"))
 }
 
+/// Ends the job, and makes sure that its runner was the only one registered since `before`.
+fn finish_alone(lab: &Lab, job: u64, machine: &str, before: u64) -> Result<()> {
+    release(lab, machine)?;
+    lab.sim().await_success(job, SOON)?;
+    await_none(lab)?;
+    let minted = mints(lab)? - before;
+    ensure!(minted == 1, "{minted} runners were registered for one job");
+    Ok(())
+}
+
 fn a_pool_at_zero_starts_for_a_job_that_its_queue_shows(lab: &mut Lab) -> Result<()> {
     await_none(lab)?;
     // A daemon reads the queue as soon as it starts, and then every 30 seconds.
@@ -105,12 +115,7 @@ fn a_pool_at_zero_starts_for_a_delivery_and_returns_to_zero(lab: &mut Lab) -> Re
     let machine = await_only_runner(lab, job)?;
     let plan = lab.host().run(&[CONTROLLER, "plan"])?;
     ensure_says(&plan, &["ci"])?;
-    release(lab, &machine)?;
-    lab.sim().await_success(job, SOON)?;
-    await_none(lab)?;
-    let minted = mints(lab)? - before;
-    ensure!(minted == 1, "{minted} runners were registered for one job");
-    Ok(())
+    finish_alone(lab, job, &machine, before)
 }
 
 fn a_daemon_killed_between_a_delivery_and_the_start_starts_one_runner(lab: &mut Lab) -> Result<()> {
@@ -128,12 +133,7 @@ fn a_daemon_killed_between_a_delivery_and_the_start_starts_one_runner(lab: &mut 
     let machine = await_only_runner(lab, job)?;
     lab.kill()?;
     lab.start()?;
-    release(lab, &machine)?;
-    lab.sim().await_success(job, SOON)?;
-    await_none(lab)?;
-    let minted = mints(lab)? - before;
-    ensure!(minted == 1, "{minted} runners were registered for one job");
-    Ok(())
+    finish_alone(lab, job, &machine, before)
 }
 
 fn a_job_that_is_cancelled_in_the_queue_leaves_no_runner(lab: &mut Lab) -> Result<()> {

@@ -64,32 +64,22 @@ fn table(pools: usize, rules: OrderRules) -> JobTable {
 }
 
 fn waiting(id: u64, pool: usize, queued_unix_ms: u64) -> KnownJob {
-    KnownJob {
-        key: JobKey {
+    KnownJob::new(
+        JobKey {
             scope: scope(),
             source: JobSource::Webhook,
             id,
         },
-        attempt: 1,
-        description: (
-            Evidence::Queued,
-            JobDescription {
-                repository: "acme/widgets".into(),
-                run_id: 100 + id,
-                workflow: "CI".into(),
-                name: "build".into(),
-                labels: vec![format!("p{pool}")],
-            },
-        ),
-        runner: None,
+        Evidence::Queued,
+        JobDescription {
+            repository: "acme/widgets".into(),
+            run_id: 100 + id,
+            workflow: "CI".into(),
+            name: "build".into(),
+            labels: vec![format!("p{pool}")],
+        },
         queued_unix_ms,
-        told_unix_ms: 0,
-        read: None,
-        held: false,
-        queued: true,
-        started_unix_ms: None,
-        end: None,
-    }
+    )
 }
 
 fn cancelled(job: &KnownJob) -> KnownJob {

@@ -112,12 +112,7 @@ mod tests {
     use crate::pool::Budget;
 
     fn with(lines: &str) -> Result<Config, Vec<String>> {
-        let text = format!("{}{lines}\n", testing::TEXT);
-        parse(Path::new("x"), &text).map_err(|mistakes| {
-            let list = mistakes.list.into_iter();
-            list.map(|mistake| format!("{}: {}", mistake.key, mistake.wrong))
-                .collect()
-        })
+        testing::read(&format!("{}{lines}\n", testing::TEXT))
     }
 
     #[test]

@@ -103,9 +103,7 @@ pub(super) fn check_source(
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
-    use crate::config::{parse, testing};
+    use crate::config::testing;
 
     #[test]
     fn a_pool_whose_demand_is_the_queue_needs_deliveries_and_no_idle_runner() {
@@ -116,13 +114,7 @@ mod tests {
             )
         };
         let webhook = "[webhook]\nlisten = \"127.0.0.1:9818\"\nsecret_file = \"/run/a\"\n";
-        let told = |text: String| -> Vec<String> {
-            let found = parse(Path::new("x"), &text);
-            let list = found.err().map(|mistakes| mistakes.list);
-            let list = list.into_iter().flatten();
-            list.map(|mistake| format!("{}: {}", mistake.key, mistake.wrong))
-                .collect()
-        };
+        let told = |text: String| testing::read(&text).err().unwrap_or_default();
         let by_queue = pool("demand = \"webhook\"");
         assert_eq!(
             told(by_queue.clone()),
