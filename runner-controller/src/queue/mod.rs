@@ -34,7 +34,7 @@ const RETRY: Duration = Duration::from_mins(1);
 /// Pause after a reading that GitHub refused, until an operator changed something.
 const REFUSED: Duration = Duration::from_hours(1);
 
-/// What a reader needs from outside.
+/// Outside of a reader: records, loop and clock.
 pub struct Surroundings<R> {
     /// Record of the jobs.
     pub records: R,
