@@ -100,7 +100,7 @@ async fn serve(
         registries,
         former,
         handshake: Arc::clone(&sockets),
-        records: Arc::new(store),
+        records: Arc::new(store.clone()),
         now: clock::now,
         unix_ms: clock::unix_ms,
         random: rand::random,
@@ -140,6 +140,7 @@ async fn serve(
         .await;
     telemetry::stopping();
     sockets.flush().await;
+    store.close_file().await;
     Ok(())
 }
 

@@ -46,7 +46,7 @@ pub(crate) enum StoreError {
         /// Reason, in words.
         reason: String,
     },
-    /// The thread has ended. It does not end by itself while the store exists.
+    /// The daemon stops and has closed the file.
     #[error("cannot {operation}: the records are closed")]
     Closed {
         /// The operation, as a verb.

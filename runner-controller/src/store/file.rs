@@ -38,6 +38,8 @@ pub(super) enum RecordsFile {
         copy: Option<Snapshot>,
         tried_at: Instant,
     },
+    /// The file was closed, because the daemon stops.
+    Closed,
 }
 
 /// A copy of the file in a temporary directory.
@@ -87,6 +89,7 @@ impl RecordsFile {
                 operation,
                 reason: reason.clone(),
             }),
+            Self::Closed => Err(StoreError::Closed { operation }),
         }
     }
 
@@ -241,3 +244,6 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.push(suffix);
     PathBuf::from(name)
 }
+
+#[cfg(test)]
+mod tests;

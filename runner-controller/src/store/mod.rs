@@ -42,7 +42,8 @@ type Call = Box<dyn FnOnce(&mut RecordsFile) + Send>;
 
 /// [`Records`] in a `SQLite` file.
 ///
-/// Clones share the file. It is closed after the last clone is dropped and its calls are done.
+/// Clones share the file. It is closed by [`Store::close_file`], or after the last clone is dropped and its
+/// calls are done.
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
     /// Locked until a call is in the queue. Of two calls that wait for room, the channel would take the
@@ -82,6 +83,19 @@ impl Store {
             })?;
         let calls = Arc::new(Mutex::new(calls));
         Ok((Self { calls, host, keep }, warning))
+    }
+
+    /// Closes the file after the calls that began before. Later calls fail. A process that ends while its
+    /// thread still writes would leave a write-ahead log for the next daemon.
+    pub(crate) async fn close_file(&self) {
+        let (done, closed) = oneshot::channel::<()>();
+        let call: Call = Box::new(move |file| {
+            *file = RecordsFile::Closed;
+            drop(done);
+        });
+        if self.calls.lock().await.send(call).await.is_ok() {
+            let _ = closed.await;
+        }
     }
 
     /// Returns the runners that ended for which a question asks.
