@@ -27,7 +27,7 @@ pub enum Part {
     Static,
     /// Unit and documentation tests
     Tests,
-    /// The controller over a simulated host and GitHub, 2,000 histories of it
+    /// The controller over a simulated host and GitHub, 1,000 histories of it
     Simulation,
     /// `systemd-analyze verify` of every unit we print or install into an image
     Units,
@@ -101,8 +101,8 @@ pub fn verify(selection: &Selection) -> Result<bool> {
     }
     if wants(Part::Simulation) {
         tally.command(
-            "2,000 simulated histories",
-            cargo().args(["simulate", "--histories", "2000", "--steps", "500"]),
+            "1,000 simulated histories",
+            cargo().args(["simulate", "--histories", "1000", "--steps", "500"]),
         );
     }
     // Minutes on a busy machine, and an empty one is set up from package mirrors: only on request.
