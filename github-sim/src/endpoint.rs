@@ -22,6 +22,8 @@ pub enum Endpoint {
     Delete,
     /// `GET /orgs/{org}/actions/runner-groups`
     Groups,
+    /// `GET …/actions/runners/deprecations/{version}`
+    Deprecation,
     /// `GET /repos/{owner}/{repo}/actions/runs`
     Runs,
     /// `GET /repos/{owner}/{repo}/actions/runs/{run_id}/jobs`
@@ -77,13 +79,14 @@ pub enum Endpoint {
 
 impl Endpoint {
     /// All endpoints that are served, except those of scale sets.
-    const PLAIN: [Self; 29] = [
+    const PLAIN: [Self; 30] = [
         Self::Mint,
         Self::RegistrationToken,
         Self::List,
         Self::Get,
         Self::Delete,
         Self::Groups,
+        Self::Deprecation,
         Self::Runs,
         Self::RunJobs,
         Self::Job,
@@ -161,6 +164,13 @@ impl Endpoint {
             Self::Get => ("GET", &RUNNER),
             Self::Delete => ("DELETE", &RUNNER),
             Self::Groups => ("GET", &["/orgs/{org}/actions/runner-groups"]),
+            Self::Deprecation => (
+                "GET",
+                &[
+                    "/orgs/{org}/actions/runners/deprecations/{version}",
+                    "/repos/{owner}/{repo}/actions/runners/deprecations/{version}",
+                ],
+            ),
             Self::Runs => ("GET", &["/repos/{owner}/{repo}/actions/runs"]),
             Self::RunJobs => ("GET", &["/repos/{owner}/{repo}/actions/runs/{run_id}/jobs"]),
             Self::Job => ("GET", &["/repos/{owner}/{repo}/actions/jobs/{job_id}"]),
@@ -239,6 +249,7 @@ impl Endpoint {
             | Self::Get
             | Self::Delete
             | Self::Groups
+            | Self::Deprecation
             | Self::Runs
             | Self::RunJobs
             | Self::Job
@@ -277,6 +288,7 @@ impl Endpoint {
             Self::Get => "get",
             Self::Delete => "delete",
             Self::Groups => "groups",
+            Self::Deprecation => "deprecation",
             Self::Runs => "runs",
             Self::RunJobs => "run_jobs",
             Self::Job => "job",

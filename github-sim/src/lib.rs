@@ -84,7 +84,7 @@ pub use scale_set_call::ScaleSetCall;
 pub use scale_set_settings::{ScaleSetMode, ScaleSetSettings};
 pub use scope::{Scope, ScopeError};
 pub use server::{Server, ServerHandle, StartError};
-pub use settings::{PagingFault, RunnerGroup, Settings};
+pub use settings::{PagingFault, RunnerGroup, Settings, VersionDates};
 pub use stats::{RequestRecord, Stats};
 pub use view::{
     Assignment, Conclusion, GoneCause, JobContainer, JobSpec, JobState, JobView, Outcome,

@@ -35,6 +35,7 @@ pub(crate) async fn answer(hub: &Arc<Hub>, request: &ApiRequest) -> ApiReply {
         | Endpoint::Get
         | Endpoint::Delete
         | Endpoint::Groups
+        | Endpoint::Deprecation
         | Endpoint::Runs
         | Endpoint::RunJobs
         | Endpoint::Job

@@ -59,6 +59,8 @@ pub struct Settings {
     pub session_lapse_ms: u64,
     /// Minimum version of a listener. Older ones are refused when they ask for a message.
     pub minimum_version: Option<String>,
+    /// Versions of the runner for which GitHub tells the dates of its refusal. Another version is not found.
+    pub runner_versions: BTreeMap<String, VersionDates>,
     /// Makes new JIT configs require FIPS cryptography, so listeners sign with PS256.
     pub require_fips: bool,
     /// Allows to delete a runner whose job is assigned and not acquired; the job goes back to the queue.
@@ -80,6 +82,16 @@ pub struct Settings {
     pub scale_sets: ScaleSetSettings,
     /// Webhook deliveries.
     pub webhooks: WebhookSettings,
+}
+
+/// Dates from which GitHub refuses a version of the runner, in RFC 3339; `null` for no date.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct VersionDates {
+    /// Date from which it registers no runner.
+    pub registration_deprecates_at: Option<String>,
+    /// Date from which a runner gets no job.
+    pub runtime_deprecates_at: Option<String>,
 }
 
 /// Fault in the pages of the runner list.
@@ -184,6 +196,7 @@ impl Default for Settings {
             offline_after_ms: 30_000,
             session_lapse_ms: 240_000,
             minimum_version: None,
+            runner_versions: BTreeMap::new(),
             require_fips: false,
             assigned_runner_deletable: false,
             group_capacity: 10_000,

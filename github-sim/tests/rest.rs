@@ -417,6 +417,42 @@ fn groups_are_paged_and_filtered() {
 }
 
 #[test]
+fn a_version_has_the_dates_of_its_refusal() {
+    let sim = Sim::start();
+    let dates = |version: &str| {
+        let path = format!("{ORG}/deprecations/{version}");
+        sim.call("GET", &path, None)
+    };
+    assert_eq!(dates("2.334.0").status, 404);
+    let settings = json!({"runner_versions": {
+        "2.334.0": {"runtime_deprecates_at": "2026-12-04T00:00:00Z"},
+        "2.338.2": {},
+    }});
+    let set = |settings: &serde_json::Value| {
+        let answer = sim.call("POST", "/_sim/settings", Some(settings));
+        answer.status
+    };
+    assert_eq!(set(&settings), 200);
+    let old = dates("2.334.0");
+    assert_eq!(old.status, 200, "{old:?}");
+    assert_eq!(
+        old.json(),
+        json!({
+            "runner_version": "2.334.0",
+            "registration_deprecates_at": null,
+            "runtime_deprecates_at": "2026-12-04T00:00:00Z",
+        })
+    );
+    assert_eq!(
+        dates("2.338.2").json()["runtime_deprecates_at"],
+        json!(null)
+    );
+    // The server gives no answer that GitHub cannot give.
+    let wrong = json!({"runner_versions": {"2.334.0": {"runtime_deprecates_at": 17}}});
+    assert_ne!(set(&wrong), 200);
+}
+
+#[test]
 fn a_token_of_one_scope_is_refused_in_others() {
     let sim = Sim::start();
     let tokens = [("acme/widgets", "of_widgets"), ("acme", "of_acme")];

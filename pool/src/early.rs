@@ -116,7 +116,7 @@ impl Pool {
         let listed = name.and_then(|name| by_name.get(name.as_str()));
         let listed = listed.filter(|listed| runner.id() == Some(listed.id));
         // Evidence for a deletion, as that of any list. Otherwise a drain would wait for the next one.
-        runner.set_listed(listed.is_some());
+        runner.set_listed(listed.copied());
         let Some(listed) = listed else {
             return;
         };

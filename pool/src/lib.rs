@@ -18,6 +18,7 @@
 //! - [`shortages`] decides whether the host has enough left for new runners, [`Mode`] whether an
 //!   operator wants them, and [`RateLimit`] whether GitHub does. [`Pace`] bounds the mints of a minute.
 //! - [`group_problems`] tells which jobs a runner group keeps from a pool.
+//! - [`RunnerVersion`] and [`VersionEnd`] tell for how long GitHub accepts a runner.
 //! - [`schedule`] decides how many runners each pool should have now, by the jobs that wait and the [`Budget`].
 //! - [`JobTable`] has the jobs of GitHub's queue, as far as events tell, and the pool that serves each.
 
@@ -52,6 +53,7 @@ mod step;
 mod time;
 mod timeline;
 mod verdict;
+mod version;
 
 pub use adopt::ConfigState;
 pub use backoff::{Backoff, Backoffs, FailureKind};
@@ -92,6 +94,7 @@ pub use step::{Ending, Step};
 pub use time::Timestamp;
 pub use timeline::{PhaseEntry, Timeline};
 pub use verdict::{JobResult, Verdict, VerdictRecord};
+pub use version::{Freshness, InvalidVersion, RunnerVersion, VERSION_WARNING, VersionEnd};
 
 #[cfg(test)]
 mod tests;

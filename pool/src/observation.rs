@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::names::SlotId;
 use super::time::Timestamp;
+use super::version::RunnerVersion;
 
 /// systemd's 128-bit id of one start of a unit, 32 lower-case hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -201,6 +202,8 @@ pub struct ListedRunner {
     pub online: bool,
     /// True if it runs a job.
     pub busy: bool,
+    /// Version that its listener told, once it has connected.
+    pub version: Option<RunnerVersion>,
 }
 
 /// Result of a deletion at GitHub.

@@ -252,7 +252,7 @@ impl Pool {
                 continue;
             }
             // Evidence for a deletion, whatever else changed since the list was requested.
-            runner.set_listed(runner.id().is_some() && listed.is_some());
+            runner.set_listed(listed.copied());
             // A list that was requested before a change says nothing about it.
             if runner.pending.is_some() || runner.since >= requested_at {
                 continue;
@@ -358,7 +358,7 @@ fn claim(runner: &mut Runner, scope: &ScopeId, name: &RunnerName, id: RunnerId, 
         (job.since, runner.since) = (now, now);
     }
     runner.is_claimed |= is_other;
-    runner.set_listed(true);
+    (runner.is_listed, runner.was_listed) = (true, true);
     runner.registration = Some(Registration {
         scope: Some(scope.clone()),
         id: Some(id),

@@ -8,12 +8,13 @@ use strum::{AsRefStr, Display, EnumString, VariantArray};
 
 use super::backoff;
 use super::names::{RunnerName, Slot, SlotId};
-use super::observation::{EndRecord, Exit, Invocation, JobNote, RunnerId};
+use super::observation::{EndRecord, Exit, Invocation, JobNote, ListedRunner, RunnerId};
 use super::phase::PhaseKind;
 use super::scope::ScopeId;
 use super::time::Timestamp;
 use super::timeline::Timeline;
 use super::verdict::{JobResult, Verdict};
+use super::version::RunnerVersion;
 
 /// Phase of a runner. `Idle` and `Busy` mean the same as at GitHub.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -225,6 +226,8 @@ pub struct Runner {
     pub is_job_reported: bool,
     /// Scopes whose newest list lacks the runner, if neither its name nor its pool tells its scope.
     pub missing_from: BTreeSet<ScopeId>,
+    /// Version of its listener, once a list showed it. Not to be trusted.
+    pub version: Option<RunnerVersion>,
     /// Number of lists in a row that should have had it and did not.
     pub missed_lists: u8,
     /// Number of readings in a row that showed its link without an address.
@@ -256,6 +259,7 @@ impl Runner {
             is_claimed: false,
             is_job_reported: false,
             missing_from: BTreeSet::new(),
+            version: None,
             missed_lists: 0,
             bare_readings: 0,
             offline_lists: 0,
@@ -263,10 +267,12 @@ impl Runner {
         }
     }
 
-    /// Remembers whether the newest list of its scope shows it.
-    pub(super) fn set_listed(&mut self, is_listed: bool) {
-        self.is_listed = is_listed;
-        self.was_listed |= is_listed;
+    /// Remembers the entry of the newest list of its scope, if that shows it. One without an id is not listed.
+    pub(super) fn set_listed(&mut self, listed: Option<&ListedRunner>) {
+        let listed = listed.filter(|_| self.id().is_some());
+        self.is_listed = listed.is_some();
+        self.was_listed |= self.is_listed;
+        self.version = listed.and_then(|listed| listed.version).or(self.version);
     }
 
     pub(super) fn enter(&mut self, phase: Phase, now: Timestamp) {

@@ -6,6 +6,7 @@ use strum::{AsRefStr, Display, EnumString, VariantArray};
 use super::names::SlotId;
 use super::observation::{Invocation, JobNote, RunnerId};
 use super::timeline::PhaseEntry;
+use super::version::RunnerVersion;
 
 /// Judgement of a runner's end. Every runner gets exactly one.
 #[derive(AsRefStr, Display, EnumString, VariantArray)]
@@ -233,4 +234,7 @@ pub struct VerdictRecord {
     /// Identity of its image, layer and limits, if its start record was read.
     #[serde(default)]
     pub generation: Option<String>,
+    /// Version of its listener, if GitHub's list showed it. Not to be trusted after a job.
+    #[serde(default)]
+    pub version: Option<RunnerVersion>,
 }

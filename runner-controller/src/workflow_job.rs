@@ -140,7 +140,7 @@ fn short(text: &str) -> String {
 }
 
 /// Returns a time of GitHub's, in milliseconds since 1970.
-fn time(text: Option<&str>) -> Option<u64> {
+pub(crate) fn time(text: Option<&str>) -> Option<u64> {
     let time = humantime::parse_rfc3339_weak(text?).ok()?;
     let since = time.duration_since(UNIX_EPOCH).ok()?;
     u64::try_from(since.as_millis()).ok()

@@ -9,7 +9,9 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
-use crate::pool::{KnownJob, RunnerGroup, RunnerName, ScopeId, Shortages, SlotId};
+use crate::pool::{
+    KnownJob, RunnerGroup, RunnerName, RunnerVersion, ScopeId, Shortages, SlotId, VersionEnd,
+};
 use crate::status::{QueueStatus, WebhookStatus};
 
 pub use crate::pool::{
@@ -182,7 +184,7 @@ pub enum RegistryErrorKind {
 #[error("{operation}: {message}{}{}", advice.as_ref().map(|a| format!(" ({a})")).unwrap_or_default(), request_id.as_ref().map(|r| format!(" [GitHub request {r}]")).unwrap_or_default())]
 pub struct RegistryError {
     /// Name of the call: `generate-jitconfig`, `list runners`, `get runner`, `delete runner`, `list runner groups`,
-    /// `check runner groups`, `get job`, `list runs`, `list jobs`.
+    /// `check runner groups`, `get runner version`, `get job`, `list runs`, `list jobs`.
     pub operation: &'static str,
     /// Kind of failure.
     pub kind: RegistryErrorKind,
@@ -253,6 +255,13 @@ pub trait Registry: Send + Sync + 'static {
 
     /// Returns every runner group of an organisation or enterprise. A retry is safe. Nothing depends on it.
     fn groups(&self) -> impl Future<Output = Result<Vec<RunnerGroup>, RegistryError>> + Send;
+
+    /// Returns the dates from which GitHub refuses a version of its runner; `None` if it does not know the version, or
+    /// is a server that tells no dates. A retry is safe. Nothing depends on it.
+    fn version_end(
+        &self,
+        version: RunnerVersion,
+    ) -> impl Future<Output = Result<Option<VersionEnd>, RegistryError>> + Send;
 
     /// Sends no call for this long, because a rate limit that an earlier daemon got still lasts.
     fn hold(&self, wait: Duration);

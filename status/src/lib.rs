@@ -8,6 +8,7 @@ mod history;
 mod lookup;
 mod measures;
 mod plan;
+mod version;
 
 use std::collections::BTreeMap;
 
@@ -21,10 +22,11 @@ pub use history::{HistoryPage, HistoryQuery, MAX_PAGE};
 pub use measures::{Histogram, Measure, Unit};
 pub use plan::{BudgetResource, BudgetUse, TargetStatus};
 pub use pool::{
-    Cause, Conclusion, FailureKind, GroupProblem, Invocation, JobNote, JobResult, JobStage,
-    PaceReason, PhaseEntry, PhaseKind, Resource, RunnerId, Shortages, SlotId, Verdict,
-    VerdictRecord, WaitReason,
+    Cause, Conclusion, FailureKind, Freshness, GroupProblem, Invocation, JobNote, JobResult,
+    JobStage, PaceReason, PhaseEntry, PhaseKind, Resource, RunnerId, RunnerVersion, Shortages,
+    SlotId, Verdict, VerdictRecord, VersionEnd, WaitReason,
 };
+pub use version::{VersionRemedy, VersionStatus};
 
 /// Version of the document. A field may be added within a version, but none changes its meaning.
 pub const VERSION: u32 = 1;
@@ -231,6 +233,9 @@ pub struct PoolStatus {
     /// Runner group of its runners; `None` for a pool of a repository, and before GitHub told of it.
     #[serde(default)]
     pub group: Option<GroupStatus>,
+    /// Version of its newest runner that GitHub listed; `None` before the first.
+    #[serde(default)]
+    pub runner_version: Option<VersionStatus>,
     /// Desired numbers of runners.
     pub wanted: Wanted,
     /// Number of runners by phase. Every phase is there.
@@ -332,6 +337,9 @@ pub struct RunnerStatus {
     pub invocation: Option<Invocation>,
     /// Its job.
     pub job: Option<JobStatus>,
+    /// Version of its listener, once GitHub listed it. Not to be trusted.
+    #[serde(default)]
+    pub version: Option<RunnerVersion>,
 }
 
 impl RunnerStatus {
@@ -358,6 +366,7 @@ impl RunnerStatus {
             runner_id: None,
             invocation: None,
             job: None,
+            version: None,
         }
     }
 }

@@ -7,6 +7,7 @@ mod paging;
 mod runners;
 mod runs;
 pub(crate) mod schema;
+mod versions;
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
@@ -227,6 +228,7 @@ fn handle(
         (Endpoint::Get, Some(scope)) => runners::get(state, now, scope, id),
         (Endpoint::Delete, Some(scope)) => runners::delete(state, now, scope, id),
         (Endpoint::Groups, Some(scope)) => Ok(runners::groups(state, scope, request)),
+        (Endpoint::Deprecation, Some(_)) => versions::get(state, request),
         (Endpoint::Runs, Some(scope)) => runs::list(state, scope, request),
         (Endpoint::RunJobs, Some(scope)) => runs::jobs(state, scope, request),
         (Endpoint::Job, Some(scope)) => runs::job(state, scope, request),

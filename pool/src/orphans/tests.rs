@@ -20,6 +20,7 @@ fn listed(id: u64, name: &str, busy: bool) -> ListedRunner {
         name: name.into(),
         online: false,
         busy,
+        version: None,
     }
 }
 

@@ -332,6 +332,7 @@ fn a_runner_of_another_boot_ended_with_it_and_leaves_its_registration() {
         name: name.into(),
         online: false,
         busy: false,
+        version: None,
     };
     let _ = pools.listed(&scope(), &[entry("h-ci-1-00000007")], NOW, NOW);
     assert_eq!(deletions(&mut pools, NOW), [(scope(), RunnerId(7))]);
@@ -349,6 +350,7 @@ fn a_container_without_a_config_takes_no_registration_of_another_host() {
             name: "h-ci-1-00000007".into(),
             online: true,
             busy: false,
+            version: None,
         };
         let mut lost = found(record, unit(UnitState::Active, 1));
         lost.without_config.insert(slot_id(slot(1)));
@@ -370,6 +372,7 @@ fn a_registration_that_only_its_slot_claims_is_not_deleted_while_it_is_online() 
         name: "h-ci-1-00000007".into(),
         online,
         busy: false,
+        version: None,
     };
     let (mut pools, _) = adopt(found(None, unit(UnitState::Active, 1)));
     let effects = pools.listed(&scope(), &[listed(true)], NOW + MINUTE, NOW + MINUTE);
@@ -403,6 +406,7 @@ fn a_job_whose_record_was_lost_is_not_another_hosts() {
         name: "h-ci-1-00000007".into(),
         online: true,
         busy: false,
+        version: None,
     };
     for minutes in 1..5 {
         let now = NOW + minutes * MINUTE;
@@ -424,6 +428,7 @@ fn a_job_whose_record_was_lost_is_not_another_hosts_while_a_clean_up_ends_it() {
         name: "h-ci-1-00000007".into(),
         online: true,
         busy: true,
+        version: None,
     };
     for minutes in 1..5 {
         let now = NOW + minutes * MINUTE;
@@ -464,6 +469,7 @@ fn adopted_in(minted_in: Option<ScopeId>) -> (Pools, Timestamp) {
         name: "stranger".into(),
         online: true,
         busy: false,
+        version: None,
     };
     for _ in 0..5 {
         now = now + MINUTE;
@@ -502,6 +508,7 @@ fn a_changed_scope_deletes_no_runner_of_the_new_scope() {
         name: "h-ci-1-00000007".into(),
         online: true,
         busy: false,
+        version: None,
     };
     let _ = pools.listed(&former, &[entry], now, now);
     let retired = Step::Retire {
@@ -529,6 +536,7 @@ fn the_registration_that_a_former_scopes_runner_leaves_is_deleted_there_alone() 
         name: "h-ci-1-00000007".into(),
         online: false,
         busy: false,
+        version: None,
     };
     let _ = pools.listed(&former, &[entry], now, now);
     assert_eq!(deletions(&mut pools, now), [(former, RunnerId(7))]);
@@ -547,6 +555,7 @@ fn a_record_without_a_scope_belongs_to_the_scope_whose_list_shows_its_id_and_nam
         name: "h-ci-1-00000007".into(),
         online: true,
         busy: false,
+        version: None,
     };
     let effects = pools.listed(&scope(), &[entry], now, now);
     assert!(matches!(&effects[..], [Effect::Record(record)]
@@ -565,6 +574,7 @@ fn a_runner_that_its_lists_lack_ends_only_if_github_does_not_find_it() {
         name: name.into(),
         online: true,
         busy,
+        version: None,
     };
     let ours = "h-ci-1-00000007";
     let answers = [

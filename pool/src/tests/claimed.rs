@@ -15,6 +15,7 @@ fn entry(id: u64, online: bool, busy: bool) -> ListedRunner {
         name: RunnerName::new(host(), first(), u32::try_from(id).unwrap()).to_string(),
         online,
         busy,
+        version: None,
     }
 }
 

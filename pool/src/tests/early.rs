@@ -25,6 +25,7 @@ fn listed(online: bool, busy: bool) -> ListedRunner {
         name: registration(7).name.to_string(),
         online,
         busy,
+        version: None,
     }
 }
 

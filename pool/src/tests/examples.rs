@@ -170,6 +170,7 @@ fn an_idle_runner_that_two_lists_show_offline_is_unreachable() {
             name,
             online,
             busy,
+            version: None,
         }];
         // The runner stays as it is, so nothing is recorded.
         assert_eq!(

@@ -27,6 +27,7 @@ fn listed(name: &RunnerName, online: bool) -> ListedRunner {
         name: name.to_string(),
         online,
         busy: false,
+        version: None,
     }
 }
 

@@ -250,6 +250,7 @@ image = { kind = "directory", path = "/i" }
             name: name.into(),
             online,
             busy,
+            version: None,
         }
     }
 

@@ -192,6 +192,9 @@ impl Story {
         let end = format!("then ended: {exit}");
         text += &phases(&ended.phases, began_unix_ms, ended.lived_ms, &end);
         text += &cost(ended);
+        if let Some(version) = ended.version {
+            let _ = writeln!(text, "  its listener was version {version}");
+        }
         if let Some(line) = &ended.last_line {
             let _ = writeln!(text, "  it wrote last: \"{line}\"");
         }
@@ -426,6 +429,7 @@ mod tests {
             ]),
             cpu_ms: Some(42_000),
             generation: None,
+            version: None,
         };
         let story = Story::of_ended(&ended, &Status::default());
         assert_eq!(

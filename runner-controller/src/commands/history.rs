@@ -146,6 +146,7 @@ fn csv(runners: &[VerdictRecord]) -> anyhow::Result<String> {
         "exit",
         "generation",
         "invocation",
+        "version",
     ]
     .map(str::to_owned);
     let phases = TIMED.map(|phase| format!("{phase}_after_ms"));
@@ -170,6 +171,7 @@ fn csv(runners: &[VerdictRecord]) -> anyhow::Result<String> {
             shown(runner.exit.as_ref()),
             shown(runner.generation.as_ref()),
             shown(runner.invocation.as_ref()),
+            shown(runner.version),
         ];
         let first = |phase| runner.phases.iter().find(|entry| entry.phase == phase);
         let phases = TIMED.map(|phase| shown(first(phase).map(|entry| entry.after_ms)));
@@ -230,6 +232,7 @@ mod tests {
             ],
             cpu_ms: Some(42_000),
             generation: Some("0123abcd".into()),
+            version: "2.336.0".parse().ok(),
         };
         let failed = VerdictRecord {
             slot: "ci-4".parse().unwrap(),
@@ -272,6 +275,7 @@ ENDED                 RUNNER  VERDICT      RESULT          AGE  JOB FOR   CPU   
         };
         assert_eq!(cell(0, "job"), "'=HYPERLINK(\"x\"), test");
         assert_eq!(cell(0, "busy_after_ms"), "14300");
+        assert_eq!(cell(0, "version"), "2.336.0");
         assert_eq!(cell(0, "idle_after_ms"), "");
         assert_eq!(cell(1, "verdict"), "boot_failed");
         assert_eq!(cell(1, "cpu_ms"), "");

@@ -7,8 +7,8 @@ use super::outcome::{ListKind, Outcome};
 use super::writes::{LIMIT_KEY, MODE_KEY, PACE_KEY, Write, scope_key};
 use super::{Command, Controller};
 use crate::pool::{
-    Cause, Effect, Ended, Ending, Exit, FailureKind, JobResult, Mode, RateLimit, ScopeId,
-    ScopeState, SlotId, Step,
+    Cause, Effect, Ended, Ending, Exit, FailureKind, JobResult, ListedRunner, Mode, RateLimit,
+    ScopeId, ScopeState, SlotId, Step, Timestamp,
 };
 use crate::world::{
     Event, Handshake, Machines, Records, Registry, RegistryError, RegistryErrorKind,
@@ -70,6 +70,28 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         self.carry_out(effects);
     }
 
+    /// Applies GitHub's list of a scope.
+    fn apply_list(
+        &mut self,
+        scope: &ScopeId,
+        requested_at: Timestamp,
+        result: Result<Vec<ListedRunner>, RegistryError>,
+        now: Timestamp,
+    ) -> Vec<Effect> {
+        let kind = self.listing.remove(scope);
+        self.note_call(scope, result.as_ref().err());
+        let Ok(list) = result else {
+            return Vec::new();
+        };
+        self.listed.insert(scope.clone(), list.len() as u64);
+        let effects = match kind {
+            Some(ListKind::Early) => self.pools.listed_early(scope, &list, requested_at, now),
+            Some(ListKind::Full) | None => self.pools.listed(scope, &list, requested_at, now),
+        };
+        self.spawn_version_questions(now);
+        effects
+    }
+
     /// Applies the outcome of a task.
     pub(super) fn handle_outcome(&mut self, outcome: Outcome) {
         let (now, random) = ((self.environment.now)(), (self.environment.random)());
@@ -129,22 +151,18 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 scope,
                 requested_at,
                 result,
-            } => {
-                let kind = self.listing.remove(&scope);
-                self.note_call(&scope, result.as_ref().err());
-                let Ok(list) = result else { return };
-                self.listed.insert(scope.clone(), list.len() as u64);
-                match kind {
-                    Some(ListKind::Early) => {
-                        (self.pools).listed_early(&scope, &list, requested_at, now)
-                    }
-                    Some(ListKind::Full) | None => {
-                        self.pools.listed(&scope, &list, requested_at, now)
-                    }
-                }
-            }
+            } => self.apply_list(&scope, requested_at, result, now),
             Outcome::GroupsListed { scope, result } => {
                 self.groups.answered(&self.config, &scope, result, now);
+                return;
+            }
+            Outcome::VersionAnswered {
+                scope,
+                version,
+                result,
+            } => {
+                let (key, unix_ms) = ((scope, version), (self.environment.unix_ms)());
+                (self.versions).answered(&self.config, key, result, now, unix_ms);
                 return;
             }
             Outcome::Observed { began, result } => {

@@ -127,6 +127,7 @@ pub(super) fn verdict_record(
         phases: runner.timeline.since(runner.started_at),
         cpu_ms: end.and_then(|end| end.cpu_ms),
         generation: runner.generation.clone(),
+        version: runner.version,
     }
 }
 
@@ -163,6 +164,7 @@ mod tests {
             phases: phases.iter().map(entry).collect(),
             cpu_ms: Some(700),
             generation: None,
+            version: None,
         }
     }
 

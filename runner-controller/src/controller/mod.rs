@@ -8,6 +8,7 @@
 //! - `tasks` makes the calls, `outcome` is what they report, and `writes` keeps the order of writes to the records.
 //! - `clearings` numbers the requests to end every runner.
 //! - `demand` knows which jobs wait, and `groups` which of them a runner group keeps away.
+//! - `versions` knows for how long GitHub accepts the runners.
 //! - `conditions` knows which part of the world fails, `history` the verdicts, and `report` publishes
 //!   the status.
 
@@ -21,6 +22,7 @@ mod history;
 mod outcome;
 mod report;
 mod tasks;
+mod versions;
 mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,6 +45,7 @@ use demand::Demand;
 use groups::GroupChecks;
 use history::History;
 use outcome::{ListKind, Outcome};
+use versions::Versions;
 use writes::WriteQueue;
 
 /// Maximum time that a stopping daemon waits for its tasks. A mint takes as long as GitHub does, and an
@@ -136,6 +139,7 @@ pub struct Controller<M, R, H, D> {
     /// Jobs of GitHub's queue, if deliveries are taken.
     demand: Option<Demand>,
     groups: GroupChecks,
+    versions: Versions,
     /// Number of runners in GitHub's last list of each scope.
     listed: BTreeMap<ScopeId, u64>,
     /// End of GitHub's rate limit in each scope, as the next daemon will know it.
@@ -201,6 +205,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             history: History::default(),
             demand,
             groups: GroupChecks::default(),
+            versions: Versions::default(),
             listed: BTreeMap::new(),
             limited_until: BTreeMap::new(),
             started_unix_ms,

@@ -1,8 +1,8 @@
 //! Outcomes of the controller's tasks.
 
 use crate::pool::{
-    Deleted, ListedRunner, MintOutcome, RunnerGroup, RunnerId, RunnerName, ScopeId, SlotId,
-    Timestamp, UnitObservation,
+    Deleted, ListedRunner, MintOutcome, RunnerGroup, RunnerId, RunnerName, RunnerVersion, ScopeId,
+    SlotId, Timestamp, UnitObservation, VersionEnd,
 };
 use crate::world::RegistryError;
 
@@ -67,6 +67,12 @@ pub(super) enum Outcome {
     GroupsListed {
         scope: ScopeId,
         result: Result<Vec<RunnerGroup>, RegistryError>,
+    },
+    /// A question about a version of the runner was answered.
+    VersionAnswered {
+        scope: ScopeId,
+        version: RunnerVersion,
+        result: Result<Option<VersionEnd>, RegistryError>,
     },
     /// All units were observed.
     Observed {

@@ -29,6 +29,7 @@ fn runner_status(pool: &Pool, runner: &Runner, now: Timestamp) -> RunnerStatus {
         runner: runner.name().map(ToString::to_string),
         runner_id: runner.id(),
         invocation: runner.invocation.clone(),
+        version: runner.version,
         job: runner.job.as_ref().map(|job| JobStatus {
             note: job.note.clone(),
             running_ms: millis(now.since(job.since)),
@@ -297,6 +298,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 .and_then(|scope| self.scope_name(scope)),
             labels: configured.map_or_else(Vec::new, |pool| pool.labels.clone()),
             group: self.groups.of(&pool.spec.name),
+            runner_version: self.versions.of(&self.config, &pool.spec.name),
             wanted: Wanted {
                 idle: pool.spec.min_idle,
                 spare: pool.spec.min_spare,

@@ -6,7 +6,9 @@ use tracing::{debug, warn};
 
 use super::outcome::{ListKind, Outcome};
 use super::{Client, Controller};
-use crate::pool::{Ending, FailureKind, MintOutcome, RunnerId, RunnerName, ScopeId, SlotId};
+use crate::pool::{
+    Ending, FailureKind, MintOutcome, RunnerId, RunnerName, ScopeId, SlotId, Timestamp,
+};
 use crate::world::{
     Handshake, Machines, MintRequest, Records, Registry, RegistryError, RegistryErrorKind, chain,
 };
@@ -215,6 +217,24 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 Outcome::GroupsListed {
                     scope,
                     result: registry.groups().await,
+                }
+            });
+        }
+    }
+
+    /// Asks GitHub about each version of a runner that is due.
+    pub(super) fn spawn_version_questions(&mut self, now: Timestamp) {
+        let due = (self.versions).begin(&self.config, self.pools.iter(), now);
+        for (scope, version) in due {
+            let Some(client) = self.environment.registries.get(&scope) else {
+                continue;
+            };
+            let registry = Arc::clone(&client.registry);
+            self.running.spawn(async move {
+                Outcome::VersionAnswered {
+                    result: registry.version_end(version).await,
+                    scope,
+                    version,
                 }
             });
         }

@@ -51,6 +51,7 @@ mod tests {
             name: name.to_owned(),
             online,
             busy,
+            version: None,
         };
         let list = [
             runner(1, "fuzz-ci-1-0000beef", false, false),

@@ -3,6 +3,7 @@
 use url::{Position, Url};
 
 use crate::config::{GitHubConfig, Scope};
+use crate::pool::RunnerVersion;
 use crate::world::RunnerId;
 
 /// The paths for one scope, below the path of the API's base.
@@ -38,6 +39,11 @@ impl Endpoints {
     /// Returns the path of the first page of runner groups. A repository has none.
     pub(super) fn groups(&self) -> String {
         full_pages(self.actions(&["runner-groups"]))
+    }
+
+    /// Returns the path of the dates from which a version of the runner is refused.
+    pub(super) fn version(&self, version: RunnerVersion) -> String {
+        self.actions(&["runners", "deprecations", &version.to_string()])
     }
 
     /// Returns the path of the newest runs of a repository that have this status.

@@ -29,6 +29,7 @@ pub(super) struct Runner {
     name: String,
     status: String,
     busy: bool,
+    version: Option<String>,
     #[serde(default)]
     labels: Vec<Label>,
 }
@@ -110,6 +111,7 @@ impl From<Runner> for ListedRunner {
             name: runner.name,
             online: runner.status == "online",
             busy: runner.busy,
+            version: runner.version.and_then(|text| text.parse().ok()),
         }
     }
 }

@@ -33,6 +33,7 @@ mod setup;
 mod token;
 mod transport;
 mod usage;
+mod version;
 
 pub use octocrab::OctoBody;
 

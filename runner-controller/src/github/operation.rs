@@ -13,6 +13,7 @@ pub(super) enum Operation {
     Delete,
     Groups,
     GroupCheck,
+    Version,
     Job,
     Runs,
     RunJobs,
@@ -37,6 +38,7 @@ impl Operation {
             Self::Delete => "delete runner",
             Self::Groups => "list runner groups",
             Self::GroupCheck => "check runner groups",
+            Self::Version => "get runner version",
             Self::Job => "get job",
             Self::Runs => "list runs",
             Self::RunJobs => "list jobs",
@@ -48,7 +50,12 @@ impl Operation {
     /// Returns true for operations that leave the rest of the budget to others.
     pub(super) fn is_background(self) -> bool {
         match self {
-            Self::List | Self::GroupCheck | Self::Job | Self::Runs | Self::RunJobs => true,
+            Self::List
+            | Self::GroupCheck
+            | Self::Version
+            | Self::Job
+            | Self::Runs
+            | Self::RunJobs => true,
             // A mint needs a group, and every request needs a token.
             Self::Mint
             | Self::Find
@@ -69,6 +76,7 @@ impl Operation {
             | Self::Delete
             | Self::Groups
             | Self::GroupCheck
+            | Self::Version
             | Self::Job
             | Self::Runs
             | Self::RunJobs => false,

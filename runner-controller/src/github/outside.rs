@@ -17,7 +17,7 @@ use super::operation::Operation;
 use super::registry::JitConfigAnswer;
 use super::secrets::Secrets;
 use super::token::Token;
-use super::{groups, link, listing, refusal};
+use super::{groups, link, listing, refusal, version};
 use crate::pool::{HostId, RunnerName};
 use crate::world::ListedRunner;
 
@@ -37,6 +37,9 @@ pub(crate) fn try_answer(body: &[u8]) {
     }
     if let Some(page) = read_by_octocrab::<groups::Body>(body) {
         let _ = groups::find(&page.runner_groups, "Default");
+    }
+    if let Some(dates) = read_by_octocrab::<version::Dates>(body) {
+        let _ = dates.read("2.336.0".parse().expect("a version"));
     }
     if let Some(made) = read_by_octocrab::<JitConfigAnswer>(body) {
         let _ = jit::read(&made.encoded_jit_config);

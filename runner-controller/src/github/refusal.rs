@@ -142,6 +142,7 @@ fn kind_of(operation: Operation, status: StatusCode, lower: &str) -> RegistryErr
             | Operation::Delete
             | Operation::Groups
             | Operation::GroupCheck
+            | Operation::Version
             | Operation::Job
             | Operation::Runs
             | Operation::RunJobs
@@ -194,6 +195,7 @@ fn advice(
                 )
             }
             Operation::Find | Operation::Delete => "the runner does not exist any more".to_owned(),
+            Operation::Version => "GitHub does not know the version".to_owned(),
             Operation::Job | Operation::Runs | Operation::RunJobs => format!(
                 "the repository does not exist, or the token cannot see its jobs; {}",
                 needed_permissions(headers, context)
@@ -225,6 +227,7 @@ fn advice(
             | Operation::Delete
             | Operation::Groups
             | Operation::GroupCheck
+            | Operation::Version
             | Operation::Job
             | Operation::Runs
             | Operation::RunJobs

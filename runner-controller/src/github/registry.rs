@@ -25,8 +25,9 @@ use super::operation::Operation;
 use super::setup::SetupError;
 use super::transport::{self, Transport};
 use super::usage::Usage;
+use super::version;
 use crate::config::{GitHubConfig, Scope};
-use crate::pool::RunnerGroup;
+use crate::pool::{RunnerGroup, RunnerVersion, VersionEnd};
 use crate::world::{
     Deleted, JitConfig, ListedRunner, MintRequest, MintWindow, Minted, Registry, RegistryError,
     RegistryErrorKind, RunnerId,
@@ -357,6 +358,13 @@ impl Registry for GitHub {
         let first = self.endpoints.groups();
         let groups = groups::fetch(&self.client, first, Operation::GroupCheck).await?;
         Ok(groups.into_iter().map(RunnerGroup::from).collect())
+    }
+
+    async fn version_end(
+        &self,
+        version: RunnerVersion,
+    ) -> Result<Option<VersionEnd>, RegistryError> {
+        version::fetch(&self.client, self.endpoints.version(version), version).await
     }
 
     fn hold(&self, wait: Duration) {

@@ -18,6 +18,7 @@ const PREFIX: &str = "runner_controller";
 pub(super) fn render(status: &Status) -> Result<String, std::fmt::Error> {
     let mut registry = Registry::with_prefix(PREFIX);
     register_pools(&mut registry, &status.pools);
+    register_versions(&mut registry, &status.pools);
     measures::register(&mut registry, &status.pools);
     register_daemon(&mut registry, status);
     register_host(&mut registry, status);
@@ -89,6 +90,30 @@ fn register_pools(registry: &mut Registry, pools: &[PoolStatus]) {
         let jobs = pool.runners.iter().filter_map(|runner| runner.job.as_ref());
         let longest = jobs.map(|job| job.running_ms / 1000).max();
         set(&longest_job, vec![name()], longest.unwrap_or_default());
+    }
+}
+
+/// Registers the versions of the pools' runners. Each pool has one.
+fn register_versions(registry: &mut Registry, pools: &[PoolStatus]) {
+    let info = gauge(
+        registry,
+        "pool_runner_version_info",
+        "1, with the version of GitHub's runner in the pool as a label",
+    );
+    let end = gauge(
+        registry,
+        "pool_runner_version_end_timestamp_seconds",
+        "Time from which GitHub refuses the pool's runners, in seconds since 1970; none if GitHub tells no date",
+    );
+    for pool in pools {
+        let Some(status) = &pool.runner_version else {
+            continue;
+        };
+        let version = ("version", status.version.to_string());
+        set(&info, vec![label("pool", &pool.name), version], 1);
+        if let Some(unix_ms) = status.end_unix_ms() {
+            set(&end, vec![label("pool", &pool.name)], unix_ms / 1000);
+        }
     }
 }
 

@@ -91,6 +91,9 @@ pub(super) const STEPS: &[&str] = &[
     CREATE INDEX verdicts_by_slot ON verdicts (slot, id);
     CREATE INDEX verdicts_by_end ON verdicts (ended_unix_ms);
 ",
+    "
+    ALTER TABLE verdicts ADD COLUMN version TEXT;
+",
 ];
 
 /// Newest schema.

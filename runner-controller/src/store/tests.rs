@@ -103,6 +103,7 @@ pub(super) fn verdict(text: &str, invocation: Option<u64>, ended: u64) -> Verdic
         }],
         cpu_ms: Some(1_234),
         generation: Some("0123abcd".into()),
+        version: "2.336.0".parse().ok(),
     }
 }
 

@@ -25,11 +25,11 @@ pub(super) fn add(connection: &Connection, verdict: &VerdictRecord) -> rusqlite:
         "INSERT INTO verdicts (
             slot, verdict, runner, runner_id, job_repository, job_run_id, job_name, job_workflow,
             born_unix_ms, ended_unix_ms, job_ms, exit, memory_peak_bytes, oom_kills, invocation,
-            result, last_line, phases, cpu_ms, generation)
+            result, last_line, phases, cpu_ms, generation, version)
          VALUES (
             :slot, :verdict, :runner, :runner_id, :repository, :run_id, :job, :workflow,
             :born, :ended, :job_ms, :exit, :memory_peak, :oom_kills, :invocation,
-            :result, :last_line, :phases, :cpu_ms, :generation)
+            :result, :last_line, :phases, :cpu_ms, :generation, :version)
          ON CONFLICT (invocation) DO NOTHING",
     )?;
     insert.execute(named_params! {
@@ -51,6 +51,7 @@ pub(super) fn add(connection: &Connection, verdict: &VerdictRecord) -> rusqlite:
         ":phases": json(&verdict.phases),
         ":cpu_ms": verdict.cpu_ms.map(signed),
         ":generation": verdict.generation,
+        ":version": verdict.version.map(|version| version.to_string()),
         ":oom_kills": signed(verdict.oom_kills),
         ":invocation": verdict.invocation.as_ref().map(Invocation::as_str),
     })?;
@@ -218,6 +219,7 @@ fn verdict(row: &Row<'_>) -> rusqlite::Result<Option<VerdictRecord>> {
         return Ok(None);
     };
     let invocation: Option<String> = row.get("invocation")?;
+    let version: Option<String> = row.get("version")?;
     let ended_unix_ms = number(row, "ended_unix_ms")?;
     Ok(Some(VerdictRecord {
         slot,
@@ -237,6 +239,7 @@ fn verdict(row: &Row<'_>) -> rusqlite::Result<Option<VerdictRecord>> {
         phases: from_json(row, "phases")?.unwrap_or_default(),
         cpu_ms: maybe_number(row, "cpu_ms")?,
         generation: row.get("generation")?,
+        version: version.and_then(|text| text.parse().ok()),
     }))
 }
 

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::version;
 use crate::status::{DaemonState, PhaseKind, PoolStatus, Status};
 
 /// Answer of `/health`.
@@ -52,6 +53,8 @@ pub fn health(status: &Status) -> Health {
         reasons.extend(status.pools.iter().filter_map(pool_problem));
         reasons.extend(status.pools.iter().filter_map(unreachable));
         reasons.extend(status.pools.iter().filter_map(address_lost));
+        let ended = |pool| version::ended(pool, status.at_unix_ms);
+        reasons.extend(status.pools.iter().filter_map(ended));
     }
     Health {
         healthy: reasons.is_empty(),

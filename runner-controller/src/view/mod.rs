@@ -3,18 +3,24 @@
 //! `runner-status` prints these words as text, and the daemon serves them as a page.
 //!
 //! - `health`: the judgement of a host
+//! - `notice`: one sentence and its weight
 //! - `notices`: everything beside tables that a reader must know or do
 //! - `demand`: the jobs that wait
 //! - `cells`: facts about a scope, a pool, a runner or a job, for tables
 //! - `span`: durations
+//! - `version`: the versions of the runners
 
 mod cells;
 mod demand;
 mod health;
+mod notice;
 mod notices;
 mod span;
+mod version;
 
 pub use cells::{Ended, Occupation, PoolCounts, failure, job_title, scope_state, server, state};
 pub use health::{Health, health};
-pub use notices::{Notice, Weight, notices};
+pub use notice::{Notice, Weight};
+pub use notices::notices;
 pub use span::span;
+pub use version::versions;

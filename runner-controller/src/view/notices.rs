@@ -1,40 +1,9 @@
 //! Notices: everything beside tables that a reader must know or do.
 
 use super::cells::answered;
-use super::{demand, health, span};
+use super::notice::{Notice, Weight};
+use super::{demand, health, span, versions};
 use crate::status::{FormerScopeStatus, GateStatus, PoolStatus, Status};
-
-/// Weight of a notice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Weight {
-    /// Something is wrong.
-    Problem,
-    /// No runner starts or registers, for a reason that need not be a problem.
-    Closed,
-    /// Something to know.
-    Fact,
-}
-
-/// One sentence for a reader.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Notice {
-    /// Its weight.
-    pub weight: Weight,
-    /// The sentence.
-    pub text: String,
-}
-
-impl Notice {
-    fn problem(text: String) -> Self {
-        let weight = Weight::Problem;
-        Self { weight, text }
-    }
-
-    fn fact(text: String) -> Self {
-        let weight = Weight::Fact;
-        Self { weight, text }
-    }
-}
 
 /// Returns the notices of a status, in the order in which a reader needs them.
 #[must_use]
@@ -62,6 +31,7 @@ pub fn notices(status: &Status) -> Vec<Notice> {
         }));
     }
     notices.extend(status.pools.iter().flat_map(group));
+    notices.extend(versions(status));
     if let [scope] = &*status.scopes() {
         let answered = answered(scope, status.at_unix_ms);
         notices.push(Notice::fact(format!("GitHub {answered}")));

@@ -6,11 +6,11 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use github_sim::{
     Endpoint, Fault, FaultRule, PagingFault, PlantedRunner, RunnerGroup, Server, ServerHandle,
-    ServerOptions, Settings,
+    ServerOptions, Settings, VersionDates,
 };
 use runner_controller::config::Scope;
 use runner_controller::github::{GitHub, cleanup_candidates};
-use runner_controller::pool::{GroupOwner, GroupProblem, group_problems};
+use runner_controller::pool::{GroupOwner, GroupProblem, VersionEnd, group_problems};
 use runner_controller::world::{
     Deleted, Registry, RegistryError, RegistryErrorKind as Kind, RunnerId,
 };
@@ -421,6 +421,34 @@ async fn the_groups_of_an_organisation_are_looked_up_with_their_restrictions() {
     // The look is not what mints know of groups.
     github.mint(&request(1)).await.unwrap();
     assert_eq!(sim.control().stats().calls_of("groups"), 2);
+}
+
+#[tokio::test]
+async fn the_end_of_a_version_is_read_and_an_unknown_version_has_none() {
+    let sim = sim_with(|settings| {
+        let dates = VersionDates {
+            registration_deprecates_at: None,
+            runtime_deprecates_at: Some("2026-12-04T00:00:00Z".into()),
+        };
+        settings.runner_versions.insert("2.334.0".into(), dates);
+        let version = VersionDates::default();
+        settings.runner_versions.insert("2.338.2".into(), version);
+    })
+    .await;
+    for scope in [organization(), repository()] {
+        let github = github(&sim, scope);
+        let end = async |version: &str| github.version_end(version.parse().unwrap()).await;
+        let old = VersionEnd {
+            registration_unix_ms: None,
+            runtime_unix_ms: Some(1_796_342_400_000),
+        };
+        assert_eq!(end("2.334.0").await, Ok(Some(old)));
+        assert_eq!(end("2.338.2").await, Ok(Some(VersionEnd::default())));
+        assert_eq!(end("2.1.0").await, Ok(None));
+        let counts = github.calls();
+        let is_counted = counts.contains(&("get runner version", "ok", 2));
+        assert!(is_counted, "{counts:?}");
+    }
 }
 
 #[tokio::test]

@@ -88,6 +88,7 @@ impl RecordsFile {
             phases: Vec::new(),
             cpu_ms: None,
             generation: None,
+            version: None,
         }))
         .await
     }

@@ -125,6 +125,7 @@ impl GitHub {
                 name: runner.name,
                 online: runner.online,
                 busy: runner.job.is_some(),
+                version: None,
             };
             let (scope, until) = (runner.scope, now + lag);
             self.fading.insert(id, FadingRow { row, scope, until });
@@ -174,6 +175,7 @@ impl GitHub {
                 name: format!("stranger-{id}"),
                 online: true,
                 busy: false,
+                version: None,
             };
         }
         ListedRunner {
@@ -181,6 +183,7 @@ impl GitHub {
             name: runner.name.clone(),
             online: runner.online,
             busy: runner.job.is_some() && runner.busy_shown_from <= now,
+            version: None,
         }
     }
 

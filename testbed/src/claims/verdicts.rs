@@ -12,7 +12,7 @@ use super::common::{
 };
 use super::fixture::SMALL;
 use super::suite::{Suite, suite};
-use crate::lab::Lab;
+use crate::lab::{DAEMON, Lab};
 use crate::readings::summary;
 use crate::sim::pool_job;
 use crate::wait::{Seen, wait_until};
@@ -26,6 +26,7 @@ pub(super) const SUITE: Suite = suite![SMALL;
     a_runner_that_github_refuses_says_so_in_its_own_words,
     a_registration_that_lapses_is_replaced,
     a_refused_version_is_tried_by_one_runner_at_a_time,
+    a_version_near_its_end_is_told_before_github_refuses_it,
     a_job_that_exits_like_a_refused_version_is_a_crash,
     every_job_has_the_result_that_its_listener_returned,
     a_container_that_an_operator_stops_is_stopped_and_its_job_interrupted,
@@ -270,6 +271,52 @@ fn a_refused_version_is_tried_by_one_runner_at_a_time(lab: &mut Lab) -> Result<(
     lab.await_status("registrations without a delay", SOON, |status| {
         status.backoff(FailureKind::Version).is_none().then_some(())
     })
+}
+
+fn a_version_near_its_end_is_told_before_github_refuses_it(lab: &mut Lab) -> Result<()> {
+    let host = lab.host();
+    // The stand-in for GitHub's listener has the version of a real one.
+    let set_end = |when: &str| {
+        let date = host.run(&["date", "--utc", "--date", when, "+%FT%TZ"])?;
+        let end = json!({ "runtime_deprecates_at": date.trim() });
+        lab.sim()
+            .set(&json!({ "runner_versions": { "2.336.0": end } }))?;
+        // Otherwise the daemon asks again after a day.
+        host.run(&["systemctl", "restart", DAEMON])
+    };
+    let await_text = |text: &str| {
+        wait_until(&format!("{text:?} in the status"), SOON, || {
+            let output = host.output(&["runner-status"])?;
+            let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+            Ok(if shown.contains(text) {
+                Seen::Done((shown, output.status.code()))
+            } else {
+                Seen::NotYet(shown)
+            })
+        })
+    };
+    lab.await_settled(SOON)?;
+    set_end("5 days 1 hour")?;
+    let (near, _) = await_text("pool ci: GitHub refuses runner 2.336.0 in 5 d")?;
+    ensure_says(&near, &["build the image again with a newer runner"])?;
+    lab.await_settled(SOON)?;
+    run(lab, "true")?;
+    let ended = lab.look()?.recent.first().cloned();
+    let version = ended.and_then(|ended| ended.version);
+    ensure!(version.is_some(), "the record of a runner has no version");
+    set_end("1 hour ago")?;
+    lab.sim().set(&json!({ "minimum_version": "9.0.0" }))?;
+    let (_, code) = await_text("pool ci: GitHub refuses runner 2.336.0 since")?;
+    ensure!(code == Some(1), "runner-status ended with {code:?}");
+    lab.await_status("a runner whose version is refused", SOON, |status| {
+        let ended = &mut status.recent.iter();
+        ended.find(|ended| ended.verdict == Verdict::VersionRefused)?;
+        Some(())
+    })?;
+    lab.sim()
+        .set(&json!({ "minimum_version": null, "runner_versions": {} }))?;
+    host.run(&["systemctl", "restart", DAEMON])?;
+    lab.await_settled(SOON).map(drop)
 }
 
 fn a_job_that_exits_like_a_refused_version_is_a_crash(lab: &mut Lab) -> Result<()> {

@@ -370,6 +370,7 @@ impl World {
             phases: Vec::new(),
             cpu_ms: None,
             generation: None,
+            version: None,
         }));
         self.ended.push(ended);
     }
@@ -565,6 +566,7 @@ impl World {
                 name: name.to_string(),
                 online: is_online(id),
                 busy: *busy,
+                version: None,
             })
             .collect()
     }

@@ -10,7 +10,7 @@ use crate::firewall::FIREWALL_UNIT;
 use crate::hostfiles;
 use crate::http::client::ClientError;
 use crate::status::{DaemonState, Status};
-use crate::view::{Weight, notices};
+use crate::view::{Weight, notices, versions};
 use crate::world::chain;
 
 /// Unit of the daemon.
@@ -195,6 +195,9 @@ pub(super) fn judge_daemon(answer: &Result<Status, ClientError>) -> Vec<Finding>
             Weight::Fact => {}
         }
     }
+    let versions = versions(status).into_iter();
+    let fresh = versions.filter(|notice| notice.weight == Weight::Fact);
+    findings.extend(fresh.map(|notice| Finding::note("runner versions", notice.text)));
     if status.state != DaemonState::Running {
         let text = format!("the host is {}, so no runner starts", status.state);
         findings.push(Finding::warning(

@@ -194,6 +194,7 @@ mod tests {
             phases: Vec::new(),
             cpu_ms: None,
             generation: None,
+            version: None,
         }
     }
 

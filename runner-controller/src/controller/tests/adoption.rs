@@ -175,6 +175,7 @@ async fn the_runners_of_a_removed_pool_end_when_their_jobs_do() {
         name: name.to_owned(),
         online: true,
         busy,
+        version: None,
     };
     let mut daemon = Daemon::start(shared(World {
         next: 1 << 20,
@@ -214,6 +215,7 @@ async fn a_failing_call_for_a_former_scope_is_that_scopes_error_alone() {
         name: name.to_string(),
         online: true,
         busy: false,
+        version: None,
     };
     let mut record = on_record(&idle, 1);
     record.registration = Some(Registration {

@@ -175,6 +175,7 @@ fn with_strays(count: u64) -> World {
         name: format!("fuzz-ci-3-{n:08x}"),
         online: false,
         busy: false,
+        version: None,
     };
     World {
         next: 1 << 20,

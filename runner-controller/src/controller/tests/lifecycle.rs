@@ -164,6 +164,7 @@ async fn the_stray_of_a_lost_mint_is_deleted() {
                 name,
                 online: false,
                 busy: false,
+                version: None,
             },
         );
     });

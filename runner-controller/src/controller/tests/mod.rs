@@ -15,13 +15,15 @@ mod failures;
 mod groups;
 mod lifecycle;
 mod scopes;
+mod versions;
 
 use super::*;
 use crate::config::GitHubConfig;
 use crate::pool::{
     Deleted, EndRecord, Exit, FailureKind, Invocation, JobNote, ListedRunner, PhaseKind,
-    RecordedEnd, Registration, Resource, RunnerGroup, RunnerId, RunnerName, RunnerRecord, SlotId,
-    StartRecord, StrayRecord, UnitObservation, UnitState, Verdict, VerdictRecord,
+    RecordedEnd, Registration, Resource, RunnerGroup, RunnerId, RunnerName, RunnerRecord,
+    RunnerVersion, SlotId, StartRecord, StrayRecord, UnitObservation, UnitState, Verdict,
+    VerdictRecord, VersionEnd,
 };
 use crate::status::DaemonState;
 use crate::world::{
@@ -92,6 +94,9 @@ struct World {
     mint_window: Option<MintWindow>,
     /// Runner groups, or the failure of a look at them. With them, the scope is an organisation.
     groups: Option<Result<Vec<RunnerGroup>, RegistryErrorKind>>,
+    /// Version that new runners tell, and GitHub's dates for it, or the failure to tell them.
+    version: Option<RunnerVersion>,
+    version_end: Option<Result<Option<VersionEnd>, RegistryErrorKind>>,
     held: Option<Duration>,
     disk_full: bool,
     deletions_fail: bool,
@@ -282,7 +287,7 @@ impl Registry for Fake {
             }
             world.next += 1;
             let id = RunnerId((1 << 40) + world.next);
-            let name = request.name.to_string();
+            let (name, version) = (request.name.to_string(), world.version);
             world.github.insert(
                 id.0,
                 ListedRunner {
@@ -290,6 +295,7 @@ impl Registry for Fake {
                     name,
                     online: true,
                     busy: false,
+                    version,
                 },
             );
             Ok(Minted {
@@ -311,6 +317,26 @@ impl Registry for Fake {
             world.calls.push("find");
             world.github.get(&id.0).cloned()
         }))
+    }
+
+    async fn version_end(
+        &self,
+        version: RunnerVersion,
+    ) -> Result<Option<VersionEnd>, RegistryError> {
+        self.with(|world| {
+            world.calls.push("version");
+            assert_eq!(Some(version), world.version);
+            let end = world.version_end.unwrap_or(Ok(None));
+            end.map_err(|kind| RegistryError {
+                operation: "get runner version",
+                kind,
+                status: Some(403),
+                message: "Resource not accessible".into(),
+                advice: None,
+                request_id: None,
+                retry_after: None,
+            })
+        })
     }
 
     async fn groups(&self) -> Result<Vec<RunnerGroup>, RegistryError> {

@@ -163,6 +163,7 @@ async fn a_stray_is_deleted_in_the_scope_that_lists_it() {
         name: format!("fuzz-{slot}-{id:08x}"),
         online: false,
         busy: false,
+        version: None,
     };
     // Each server of GitHub gives its own ids, so the same id is two runners.
     let here = World {

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use crate::status::{
     BackoffStatus, BudgetResource, BudgetUse, DemandStatus, FailureKind, GateStatus, GitHubStatus,
     JobNote, JobRow, JobStage, JobStatus, PaceStatus, PhaseKind, PoolDemandStatus, QueueStatus,
-    RunnerStatus, WebhookStatus,
+    RunnerStatus, VersionEnd, VersionRemedy, VersionStatus, WebhookStatus,
 };
 
 #[test]
@@ -111,6 +111,15 @@ fn everything() -> Status {
             reason: String::new(),
         }],
         demand: Some(PoolDemandStatus::default()),
+        runner_version: Some(VersionStatus {
+            version: "2.336.0".parse().unwrap(),
+            end: Some(VersionEnd {
+                registration_unix_ms: None,
+                runtime_unix_ms: Some(1),
+            }),
+            asked_unix_ms: None,
+            remedy: VersionRemedy::Rebuild,
+        }),
         ..PoolStatus::default()
     };
     Status {

@@ -10,6 +10,7 @@ fn listed(name: &str, online: bool, labels: &[&str]) -> LabelledRunner {
             name: name.into(),
             online,
             busy: false,
+            version: None,
         },
         labels: labels.iter().map(|label| (*label).to_owned()).collect(),
     }
