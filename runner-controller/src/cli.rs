@@ -74,6 +74,10 @@ pub enum Command {
         /// Show the last 20 verdicts instead of 8.
         #[arg(long)]
         all: bool,
+        /// Show the status live, with filters, orders, and each runner's detail and log, until the key q. Needs a
+        /// terminal; colours are left out if `NO_COLOR` is set.
+        #[arg(long, conflicts_with_all = ["json", "all", "wait"])]
+        watch: bool,
         /// Wait until the host takes jobs: no problem is known, GitHub has answered, and each pool has
         /// an idle runner. Exits with status 3 if this takes longer than DURATION.
         #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION", conflicts_with_all = ["json", "pool", "all"])]

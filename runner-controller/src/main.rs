@@ -43,9 +43,13 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             wait: Some(limit), ..
         } => return commands::wait_until_ready(config, limit),
         Command::Status {
+            watch: true, pool, ..
+        } => return commands::watch(config, pool),
+        Command::Status {
             json,
             pool,
             all,
+            watch: false,
             wait: None,
         } => return commands::status(config, &commands::StatusOptions { json, pool, all }),
         Command::Plan { json } => commands::plan(config, json)?,

@@ -19,6 +19,7 @@ mod run;
 mod status;
 mod support_bundle;
 mod table;
+mod watch;
 mod webhook_test;
 
 pub use apply::apply;
@@ -38,4 +39,5 @@ pub use run::run;
 pub(crate) use status::try_status;
 pub use status::{StatusOptions, status, wait_until_ready};
 pub use support_bundle::support_bundle;
+pub use watch::watch;
 pub use webhook_test::{WebhookTest, webhook_test};
