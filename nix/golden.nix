@@ -68,6 +68,10 @@ in
   # every key an option.
   everything = settings {
     apiTokenFile = "/run/agenix/runner-controller-api";
+    notify = {
+      command = [ "/run/current-system/sw/bin/notify" ];
+      events = [ "pool_stopped" ];
+    };
     webhook = {
       secretFile = "/run/agenix/runner-controller-webhook";
       nextSecretFile = "/run/agenix/runner-controller-webhook-next";

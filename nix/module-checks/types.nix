@@ -75,6 +75,22 @@ in
     accepted = [ (proxy "/run/secrets/proxy") ];
     refused = [ (proxy "/nix/store/00000000000000000000000000000000-proxy") ];
   };
+  notify = {
+    accepted = [
+      { command = [ "/bin/notify" ]; }
+      {
+        command = [ "/bin/notify" ];
+        events = [ "drained" ];
+      }
+    ];
+    refused = [
+      { command = [ ]; }
+      {
+        command = [ "/bin/notify" ];
+        events = [ "everything" ];
+      }
+    ];
+  };
   webhook = {
     accepted = [ { secretFile = "/run/secrets/webhook"; } ];
     refused = [

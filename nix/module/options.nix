@@ -289,6 +289,53 @@ in
       '';
     };
 
+    notify = mkOption {
+      type = types.nullOr (
+        types.submodule {
+          options = {
+            command = mkOption {
+              type = types.nonEmptyListOf types.str;
+              example = lib.literalExpression ''[ (lib.getExe pkgs.my-notifier) "ops" ]'';
+              description = ''
+                Program, an absolute path, and its arguments. It reads one JSON document from its standard
+                input, and has a user that exists only while it runs.
+              '';
+            };
+            events = mkOption {
+              type = types.nullOr (
+                types.nonEmptyListOf (
+                  types.enum [
+                    "unhealthy"
+                    "pool_stopped"
+                    "version_ends"
+                    "drained"
+                  ]
+                )
+              );
+              default = null;
+              example = [ "pool_stopped" ];
+              description = "Events of which it is told; all by default.";
+            };
+            timeout = mkOption {
+              type = types.str;
+              default = "30s";
+              example = "10s";
+              description = "Maximum run time, from one second to ten minutes.";
+            };
+          };
+        }
+      );
+      default = null;
+      example = lib.literalExpression ''
+        { command = [ (lib.getExe pkgs.my-notifier) ]; }
+      '';
+      description = ''
+        Runs a command for events of this host, at most 30 times in an hour.
+        `docs/operations.md` has the events and the document. A secret of the command belongs in
+        `systemd.services."runner-controller-notify@".serviceConfig.LoadCredential`.
+      '';
+    };
+
     webhook = mkOption {
       type = types.nullOr (
         types.submodule {

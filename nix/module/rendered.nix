@@ -16,11 +16,13 @@ let
 
   perPool = name: map (pool: lib.replaceStrings [ "POOL" ] [ pool ] name) (lib.attrNames cfg.pools);
   expand = name: if lib.hasInfix "POOL" name then perPool name else [ name ];
+  # Only a host that tells a command of its events has the units of that.
+  isUsed = name: _: cfg.settings ? notify || !lib.hasPrefix "runner-controller-notify" name;
   units = lib.listToAttrs (
     lib.concatLists (
       lib.mapAttrsToList (
         name: wantedBy: map (unit: lib.nameValuePair unit wantedBy) (expand name)
-      ) recorded.units
+      ) (lib.filterAttrs isUsed recorded.units)
     )
   );
 

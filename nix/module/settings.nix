@@ -114,6 +114,7 @@ let
     api_token_file = cfg.apiTokenFile;
     history = if lib.any (value: value != null) (lib.attrValues cfg.history) then cfg.history else null;
     reserve = if lib.any (size: size != null) (lib.attrValues cfg.reserve) then cfg.reserve else null;
+    inherit (cfg) notify;
     webhook =
       if cfg.webhook == null then
         null

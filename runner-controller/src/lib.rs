@@ -14,6 +14,7 @@
 //!   files from it, for the host and for an image.
 //! - [`status`] is the status document, [`view`] its words for people, and [`http`] the API and the page that show
 //!   it. [`webhook`] takes GitHub's deliveries, and [`queue`] reads jobs from its API.
+//! - `notify` tells a command of events.
 //! - [`cli`] and [`commands`] are the command line. `commands::run` assembles the daemon. [`manual`] makes the
 //!   manual pages.
 //!
@@ -31,6 +32,7 @@
 //! - Each connection to the API has a task. It reads the watch channel, and sends commands as requests.
 //! - One task for each scope reads jobs from GitHub's API, if the host knows which jobs wait. It puts them on record and
 //!   sends events, too.
+//! - One task looks at the status for events, if a command is told of them.
 //! - Each delivery of GitHub has a task. It puts the job on record, answers, and sends the job to the loop as an event.
 
 // A closed pipe must not end our programs in a panic; see the crate `stdio`.
@@ -50,6 +52,7 @@ pub mod hostfiles;
 pub mod http;
 mod machine;
 pub mod manual;
+mod notify;
 #[cfg(any(test, fuzzing))]
 pub mod outside;
 pub use pool;

@@ -41,6 +41,8 @@ resolvers = ["9.9.9.9"]
 labels = ["ci"]
 max_runners = 2
 image = {{ kind = "nixos", system = "/nix/store/abc-nixos-system" }}
+[notify]
+command = ["/bin/notify"]
 "#
     );
     config::parse(Path::new("config.toml"), &text).unwrap()

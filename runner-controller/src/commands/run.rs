@@ -26,7 +26,7 @@ use crate::privileged::Refusal;
 use crate::status::Status;
 use crate::store::Store;
 use crate::world::{Records, chain};
-use crate::{clock, firewall, http, readings, telemetry};
+use crate::{clock, firewall, http, notify, readings, telemetry};
 
 /// Maximum number of events that wait for the controller. A slot has a few at a time, and a host has
 /// some dozens of slots. A full channel delays the senders and loses nothing.
@@ -128,6 +128,13 @@ async fn serve(
         .await
         .context("cannot adopt the running containers")?;
     listen(&config, &status, &requests, history).await?;
+    if let Some(notify) = &config.notify {
+        tokio::spawn(notify::run(
+            notify.clone(),
+            config.notify_socket(),
+            status.clone(),
+        ));
+    }
     // systemd 262 refuses a service that is ready and does not handle its reload signal.
     let signals = Signals::handle().context("cannot handle signals")?;
     telemetry::ready();

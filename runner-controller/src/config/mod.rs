@@ -7,6 +7,7 @@
 //! - `model`, `github`, `pool`, `egress`: the tables, checked
 //! - `proxy`: an HTTP proxy of the daemon or of jobs
 //! - `bind`: a directory of the host that containers have
+//! - `notify`: the command that is told of events
 //! - `webhook`: the listener for GitHub's deliveries
 //! - `access`: devices and capabilities that a pool opens to its jobs
 //! - `units`: sizes, cores, address blocks
@@ -26,6 +27,7 @@ mod host_check;
 mod mistake;
 mod model;
 mod network_tables;
+mod notify;
 mod place;
 mod pool;
 mod proxy;
@@ -47,6 +49,7 @@ pub use model::{
     HistoryConfig, Network, ReserveConfig,
 };
 pub use network_tables::{Fragments, SourcePorts, network_settings};
+pub use notify::{NotifyConfig, NotifyEvent};
 pub use place::Place;
 pub use pool::{Image, Layer, Nix, PoolConfig, RunnerLimits, SharedParts, Total};
 pub use proxy::ProxyConfig;

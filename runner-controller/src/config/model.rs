@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::egress::Egress;
 use super::github::GitHubConfig;
+use super::notify::NotifyConfig;
 use super::pool::PoolConfig;
 use super::units::{ByteSize, Ipv4Block};
 use super::webhook::WebhookConfig;
@@ -52,6 +53,8 @@ pub struct Config {
     pub api_token_file: Option<PathBuf>,
     /// Listener for GitHub's deliveries, none by default.
     pub webhook: Option<WebhookConfig>,
+    /// Command that is told of events, none by default.
+    pub notify: Option<NotifyConfig>,
     /// Maxima for the runners of all pools together, none by default.
     pub budget: Budget,
     /// Order of the jobs that wait.
@@ -191,6 +194,12 @@ impl Config {
     #[must_use]
     pub fn api_socket(&self) -> PathBuf {
         self.run_dir.join(API_SOCKET)
+    }
+
+    /// Returns the path of systemd's socket for notifications.
+    #[must_use]
+    pub fn notify_socket(&self) -> PathBuf {
+        self.run_dir.join("notify.sock")
     }
 
     /// Returns the daemon's directory for the API socket. The run directory belongs to root.

@@ -42,6 +42,7 @@ pub(crate) fn config() -> Config {
         listen: Vec::new(),
         api_token_file: None,
         webhook: None,
+        notify: None,
         budget: Budget::default(),
         order: OrderRules::default(),
     }

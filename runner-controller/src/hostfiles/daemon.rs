@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::file::{HostFile, Program};
+use super::notify::SOCKET_UNIT;
 use crate::config::{API_TOKEN_CREDENTIAL, Config, DAEMON_USER, WebhookConfig};
 use crate::firewall::FIREWALL_UNIT;
 
@@ -27,6 +28,10 @@ fn service(config: &Config, program: Program<'_>) -> String {
     let (slots, api) = (slots.display(), api.display());
     let kept = config.slots().count() * KEPT_PER_SLOT + KEPT_BESIDES;
     let state = state_directory(&config.state_dir);
+    let notify = match &config.notify {
+        Some(_) => format!("Wants={SOCKET_UNIT}\nAfter={SOCKET_UNIT}\n"),
+        None => String::new(),
+    };
     format!(
         "\
 [Unit]
@@ -34,7 +39,7 @@ Description=Warm pool of CI runner containers
 Requires=dbus.socket
 After=dbus.socket network-online.target {FIREWALL_UNIT} systemd-tmpfiles-setup.service
 Wants=network-online.target {FIREWALL_UNIT}
-# No start limit: a daemon that recovers late is better than a daemon that stays down.
+{notify}# No start limit: a daemon that recovers late is better than a daemon that stays down.
 StartLimitIntervalSec=0
 # Containers outlive `systemctl isolate`, and so does the daemon that sees their ends.
 IgnoreOnIsolate=yes

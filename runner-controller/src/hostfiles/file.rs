@@ -47,10 +47,10 @@ impl Program<'_> {
 }
 
 /// Returns a path as one word of a unit's command line (systemd.service(5), "Command lines").
-fn quoted(path: &Path) -> String {
+pub(super) fn quoted(path: &Path) -> String {
     let text = path.to_string_lossy();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@=:,~".contains(c);
-    if text.chars().all(plain) {
+    if !text.is_empty() && text.chars().all(plain) {
         return text.into_owned();
     }
     let mut word = String::from("\"");

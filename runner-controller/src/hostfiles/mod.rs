@@ -6,6 +6,7 @@
 mod daemon;
 pub(crate) mod file;
 mod host;
+mod notify;
 mod template;
 
 use std::fs;
@@ -32,6 +33,7 @@ pub fn render(config: &Config, binary: &Path, config_path: &Path) -> Vec<HostFil
     let mut files = Vec::new();
     files.extend(template::files(config, program));
     files.extend(daemon::files(config, program));
+    files.extend(notify::files(config));
     files.extend(firewall::files(config, program));
     files.extend(host::files(config));
     files

@@ -23,4 +23,4 @@ pub use health::{Health, health};
 pub use notice::{Notice, Weight};
 pub use notices::notices;
 pub use span::span;
-pub use version::versions;
+pub use version::{version_problem, versions};

@@ -41,6 +41,13 @@ pub(super) fn ended(pool: &PoolStatus, at_unix_ms: u64) -> Option<String> {
     is_over.then(|| format!("pool {}: {}", pool.name, sentence(version, at_unix_ms).1))
 }
 
+/// Returns the sentence of a pool whose version is near its end, or past it.
+#[must_use]
+pub fn version_problem(pool: &PoolStatus, at_unix_ms: u64) -> Option<String> {
+    let (weight, text) = sentence(pool.runner_version.as_ref()?, at_unix_ms);
+    (weight == Weight::Problem).then(|| format!("pool {}: {text}", pool.name))
+}
+
 fn sentence(status: &VersionStatus, at_unix_ms: u64) -> (Weight, String) {
     let version = status.version;
     let Some(end) = status.end else {

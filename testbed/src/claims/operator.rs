@@ -21,12 +21,65 @@ pub(super) const SUITE: Suite = suite![SMALL;
     a_check_of_the_host_finds_what_is_in_the_way,
     one_command_applies_a_configuration_while_jobs_run,
     an_isolated_target_ends_no_job,
+    a_command_is_told_of_an_event_without_any_privilege,
     a_runners_log_is_read_while_it_lives_and_after,
     a_runner_is_explained_while_it_lives_and_is_in_the_history_after,
     a_log_is_never_read_through_a_containers_links,
     a_flood_on_the_console_does_not_fill_the_hosts_journal,
     a_start_of_a_runner_leaves_no_failure_in_the_hosts_journal,
 ];
+
+fn a_command_is_told_of_an_event_without_any_privilege(lab: &mut Lab) -> Result<()> {
+    let host = lab.host();
+    let good = small(lab.sim().api_url());
+    let script = "id -u; touch /etc/mine || echo read-only; cat /etc/runner-controller/token || echo secret; cat";
+    let notify = format!(
+        "\n[notify]\ncommand = [\"/bin/sh\", \"-c\", {script:?}]\nevents = [\"drained\"]\n"
+    );
+    let mut config = good.clone();
+    config.layer_dir = host.layer_dir();
+    lab.install_text(&(config.render() + &notify))?;
+    host.run(&["systemctl", "restart", DAEMON])?;
+    lab.await_settled(SOON)?;
+    lab.api("POST", "/drain")?;
+    let told = |stage: &str| {
+        let stage = format!("\"stage\":\"{stage}\"");
+        wait_until("the command's output", SOON, || {
+            // journalctl fails until the journal has the unit.
+            let read =
+                "journalctl --output=cat --no-pager --unit='runner-controller-notify@*' || true";
+            let text = host.sh(read)?;
+            Ok(if text.contains(&stage) {
+                Seen::Done(text)
+            } else {
+                Seen::NotYet(text)
+            })
+        })
+    };
+    let text = told("began")?;
+    ensure_says(&text, &["\"event\":\"drained\"", "read-only", "secret"])?;
+    // systemd's range of users that exist only while a unit runs.
+    let uids = text.lines().filter_map(|line| line.parse::<u32>().ok());
+    let uids: Vec<u32> = uids.collect();
+    ensure!(
+        !uids.is_empty() && uids.iter().all(|uid| (61_184..=65_519).contains(uid)),
+        "{text}"
+    );
+    // No other user than the daemon's may tell the command anything.
+    let mode = host.run(&[
+        "stat",
+        "--format=%U %a",
+        "/run/runner-controller/notify.sock",
+    ])?;
+    ensure!(mode.trim() == "runner-controller 600", "{mode}");
+    lab.api("POST", "/undrain")?;
+    told("ended")?;
+    host.run(&["systemctl", "stop", "runner-controller-notify.socket"])?;
+    host.sh("rm /etc/systemd/system/runner-controller-notify*")?;
+    lab.install(&good)?;
+    host.run(&["systemctl", "restart", DAEMON])?;
+    lab.await_settled(SOON).map(drop)
+}
 
 fn the_program_answers_to_every_name(lab: &mut Lab) -> Result<()> {
     let host = lab.host();

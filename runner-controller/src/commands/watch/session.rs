@@ -11,7 +11,7 @@ use crossterm::terminal::{
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 
-/// The terminal in raw mode, with a screen of its own. Dropping it restores the terminal.
+/// The terminal in raw mode, with its alternate screen. Dropping it restores the terminal.
 pub(super) struct Session {
     pub(super) terminal: Terminal<CrosstermBackend<Stdout>>,
 }

@@ -10,6 +10,7 @@ mod github;
 mod login;
 mod network;
 mod nix;
+mod notify;
 mod pool;
 mod proxy;
 mod queue;
@@ -112,6 +113,7 @@ fn read(mut top: Section<'_>) -> Option<Config> {
     let api_token_file = api_token_file(&mut top, &listen);
     let takes_deliveries = top.has("webhook");
     let webhook = webhook::webhook(&mut top, &listen);
+    let notify = notify::notify(&mut top);
     let scopes = Scopes::read(&mut top);
     let network = network::network(top.section("network"));
     let reserve = reserve(top.section("reserve"));
@@ -175,6 +177,7 @@ fn read(mut top: Section<'_>) -> Option<Config> {
         listen,
         api_token_file,
         webhook,
+        notify,
         budget,
         order,
     })
