@@ -1,7 +1,7 @@
 //! Notifications: events that an operator chose, each as a JSON document on the standard input of a command.
 //!
-//! The daemon runs no command. It writes each document to a socket of systemd, which starts the command in a unit of
-//! its own, without privileges.
+//! The daemon runs no command. It writes each document to a socket of systemd, which starts the command in a further
+//! unit, without privileges.
 //!
 //! - `changes`: the events that follow from the status
 //! - `run`: writes their documents to the socket
@@ -57,7 +57,7 @@ pub(crate) async fn run(config: NotifyConfig, socket: PathBuf, status: watch::Re
             let event = next.event;
             match write(&socket, next).await {
                 Ok(()) => {
-                    info!(%event, "told the command of [notify]: {}", next.text);
+                    info!(%event, "told the command of [notify] of {event}: {}", next.text);
                     waiting.pop_front();
                     failed = false;
                 }

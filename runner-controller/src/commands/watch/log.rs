@@ -5,7 +5,7 @@ use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 
-use super::model::Subject;
+use super::list::Subject;
 
 /// Number of lines of the journal that are read at first.
 const LINES: u32 = 500;

@@ -1,12 +1,13 @@
 //! `status --watch`: the status in a terminal, live.
 //!
 //! - `model`: the state, and the effect of keys
-//! - `rows`, `detail`: the lists and a runner's facts
+//! - `list`, `rows`, `detail`: the lists, their rows, and a runner's facts
 //! - `screen`: draws a model
 //! - `session`: takes and restores the terminal
 //! - `log`: follows a runner's journal
 
 mod detail;
+mod list;
 mod log;
 mod model;
 mod rows;

@@ -9,7 +9,8 @@ use std::collections::VecDeque;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-use super::rows::{Order, Row, ended_rows, runner_rows};
+use super::list::{Subject, View};
+use super::rows::{Order, Row, ended_rows, notice_lines, runner_rows};
 use crate::status::{Invocation, RunnerStatus, SlotId, Status, VerdictRecord};
 use crate::terminal;
 
@@ -21,38 +22,6 @@ const MAX_LINE: usize = 1_000;
 const MAX_FILTER: usize = 40;
 /// Number of rows by which a page key moves.
 const PAGE: usize = 10;
-
-/// List below the pools.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum View {
-    /// Runners that have a container.
-    #[default]
-    Runners,
-    /// Runners that ended last.
-    Ended,
-    /// Every notice, and the scopes.
-    Notices,
-}
-
-impl View {
-    pub(super) const ALL: [Self; 3] = [Self::Runners, Self::Ended, Self::Notices];
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Runners => "runners",
-            Self::Ended => "ended",
-            Self::Notices => "notices",
-        }
-    }
-}
-
-/// A runner that the detail shows: one life of a slot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Subject {
-    pub(super) slot: SlotId,
-    /// systemd's id of its start, if it is known.
-    pub(super) invocation: Option<Invocation>,
-}
 
 /// The detail of a runner, with its log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -295,7 +264,7 @@ impl Model {
     /// Moves the selection, or the notices.
     fn scroll(&mut self, code: KeyCode) {
         if self.view == View::Notices {
-            let last = self.status.as_ref().map_or(0, super::screen::notice_lines);
+            let last = self.status.as_ref().map_or(0, notice_lines);
             let first = moved(code, self.first_notice, last.saturating_sub(1));
             self.first_notice = first.unwrap_or(self.first_notice);
             return;

@@ -2,9 +2,9 @@
 
 use std::cmp::Ordering;
 
-use super::model::{Subject, View};
+use super::list::{Subject, View};
 use crate::status::{Status, VerdictRecord};
-use crate::view::{Ended, Occupation, failure, server, span, state};
+use crate::view::{Ended, Occupation, failure, notices, server, span, state};
 
 /// A row of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,4 +130,10 @@ pub(super) fn ended_rows(status: &Status) -> Vec<Row> {
         }
     };
     status.recent.iter().map(row).collect()
+}
+
+/// Returns the number of lines of the notices, before they are wrapped.
+pub(super) fn notice_lines(status: &Status) -> usize {
+    let scopes = status.scopes().len();
+    notices(status).len() + if scopes > 1 { scopes } else { 0 }
 }

@@ -7,7 +7,8 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Cell, Paragraph, Row as TableRow, Table, TableState, Wrap};
 
 use super::detail;
-use super::model::{Detail, Model, View};
+use super::list::View;
+use super::model::{Detail, Model};
 use super::rows::header;
 use crate::status::{PoolStatus, Status};
 use crate::view::{Notice, PoolCounts, Weight, health, notices, scope_state, span};
@@ -276,12 +277,6 @@ fn draw_notices(frame: &mut Frame<'_>, area: Rect, model: &Model, colours: Colou
     let lines: Vec<Line<'_>> = lines.into_iter().skip(model.first_notice).collect();
     let text = Paragraph::new(lines).wrap(Wrap { trim: false });
     frame.render_widget(text, area);
-}
-
-/// Returns the number of lines of the notices, before they are wrapped.
-pub(super) fn notice_lines(status: &Status) -> usize {
-    let scopes = status.scopes().len();
-    notices(status).len() + if scopes > 1 { scopes } else { 0 }
 }
 
 fn draw_detail(

@@ -6,7 +6,8 @@ use ratatui::backend::TestBackend;
 use ratatui::buffer::Buffer;
 use ratatui::style::Color;
 
-use super::model::{MAX_LINES, Model, Request, View};
+use super::list::{Subject, View};
+use super::model::{MAX_LINES, Model, Request};
 use super::screen::{Colours, draw};
 use super::*;
 use crate::status::{
@@ -495,7 +496,7 @@ fn q_and_control_c_end_the_screen() {
 #[test]
 fn only_the_hosts_journal_is_read() {
     let with = |invocation: Option<&str>| {
-        let subject = model::Subject {
+        let subject = Subject {
             slot: "ci-3".parse().unwrap(),
             invocation: invocation.and_then(crate::status::Invocation::parse),
         };
