@@ -93,6 +93,8 @@ in
       memory = "1 GiB";
     };
     pools.ci = {
+      demand = "scale-set";
+      scaleSet = "everything";
       allow = [ "10.0.0.5:3128" ];
       proxy.url = "http://10.0.0.5:3128";
       limits = {

@@ -165,8 +165,15 @@ in
       ];
     };
     "demand" = {
-      accepted = [ "queue" ];
+      accepted = [
+        "queue"
+        "scale-set"
+      ];
       refused = [ "jobs" ];
+    };
+    "scaleSet" = {
+      accepted = [ "runner-01-ci" ];
+      refused = [ "a&b" ];
     };
     "egress" = {
       accepted = [ "listed" ];

@@ -71,13 +71,26 @@ in
         "fixed"
         "webhook"
         "queue"
+        "scale-set"
       ];
       default = "fixed";
       example = "webhook";
       description = ''
         Number of runners that listen. "fixed" is always `minIdle`. "webhook" is one for each job that
         waits in GitHub's queue, besides `minIdle`, and needs the option `webhook`. "queue" is the same for
-        a repository whose queue the host reads every 30 s; it costs calls of GitHub's API.
+        a repository whose queue the host reads every 30 s; it costs calls of GitHub's API. "scale-set" is one for
+        each job that GitHub assigns to the pool's scale set, which the host creates; it costs about 70 calls an hour.
+      '';
+    };
+
+    scaleSet = mkOption {
+      type = types.nullOr (types.strMatching "[A-Za-z0-9][A-Za-z0-9._-]{0,63}");
+      default = null;
+      example = "runner-01-ci";
+      description = ''
+        Name of the pool's scale set at GitHub, with the demand "scale-set". The default is the host and the pool. A set
+        has one pool of one host; hosts with the same labels have a set each. Another name costs a new set, and the old
+        one stays until it is deleted at GitHub.
       '';
     };
 
@@ -85,7 +98,7 @@ in
       type = duration;
       default = "2m";
       description = ''
-        With the demands "webhook" and "queue": time for which runners are kept that no waiting job needs any more. A longer
+        With the demands "webhook", "queue" and "scale-set": time for which runners are kept that no waiting job needs any more. A longer
         time costs their memory, a shorter one a boot when the next job comes.
       '';
     };
@@ -96,7 +109,8 @@ in
       example = 2;
       description = ''
         Number of runners that are registered and listen: so many jobs start at once. Each one takes
-        memory while it waits (some 15 MB, and the listener's 150 MB). 0 needs the demand "webhook" or "queue".
+        memory while it waits (some 15 MB, and the listener's 150 MB). 0 needs another demand
+        than "fixed".
       '';
     };
 

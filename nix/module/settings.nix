@@ -56,6 +56,7 @@ let
       scope
       substituters
       ;
+    scale_set = pool.scaleSet;
     trusted_public_keys = pool.trustedPublicKeys;
     runner_group = pool.group;
     scale_down_after = pool.scaleDownAfter;

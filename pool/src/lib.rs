@@ -20,6 +20,7 @@
 //! - [`group_problems`] tells which jobs a runner group keeps from a pool.
 //! - [`RunnerVersion`] and [`VersionEnd`] tell for how long GitHub accepts a runner.
 //! - [`schedule`] decides how many runners each pool should have now, by the jobs that wait and the [`Budget`].
+//! - [`SetSession`] decides the next call for a scale set.
 //! - [`JobTable`] has the jobs of GitHub's queue, as far as events tell, and the pool that serves each.
 
 mod adopt;
@@ -43,6 +44,7 @@ mod registration;
 mod resources;
 mod restart;
 mod runner;
+mod scale_set;
 mod schedule;
 mod scope;
 mod scope_state;
@@ -82,6 +84,7 @@ pub use registration::MintOutcome;
 pub use resources::{Filesystem, Readings, Reserve, Resource, Share, Shortages, shortages};
 pub use restart::Found;
 pub use runner::{Call, Cause, Ended, Job, Phase, Registration, Runner, RunnerRecord};
+pub use scale_set::{Polled, SetSession, SetState, SetStep, SetTrouble, must_announce};
 pub use schedule::{
     Budget, Cost, DEFAULT_FAIRNESS_AGE, DEFAULT_RESERVE_AFTER, DEFAULT_SCALE_DOWN_AFTER, Demand,
     Glob, Jobs, OrderRules, PoolSupply, Priority, Schedule, Target, schedule,

@@ -30,7 +30,8 @@ impl std::error::Error for InvalidName {}
 /// A name has no dash, because a dash nests slices (`runners-a-b.slice` lies in `runners-a.slice`) and
 /// would make `a-1-2` ambiguous. It has at most eight characters, so that `rc-<pool>-<slot>` fits the
 /// name of an interface (15 bytes: IFNAMSIZ in net/if.h counts the NUL).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct PoolName(String);
 
 impl PoolName {
@@ -60,6 +61,20 @@ impl FromStr for PoolName {
                 rule: "a pool is named with 1 to 8 of a-z and 0-9, beginning with a letter, without dashes",
             })
         }
+    }
+}
+
+impl From<PoolName> for String {
+    fn from(pool: PoolName) -> Self {
+        pool.0
+    }
+}
+
+impl TryFrom<String> for PoolName {
+    type Error = InvalidName;
+
+    fn try_from(text: String) -> Result<Self, InvalidName> {
+        text.parse()
     }
 }
 

@@ -124,6 +124,13 @@ impl Pools {
         effects
     }
 
+    /// Returns the number of registrations that the scope of a pool allows now.
+    pub(crate) fn mint_quota(&self, pool: &Pool, now: Timestamp) -> usize {
+        let scope = pool.spec.scope.as_ref();
+        let state = scope.and_then(|scope| self.scopes.get(scope));
+        state.map_or(0, |state| state.mint_quota(now))
+    }
+
     /// Plans every pool once and begins the steps.
     fn begin_steps(&mut self, admission: Admission, now: Timestamp) -> Vec<Effect> {
         let mut effects = Vec::new();

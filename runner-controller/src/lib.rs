@@ -13,7 +13,8 @@
 //! - [`config`] reads the configuration and computes the place of each slot. [`hostfiles`] and [`guest`] render
 //!   files from it, for the host and for an image.
 //! - [`status`] is the status document, [`view`] its words for people, and [`http`] the API and the page that show
-//!   it. [`webhook`] takes GitHub's deliveries, and [`queue`] reads jobs from its API.
+//!   it. [`webhook`] takes GitHub's deliveries, [`queue`] reads jobs from its API,
+//!   and [`scale_set`] has the scale sets.
 //! - `notify` tells a command of events.
 //! - [`cli`] and [`commands`] are the command line. `commands::run` assembles the daemon. [`manual`] makes the
 //!   manual pages.
@@ -32,6 +33,8 @@
 //! - Each connection to the API has a task. It reads the watch channel, and sends commands as requests.
 //! - One task for each scope reads jobs from GitHub's API, if the host knows which jobs wait. It puts them on record and
 //!   sends events, too.
+//! - One task for each scale set has its session, and does the same. The loop tells it by a watch channel how many jobs
+//!   the pool can have.
 //! - One task looks at the status for events, if a command is told of them.
 //! - Each delivery of GitHub has a task. It puts the job on record, answers, and sends the job to the loop as an event.
 
@@ -59,6 +62,7 @@ pub use pool;
 pub mod privileged;
 pub mod queue;
 mod readings;
+pub mod scale_set;
 mod slot_records;
 pub use status;
 mod store;

@@ -22,7 +22,7 @@ use crate::world::Invocation;
 pub type Parser = fn(&[u8]);
 
 /// All parsers, by the names of their fuzz targets.
-pub const PARSERS: [(&str, Parser); 10] = [
+pub const PARSERS: [(&str, Parser); 11] = [
     ("api", api),
     ("config", config),
     ("delivery", delivery),
@@ -32,6 +32,7 @@ pub const PARSERS: [(&str, Parser); 10] = [
     ("host_listing", host_listing),
     ("names", names),
     ("runner_record", runner_record),
+    ("set_message", set_message),
     ("status_text", status_text),
 ];
 
@@ -68,6 +69,11 @@ pub fn config(bytes: &[u8]) {
 /// Checks a delivery of GitHub's: a line with the event, and the body.
 pub fn delivery(bytes: &[u8]) {
     crate::webhook::try_delivery(bytes);
+}
+
+/// Checks a message of a scale set.
+pub fn set_message(bytes: &[u8]) {
+    crate::github::try_message(bytes);
 }
 
 /// Checks GitHub's answers to a list, a mint and a query for groups, and a JIT config.

@@ -134,7 +134,7 @@ pub(crate) fn is_repository(text: &str) -> bool {
 }
 
 /// Returns a text without anything that a terminal obeys, and not longer than it needs to be.
-fn short(text: &str) -> String {
+pub(crate) fn short(text: &str) -> String {
     let start: String = text.chars().take(MAX_NAME).collect();
     terminal::plain(&start).chars().take(MAX_NAME).collect()
 }

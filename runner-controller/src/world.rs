@@ -4,6 +4,8 @@
 //! the state of one thing as it is now, and never a difference. So a signal, a slow full reconcile and
 //! an observation after a restart are the same message.
 
+mod scale_set;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
@@ -12,7 +14,9 @@ use std::time::Duration;
 use crate::pool::{
     KnownJob, RunnerGroup, RunnerName, RunnerVersion, ScopeId, Shortages, SlotId, VersionEnd,
 };
-use crate::status::{QueueStatus, WebhookStatus};
+use crate::status::{QueueStatus, ScaleSetStatus, WebhookStatus};
+
+pub use scale_set::{FoundSet, OpenSession, ScaleSets, SetError, SetMessage, WantedSet};
 
 pub use crate::pool::{
     Deleted, EndRecord, Exit, Invocation, JobNote, ListedRunner, MintWindow, RecordedEnd, RunnerId,
@@ -68,6 +72,8 @@ pub enum Event {
     Deliveries(WebhookStatus),
     /// Readings of GitHub's API in one scope so far.
     Queue(QueueStatus),
+    /// State of the scale set of one pool.
+    ScaleSet(ScaleSetStatus),
 }
 
 /// Returns an error and all its causes on one line, for the journal.
@@ -147,6 +153,8 @@ pub struct MintRequest {
     pub runner_group: String,
     /// Directory for check-outs, absolute in the container.
     pub work_folder: String,
+    /// Name of the scale set that the runner belongs to, if the pool has one.
+    pub scale_set: Option<String>,
 }
 
 /// Result of a mint.
@@ -184,7 +192,7 @@ pub enum RegistryErrorKind {
 #[error("{operation}: {message}{}{}", advice.as_ref().map(|a| format!(" ({a})")).unwrap_or_default(), request_id.as_ref().map(|r| format!(" [GitHub request {r}]")).unwrap_or_default())]
 pub struct RegistryError {
     /// Name of the call: `generate-jitconfig`, `list runners`, `get runner`, `delete runner`, `list runner groups`,
-    /// `check runner groups`, `get runner version`, `get job`, `list runs`, `list jobs`.
+    /// `check runner groups`, `get runner version`, `get job`, `list runs`, `list jobs`, `find scale set` and others of scale sets.
     pub operation: &'static str,
     /// Kind of failure.
     pub kind: RegistryErrorKind,

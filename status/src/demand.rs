@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pool::{Conclusion, JobStage, SlotId, WaitReason};
+use pool::{Conclusion, JobStage, SetState, SlotId, WaitReason};
 use serde::{Deserialize, Serialize};
 use strum::{AsRefStr, Display, EnumString, VariantArray};
 
@@ -16,6 +16,9 @@ pub struct DemandStatus {
     /// Readings of GitHub's API, one for each scope that is read.
     #[serde(default)]
     pub queues: Vec<QueueStatus>,
+    /// Scale sets, one for each pool that has one.
+    #[serde(default)]
+    pub scale_sets: Vec<ScaleSetStatus>,
     /// Jobs that wait and that a pool serves, at most 100, the one that waits longest first.
     pub waiting: Vec<JobRow>,
     /// Jobs that runners of this host have, at most 100.
@@ -102,7 +105,7 @@ pub struct PoolDemandStatus {
 /// A job of GitHub's queue. Its texts come from authors of workflows, so they are not to be trusted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobRow {
-    /// GitHub's id of it.
+    /// GitHub's id of it; of a job of a scale set, a number for its assignment.
     pub id: u64,
     /// Scope in which it was seen, and its API.
     pub scope: String,
@@ -134,4 +137,31 @@ pub struct JobRow {
     pub machine: Option<SlotId>,
     /// Reason for which it waits.
     pub waits_for: Option<WaitReason>,
+}
+
+/// Scale set of one pool.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScaleSetStatus {
+    /// The pool.
+    pub pool: String,
+    /// Name of the set.
+    pub name: String,
+    /// GitHub's id of the set, once it is known.
+    pub id: Option<u64>,
+    /// State of its session.
+    pub state: SetState,
+    /// Number of jobs that the pool can have altogether, as the last poll told GitHub.
+    pub capacity: Option<u32>,
+    /// Number of jobs that GitHub counts as assigned to the set, those that run included.
+    pub assigned: Option<u64>,
+    /// Time of the last answer that was a success, in milliseconds since 1970.
+    pub last_unix_ms: Option<u64>,
+    /// Number of messages since the daemon started.
+    pub messages: u64,
+    /// Number of messages that were given up because they cannot be read.
+    pub unreadable: u64,
+    /// Error of the last call, if it failed. The jobs that were known stay.
+    pub error: Option<String>,
+    /// Labels of the set, if they are not those of the pool.
+    pub other_labels: Option<Vec<String>>,
 }

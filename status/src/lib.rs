@@ -16,15 +16,16 @@ use serde::{Deserialize, Serialize};
 use strum::{AsRefStr, Display, EnumString, VariantArray};
 
 pub use demand::{
-    DeliveryOutcome, DemandStatus, JobRow, PoolDemandStatus, QueueStatus, WebhookStatus,
+    DeliveryOutcome, DemandStatus, JobRow, PoolDemandStatus, QueueStatus, ScaleSetStatus,
+    WebhookStatus,
 };
 pub use history::{HistoryPage, HistoryQuery, MAX_PAGE};
 pub use measures::{Histogram, Measure, Unit};
 pub use plan::{BudgetResource, BudgetUse, TargetStatus};
 pub use pool::{
     Cause, Conclusion, FailureKind, Freshness, GroupProblem, Invocation, JobNote, JobResult,
-    JobStage, PaceReason, PhaseEntry, PhaseKind, Resource, RunnerId, RunnerVersion, Shortages,
-    SlotId, Verdict, VerdictRecord, VersionEnd, WaitReason,
+    JobStage, PaceReason, PhaseEntry, PhaseKind, Resource, RunnerId, RunnerVersion, SetState,
+    Shortages, SlotId, Verdict, VerdictRecord, VersionEnd, WaitReason,
 };
 pub use version::{VersionRemedy, VersionStatus};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use strum::{AsRefStr, Display, EnumString, VariantArray};
 
-use crate::ScopeId;
+use crate::{PoolName, ScopeId};
 
 /// Maximum age of a job that waits for a runner. GitHub cancels such a job after 24 hours ("Usage limits" of
 /// self-hosted runners).
@@ -36,6 +36,9 @@ const READ_UNCLEAR: Duration = Duration::from_secs(10);
 pub enum JobSource {
     /// Deliveries of `workflow_job`, and the REST API, which has the same ids.
     Webhook,
+    /// Messages of scale sets. The id is of one assignment to one set, because GitHub assigns a job anew that no runner
+    /// took, after it has told the end of the assignment before.
+    ScaleSet,
 }
 
 /// Identity of a job.
@@ -176,6 +179,9 @@ pub struct KnownJob {
     pub started_unix_ms: Option<u64>,
     /// End.
     pub end: Option<JobEnd>,
+    /// Pool whose scale set GitHub assigned it to.
+    #[serde(default)]
+    pub pool: Option<PoolName>,
 }
 
 impl KnownJob {
@@ -199,6 +205,7 @@ impl KnownJob {
             read: None,
             started_unix_ms: None,
             end: None,
+            pool: None,
         }
     }
 
@@ -245,9 +252,13 @@ impl KnownJob {
     }
 
     /// Returns the time at which the job is to be read from GitHub's API, in milliseconds since 1970; `None` if it
-    /// has ended.
+    /// has ended, or if the API does not know its id.
     #[must_use]
     pub fn read_due_unix_ms(&self) -> Option<u64> {
+        match self.key.source {
+            JobSource::Webhook => {}
+            JobSource::ScaleSet => return None,
+        }
         let is_unclear = self.held && self.queued && self.current_reading().is_none();
         let interval = match self.stage() {
             JobStage::Ended => return None,
@@ -297,6 +308,7 @@ impl KnownJob {
             read: self.read.max(other.read),
             started_unix_ms: started.into_iter().flatten().min(),
             end: self.end.max(other.end),
+            pool: self.pool.max(other.pool),
         }
     }
 

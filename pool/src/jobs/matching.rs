@@ -12,6 +12,8 @@ pub struct PoolLabels {
     pub pool: PoolName,
     scope: ScopeId,
     labels: BTreeSet<String>,
+    /// True if GitHub assigns its jobs to a scale set.
+    pub(super) has_scale_set: bool,
 }
 
 impl PoolLabels {
@@ -23,6 +25,16 @@ impl PoolLabels {
             pool,
             scope,
             labels,
+            has_scale_set: false,
+        }
+    }
+
+    /// Returns the labels of a pool with a scale set, if `has_scale_set` is true.
+    #[must_use]
+    pub fn with_scale_set(self, has_scale_set: bool) -> Self {
+        Self {
+            has_scale_set,
+            ..self
         }
     }
 

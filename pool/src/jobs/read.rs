@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::job::{JobKey, JobStage, KnownJob};
+use super::job::{JobKey, JobSource, JobStage, KnownJob};
 
 /// Returns the jobs that are due at `unix_ms`, at most `max`, the one that has been due longest first.
 #[must_use]
@@ -30,7 +30,9 @@ pub fn missing_jobs<'j>(
             .repository
             .eq_ignore_ascii_case(repository)
     };
-    let waiting = jobs.iter().filter(|job| job.stage() == JobStage::Queued);
+    let is_read = |job: &&KnownJob| job.key.source == JobSource::Webhook;
+    let waiting = jobs.iter().filter(is_read);
+    let waiting = waiting.filter(|job| job.stage() == JobStage::Queued);
     let missing = waiting
         .filter(of_repository)
         .filter(|job| !reading.contains(&job.key));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::counts::subtract;
-use super::job::{JobKey, JobStage, KnownJob};
+use super::job::{JobKey, JobSource, JobStage, KnownJob};
 use super::matching::{PoolLabels, serving};
 use super::queue::JobQueue;
 use crate::schedule::OrderRules;
@@ -19,7 +19,8 @@ pub const MAX_ENDED_JOBS: usize = 2_000;
 pub enum JobPlace {
     /// The runner in this slot took it.
     Slot(SlotId),
-    /// A runner that is not on this host took it.
+    /// A runner that is not on this host took it, or it is counted for a scale set: a delivery told of it, and it fits
+    /// the pool of one, whose messages tell of it, too.
     Elsewhere,
     /// No runner took it so far, and this pool serves it.
     Pool(PoolName),
@@ -109,6 +110,8 @@ pub struct JobTable {
     repositories: BTreeMap<String, usize>,
     /// Number of jobs that name each runner of this host.
     runners: BTreeMap<String, usize>,
+    /// Number of jobs that GitHub counts as assigned to the scale set of each pool, those that run included.
+    assigned: BTreeMap<PoolName, usize>,
 }
 
 impl JobTable {
@@ -125,7 +128,30 @@ impl JobTable {
             running: BTreeMap::new(),
             repositories: BTreeMap::new(),
             runners: BTreeMap::new(),
+            assigned: BTreeMap::new(),
         }
+    }
+
+    /// Sets the number of jobs that GitHub counts as assigned to a pool's scale set, those that run included.
+    pub fn set_assigned(&mut self, pool: PoolName, jobs: usize) {
+        self.assigned.insert(pool, jobs);
+    }
+
+    /// Returns the number of jobs of a pool's scale set, waiting and running: as GitHub counts them or as its messages
+    /// told, whichever is larger. Statistics without the jobs of their own message were seen, and messages get lost.
+    pub(crate) fn load(&self, pool: &PoolName) -> usize {
+        let told = self.queue.of_pool(pool) + self.running.get(pool).copied().unwrap_or_default();
+        self.assigned
+            .get(pool)
+            .map_or(told, |assigned| told.max(*assigned))
+    }
+
+    /// Returns the number of jobs that wait for a runner of the pool and that no message told of. `busy` runners of the
+    /// pool have a job.
+    pub(crate) fn untold(&self, pool: &PoolName, busy: usize) -> usize {
+        let running = self.running.get(pool).copied().unwrap_or_default();
+        let assigned = self.assigned.get(pool).copied().unwrap_or_default();
+        assigned.saturating_sub(self.queue.of_pool(pool) + running.max(busy))
     }
 
     /// Merges a job. Returns its entry before, if it was known, and its entry now.
@@ -218,14 +244,34 @@ impl JobTable {
     }
 
     fn place(&self, job: &KnownJob) -> JobPlace {
+        // A job that a delivery told of and that a scale set has would count twice.
+        let is_told = job.key.source == JobSource::ScaleSet;
+        let counts = |pool: &PoolName| is_told == self.has_scale_set(pool);
         if let Some(runner) = job.runner() {
-            let own = RunnerName::parse(&self.host, runner);
-            return own.map_or(JobPlace::Elsewhere, |name| JobPlace::Slot(name.slot));
+            let own = RunnerName::parse(&self.host, runner).map(|name| name.slot);
+            return match own {
+                Some(slot) if is_told || counts(&slot.pool) => JobPlace::Slot(slot),
+                Some(_) | None => JobPlace::Elsewhere,
+            };
+        }
+        if let Some(pool) = &job.pool {
+            // Without the set, GitHub assigns the job to another one.
+            return if counts(pool) {
+                JobPlace::Pool(pool.clone())
+            } else {
+                JobPlace::Elsewhere
+            };
         }
         match serving(&self.pools, job) {
-            Some(pool) => JobPlace::Pool(pool.clone()),
+            Some(pool) if counts(pool) => JobPlace::Pool(pool.clone()),
+            Some(_) => JobPlace::Elsewhere,
             None => JobPlace::Unserved,
         }
+    }
+
+    fn has_scale_set(&self, pool: &PoolName) -> bool {
+        let mut pools = self.pools.iter();
+        pools.any(|labels| labels.pool == *pool && labels.has_scale_set)
     }
 
     /// Removes the jobs that cannot be in GitHub's queue any more, and those beyond the bounds. Returns their

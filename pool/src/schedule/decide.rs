@@ -38,6 +38,8 @@ pub struct Schedule {
     capped: BTreeSet<String>,
     /// Reason for which further jobs of a pool have no runner.
     waits: BTreeMap<PoolName, WaitReason>,
+    /// Number of jobs that each pool with a scale set can have altogether, those that it has included.
+    capacities: BTreeMap<PoolName, usize>,
 }
 
 impl Schedule {
@@ -55,6 +57,14 @@ impl Schedule {
             return Some(WaitReason::RepositoryCap);
         }
         self.waits.get(entry.place.pool()?).copied()
+    }
+
+    /// Returns the number of jobs that each pool with a scale set can have altogether, those that it has included.
+    ///
+    /// Pools that share a budget can each have the whole remainder, so that none waits for another one's jobs.
+    #[must_use]
+    pub fn capacities(&self) -> &BTreeMap<PoolName, usize> {
+        &self.capacities
     }
 
     /// Returns the reason for which further jobs of a pool have no runner.
@@ -86,7 +96,7 @@ impl Draft<'_> {
     fn warm(&self) -> usize {
         match self.supply.demand {
             Demand::Fixed => self.supply.free() + self.starts,
-            Demand::Webhook | Demand::Queue => self.left,
+            Demand::Webhook | Demand::Queue | Demand::ScaleSet => self.left,
         }
     }
 
@@ -104,7 +114,7 @@ impl Draft<'_> {
         let supply = self.supply;
         let jobs = match supply.demand {
             Demand::Fixed => 0,
-            Demand::Webhook | Demand::Queue => self.jobs,
+            Demand::Webhook | Demand::Queue | Demand::ScaleSet => self.jobs,
         };
         Target {
             listeners: supply.min_idle + jobs,
@@ -169,6 +179,9 @@ pub fn schedule(
     }
     making.keep_warm(|draft| draft.supply.min_idle);
     making.keep_warm(|draft| draft.supply.min_idle + draft.supply.min_spare);
+    if let Some(table) = jobs {
+        making.schedule.capacities = making.capacities(table);
+    }
     let targets = making.drafts.iter();
     let targets = targets.map(|draft| (draft.supply.name.clone(), draft.target()));
     making.schedule.targets = targets.collect();
@@ -185,7 +198,7 @@ fn draft(supply: &PoolSupply) -> Draft<'_> {
         room_for_jobs: match supply.demand {
             // Jobs have its runners, and do not change their number.
             Demand::Fixed => wanted.saturating_sub(supply.free()),
-            Demand::Webhook | Demand::Queue => usize::MAX,
+            Demand::Webhook | Demand::Queue | Demand::ScaleSet => usize::MAX,
         },
         jobs: 0,
         preempted: 0,
@@ -272,6 +285,51 @@ impl Making<'_> {
             }
             turns.goes_on(turn);
         }
+        // GitHub counts them for a scale set, and no message told their age or priority.
+        for pool in 0..self.drafts.len() {
+            let supply = self.drafts[pool].supply;
+            if supply.demand != Demand::ScaleSet || self.schedule.waits.contains_key(&supply.name) {
+                continue;
+            }
+            for _ in 0..table.untold(&supply.name, supply.busy) {
+                if let Some(reason) = self.turn(pool, false) {
+                    self.schedule.waits.insert(supply.name.clone(), reason);
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Returns the number of jobs that each pool with a scale set can have altogether.
+    fn capacities(&self, table: &JobTable) -> BTreeMap<PoolName, usize> {
+        let drafts = self.drafts.iter();
+        let sets = drafts.filter(|draft| draft.supply.demand == Demand::ScaleSet);
+        let capacity = |draft: &Draft<'_>| (draft.supply.name.clone(), self.capacity(draft, table));
+        sets.map(capacity).collect()
+    }
+
+    /// Returns the number of jobs that a pool can have altogether: with the runners that have one or listen, and with
+    /// those that can start or register now.
+    fn capacity(&self, draft: &Draft<'_>, table: &JobTable) -> usize {
+        let (supply, mut used, mut more) = (draft.supply, self.used, 0);
+        while more < draft.room()
+            && self.heads.let_pass(supply.cost, self.budget)
+            && self.budget.allows(used.plus(supply.cost))
+        {
+            used = used.plus(supply.cost);
+            more += 1;
+        }
+        let coming = (supply.spares + draft.starts + more).min(supply.registrable);
+        let free = supply.listeners + coming;
+        // A runner may be busy with a job that GitHub does not count any more, and GitHub may still count a job whose
+        // runner has ended. Neither is room for another job.
+        let waiting = table
+            .queue()
+            .of_pool(&supply.name)
+            .saturating_sub(supply.taken)
+            + table.untold(&supply.name, supply.busy);
+        let as_counted = (table.load(&supply.name) + free).saturating_sub(waiting);
+        as_counted.min(supply.busy + free)
     }
 
     /// Gives a job of a pool its turn. Returns the reason if no runner is there or starts for it.

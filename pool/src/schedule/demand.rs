@@ -17,6 +17,10 @@ pub enum Demand {
     Webhook,
     /// The jobs that wait by readings of a repository's queue, besides `min_idle`.
     Queue,
+    /// The jobs that GitHub assigns to the pool's scale set, besides `min_idle`.
+    #[strum(serialize = "scale-set")]
+    #[serde(rename = "scale-set")]
+    ScaleSet,
 }
 
 impl Demand {
@@ -25,7 +29,7 @@ impl Demand {
     pub fn follows_jobs(self) -> bool {
         match self {
             Self::Fixed => false,
-            Self::Webhook | Self::Queue => true,
+            Self::Webhook | Self::Queue | Self::ScaleSet => true,
         }
     }
 }

@@ -25,7 +25,7 @@ impl Pools {
                 continue;
             };
             if follows_jobs(pool) || !is_unlimited {
-                let free = PoolSupply::of(pool, 0, Cost::default(), now).free();
+                let free = PoolSupply::of(pool, 0, 0, Cost::default(), now).free();
                 pool.set_target(*target, free, now);
             }
         }
@@ -40,7 +40,10 @@ impl Pools {
         let largest = costs.fold(Cost::default(), Cost::max);
         let pools = self.by_name.iter();
         let pools: Vec<PoolSupply> = pools
-            .map(|(name, pool)| PoolSupply::of(pool, of(name), largest, now))
+            .map(|(name, pool)| {
+                let quota = self.mint_quota(pool, now);
+                PoolSupply::of(pool, of(name), quota, largest, now)
+            })
             .collect();
         let table = jobs.map(|jobs| jobs.table);
         let unix_ms = jobs.map_or(0, |jobs| jobs.unix_ms);

@@ -33,16 +33,22 @@ pub struct PoolSupply {
     pub startable: usize,
     /// Number of its waiting jobs that a runner of this host has already.
     pub taken: usize,
+    /// Number of runners with a job.
+    pub busy: usize,
+    /// Number of spares that may register now.
+    pub registrable: usize,
 }
 
 impl PoolSupply {
-    /// Returns what a pool has now. `taken` is the number of its waiting jobs that a runner has already.
+    /// Returns what a pool has now. `taken` is the number of its waiting jobs that a runner has already, and
+    /// `mint_quota` the number of registrations that its scope allows now.
     ///
     /// A runner of a pool that is not configured any more may have cost as much as `largest`.
     #[must_use]
-    pub fn of(pool: &Pool, taken: usize, largest: Cost, now: Timestamp) -> Self {
+    pub fn of(pool: &Pool, taken: usize, mint_quota: usize, largest: Cost, now: Timestamp) -> Self {
         let spec = &pool.spec;
         let (mut listeners, mut spares, mut ending, mut booting) = (0, 0, 0, 0);
+        let mut busy = 0;
         for runner in pool.runners.values() {
             match &runner.phase {
                 Phase::Booting => (spares, booting) = (spares + 1, booting + 1),
@@ -50,7 +56,7 @@ impl PoolSupply {
                 // It serves another scope.
                 Phase::Registering | Phase::Idle if !pool.serves(runner) => {}
                 Phase::Minting | Phase::Registering | Phase::Idle => listeners += 1,
-                Phase::Busy => {}
+                Phase::Busy => busy += 1,
                 Phase::Retiring { .. } => ending += 1,
             }
         }
@@ -66,6 +72,13 @@ impl PoolSupply {
             (true, true) => room.min(1),
             (true, false) => 0,
         };
+        let is_refused = (pool.backoffs.iter()).any(|(failure, _)| failure == FailureKind::Version);
+        let registrable = match (pool.backoffs.may_register(now), is_refused) {
+            (false, _) => 0,
+            // One runner tries whether GitHub takes its version now.
+            (true, true) => mint_quota.min(1),
+            (true, false) => mint_quota,
+        };
         Self {
             name: spec.name.clone(),
             demand: spec.demand,
@@ -79,6 +92,8 @@ impl PoolSupply {
             spares,
             startable,
             taken,
+            busy,
+            registrable,
         }
     }
 

@@ -8,7 +8,7 @@ use anyhow::bail;
 use super::common::{api_socket, block_on};
 use super::table::{lines, table};
 use crate::http::client;
-use crate::status::{DemandStatus, JobRow, QueueStatus};
+use crate::status::{DemandStatus, JobRow, QueueStatus, ScaleSetStatus, SetState};
 use crate::terminal;
 use crate::view::{job_title, span};
 
@@ -32,7 +32,7 @@ pub fn jobs(config: &Path, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-const NOT_TAKEN: &str = "this host does not know the queue: it takes no deliveries of GitHub, and no pool has demand = \"queue\"; see docs/demand.md";
+const NOT_TAKEN: &str = "this host does not know the queue: it takes no deliveries of GitHub, and no pool has demand = \"queue\" or \"scale-set\"; see docs/demand.md";
 
 /// Returns the last reading of GitHub's API in words.
 fn reading(queue: &QueueStatus, now_unix_ms: u64) -> String {
@@ -56,6 +56,29 @@ fn reading(queue: &QueueStatus, now_unix_ms: u64) -> String {
     text
 }
 
+/// Returns the state of a scale set in words.
+fn session(set: &ScaleSetStatus, now_unix_ms: u64) -> String {
+    let ScaleSetStatus { pool, name, .. } = set;
+    let state = match set.state {
+        SetState::Connecting => "connecting",
+        SetState::Occupied => "waiting for the end of an earlier session",
+        SetState::Listening => "listening",
+        SetState::Failing => "failing",
+    };
+    let mut text = format!("scale set {name} of pool {pool}: {state}");
+    if let Some(at) = set.last_unix_ms {
+        let ago = span(now_unix_ms.saturating_sub(at));
+        let _ = write!(text, ", last answer {ago} ago");
+    }
+    if let (Some(assigned), Some(capacity)) = (set.assigned, set.capacity) {
+        let _ = write!(text, ", {assigned} jobs assigned, room for {capacity}");
+    }
+    if let Some(error) = &set.error {
+        let _ = write!(text, "; the last call failed: {error}");
+    }
+    text
+}
+
 /// Returns the jobs as tables.
 pub(super) fn render(demand: &DemandStatus, now_unix_ms: u64) -> String {
     let mut text = String::new();
@@ -69,6 +92,9 @@ pub(super) fn render(demand: &DemandStatus, now_unix_ms: u64) -> String {
     }
     for queue in &demand.queues {
         let _ = writeln!(text, "{}", reading(queue, now_unix_ms));
+    }
+    for set in &demand.scale_sets {
+        let _ = writeln!(text, "{}", session(set, now_unix_ms));
     }
     if demand.held_count > 0 {
         let _ = writeln!(text, "waiting for an approval: {}", demand.held_count);

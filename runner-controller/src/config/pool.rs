@@ -32,6 +32,8 @@ pub struct PoolConfig {
     pub runner_group: String,
     /// Authority that tells how many runners should listen.
     pub demand: Demand,
+    /// Name of its scale set at GitHub, if that is the authority.
+    pub scale_set: Option<String>,
     /// Time for which runners are kept that no waiting job needs any more.
     pub scale_down_after: Duration,
     /// Number of registered runners that wait for a job, besides those for jobs in the queue.
@@ -221,6 +223,9 @@ impl PoolConfig {
             "nix": self.nix,
         });
         // A pool without these keeps the generation that an earlier version gave it.
+        if let Some(set) = &self.scale_set {
+            facts["scale_set"] = serde_json::json!(set);
+        }
         if let Some(proxy) = &self.proxy {
             facts["proxy"] = serde_json::json!(proxy.environment());
         }

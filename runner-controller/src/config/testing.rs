@@ -72,6 +72,7 @@ pub(crate) fn pool(name: &str, offset: u32) -> PoolConfig {
         labels: vec!["self-hosted".into(), name.into()],
         runner_group: "default".into(),
         demand: Demand::Fixed,
+        scale_set: None,
         scale_down_after: DEFAULT_SCALE_DOWN_AFTER,
         min_idle: 1,
         min_spare: 1,

@@ -112,7 +112,10 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 }
                 Event::Firewall { problem } => self.conditions.set_firewall(problem),
                 Event::Shortages(shortages) => self.conditions.set_shortages(shortages),
-                event @ (Event::Job(_) | Event::Deliveries(_) | Event::Queue(_)) => {
+                event @ (Event::Job(_)
+                | Event::Deliveries(_)
+                | Event::Queue(_)
+                | Event::ScaleSet(_)) => {
                     self.handle_event(event);
                 }
             }

@@ -10,7 +10,8 @@ use crate::pool::{
     WaitReason,
 };
 use crate::status::{
-    DemandStatus, Histogram, JobRow, Measure, PoolDemandStatus, QueueStatus, WebhookStatus,
+    DemandStatus, Histogram, JobRow, Measure, PoolDemandStatus, QueueStatus, ScaleSetStatus,
+    WebhookStatus,
 };
 
 /// Maximum number of waiting jobs, and of running jobs, in the status.
@@ -25,6 +26,8 @@ pub(super) struct Demand {
     deliveries: Option<WebhookStatus>,
     /// Readings of GitHub's API, by scope.
     queues: BTreeMap<String, QueueStatus>,
+    /// Scale sets, by pool.
+    scale_sets: BTreeMap<String, ScaleSetStatus>,
     waits: BTreeMap<PoolName, Histogram>,
     /// Summary of the table. It changes with the table alone, and the status is published more often.
     by_pool: BTreeMap<Option<PoolName>, PoolDemand>,
@@ -35,11 +38,15 @@ impl Demand {
     /// Returns the demand of the jobs on record.
     pub(super) fn new(config: &Config, jobs: Vec<KnownJob>, unix_ms: u64) -> Self {
         let pools = config.pools.iter();
-        let pools = pools.map(|p| PoolLabels::new(p.name.clone(), p.scope.clone(), &p.labels));
+        let pools = pools.map(|p| {
+            PoolLabels::new(p.name.clone(), p.scope.clone(), &p.labels)
+                .with_scale_set(p.scale_set.is_some())
+        });
         let mut demand = Self {
             table: JobTable::new(config.host.clone(), pools.collect(), config.order.clone()),
             deliveries: config.webhook.as_ref().map(|_| WebhookStatus::default()),
             queues: BTreeMap::new(),
+            scale_sets: BTreeMap::new(),
             waits: BTreeMap::new(),
             by_pool: BTreeMap::new(),
             shown: DemandStatus::default(),
@@ -86,6 +93,15 @@ impl Demand {
         self.queues.insert(queue.scope.clone(), queue);
     }
 
+    /// Sets the state of a scale set. A count that GitHub did not tell again stays.
+    pub(super) fn set_scale_set(&mut self, set: ScaleSetStatus) {
+        if let (Ok(pool), Some(assigned)) = (set.pool.parse(), set.assigned) {
+            let assigned = usize::try_from(assigned).unwrap_or(usize::MAX);
+            self.table.set_assigned(pool, assigned);
+        }
+        self.scale_sets.insert(set.pool.clone(), set);
+    }
+
     /// Forgets the jobs that cannot be in GitHub's queue any more.
     pub(super) fn prune(&mut self, unix_ms: u64) {
         self.table.prune(unix_ms);
@@ -101,6 +117,7 @@ impl Demand {
         self.shown = DemandStatus {
             webhook: None,
             queues: Vec::new(),
+            scale_sets: Vec::new(),
             waiting: rows(JobGroup::Waiting, SHOWN),
             running: rows(JobGroup::Running, SHOWN),
             ended: ended.take(SHOWN_ASIDE).map(row).collect(),
@@ -118,6 +135,7 @@ impl Demand {
         let mut status = self.shown.clone();
         status.webhook.clone_from(&self.deliveries);
         status.queues = self.queues.values().cloned().collect();
+        status.scale_sets = self.scale_sets.values().cloned().collect();
         let waiting = self.table.in_group(JobGroup::Waiting);
         for (row, entry) in status.waiting.iter_mut().zip(waiting) {
             row.waits_for = reason(entry);

@@ -35,7 +35,9 @@ use tokio::time::Instant;
 use tracing::info;
 
 use crate::config::{Config, PoolConfig};
-use crate::pool::{Jobs, KnownJob, Mode, Pace, Pools, ScopeId, Spec, Timestamp};
+use crate::pool::{
+    Admission, Jobs, KnownJob, Mode, Pace, PoolName, Pools, ScopeId, Spec, Timestamp,
+};
 use crate::status::{Gate, Status};
 use crate::world::{Event, Handshake, Machines, Records, Registry};
 
@@ -85,6 +87,8 @@ pub struct Environment<M, R, H, D> {
     pub jobs: Option<Vec<KnownJob>>,
     /// Marked when a job starts here, because GitHub's queue has changed then.
     pub job_started: watch::Sender<()>,
+    /// Number of jobs that each pool with a scale set can have altogether, for its task.
+    pub capacities: BTreeMap<PoolName, watch::Sender<u32>>,
 }
 
 /// Number of calls by operation and outcome.
@@ -268,8 +272,23 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         });
         let effects = self.pools.plan(jobs, admission, now);
         self.carry_out(effects);
+        self.announce(admission);
         self.report_gates(now);
         self.begin_write();
+    }
+
+    /// Tells the tasks of scale sets how many jobs the pools can have. Without admission that is none, because no runner
+    /// starts or registers, and those that listen may end.
+    fn announce(&self, admission: Admission) {
+        let capacities = self.pools.schedule().capacities();
+        for (pool, announced) in &self.environment.capacities {
+            let capacity = match admission {
+                Admission::Open => capacities.get(pool).copied().unwrap_or_default(),
+                Admission::Closed | Admission::Draining | Admission::Clearing => 0,
+            };
+            let capacity = u32::try_from(capacity).unwrap_or(u32::MAX);
+            announced.send_if_modified(|known| std::mem::replace(known, capacity) != capacity);
+        }
     }
 
     /// Returns the time at which something is due although no event arrives.

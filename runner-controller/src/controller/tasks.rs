@@ -88,6 +88,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             labels: pool.labels.clone(),
             runner_group: pool.runner_group.clone(),
             work_folder: pool.work_folder.clone(),
+            scale_set: pool.scale_set.clone(),
         };
         let scope = pool.scope.clone();
         let Some(registry) = self.registry(&scope) else {

@@ -36,6 +36,22 @@ impl Endpoints {
         self.actions(&["runners", &id.to_string()])
     }
 
+    /// Returns the path of the tokens for new registrations.
+    pub(super) fn registration_token(&self) -> String {
+        self.actions(&["runners", "registration-token"])
+    }
+
+    /// Returns the address at which a registration token is exchanged for access to scale sets.
+    pub(super) fn runner_registration(&self) -> Url {
+        let mut url = self.api_url.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments
+                .pop_if_empty()
+                .extend(["actions", "runner-registration"]);
+        }
+        url
+    }
+
     /// Returns the path of the first page of runner groups. A repository has none.
     pub(super) fn groups(&self) -> String {
         full_pages(self.actions(&["runner-groups"]))

@@ -28,6 +28,7 @@ mod proxy;
 mod queue;
 mod refusal;
 mod registry;
+mod scale_set;
 mod secrets;
 mod setup;
 mod token;
@@ -48,5 +49,8 @@ pub(crate) use outside::{try_answer, try_refusal};
 pub use proxy::check_ca_file;
 pub use queue::JobQueue;
 pub use registry::GitHub;
+#[cfg(any(test, fuzzing))]
+pub(crate) use scale_set::try_message;
+pub use scale_set::{ScaleSetService, Session};
 pub use setup::SetupError;
 pub use token::Token;

@@ -19,6 +19,13 @@ pub(super) enum Operation {
     RunJobs,
     Installation,
     AccessToken,
+    RegistrationToken,
+    SetAccess,
+    SetFind,
+    SetSession,
+    SetPoll,
+    SetAcquire,
+    SetAcknowledge,
 }
 
 impl Operation {
@@ -44,6 +51,13 @@ impl Operation {
             Self::RunJobs => "list jobs",
             Self::Installation => "get installation",
             Self::AccessToken => "create installation token",
+            Self::RegistrationToken => "create registration token",
+            Self::SetAccess => "get access to scale sets",
+            Self::SetFind => "find scale set",
+            Self::SetSession => "open or close session of scale set",
+            Self::SetPoll => "poll scale set",
+            Self::SetAcquire => "acquire jobs",
+            Self::SetAcknowledge => "delete message of scale set",
         }
     }
 
@@ -62,7 +76,14 @@ impl Operation {
             | Self::Delete
             | Self::Groups
             | Self::Installation
-            | Self::AccessToken => false,
+            | Self::AccessToken
+            | Self::RegistrationToken
+            | Self::SetAccess
+            | Self::SetFind
+            | Self::SetSession
+            | Self::SetPoll
+            | Self::SetAcquire
+            | Self::SetAcknowledge => false,
         }
     }
 
@@ -79,7 +100,14 @@ impl Operation {
             | Self::Version
             | Self::Job
             | Self::Runs
-            | Self::RunJobs => false,
+            | Self::RunJobs
+            | Self::RegistrationToken
+            | Self::SetAccess
+            | Self::SetFind
+            | Self::SetSession
+            | Self::SetPoll
+            | Self::SetAcquire
+            | Self::SetAcknowledge => false,
         }
     }
 }

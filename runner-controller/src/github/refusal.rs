@@ -147,7 +147,14 @@ fn kind_of(operation: Operation, status: StatusCode, lower: &str) -> RegistryErr
             | Operation::Runs
             | Operation::RunJobs
             | Operation::Installation
-            | Operation::AccessToken => RegistryErrorKind::Server,
+            | Operation::AccessToken
+            | Operation::RegistrationToken
+            | Operation::SetAccess
+            | Operation::SetFind
+            | Operation::SetSession
+            | Operation::SetPoll
+            | Operation::SetAcquire
+            | Operation::SetAcknowledge => RegistryErrorKind::Server,
         },
         422 if operation == Operation::Mint && lower.contains("already exists") => {
             RegistryErrorKind::NameTaken
@@ -188,7 +195,17 @@ fn advice(
         }
         RegistryErrorKind::Forbidden => Some(needed_permissions(headers, context)),
         RegistryErrorKind::NotFound => Some(match operation {
-            Operation::Mint | Operation::List | Operation::Groups | Operation::GroupCheck => {
+            Operation::Mint
+            | Operation::List
+            | Operation::Groups
+            | Operation::GroupCheck
+            | Operation::RegistrationToken
+            | Operation::SetAccess
+            | Operation::SetFind
+            | Operation::SetSession
+            | Operation::SetPoll
+            | Operation::SetAcquire
+            | Operation::SetAcknowledge => {
                 format!(
                     "{scope} does not exist, or the token cannot see its runners; check {table}.url and {table}.api_url; {}",
                     needed_permissions(headers, context)
@@ -231,7 +248,14 @@ fn advice(
             | Operation::Job
             | Operation::Runs
             | Operation::RunJobs
-            | Operation::Installation => {
+            | Operation::Installation
+            | Operation::RegistrationToken
+            | Operation::SetAccess
+            | Operation::SetFind
+            | Operation::SetSession
+            | Operation::SetPoll
+            | Operation::SetAcquire
+            | Operation::SetAcknowledge => {
                 Some(context.advise("check {table}.api_url and {table}.api_version"))
             }
         },

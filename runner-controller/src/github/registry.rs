@@ -22,6 +22,7 @@ use super::jit::{self, Content};
 use super::listing::{self, LabelledRunner};
 use super::login::Login;
 use super::operation::Operation;
+use super::scale_set::ScaleSetService;
 use super::setup::SetupError;
 use super::transport::{self, Transport};
 use super::usage::Usage;
@@ -30,7 +31,7 @@ use crate::config::{GitHubConfig, Scope};
 use crate::pool::{RunnerGroup, RunnerVersion, VersionEnd};
 use crate::world::{
     Deleted, JitConfig, ListedRunner, MintRequest, MintWindow, Minted, Registry, RegistryError,
-    RegistryErrorKind, RunnerId,
+    RegistryErrorKind, RunnerId, WantedSet,
 };
 
 /// Maximum number of mints at once. GitHub asks for mutations in sequence, but a pool that refills
@@ -54,7 +55,8 @@ const NO_RUNNER: RunnerId = RunnerId(0);
 
 /// The runners of one repository or organisation at GitHub.
 pub struct GitHub {
-    client: Client,
+    client: Arc<Client>,
+    scale_sets: Arc<ScaleSetService>,
     scope: Scope,
     endpoints: Endpoints,
     groups: Mutex<Groups>,
@@ -148,8 +150,12 @@ impl GitHub {
         login: Login,
         usage: Arc<Usage>,
     ) -> Result<Self, SetupError> {
+        let client = Client::new(transport.clone(), config, login, Access::Runners, usage)?;
+        let client = Arc::new(client);
+        let scale_sets = ScaleSetService::new(transport, config, Arc::clone(&client));
         Ok(Self {
-            client: Client::new(transport, config, login, Access::Runners, usage)?,
+            client,
+            scale_sets: Arc::new(scale_sets),
             scope: config.scope.clone(),
             endpoints: Endpoints::new(config),
             groups: Mutex::default(),
@@ -172,6 +178,12 @@ impl GitHub {
     #[must_use]
     pub fn quotas(&self) -> Vec<Quota> {
         self.client.usage.quotas()
+    }
+
+    /// Returns the scale sets of the scope.
+    #[must_use]
+    pub fn scale_sets(&self) -> Arc<ScaleSetService> {
+        Arc::clone(&self.scale_sets)
     }
 
     /// Returns the limits and counts, for another client of the scope.
@@ -291,14 +303,48 @@ impl GitHub {
             body: Some(body),
         };
         let answer: Answer<JitConfigAnswer> = self.client.call(&request_for_config).await?;
+        self.minted(request, &answer).await
+    }
+
+    /// Registers a runner of a scale set.
+    async fn mint_in_set(&self, set: &str, request: &MintRequest) -> Result<Minted, RegistryError> {
+        let wanted = WantedSet {
+            name: set.to_owned(),
+            runner_group: request.runner_group.clone(),
+            labels: request.labels.clone(),
+        };
+        let name = request.name.to_string();
+        let registered = self.scale_sets.mint(&wanted, &name, &request.work_folder);
+        let (registered, status, headers) = registered.await?;
+        let answer = Answer {
+            status,
+            not_modified: false,
+            headers,
+            body: JitConfigAnswer {
+                runner: NewRunner {
+                    id: registered.runner.id,
+                    name: registered.runner.name,
+                },
+                encoded_jit_config: registered.config,
+            },
+        };
+        self.minted(request, &answer).await
+    }
+
+    /// Checks what GitHub answered to a mint.
+    async fn minted(
+        &self,
+        request: &MintRequest,
+        answer: &Answer<JitConfigAnswer>,
+    ) -> Result<Minted, RegistryError> {
         let runner = &answer.body.runner;
         if runner.name != request.name.to_string() {
             // The registration may belong to another host, so it is not deleted.
             let problem = "the new runner has another name than the requested name";
-            return Err(self.misshapen(&answer, problem));
+            return Err(self.misshapen(answer, problem));
         }
         let id = RunnerId(runner.id);
-        if let Err(mut error) = self.verify(request, &answer) {
+        if let Err(mut error) = self.verify(request, answer) {
             if let Err(left) = self.delete(id).await {
                 error.message = format!(
                     "{}; runner {id} is left behind, because it cannot be deleted: {left}",
@@ -309,7 +355,7 @@ impl GitHub {
         }
         Ok(Minted {
             id,
-            config: JitConfig::new(answer.body.encoded_jit_config),
+            config: JitConfig::new(answer.body.encoded_jit_config.clone()),
         })
     }
 
@@ -323,6 +369,9 @@ impl Registry for GitHub {
     async fn mint(&self, request: &MintRequest) -> Result<Minted, RegistryError> {
         // The semaphore is never closed. If it were, too many mints would be better than none.
         let _permit = self.mints.acquire().await.ok();
+        if let Some(set) = &request.scale_set {
+            return self.mint_in_set(set, request).await;
+        }
         let group = self.group_id(&request.runner_group).await?;
         match self.mint_in(group, request).await {
             Err(error) if error.kind == RegistryErrorKind::NotFound => {

@@ -4,7 +4,7 @@ use prometheus_client::registry::Registry;
 
 use super::measures;
 use super::metric_families::{counter, gauge, label, set};
-use crate::status::{DeliveryOutcome, DemandStatus, Measure, Status, WebhookStatus};
+use crate::status::{DeliveryOutcome, DemandStatus, Measure, SetState, Status, WebhookStatus};
 
 /// Registers the metrics; none if the host does not know which jobs wait.
 pub(super) fn register(registry: &mut Registry, status: &Status) {
@@ -55,6 +55,7 @@ pub(super) fn register(registry: &mut Registry, status: &Status) {
         register_deliveries(registry, status, webhook);
     }
     register_readings(registry, status, demand);
+    register_scale_sets(registry, status, demand);
 }
 
 /// Registers the deliveries.
@@ -117,6 +118,65 @@ fn register_readings(registry: &mut Registry, status: &Status, demand: &DemandSt
     }
 }
 
+/// Registers the scale sets. A number that GitHub has not told so far is absent.
+fn register_scale_sets(registry: &mut Registry, status: &Status, demand: &DemandStatus) {
+    if demand.scale_sets.is_empty() {
+        return;
+    }
+    let session = gauge(
+        registry,
+        "scale_set_session",
+        "1 for the state that the session of the pool's scale set has",
+    );
+    let capacity = gauge(
+        registry,
+        "scale_set_capacity",
+        "Jobs that the pool can have altogether, as the last poll told GitHub",
+    );
+    let assigned = gauge(
+        registry,
+        "scale_set_assigned_jobs",
+        "Jobs that GitHub counts as assigned to the pool's scale set, those that run included",
+    );
+    let age = gauge(
+        registry,
+        "scale_set_last_answer_age_seconds",
+        "Time since the scale-set service last answered with a success, in seconds",
+    );
+    let messages = counter(
+        registry,
+        "scale_set_messages",
+        "Messages of the pool's scale set since the daemon started",
+    );
+    let unreadable = counter(
+        registry,
+        "scale_set_messages_unreadable",
+        "Messages of the pool's scale set that were given up because they cannot be read",
+    );
+    for scale_set in &demand.scale_sets {
+        let labels = || vec![label("pool", &scale_set.pool)];
+        for state in <SetState as strum::VariantArray>::VARIANTS {
+            let mut labels = labels();
+            labels.push(("state", state.to_string()));
+            set(&session, labels, u64::from(scale_set.state == *state));
+        }
+        if let Some(count) = scale_set.capacity {
+            set(&capacity, labels(), count.into());
+        }
+        if let Some(count) = scale_set.assigned {
+            set(&assigned, labels(), count);
+        }
+        if let Some(last) = scale_set.last_unix_ms {
+            let past = status.at_unix_ms.saturating_sub(last);
+            set(&age, labels(), past / 1000);
+        }
+        messages.get_or_create(&labels()).inc_by(scale_set.messages);
+        unreadable
+            .get_or_create(&labels())
+            .inc_by(scale_set.unreadable);
+    }
+}
+
 /// Registers the use of the budget; none without `[budget]`.
 pub(super) fn register_budget(registry: &mut Registry, status: &Status) {
     if status.budget.is_empty() {
@@ -140,7 +200,7 @@ mod tests {
     use prometheus_client::encoding::text::encode;
 
     use super::*;
-    use crate::status::{Histogram, PoolDemandStatus, PoolStatus, QueueStatus};
+    use crate::status::{Histogram, PoolDemandStatus, PoolStatus, QueueStatus, ScaleSetStatus};
 
     fn text(status: &Status) -> String {
         let mut registry = Registry::default();
@@ -171,6 +231,14 @@ mod tests {
                     error: Some("no answer".into()),
                     ..QueueStatus::default()
                 }],
+                scale_sets: vec![ScaleSetStatus {
+                    pool: "ci".into(),
+                    state: SetState::Listening,
+                    capacity: Some(4),
+                    last_unix_ms: Some(10_000),
+                    messages: 9,
+                    ..ScaleSetStatus::default()
+                }],
                 ..DemandStatus::default()
             }),
             pools: vec![PoolStatus {
@@ -198,6 +266,11 @@ mod tests {
             "queue_last_read_age_seconds{scope=\"acme/app at https://api.github.com\"} 30",
             "queue_read_failing{scope=\"acme/app at https://api.github.com\"} 1",
             "queue_runs{scope=\"acme/app at https://api.github.com\"} 7",
+            "scale_set_session{pool=\"ci\",state=\"listening\"} 1",
+            "scale_set_session{pool=\"ci\",state=\"occupied\"} 0",
+            "scale_set_capacity{pool=\"ci\"} 4",
+            "scale_set_last_answer_age_seconds{pool=\"ci\"} 60",
+            "scale_set_messages_total{pool=\"ci\"} 9",
             "job_queue_wait_seconds_count{pool=\"ci\"} 3",
             "job_queue_wait_seconds_bucket{le=\"0.5\",pool=\"ci\"} 1",
             "job_queue_wait_seconds_bucket{le=\"1.0\",pool=\"ci\"} 2",

@@ -1,7 +1,7 @@
 //! Demand: a sentence for each pool whose jobs wait, and one for jobs that no pool serves.
 
 use super::span;
-use crate::status::{DemandStatus, PoolStatus, QueueStatus, Status};
+use crate::status::{DemandStatus, PoolStatus, QueueStatus, ScaleSetStatus, SetState, Status};
 
 /// Wait after which jobs that no pool serves are worth a sentence. GitHub's own runners take a job within seconds.
 const UNSERVED_MS: u64 = 120_000;
@@ -15,7 +15,9 @@ pub(super) fn sentences(status: &Status) -> Vec<String> {
     let unserved = unserved.and_then(|demand| unserved_sentence(demand, now));
     let queues = status.demand.iter().flat_map(|demand| &demand.queues);
     let failing = queues.filter_map(|queue| failing_sentence(queue, now));
-    pools.chain(unserved).chain(failing).collect()
+    let sets = status.demand.iter().flat_map(|demand| &demand.scale_sets);
+    let sets = sets.filter_map(|set| scale_set_sentence(set, now));
+    pools.chain(unserved).chain(failing).chain(sets).collect()
 }
 
 fn of_pool(pool: &PoolStatus, now_unix_ms: u64) -> Option<String> {
@@ -47,6 +49,32 @@ fn failing_sentence(queue: &QueueStatus, now_unix_ms: u64) -> Option<String> {
         None => "only deliveries tell of them".to_owned(),
     };
     Some(format!("cannot read jobs of {scope}: {error}; {known}"))
+}
+
+fn scale_set_sentence(set: &ScaleSetStatus, now_unix_ms: u64) -> Option<String> {
+    let ScaleSetStatus { pool, name, .. } = set;
+    if let Some(error) = &set.error {
+        let age = set.last_unix_ms.map_or_else(
+            || "GitHub has not answered so far".to_owned(),
+            |at| {
+                let ago = span(now_unix_ms.saturating_sub(at));
+                format!("the last good answer is {ago} old, and the jobs that were known stay")
+            },
+        );
+        return Some(format!(
+            "scale set {name} of pool {pool} does not work: {error}; {age}"
+        ));
+    }
+    if set.state == SetState::Occupied {
+        return Some(format!(
+            "pool {pool} gets no new jobs: an earlier session has scale set {name}, as after a daemon that was killed; GitHub ends it within 92 s"
+        ));
+    }
+    let labels = set.other_labels.as_ref()?;
+    Some(format!(
+        "scale set {name} of pool {pool} has other labels than the pool ({}), and GitHub does not change them; give the pool another scale_set",
+        labels.join(", ")
+    ))
 }
 
 fn unserved_sentence(demand: &DemandStatus, now_unix_ms: u64) -> Option<String> {

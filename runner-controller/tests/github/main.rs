@@ -9,6 +9,7 @@
 mod app;
 mod proxy;
 mod queue;
+mod scale_set;
 mod scripted;
 mod standin;
 mod tls;
@@ -103,5 +104,6 @@ fn request(random: u32) -> MintRequest {
         labels: vec!["self-hosted".into(), "ci".into()],
         runner_group: "default".into(),
         work_folder: "/var/lib/github-runner/_work".into(),
+        scale_set: None,
     }
 }

@@ -150,6 +150,7 @@ pub(crate) async fn run(start: Start) {
         notes: Vec::new(),
         jobs: config.webhook.as_ref().map(|_| jobs),
         job_started: watch::Sender::default(),
+        capacities: BTreeMap::new(),
     };
     let config = known_config(config, mutation);
     let mut controller = Controller::new(config, environment, 2, status);

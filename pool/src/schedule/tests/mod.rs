@@ -3,6 +3,7 @@
 mod examples;
 mod order;
 mod properties;
+mod scale_set;
 
 use super::*;
 use crate::{
@@ -35,6 +36,8 @@ fn supply(number: usize, gib: u64, max_runners: usize) -> PoolSupply {
         spares: 0,
         startable: max_runners,
         taken: 0,
+        busy: 0,
+        registrable: usize::MAX,
     }
 }
 

@@ -1,20 +1,23 @@
 //! The sources that tell which jobs wait: the listener for deliveries, and readings of GitHub's API.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use crate::config::{Config, GitHubConfig};
 use crate::controller::Client;
-use crate::github::{GitHub, JobQueue, Login};
-use crate::pool::{Demand, KnownJob, ScopeId};
+use crate::github::{GitHub, JobQueue, Login, ScaleSetService};
+use crate::pool::{Demand, KnownJob, PoolName, ScopeId};
 use crate::queue::{BESIDE_DELIVERIES, FOR_DEMAND, Reader, Surroundings};
+use crate::scale_set::{self, Keeper};
 use crate::store::Store;
 use crate::webhook::{self, Counts, Receiver, Secrets};
-use crate::world::{Event, chain};
+use crate::world::{Event, WantedSet, chain};
 use crate::{clock, http};
 
 /// Returns the jobs on record, if the host knows which jobs wait.
@@ -98,4 +101,78 @@ pub(super) fn readers(
         readers.push(Reader::new(queue, id, interval, outside));
     }
     Ok(readers)
+}
+
+/// Maximum time for the sessions of all scale sets to close. A session that is not closed keeps the next one away.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// The scale sets, whose tasks did not start so far.
+pub(super) struct ScaleSets {
+    /// Number of jobs that each pool can have altogether.
+    pub(super) capacities: BTreeMap<PoolName, watch::Sender<u32>>,
+    /// Their tasks, to start.
+    pub(super) keepers: Vec<Keeper<ScaleSetService, Store>>,
+}
+
+/// The tasks of the scale sets, which close their sessions when the daemon stops.
+pub(super) struct RunningScaleSets {
+    tasks: JoinSet<()>,
+    stop: watch::Sender<bool>,
+}
+
+/// Returns the scale sets of the pools.
+pub(super) fn scale_sets(
+    config: &Config,
+    registries: &BTreeMap<ScopeId, Client<GitHub>>,
+    store: &Store,
+    events: &mpsc::Sender<Event>,
+) -> ScaleSets {
+    let mut sets = ScaleSets {
+        capacities: BTreeMap::new(),
+        keepers: Vec::new(),
+    };
+    for pool in &config.pools {
+        let (Some(name), Some(client)) = (&pool.scale_set, registries.get(&pool.scope)) else {
+            continue;
+        };
+        let capacity = watch::Sender::new(0);
+        let wanted = WantedSet {
+            name: name.clone(),
+            runner_group: pool.runner_group.clone(),
+            labels: pool.labels.clone(),
+        };
+        let outside = scale_set::Surroundings {
+            records: store.clone(),
+            events: events.clone(),
+            unix_ms: clock::unix_ms,
+            now: clock::now,
+        };
+        let names = (pool.name.clone(), config.host.to_string());
+        let service = client.registry.scale_sets();
+        let keeper = Keeper::new(service, wanted, names, capacity.subscribe(), outside);
+        sets.keepers.push(keeper);
+        sets.capacities.insert(pool.name.clone(), capacity);
+    }
+    sets
+}
+
+/// Starts the tasks, once the loop has adopted what runs.
+pub(super) fn start(keepers: Vec<Keeper<ScaleSetService, Store>>) -> RunningScaleSets {
+    let (stop, mut tasks) = (watch::Sender::new(false), JoinSet::new());
+    for keeper in keepers {
+        tasks.spawn(keeper.run(stop.subscribe()));
+    }
+    RunningScaleSets { tasks, stop }
+}
+
+impl RunningScaleSets {
+    /// Closes the sessions.
+    pub(super) async fn close(self) {
+        let Self { mut tasks, stop } = self;
+        stop.send_replace(true);
+        let closed = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(CLOSE_TIMEOUT, closed).await.is_err() {
+            warn!("cannot close the sessions of all scale sets in time");
+        }
+    }
 }

@@ -5,11 +5,15 @@ use std::time::Duration;
 use super::section::{DAY, Section};
 use crate::config::github::{GitHubConfig, Scope};
 use crate::config::pool::PoolConfig;
-use crate::pool::{DEFAULT_SCALE_DOWN_AFTER, Demand, Slot};
+use crate::pool::{DEFAULT_SCALE_DOWN_AFTER, Demand, HostId, Slot};
+
+/// Maximum length of the name of a scale set.
+const MAX_SET_NAME: usize = 64;
 
 /// Numbers of runners that a pool wants.
 pub(super) struct Numbers {
     pub(super) demand: Demand,
+    pub(super) scale_set: Option<String>,
     pub(super) scale_down_after: Duration,
     pub(super) min_idle: u16,
     pub(super) min_spare: u16,
@@ -19,6 +23,7 @@ impl Numbers {
     /// Reads the numbers of a pool with `room` slots.
     pub(super) fn read(section: &mut Section<'_>, room: u16) -> Self {
         let demand = demand(section);
+        let scale_set = scale_set(section, demand);
         let scale_down_after = section.duration(
             "scale_down_after",
             DEFAULT_SCALE_DOWN_AFTER,
@@ -29,7 +34,7 @@ impl Numbers {
             section.wrong(
                 "min_idle",
                 "without an idle runner, a pool with demand = \"fixed\" gets no job",
-                "min_idle = 1 or more, or demand = \"webhook\" or \"queue\", which start runners for jobs that wait",
+                "min_idle = 1 or more, or demand = \"webhook\", \"queue\" or \"scale-set\", which start runners for jobs that wait",
             );
         }
         // A pool of one slot has no room beside the idle runner.
@@ -49,6 +54,7 @@ impl Numbers {
         }
         Self {
             demand,
+            scale_set,
             scale_down_after,
             min_idle,
             min_spare,
@@ -58,7 +64,7 @@ impl Numbers {
 
 /// Reads the authority for the demand.
 fn demand(section: &mut Section<'_>) -> Demand {
-    let example = "\"fixed\", \"webhook\" or \"queue\"";
+    let example = "\"fixed\", \"webhook\", \"queue\" or \"scale-set\"";
     let Some(text) = section.text("demand", example) else {
         return Demand::Fixed;
     };
@@ -70,6 +76,54 @@ fn demand(section: &mut Section<'_>) -> Demand {
         );
         Demand::Fixed
     })
+}
+
+/// Reads the name of the scale set, if it is set.
+fn scale_set(section: &mut Section<'_>, demand: Demand) -> Option<String> {
+    let name = section.text("scale_set", "\"runner-01-ci\"")?;
+    if demand != Demand::ScaleSet {
+        section.wrong(
+            "scale_set",
+            "the pool has no scale set",
+            "demand = \"scale-set\" in the pool, or no scale_set",
+        );
+    }
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    let begins_well = name.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if !begins_well || name.len() > MAX_SET_NAME || !name.bytes().all(is_plain) {
+        section.wrong(
+            "scale_set",
+            format!("{name:?} is not the name of a scale set"),
+            "scale_set = \"runner-01-ci\": 1 to 64 of letters, digits, dash, underscore and dot, beginning with a letter or digit",
+        );
+    }
+    Some(name)
+}
+
+/// Names the scale sets that have no name, and reports two pools with one set. A set has the jobs of one pool of one
+/// host, so its default name has both.
+pub(super) fn name_scale_sets(top: &Section<'_>, pools: &mut [PoolConfig], host: &HostId) {
+    for pool in pools.iter_mut() {
+        if pool.demand == Demand::ScaleSet {
+            let named = pool.scale_set.take();
+            pool.scale_set = Some(named.unwrap_or_else(|| format!("{host}-{}", pool.name)));
+        }
+    }
+    for (number, pool) in pools.iter().enumerate() {
+        let is_same = |other: &&PoolConfig| {
+            let names = other.scale_set.as_ref().zip(pool.scale_set.as_ref());
+            let has_name = names.is_some_and(|(other, own)| other.eq_ignore_ascii_case(own));
+            has_name && other.scope == pool.scope
+        };
+        let mut before = pools[..number].iter();
+        if let Some(other) = before.find(is_same) {
+            top.mistake(
+                format!("pools.{}.scale_set", pool.name),
+                format!("pool {} has the same scale set", other.name),
+                "another name, or no scale_set, for a name that has the host and the pool",
+            );
+        }
+    }
 }
 
 /// Reports pools whose demand nothing tells.
@@ -96,7 +150,7 @@ pub(super) fn check_source(
                 "\"queue\" reads the queue of a repository, and the pool's scope has many".to_owned(),
                 "demand = \"webhook\" or \"fixed\", or the URL of a repository in the pool's scope",
             ),
-            Demand::Fixed | Demand::Webhook | Demand::Queue => {}
+            Demand::Fixed | Demand::Webhook | Demand::Queue | Demand::ScaleSet => {}
         }
     }
 }
@@ -136,6 +190,21 @@ mod tests {
         );
         let repository = by_reading.replace("github.com/acme", "github.com/acme/widgets");
         assert_eq!(told(repository), [""; 0]);
+        let by_set = pool("demand = \"scale-set\"");
+        assert_eq!(told(by_set.clone()), [""; 0]);
+        let name = |text: &str| testing::read(text).unwrap().pools[0].scale_set.clone();
+        let host = testing::read(&by_set).unwrap().host;
+        assert_eq!(name(&by_set), Some(format!("{host}-ci")));
+        let named = by_set.replace("min_idle = 0", "scale_set = \"builders\"\nmin_idle = 0");
+        assert_eq!(name(&named).as_deref(), Some("builders"));
+        assert_eq!(
+            told(named.replace("scale-set", "fixed")).last().unwrap(),
+            "pools.ci.min_idle: without an idle runner, a pool with demand = \"fixed\" gets no job"
+        );
+        assert_eq!(
+            told(named.replace("\"builders\"", "\"a&b\"")),
+            ["pools.ci.scale_set: \"a&b\" is not the name of a scale set"]
+        );
         let unknown = told(format!("{}{webhook}", pool("demand = \"jobs\"")));
         assert_eq!(
             unknown[0],

@@ -138,6 +138,9 @@ fn read(mut top: Section<'_>) -> Option<Config> {
     }
 
     demand::check_source(&top, &pools, scopes.configs(), takes_deliveries);
+    if let Some(host) = &host {
+        demand::name_scale_sets(&top, &mut pools, host);
+    }
     if complete && scopes.are_complete() {
         scopes.check_use(&top, &pools);
     }

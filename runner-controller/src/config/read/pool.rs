@@ -85,6 +85,7 @@ pub(super) fn pool(
         labels: labels?,
         runner_group,
         demand: numbers.demand,
+        scale_set: numbers.scale_set,
         scale_down_after: numbers.scale_down_after,
         min_idle: numbers.min_idle,
         min_spare: numbers.min_spare,

@@ -591,6 +591,7 @@ impl Daemon {
             notes: Vec::new(),
             jobs: None,
             job_started: watch::Sender::default(),
+            capacities: BTreeMap::new(),
         };
         let (show, status) = watch::channel(Status::default());
         let (requests, mut asked) = mpsc::channel(4);

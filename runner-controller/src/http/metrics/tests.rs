@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use crate::status::{
     BackoffStatus, BudgetResource, BudgetUse, DemandStatus, FailureKind, GateStatus, GitHubStatus,
     JobNote, JobRow, JobStage, JobStatus, PaceStatus, PhaseKind, PoolDemandStatus, QueueStatus,
-    RunnerStatus, VersionEnd, VersionRemedy, VersionStatus, WebhookStatus,
+    RunnerStatus, ScaleSetStatus, VersionEnd, VersionRemedy, VersionStatus, WebhookStatus,
 };
 
 #[test]
@@ -148,6 +148,13 @@ fn everything() -> Status {
                 last_unix_ms: Some(0),
                 runs: Some(0),
                 ..QueueStatus::default()
+            }],
+            scale_sets: vec![ScaleSetStatus {
+                pool: "ci".into(),
+                capacity: Some(4),
+                assigned: Some(1),
+                last_unix_ms: Some(0),
+                ..ScaleSetStatus::default()
             }],
             ..DemandStatus::default()
         }),
