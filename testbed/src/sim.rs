@@ -10,7 +10,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use github_sim::{
     Conclusion, DeliveryView, Endpoint, Fault, FaultRule, HookSpec, JobSpec, JobState, JobView,
-    PlantedRunner, RunnerView, ScopeToken, Standing, Stats, WebhookFault, WebhookFaultRule,
+    PlantedRunner, RunnerView, ScaleSetView, ScopeToken, Standing, Stats, WebhookFault,
+    WebhookFaultRule,
 };
 use nix::sched::{CloneFlags, setns};
 use serde::de::DeserializeOwned;
@@ -92,6 +93,22 @@ impl Sim {
     /// Registers runners without a listener.
     pub fn plant(&self, runners: &[PlantedRunner]) -> Result<()> {
         self.post::<Value>("/_sim/runners", &runners).map(drop)
+    }
+
+    /// Returns all scale sets since the stand-in's start, also those that were deleted.
+    pub fn scale_sets(&self) -> Result<Vec<ScaleSetView>> {
+        self.get("/_sim/scale-sets")
+    }
+
+    /// Ends the session of a scale set, as GitHub does when it loses it.
+    pub fn evict_session(&self, set: u64) -> Result<()> {
+        let path = format!("/_sim/scale-sets/{set}/evict-session");
+        self.nothing("POST", &path, None)
+    }
+
+    /// Loses a scale set, as GitHub does after a day without a session.
+    pub fn lose_scale_set(&self, set: u64) -> Result<()> {
+        self.nothing("DELETE", &format!("/_sim/scale-sets/{set}"), None)
     }
 
     /// Injects a fault into calls of an endpoint: so many times, or until [`Sim::clear_faults`].

@@ -40,7 +40,7 @@ const HOOKED: Fixture = Fixture {
 };
 
 /// Returns a configuration whose pool has no runner while nothing waits.
-fn at_zero(lab: &Lab, demand: &str) -> Config {
+pub(super) fn at_zero(lab: &Lab, demand: &str) -> Config {
     small(lab.sim().api_url()).with("ci", |pool| {
         (pool.min_idle, pool.min_spare) = (0, 0);
         pool.more = format!("demand = \"{demand}\"\nscale_down_after = \"1s\"\n");
@@ -56,14 +56,14 @@ fn await_reading(lab: &Lab, what: &str) -> Result<()> {
 }
 
 /// Waits until the pool has no runner.
-fn await_none(lab: &Lab) -> Result<()> {
+pub(super) fn await_none(lab: &Lab) -> Result<()> {
     lab.await_status("a pool without a runner", SOON, |status| {
         status.pools[0].runners.is_empty().then_some(())
     })
 }
 
 /// Waits until the pool's only runner has the job, and returns its machine.
-fn await_only_runner(lab: &Lab, job: u64) -> Result<String> {
+pub(super) fn await_only_runner(lab: &Lab, job: u64) -> Result<String> {
     lab.sim().await_job(job, JobState::InProgress, SOON)?;
     lab.await_status("the job's runner alone", SOON, |status| {
         let runners = &status.pools[0].runners;

@@ -36,6 +36,7 @@ mod proxy;
 mod recipe;
 mod restart;
 mod runner;
+mod scale_set;
 mod scarce;
 mod scopes;
 mod secrets;
@@ -91,6 +92,7 @@ pub const SUITES: &[Suite] = &[
     scopes::SUITE,
     demand::QUEUED_SUITE,
     demand::HOOKED_SUITE,
+    scale_set::SCALE_SET_SUITE,
     webhook::SUITE,
     doctor::SUITE,
     nixos::SUITE,
