@@ -92,9 +92,36 @@ in
       disk = "5 GiB";
       memory = "1 GiB";
     };
+    budget = {
+      memory = "64 GiB";
+      cpu = 32;
+      runners = 12;
+    };
+    queue = {
+      fairnessAge = "2m";
+      reserveAfter = "30m";
+      maxPerRepository = 6;
+    };
+    priority = [
+      {
+        name = "release";
+        repository = [ "acme/*" ];
+        workflow = [ "Release*" ];
+        job = [ "deploy" ];
+        escalateAfter = "1m";
+      }
+    ];
     pools.ci = {
       demand = "scale-set";
       scaleSet = "everything";
+      schedule = [
+        {
+          days = [ "sat" ];
+          hours = "22:00-06:00";
+          timeZone = "Europe/Berlin";
+          minIdle = 2;
+        }
+      ];
       allow = [ "10.0.0.5:3128" ];
       proxy.url = "http://10.0.0.5:3128";
       limits = {

@@ -58,6 +58,12 @@ let
     inherit credentialsFile;
   };
   bind = from: to: { inherit from to; };
+  entry = day: hours: {
+    days = [ day ];
+    inherit hours;
+    timeZone = "UTC";
+    minIdle = 1;
+  };
   ofPool = lib.mapAttrs' (name: lib.nameValuePair "pools.ci.${name}");
   sizes = lib.flip lib.genAttrs (_: size);
 in
@@ -118,8 +124,12 @@ in
   "prometheus.port" = range 0 65535;
   "history.age" = duration;
   "history.runners" = range 100 2000000;
+  "queue.fairnessAge" = duration;
+  "queue.maxPerRepository" = range 1 1000;
+  "queue.reserveAfter" = duration;
 }
 // sizes [
+  "budget.memory"
   "reserve.disk"
   "reserve.memory"
 ]
@@ -204,6 +214,17 @@ in
     "minSpare" = range 0 999;
     "offset" = range 0 65535;
     "scaleDownAfter" = duration;
+    "schedule" = {
+      accepted = map (hours: [ (entry "sat" hours) ]) [
+        "22:00-06:00"
+        "00:00-24:00"
+      ];
+      refused = [
+        [ (entry "saturday" "22:00-06:00") ]
+        [ (entry "sat" "22-06") ]
+        [ (entry "sat" "24:00-06:00") ]
+      ];
+    };
     "timeouts.boot" = duration;
     "timeouts.idleAge" = duration;
     "timeouts.job" = duration;

@@ -18,6 +18,7 @@ let
 in
 {
   imports = [
+    ./order.nix
     (lib.mkRenamedOptionModule
       [
         "services"

@@ -133,6 +133,25 @@ in
       '';
     };
 
+    schedule = mkOption {
+      type = types.listOf (types.submodule ./schedule.nix);
+      default = [ ];
+      example = lib.literalExpression ''
+        [
+          {
+            days = [ "mon" "tue" "wed" "thu" "fri" ];
+            hours = "08:00-18:00";
+            timeZone = "Europe/Berlin";
+            minIdle = 6;
+          }
+        ]
+      '';
+      description = ''
+        Other numbers of runners at certain hours. Of entries that hold at the same time, the first one
+        counts. Runners beyond the numbers end when they have no job.
+      '';
+    };
+
     image = {
       directory = mkOption {
         type = types.nullOr absolutePath;

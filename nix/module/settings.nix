@@ -41,6 +41,31 @@ let
     api_version = given.apiVersion;
   };
 
+  # Lists are left out if they are empty, as if nothing was set.
+  nonEmpty = list: if list == [ ] then null else list;
+  present = lib.filterAttrs (_: value: value != null);
+  orNull = values: if lib.all (value: value == null) (lib.attrValues values) then null else values;
+
+  entry =
+    entry:
+    present {
+      inherit (entry) days hours;
+      time_zone = entry.timeZone;
+      min_idle = entry.minIdle;
+      min_spare = entry.minSpare;
+      max_runners = entry.maxRunners;
+    };
+
+  priority = priority: {
+    inherit (priority)
+      name
+      repository
+      workflow
+      job
+      ;
+    escalate_after = priority.escalateAfter;
+  };
+
   pool = name: pool: {
     inherit (pool)
       allow
@@ -63,6 +88,7 @@ let
     min_idle = pool.minIdle;
     min_spare = pool.minSpare;
     max_runners = pool.maxRunners;
+    schedule = nonEmpty (map entry pool.schedule);
     image =
       if pool.image.directory != null then
         {
@@ -113,9 +139,16 @@ let
     inherit (cfg) host reconcile;
     layer_dir = cfg.layerDir;
     api_token_file = cfg.apiTokenFile;
-    history = if lib.any (value: value != null) (lib.attrValues cfg.history) then cfg.history else null;
-    reserve = if lib.any (size: size != null) (lib.attrValues cfg.reserve) then cfg.reserve else null;
     inherit (cfg) notify;
+    history = orNull cfg.history;
+    reserve = orNull cfg.reserve;
+    budget = orNull { inherit (cfg.budget) memory cpu runners; };
+    queue = orNull {
+      fairness_age = cfg.queue.fairnessAge;
+      reserve_after = cfg.queue.reserveAfter;
+      max_per_repository = cfg.queue.maxPerRepository;
+    };
+    priority = nonEmpty (map priority cfg.priority);
     webhook =
       if cfg.webhook == null then
         null

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use pool::{
     Admission, Budget, Cost, DEFAULT_SCALE_DOWN_AFTER, Demand, Evidence, HostId, InvalidName,
-    JobDescription, JobKey, JobSource, JobTable, Jobs, KnownJob, OrderRules, Pace, PoolLabels,
-    PoolName, Pools, ScopeId, Spec, Timeouts, Timestamp,
+    JobDescription, JobKey, JobSource, JobTable, Jobs, KnownJob, Numbers, OrderRules, Pace,
+    PoolLabels, PoolName, Pools, ScopeId, Spec, Timeouts, Timestamp,
 };
 
 const POOLS: u64 = 1_000;
@@ -26,9 +26,11 @@ fn spec(number: u64) -> Result<Spec, InvalidName> {
     Ok(Spec {
         name: name(number)?,
         scope: Some(scope()),
-        min_idle: 0,
-        min_spare: 0,
-        max_runners: 8,
+        slots: 8,
+        numbers: Numbers {
+            max_runners: 8,
+            ..Numbers::default()
+        },
         generation: "g".to_owned(),
         boots_at_once: 2,
         demand: Demand::Webhook,

@@ -91,7 +91,7 @@ pub use schedule::{
 };
 pub use scope::ScopeId;
 pub use scope_state::{MAX_ORPHANS, SLOW_MINTS_PER_MINUTE, ScopeState};
-pub use spec::{Spec, Timeouts};
+pub use spec::{Numbers, Spec, Timeouts};
 pub use state::Pool;
 pub use step::{Ending, Step};
 pub use time::Timestamp;

@@ -65,7 +65,7 @@ fn end_step(pool: &Pool, runner: &Runner, admission: Admission, now: Timestamp) 
     if is_out_of_reach(pool, runner) {
         return None;
     }
-    let is_unconfigured = slot.number() > pool.spec.max_runners;
+    let is_unconfigured = slot.number() > pool.spec.slots;
     let leave = match &runner.phase {
         Phase::Busy | Phase::Minting | Phase::Retiring { .. } => None,
         Phase::Booting | Phase::Spare | Phase::Registering | Phase::Idle
@@ -243,7 +243,8 @@ impl Supply<'_> {
         if !backoffs.may_register(now) {
             return Vec::new();
         }
-        let lack = (self.pool.target().listeners).saturating_sub(self.listeners.len());
+        let wanted = self.pool.target_beside_jobs().listeners;
+        let lack = wanted.saturating_sub(self.listeners.len());
         // After a refused version one runner at a time tries whether the image is newer now.
         let is_refused = backoffs
             .iter()
@@ -290,7 +291,7 @@ impl Supply<'_> {
         } else {
             usize::from(spec.boots_at_once)
         };
-        let mut vacant: Vec<Slot> = Slot::first(spec.max_runners)
+        let mut vacant: Vec<Slot> = Slot::first(spec.slots)
             .filter(|slot| !self.pool.runners.contains_key(slot))
             .filter(|slot| !self.pool.awaits_answer(*slot))
             .collect();
@@ -325,7 +326,7 @@ impl Supply<'_> {
         let idle_excess = self
             .listeners
             .len()
-            .saturating_sub(self.pool.target().listeners)
+            .saturating_sub(self.pool.target_beside_jobs().listeners)
             .min(excess - spares.len());
         let idle = self
             .listeners

@@ -19,7 +19,7 @@ use super::runner::{Ended, Runner, RunnerRecord};
 use super::schedule::{Budget, Jobs, Schedule};
 use super::scope::ScopeId;
 use super::scope_state::ScopeState;
-use super::spec::Spec;
+use super::spec::{Numbers, Spec};
 use super::state::Pool;
 use super::step::Step;
 use super::time::Timestamp;
@@ -73,6 +73,13 @@ impl Pools {
     /// Bounds what all runners of the host may take together.
     pub fn set_budget(&mut self, budget: Budget) {
         self.budget = budget;
+    }
+
+    /// Sets the numbers of runners that a pool wants from now on. Runners with a job run on.
+    pub fn set_numbers(&mut self, pool: &PoolName, numbers: Numbers) {
+        if let Some(pool) = self.by_name.get_mut(pool) {
+            pool.spec.numbers = numbers;
+        }
     }
 
     /// Returns the pools by name: those that are configured, and those that have adopted runners.

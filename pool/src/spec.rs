@@ -14,12 +14,10 @@ pub struct Spec {
     /// Scope in which its runners register; `None` if the pool is not configured any more and the host has
     /// several scopes.
     pub scope: Option<ScopeId>,
-    /// Number of runners that are registered and wait for a job.
-    pub min_idle: u16,
-    /// Number of spares: booted containers that are not registered.
-    pub min_spare: u16,
-    /// Maximum number of runners in all. Slots 1 to this number exist.
-    pub max_runners: u16,
+    /// Number of slots. Slots 1 to this number exist.
+    pub slots: u16,
+    /// Numbers of runners.
+    pub numbers: Numbers,
     /// Identity of image and limits. A runner of another generation is replaced when it has no job.
     pub generation: String,
     /// Maximum number of containers that boot at once. A boot is bound by the processor: with more
@@ -35,6 +33,17 @@ pub struct Spec {
     pub cost: Option<Cost>,
     /// Time limits.
     pub timeouts: Timeouts,
+}
+
+/// Numbers of runners that a pool wants.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Numbers {
+    /// Number of runners that are registered and wait for a job, besides those for waiting jobs.
+    pub min_idle: u16,
+    /// Number of spares: booted containers that are not registered.
+    pub min_spare: u16,
+    /// Maximum number of runners in all, not above the number of slots.
+    pub max_runners: u16,
 }
 
 /// Time limits of a pool.
@@ -63,9 +72,8 @@ impl Spec {
         Self {
             name,
             scope,
-            min_idle: 0,
-            min_spare: 0,
-            max_runners: 0,
+            slots: 0,
+            numbers: Numbers::default(),
             generation: String::new(),
             boots_at_once: 0,
             demand: Demand::Fixed,

@@ -205,7 +205,7 @@ fn the_defaults_of_options_and_program_are_equal() {
 }
 
 /// Keys without an option, each for a reason. `settings` takes them, too.
-const KEYS_WITHOUT_OPTION: [&str; 7] = [
+const KEYS_WITHOUT_OPTION: [&str; 4] = [
     // Units, users and documents of the module name the default directories.
     "run_dir",
     "state_dir",
@@ -213,10 +213,6 @@ const KEYS_WITHOUT_OPTION: [&str; 7] = [
     "github.allow_plain_http",
     // NixOS has its store in the default place.
     "pools.*.image.store",
-    // Most hosts have none of these tables, and `settings` writes them as the file has them.
-    "budget",
-    "priority",
-    "queue",
 ];
 
 /// Returns the keys that the program knows in a table. Its error for an unknown key lists them.

@@ -289,6 +289,9 @@ pub struct Wanted {
     pub spare: u16,
     /// Maximum number of runners.
     pub max: u16,
+    /// Entry of the schedule that holds, such as `mon,tue 08:00-18:00 Europe/Berlin`; `None` outside of its hours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
 }
 
 /// Failures of one kind in a row.

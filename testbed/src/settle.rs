@@ -58,6 +58,7 @@ mod tests {
                 idle,
                 spare,
                 max: 9,
+                ..Wanted::default()
             },
             ..PoolStatus::default()
         };

@@ -67,7 +67,7 @@ pub fn wait_reason(pool: &Pool, is_closed: bool) -> WaitReason {
         WaitReason::RunnerIdle
     } else if is_closed {
         WaitReason::AdmissionClosed
-    } else if count(&coming) == 0 && all >= usize::from(pool.spec.max_runners) {
+    } else if count(&coming) == 0 && all >= usize::from(pool.spec.numbers.max_runners) {
         WaitReason::PoolFull
     } else {
         WaitReason::RunnerStarting

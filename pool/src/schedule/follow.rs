@@ -1,6 +1,7 @@
 //! A pool that follows its target.
 
 use super::target::{Kept, Target};
+use crate::runner::Phase;
 use crate::{Pool, Spec, Timestamp};
 
 impl Target {
@@ -8,9 +9,9 @@ impl Target {
     #[must_use]
     pub fn of(spec: &Spec) -> Self {
         Self {
-            listeners: usize::from(spec.min_idle),
-            spares: usize::from(spec.min_spare),
-            max: usize::from(spec.max_runners),
+            listeners: usize::from(spec.numbers.min_idle),
+            spares: usize::from(spec.numbers.min_spare),
+            max: usize::from(spec.numbers.max_runners),
             preempted: 0,
         }
     }
@@ -48,11 +49,31 @@ impl Pool {
         self.target.unwrap_or_else(|| Target::of(&self.spec))
     }
 
+    /// Returns the target without the runners for which jobs leave no room.
+    pub(crate) fn target_beside_jobs(&self) -> Target {
+        let target = self.target();
+        let room = self.room_beside_jobs();
+        let listeners = target.listeners.min(room);
+        Target {
+            listeners,
+            spares: target.spares.min(room - listeners),
+            ..target
+        }
+    }
+
     /// Returns the number of runners without a job that are not ended, of `free` ones.
     pub(crate) fn kept(&self, free: usize) -> usize {
-        let target = self.target();
+        let target = self.target_beside_jobs();
         let kept = self.kept.map_or(0, |kept| kept.count).max(target.free());
         kept.min(free.saturating_sub(target.preempted))
+            .min(self.room_beside_jobs())
+    }
+
+    /// Returns the maximum number of runners without a job. Only a maximum that became lower is below what the pool
+    /// has.
+    fn room_beside_jobs(&self) -> usize {
+        let with_job = self.count(|phase| *phase == Phase::Busy);
+        self.target().max.saturating_sub(with_job)
     }
 
     /// Returns the time at which the pool may keep fewer runners.

@@ -61,7 +61,7 @@ impl PoolSupply {
             }
         }
         let runners = pool.runners.len();
-        let max_runners = usize::from(spec.max_runners);
+        let max_runners = usize::from(spec.numbers.max_runners);
         let room = max_runners.saturating_sub(runners);
         let mut failures = pool.backoffs.iter();
         let is_failing = failures.any(|(failure, _)| failure == FailureKind::Boot);
@@ -83,8 +83,8 @@ impl PoolSupply {
             name: spec.name.clone(),
             demand: spec.demand,
             cost: spec.cost.unwrap_or(largest),
-            min_idle: usize::from(spec.min_idle),
-            min_spare: usize::from(spec.min_spare),
+            min_idle: usize::from(spec.numbers.min_idle),
+            min_spare: usize::from(spec.numbers.min_spare),
             max_runners,
             runners,
             ending,

@@ -116,7 +116,10 @@ fn check_settled(world: &World) {
     let spare = pool.count(|phase| matches!(phase, Phase::Spare | Phase::Booting));
     assert_eq!(
         (listening, spare),
-        (usize::from(spec.min_idle), usize::from(spec.min_spare)),
+        (
+            usize::from(spec.numbers.min_idle),
+            usize::from(spec.numbers.min_spare)
+        ),
         "{pool:#?}"
     );
     let orphans = world.pools.scope(&scope()).unwrap().orphans();

@@ -5,6 +5,7 @@ mod claimed;
 mod early;
 mod examples;
 mod histories;
+mod numbers;
 mod scopes;
 mod verdicts;
 mod world;
@@ -19,9 +20,12 @@ fn spec(min_idle: u16, min_spare: u16, max_runners: u16) -> Spec {
     Spec {
         name: "ci".parse().unwrap(),
         scope: Some(scope()),
-        min_idle,
-        min_spare,
-        max_runners,
+        slots: max_runners,
+        numbers: Numbers {
+            min_idle,
+            min_spare,
+            max_runners,
+        },
         generation: "g1".into(),
         boots_at_once: 2,
         demand: Demand::Fixed,

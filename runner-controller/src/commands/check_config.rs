@@ -56,6 +56,13 @@ pub fn check_config(path: &Path, host: bool) -> anyhow::Result<()> {
             pool.offset,
             pool.labels.join(" ")
         ))?;
+        for entry in &pool.schedule {
+            let numbers = entry.numbers();
+            print_line(format_args!(
+                "pool {}, {entry}: {} idle, {} spare, at most {} runners",
+                pool.name, numbers.min_idle, numbers.min_spare, numbers.max_runners
+            ))?;
+        }
         print_line(format_args!(
             "pool {}: jobs reach {}",
             pool.name,

@@ -30,6 +30,7 @@ fn document(status: &Status) -> serde_json::Value {
             "name": pool.name,
             "phases": pool.phases,
             "target": pool.target,
+            "schedule": pool.wanted.schedule,
             "waiting": pool.demand.as_ref().map(|demand| demand.waiting),
             "waits_for": pool.demand.as_ref().and_then(|demand| demand.waits_for),
             "backoffs": pool.backoffs,
@@ -59,6 +60,17 @@ pub(super) fn render(status: &Status) -> String {
     }
     for (resource, share) in &status.budget {
         let _ = writeln!(text, "budget: {}", amount(*resource, *share));
+    }
+    for pool in &status.pools {
+        if let Some(schedule) = &pool.wanted.schedule {
+            let wanted = &pool.wanted;
+            let (idle, spare, max) = (wanted.idle, wanted.spare, wanted.max);
+            let _ = writeln!(
+                text,
+                "pool {}, schedule {schedule}: {idle} idle, {spare} spare, at most {max} runners",
+                pool.name
+            );
+        }
     }
     let mut rows = table([
         "POOL",

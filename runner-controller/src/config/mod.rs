@@ -20,6 +20,7 @@
 
 mod access;
 mod bind;
+mod calendar;
 mod collisions;
 mod egress;
 mod github;
@@ -40,6 +41,7 @@ mod webhook;
 
 pub use access::{Capability, Device};
 pub use bind::Bind;
+pub use calendar::ScheduleEntry;
 pub use egress::{Allow, Egress, Protocol};
 pub use github::{GitHubConfig, LoginConfig, Scope, ScopeName};
 pub use host_check::{HostFindings, check_host, check_kernel};

@@ -8,10 +8,11 @@ use sha2::{Digest, Sha256};
 
 use super::access::{Capability, Device};
 use super::bind::Bind;
+use super::calendar::ScheduleEntry;
 use super::egress::{Allow, Egress};
 use super::proxy::ProxyConfig;
 use super::units::{ByteSize, Cpu};
-use crate::pool::{Cost, Demand, PoolName, ScopeId, Timeouts};
+use crate::pool::{Cost, Demand, Numbers, PoolName, ScopeId, Timeouts};
 
 /// Time without a daemon or without GitHub that [`PoolConfig::longest_lifetime`] allows for.
 const ABSENCE: Duration = Duration::from_hours(24);
@@ -42,6 +43,8 @@ pub struct PoolConfig {
     pub min_spare: u16,
     /// Maximum number of runners in all states.
     pub max_runners: u16,
+    /// Other numbers at certain hours. Of several entries the first one holds.
+    pub schedule: Vec<ScheduleEntry>,
     /// Image that runners boot.
     pub image: Image,
     /// Writable layer of each runner.
@@ -247,6 +250,22 @@ impl PoolConfig {
             .iter()
             .fold(0, |sum: u64, byte| sum << 8 | u64::from(*byte));
         format!("{number:016x}")
+    }
+
+    /// Returns the entry of the schedule that holds at a time, in milliseconds since 1970.
+    #[must_use]
+    pub fn scheduled(&self, unix_ms: u64) -> Option<&ScheduleEntry> {
+        self.schedule.iter().find(|entry| entry.contains(unix_ms))
+    }
+
+    /// Returns the numbers of runners outside of the hours of the schedule.
+    #[must_use]
+    pub fn numbers(&self) -> Numbers {
+        Numbers {
+            min_idle: self.min_idle,
+            min_spare: self.min_spare,
+            max_runners: self.max_runners,
+        }
     }
 
     /// Returns what one runner takes of the host's budget.

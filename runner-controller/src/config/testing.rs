@@ -77,6 +77,7 @@ pub(crate) fn pool(name: &str, offset: u32) -> PoolConfig {
         min_idle: 1,
         min_spare: 1,
         max_runners: 4,
+        schedule: Vec::new(),
         image: Image::Directory {
             path: "/var/lib/machines/ci".into(),
             runner_root: "/opt/actions-runner".into(),

@@ -7,13 +7,15 @@
 //! - `apply` applies events, results of tasks and commands, and carries out the effects.
 //! - `tasks` makes the calls, `outcome` is what they report, and `writes` keeps the order of writes to the records.
 //! - `clearings` numbers the requests to end every runner.
-//! - `demand` knows which jobs wait, and `groups` which of them a runner group keeps away.
 //! - `versions` knows for how long GitHub accepts the runners.
+//! - `calendar` follows the schedules of the pools. `demand` knows which jobs wait, and `groups` which of them
+//!   a runner group keeps away.
 //! - `conditions` knows which part of the world fails, `history` the verdicts, and `report` publishes
 //!   the status.
 
 mod adopt;
 mod apply;
+mod calendar;
 mod clearings;
 mod conditions;
 mod demand;
@@ -41,6 +43,7 @@ use crate::pool::{
 use crate::status::{Gate, Status};
 use crate::world::{Event, Handshake, Machines, Records, Registry};
 
+use calendar::Calendar;
 use clearings::Clearings;
 use conditions::Conditions;
 use demand::Demand;
@@ -144,6 +147,7 @@ pub struct Controller<M, R, H, D> {
     demand: Option<Demand>,
     groups: GroupChecks,
     versions: Versions,
+    calendar: Calendar,
     /// Number of runners in GitHub's last list of each scope.
     listed: BTreeMap<ScopeId, u64>,
     /// End of GitHub's rate limit in each scope, as the next daemon will know it.
@@ -159,9 +163,8 @@ fn spec(config: &PoolConfig, boots_at_once: u16) -> Spec {
     Spec {
         name: config.name.clone(),
         scope: Some(config.scope.clone()),
-        min_idle: config.min_idle,
-        min_spare: config.min_spare,
-        max_runners: config.max_runners,
+        slots: config.max_runners,
+        numbers: config.numbers(),
         generation: config.generation(),
         boots_at_once,
         demand: config.demand,
@@ -210,6 +213,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             demand,
             groups: GroupChecks::default(),
             versions: Versions::default(),
+            calendar: Calendar::default(),
             listed: BTreeMap::new(),
             limited_until: BTreeMap::new(),
             started_unix_ms,
@@ -266,6 +270,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         let now = (self.environment.now)();
         let admission = self.mode.admission(self.conditions.block_admission());
         let unix_ms = (self.environment.unix_ms)();
+        self.follow_schedules(unix_ms);
         let jobs = self.demand.as_ref().map(|demand| Jobs {
             table: demand.table(),
             unix_ms,

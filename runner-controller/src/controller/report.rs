@@ -300,9 +300,10 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             group: self.groups.of(&pool.spec.name),
             runner_version: self.versions.of(&self.config, &pool.spec.name),
             wanted: Wanted {
-                idle: pool.spec.min_idle,
-                spare: pool.spec.min_spare,
-                max: pool.spec.max_runners,
+                idle: pool.spec.numbers.min_idle,
+                spare: pool.spec.numbers.min_spare,
+                max: pool.spec.numbers.max_runners,
+                schedule: self.calendar.entry(&pool.spec.name),
             },
             phases: PhaseKind::ALL.iter().map(count).collect(),
             failed: failures.map(|(_, count)| count).sum(),

@@ -123,6 +123,7 @@ mod tests {
                     idle: 1,
                     spare: 1,
                     max: 2,
+                    ..Wanted::default()
                 },
                 phases: phases.iter().copied().collect(),
                 ..PoolStatus::default()

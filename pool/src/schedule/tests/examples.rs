@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::{
-    Admission, Cause, Effect, Job, JobNote, Pace, Phase, Pools, Runner, Slot, SlotId, Spec, Step,
-    Timeouts, Timestamp, WaitReason,
+    Admission, Cause, Effect, Job, JobNote, Numbers, Pace, Phase, Pools, Runner, Slot, SlotId,
+    Spec, Step, Timeouts, Timestamp, WaitReason,
 };
 
 const NOW: u64 = 10 * MINUTE_MS;
@@ -237,9 +237,12 @@ fn spec(min_idle: u16, max_runners: u16) -> Spec {
     Spec {
         name: pool_name(0),
         scope: Some(scope()),
-        min_idle,
-        min_spare: 0,
-        max_runners,
+        slots: max_runners,
+        numbers: Numbers {
+            min_idle,
+            min_spare: 0,
+            max_runners,
+        },
         generation: "g".into(),
         boots_at_once: 8,
         demand: Demand::Webhook,

@@ -7,7 +7,7 @@ use super::*;
 impl World {
     /// Checks that the effects keep the record of every slot up to date.
     pub(super) fn check_records(&self) {
-        for slot in Slot::first(Slot::MAX).take(usize::from(self.spec.max_runners)) {
+        for slot in Slot::first(Slot::MAX).take(usize::from(self.spec.numbers.max_runners)) {
             let known = self.pools.record(&slot_id(slot));
             assert_eq!(self.recorded.get(&slot), known.as_ref(), "slot {slot}");
         }
@@ -15,7 +15,7 @@ impl World {
 
     /// Checks the runners of a new daemon.
     pub(super) fn check_adoption(&self, keeps_notes: bool) {
-        for slot in Slot::first(self.spec.max_runners) {
+        for slot in Slot::first(self.spec.numbers.max_runners) {
             let runner = self.pool().runners.get(&slot);
             let Some(machine) = self.machines.get(&slot) else {
                 assert_eq!(runner, None, "no container is there");

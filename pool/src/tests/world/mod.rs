@@ -221,7 +221,7 @@ impl World {
     }
 
     fn observe_all(&self) -> Vec<UnitObservation> {
-        Slot::first(self.spec.max_runners)
+        Slot::first(self.spec.numbers.max_runners)
             .map(|slot| self.observe(slot))
             .collect()
     }
@@ -533,7 +533,7 @@ impl World {
         let effects = self.pools.plan(None, admission, self.now);
         self.carry_out(effects);
         assert!(
-            self.pool().runners.len() <= usize::from(self.spec.max_runners),
+            self.pool().runners.len() <= usize::from(self.spec.numbers.max_runners),
             "more than max_runners"
         );
         let again = self.pools.plan(None, admission, self.now);

@@ -230,6 +230,7 @@ mod tests {
                     idle: 1,
                     spare: 0,
                     max: 2,
+                    ..Wanted::default()
                 },
                 phases: phases.iter().copied().collect(),
                 ..PoolStatus::default()

@@ -212,6 +212,7 @@ mod tests {
                 idle: 1,
                 spare: 1,
                 max: 8,
+                ..Wanted::default()
             },
             phases: [PhaseKind::Busy, PhaseKind::Idle, PhaseKind::Booting]
                 .map(|phase| (phase, 1))
@@ -246,6 +247,7 @@ mod tests {
                 idle: 1,
                 spare: 0,
                 max: 2,
+                ..Wanted::default()
             },
             phases: [(PhaseKind::Retiring, 1)].into(),
             backoffs: vec![BackoffStatus {

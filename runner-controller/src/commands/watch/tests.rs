@@ -44,6 +44,7 @@ fn pool(name: &str, runners: Vec<RunnerStatus>) -> PoolStatus {
             idle: 1,
             spare: 1,
             max: 8,
+            ..Wanted::default()
         },
         phases: PhaseKind::ALL.iter().map(count).collect(),
         runners,

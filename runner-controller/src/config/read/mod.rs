@@ -3,6 +3,7 @@
 mod access;
 mod binds;
 mod budget;
+mod calendar;
 mod demand;
 mod egress;
 mod environment;

@@ -8,7 +8,7 @@ use super::demand::Numbers;
 use super::egress::egress;
 use super::scopes::Scopes;
 use super::section::{DAY, HOUR, MINUTE, SECOND, Section};
-use super::{access, binds, environment, nix, proxy};
+use super::{access, binds, calendar, environment, nix, proxy};
 use crate::config::github::Scope;
 use crate::config::pool::{Image, Layer, PoolConfig, RunnerLimits, SharedParts, Total};
 use crate::config::units::{ByteSize, Cpu};
@@ -57,6 +57,7 @@ pub(super) fn pool(
         section.number(key, 1..=Slot::MAX)
     });
     let numbers = Numbers::read(&mut section, max_runners.unwrap_or(Slot::MAX));
+    let schedule = calendar::schedule(&mut section, &numbers, max_runners.unwrap_or(Slot::MAX));
     let wants_nix = section.flag("nix").unwrap_or(false);
     let (image, registration) = image(section.section("image"), wants_nix);
     let nix = nix::nix(&mut section, wants_nix, registration);
@@ -90,6 +91,7 @@ pub(super) fn pool(
         min_idle: numbers.min_idle,
         min_spare: numbers.min_spare,
         max_runners: max_runners?,
+        schedule,
         image: image?,
         layer,
         limits,

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 mod adoption;
 mod bounds;
+mod calendar;
 mod failures;
 mod groups;
 mod lifecycle;
@@ -72,6 +73,8 @@ struct Machine {
 /// State of the world. It counts calls, and has faults to inject.
 #[derive(Default)]
 struct World {
+    /// Configuration of the daemons, instead of the usual one.
+    config: Option<Config>,
     machines: BTreeMap<SlotId, Machine>,
     ends: BTreeMap<SlotId, EndRecord>,
     /// Ends before those in `ends`.
@@ -118,6 +121,9 @@ impl Fake {
 
     /// Returns the configuration of the world's daemons.
     fn config(&self) -> Config {
+        if let Some(config) = self.with(|world| world.config.clone()) {
+            return config;
+        }
         if self.with(|world| world.second.is_some()) {
             two_scopes()
         } else if self.with(|world| world.groups.is_some()) {
@@ -583,7 +589,12 @@ impl Daemon {
             handshake: Arc::new(fake.clone()),
             records: Arc::new(fake.clone()),
             now,
-            unix_ms: || 0,
+            // The wall clock stands at zero, unless a schedule needs it.
+            unix_ms: if config.pools.iter().all(|pool| pool.schedule.is_empty()) {
+                || 0
+            } else {
+                || now().millis()
+            },
             random: rand::random,
             boot_id: "boot".into(),
             calls: Box::new(BTreeMap::new),

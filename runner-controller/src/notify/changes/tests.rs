@@ -20,6 +20,7 @@ fn good() -> Status {
                 idle: 1,
                 spare: 1,
                 max: 2,
+                ..Wanted::default()
             },
             phases: [(PhaseKind::Idle, 1)].into(),
             ..PoolStatus::default()
