@@ -97,6 +97,10 @@ in
       }
     ];
   };
+  mode = {
+    accepted = [ "observe" ];
+    refused = [ "dry-run" ];
+  };
   webhook = {
     accepted = [ { secretFile = "/run/secrets/webhook"; } ];
     refused = [

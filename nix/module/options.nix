@@ -18,7 +18,6 @@ let
 in
 {
   imports = [
-    ./order.nix
     (lib.mkRenamedOptionModule
       [
         "services"
@@ -34,7 +33,7 @@ in
     )
   ];
 
-  options.services.runner-controller = {
+  options.services.runner-controller = import ./order.nix { inherit lib; } // {
     enable = lib.mkEnableOption (
       lib.trim ''
         the runner controller, which keeps booted containers registered at GitHub as self-hosted

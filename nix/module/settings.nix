@@ -44,7 +44,8 @@ let
   # Lists are left out if they are empty, as if nothing was set.
   nonEmpty = list: if list == [ ] then null else list;
   present = lib.filterAttrs (_: value: value != null);
-  orNull = values: if lib.all (value: value == null) (lib.attrValues values) then null else values;
+  orNull =
+    values: if lib.any (value: value != null) (lib.attrValues values) then values else null;
 
   entry =
     entry:
@@ -136,7 +137,7 @@ let
   };
 
   values = {
-    inherit (cfg) host reconcile;
+    inherit (cfg) host mode reconcile;
     layer_dir = cfg.layerDir;
     api_token_file = cfg.apiTokenFile;
     inherit (cfg) notify;

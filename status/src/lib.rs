@@ -44,6 +44,8 @@ pub enum DaemonState {
     Starting,
     /// It starts and registers runners.
     Running,
+    /// It knows everything and starts nothing, as its configuration says.
+    Observing,
     /// It starts no runner, and jobs that run are left to finish.
     Draining,
     /// A drain is done: no runner is left.
@@ -432,7 +434,13 @@ mod tests {
     #[test]
     fn states_are_named_in_lower_case() {
         let names = [
-            "starting", "running", "draining", "drained", "clearing", "cleared",
+            "starting",
+            "running",
+            "observing",
+            "draining",
+            "drained",
+            "clearing",
+            "cleared",
         ];
         let all = <DaemonState as strum::VariantArray>::VARIANTS;
         assert_eq!(

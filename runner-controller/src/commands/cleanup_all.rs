@@ -89,6 +89,7 @@ fn after_refill(status: &Status) -> &'static str {
         }
         DaemonState::Starting
         | DaemonState::Running
+        | DaemonState::Observing
         | DaemonState::Draining
         | DaemonState::Drained => "The pools refill.",
     }
@@ -108,7 +109,10 @@ enum Progress {
 fn progress(status: &Status, number: u64) -> Progress {
     match status.state {
         _ if status.clearing.done >= number => Progress::Done,
-        DaemonState::Running | DaemonState::Draining | DaemonState::Drained => Progress::Ended,
+        DaemonState::Running
+        | DaemonState::Observing
+        | DaemonState::Draining
+        | DaemonState::Drained => Progress::Ended,
         DaemonState::Starting | DaemonState::Clearing | DaemonState::Cleared => {
             let runners = status.runners().map(RunnerStatus::machine);
             let strays = status.strays.iter().map(|name| format!("{name} at GitHub"));

@@ -30,7 +30,7 @@ enum Progress {
 fn progress(status: &Status) -> Progress {
     let left = left(status);
     match status.state {
-        DaemonState::Running => Progress::Undrained,
+        DaemonState::Running | DaemonState::Observing => Progress::Undrained,
         DaemonState::Starting | DaemonState::Draining => Progress::Waiting(left),
         DaemonState::Drained | DaemonState::Clearing | DaemonState::Cleared if left.is_empty() => {
             Progress::Done

@@ -59,6 +59,8 @@ pub struct Config {
     pub budget: Budget,
     /// Order of the jobs that wait.
     pub order: OrderRules,
+    /// True if the daemon only observes (`mode = "observe"`) and starts no runner.
+    pub observes: bool,
 }
 
 /// The `[reserve]` table. Absent values follow from the host's size.

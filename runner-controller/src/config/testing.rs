@@ -45,6 +45,7 @@ pub(crate) fn config() -> Config {
         notify: None,
         budget: Budget::default(),
         order: OrderRules::default(),
+        observes: false,
     }
 }
 

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use tracing::info;
 
-use super::Controller;
-use crate::pool::PoolName;
-use crate::world::{Handshake, Machines, Records, Registry};
+use crate::config::{PoolConfig, ScheduleEntry};
+use crate::pool::{Numbers, PoolName};
 
 /// The entries of schedules that hold.
 #[derive(Debug, Default)]
@@ -21,34 +20,47 @@ impl Calendar {
     pub(super) fn entry(&self, pool: &PoolName) -> Option<String> {
         self.entries.get(pool).cloned()
     }
-}
 
-impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> {
-    /// Gives each pool the numbers that its schedule has for a time, in milliseconds since 1970.
-    pub(super) fn follow_schedules(&mut self, unix_ms: u64) {
+    /// Returns the numbers of the pools with a schedule at a time in milliseconds since 1970, once in each second.
+    pub(super) fn look<'a>(
+        &mut self,
+        pools: &'a [PoolConfig],
+        unix_ms: u64,
+    ) -> Vec<(&'a PoolName, Numbers)> {
         let second = unix_ms / 1000;
-        if self.calendar.looked_at == Some(second) {
+        if self.looked_at == Some(second) {
+            return Vec::new();
+        }
+        self.looked_at = Some(second);
+        let scheduled = pools.iter().filter(|pool| !pool.schedule.is_empty());
+        scheduled
+            .map(|pool| {
+                let entry = pool.scheduled(unix_ms);
+                let numbers = entry.map_or_else(|| pool.numbers(), ScheduleEntry::numbers);
+                self.note(&pool.name, entry.map(ToString::to_string), numbers);
+                (&pool.name, numbers)
+            })
+            .collect()
+    }
+
+    /// Notes the entry that holds for a pool, and logs a change.
+    fn note(&mut self, pool: &PoolName, entry: Option<String>, numbers: Numbers) {
+        if self.entries.get(pool) == entry.as_ref() {
             return;
         }
-        self.calendar.looked_at = Some(second);
-        let config = &self.config;
-        for pool in config.pools.iter().filter(|pool| !pool.schedule.is_empty()) {
-            let entry = pool.scheduled(unix_ms);
-            let numbers = entry.map_or_else(|| pool.numbers(), |entry| entry.numbers());
-            self.pools.set_numbers(&pool.name, numbers);
-            let entry = entry.map(ToString::to_string);
-            if self.calendar.entries.get(&pool.name) == entry.as_ref() {
-                continue;
-            }
-            let name = &pool.name;
-            let when = entry.as_deref().unwrap_or("outside of the hours");
-            let (idle, spare, max) = (numbers.min_idle, numbers.min_spare, numbers.max_runners);
-            info!(pool = %name, schedule = when, idle, spare, max,
-                "pool {name}, schedule {when}: {idle} idle, {spare} spare, at most {max} runners");
-            match entry {
-                Some(entry) => self.calendar.entries.insert(name.clone(), entry),
-                None => self.calendar.entries.remove(name),
-            };
-        }
+        let schedule = entry.as_deref().unwrap_or("outside of the hours");
+        let (idle, spare, max) = (numbers.min_idle, numbers.min_spare, numbers.max_runners);
+        info!(
+            %pool,
+            schedule,
+            idle,
+            spare,
+            max,
+            "pool {pool}, schedule {schedule}: {idle} idle, {spare} spare, at most {max} runners"
+        );
+        match entry {
+            Some(entry) => self.entries.insert(pool.clone(), entry),
+            None => self.entries.remove(pool),
+        };
     }
 }

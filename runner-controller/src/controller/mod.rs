@@ -268,9 +268,12 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     /// Plans, and starts the tasks that follow.
     fn act(&mut self) {
         let now = (self.environment.now)();
-        let admission = self.mode.admission(self.conditions.block_admission());
+        let is_blocked = self.config.observes || self.conditions.block_admission();
+        let admission = self.mode.admission(is_blocked);
         let unix_ms = (self.environment.unix_ms)();
-        self.follow_schedules(unix_ms);
+        for (pool, numbers) in self.calendar.look(&self.config.pools, unix_ms) {
+            self.pools.set_numbers(pool, numbers);
+        }
         let jobs = self.demand.as_ref().map(|demand| Jobs {
             table: demand.table(),
             unix_ms,

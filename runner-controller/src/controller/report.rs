@@ -256,6 +256,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     pub(super) fn state(&self) -> DaemonState {
         let is_vacant = self.pools.is_vacant();
         match self.mode {
+            Mode::Running if self.config.observes => DaemonState::Observing,
             Mode::Running => DaemonState::Running,
             Mode::Draining if is_vacant => DaemonState::Drained,
             Mode::Draining => DaemonState::Draining,
@@ -269,6 +270,9 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     /// Returns the reasons for which no runner starts.
     fn closed(&self) -> Vec<String> {
         let mode = match self.mode {
+            Mode::Running if self.config.observes => {
+                Some("only observing, until `mode = \"observe\"` is removed from the configuration")
+            }
             Mode::Running => None,
             Mode::Draining => Some("draining, until `runner-controller undrain`"),
             Mode::Clearing | Mode::ClearingToRefill => {

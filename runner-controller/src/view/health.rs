@@ -40,7 +40,7 @@ pub fn health(status: &Status) -> Health {
     if status.clearing.refills {
         add("clean-up", INTERRUPTED);
     }
-    if status.state == DaemonState::Running {
+    if [DaemonState::Running, DaemonState::Observing].contains(&status.state) {
         for scope in status.scopes().iter() {
             if let Some(error) = &scope.github.error {
                 let part = match &scope.name {
@@ -50,6 +50,8 @@ pub fn health(status: &Status) -> Health {
                 add(&part, error);
             }
         }
+    }
+    if status.state == DaemonState::Running {
         reasons.extend(status.pools.iter().filter_map(pool_problem));
         reasons.extend(status.pools.iter().filter_map(unreachable));
         reasons.extend(status.pools.iter().filter_map(address_lost));
@@ -68,6 +70,15 @@ fn pool_problem(pool: &PoolStatus) -> Option<String> {
     let ready = [PhaseKind::Idle, PhaseKind::Registering, PhaseKind::Minting];
     let is_full = pool.phases.values().sum::<u64>() >= u64::from(pool.wanted.max);
     if is_full || ready.iter().any(|phase| pool.count(*phase) > 0) {
+        return None;
+    }
+    // A pool on demand has none while no job waits, and its container boots once one does.
+    let wants = pool
+        .target
+        .map_or(u64::from(pool.wanted.idle), |target| target.listeners);
+    let boots = pool.count(PhaseKind::Booting) + pool.count(PhaseKind::Spare) > 0;
+    let is_on_demand = pool.wanted.idle == 0;
+    if wants == 0 || is_on_demand && boots && pool.backoffs.is_empty() {
         return None;
     }
     let reason = pool
@@ -112,7 +123,9 @@ fn unreachable(pool: &PoolStatus) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{GitHubStatus, RunnerStatus, ScopeStatus, Wanted};
+    use crate::status::{
+        BackoffStatus, FailureKind, GitHubStatus, RunnerStatus, ScopeStatus, TargetStatus, Wanted,
+    };
 
     fn running(phases: &[(PhaseKind, u64)]) -> Status {
         Status {
@@ -143,6 +156,46 @@ mod tests {
     #[test]
     fn a_pool_that_is_full_of_jobs_is_healthy() {
         assert!(health(&running(&[(PhaseKind::Busy, 2)])).healthy);
+    }
+
+    /// Returns a host whose pool has a runner for each job that waits, and no other.
+    fn on_demand(jobs: u64, phases: &[(PhaseKind, u64)]) -> Status {
+        let mut status = running(phases);
+        let pool = &mut status.pools[0];
+        pool.wanted = Wanted {
+            max: 2,
+            ..Wanted::default()
+        };
+        pool.target = Some(TargetStatus {
+            listeners: jobs,
+            ..TargetStatus::default()
+        });
+        status
+    }
+
+    #[test]
+    fn a_pool_on_demand_is_healthy_without_jobs_and_while_its_container_boots() {
+        assert!(health(&on_demand(0, &[])).healthy);
+        let mut boots = on_demand(1, &[(PhaseKind::Booting, 1)]);
+        assert!(health(&boots).healthy);
+        boots.pools[0].backoffs = vec![BackoffStatus {
+            failure: FailureKind::Boot,
+            failures: 1,
+            retry_in_ms: 0,
+            reason: "no room".into(),
+        }];
+        let reasons = ["pool ci has no runner ready for a job: no room"];
+        assert_eq!(health(&boots).reasons, reasons);
+        assert!(!health(&on_demand(1, &[])).healthy);
+    }
+
+    #[test]
+    fn a_host_that_only_observes_is_healthy_if_github_answers() {
+        let mut status = running(&[]);
+        status.state = DaemonState::Observing;
+        assert!(health(&status).healthy);
+        status.github.error = Some("401".into());
+        assert_eq!(health(&status).reasons, ["GitHub: 401"]);
     }
 
     #[test]

@@ -198,7 +198,10 @@ pub(super) fn judge_daemon(answer: &Result<Status, ClientError>) -> Vec<Finding>
     let versions = versions(status).into_iter();
     let fresh = versions.filter(|notice| notice.weight == Weight::Fact);
     findings.extend(fresh.map(|notice| Finding::note("runner versions", notice.text)));
-    if status.state != DaemonState::Running {
+    if status.state == DaemonState::Observing {
+        let text = "the configuration has mode = \"observe\", so no runner starts";
+        findings.push(Finding::note(area, text));
+    } else if status.state != DaemonState::Running {
         let text = format!("the host is {}, so no runner starts", status.state);
         findings.push(Finding::warning(
             area,

@@ -90,6 +90,7 @@ pub fn parse(file: &Path, text: &str) -> Result<Config, Mistakes> {
 
 fn read(mut top: Section<'_>) -> Option<Config> {
     let host: Option<HostId> = top.required("host", "\"runner-01\"", Section::parsed);
+    let observes = observes(&mut top);
     let state_dir = top.directory("state_dir", "/var/lib/runner-controller");
     let run_dir = top.directory("run_dir", DEFAULT_RUN_DIR);
     let layer_dir = top.directory("layer_dir", "/var/lib/runner-layers");
@@ -184,7 +185,22 @@ fn read(mut top: Section<'_>) -> Option<Config> {
         notify,
         budget,
         order,
+        observes,
     })
+}
+
+/// Reads whether the daemon only observes.
+fn observes(top: &mut Section<'_>) -> bool {
+    let example = "\"run\" or \"observe\"";
+    match top.text("mode", example).as_deref() {
+        None | Some("run") => false,
+        Some("observe") => true,
+        Some(other) => {
+            let wrong = format!("the mode {other:?} is unknown");
+            top.wrong("mode", wrong, format!("mode = {example}"));
+            false
+        }
+    }
 }
 
 fn reserve(mut section: Section<'_>) -> ReserveConfig {

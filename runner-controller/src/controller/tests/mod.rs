@@ -15,6 +15,7 @@ mod calendar;
 mod failures;
 mod groups;
 mod lifecycle;
+mod observing;
 mod scopes;
 mod versions;
 
