@@ -131,6 +131,10 @@ pub(super) fn scale_sets(
         capacities: BTreeMap::new(),
         keepers: Vec::new(),
     };
+    // A set would draw jobs away from the system that serves them.
+    if config.observes {
+        return sets;
+    }
     for pool in &config.pools {
         let (Some(name), Some(client)) = (&pool.scale_set, registries.get(&pool.scope)) else {
             continue;
