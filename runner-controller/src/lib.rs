@@ -13,7 +13,7 @@
 //! - [`config`] reads the configuration and computes the place of each slot. [`hostfiles`] and [`guest`] render
 //!   files from it, for the host and for an image.
 //! - [`status`] is the status document, [`view`] its words for people, and [`http`] the API and the page that show
-//!   it. [`webhook`] takes GitHub's deliveries, [`queue`] reads jobs from its API,
+//!   it. [`webhook`] takes GitHub's deliveries, [`redelivery`] asks for those that failed, [`queue`] reads jobs from its API,
 //!   and [`scale_set`] has the scale sets.
 //! - `notify` tells a command of events.
 //! - [`cli`] and [`commands`] are the command line. `commands::run` assembles the daemon. [`manual`] makes the
@@ -62,6 +62,7 @@ pub use pool;
 pub mod privileged;
 pub mod queue;
 mod readings;
+pub mod redelivery;
 pub mod scale_set;
 mod slot_records;
 pub use status;

@@ -4,6 +4,7 @@
 //! the state of one thing as it is now, and never a difference. So a signal, a slow full reconcile and
 //! an observation after a restart are the same message.
 
+mod hook;
 mod scale_set;
 
 use std::collections::BTreeSet;
@@ -14,8 +15,9 @@ use std::time::Duration;
 use crate::pool::{
     KnownJob, RunnerGroup, RunnerName, RunnerVersion, ScopeId, Shortages, SlotId, VersionEnd,
 };
-use crate::status::{QueueStatus, ScaleSetStatus, WebhookStatus};
+use crate::status::{QueueStatus, RedeliveryStatus, ScaleSetStatus, WebhookStatus};
 
+pub use hook::{Deliveries, FailedAttempt, Hook, HookOwner, KnownHooks, MAX_HOOKS};
 pub use scale_set::{FoundSet, OpenSession, ScaleSets, SetError, SetMessage, WantedSet};
 
 pub use crate::pool::{
@@ -74,6 +76,8 @@ pub enum Event {
     Queue(QueueStatus),
     /// State of the scale set of one pool.
     ScaleSet(ScaleSetStatus),
+    /// Deliveries of one scope that GitHub was asked for once more.
+    Redelivery(RedeliveryStatus),
 }
 
 /// Returns an error and all its causes on one line, for the journal.
@@ -368,6 +372,12 @@ pub trait Inbox: Clone + Send + Sync + 'static {
         job: KnownJob,
         unix_ms: u64,
     ) -> impl Future<Output = Result<Delivered, Self::Error>> + Send;
+
+    /// Returns those of the deliveries whose ids are on record.
+    fn on_record(
+        &self,
+        deliveries: BTreeSet<String>,
+    ) -> impl Future<Output = Result<BTreeSet<String>, Self::Error>> + Send;
 }
 
 /// Record of jobs, for those who read them from GitHub's API.

@@ -444,6 +444,7 @@ impl fmt::Display for Words<'_> {
             Event::Job(job) => write!(f, "job {} is {}", job.key.id, job.stage()),
             Event::Deliveries(_) => write!(f, "deliveries"),
             Event::Queue(_) => write!(f, "a reading of the queue"),
+            Event::Redelivery(_) => write!(f, "deliveries that were asked for again"),
             Event::ScaleSet(set) => write!(f, "scale set of {} is {}", set.pool, set.state),
         }
     }

@@ -19,6 +19,9 @@ pub struct DemandStatus {
     /// Scale sets, one for each pool that has one.
     #[serde(default)]
     pub scale_sets: Vec<ScaleSetStatus>,
+    /// Deliveries that GitHub was asked for once more, for each scope with a hook that is known.
+    #[serde(default)]
+    pub redeliveries: Vec<RedeliveryStatus>,
     /// Jobs that wait and that a pool serves, at most 100, the one that waits longest first.
     pub waiting: Vec<JobRow>,
     /// Jobs that runners of this host have, at most 100.
@@ -55,6 +58,21 @@ pub struct QueueStatus {
     /// True if the queue has older runs, whose jobs were not read.
     pub has_more_runs: bool,
     /// Error of the last reading, if it failed. The jobs that were known stay.
+    pub error: Option<String>,
+}
+
+/// Deliveries of one scope that failed, and that GitHub was asked for once more.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RedeliveryStatus {
+    /// The scope, and its API.
+    pub scope: String,
+    /// Time of the last look at failed deliveries that succeeded, in milliseconds since 1970.
+    pub last_unix_ms: Option<u64>,
+    /// Number of deliveries that GitHub was asked for since the daemon started.
+    pub repeated: u64,
+    /// True if GitHub has more failed deliveries than a look reads.
+    pub has_more: bool,
+    /// Error of the last look, if it failed. Deliveries that arrive are taken all the same.
     pub error: Option<String>,
 }
 

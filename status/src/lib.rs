@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use strum::{AsRefStr, Display, EnumString, VariantArray};
 
 pub use demand::{
-    DeliveryOutcome, DemandStatus, JobRow, PoolDemandStatus, QueueStatus, ScaleSetStatus,
-    WebhookStatus,
+    DeliveryOutcome, DemandStatus, JobRow, PoolDemandStatus, QueueStatus, RedeliveryStatus,
+    ScaleSetStatus, WebhookStatus,
 };
 pub use history::{HistoryPage, HistoryQuery, MAX_PAGE};
 pub use measures::{Histogram, Measure, Unit};

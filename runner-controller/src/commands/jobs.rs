@@ -8,7 +8,9 @@ use anyhow::bail;
 use super::common::{api_socket, block_on};
 use super::table::{lines, table};
 use crate::http::client;
-use crate::status::{DemandStatus, JobRow, QueueStatus, ScaleSetStatus, SetState};
+use crate::status::{
+    DemandStatus, JobRow, QueueStatus, RedeliveryStatus, ScaleSetStatus, SetState,
+};
 use crate::terminal;
 use crate::view::{job_title, span};
 
@@ -56,6 +58,28 @@ fn reading(queue: &QueueStatus, now_unix_ms: u64) -> String {
     text
 }
 
+/// Returns the last look at failed deliveries in words.
+fn redelivered(redelivery: &RedeliveryStatus, now_unix_ms: u64) -> String {
+    let scope = &redelivery.scope;
+    let mut text = match redelivery.last_unix_ms {
+        Some(at) => {
+            let ago = span(now_unix_ms.saturating_sub(at));
+            format!("failed deliveries of {scope} looked for {ago} ago")
+        }
+        None => format!("failed deliveries of {scope} not looked for so far"),
+    };
+    if redelivery.repeated > 0 {
+        let _ = write!(text, ", asked for {} once more", redelivery.repeated);
+    }
+    if redelivery.has_more {
+        text += ", and there are more";
+    }
+    if let Some(error) = &redelivery.error {
+        let _ = write!(text, "; the last look failed: {error}");
+    }
+    text
+}
+
 /// Returns the state of a scale set in words.
 fn session(set: &ScaleSetStatus, now_unix_ms: u64) -> String {
     let ScaleSetStatus { pool, name, .. } = set;
@@ -92,6 +116,9 @@ pub(super) fn render(demand: &DemandStatus, now_unix_ms: u64) -> String {
     }
     for queue in &demand.queues {
         let _ = writeln!(text, "{}", reading(queue, now_unix_ms));
+    }
+    for redelivery in &demand.redeliveries {
+        let _ = writeln!(text, "{}", redelivered(redelivery, now_unix_ms));
     }
     for set in &demand.scale_sets {
         let _ = writeln!(text, "{}", session(set, now_unix_ms));

@@ -80,7 +80,7 @@ async fn serve(
     std::thread::spawn(move || readings::watch(&watching.0, &watching.1));
     let sockets = Arc::new(Sockets::open(Arc::clone(&config), event.clone(), stored));
     let jobs = demand::jobs(&config, &store).await;
-    demand::listen_for_deliveries(&config, &store, &event).await?;
+    demand::listen_for_deliveries(&config, &registries, &store, &event).await?;
     let job_started = watch::Sender::new(());
     let scale_sets = demand::scale_sets(&config, &registries, &store, &event);
     for reader in demand::readers(&config, &registries, &store, &event)? {

@@ -115,6 +115,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 event @ (Event::Job(_)
                 | Event::Deliveries(_)
                 | Event::Queue(_)
+                | Event::Redelivery(_)
                 | Event::ScaleSet(_)) => {
                     self.handle_event(event);
                 }

@@ -66,6 +66,12 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 }
                 return;
             }
+            Event::Redelivery(redelivery) => {
+                if let Some(demand) = &mut self.demand {
+                    demand.set_redelivery(redelivery);
+                }
+                return;
+            }
             Event::ScaleSet(set) => {
                 if let Some(demand) = &mut self.demand {
                     demand.set_scale_set(set);

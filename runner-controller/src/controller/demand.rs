@@ -10,8 +10,8 @@ use crate::pool::{
     WaitReason,
 };
 use crate::status::{
-    DemandStatus, Histogram, JobRow, Measure, PoolDemandStatus, QueueStatus, ScaleSetStatus,
-    WebhookStatus,
+    DemandStatus, Histogram, JobRow, Measure, PoolDemandStatus, QueueStatus, RedeliveryStatus,
+    ScaleSetStatus, WebhookStatus,
 };
 
 /// Maximum number of waiting jobs, and of running jobs, in the status.
@@ -26,6 +26,8 @@ pub(super) struct Demand {
     deliveries: Option<WebhookStatus>,
     /// Readings of GitHub's API, by scope.
     queues: BTreeMap<String, QueueStatus>,
+    /// Deliveries that were asked for again, by scope.
+    redeliveries: BTreeMap<String, RedeliveryStatus>,
     /// Scale sets, by pool.
     scale_sets: BTreeMap<String, ScaleSetStatus>,
     waits: BTreeMap<PoolName, Histogram>,
@@ -46,6 +48,7 @@ impl Demand {
             table: JobTable::new(config.host.clone(), pools.collect(), config.order.clone()),
             deliveries: config.webhook.as_ref().map(|_| WebhookStatus::default()),
             queues: BTreeMap::new(),
+            redeliveries: BTreeMap::new(),
             scale_sets: BTreeMap::new(),
             waits: BTreeMap::new(),
             by_pool: BTreeMap::new(),
@@ -93,6 +96,12 @@ impl Demand {
         self.queues.insert(queue.scope.clone(), queue);
     }
 
+    /// Sets the deliveries of one scope that were asked for again so far.
+    pub(super) fn set_redelivery(&mut self, redelivery: RedeliveryStatus) {
+        let scope = redelivery.scope.clone();
+        self.redeliveries.insert(scope, redelivery);
+    }
+
     /// Sets the state of a scale set. A count that GitHub did not tell again stays.
     pub(super) fn set_scale_set(&mut self, set: ScaleSetStatus) {
         if let (Ok(pool), Some(assigned)) = (set.pool.parse(), set.assigned) {
@@ -117,6 +126,7 @@ impl Demand {
         self.shown = DemandStatus {
             webhook: None,
             queues: Vec::new(),
+            redeliveries: Vec::new(),
             scale_sets: Vec::new(),
             waiting: rows(JobGroup::Waiting, SHOWN),
             running: rows(JobGroup::Running, SHOWN),
@@ -135,6 +145,7 @@ impl Demand {
         let mut status = self.shown.clone();
         status.webhook.clone_from(&self.deliveries);
         status.queues = self.queues.values().cloned().collect();
+        status.redeliveries = self.redeliveries.values().cloned().collect();
         status.scale_sets = self.scale_sets.values().cloned().collect();
         let waiting = self.table.in_group(JobGroup::Waiting);
         for (row, entry) in status.waiting.iter_mut().zip(waiting) {

@@ -110,6 +110,10 @@ pub(super) enum Access {
     Runners,
     /// The jobs of its repositories, to read.
     Jobs,
+    /// The hooks of the scope and their deliveries.
+    Hooks,
+    /// Settings and hook of an App, for which its JWT is the token.
+    Itself,
 }
 
 impl Access {
@@ -122,6 +126,10 @@ impl Access {
             Self::Jobs => {
                 "the token needs `Actions: read` of the repository (classic tokens: `repo`)"
             }
+            Self::Hooks => {
+                "the token needs `Webhooks: write` of the repository or organisation (classic tokens: `admin:repo_hook`, `admin:org_hook`)"
+            }
+            Self::Itself => "the App needs an active hook",
         }
     }
 
@@ -131,6 +139,10 @@ impl Access {
             // The configuration refuses it, because GitHub lets no App manage these runners.
             (_, Scope::Enterprise { .. }) => json!({}),
             (Self::Jobs, _) => json!({"actions": "read"}),
+            (Self::Hooks, Scope::Repository { .. }) => json!({"repository_hooks": "write"}),
+            (Self::Hooks, Scope::Organization { .. }) => json!({"organization_hooks": "write"}),
+            // A JWT is not narrowed.
+            (Self::Itself, _) => json!({}),
             (Self::Runners, Scope::Repository { .. }) => json!({"administration": "write"}),
             (Self::Runners, Scope::Organization { .. }) => {
                 json!({"organization_self_hosted_runners": "write"})

@@ -22,6 +22,8 @@ use crate::world::{RegistryError, RegistryErrorKind};
 pub(super) enum Authority {
     Token(Token),
     App(Box<App>),
+    /// An App that is about itself, and not about one of its installations.
+    Itself(Box<AppKey>, Arc<Context>),
 }
 
 /// A GitHub App and what is known of its installation.
@@ -68,6 +70,7 @@ impl Authority {
                 context.secrets.keep(token.clone());
                 Self::Token(token)
             }
+            Login::App(key) if access == Access::Itself => Self::Itself(key, context),
             Login::App(key) => Self::App(Box::new(App {
                 key: *key,
                 access,
@@ -85,13 +88,15 @@ impl Authority {
         match self {
             Self::Token(token) => Ok(token.clone()),
             Self::App(app) => app.token(operation).await,
+            Self::Itself(key, context) => jwt(key, context, operation),
         }
     }
 
     /// Drops a token that GitHub refused. Returns true if another one can be had.
     pub(super) async fn replace(&self, refused: &Token) -> bool {
         match self {
-            Self::Token(_) => false,
+            // A new JWT says the same.
+            Self::Token(_) | Self::Itself(..) => false,
             Self::App(app) => {
                 let mut session = app.session.lock().await;
                 // Another request may have asked for the next one meanwhile.
@@ -137,11 +142,7 @@ impl App {
         installation: &mut Option<u64>,
     ) -> Result<InstallationToken, RegistryError> {
         let operation = Operation::AccessToken;
-        let jwt = self.key.jwt(SystemTime::now()).map_err(|problem| {
-            self.context
-                .error(operation, RegistryErrorKind::Invalid, problem)
-        })?;
-        self.context.secrets.keep(jwt.clone());
+        let jwt = jwt(&self.key, &self.context, operation)?;
         let id = match *installation {
             Some(id) => id,
             None => *installation.insert(self.ask_for_installation(&jwt).await?),
@@ -184,6 +185,15 @@ impl App {
             exchange(&self.octocrab, jwt, &request, &self.context).await?;
         Ok(answer.body.id)
     }
+}
+
+/// Returns a JWT of an App.
+fn jwt(key: &AppKey, context: &Context, operation: Operation) -> Result<Token, RegistryError> {
+    let jwt = key.jwt(SystemTime::now());
+    let jwt =
+        jwt.map_err(|problem| context.error(operation, RegistryErrorKind::Invalid, problem))?;
+    context.secrets.keep(jwt.clone());
+    Ok(jwt)
 }
 
 /// Returns the time of an answer by GitHub's clock, or by this host's if the answer has none.

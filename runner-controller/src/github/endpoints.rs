@@ -4,7 +4,7 @@ use url::{Position, Url};
 
 use crate::config::{GitHubConfig, Scope};
 use crate::pool::RunnerVersion;
-use crate::world::RunnerId;
+use crate::world::{Hook, HookOwner, RunnerId};
 
 /// The paths for one scope, below the path of the API's base.
 #[derive(Debug, Clone)]
@@ -82,6 +82,31 @@ impl Endpoints {
     /// Returns the path of one job.
     pub(super) fn job(&self, repository: &str, id: u64) -> String {
         self.of_repository(repository, &["jobs", &id.to_string()])
+    }
+
+    /// Returns the path of the first page of a hook's attempts to deliver that failed, newest first.
+    pub(super) fn failed_deliveries(&self, hook: &Hook) -> String {
+        full_pages(self.of_hook(hook, &[])) + "&status=failure"
+    }
+
+    /// Returns the path of further attempts for an attempt to deliver.
+    pub(super) fn delivery_attempts(&self, hook: &Hook, attempt: u64) -> String {
+        self.of_hook(hook, &[&attempt.to_string(), "attempts"])
+    }
+
+    fn of_hook(&self, hook: &Hook, rest: &[&str]) -> String {
+        let id = hook.id.to_string();
+        let mut path = match &hook.owner {
+            HookOwner::App => vec!["app", "hook"],
+            HookOwner::Organization(org) => vec!["orgs", org, "hooks", &id],
+            HookOwner::Repository(repository) => {
+                let (owner, repo) = repository.split_once('/').unwrap_or((repository, ""));
+                vec!["repos", owner, repo, "hooks", &id]
+            }
+        };
+        path.push("deliveries");
+        path.extend(rest);
+        self.url(&path)
     }
 
     /// Returns the path of the App's installation in this scope.

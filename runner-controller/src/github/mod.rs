@@ -15,6 +15,7 @@ mod endpoints;
 mod exchange;
 mod former;
 mod groups;
+mod hooks;
 mod jit;
 mod layers;
 mod link;
@@ -42,6 +43,7 @@ pub use app::AppKey;
 pub use budget::Quota;
 pub use cleanup::{cleanup_candidates, online_strangers};
 pub use former::{KnownScope, known_scopes};
+pub use hooks::HookDeliveries;
 pub use listing::LabelledRunner;
 pub use login::{Login, LoginError};
 #[cfg(any(test, fuzzing))]

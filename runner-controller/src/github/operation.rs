@@ -17,6 +17,10 @@ pub(super) enum Operation {
     Job,
     Runs,
     RunJobs,
+    Deliveries,
+    Redeliver,
+    AppDeliveries,
+    AppRedeliver,
     Installation,
     AccessToken,
     RegistrationToken,
@@ -49,6 +53,10 @@ impl Operation {
             Self::Job => "get job",
             Self::Runs => "list runs",
             Self::RunJobs => "list jobs",
+            Self::Deliveries => "list deliveries",
+            Self::Redeliver => "redeliver",
+            Self::AppDeliveries => "list deliveries of the App",
+            Self::AppRedeliver => "redeliver for the App",
             Self::Installation => "get installation",
             Self::AccessToken => "create installation token",
             Self::RegistrationToken => "create registration token",
@@ -69,7 +77,11 @@ impl Operation {
             | Self::Version
             | Self::Job
             | Self::Runs
-            | Self::RunJobs => true,
+            | Self::RunJobs
+            | Self::Deliveries
+            | Self::Redeliver
+            | Self::AppDeliveries
+            | Self::AppRedeliver => true,
             // A mint needs a group, and every request needs a token.
             Self::Mint
             | Self::Find
@@ -90,7 +102,9 @@ impl Operation {
     /// Returns true for requests of the App itself, which has other limits than its installation.
     pub(super) fn is_of_app(self) -> bool {
         match self {
-            Self::Installation | Self::AccessToken => true,
+            Self::Installation | Self::AccessToken | Self::AppDeliveries | Self::AppRedeliver => {
+                true
+            }
             Self::Mint
             | Self::List
             | Self::Find
@@ -101,6 +115,8 @@ impl Operation {
             | Self::Job
             | Self::Runs
             | Self::RunJobs
+            | Self::Deliveries
+            | Self::Redeliver
             | Self::RegistrationToken
             | Self::SetAccess
             | Self::SetFind

@@ -146,6 +146,10 @@ fn kind_of(operation: Operation, status: StatusCode, lower: &str) -> RegistryErr
             | Operation::Job
             | Operation::Runs
             | Operation::RunJobs
+            | Operation::Deliveries
+            | Operation::Redeliver
+            | Operation::AppDeliveries
+            | Operation::AppRedeliver
             | Operation::Installation
             | Operation::AccessToken
             | Operation::RegistrationToken
@@ -217,6 +221,13 @@ fn advice(
                 "the repository does not exist, or the token cannot see its jobs; {}",
                 needed_permissions(headers, context)
             ),
+            Operation::Deliveries
+            | Operation::Redeliver
+            | Operation::AppDeliveries
+            | Operation::AppRedeliver => format!(
+                "the hook or the delivery does not exist any more, or the token cannot see it; {}",
+                needed_permissions(headers, context)
+            ),
             Operation::Installation | Operation::AccessToken => format!(
                 "the App is not installed for {scope}; install it there and check {table}.url"
             ),
@@ -248,6 +259,10 @@ fn advice(
             | Operation::Job
             | Operation::Runs
             | Operation::RunJobs
+            | Operation::Deliveries
+            | Operation::Redeliver
+            | Operation::AppDeliveries
+            | Operation::AppRedeliver
             | Operation::Installation
             | Operation::RegistrationToken
             | Operation::SetAccess

@@ -55,6 +55,7 @@ pub(super) fn register(registry: &mut Registry, status: &Status) {
         register_deliveries(registry, status, webhook);
     }
     register_readings(registry, status, demand);
+    register_redeliveries(registry, demand);
     register_scale_sets(registry, status, demand);
 }
 
@@ -115,6 +116,30 @@ fn register_readings(registry: &mut Registry, status: &Status, demand: &DemandSt
         if let Some(count) = queue.runs {
             set(&runs, labels(), count);
         }
+    }
+}
+
+/// Registers the deliveries that GitHub was asked for once more.
+fn register_redeliveries(registry: &mut Registry, demand: &DemandStatus) {
+    if demand.redeliveries.is_empty() {
+        return;
+    }
+    let repeated = counter(
+        registry,
+        "webhook_redeliveries",
+        "Failed deliveries that GitHub was asked for once more since the daemon started",
+    );
+    let failing = gauge(
+        registry,
+        "webhook_redelivery_failing",
+        "1 if the last look at failed deliveries of the scope failed",
+    );
+    for redelivery in &demand.redeliveries {
+        let labels = || vec![label("scope", &redelivery.scope)];
+        repeated
+            .get_or_create(&labels())
+            .inc_by(redelivery.repeated);
+        set(&failing, labels(), u64::from(redelivery.error.is_some()));
     }
 }
 
@@ -200,7 +225,9 @@ mod tests {
     use prometheus_client::encoding::text::encode;
 
     use super::*;
-    use crate::status::{Histogram, PoolDemandStatus, PoolStatus, QueueStatus, ScaleSetStatus};
+    use crate::status::{
+        Histogram, PoolDemandStatus, PoolStatus, QueueStatus, RedeliveryStatus, ScaleSetStatus,
+    };
 
     fn text(status: &Status) -> String {
         let mut registry = Registry::default();
@@ -231,6 +258,11 @@ mod tests {
                     error: Some("no answer".into()),
                     ..QueueStatus::default()
                 }],
+                redeliveries: vec![RedeliveryStatus {
+                    scope: "acme at https://api.github.com".into(),
+                    repeated: 3,
+                    ..RedeliveryStatus::default()
+                }],
                 scale_sets: vec![ScaleSetStatus {
                     pool: "ci".into(),
                     state: SetState::Listening,
@@ -257,6 +289,8 @@ mod tests {
         let shown = text(&status);
         for line in [
             "jobs_waiting{pool=\"ci\"} 3",
+            "webhook_redeliveries_total{scope=\"acme at https://api.github.com\"} 3",
+            "webhook_redelivery_failing{scope=\"acme at https://api.github.com\"} 0",
             "jobs_running{pool=\"ci\"} 1",
             "jobs_oldest_wait_seconds{pool=\"ci\"} 60",
             "jobs_unserved{} 4",

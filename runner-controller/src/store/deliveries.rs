@@ -1,5 +1,7 @@
 //! Deliveries of GitHub, and the jobs that they told of, as rows.
 
+use std::collections::BTreeSet;
+
 use rusqlite::{Connection, OptionalExtension, Params, named_params};
 
 use crate::pool::{JobKey, JobStage, KnownJob, MAX_ENDED_JOBS, MAX_LIVE_JOBS, ScopeId};
@@ -37,6 +39,21 @@ pub(super) fn deliver(
         is_new,
         job: Some(job),
     })
+}
+
+/// Returns those of the deliveries whose ids are on record.
+pub(super) fn on_record(
+    connection: &Connection,
+    deliveries: BTreeSet<String>,
+) -> rusqlite::Result<BTreeSet<String>> {
+    let mut select = connection.prepare_cached("SELECT 1 FROM deliveries WHERE id = ?1")?;
+    let mut found = BTreeSet::new();
+    for id in deliveries {
+        if select.exists([&id])? {
+            found.insert(id);
+        }
+    }
+    Ok(found)
 }
 
 /// Merges what GitHub's API told of a job with what is on record. Returns the job if that is news.

@@ -161,6 +161,16 @@ impl Inbox for Store {
         })
         .await
     }
+
+    async fn on_record(
+        &self,
+        deliveries: BTreeSet<String>,
+    ) -> Result<BTreeSet<String>, StoreError> {
+        self.call(Access::Read, "look for deliveries", move |connection| {
+            deliveries::on_record(connection, deliveries)
+        })
+        .await
+    }
 }
 
 impl JobRecords for Store {

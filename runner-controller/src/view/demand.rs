@@ -1,7 +1,9 @@
 //! Demand: a sentence for each pool whose jobs wait, and one for jobs that no pool serves.
 
 use super::span;
-use crate::status::{DemandStatus, PoolStatus, QueueStatus, ScaleSetStatus, SetState, Status};
+use crate::status::{
+    DemandStatus, PoolStatus, QueueStatus, RedeliveryStatus, ScaleSetStatus, SetState, Status,
+};
 
 /// Wait after which jobs that no pool serves are worth a sentence. GitHub's own runners take a job within seconds.
 const UNSERVED_MS: u64 = 120_000;
@@ -17,6 +19,9 @@ pub(super) fn sentences(status: &Status) -> Vec<String> {
     let failing = queues.filter_map(|queue| failing_sentence(queue, now));
     let sets = status.demand.iter().flat_map(|demand| &demand.scale_sets);
     let sets = sets.filter_map(|set| scale_set_sentence(set, now));
+    let redeliveries = status.demand.iter().flat_map(|demand| &demand.redeliveries);
+    let redeliveries = redeliveries.filter_map(redelivery_sentence);
+    let failing = failing.chain(redeliveries);
     pools.chain(unserved).chain(failing).chain(sets).collect()
 }
 
@@ -49,6 +54,13 @@ fn failing_sentence(queue: &QueueStatus, now_unix_ms: u64) -> Option<String> {
         None => "only deliveries tell of them".to_owned(),
     };
     Some(format!("cannot read jobs of {scope}: {error}; {known}"))
+}
+
+fn redelivery_sentence(redelivery: &RedeliveryStatus) -> Option<String> {
+    let (scope, error) = (&redelivery.scope, redelivery.error.as_ref()?);
+    Some(format!(
+        "cannot ask GitHub for failed deliveries of {scope}: {error}; deliveries that arrive are taken"
+    ))
 }
 
 fn scale_set_sentence(set: &ScaleSetStatus, now_unix_ms: u64) -> Option<String> {

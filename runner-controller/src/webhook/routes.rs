@@ -8,7 +8,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tracing::{debug, warn};
 
 use super::counts::Counts;
@@ -16,7 +16,7 @@ use super::delivery::{self, Delivery};
 use super::secrets::{Secrets, Signature};
 use crate::pool::{KnownJob, ScopeId};
 use crate::status::DeliveryOutcome;
-use crate::world::{Delivered, Event, Inbox, chain};
+use crate::world::{Delivered, Event, Hook, HookOwner, Inbox, KnownHooks, MAX_HOOKS, chain};
 
 /// Path of deliveries.
 pub(super) const PATH: &str = "/webhook";
@@ -41,6 +41,8 @@ pub struct Receiver<I> {
     pub events: mpsc::Sender<Event>,
     /// Deliveries by outcome.
     pub counts: Counts,
+    /// Hooks that sent a delivery about a job.
+    pub hooks: watch::Sender<KnownHooks>,
     /// Wall clock in milliseconds since 1970.
     pub unix_ms: fn() -> u64,
 }
@@ -170,9 +172,40 @@ async fn take<I: Inbox>(receiver: &Receiver<I>, headers: &HeaderMap, body: &[u8]
             DeliveryOutcome::OutsideScope,
             "ignored: the repository is not in a scope of this host",
         ),
-        Ok(Delivery::Job(job)) => record(receiver, id.to_owned(), *job, unix_ms).await,
+        Ok(Delivery::Job(job)) => {
+            if let Some(hook) = hook_of(headers, &job.description().repository) {
+                learn(&receiver.hooks, &job.key.scope, hook);
+            }
+            record(receiver, id.to_owned(), *job, unix_ms).await
+        }
         Err(error) => Answer::malformed(StatusCode::BAD_REQUEST, error.to_string()),
     }
+}
+
+/// Returns the hook that sent a delivery about a job of a repository. Source: GitHub, "Webhook events and payloads",
+/// "Delivery headers".
+fn hook_of(headers: &HeaderMap, repository: &str) -> Option<Hook> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let owner = match text("x-github-hook-installation-target-type")? {
+        "integration" => HookOwner::App,
+        "organization" => {
+            let (organization, _) = repository.split_once('/')?;
+            HookOwner::Organization(organization.to_ascii_lowercase())
+        }
+        "repository" => HookOwner::Repository(repository.to_ascii_lowercase()),
+        // Enterprises have no such list of deliveries.
+        _ => return None,
+    };
+    let id = text("x-github-hook-id")?.parse().ok()?;
+    Some(Hook { owner, id })
+}
+
+/// Adds a hook to the known ones, unless there are too many.
+fn learn(hooks: &watch::Sender<KnownHooks>, scope: &ScopeId, hook: Hook) {
+    hooks.send_if_modified(|known| {
+        let of_scope = known.entry(scope.clone()).or_default();
+        of_scope.len() < MAX_HOOKS && of_scope.insert(hook)
+    });
 }
 
 /// Puts a job on record, and then tells the controller.

@@ -7,7 +7,7 @@ use github_sim::{
     WebhookFaultRule,
 };
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::*;
 use crate::config::HistoryConfig;
@@ -45,6 +45,7 @@ impl Hooked {
             inbox: store.clone(),
             events: sender,
             counts: counts.clone(),
+            hooks: watch::Sender::default(),
             unix_ms: crate::clock::unix_ms,
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

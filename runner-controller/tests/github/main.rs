@@ -7,6 +7,7 @@
 )]
 
 mod app;
+mod hooks;
 mod proxy;
 mod queue;
 mod scale_set;

@@ -7,7 +7,7 @@ use status::PhaseKind;
 use super::common::{SOON, ensure_says, held, release};
 use super::fixture::{Fixture, small};
 use super::suite::{Suite, suite};
-use super::webhook::{await_demand, hooked, refuse_readings};
+use super::webhook::{await_demand, await_sent, hooked, refuse_readings};
 use crate::binaries::CONTROLLER;
 use crate::config::Config;
 use crate::lab::Lab;
@@ -20,6 +20,7 @@ pub(super) const HOOKED_SUITE: Suite = suite![HOOKED;
     a_pool_at_zero_starts_for_a_delivery_and_returns_to_zero,
     a_daemon_killed_between_a_delivery_and_the_start_starts_one_runner,
     a_job_that_is_cancelled_in_the_queue_leaves_no_runner,
+    a_delivery_that_failed_without_a_daemon_is_asked_for,
 ];
 
 /// The fixture `small` with a pool that follows the queue of its repository.
@@ -152,4 +153,35 @@ fn a_job_that_is_cancelled_in_the_queue_leaves_no_runner(lab: &mut Lab) -> Resul
     let registered = lab.sim().registered()?;
     ensure!(registered.is_empty(), "GitHub still has {registered:?}");
     Ok(())
+}
+
+fn a_delivery_that_failed_without_a_daemon_is_asked_for(lab: &mut Lab) -> Result<()> {
+    // Nothing else may tell of the job. Faults end with each claim.
+    refuse_readings(lab)?;
+    // The first delivery tells of the hook, and the next daemon has it from the records.
+    let before = mints(lab)?;
+    let first = lab.sim().queue(&held("told"))?;
+    let machine = await_only_runner(lab, first)?;
+    finish_alone(lab, first, &machine, before)?;
+
+    let (before, asked) = (mints(lab)?, asks(lab)?);
+    lab.kill()?;
+    let job = lab.sim().queue(&held("missed"))?;
+    await_sent(lab)?;
+    lab.start()?;
+    let machine = await_only_runner(lab, job)?;
+    let shown = lab.host().run(&[CONTROLLER, "jobs"])?;
+    ensure_says(&shown, &["asked for 1 once more"])?;
+    finish_alone(lab, job, &machine, before)?;
+    let asked = asks(lab)? - asked;
+    ensure!(
+        asked == 1,
+        "GitHub was asked {asked} times for one delivery"
+    );
+    Ok(())
+}
+
+/// Returns the number of deliveries that GitHub was asked for once more.
+fn asks(lab: &Lab) -> Result<u64> {
+    Ok(lab.sim().stats()?.calls_of("hook_attempt"))
 }

@@ -89,7 +89,7 @@ fn was_accepted(attempt: &DeliveryView) -> bool {
 }
 
 /// Waits until every delivery was sent, and returns those of jobs, by `X-GitHub-Delivery`.
-fn await_sent(lab: &Lab) -> Result<BTreeMap<String, Vec<DeliveryView>>> {
+pub(super) fn await_sent(lab: &Lab) -> Result<BTreeMap<String, Vec<DeliveryView>>> {
     wait_until("every delivery to be sent", SOON, || {
         let mut all = lab.sim().deliveries()?;
         all.retain(|delivery| delivery.event == "workflow_job");

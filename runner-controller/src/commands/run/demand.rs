@@ -1,6 +1,7 @@
 //! The sources that tell which jobs wait: the listener for deliveries, and readings of GitHub's API.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -9,15 +10,16 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-use crate::config::{Config, GitHubConfig};
+use crate::config::{Config, GitHubConfig, LoginConfig};
 use crate::controller::Client;
-use crate::github::{GitHub, JobQueue, Login, ScaleSetService};
+use crate::github::{GitHub, HookDeliveries, JobQueue, Login, ScaleSetService};
 use crate::pool::{Demand, KnownJob, PoolName, ScopeId};
 use crate::queue::{BESIDE_DELIVERIES, FOR_DEMAND, Reader, Surroundings};
+use crate::redelivery::{self, Sweeper};
 use crate::scale_set::{self, Keeper};
 use crate::store::Store;
 use crate::webhook::{self, Counts, Receiver, Secrets};
-use crate::world::{Event, WantedSet, chain};
+use crate::world::{Event, Hook, KnownHooks, Records as _, WantedSet, chain};
 use crate::{clock, http};
 
 /// Returns the jobs on record, if the host knows which jobs wait.
@@ -38,9 +40,13 @@ pub(super) async fn jobs(config: &Config, store: &Store) -> Option<Vec<KnownJob>
     }
 }
 
-/// Serves the listener for GitHub's deliveries, if one is configured.
+/// Key of the setting with the hooks that sent deliveries.
+const HOOKS_KEY: &str = "hooks";
+
+/// Serves the listener for GitHub's deliveries, if one is configured, and asks for those that failed.
 pub(super) async fn listen_for_deliveries(
     config: &Config,
+    registries: &BTreeMap<ScopeId, Client<GitHub>>,
     store: &Store,
     events: &mpsc::Sender<Event>,
 ) -> anyhow::Result<()> {
@@ -49,12 +55,25 @@ pub(super) async fn listen_for_deliveries(
     };
     let counts = Counts::default();
     tokio::spawn(webhook::report(counts.subscribe(), events.clone()));
+    let hooks = watch::Sender::new(known_hooks(config, store).await);
+    for scope in &config.scopes {
+        let Some(client) = registries.get(&scope.scope_id()) else {
+            continue;
+        };
+        let sweeper = sweeper(scope, client, store, events).with_context(|| {
+            let scope = &scope.scope;
+            format!("cannot set up the client for the deliveries of {scope}")
+        })?;
+        tokio::spawn(sweeper.run(hooks.subscribe()));
+    }
+    tokio::spawn(remember_hooks(hooks.subscribe(), store.clone()));
     let router = webhook::router(Receiver {
         secrets: Secrets::load(webhook)?,
         scopes: config.scopes.iter().map(GitHubConfig::scope_id).collect(),
         inbox: store.clone(),
         events: events.clone(),
         counts,
+        hooks,
         unix_ms: clock::unix_ms,
     });
     let address = webhook.listen;
@@ -64,6 +83,57 @@ pub(super) async fn listen_for_deliveries(
     tokio::spawn(http::serve_tcp(socket, router, None, webhook::limits()));
     info!(%address, "taking GitHub's deliveries on {address}");
     Ok(())
+}
+
+/// Returns the hooks on record.
+async fn known_hooks(config: &Config, store: &Store) -> KnownHooks {
+    let text = store.setting(HOOKS_KEY).await.ok().flatten();
+    let known: Vec<(ScopeId, BTreeSet<Hook>)> = text
+        .and_then(|text| serde_json::from_str(&text).ok())
+        .unwrap_or_default();
+    let is_configured = |scope: &ScopeId| config.scopes.iter().any(|c| c.scope_id() == *scope);
+    known
+        .into_iter()
+        .filter(|(scope, _)| is_configured(scope))
+        .collect()
+}
+
+/// Puts the hooks on record whenever there are more. Without a record, the next delivery tells of its hook again.
+async fn remember_hooks(mut hooks: watch::Receiver<KnownHooks>, store: Store) {
+    while hooks.changed().await.is_ok() {
+        let known: Vec<_> = hooks.borrow_and_update().clone().into_iter().collect();
+        let written = match serde_json::to_string(&known) {
+            Ok(text) => store.set_setting(HOOKS_KEY, Some(text)).await,
+            Err(_) => Ok(()),
+        };
+        if let Err(error) = written {
+            let error = chain(&error);
+            warn!(error, "cannot put the hooks on record: {error}");
+        }
+    }
+}
+
+fn sweeper(
+    scope: &GitHubConfig,
+    client: &Client<GitHub>,
+    store: &Store,
+    events: &mpsc::Sender<Event>,
+) -> anyhow::Result<Sweeper<HookDeliveries, Store>> {
+    let of_app = match &scope.login {
+        LoginConfig::App { .. } => Some(Login::load(scope)?),
+        LoginConfig::Token { .. } => None,
+    };
+    let deliveries = HookDeliveries::beside(&client.registry, scope, Login::load(scope)?, of_app)?;
+    let outside = redelivery::Surroundings {
+        inbox: store.clone(),
+        events: events.clone(),
+        unix_ms: clock::unix_ms,
+    };
+    Ok(Sweeper::new(
+        Arc::new(deliveries),
+        scope.scope_id(),
+        outside,
+    ))
 }
 
 /// Returns a reader of jobs from GitHub's API for each scope: with deliveries for all, and otherwise for those with a

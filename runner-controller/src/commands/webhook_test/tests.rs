@@ -116,7 +116,7 @@ fn a_recorded_delivery_is_read_from_its_file() {
 /// A listener with records, which refuses every delivery that is not signed with `secret`.
 mod listener {
     use tokio::net::TcpListener;
-    use tokio::sync::mpsc;
+    use tokio::sync::{mpsc, watch};
 
     use super::*;
     use crate::config::HistoryConfig;
@@ -138,6 +138,7 @@ mod listener {
             inbox: store.clone(),
             events: sender,
             counts: Counts::default(),
+            hooks: watch::Sender::default(),
             unix_ms,
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

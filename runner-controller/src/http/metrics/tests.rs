@@ -7,7 +7,8 @@ use std::fmt::Write as _;
 use crate::status::{
     BackoffStatus, BudgetResource, BudgetUse, DemandStatus, FailureKind, GateStatus, GitHubStatus,
     JobNote, JobRow, JobStage, JobStatus, PaceStatus, PhaseKind, PoolDemandStatus, QueueStatus,
-    RunnerStatus, ScaleSetStatus, VersionEnd, VersionRemedy, VersionStatus, WebhookStatus,
+    RedeliveryStatus, RunnerStatus, ScaleSetStatus, VersionEnd, VersionRemedy, VersionStatus,
+    WebhookStatus,
 };
 
 #[test]
@@ -149,6 +150,7 @@ fn everything() -> Status {
                 runs: Some(0),
                 ..QueueStatus::default()
             }],
+            redeliveries: vec![RedeliveryStatus::default()],
             scale_sets: vec![ScaleSetStatus {
                 pool: "ci".into(),
                 capacity: Some(4),

@@ -1,6 +1,6 @@
 //! Deliveries over the router: refusals, acceptances, and what reaches the controller.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use axum::body::Body;
@@ -54,6 +54,14 @@ impl Inbox for Memory {
             job: jobs.get(&job.key).cloned(),
         })
     }
+
+    async fn on_record(&self, deliveries: BTreeSet<String>) -> Result<BTreeSet<String>, Full> {
+        let ids = self.ids.lock().unwrap();
+        Ok(deliveries
+            .into_iter()
+            .filter(|id| ids.contains(id))
+            .collect())
+    }
 }
 
 /// A router, and what it tells.
@@ -61,23 +69,27 @@ struct Hook {
     router: Router,
     events: mpsc::Receiver<Event>,
     counts: Counts,
+    hooks: watch::Receiver<KnownHooks>,
 }
 
 fn hook(inbox: Memory) -> Hook {
     let (sender, events) = mpsc::channel(16);
     let counts = Counts::default();
+    let (learned, hooks) = watch::channel(KnownHooks::new());
     let router = router(Receiver {
         secrets: Secrets::of(&[SECRET, NEXT]),
         scopes: vec![ScopeId::new("https://api.github.com", "acme")],
         inbox,
         events: sender,
         counts: counts.clone(),
+        hooks: learned,
         unix_ms: || 5_000,
     });
     Hook {
         router,
         events,
         counts,
+        hooks,
     }
 }
 
@@ -257,4 +269,46 @@ async fn a_delivery_that_cannot_be_put_on_record_is_not_accepted() {
     assert_eq!(hook.send(request).await.0, 503);
     assert_eq!(hook.count(DeliveryOutcome::NotRecorded), 1);
     assert_eq!(hook.events.try_recv(), Err(TryRecvError::Empty));
+}
+
+#[tokio::test]
+async fn a_delivery_about_a_job_tells_of_its_hook() {
+    let mut hook = hook(Memory::default());
+    let of = |kind: &str, id: &str| {
+        let mut request = delivery("a", "workflow_job", &body("Acme/Widgets"));
+        let headers = request.headers_mut();
+        headers.insert(
+            "x-github-hook-installation-target-type",
+            kind.parse().unwrap(),
+        );
+        headers.insert("x-github-hook-id", id.parse().unwrap());
+        request
+    };
+    for (kind, id) in [
+        ("organization", "7"),
+        ("organization", "7"),
+        ("repository", "8"),
+        ("integration", "9"),
+        ("business", "10"),
+        ("repository", "-1"),
+    ] {
+        hook.send(of(kind, id)).await;
+    }
+    let mut forged = of("repository", "11");
+    let signature = "sha256=00".parse().unwrap();
+    forged
+        .headers_mut()
+        .insert("x-hub-signature-256", signature);
+    assert_eq!(hook.send(forged).await.0, 401);
+    let scope = ScopeId::new("https://api.github.com", "acme");
+    let known = hook.hooks.borrow().clone();
+    let shown: Vec<String> = known[&scope].iter().map(ToString::to_string).collect();
+    let all = ["the App's hook", "hook 7 of acme", "hook 8 of acme/widgets"];
+    assert_eq!(shown, all);
+    // No sender can fill the memory with hooks.
+    for id in 100..200 {
+        hook.send(of("repository", &id.to_string())).await;
+        while hook.events.try_recv().is_ok() {}
+    }
+    assert_eq!(hook.hooks.borrow()[&scope].len(), MAX_HOOKS);
 }
