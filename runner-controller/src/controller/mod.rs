@@ -316,6 +316,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         // The last writes are tried at once, although the disk was full a moment ago.
         self.writes.retry_now();
         let began = Instant::now();
+        let mut is_last = false;
         loop {
             self.begin_write();
             let timeout = if self.running.is_empty() {
@@ -333,7 +334,14 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                     self.handle_ended_task(ended, events);
                 }
                 () = sleep_until(write, self.environment.now) => {}
-                () = tokio::time::sleep_until(began + timeout) => return,
+                () = tokio::time::sleep_until(began + timeout) => {
+                    if is_last || !self.running.is_empty() {
+                        return;
+                    }
+                    // The disk may work again since the last failure.
+                    is_last = true;
+                    self.writes.retry_now();
+                }
             }
         }
     }

@@ -160,7 +160,12 @@ async fn the_last_writes_are_tried_although_the_disk_was_full() {
 
 #[tokio::test(start_paused = true)]
 async fn the_last_writes_are_retried_for_a_limited_time() {
-    for (full_for, written) in [(Duration::from_secs(3), true), (MINUTE, false)] {
+    for (full_for, written) in [
+        (Duration::from_secs(3), true),
+        // Between the last retry and the end of the time.
+        (Duration::from_millis(4_500), true),
+        (MINUTE, false),
+    ] {
         let mut daemon = Daemon::start(shared(World {
             disk_full: true,
             ..World::default()
