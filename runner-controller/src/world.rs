@@ -17,7 +17,9 @@ use crate::pool::{
 };
 use crate::status::{QueueStatus, RedeliveryStatus, ScaleSetStatus, WebhookStatus};
 
-pub use hook::{Deliveries, FailedAttempt, Hook, HookOwner, KnownHooks, MAX_HOOKS};
+pub use hook::{
+    Deliveries, FailedAttempt, Hook, HookOwner, KnownHooks, MAX_DELIVERY_ID, MAX_HOOKS,
+};
 pub use scale_set::{FoundSet, OpenSession, ScaleSets, SetError, SetMessage, WantedSet};
 
 pub use crate::pool::{
@@ -76,7 +78,7 @@ pub enum Event {
     Queue(QueueStatus),
     /// State of the scale set of one pool.
     ScaleSet(ScaleSetStatus),
-    /// Deliveries of one scope that GitHub was asked for once more.
+    /// Deliveries of one hook that GitHub was asked for once more.
     Redelivery(RedeliveryStatus),
 }
 
@@ -210,6 +212,23 @@ pub struct RegistryError {
     pub request_id: Option<String>,
     /// Delay that GitHub requested.
     pub retry_after: Option<Duration>,
+}
+
+/// Pause after a call that GitHub refused, until an operator changed something.
+const REFUSED_PAUSE: Duration = Duration::from_hours(1);
+
+impl RegistryError {
+    /// Returns the pause before the call is made again, where nothing is urgent. `passing` is the one after a failure
+    /// that passes by itself.
+    #[must_use]
+    pub fn pause(&self, passing: Duration) -> Duration {
+        let pause = if self.is_transient() {
+            passing
+        } else {
+            REFUSED_PAUSE
+        };
+        self.retry_after.unwrap_or_default().max(pause)
+    }
 }
 
 impl Failure for RegistryError {

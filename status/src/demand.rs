@@ -19,7 +19,7 @@ pub struct DemandStatus {
     /// Scale sets, one for each pool that has one.
     #[serde(default)]
     pub scale_sets: Vec<ScaleSetStatus>,
-    /// Deliveries that GitHub was asked for once more, for each scope with a hook that is known.
+    /// Deliveries that GitHub was asked for once more, for each hook that is known.
     #[serde(default)]
     pub redeliveries: Vec<RedeliveryStatus>,
     /// Jobs that wait and that a pool serves, at most 100, the one that waits longest first.
@@ -61,11 +61,13 @@ pub struct QueueStatus {
     pub error: Option<String>,
 }
 
-/// Deliveries of one scope that failed, and that GitHub was asked for once more.
+/// Deliveries of one hook that failed, and that GitHub was asked for once more.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RedeliveryStatus {
     /// The scope, and its API.
     pub scope: String,
+    /// The hook in words: `hook 7 of acme`, or the App's.
+    pub hook: String,
     /// Time of the last look at failed deliveries that succeeded, in milliseconds since 1970.
     pub last_unix_ms: Option<u64>,
     /// Number of deliveries that GitHub was asked for since the daemon started.

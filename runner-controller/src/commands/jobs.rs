@@ -60,13 +60,13 @@ fn reading(queue: &QueueStatus, now_unix_ms: u64) -> String {
 
 /// Returns the last look at failed deliveries in words.
 fn redelivered(redelivery: &RedeliveryStatus, now_unix_ms: u64) -> String {
-    let scope = &redelivery.scope;
+    let RedeliveryStatus { scope, hook, .. } = redelivery;
     let mut text = match redelivery.last_unix_ms {
         Some(at) => {
             let ago = span(now_unix_ms.saturating_sub(at));
-            format!("failed deliveries of {scope} looked for {ago} ago")
+            format!("failed deliveries of {hook} in {scope} looked for {ago} ago")
         }
-        None => format!("failed deliveries of {scope} not looked for so far"),
+        None => format!("failed deliveries of {hook} in {scope} not looked for so far"),
     };
     if redelivery.repeated > 0 {
         let _ = write!(text, ", asked for {} once more", redelivery.repeated);

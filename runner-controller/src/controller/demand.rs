@@ -26,8 +26,8 @@ pub(super) struct Demand {
     deliveries: Option<WebhookStatus>,
     /// Readings of GitHub's API, by scope.
     queues: BTreeMap<String, QueueStatus>,
-    /// Deliveries that were asked for again, by scope.
-    redeliveries: BTreeMap<String, RedeliveryStatus>,
+    /// Deliveries that were asked for again, by scope and hook.
+    redeliveries: BTreeMap<(String, String), RedeliveryStatus>,
     /// Scale sets, by pool.
     scale_sets: BTreeMap<String, ScaleSetStatus>,
     waits: BTreeMap<PoolName, Histogram>,
@@ -96,10 +96,10 @@ impl Demand {
         self.queues.insert(queue.scope.clone(), queue);
     }
 
-    /// Sets the deliveries of one scope that were asked for again so far.
+    /// Sets the deliveries of one hook that were asked for again so far.
     pub(super) fn set_redelivery(&mut self, redelivery: RedeliveryStatus) {
-        let scope = redelivery.scope.clone();
-        self.redeliveries.insert(scope, redelivery);
+        let key = (redelivery.scope.clone(), redelivery.hook.clone());
+        self.redeliveries.insert(key, redelivery);
     }
 
     /// Sets the state of a scale set. A count that GitHub did not tell again stays.

@@ -20,12 +20,12 @@ use super::registry::GitHub;
 use super::setup::SetupError;
 use super::transport;
 use crate::config::GitHubConfig;
-use crate::world::{Deliveries, FailedAttempt, Hook, HookOwner, RegistryError, RegistryErrorKind};
+use crate::world::{
+    Deliveries, FailedAttempt, Hook, HookOwner, MAX_DELIVERY_ID, RegistryError, RegistryErrorKind,
+};
 
 /// Maximum number of pages of 100 attempts in a sweep.
 const MAX_PAGES: usize = 10;
-/// Maximum length of a delivery's id. GitHub's have 36 characters.
-const MAX_ID: usize = 64;
 
 /// Deliveries of the hooks of one scope.
 pub struct HookDeliveries {
@@ -153,7 +153,7 @@ impl Listed {
         let succeeded = self
             .status_code
             .is_some_and(|code| (200..300).contains(&code));
-        let is_id = (1..=MAX_ID).contains(&self.guid.len());
+        let is_id = (1..=MAX_DELIVERY_ID).contains(&self.guid.len());
         if succeeded || self.event != "workflow_job" || !is_id {
             return None;
         }

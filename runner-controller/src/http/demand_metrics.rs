@@ -132,10 +132,13 @@ fn register_redeliveries(registry: &mut Registry, demand: &DemandStatus) {
     let failing = gauge(
         registry,
         "webhook_redelivery_failing",
-        "1 if the last look at failed deliveries of the scope failed",
+        "1 if the last look at failed deliveries of the hook failed",
     );
     for redelivery in &demand.redeliveries {
-        let labels = || vec![label("scope", &redelivery.scope)];
+        let labels = || {
+            let (scope, hook) = (&redelivery.scope, &redelivery.hook);
+            vec![label("scope", scope), label("hook", hook)]
+        };
         repeated
             .get_or_create(&labels())
             .inc_by(redelivery.repeated);
@@ -260,6 +263,7 @@ mod tests {
                 }],
                 redeliveries: vec![RedeliveryStatus {
                     scope: "acme at https://api.github.com".into(),
+                    hook: "hook 7 of acme".into(),
                     repeated: 3,
                     ..RedeliveryStatus::default()
                 }],
@@ -289,8 +293,8 @@ mod tests {
         let shown = text(&status);
         for line in [
             "jobs_waiting{pool=\"ci\"} 3",
-            "webhook_redeliveries_total{scope=\"acme at https://api.github.com\"} 3",
-            "webhook_redelivery_failing{scope=\"acme at https://api.github.com\"} 0",
+            "webhook_redeliveries_total{scope=\"acme at https://api.github.com\",hook=\"hook 7 of acme\"} 3",
+            "webhook_redelivery_failing{scope=\"acme at https://api.github.com\",hook=\"hook 7 of acme\"} 0",
             "jobs_running{pool=\"ci\"} 1",
             "jobs_oldest_wait_seconds{pool=\"ci\"} 60",
             "jobs_unserved{} 4",

@@ -15,7 +15,7 @@ use crate::pool::{
     Conclusion, JobEnd, JobKey, JobReading, JobStage, KnownJob, ScopeId, due_readings, missing_jobs,
 };
 use crate::status::QueueStatus;
-use crate::world::{Event, Failure as _, JobRecords, Queue, ReadJob, RegistryError, chain};
+use crate::world::{Event, JobRecords, Queue, ReadJob, RegistryError, chain};
 
 /// Interval between looks at what is due.
 const TICK: Duration = Duration::from_secs(10);
@@ -31,8 +31,6 @@ const AT_LEAST: Duration = Duration::from_secs(5);
 const AT_ONCE: usize = 10;
 /// Pause after a reading that failed for a reason that passes.
 const RETRY: Duration = Duration::from_mins(1);
-/// Pause after a reading that GitHub refused, until an operator changed something.
-const REFUSED: Duration = Duration::from_hours(1);
 
 /// Outside of a reader: records, loop and clock.
 pub struct Surroundings<R> {
@@ -67,10 +65,9 @@ struct Failed {
 
 impl From<RegistryError> for Failed {
     fn from(error: RegistryError) -> Self {
-        let pause = if error.is_transient() { RETRY } else { REFUSED };
         Self {
             text: error.to_string(),
-            pause: error.retry_after.unwrap_or_default().max(pause),
+            pause: error.pause(RETRY),
         }
     }
 }

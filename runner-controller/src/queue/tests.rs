@@ -273,7 +273,7 @@ async fn a_job_whose_run_was_deleted_leaves() {
 async fn a_reading_that_fails_changes_nothing_and_is_told_once() {
     for (kind, pause) in [
         (RegistryErrorKind::Unreachable, RETRY),
-        (RegistryErrorKind::Forbidden, REFUSED),
+        (RegistryErrorKind::Forbidden, Duration::from_hours(1)),
     ] {
         let mut bench = Bench::new(vec![waiting(1)]);
         bench.script.queue(vec![]);

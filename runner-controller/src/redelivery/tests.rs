@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 use super::*;
@@ -24,6 +25,7 @@ struct World {
     failed: Vec<FailedAttempt>,
     repeated: Vec<u64>,
     looks: usize,
+    looks_at_others: usize,
     error: Option<RegistryErrorKind>,
     on_record: BTreeSet<String>,
     /// True if what is asked for arrives.
@@ -39,24 +41,32 @@ impl Fake {
     }
 }
 
+fn error(kind: RegistryErrorKind) -> RegistryError {
+    RegistryError {
+        kind,
+        operation: "list deliveries",
+        message: "refused".into(),
+        advice: None,
+        status: None,
+        request_id: None,
+        retry_after: None,
+    }
+}
+
 impl Deliveries for Fake {
     async fn failed(
         &self,
-        _: &Hook,
+        hook: &Hook,
         since: u64,
     ) -> Result<(Vec<FailedAttempt>, bool), RegistryError> {
         self.with(|world| {
+            if *hook != self::hook() {
+                world.looks_at_others += 1;
+                return Err(error(RegistryErrorKind::NotFound));
+            }
             world.looks += 1;
             if let Some(kind) = world.error {
-                return Err(RegistryError {
-                    kind,
-                    operation: "list deliveries",
-                    message: "refused".into(),
-                    advice: None,
-                    status: None,
-                    request_id: None,
-                    retry_after: None,
-                });
+                return Err(error(kind));
             }
             let failed = world.failed.iter();
             let failed = failed.filter(|attempt| attempt.unix_ms >= since);
@@ -126,8 +136,13 @@ struct Running {
     events: mpsc::Receiver<Event>,
 }
 
-/// Starts a sweeper that knows no hook.
+/// Starts without a known hook.
 fn start(world: World) -> Running {
+    start_with(world, KnownHooks::default())
+}
+
+/// Starts with the hooks on record.
+fn start_with(world: World, known: KnownHooks) -> Running {
     let fake = Fake(Arc::new(Mutex::new(world)));
     let (sender, events) = mpsc::channel(64);
     let outside = Surroundings {
@@ -135,9 +150,9 @@ fn start(world: World) -> Running {
         events: sender,
         unix_ms,
     };
-    let sweeper = Sweeper::new(Arc::new(fake.clone()), scope(), outside);
-    let hooks = watch::Sender::new(KnownHooks::new());
-    tokio::spawn(sweeper.run(hooks.subscribe()));
+    let hooks = watch::Sender::new(known);
+    let deliveries = BTreeMap::from([(scope(), Arc::new(fake.clone()))]);
+    tokio::spawn(run(deliveries, hooks.clone(), outside));
     Running {
         fake,
         hooks,
@@ -147,8 +162,9 @@ fn start(world: World) -> Running {
 
 impl Running {
     fn learn(&self) {
-        let known = KnownHooks::from([(scope(), BTreeSet::from([hook()]))]);
-        self.hooks.send_replace(known);
+        self.hooks.send_modify(|known| {
+            known.learn(&scope(), hook());
+        });
     }
 
     async fn wait(&self, minutes: u64) {
@@ -228,4 +244,43 @@ async fn a_refusal_is_told_and_tried_again_after_an_hour() {
     running.wait(30).await;
     assert_eq!(running.fake.with(|world| world.repeated.clone()), [1]);
     assert_eq!(running.status().unwrap().error, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_that_is_gone_delays_no_other_and_is_forgotten_if_only_the_records_know_it() {
+    let gone = Hook {
+        owner: HookOwner::Repository("acme/widgets".into()),
+        id: 1,
+    };
+    let mut known = KnownHooks::default();
+    known.learn(&scope(), gone.clone());
+    known.learn(&scope(), hook());
+    let mut running = start_with(
+        World {
+            failed: vec![attempt(1, "a")],
+            arrives: true,
+            ..World::default()
+        },
+        known,
+    );
+    running.wait(1).await;
+    assert_eq!(running.fake.with(|world| world.repeated.clone()), [1]);
+    let left: Vec<Hook> = running
+        .hooks
+        .borrow()
+        .iter()
+        .map(|(_, hook)| hook)
+        .collect();
+    assert_eq!(left, [hook()]);
+    // A hook that sends deliveries exists, so its refusal is told.
+    running.hooks.send_modify(|known| {
+        known.learn(&scope(), gone.clone());
+    });
+    running.wait(1).await;
+    let status = running.status().unwrap();
+    assert_eq!(status.hook, gone.to_string());
+    assert!(status.error.is_some());
+    assert_eq!(running.hooks.borrow().iter().count(), 2);
+    running.wait(50).await;
+    assert_eq!(running.fake.with(|world| world.looks_at_others), 2);
 }

@@ -57,9 +57,10 @@ fn failing_sentence(queue: &QueueStatus, now_unix_ms: u64) -> Option<String> {
 }
 
 fn redelivery_sentence(redelivery: &RedeliveryStatus) -> Option<String> {
-    let (scope, error) = (&redelivery.scope, redelivery.error.as_ref()?);
+    let RedeliveryStatus { scope, hook, .. } = redelivery;
+    let error = redelivery.error.as_ref()?;
     Some(format!(
-        "cannot ask GitHub for failed deliveries of {scope}: {error}; deliveries that arrive are taken"
+        "cannot ask for failed deliveries of {hook} in {scope}: {error}; deliveries that arrive are taken"
     ))
 }
 

@@ -16,7 +16,7 @@ use super::delivery::{self, Delivery};
 use super::secrets::{Secrets, Signature};
 use crate::pool::{KnownJob, ScopeId};
 use crate::status::DeliveryOutcome;
-use crate::world::{Delivered, Event, Hook, HookOwner, Inbox, KnownHooks, MAX_HOOKS, chain};
+use crate::world::{Delivered, Event, Hook, HookOwner, Inbox, KnownHooks, MAX_DELIVERY_ID, chain};
 
 /// Path of deliveries.
 pub(super) const PATH: &str = "/webhook";
@@ -25,8 +25,6 @@ const MAX_BYTES: usize = 25 * 1024 * 1024;
 /// Memory for the bodies of all deliveries that arrive at once, in KiB: one of the maximum size and many usual ones,
 /// which have about 20 KiB.
 const BODIES_KIB: usize = 32 * 1024;
-/// Maximum length of a delivery's id. GitHub's have 36 characters.
-const MAX_ID: usize = 64;
 
 /// Receiver of deliveries.
 #[derive(Debug)]
@@ -155,7 +153,7 @@ async fn take<I: Inbox>(receiver: &Receiver<I>, headers: &HeaderMap, body: &[u8]
         return Answer::malformed(StatusCode::UNSUPPORTED_MEDIA_TYPE, text);
     }
     let is_id = |id: &&str| {
-        (1..=MAX_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
+        (1..=MAX_DELIVERY_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
     };
     let id = text("x-github-delivery").filter(is_id);
     let (Some(id), Some(event)) = (id, text("x-github-event")) else {
@@ -174,7 +172,9 @@ async fn take<I: Inbox>(receiver: &Receiver<I>, headers: &HeaderMap, body: &[u8]
         ),
         Ok(Delivery::Job(job)) => {
             if let Some(hook) = hook_of(headers, &job.description().repository) {
-                learn(&receiver.hooks, &job.key.scope, hook);
+                let scope = &job.key.scope;
+                let hooks = &receiver.hooks;
+                hooks.send_if_modified(|known| known.learn(scope, hook));
             }
             record(receiver, id.to_owned(), *job, unix_ms).await
         }
@@ -198,14 +198,6 @@ fn hook_of(headers: &HeaderMap, repository: &str) -> Option<Hook> {
     };
     let id = text("x-github-hook-id")?.parse().ok()?;
     Some(Hook { owner, id })
-}
-
-/// Adds a hook to the known ones, unless there are too many.
-fn learn(hooks: &watch::Sender<KnownHooks>, scope: &ScopeId, hook: Hook) {
-    hooks.send_if_modified(|known| {
-        let of_scope = known.entry(scope.clone()).or_default();
-        of_scope.len() < MAX_HOOKS && of_scope.insert(hook)
-    });
 }
 
 /// Puts a job on record, and then tells the controller.

@@ -1,6 +1,6 @@
 //! Hooks by which GitHub sends deliveries to this host, and the deliveries that failed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 
@@ -41,11 +41,51 @@ impl fmt::Display for Hook {
     }
 }
 
-/// Maximum number of hooks of a scope that are known. An organisation has a few.
-pub const MAX_HOOKS: usize = 8;
+/// Maximum number of hooks of a scope that are known. Repositories of an organisation can have one each.
+pub const MAX_HOOKS: usize = 32;
 
-/// The hooks of each scope, as far as deliveries told of them.
-pub type KnownHooks = BTreeMap<ScopeId, BTreeSet<Hook>>;
+/// Maximum length of a delivery's id. GitHub's have 36 characters.
+pub const MAX_DELIVERY_ID: usize = 64;
+
+/// The hook of each owner in each scope, as far as deliveries told of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KnownHooks(BTreeMap<(ScopeId, HookOwner), u64>);
+
+impl KnownHooks {
+    /// Adds a hook, in place of an older one of its owner. Returns true if that is news.
+    pub fn learn(&mut self, scope: &ScopeId, hook: Hook) -> bool {
+        let of_scope = self.0.keys().filter(|(known, _)| known == scope).count();
+        let key = (scope.clone(), hook.owner);
+        match self.0.get_mut(&key) {
+            // GitHub counts ids upwards.
+            Some(known) if *known >= hook.id => false,
+            Some(known) => {
+                *known = hook.id;
+                true
+            }
+            None if of_scope >= MAX_HOOKS => false,
+            None => {
+                self.0.insert(key, hook.id);
+                true
+            }
+        }
+    }
+
+    /// Removes a hook. Returns true if it was known.
+    pub fn forget(&mut self, scope: &ScopeId, hook: &Hook) -> bool {
+        let key = (scope.clone(), hook.owner.clone());
+        let is_known = self.0.get(&key) == Some(&hook.id);
+        is_known && self.0.remove(&key).is_some()
+    }
+
+    /// Returns all hooks with their scopes.
+    pub fn iter(&self) -> impl Iterator<Item = (ScopeId, Hook)> {
+        self.0.iter().map(|((scope, owner), id)| {
+            let owner = owner.clone();
+            (scope.clone(), Hook { owner, id: *id })
+        })
+    }
+}
 
 /// An attempt to deliver that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]

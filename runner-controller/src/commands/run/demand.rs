@@ -1,6 +1,6 @@
 //! The sources that tell which jobs wait: the listener for deliveries, and readings of GitHub's API.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,12 +15,11 @@ use crate::controller::Client;
 use crate::github::{GitHub, HookDeliveries, JobQueue, Login, ScaleSetService};
 use crate::pool::{Demand, KnownJob, PoolName, ScopeId};
 use crate::queue::{BESIDE_DELIVERIES, FOR_DEMAND, Reader, Surroundings};
-use crate::redelivery::{self, Sweeper};
 use crate::scale_set::{self, Keeper};
 use crate::store::Store;
 use crate::webhook::{self, Counts, Receiver, Secrets};
 use crate::world::{Event, Hook, KnownHooks, Records as _, WantedSet, chain};
-use crate::{clock, http};
+use crate::{clock, http, redelivery};
 
 /// Returns the jobs on record, if the host knows which jobs wait.
 pub(super) async fn jobs(config: &Config, store: &Store) -> Option<Vec<KnownJob>> {
@@ -56,16 +55,19 @@ pub(super) async fn listen_for_deliveries(
     let counts = Counts::default();
     tokio::spawn(webhook::report(counts.subscribe(), events.clone()));
     let hooks = watch::Sender::new(known_hooks(config, store).await);
+    let mut deliveries = BTreeMap::new();
     for scope in &config.scopes {
-        let Some(client) = registries.get(&scope.scope_id()) else {
-            continue;
-        };
-        let sweeper = sweeper(scope, client, store, events).with_context(|| {
-            let scope = &scope.scope;
-            format!("cannot set up the client for the deliveries of {scope}")
-        })?;
-        tokio::spawn(sweeper.run(hooks.subscribe()));
+        let id = scope.scope_id();
+        if let Some(client) = registries.get(&id) {
+            deliveries.insert(id, hook_deliveries(scope, client)?);
+        }
     }
+    let outside = redelivery::Surroundings {
+        inbox: store.clone(),
+        events: events.clone(),
+        unix_ms: clock::unix_ms,
+    };
+    tokio::spawn(redelivery::run(deliveries, hooks.clone(), outside));
     tokio::spawn(remember_hooks(hooks.subscribe(), store.clone()));
     let router = webhook::router(Receiver {
         secrets: Secrets::load(webhook)?,
@@ -88,20 +90,23 @@ pub(super) async fn listen_for_deliveries(
 /// Returns the hooks on record.
 async fn known_hooks(config: &Config, store: &Store) -> KnownHooks {
     let text = store.setting(HOOKS_KEY).await.ok().flatten();
-    let known: Vec<(ScopeId, BTreeSet<Hook>)> = text
+    let on_record: Vec<(ScopeId, Hook)> = text
         .and_then(|text| serde_json::from_str(&text).ok())
         .unwrap_or_default();
     let is_configured = |scope: &ScopeId| config.scopes.iter().any(|c| c.scope_id() == *scope);
+    let mut known = KnownHooks::default();
+    for (scope, hook) in on_record {
+        if is_configured(&scope) {
+            known.learn(&scope, hook);
+        }
+    }
     known
-        .into_iter()
-        .filter(|(scope, _)| is_configured(scope))
-        .collect()
 }
 
 /// Puts the hooks on record whenever there are more. Without a record, the next delivery tells of its hook again.
 async fn remember_hooks(mut hooks: watch::Receiver<KnownHooks>, store: Store) {
     while hooks.changed().await.is_ok() {
-        let known: Vec<_> = hooks.borrow_and_update().clone().into_iter().collect();
+        let known: Vec<_> = hooks.borrow_and_update().iter().collect();
         let written = match serde_json::to_string(&known) {
             Ok(text) => store.set_setting(HOOKS_KEY, Some(text)).await,
             Err(_) => Ok(()),
@@ -113,27 +118,21 @@ async fn remember_hooks(mut hooks: watch::Receiver<KnownHooks>, store: Store) {
     }
 }
 
-fn sweeper(
+fn hook_deliveries(
     scope: &GitHubConfig,
     client: &Client<GitHub>,
-    store: &Store,
-    events: &mpsc::Sender<Event>,
-) -> anyhow::Result<Sweeper<HookDeliveries, Store>> {
+) -> anyhow::Result<Arc<HookDeliveries>> {
     let of_app = match &scope.login {
         LoginConfig::App { .. } => Some(Login::load(scope)?),
         LoginConfig::Token { .. } => None,
     };
-    let deliveries = HookDeliveries::beside(&client.registry, scope, Login::load(scope)?, of_app)?;
-    let outside = redelivery::Surroundings {
-        inbox: store.clone(),
-        events: events.clone(),
-        unix_ms: clock::unix_ms,
-    };
-    Ok(Sweeper::new(
-        Arc::new(deliveries),
-        scope.scope_id(),
-        outside,
-    ))
+    let login = Login::load(scope)?;
+    let deliveries = HookDeliveries::beside(&client.registry, scope, login, of_app);
+    let deliveries = deliveries.with_context(|| {
+        let scope = &scope.scope;
+        format!("cannot set up the client for the deliveries of {scope}")
+    })?;
+    Ok(Arc::new(deliveries))
 }
 
 /// Returns a reader of jobs from GitHub's API for each scope: with deliveries for all, and otherwise for those with a

@@ -11,7 +11,7 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::pool::JobKey;
-use crate::world::Failure;
+use crate::world::{Failure, MAX_HOOKS};
 
 const SECRET: &[u8] = b"It's a Secret to Everybody";
 const NEXT: &[u8] = b"a further secret of the hook";
@@ -75,7 +75,7 @@ struct Hook {
 fn hook(inbox: Memory) -> Hook {
     let (sender, events) = mpsc::channel(16);
     let counts = Counts::default();
-    let (learned, hooks) = watch::channel(KnownHooks::new());
+    let (learned, hooks) = watch::channel(KnownHooks::default());
     let router = router(Receiver {
         secrets: Secrets::of(&[SECRET, NEXT]),
         scopes: vec![ScopeId::new("https://api.github.com", "acme")],
@@ -273,7 +273,7 @@ async fn a_delivery_that_cannot_be_put_on_record_is_not_accepted() {
 
 #[tokio::test]
 async fn a_delivery_about_a_job_tells_of_its_hook() {
-    let mut hook = hook(Memory::default());
+    let hook = hook(Memory::default());
     let of = |kind: &str, id: &str| {
         let mut request = delivery("a", "workflow_job", &body("Acme/Widgets"));
         let headers = request.headers_mut();
@@ -300,15 +300,36 @@ async fn a_delivery_about_a_job_tells_of_its_hook() {
         .headers_mut()
         .insert("x-hub-signature-256", signature);
     assert_eq!(hook.send(forged).await.0, 401);
-    let scope = ScopeId::new("https://api.github.com", "acme");
-    let known = hook.hooks.borrow().clone();
-    let shown: Vec<String> = known[&scope].iter().map(ToString::to_string).collect();
+    let shown = |known: &KnownHooks| -> Vec<String> {
+        known.iter().map(|(_, hook)| hook.to_string()).collect()
+    };
     let all = ["the App's hook", "hook 7 of acme", "hook 8 of acme/widgets"];
-    assert_eq!(shown, all);
-    // No sender can fill the memory with hooks.
-    for id in 100..200 {
-        hook.send(of("repository", &id.to_string())).await;
-        while hook.events.try_recv().is_ok() {}
+    assert_eq!(shown(&hook.hooks.borrow()), all);
+    // A newer hook of the same owner is in the place of the older one.
+    hook.send(of("organization", "6")).await;
+    hook.send(of("organization", "12")).await;
+    let all = [
+        "the App's hook",
+        "hook 12 of acme",
+        "hook 8 of acme/widgets",
+    ];
+    assert_eq!(shown(&hook.hooks.borrow()), all);
+}
+
+#[test]
+fn the_number_of_hooks_of_a_scope_is_bounded() {
+    let scope = |name| ScopeId::new("https://api.github.com", name);
+    let of = |id: u64| crate::world::Hook {
+        owner: HookOwner::Repository(format!("acme/{id}")),
+        id,
+    };
+    let mut known = KnownHooks::default();
+    for id in 0..100 {
+        known.learn(&scope("acme"), of(id));
     }
-    assert_eq!(hook.hooks.borrow()[&scope].len(), MAX_HOOKS);
+    assert_eq!(known.iter().count(), MAX_HOOKS);
+    assert!(known.learn(&scope("other"), of(7)));
+    assert!(known.forget(&scope("acme"), &of(7)));
+    assert!(!known.forget(&scope("acme"), &of(7)));
+    assert!(known.learn(&scope("acme"), of(200)));
 }
