@@ -32,6 +32,23 @@ pub(super) enum Operation {
     SetAcknowledge,
 }
 
+/// Subject of an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Subject {
+    /// Runners of the scope, their groups and their registration.
+    Runners,
+    /// A version of the runner.
+    Version,
+    /// Runs and jobs.
+    Jobs,
+    /// Deliveries of hooks.
+    Deliveries,
+    /// The App's installation and its tokens.
+    Installation,
+    /// Scale sets.
+    ScaleSets,
+}
+
 impl Operation {
     /// Returns the operation that a request is for, which [`exchange`](super::exchange) attaches. A
     /// request without one counts as the operation that is withheld first.
@@ -69,62 +86,46 @@ impl Operation {
         }
     }
 
-    /// Returns true for operations that leave the rest of the budget to others.
-    pub(super) fn is_background(self) -> bool {
+    /// Returns the subject, which decides about access and urgency.
+    pub(super) fn subject(self) -> Subject {
         match self {
-            Self::List
-            | Self::GroupCheck
-            | Self::Version
-            | Self::Job
-            | Self::Runs
-            | Self::RunJobs
-            | Self::Deliveries
-            | Self::Redeliver
-            | Self::AppDeliveries
-            | Self::AppRedeliver => true,
-            // A mint needs a group, and every request needs a token.
-            Self::Mint
-            | Self::Find
-            | Self::Delete
-            | Self::Groups
-            | Self::Installation
-            | Self::AccessToken
-            | Self::RegistrationToken
-            | Self::SetAccess
-            | Self::SetFind
-            | Self::SetSession
-            | Self::SetPoll
-            | Self::SetAcquire
-            | Self::SetAcknowledge => false,
-        }
-    }
-
-    /// Returns true for requests of the App itself, which has other limits than its installation.
-    pub(super) fn is_of_app(self) -> bool {
-        match self {
-            Self::Installation | Self::AccessToken | Self::AppDeliveries | Self::AppRedeliver => {
-                true
-            }
             Self::Mint
             | Self::List
             | Self::Find
             | Self::Delete
             | Self::Groups
             | Self::GroupCheck
-            | Self::Version
-            | Self::Job
-            | Self::Runs
-            | Self::RunJobs
-            | Self::Deliveries
-            | Self::Redeliver
-            | Self::RegistrationToken
-            | Self::SetAccess
+            | Self::RegistrationToken => Subject::Runners,
+            Self::Version => Subject::Version,
+            Self::Job | Self::Runs | Self::RunJobs => Subject::Jobs,
+            Self::Deliveries | Self::Redeliver | Self::AppDeliveries | Self::AppRedeliver => {
+                Subject::Deliveries
+            }
+            Self::Installation | Self::AccessToken => Subject::Installation,
+            Self::SetAccess
             | Self::SetFind
             | Self::SetSession
             | Self::SetPoll
             | Self::SetAcquire
-            | Self::SetAcknowledge => false,
+            | Self::SetAcknowledge => Subject::ScaleSets,
         }
+    }
+
+    /// Returns true for operations that leave the rest of the budget to others.
+    pub(super) fn is_background(self) -> bool {
+        match self.subject() {
+            Subject::Version | Subject::Jobs | Subject::Deliveries => true,
+            // A mint needs a group, and every request needs a token.
+            Subject::Runners | Subject::Installation | Subject::ScaleSets => {
+                matches!(self, Self::List | Self::GroupCheck)
+            }
+        }
+    }
+
+    /// Returns true for requests of the App itself, which has other limits than its installation.
+    pub(super) fn is_of_app(self) -> bool {
+        self.subject() == Subject::Installation
+            || matches!(self, Self::AppDeliveries | Self::AppRedeliver)
     }
 }
 

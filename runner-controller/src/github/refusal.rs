@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::budget::{Limit, LimitHeaders};
 use super::context::{Context, request_id};
-use super::operation::Operation;
+use super::operation::{Operation, Subject};
 use crate::config::LoginConfig;
 use crate::world::{RegistryError, RegistryErrorKind};
 
@@ -134,32 +134,9 @@ fn kind_of(operation: Operation, status: StatusCode, lower: &str) -> RegistryErr
         401 => RegistryErrorKind::Unauthorized,
         403 => RegistryErrorKind::Forbidden,
         404 | 410 => RegistryErrorKind::NotFound,
-        409 => match operation {
-            Operation::Mint => RegistryErrorKind::NameTaken,
-            // Not documented. A conflict with something in progress passes.
-            Operation::List
-            | Operation::Find
-            | Operation::Delete
-            | Operation::Groups
-            | Operation::GroupCheck
-            | Operation::Version
-            | Operation::Job
-            | Operation::Runs
-            | Operation::RunJobs
-            | Operation::Deliveries
-            | Operation::Redeliver
-            | Operation::AppDeliveries
-            | Operation::AppRedeliver
-            | Operation::Installation
-            | Operation::AccessToken
-            | Operation::RegistrationToken
-            | Operation::SetAccess
-            | Operation::SetFind
-            | Operation::SetSession
-            | Operation::SetPoll
-            | Operation::SetAcquire
-            | Operation::SetAcknowledge => RegistryErrorKind::Server,
-        },
+        409 if operation == Operation::Mint => RegistryErrorKind::NameTaken,
+        // Not documented. A conflict with something in progress passes.
+        409 => RegistryErrorKind::Server,
         422 if operation == Operation::Mint && lower.contains("already exists") => {
             RegistryErrorKind::NameTaken
         }
@@ -198,37 +175,24 @@ fn advice(
             Some(context.advise(what))
         }
         RegistryErrorKind::Forbidden => Some(needed_permissions(headers, context)),
-        RegistryErrorKind::NotFound => Some(match operation {
-            Operation::Mint
-            | Operation::List
-            | Operation::Groups
-            | Operation::GroupCheck
-            | Operation::RegistrationToken
-            | Operation::SetAccess
-            | Operation::SetFind
-            | Operation::SetSession
-            | Operation::SetPoll
-            | Operation::SetAcquire
-            | Operation::SetAcknowledge => {
-                format!(
-                    "{scope} does not exist, or the token cannot see its runners; check {table}.url and {table}.api_url; {}",
-                    needed_permissions(headers, context)
-                )
-            }
-            Operation::Find | Operation::Delete => "the runner does not exist any more".to_owned(),
-            Operation::Version => "GitHub does not know the version".to_owned(),
-            Operation::Job | Operation::Runs | Operation::RunJobs => format!(
+        RegistryErrorKind::NotFound if matches!(operation, Operation::Find | Operation::Delete) => {
+            Some("the runner does not exist any more".to_owned())
+        }
+        RegistryErrorKind::NotFound => Some(match operation.subject() {
+            Subject::Runners | Subject::ScaleSets => format!(
+                "{scope} does not exist, or the token cannot see its runners; check {table}.url and {table}.api_url; {}",
+                needed_permissions(headers, context)
+            ),
+            Subject::Version => "GitHub does not know the version".to_owned(),
+            Subject::Jobs => format!(
                 "the repository does not exist, or the token cannot see its jobs; {}",
                 needed_permissions(headers, context)
             ),
-            Operation::Deliveries
-            | Operation::Redeliver
-            | Operation::AppDeliveries
-            | Operation::AppRedeliver => format!(
+            Subject::Deliveries => format!(
                 "the hook or the delivery does not exist any more, or the token cannot see it; {}",
                 needed_permissions(headers, context)
             ),
-            Operation::Installation | Operation::AccessToken => format!(
+            Subject::Installation => format!(
                 "the App is not installed for {scope}; install it there and check {table}.url"
             ),
         }),
@@ -242,38 +206,16 @@ fn advice(
             ),
             None => context.advise("set {table}.url or {table}.api_url to the new address"),
         }),
-        RegistryErrorKind::Invalid => match operation {
-            Operation::Mint => {
-                Some("check the pool's labels, runner_group and work_folder".to_owned())
-            }
-            Operation::AccessToken => Some(format!(
-                "the App's installation lacks a permission or access to {scope}; {}; new permissions of an App must be accepted where it is installed",
-                context.access.permissions()
-            )),
-            Operation::List
-            | Operation::Find
-            | Operation::Delete
-            | Operation::Groups
-            | Operation::GroupCheck
-            | Operation::Version
-            | Operation::Job
-            | Operation::Runs
-            | Operation::RunJobs
-            | Operation::Deliveries
-            | Operation::Redeliver
-            | Operation::AppDeliveries
-            | Operation::AppRedeliver
-            | Operation::Installation
-            | Operation::RegistrationToken
-            | Operation::SetAccess
-            | Operation::SetFind
-            | Operation::SetSession
-            | Operation::SetPoll
-            | Operation::SetAcquire
-            | Operation::SetAcknowledge => {
-                Some(context.advise("check {table}.api_url and {table}.api_version"))
-            }
-        },
+        RegistryErrorKind::Invalid if operation == Operation::Mint => {
+            Some("check the pool's labels, runner_group and work_folder".to_owned())
+        }
+        RegistryErrorKind::Invalid if operation == Operation::AccessToken => Some(format!(
+            "the App's installation lacks a permission or access to {scope}; {}; new permissions of an App must be accepted where it is installed",
+            context.access.permissions()
+        )),
+        RegistryErrorKind::Invalid => {
+            Some(context.advise("check {table}.api_url and {table}.api_version"))
+        }
         RegistryErrorKind::Limited | RegistryErrorKind::Server | RegistryErrorKind::Unreachable => {
             None
         }
