@@ -6,6 +6,8 @@
 
 mod hook;
 mod scale_set;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::collections::BTreeSet;
 use std::fmt;

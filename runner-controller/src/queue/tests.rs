@@ -1,12 +1,13 @@
 //! Readings of a scripted GitHub, and what becomes of them on record and in the loop.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::pool::{Evidence, JobDescription, JobSource};
-use crate::world::{Failure, QueueReading, RegistryErrorKind};
+use crate::world::testing::Memory;
+use crate::world::{QueueReading, RegistryErrorKind};
 
 static UNIX_MS: AtomicU64 = AtomicU64::new(1_000_000);
 
@@ -110,52 +111,6 @@ impl Queue for Script {
         let mut answers = self.0.lock().unwrap();
         answers.calls.push("queue".into());
         answers.queue.pop_front().expect("an answer for the queue")
-    }
-}
-
-/// Jobs on record, merged as the store does.
-#[derive(Default)]
-struct Memory {
-    jobs: Mutex<BTreeMap<JobKey, KnownJob>>,
-    is_full: Arc<AtomicBool>,
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("the disk is full")]
-struct Full;
-
-impl Failure for Full {
-    fn is_transient(&self) -> bool {
-        true
-    }
-}
-
-impl JobRecords for Memory {
-    type Error = Full;
-
-    async fn live_jobs(&self, scope: &ScopeId) -> Result<Vec<KnownJob>, Full> {
-        if self.is_full.load(Ordering::Relaxed) {
-            return Err(Full);
-        }
-        let jobs = self.jobs.lock().unwrap();
-        let live = jobs
-            .values()
-            .filter(|job| job.end.is_none() && job.key.scope == *scope);
-        Ok(live.cloned().collect())
-    }
-
-    async fn merge(&self, job: KnownJob) -> Result<Option<KnownJob>, Full> {
-        if self.is_full.load(Ordering::Relaxed) {
-            return Err(Full);
-        }
-        let mut jobs = self.jobs.lock().unwrap();
-        let merged = match jobs.get(&job.key) {
-            Some(known) if !known.is_news(&job) => return Ok(None),
-            Some(known) => known.clone().merge(job),
-            None => job,
-        };
-        jobs.insert(merged.key.clone(), merged.clone());
-        Ok(Some(merged))
     }
 }
 

@@ -3,7 +3,8 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::pool::KnownJob;
-use crate::world::{Delivered, FailedAttempt, Failure, HookOwner, RegistryErrorKind};
+use crate::world::testing::Full;
+use crate::world::{Delivered, FailedAttempt, HookOwner, RegistryErrorKind};
 
 const MINUTE: u64 = 60_000;
 
@@ -91,16 +92,6 @@ impl Deliveries for Fake {
             }
             Ok(())
         })
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("disk full")]
-struct Full;
-
-impl Failure for Full {
-    fn is_transient(&self) -> bool {
-        true
     }
 }
 

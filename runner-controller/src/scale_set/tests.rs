@@ -1,8 +1,6 @@
 //! A keeper at a stand-in of GitHub: what becomes of messages on record, in the loop and at GitHub.
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use github_sim::{
     Endpoint, Fault, FaultRule, JobSpec, ScaleSetCall, ScaleSetView, Server, ServerHandle,
@@ -14,49 +12,11 @@ use super::*;
 use crate::clock;
 use crate::config::{GitHubConfig, LoginConfig, Scope};
 use crate::github::{GitHub, Token};
-use crate::pool::{JobKey, JobStage, KnownJob, ScopeId};
-use crate::world::Failure;
+use crate::pool::{JobStage, KnownJob};
+use crate::world::testing::Memory;
 
 /// Time that is long enough for a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
-
-/// Jobs on record, merged as the store does.
-#[derive(Clone, Default)]
-struct Memory {
-    jobs: Arc<Mutex<BTreeMap<JobKey, KnownJob>>>,
-    is_full: Arc<AtomicBool>,
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("the disk is full")]
-struct Full;
-
-impl Failure for Full {
-    fn is_transient(&self) -> bool {
-        true
-    }
-}
-
-impl JobRecords for Memory {
-    type Error = Full;
-
-    async fn live_jobs(&self, _: &ScopeId) -> Result<Vec<KnownJob>, Full> {
-        Ok(Vec::new())
-    }
-
-    async fn merge(&self, job: KnownJob) -> Result<Option<KnownJob>, Full> {
-        if self.is_full.load(Ordering::Relaxed) {
-            return Err(Full);
-        }
-        let mut jobs = self.jobs.lock().unwrap();
-        let merged = match jobs.get(&job.key) {
-            Some(known) => known.clone().merge(job),
-            None => job,
-        };
-        jobs.insert(merged.key.clone(), merged.clone());
-        Ok(Some(merged))
-    }
-}
 
 /// A keeper that runs.
 struct Bench {

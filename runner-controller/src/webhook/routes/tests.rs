@@ -11,7 +11,8 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::pool::JobKey;
-use crate::world::{Failure, MAX_HOOKS};
+use crate::world::MAX_HOOKS;
+use crate::world::testing::Full;
 
 const SECRET: &[u8] = b"It's a Secret to Everybody";
 const NEXT: &[u8] = b"a further secret of the hook";
@@ -22,16 +23,6 @@ struct Memory {
     ids: Arc<Mutex<Vec<String>>>,
     jobs: Arc<Mutex<BTreeMap<JobKey, KnownJob>>>,
     is_full: bool,
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("disk full")]
-struct Full;
-
-impl Failure for Full {
-    fn is_transient(&self) -> bool {
-        true
-    }
 }
 
 impl Inbox for Memory {
