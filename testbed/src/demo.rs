@@ -1,16 +1,17 @@
-//! `cargo demo`: the main job, before your eyes. Twenty jobs on two pools of a real host, a table
-//! of where they ran, and what that proves.
+//! `cargo demo`: the main job, before your eyes, in two acts. Twenty jobs on two pools of a real host, a table
+//! of where they ran, and what that proves. Then pools that follow GitHub's queue, on the same host.
 
 mod account;
 mod claims;
 mod clock;
 mod jobs;
+mod second;
 mod watch;
 
 use anyhow::Result;
 
 use crate::bed::{Bed, note};
-use crate::binaries::{Binaries, CONTROLLER, Profile, Programs};
+use crate::binaries::{Binaries, Profile, Programs};
 use crate::config::{Config, Pool};
 use crate::image;
 use crate::journal;
@@ -38,27 +39,42 @@ pub fn demo(options: &Options) -> Result<bool> {
     let binaries = Binaries::with(options.profile, &options.programs)?;
     let lab = Lab::up(&bed, binaries)?;
     lab.reset()?;
+    let first = first_act(&lab, &clock)?;
+    lab.reset()?;
+    stdio::progress(format_args!(""));
+    let second = second::act(&lab, &clock)?;
+    if options.keep {
+        lab.reset()?;
+        lab.install(&config(lab.sim().api_url()))?;
+        lab.start()?;
+        stdio::progress(format_args!("{LOOK_AROUND}"));
+    }
+    Ok(first && second)
+}
+
+/// Runs twenty jobs on an empty host, and drains it; true if every claim holds.
+fn first_act(lab: &Lab, clock: &Clock) -> Result<bool> {
     let config = config(lab.sim().api_url());
     lab.install(&config)?;
     let mark = journal::mark(lab.host())?;
     lab.sim()
         .queue_all(&jobs::all(&image::archives(lab.host())?))?;
-    note("20 jobs are queued, the daemon starts");
+    note("act 1: 20 jobs are queued, the daemon starts");
     lab.start()?;
 
-    let jobs = watch::jobs(&lab, &clock)
+    let jobs = watch::jobs(lab, clock)
         .inspect_err(|_| stdio::progress(format_args!("{}", lab.account())))?;
-    let alive = claims::settled(&lab);
+    let alive = claims::settled(lab);
     let working = lab.sim().stats()?;
-    let daemon = claims::daemon_process(&lab)?;
-    let drain = claims::drain(&lab);
+    let daemon = claims::daemon_process(lab)?;
+    let drain = claims::drain(lab);
     let drained = lab.sim().stats()?;
 
     let spans = journal::spans(&journal::since(lab.host(), &mark, "runner-*@*.service")?);
     let said = journal::since(lab.host(), &mark, DAEMON)?;
     let ran = account::spans_of(jobs, &spans, &said);
     stdio::progress(format_args!("\n{}", account::table(&ran)));
-    stdio::progress(format_args!("{}\n", first_job(&clock, &ran)));
+    stdio::progress(format_args!("{}\n", first_job(clock, &ran)));
     let claims = [
         claims::done(&ran),
         claims::different(&ran),
@@ -69,27 +85,12 @@ pub fn demo(options: &Options) -> Result<bool> {
         claims::turnaround(&ran),
         daemon,
     ];
-    for claim in &claims {
-        stdio::progress(format_args!(
-            "{} {}",
-            if claim.holds { '✓' } else { '✗' },
-            claim.text
-        ));
-    }
-    let holds = claims.iter().all(|claim| claim.holds);
-    if !holds {
-        stdio::progress(format_args!("\n{}", lab.account()));
-    }
-    if options.keep {
-        lab.host().run(&[CONTROLLER, "undrain"])?;
-        stdio::progress(format_args!("{LOOK_AROUND}"));
-    }
-    Ok(holds)
+    Ok(claims::show(lab, &claims))
 }
 
 /// Printed by `--keep`.
 const LOOK_AROUND: &str = "
-The host stays up, with its pools refilled. In it:
+The host stays up, with the pools of act 1 refilled. In it:
   cargo run -qp testbed -- host exec runner-controller status
   cargo run -qp testbed -- host exec journalctl -fu runner-controller
   cargo run -qp testbed -- host exec runner-logs ci-1 -f
@@ -98,7 +99,7 @@ The host stays up, with its pools refilled. In it:
 Take it down:
   cargo run -qp testbed -- host down";
 
-/// Four slots in two pools: small quick jobs in memory, and compiles on disk.
+/// The first act: four slots in two pools: small quick jobs in memory, and compiles on disk.
 fn config(api_url: &str) -> Config {
     let mut config = Config::small(api_url);
     config.pools.push(Pool {

@@ -14,6 +14,7 @@
 //! - [`journal`]: times of events in the host's journal;
 //! - [`lab`]: a test host with the daemon, and what tests do with it; [`leftovers`]: what must not be there
 //!   afterwards;
+//! - [`hook`]: a hook at the stand-in, and the host's listener for its deliveries;
 //! - [`browser`]: a real browser on the test host's network;
 //! - [`settle`]: waits for pools that are full and rest;
 //! - [`checks`]: judges the files of this repository;
@@ -33,6 +34,7 @@ pub mod checks;
 pub mod claims;
 pub mod config;
 pub mod demo;
+pub mod hook;
 pub mod host;
 pub mod image;
 pub mod inner;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
-use github_sim::{DeliveryView, Endpoint, Fault, HookSpec, HookTarget, JobSpec, WebhookFault};
+use github_sim::{DeliveryView, Endpoint, Fault, JobSpec, WebhookFault};
 use status::{DeliveryOutcome, DemandStatus, JobRow, JobStage};
 
 use super::common::{SOON, ensure_says, finish_held, start_held};
@@ -11,8 +11,8 @@ use super::fixture::{Fixture, await_settled, small};
 use super::suite::{Suite, suite};
 use crate::binaries::CONTROLLER;
 use crate::config::Config;
+use crate::hook::{self, SECRET};
 use crate::lab::{DAEMON, Lab, TOKEN};
-use crate::net::UPLINK;
 use crate::wait::{Seen, wait_until};
 
 pub(super) const SUITE: Suite = suite![HOOKED;
@@ -31,18 +31,10 @@ pub(super) const HOOKED: Fixture = Fixture {
 
 /// Gives the repository a hook and the host a listener for it.
 pub(super) fn hooked(lab: &Lab, mut config: Config) -> Result<Config> {
-    lab.host().write(SECRET_FILE, SECRET.as_bytes(), 0o600)?;
-    let target = HookTarget::Scope("acme/widgets".parse()?);
-    let url = format!("http://{UPLINK}:{PORT}/webhook");
-    lab.sim().add_hook(&HookSpec::new(target, &url, SECRET))?;
-    config.top =
-        format!("[webhook]\nlisten = \"{UPLINK}:{PORT}\"\nsecret_file = \"{SECRET_FILE}\"\n");
+    config.top = hook::add(lab, "acme/widgets")?;
     Ok(config)
 }
 
-const PORT: u16 = 9818;
-const SECRET_FILE: &str = "/etc/runner-controller/webhook-secret";
-const SECRET: &str = "webhook_testbed_8f0d3c6b5a9e4172";
 /// Label that no pool has, so that a job with it waits until it is cancelled.
 const UNSERVED: &str = "gpu";
 /// Kills of the daemon while deliveries arrive.

@@ -31,9 +31,25 @@ pub(super) struct Claim {
 }
 
 impl Claim {
-    fn new(holds: bool, text: String) -> Self {
+    pub(super) fn new(holds: bool, text: String) -> Self {
         Self { holds, text }
     }
+}
+
+/// Prints claims, and the state of the host if one does not hold; true if all hold.
+pub(super) fn show(lab: &Lab, claims: &[Claim]) -> bool {
+    for claim in claims {
+        stdio::progress(format_args!(
+            "{} {}",
+            if claim.holds { '✓' } else { '✗' },
+            claim.text
+        ));
+    }
+    let holds = claims.iter().all(|claim| claim.holds);
+    if !holds {
+        stdio::progress(format_args!("\n{}", lab.account()));
+    }
+    holds
 }
 
 pub(super) fn done(ran: &[Ran]) -> Claim {
@@ -57,7 +73,7 @@ pub(super) fn done(ran: &[Ran]) -> Claim {
 }
 
 /// A job that did not do as claimed, in its own words.
-fn said(job: &JobView) -> String {
+pub(super) fn said(job: &JobView) -> String {
     format!(
         "; {} said:\n{}",
         job.summary(),

@@ -47,6 +47,41 @@ pub(super) fn jobs(lab: &Lab, clock: &Clock) -> Result<Vec<JobView>> {
     done
 }
 
+/// Interval between the lines of [`until_over`], in jobs.
+const EVERY: usize = 10;
+
+/// Prints an event with its time.
+pub(super) fn line(clock: &Clock, text: &str) {
+    Screen::new().line(&format!("{:6.1} s  {text}", clock.seconds()));
+}
+
+/// Follows the jobs until `count` of them are over, with a line for every tenth, and returns all.
+pub(super) fn until_over(lab: &Lab, clock: &Clock, count: usize) -> Result<Vec<JobView>> {
+    let mut screen = Screen::new();
+    let mut told = None;
+    let done = wait_until("the jobs to be over", LIMIT, || {
+        let jobs = lab.sim().jobs()?;
+        let over = jobs
+            .iter()
+            .filter(|job| job.status == JobState::Completed)
+            .count();
+        let tens = over / EVERY;
+        if told.is_some_and(|told| told < tens) {
+            let text = format!("{over} of {} done", jobs.len());
+            screen.line(&format!("{:6.1} s  {text}", clock.seconds()));
+        }
+        told = Some(tens);
+        if over >= count {
+            return Ok(Seen::Done(jobs));
+        }
+        let now = format!("{over} of {} done · {}", jobs.len(), slots(lab, &jobs));
+        screen.status(&now);
+        Ok(Seen::NotYet(now))
+    });
+    screen.clear();
+    done
+}
+
 fn news(job: &JobView) -> Option<String> {
     let JobView { name, .. } = job;
     let machine = super::account::machine_of(job).unwrap_or("?");
