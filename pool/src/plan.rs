@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::backoff::FailureKind;
 use super::names::Slot;
 use super::runner::{Cause, Phase, Runner};
+use super::schedule::Silence;
 use super::state::{MAX_MISSED_LISTS as GHOST_LISTS, Pool};
 use super::step::{Ending, Step};
 use super::time::Timestamp;
@@ -360,6 +361,11 @@ pub fn next_deadline(pool: &Pool, now: Timestamp) -> Option<Timestamp> {
     };
     let runners = pool.runners.values().flat_map(deadlines).flatten();
     let backoffs = pool.backoffs.iter().map(|(_, backoff)| backoff.until);
-    let times = runners.chain(backoffs).chain(pool.scales_down_at());
+    let silence = pool.silence.into_iter();
+    let probe = silence.flat_map(Silence::changes_at);
+    let times = runners
+        .chain(backoffs)
+        .chain(pool.scales_down_at())
+        .chain(probe);
     times.filter(|at| *at > now).min()
 }

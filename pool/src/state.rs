@@ -7,7 +7,7 @@ use super::backoff::{Backoffs, FailureKind};
 use super::names::{Slot, SlotId};
 use super::observation::{EndRecord, Exit, Invocation};
 use super::runner::{Call, Ended, Phase, Runner};
-use super::schedule::{Kept, Target};
+use super::schedule::{Kept, Silence, Target};
 use super::scope::ScopeId;
 use super::spec::Spec;
 use super::time::Timestamp;
@@ -34,6 +34,8 @@ pub struct Pool {
     pub(super) target: Option<Target>,
     /// Runners that are kept although the target is lower.
     pub(super) kept: Option<Kept>,
+    /// Silence of the pool's scale set.
+    pub(super) silence: Option<Silence>,
     /// Slots whose container waits for a JIT config. They are kept apart from the runners, because a
     /// request stands whatever is known of the runner that made it.
     pub(super) waiting: BTreeSet<Slot>,
@@ -59,6 +61,7 @@ impl Pool {
             mint_quota: usize::MAX,
             target: None,
             kept: None,
+            silence: None,
             waiting: BTreeSet::new(),
             unanswered: BTreeSet::new(),
             observed_at: BTreeMap::new(),

@@ -182,6 +182,9 @@ pub struct ScaleSetStatus {
     pub unreadable: u64,
     /// Error of the last call, if it failed. The jobs that were known stay.
     pub error: Option<String>,
+    /// True if a runner listens although the set tells of no job, because deliveries or readings tell of one.
+    #[serde(default)]
+    pub is_probed: bool,
     /// Labels of the set, if they are not those of the pool.
     pub other_labels: Option<Vec<String>>,
 }

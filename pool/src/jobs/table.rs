@@ -19,9 +19,11 @@ pub const MAX_ENDED_JOBS: usize = 2_000;
 pub enum JobPlace {
     /// The runner in this slot took it.
     Slot(SlotId),
-    /// A runner that is not on this host took it, or it is counted for a scale set: a delivery told of it, and it fits
-    /// the pool of one, whose messages tell of it, too.
+    /// A runner that is not on this host took it, or it is counted for a scale set.
     Elsewhere,
+    /// No runner took it so far, a delivery or a reading told of it, and it fits this pool, which has a scale set. The
+    /// messages of the set tell of it, too, so it does not count.
+    ScaleSet(PoolName),
     /// No runner took it so far, and this pool serves it.
     Pool(PoolName),
     /// No runner took it so far, and no pool of this host serves it.
@@ -35,7 +37,7 @@ impl JobPlace {
         match self {
             Self::Slot(slot) => Some(&slot.pool),
             Self::Pool(pool) => Some(pool),
-            Self::Elsewhere | Self::Unserved => None,
+            Self::Elsewhere | Self::ScaleSet(_) | Self::Unserved => None,
         }
     }
 }
@@ -110,6 +112,8 @@ pub struct JobTable {
     repositories: BTreeMap<String, usize>,
     /// Number of jobs that name each runner of this host.
     runners: BTreeMap<String, usize>,
+    /// Number of waiting jobs that fit the pool of each scale set, by deliveries and readings.
+    beside_sets: BTreeMap<PoolName, usize>,
     /// Number of jobs that GitHub counts as assigned to the scale set of each pool, those that run included.
     assigned: BTreeMap<PoolName, usize>,
 }
@@ -128,6 +132,7 @@ impl JobTable {
             running: BTreeMap::new(),
             repositories: BTreeMap::new(),
             runners: BTreeMap::new(),
+            beside_sets: BTreeMap::new(),
             assigned: BTreeMap::new(),
         }
     }
@@ -152,6 +157,13 @@ impl JobTable {
         let running = self.running.get(pool).copied().unwrap_or_default();
         let assigned = self.assigned.get(pool).copied().unwrap_or_default();
         assigned.saturating_sub(self.queue.of_pool(pool) + running.max(busy))
+    }
+
+    /// Returns true if GitHub and the messages of a pool's scale set tell of no job, and a job that fits the pool waits.
+    pub(crate) fn is_silent(&self, pool: &PoolName) -> bool {
+        self.assigned.get(pool) == Some(&0)
+            && self.load(pool) == 0
+            && self.beside_sets.contains_key(pool)
     }
 
     /// Merges a job. Returns its entry before, if it was known, and its entry now.
@@ -183,6 +195,9 @@ impl JobTable {
         if let (JobPlace::Pool(pool), JobGroup::Waiting) = (&entry.place, group) {
             self.queue.insert(pool, job, &self.rules);
         }
+        if let (JobPlace::ScaleSet(pool), JobStage::Queued) = (&entry.place, job.stage()) {
+            *self.beside_sets.entry(pool.clone()).or_default() += 1;
+        }
         let JobPlace::Slot(slot) = &entry.place else {
             return;
         };
@@ -203,6 +218,9 @@ impl JobTable {
         }
         if let (JobPlace::Pool(pool), JobGroup::Waiting) = (&entry.place, group) {
             self.queue.remove(pool, job, &self.rules);
+        }
+        if let (JobPlace::ScaleSet(pool), JobStage::Queued) = (&entry.place, job.stage()) {
+            subtract(&mut self.beside_sets, pool);
         }
         let JobPlace::Slot(slot) = &entry.place else {
             return;
@@ -264,6 +282,7 @@ impl JobTable {
         }
         match serving(&self.pools, job) {
             Some(pool) if counts(pool) => JobPlace::Pool(pool.clone()),
+            Some(pool) if self.has_scale_set(pool) => JobPlace::ScaleSet(pool.clone()),
             Some(_) => JobPlace::Elsewhere,
             None => JobPlace::Unserved,
         }

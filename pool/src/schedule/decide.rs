@@ -36,10 +36,14 @@ pub struct Schedule {
     served: BTreeSet<JobKey>,
     /// Repositories, in lower case, that have as many runners as they may.
     capped: BTreeSet<String>,
+    /// Pools with jobs of such repositories.
+    capped_pools: BTreeSet<PoolName>,
     /// Reason for which further jobs of a pool have no runner.
     waits: BTreeMap<PoolName, WaitReason>,
     /// Number of jobs that each pool with a scale set can have altogether, those that it has included.
     capacities: BTreeMap<PoolName, usize>,
+    /// Pools with a probe.
+    probes: BTreeSet<PoolName>,
 }
 
 impl Schedule {
@@ -67,10 +71,18 @@ impl Schedule {
         &self.capacities
     }
 
+    /// Returns the pools with a runner that listens although their scale set tells of no job.
+    #[must_use]
+    pub fn probes(&self) -> &BTreeSet<PoolName> {
+        &self.probes
+    }
+
     /// Returns the reason for which further jobs of a pool have no runner.
     #[must_use]
     pub fn reason_of_pool(&self, pool: &PoolName) -> Option<WaitReason> {
-        self.waits.get(pool).copied()
+        let is_capped = self.capped_pools.contains(pool);
+        let capped = is_capped.then_some(WaitReason::RepositoryCap);
+        self.waits.get(pool).copied().or(capped)
     }
 }
 
@@ -271,6 +283,7 @@ impl Making<'_> {
                 let running = running.unwrap_or_else(|| table.running_of(repository));
                 if running >= max {
                     self.schedule.capped.insert(repository.to_owned());
+                    self.schedule.capped_pools.insert(turn.pool.clone());
                     continue;
                 }
             }
@@ -285,16 +298,21 @@ impl Making<'_> {
             }
             turns.goes_on(turn);
         }
-        // GitHub counts them for a scale set, and no message told their age or priority.
+        // GitHub counts them for a scale set, and no message told their age or priority. A probe comes after all jobs.
         for pool in 0..self.drafts.len() {
             let supply = self.drafts[pool].supply;
             if supply.demand != Demand::ScaleSet || self.schedule.waits.contains_key(&supply.name) {
                 continue;
             }
-            for _ in 0..table.untold(&supply.name, supply.busy) {
+            let untold = table.untold(&supply.name, supply.busy);
+            let is_probe = untold == 0 && supply.wants_probe;
+            for _ in 0..untold + usize::from(is_probe) {
                 if let Some(reason) = self.turn(pool, false) {
                     self.schedule.waits.insert(supply.name.clone(), reason);
                     break;
+                }
+                if is_probe {
+                    self.schedule.probes.insert(supply.name.clone());
                 }
             }
         }

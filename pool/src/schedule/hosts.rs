@@ -2,6 +2,8 @@
 
 use super::budget::Cost;
 use super::decide::{Jobs, Schedule, schedule};
+use super::demand::Demand;
+use super::probe::Silence;
 use super::supply::PoolSupply;
 use super::taken::taken;
 use crate::{Pool, PoolName, Pools, Timestamp};
@@ -19,6 +21,7 @@ impl Pools {
     pub(crate) fn make_schedule(&mut self, jobs: Option<Jobs<'_>>, now: Timestamp) {
         let follows_jobs = |pool: &Pool| pool.spec.demand.follows_jobs();
         let is_unlimited = self.budget.is_unlimited();
+        self.follow_silence(jobs, now);
         self.schedule = self.schedule_now(jobs, now);
         for (name, target) in &self.schedule.targets {
             let Some(pool) = self.by_name.get_mut(name) else {
@@ -28,6 +31,18 @@ impl Pools {
                 let free = PoolSupply::of(pool, 0, 0, Cost::default(), now).free();
                 pool.set_target(*target, free, now);
             }
+        }
+    }
+
+    /// Remembers since when the scale sets of pools tell of no job although one waits.
+    fn follow_silence(&mut self, jobs: Option<Jobs<'_>>, now: Timestamp) {
+        for (name, pool) in &mut self.by_name {
+            if pool.spec.demand != Demand::ScaleSet {
+                continue;
+            }
+            let has_room = self.schedule.capacities().get(name) > Some(&0);
+            let is_silent = has_room && jobs.is_some_and(|jobs| jobs.table.is_silent(name));
+            pool.silence = Silence::follow(pool.silence, is_silent, now);
         }
     }
 

@@ -6,6 +6,7 @@
 //! - `order`: priorities, and the order in which waiting jobs have their turns
 //! - `supply`: the numbers that a pool wants and has, for the schedule
 //! - `decide`: the schedule of all pools
+//! - `probe`: a runner that finds out whether a silent scale set has jobs after all
 //! - `target`: the numbers that the plan of one pool works towards
 //! - `follow`: a pool that follows its target
 //! - `taken`: the waiting jobs that runners of this host have already, although no event told it
@@ -16,6 +17,7 @@ mod demand;
 mod follow;
 mod hosts;
 mod order;
+mod probe;
 mod supply;
 mod taken;
 mod target;
@@ -28,6 +30,7 @@ pub use supply::PoolSupply;
 pub use target::{DEFAULT_SCALE_DOWN_AFTER, Target};
 
 pub(crate) use order::Rank;
+pub(crate) use probe::Silence;
 pub(crate) use target::Kept;
 
 #[cfg(test)]

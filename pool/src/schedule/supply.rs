@@ -37,6 +37,8 @@ pub struct PoolSupply {
     pub busy: usize,
     /// Number of spares that may register now.
     pub registrable: usize,
+    /// True if one runner should listen although the scale set tells of no job.
+    pub wants_probe: bool,
 }
 
 impl PoolSupply {
@@ -94,6 +96,7 @@ impl PoolSupply {
             taken,
             busy,
             registrable,
+            wants_probe: pool.silence.is_some_and(|silence| silence.wants_probe(now)),
         }
     }
 

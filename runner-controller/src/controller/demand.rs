@@ -1,6 +1,6 @@
 //! Demand: the job table, and what the status shows of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::info;
 
@@ -137,16 +137,20 @@ impl Demand {
         };
     }
 
-    /// Returns the demand of the whole host. `reason` finds out why a job waits.
+    /// Returns the demand of the whole host. `reason` finds out why a job waits, and `probes` are the pools with a probe.
     pub(super) fn status(
         &self,
         reason: impl Fn(&TableEntry) -> Option<WaitReason>,
+        probes: &BTreeSet<PoolName>,
     ) -> DemandStatus {
         let mut status = self.shown.clone();
         status.webhook.clone_from(&self.deliveries);
         status.queues = self.queues.values().cloned().collect();
         status.redeliveries = self.redeliveries.values().cloned().collect();
         status.scale_sets = self.scale_sets.values().cloned().collect();
+        for set in &mut status.scale_sets {
+            set.is_probed = probes.iter().any(|pool| pool.as_str() == set.pool);
+        }
         let waiting = self.table.in_group(JobGroup::Waiting);
         for (row, entry) in status.waiting.iter_mut().zip(waiting) {
             row.waits_for = reason(entry);
@@ -205,7 +209,10 @@ fn row(entry: &TableEntry) -> JobRow {
         pool: entry.place.pool().map(ToString::to_string),
         machine: match &entry.place {
             JobPlace::Slot(slot) => Some(slot.clone()),
-            JobPlace::Elsewhere | JobPlace::Pool(_) | JobPlace::Unserved => None,
+            JobPlace::Elsewhere
+            | JobPlace::Pool(_)
+            | JobPlace::ScaleSet(_)
+            | JobPlace::Unserved => None,
         },
         waits_for: None,
     }

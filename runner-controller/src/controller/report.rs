@@ -99,8 +99,12 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             scopes,
             gates: self.gates(now),
             former: self.former(),
-            demand: (self.demand.as_ref())
-                .map(|demand| demand.status(|entry| self.wait_reason(entry))),
+            demand: (self.demand.as_ref()).map(|demand| {
+                demand.status(
+                    |entry| self.wait_reason(entry),
+                    self.pools.schedule().probes(),
+                )
+            }),
             budget: self.budget(),
             pools: pools.map(|pool| self.pool_status(pool, now)).collect(),
             recent: self.history.recent(),

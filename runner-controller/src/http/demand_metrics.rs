@@ -171,6 +171,11 @@ fn register_scale_sets(registry: &mut Registry, status: &Status, demand: &Demand
         "scale_set_last_answer_age_seconds",
         "Time since the scale-set service last answered with a success, in seconds",
     );
+    let probed = gauge(
+        registry,
+        "scale_set_probed",
+        "1 while a runner listens although the pool's scale set tells of no job, because deliveries or readings do",
+    );
     let messages = counter(
         registry,
         "scale_set_messages",
@@ -198,6 +203,7 @@ fn register_scale_sets(registry: &mut Registry, status: &Status, demand: &Demand
             let past = status.at_unix_ms.saturating_sub(last);
             set(&age, labels(), past / 1000);
         }
+        set(&probed, labels(), u64::from(scale_set.is_probed));
         messages.get_or_create(&labels()).inc_by(scale_set.messages);
         unreadable
             .get_or_create(&labels())
@@ -273,6 +279,7 @@ mod tests {
                     capacity: Some(4),
                     last_unix_ms: Some(10_000),
                     messages: 9,
+                    is_probed: true,
                     ..ScaleSetStatus::default()
                 }],
                 ..DemandStatus::default()
@@ -309,6 +316,7 @@ mod tests {
             "scale_set_capacity{pool=\"ci\"} 4",
             "scale_set_last_answer_age_seconds{pool=\"ci\"} 60",
             "scale_set_messages_total{pool=\"ci\"} 9",
+            "scale_set_probed{pool=\"ci\"} 1",
             "job_queue_wait_seconds_count{pool=\"ci\"} 3",
             "job_queue_wait_seconds_bucket{le=\"0.5\",pool=\"ci\"} 1",
             "job_queue_wait_seconds_bucket{le=\"1.0\",pool=\"ci\"} 2",

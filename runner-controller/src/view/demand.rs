@@ -83,6 +83,11 @@ fn scale_set_sentence(set: &ScaleSetStatus, now_unix_ms: u64) -> Option<String> 
             "pool {pool} gets no new jobs: an earlier session has scale set {name}, as after a daemon that was killed; GitHub ends it within 92 s"
         ));
     }
+    if set.is_probed {
+        return Some(format!(
+            "pool {pool}: a job waits and scale set {name} tells of none, so one runner listens for it"
+        ));
+    }
     let labels = set.other_labels.as_ref()?;
     Some(format!(
         "scale set {name} of pool {pool} has other labels than the pool ({}), and GitHub does not change them; give the pool another scale_set",

@@ -232,7 +232,7 @@ fn the_room_of_an_idle_minimum_is_kept_free() {
 
 // The pools that follow the schedule.
 
-fn spec(min_idle: u16, max_runners: u16) -> Spec {
+pub(super) fn spec(min_idle: u16, max_runners: u16) -> Spec {
     let minute = Duration::from_mins(1);
     Spec {
         name: pool_name(0),
@@ -259,16 +259,16 @@ fn spec(min_idle: u16, max_runners: u16) -> Spec {
     }
 }
 
-fn pools(spec: Spec) -> Pools {
+pub(super) fn pools(spec: Spec) -> Pools {
     let host = "h".parse().unwrap();
     Pools::new(host, "boot".into(), [(scope(), Pace::new(100))], [spec])
 }
 
-fn at(seconds: u64) -> Timestamp {
+pub(super) fn at(seconds: u64) -> Timestamp {
     Timestamp::from_millis(seconds * 1_000)
 }
 
-fn steps(pools: &mut Pools, table: &JobTable, seconds: u64) -> Vec<Step> {
+pub(super) fn steps(pools: &mut Pools, table: &JobTable, seconds: u64) -> Vec<Step> {
     let jobs = Jobs {
         table,
         unix_ms: NOW,

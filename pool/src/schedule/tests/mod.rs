@@ -2,6 +2,7 @@
 
 mod examples;
 mod order;
+mod probe;
 mod properties;
 mod scale_set;
 
@@ -38,6 +39,7 @@ fn supply(number: usize, gib: u64, max_runners: usize) -> PoolSupply {
         taken: 0,
         busy: 0,
         registrable: usize::MAX,
+        wants_probe: false,
     }
 }
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::{JobGroup, JobPlace};
 
 /// Returns a pool without runners whose demand is a scale set.
-fn set_supply(number: usize, max_runners: usize) -> PoolSupply {
+pub(super) fn set_supply(number: usize, max_runners: usize) -> PoolSupply {
     PoolSupply {
         demand: Demand::ScaleSet,
         ..supply(number, 1, max_runners)
@@ -12,7 +12,7 @@ fn set_supply(number: usize, max_runners: usize) -> PoolSupply {
 }
 
 /// Returns a table for pools `p0`, `p1`, …, each with a scale set.
-fn set_table(pools: usize) -> JobTable {
+pub(super) fn set_table(pools: usize) -> JobTable {
     let labels = (0..pools).map(|number| {
         let name = pool_name(number);
         PoolLabels::new(name.clone(), scope(), &[name.to_string()]).with_scale_set(true)
@@ -25,7 +25,7 @@ fn set_table(pools: usize) -> JobTable {
 }
 
 /// Returns a job that GitHub assigned to the set of a pool.
-fn assigned(id: u64, pool: usize) -> KnownJob {
+pub(super) fn assigned(id: u64, pool: usize) -> KnownJob {
     let mut job = waiting(id, pool, id);
     job.key.source = JobSource::ScaleSet;
     job.pool = Some(pool_name(pool));

@@ -16,6 +16,7 @@ mod failures;
 mod groups;
 mod lifecycle;
 mod observing;
+mod probe;
 mod scopes;
 mod versions;
 
@@ -601,7 +602,9 @@ impl Daemon {
             calls: Box::new(BTreeMap::new),
             explain_exit: |_| None,
             notes: Vec::new(),
-            jobs: None,
+            jobs: (config.pools.iter())
+                .any(|pool| pool.demand.follows_jobs())
+                .then(Vec::new),
             job_started: watch::Sender::default(),
             capacities: BTreeMap::new(),
         };
