@@ -9,6 +9,7 @@
 //! - `github`: credentials, permissions, clock, runner groups and other runners
 //! - `services`: host files, units and the daemon
 //! - `hook`: the hook of GitHub's deliveries
+//! - `scale_set`: the scale sets of pools
 //! - `space`: disk, memory, tables of the kernel, leftovers
 //! - `fix`: the repairs
 
@@ -19,6 +20,7 @@ mod github;
 mod hook;
 mod network;
 mod platform;
+mod scale_set;
 mod services;
 mod space;
 
@@ -123,6 +125,7 @@ async fn ask(config_path: &Path, config: Option<&Config>, is_root: bool) -> (Vec
         if let Some(webhook) = &config.webhook {
             findings.extend(hook::check(webhook, status).await);
         }
+        findings.extend(scale_set::judge_all(status));
         findings.push(space::check_leftovers(config, status.is_some()));
     }
     findings.extend(services::judge_daemon(&answer));
