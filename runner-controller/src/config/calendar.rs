@@ -87,18 +87,32 @@ impl ScheduleEntry {
         };
         let today = now.to_zoned(self.zone.clone()).date();
         let days = [today.yesterday().ok(), Some(today)].into_iter().flatten();
-        let mut days = days.filter(|day| self.days.contains(&day.weekday()));
-        days.any(|day| {
-            let begin = self.at(day, self.hours.begin);
-            let is_one_day = self.hours.begin < self.hours.end;
-            let last = if is_one_day {
-                Some(day)
-            } else {
-                day.tomorrow().ok()
-            };
-            let end = last.and_then(|last| self.at(last, self.hours.end));
-            begin.is_some_and(|begin| begin <= now) && end.is_some_and(|end| now < end)
-        })
+        let mut intervals = days.filter_map(|day| self.interval(day));
+        intervals.any(|(begin, end)| begin <= now && now < end)
+    }
+
+    /// Returns the hours that begin on a day.
+    fn interval(&self, day: Date) -> Option<(Timestamp, Timestamp)> {
+        if !self.days.contains(&day.weekday()) {
+            return None;
+        }
+        let is_one_day = self.hours.begin < self.hours.end;
+        let last = if is_one_day {
+            Some(day)
+        } else {
+            day.tomorrow().ok()
+        };
+        let begin = self.at(day, self.hours.begin)?;
+        Some((begin, self.at(last?, self.hours.end)?))
+    }
+
+    /// Returns the times, in milliseconds since 1970, at which the hours begin and end in the seven days from `first`.
+    pub(super) fn changes(&self, first: Date) -> impl Iterator<Item = u64> {
+        let days = first.series(jiff::Span::new().days(1)).take(7);
+        let times = days
+            .filter_map(|day| self.interval(day))
+            .flat_map(|(begin, end)| [begin, end]);
+        times.filter_map(|time| u64::try_from(time.as_millisecond()).ok())
     }
 
     fn at(&self, day: Date, time: Time) -> Option<Timestamp> {

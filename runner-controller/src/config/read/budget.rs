@@ -1,6 +1,9 @@
 //! The `[budget]` table: maxima for the runners of all pools together.
 
+use std::collections::BTreeSet;
+
 use super::section::{Report, Section};
+use crate::config::ScheduleEntry;
 use crate::config::model::Config;
 use crate::config::pool::PoolConfig;
 use crate::config::units::ByteSize;
@@ -65,12 +68,52 @@ pub(super) fn check(report: &Report, config: &Config) {
         let count = usize::from(pool.min_idle) + usize::from(pool.min_spare);
         pool.cost().times(count)
     };
+    let always = sum(&wanted);
     tell(
         report,
         budget,
-        sum(&wanted),
+        always,
         "min_idle and min_spare of all pools",
     );
+    if budget.allows(always) {
+        check_schedules(report, config);
+    }
+}
+
+/// Reports hours at which the budget could not hold the minima of all pools.
+fn check_schedules(report: &Report, config: &Config) {
+    // A week of winter and one of summer have all combinations of hours that last, in every time zone.
+    let weeks = [jiff::civil::date(2026, 1, 5), jiff::civil::date(2026, 7, 6)];
+    let pools = &config.pools;
+    let entries = pools.iter().flat_map(|pool| &pool.schedule);
+    let changes = entries.flat_map(|entry| weeks.map(|week| entry.changes(week)));
+    let times: BTreeSet<u64> = changes.flatten().collect();
+    let minima = |unix_ms: u64| {
+        let cost = |pool: &PoolConfig| {
+            let entry = pool.scheduled(unix_ms);
+            let numbers = entry.map_or_else(|| pool.numbers(), ScheduleEntry::numbers);
+            let count = usize::from(numbers.min_idle) + usize::from(numbers.min_spare);
+            pool.cost().times(count)
+        };
+        pools.iter().map(cost).fold(Cost::default(), Cost::plus)
+    };
+    let over = |time: &u64| !config.budget.allows(minima(*time));
+    let Some(time) = times.into_iter().find(over) else {
+        return;
+    };
+    let holding = pools.iter().filter_map(|pool| {
+        let entry = pool.scheduled(time)?;
+        Some(format!("{} ({entry})", pool.name))
+    });
+    let holding: Vec<String> = holding.collect();
+    let about = match holding.as_slice() {
+        [] => "min_idle and min_spare of all pools outside of the hours of schedules".to_owned(),
+        _ => format!(
+            "min_idle and min_spare of all pools during the schedule of {}",
+            holding.join(", ")
+        ),
+    };
+    tell(report, config.budget, minima(time), &about);
 }
 
 /// Reports the resources of the budget that are smaller than a cost.
@@ -156,6 +199,34 @@ mod tests {
             let found = with(lines).err().unwrap_or_default();
             assert_eq!(found, told, "{lines}");
         }
+    }
+
+    #[test]
+    fn hours_of_several_pools_that_the_budget_cannot_hold_are_a_mistake() {
+        let pool = "[pools.big]\nlabels = [\"big\"]\noffset = 9\nmax_runners = 4\nmin_idle = 1\nmin_spare = 0\n\
+            image = { kind = \"directory\", path = \"/i\" }\n";
+        let schedule = |pool: &str, hours: &str, zone: &str, min_idle: u16| {
+            format!(
+                "[[pools.{pool}.schedule]]\nhours = \"{hours}\"\ntime_zone = \"{zone}\"\nmin_idle = {min_idle}\n"
+            )
+        };
+        let budget = "[budget]\nrunners = 5\n";
+        let ci = schedule("ci", "08:00-18:00", "Europe/Berlin", 3);
+        let with_big = |big: &str| with(&format!("{budget}{ci}{pool}{big}"));
+        // Berlin's hours end when it is noon in New York.
+        let fits = schedule("big", "06:00-12:00", "America/New_York", 1);
+        assert!(with_big(&fits).is_ok());
+        let meets = schedule("big", "11:00-13:00", "America/New_York", 2);
+        assert_eq!(
+            with_big(&meets).unwrap_err(),
+            [
+                "budget.runners: the budget has no room for min_idle and min_spare of all pools during the schedule of \
+                 big (mon,tue,wed,thu,fri,sat,sun 11:00-13:00 America/New_York), \
+                 ci (mon,tue,wed,thu,fri,sat,sun 08:00-18:00 Europe/Berlin): 6"
+            ]
+        );
+        let apart = schedule("big", "13:00-15:00", "America/New_York", 2);
+        assert!(with_big(&apart).is_ok());
     }
 
     #[test]
