@@ -5,10 +5,10 @@ use std::path::Path;
 
 use super::common::{api_socket, block_on};
 use super::table::{lines, table};
-use crate::config::ByteSize;
 use crate::http::client;
-use crate::status::{BudgetResource, BudgetUse, PhaseKind, PoolStatus, Status, TargetStatus};
+use crate::status::{PhaseKind, PoolStatus, Status, TargetStatus};
 use crate::terminal;
+use crate::view::budget_share;
 
 /// Prints the plan as a table or as JSON.
 pub fn plan(config: &Path, json: bool) -> anyhow::Result<()> {
@@ -59,7 +59,7 @@ pub(super) fn render(status: &Status) -> String {
         let _ = writeln!(text, "no new runners: {reason}");
     }
     for (resource, share) in &status.budget {
-        let _ = writeln!(text, "budget: {}", amount(*resource, *share));
+        let _ = writeln!(text, "budget: {}", budget_share(*resource, *share));
     }
     for pool in &status.pools {
         if let Some(schedule) = &pool.wanted.schedule {
@@ -94,21 +94,6 @@ pub(super) fn render(status: &Status) -> String {
     }
     text += &lines(&rows);
     text
-}
-
-fn amount(resource: BudgetResource, share: BudgetUse) -> String {
-    let (used, max) = (share.used, share.max);
-    match resource {
-        BudgetResource::MemoryBytes => {
-            format!("{} of {} of memory", ByteSize(used), ByteSize(max))
-        }
-        BudgetResource::Millicores => {
-            let cores =
-                |millicores: u64| format!("{}.{}", millicores / 1000, millicores % 1000 / 100);
-            format!("{} of {} cores", cores(used), cores(max))
-        }
-        BudgetResource::Runners => format!("{used} of {max} runners"),
-    }
 }
 
 fn next(pool: &PoolStatus, target: TargetStatus) -> String {
@@ -147,6 +132,7 @@ fn why(pool: &PoolStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::{BudgetResource, BudgetUse};
     use crate::status::{PoolDemandStatus, WaitReason};
 
     #[test]

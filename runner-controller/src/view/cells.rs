@@ -52,9 +52,13 @@ impl PoolCounts {
             PhaseKind::Registering,
         ];
         let all: u64 = pool.phases.values().sum();
+        // The numbers of a pool that follows jobs or has a share of a budget are those of the schedule.
+        let target = pool.target.as_ref();
+        let idle = target.map_or(u64::from(pool.wanted.idle), |target| target.listeners);
+        let spare = target.map_or(u64::from(pool.wanted.spare), |target| target.spares);
         Self {
-            idle: format!("{}/{}", count(PhaseKind::Idle), pool.wanted.idle),
-            spare: format!("{}/{}", count(PhaseKind::Spare), pool.wanted.spare),
+            idle: format!("{}/{idle}", count(PhaseKind::Idle)),
+            spare: format!("{}/{spare}", count(PhaseKind::Spare)),
             busy: count(PhaseKind::Busy).to_string(),
             starting: starting.map(count).iter().sum::<u64>().to_string(),
             ending: count(PhaseKind::Retiring).to_string(),

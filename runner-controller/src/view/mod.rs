@@ -6,10 +6,12 @@
 //! - `notice`: one sentence and its weight
 //! - `notices`: everything beside tables that a reader must know or do
 //! - `demand`: the jobs that wait
+//! - `budget`: the use of the host's budget
 //! - `cells`: facts about a scope, a pool, a runner or a job, for tables
 //! - `span`: durations
 //! - `version`: the versions of the runners
 
+mod budget;
 mod cells;
 mod demand;
 mod health;
@@ -18,6 +20,7 @@ mod notices;
 mod span;
 mod version;
 
+pub use budget::budget_share;
 pub use cells::{Ended, Occupation, PoolCounts, failure, job_title, scope_state, server, state};
 pub use health::{Health, health};
 pub use notice::{Notice, Weight};

@@ -1,5 +1,6 @@
 //! Notices: everything beside tables that a reader must know or do.
 
+use super::budget::budget_sentence;
 use super::cells::answered;
 use super::notice::{Notice, Weight};
 use super::{demand, health, span, versions};
@@ -36,6 +37,7 @@ pub fn notices(status: &Status) -> Vec<Notice> {
         let answered = answered(scope, status.at_unix_ms);
         notices.push(Notice::fact(format!("GitHub {answered}")));
     }
+    notices.extend(budget_sentence(status).map(Notice::fact));
     notices.extend(demand::sentences(status).into_iter().map(Notice::fact));
     let notes = status.notes.iter();
     notices.extend(notes.map(|note| Notice::fact(format!("note: {note}"))));
