@@ -257,7 +257,13 @@ let
           system.stateVersion = "26.05";
         }
         minimal
-        { services.runner-controller = accepted.whole; }
+        {
+          services.runner-controller = accepted.whole;
+          services.grafana.enable = true;
+          services.grafana.settings.security.secret_key = "$__file{/run/secrets/grafana}";
+          security.acme.acceptTerms = true;
+          security.acme.defaults.email = "ops@example.org";
+        }
       ]
       ++ snippets.ofNixpkgs;
     }).config;
@@ -328,6 +334,25 @@ let
     ++ lib.optional (
       !lib.elem 9817 whole.networking.firewall.allowedTCPPorts
     ) "prometheus.openFirewall does not open the port"
+    ++ lib.optional (
+      map (provider: provider.name) whole.services.grafana.provision.dashboards.settings.providers != [
+        "runner-controller"
+      ]
+    ) "a Grafana on the host lacks the dashboard"
+    ++ lib.optional (
+      lib.subtractLists whole.networking.firewall.allowedTCPPorts [
+        80
+        443
+      ] != [ ]
+    ) "webhook.nginx.openFirewall does not open the ports"
+    ++ lib.optional (
+      let
+        host = whole.services.nginx.virtualHosts."runners.example.org";
+      in
+      !(whole.services.nginx.enable && host.enableACME && host.forceSSL)
+      || host.locations."= /webhook".proxyPass != "http://127.0.0.1:9818"
+      || host.locations."/".return != "404"
+    ) "webhook.nginx does not pass deliveries on"
     ++
       lib.optional
         (lib.elem 9817

@@ -184,6 +184,13 @@ in
     prometheus.address = "10.0.0.5";
     prometheus.openFirewall = true;
     rebootWhenDrained.enable = true;
+    webhook = {
+      secretFile = "/run/secrets/webhook";
+      nginx = {
+        virtualHost = "runners.example.org";
+        openFirewall = true;
+      };
+    };
     pools.ci = {
       docker = true;
       total.memory = "16 GiB";

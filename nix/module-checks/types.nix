@@ -57,6 +57,10 @@ let
     url = "http://10.0.0.5:3128";
     inherit credentialsFile;
   };
+  webhookAt = virtualHost: path: {
+    secretFile = "/run/secrets/webhook";
+    nginx = { inherit virtualHost path; };
+  };
   bind = from: to: { inherit from to; };
   entry = day: hours: {
     days = [ day ];
@@ -102,8 +106,14 @@ in
     refused = [ "dry-run" ];
   };
   webhook = {
-    accepted = [ { secretFile = "/run/secrets/webhook"; } ];
+    accepted = [
+      { secretFile = "/run/secrets/webhook"; }
+      (webhookAt "runners.example.org" "/webhook")
+    ];
     refused = [
+      (webhookAt "runners.example.org/webhook" "/")
+      (webhookAt "runners.example.org" "webhook")
+      (webhookAt "runners.example.org" "/a b")
       { secretFile = "/nix/store/00000000000000000000000000000000-webhook"; }
       {
         secretFile = "/run/secrets/webhook";

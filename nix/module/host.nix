@@ -156,5 +156,17 @@ in
     services.prometheus.ruleFiles =
       lib.mkIf (cfg.prometheus.enable && cfg.prometheus.alerts && config.services.prometheus.enable)
         [ ../../monitoring/alerts.yml ];
+
+    services.grafana.provision =
+      lib.mkIf (cfg.prometheus.enable && cfg.prometheus.dashboard && config.services.grafana.enable)
+        {
+          enable = true;
+          dashboards.settings.providers = [
+            {
+              name = "runner-controller";
+              options.path = ../../monitoring/dashboards;
+            }
+          ];
+        };
   };
 }

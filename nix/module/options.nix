@@ -266,6 +266,15 @@ in
         '';
       };
 
+      dashboard = mkOption {
+        type = types.bool;
+        default = true;
+        description = ''
+          Adds the dashboard of `monitoring/dashboards` to a Grafana on this host, whose data source is a
+          Prometheus. For a Grafana elsewhere, import that file.
+        '';
+      };
+
       target = mkOption {
         type = types.str;
         readOnly = true;
@@ -358,6 +367,38 @@ in
               default = null;
               example = lib.literalExpression "config.age.secrets.runner-controller-webhook-next.path";
               description = "File that contains a further secret, while you change the hook's secret at GitHub.";
+            };
+            nginx = mkOption {
+              type = types.nullOr (
+                types.submodule {
+                  options = {
+                    virtualHost = mkOption {
+                      type = types.strMatching "[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?";
+                      example = "runners.example.org";
+                      description = "Name under which GitHub reaches this host.";
+                    };
+                    path = mkOption {
+                      type = types.strMatching "/[A-Za-z0-9._~/-]*";
+                      default = "/webhook";
+                      description = "Path of the hook's address. Other paths of the virtual host are answered with 404.";
+                    };
+                    openFirewall = mkOption {
+                      type = types.bool;
+                      default = false;
+                      description = "Opens the ports 80 and 443 of this host's firewall, the first one for ACME.";
+                    };
+                  };
+                }
+              );
+              default = null;
+              example = lib.literalExpression ''
+                { virtualHost = "runners.example.org"; openFirewall = true; }
+              '';
+              description = ''
+                Runs nginx with TLS in front of the listener, with a certificate by ACME. It needs
+                `security.acme.acceptTerms` and `security.acme.defaults.email`. Further settings of the
+                virtual host belong in `services.nginx.virtualHosts`.
+              '';
             };
           };
         }

@@ -16,7 +16,9 @@
 //!   afterwards;
 //! - [`hook`]: a hook at the stand-in, and the host's listener for its deliveries;
 //! - [`browser`]: a real browser on the test host's network;
+//! - [`prometheus`]: a real Prometheus on the same network;
 //! - [`settle`]: waits for pools that are full and rest;
+//! - [`dashboard`]: the Grafana dashboard;
 //! - [`checks`]: judges the files of this repository;
 //! - [`setup`]: claims about the set-up itself;
 //! - [`verify`] with [`claims`], [`attack`], [`chaos`], [`demo`], [`bench`]: the commands.
@@ -33,6 +35,7 @@ pub mod chaos;
 pub mod checks;
 pub mod claims;
 pub mod config;
+pub mod dashboard;
 pub mod demo;
 pub mod hook;
 pub mod host;
@@ -44,6 +47,7 @@ pub mod leftovers;
 pub mod net;
 pub mod older;
 pub mod packages;
+pub mod prometheus;
 pub mod qemu;
 pub mod readings;
 pub mod record;

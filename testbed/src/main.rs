@@ -20,7 +20,7 @@ use testbed::checks::language::{self, Audience};
 use testbed::host::{self, TestHost};
 use testbed::release::Release;
 use testbed::verify::{self, Part, Selection};
-use testbed::{attack, chaos, demo, inner, net, record, supervise};
+use testbed::{attack, chaos, dashboard, demo, inner, net, record, supervise};
 
 #[derive(Debug, Parser)]
 #[command(version, about)]
@@ -123,6 +123,8 @@ enum Verb {
         #[arg(default_value = "")]
         filter: String,
     },
+    /// Write the Grafana dashboard into the repository
+    Dashboard,
     /// Let things go wrong all the time while jobs flow, by a seed
     Chaos {
         /// Minutes of faults
@@ -320,6 +322,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
             keep,
             profile: profile(release),
         }),
+        Verb::Dashboard => write_dashboard(),
         Verb::Language { paths } => list_language(&paths),
         Verb::Imports => list_imports(),
         Verb::Record {
@@ -357,6 +360,12 @@ fn attack_with(options: &attack::Options) -> Result<ExitCode> {
         return attack::attack(options).map(|_| ExitCode::SUCCESS);
     }
     supervised(options.keep, || attack::attack(options))
+}
+
+fn write_dashboard() -> Result<ExitCode> {
+    let path = dashboard::write()?;
+    stdio::progress(format_args!("wrote {}", path.display()));
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Prints every broken language rule below the paths, and a count.

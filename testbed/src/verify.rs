@@ -12,7 +12,7 @@ use crate::bed::{Bed, last_lines, note};
 use crate::binaries::{Binaries, Profile, Programs, cargo};
 use crate::chaos;
 use crate::checks::tools::Tools;
-use crate::checks::{alerts, files, imports, language, logs};
+use crate::checks::{alerts, dashboard, files, imports, language, logs};
 use crate::claims::{BASIC_SUITES, Claim, Fixture, LISTENER_SUITES, SUITES, Suite};
 use crate::lab::Lab;
 use crate::qemu;
@@ -314,6 +314,7 @@ impl Tally {
         );
         check("secrets are secret", files::secrets_are_secret);
         check("alerts are sound", alerts::alerts_are_sound);
+        check("dashboard is sound", dashboard::dashboard_is_sound);
         self.check("the language is plain", language::language_is_plain);
         self.check(
             "imports have no new circle",

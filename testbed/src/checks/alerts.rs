@@ -10,7 +10,7 @@ use super::tools::{Tools, project};
 const RULES: &str = "monitoring/alerts.yml";
 const TESTS: &str = "monitoring/alerts.test.yml";
 const PAGES: &str = "docs/runbooks";
-const METRICS: &str = "docs/metrics.md";
+pub(super) const METRICS: &str = "docs/metrics.md";
 const PREFIX: &str = "runner_controller_";
 
 /// Fails on a rule that Prometheus refuses, on one without a test for both outcomes, without a page, or with a
@@ -52,8 +52,8 @@ fn values<'t>(text: &'t str, key: &str) -> Vec<&'t str> {
         .collect()
 }
 
-/// Returns the names of our metrics in a text.
-fn metrics_in(text: &str) -> impl Iterator<Item = &str> {
+/// Returns the names of our metrics in a text, those of histograms with the ending of the series.
+pub(crate) fn metrics_in(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
         .filter(|word| word.starts_with(PREFIX))
 }

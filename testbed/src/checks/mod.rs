@@ -2,12 +2,14 @@
 //!
 //! - [`files`]: scripts, recipes, Nix files and secrets, judged by [`tools`] of a pinned Debian release;
 //! - [`alerts`]: alert rules for Prometheus, and their pages;
+//! - [`dashboard`]: the Grafana dashboard;
 //! - [`language`]: prose that breaks the language rules;
 //! - [`imports`]: circles between the files of a crate;
 //! - [`logs`]: log lines whose text leaves out a field.
 
 pub mod alerts;
 mod attributes;
+pub mod dashboard;
 pub mod files;
 pub mod imports;
 pub mod language;

@@ -32,6 +32,12 @@ impl Tools {
         })
     }
 
+    /// Returns the root filesystem with the programs.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Runs a command in the repository, which it cannot change. Returns what it said on stdout; a
     /// failure carries all that it said.
     pub fn run(&self, argv: &[&str]) -> Result<String> {

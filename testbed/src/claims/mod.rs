@@ -23,6 +23,7 @@ mod inside;
 mod isolation;
 mod layers;
 mod limits;
+mod monitoring;
 mod nix;
 mod nixos;
 mod operator;
@@ -81,6 +82,7 @@ pub const SUITES: &[Suite] = &[
     switch::SUITE,
     faces::SUITE,
     api::SUITE,
+    monitoring::SUITE,
     page::SUITE,
     operator::SUITE,
     cleanup::SUITE,
