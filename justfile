@@ -193,3 +193,8 @@ demo *args:
 [group('develop')]
 bench-life *args:
     cargo bench-life "$@"
+
+# Measure how soon a waiting job has a runner, and the cost of deliveries (root)
+[group('develop')]
+bench-demand *args:
+    cargo bench-demand "$@"

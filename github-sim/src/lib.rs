@@ -91,6 +91,6 @@ pub use view::{
     PlantedRunner, RunnerView, ScaleSetView, ScopeToken, Standing,
 };
 pub use webhooks::{
-    DeliveryView, HookSpec, HookTarget, WebhookFault, WebhookFaultRule, WebhookSettings,
+    DeliveryView, HookSpec, HookTarget, WebhookFault, WebhookFaultRule, WebhookSettings, signature,
 };
 pub use wire::{Facts, JobStep, ListenerFaults};

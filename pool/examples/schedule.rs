@@ -1,6 +1,7 @@
 //! Times of one decision pass over a large host: 1,000 pools and 10,000 waiting jobs.
 //!
-//! `cargo run --release -p pool --example schedule` prints them.
+//! `cargo run --release -p pool --example schedule` prints them; with `--samples` each of them, as `cargo bench-demand` reads
+//! them.
 
 use std::time::{Duration, Instant};
 
@@ -72,15 +73,22 @@ fn job(id: u64) -> KnownJob {
 }
 
 /// Returns the median and the longest of some times.
-fn summary(mut times: Vec<Duration>) -> String {
+fn summary(times: &[Duration]) -> String {
+    let mut times = times.to_vec();
     times.sort_unstable();
     let at = |index: usize| times.get(index).copied().unwrap_or_default();
     let (median, longest) = (at(times.len() / 2), at(times.len().saturating_sub(1)));
     format!("median {median:.2?}, longest {longest:.2?}")
 }
 
-/// Returns the times of passes in a host with `waiting` jobs. Each follows an event about one job.
-fn passes(waiting: u64) -> Result<(String, String), InvalidName> {
+/// Returns the times in milliseconds, for programs.
+fn samples(times: &[Duration]) -> String {
+    let millis = |time: &Duration| format!(" {:.6}", time.as_secs_f64() * 1000.0);
+    times.iter().map(millis).collect()
+}
+
+/// Returns the times of events about one job in a host with `waiting` jobs, and of the pass that follows each.
+fn passes(waiting: u64) -> Result<(Vec<Duration>, Vec<Duration>), InvalidName> {
     let host: HostId = "bench".parse()?;
     let names = (0..POOLS).map(name).collect::<Result<Vec<_>, _>>()?;
     let labels = names
@@ -110,14 +118,20 @@ fn passes(waiting: u64) -> Result<(String, String), InvalidName> {
         let _ = pools.plan(Some(jobs), Admission::Open, Timestamp::from_millis(pass));
         passes.push(began.elapsed());
     }
-    Ok((summary(events), summary(passes)))
+    Ok((events, passes))
 }
 
 fn main() -> Result<(), InvalidName> {
+    let for_programs = std::env::args().any(|argument| argument == "--samples");
     for waiting in [0, 1_000, 10_000] {
         let (events, passes) = passes(waiting)?;
-        let text = format!("{POOLS} pools, {waiting} waiting jobs: event {events}; pass {passes}");
-        println!("{text}");
+        if for_programs {
+            println!("{waiting} event{}", samples(&events));
+            println!("{waiting} decision{}", samples(&passes));
+            continue;
+        }
+        let (events, passes) = (summary(&events), summary(&passes));
+        println!("{POOLS} pools, {waiting} waiting jobs: event {events}; pass {passes}");
     }
     Ok(())
 }

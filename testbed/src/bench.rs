@@ -6,6 +6,7 @@
 
 pub mod against;
 mod daemon;
+pub mod demand;
 mod figures;
 mod floor;
 pub mod network;

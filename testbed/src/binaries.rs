@@ -236,7 +236,8 @@ struct Target {
     name: String,
 }
 
-fn executables(messages: &str) -> BTreeMap<String, PathBuf> {
+/// Returns the programs that cargo's messages name.
+pub(crate) fn executables(messages: &str) -> BTreeMap<String, PathBuf> {
     messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Message>(line).ok())

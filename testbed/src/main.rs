@@ -80,6 +80,8 @@ enum Verb {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
+    /// Measure how soon a waiting job has a runner, and the cost of webhook deliveries
+    BenchDemand(bench::demand::Options),
     /// Measure throughput and new connections of containers, beside an older commit
     BenchNetwork(bench::network::Options),
     /// Check everything, and close with a count
@@ -277,6 +279,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
             at_most,
             json,
         }),
+        Verb::BenchDemand(options) => supervised(false, || bench::demand::bench(&options)),
         Verb::BenchNetwork(options) => supervised(false, || bench::network::bench(&options)),
         Verb::Verify {
             only,

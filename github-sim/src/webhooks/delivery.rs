@@ -81,7 +81,8 @@ impl DeliveryView {
 }
 
 /// Returns the value of `X-Hub-Signature-256`: HMAC-SHA256 of the body as it is sent.
-pub(super) fn signature(secret: &str, body: &str) -> Option<String> {
+#[must_use]
+pub fn signature(secret: &str, body: &str) -> Option<String> {
     // A key of any length is valid.
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).ok()?;
     mac.update(body.as_bytes());

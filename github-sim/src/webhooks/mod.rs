@@ -7,8 +7,8 @@ mod hooks;
 mod payload;
 mod settings;
 
-pub use delivery::DeliveryView;
 pub(crate) use delivery::{Attempt, Delivery};
+pub use delivery::{DeliveryView, signature};
 pub use fault::{WebhookFault, WebhookFaultRule};
 pub use hook::{HookSpec, HookTarget};
 pub(crate) use hooks::{Outgoing, Webhooks};

@@ -171,14 +171,14 @@ fn unconditional_lists(stats: &Stats) -> u64 {
 }
 
 /// The daemon's process, read from outside the host.
-struct Process<'a> {
+pub(super) struct Process<'a> {
     lab: &'a Lab,
     pid: String,
     cgroup: String,
 }
 
 impl<'a> Process<'a> {
-    fn find(lab: &'a Lab) -> Result<Self> {
+    pub(super) fn find(lab: &'a Lab) -> Result<Self> {
         Ok(Self {
             lab,
             pid: lab.show(DAEMON, "MainPID")?,
@@ -187,17 +187,27 @@ impl<'a> Process<'a> {
     }
 
     fn rss_megabytes(&self) -> Result<f64> {
+        self.megabytes_of("VmRSS:")
+    }
+
+    /// Returns the largest resident memory since the process began.
+    pub(super) fn peak_rss_megabytes(&self) -> Result<f64> {
+        self.megabytes_of("VmHWM:")
+    }
+
+    fn megabytes_of(&self, name: &str) -> Result<f64> {
         let status = self
             .lab
             .host()
             .run(&["cat", &format!("/proc/{}/status", self.pid)])?;
-        let kilobytes: u64 = field(&status, "VmRSS:").context("cannot read VmRSS of the daemon")?;
+        let kilobytes: u64 =
+            field(&status, name).with_context(|| format!("cannot read {name} of the daemon"))?;
         Ok(megabytes(kilobytes * 1024))
     }
 
     /// Returns the processor time of the cgroup. It counts microseconds; the process's own times have steps of
     /// 10 ms.
-    fn cpu(&self) -> Result<Duration> {
+    pub(super) fn cpu(&self) -> Result<Duration> {
         let text = self
             .lab
             .host()
@@ -228,7 +238,7 @@ pub(super) fn megabytes(bytes: u64) -> f64 {
     clippy::cast_precision_loss,
     reason = "counts and sizes, far below 2^52"
 )]
-fn number(count: u64) -> f64 {
+pub(super) fn number(count: u64) -> f64 {
     count as f64
 }
 

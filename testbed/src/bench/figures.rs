@@ -22,6 +22,14 @@ pub(super) enum Source {
     Kernel,
     /// The size of a file.
     File,
+    /// The stand-in's times, and the daemon's messages.
+    StandInAndDaemon,
+    /// The stand-in's times, and stamps that the runner's program sends.
+    StandInAndRunner,
+    /// The clock of a sender in GitHub's place.
+    Sender,
+    /// The clock of a program that runs the core alone.
+    Program,
     /// The reports of iperf3, and the time of a program that opens connections.
     Network,
 }
