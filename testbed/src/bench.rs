@@ -43,15 +43,19 @@ use timeline::{LaterIn, Moment, SlotEvent, gaps};
 const PAIRS_MIN: usize = 15;
 
 /// Options of the benchmark.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// File for figures and samples, as JSON.
+    /// Write figures and samples here
+    #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Number of runners, and of floor containers.
+    /// Runners of each kind, the daemon's and the floor's in turns; at least 15
+    #[arg(long, default_value_t = 20)]
     pub pairs: usize,
-    /// Number of quick jobs over four slots.
+    /// Quick jobs over four slots
+    #[arg(long, default_value_t = 200)]
     pub jobs: usize,
-    /// Time for which the idle daemon is measured.
+    /// Time for which to watch the idle daemon
+    #[arg(long, default_value = "125s", value_parser = humantime::parse_duration)]
     pub idle: Duration,
 }
 

@@ -181,6 +181,25 @@ fn build_packages(
     Ok(())
 }
 
+/// Builds the simulation with what the tests of the workspace have compiled, if they ran before.
+pub fn build_simulation() -> Result<PathBuf> {
+    const NAME: &str = "simulate";
+    let output = cargo()
+        .args(["build", "--workspace", "--tests"])
+        .arg("--message-format=json-render-diagnostics")
+        .stderr(Stdio::inherit())
+        .output()
+        .context("run cargo")?;
+    ensure!(
+        output.status.success(),
+        "cargo build ended with {}",
+        output.status
+    );
+    executables(&String::from_utf8_lossy(&output.stdout))
+        .remove(NAME)
+        .with_context(|| format!("cargo built no program {NAME}"))
+}
+
 /// Builds the program that stands before the listener in the benchmark's images.
 pub fn build_stamped_listener() -> Result<PathBuf> {
     const NAME: &str = "stamped-listener";
@@ -229,6 +248,12 @@ pub fn workspace() -> PathBuf {
 struct Message {
     executable: Option<PathBuf>,
     target: Option<Target>,
+    profile: Option<CompiledFor>,
+}
+
+#[derive(Deserialize)]
+struct CompiledFor {
+    test: bool,
 }
 
 #[derive(Deserialize)]
@@ -241,6 +266,8 @@ pub(crate) fn executables(messages: &str) -> BTreeMap<String, PathBuf> {
     messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Message>(line).ok())
+        // A program's tests have its name.
+        .filter(|message| message.profile.as_ref().is_none_or(|profile| !profile.test))
         .filter_map(|message| Some((message.target?.name, message.executable?)))
         .collect()
 }
@@ -280,6 +307,8 @@ mod tests {
             r#"{"reason":"compiler-artifact","target":{"name":"serde","kind":["lib"]},"executable":null}"#,
             "\n",
             r#"{"reason":"compiler-artifact","target":{"name":"github-sim","kind":["bin"]},"executable":"/t/github-sim"}"#,
+            "\n",
+            r#"{"reason":"compiler-artifact","target":{"name":"github-sim","kind":["bin"]},"profile":{"test":true},"executable":"/t/deps/github-sim-1"}"#,
             "\n",
             r#"{"reason":"build-finished","success":true}"#,
         );

@@ -51,20 +51,7 @@ enum Verb {
         programs: Programs,
     },
     /// Measure how fast runners follow each other, and what the daemon costs
-    BenchLife {
-        /// Write figures and samples here
-        #[arg(long, value_name = "FILE")]
-        json: Option<PathBuf>,
-        /// Runners of each kind, the daemon's and the floor's in turns; at least 15
-        #[arg(long, default_value_t = 20)]
-        pairs: usize,
-        /// Quick jobs over four slots
-        #[arg(long, default_value_t = 200)]
-        jobs: usize,
-        /// Time for which to watch the idle daemon
-        #[arg(long, default_value = "125s", value_parser = humantime::parse_duration)]
-        idle: Duration,
-    },
+    BenchLife(bench::Options),
     /// Measure how long a container boots, beside an older commit
     BenchBoot {
         /// The commit to compare with
@@ -254,20 +241,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
             profile: profile(release),
             programs,
         }),
-        Verb::BenchLife {
-            json,
-            pairs,
-            jobs,
-            idle,
-        } => {
-            let options = bench::Options {
-                json,
-                pairs,
-                jobs,
-                idle,
-            };
-            supervised(false, || bench::bench(&options))
-        }
+        Verb::BenchLife(options) => supervised(false, || bench::bench(&options)),
         Verb::BenchBoot {
             against,
             pairs,

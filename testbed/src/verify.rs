@@ -9,7 +9,7 @@ use clap::ValueEnum;
 
 use crate::attack;
 use crate::bed::{Bed, last_lines, note};
-use crate::binaries::{Binaries, Profile, Programs, cargo};
+use crate::binaries::{Binaries, Profile, Programs, build_simulation, cargo};
 use crate::chaos;
 use crate::checks::tools::Tools;
 use crate::checks::{alerts, dashboard, files, imports, language, logs};
@@ -100,10 +100,7 @@ pub fn verify(selection: &Selection) -> Result<bool> {
         tally.tests(&selection.filter);
     }
     if wants(Part::Simulation) {
-        tally.command(
-            "1,000 simulated histories",
-            cargo().args(["simulate", "--histories", "1000", "--steps", "500"]),
-        );
+        tally.simulation(wants(Part::Tests));
     }
     // Minutes on a busy machine, and an empty one is set up from package mirrors: only on request.
     if selection.only == Some(Part::Setup) {
@@ -191,6 +188,24 @@ impl Stage {
 }
 
 impl Tally {
+    /// Plays histories. After the tests, the program that they compiled is there, and to compile another one well takes
+    /// longer than it saves.
+    fn simulation(&mut self, is_after_tests: bool) {
+        const NAME: &str = "1,000 simulated histories";
+        let mut command = if is_after_tests {
+            match build_simulation() {
+                Ok(program) => Command::new(program),
+                Err(error) => return self.report(NAME, Duration::ZERO, &Err(error)),
+            }
+        } else {
+            let mut command = cargo();
+            command.arg("simulate");
+            command
+        };
+        command.args(["--histories", "1000", "--steps", "500"]);
+        self.command(NAME, &mut command);
+    }
+
     /// Boots a test host of a release, and runs the selected parts on it.
     fn on_host(
         &mut self,
