@@ -129,7 +129,8 @@ impl Draft<'_> {
             Demand::Webhook | Demand::Queue | Demand::ScaleSet => self.jobs,
         };
         Target {
-            listeners: supply.min_idle + jobs,
+            // By their phase, those that were told listen.
+            listeners: supply.min_idle + jobs + supply.told,
             spares: supply.min_spare,
             max: supply.runners + self.starts,
             preempted: self.preempted,

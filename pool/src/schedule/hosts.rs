@@ -5,7 +5,7 @@ use super::decide::{Jobs, Schedule, schedule};
 use super::demand::Demand;
 use super::probe::Silence;
 use super::supply::PoolSupply;
-use super::taken::taken;
+use super::taken::{named, taken, told};
 use crate::{Pool, PoolName, Pools, Timestamp};
 
 impl Pools {
@@ -50,6 +50,7 @@ impl Pools {
     fn schedule_now(&self, jobs: Option<Jobs<'_>>, now: Timestamp) -> Schedule {
         let taken = jobs.map(|jobs| taken(self.by_name.values(), jobs.table, now));
         let taken = taken.unwrap_or_default();
+        let named = jobs.map(named).unwrap_or_default();
         let of = |name: &PoolName| taken.get(name).copied().unwrap_or_default();
         let costs = self.by_name.values().filter_map(|pool| pool.spec.cost);
         let largest = costs.fold(Cost::default(), Cost::max);
@@ -57,7 +58,12 @@ impl Pools {
         let pools: Vec<PoolSupply> = pools
             .map(|(name, pool)| {
                 let quota = self.mint_quota(pool, now);
-                PoolSupply::of(pool, of(name), quota, largest, now)
+                let supply = PoolSupply::of(pool, of(name), quota, largest, now);
+                if pool.spec.demand.follows_jobs() {
+                    supply.with_told(told(pool, &named))
+                } else {
+                    supply
+                }
             })
             .collect();
         let table = jobs.map(|jobs| jobs.table);

@@ -9,7 +9,7 @@
 //! - `probe`: a runner that finds out whether a silent scale set has jobs after all
 //! - `target`: the numbers that the plan of one pool works towards
 //! - `follow`: a pool that follows its target
-//! - `taken`: the waiting jobs that runners of this host have already, although no event told it
+//! - `taken`: the waiting jobs that runners of this host have already, although no event told it, and the reverse
 
 mod budget;
 mod decide;

@@ -25,8 +25,10 @@ pub struct PoolSupply {
     pub runners: usize,
     /// Number of its runners that end.
     pub ending: usize,
-    /// Number of runners that mint, register or wait for a job.
+    /// Number of runners that mint, register or wait for a job, without those of `told`.
     pub listeners: usize,
+    /// Number of runners that listen by their phase, and have a job as an event told. They count as busy.
+    pub told: usize,
     /// Number of runners that boot or are spares.
     pub spares: usize,
     /// Number of containers that may start, whatever the budget says.
@@ -91,12 +93,28 @@ impl PoolSupply {
             runners,
             ending,
             listeners,
+            told: 0,
             spares,
             startable,
             taken,
             busy,
             registrable,
             wants_probe: pool.silence.is_some_and(|silence| silence.wants_probe(now)),
+        }
+    }
+
+    /// Counts `told` listeners as busy, because events named them as the runners of jobs.
+    ///
+    /// GitHub's event can come seconds before the job-started hook. Until then the runner must not count for another
+    /// job, which would leave a spare without one.
+    #[must_use]
+    pub fn with_told(self, told: usize) -> Self {
+        let told = told.min(self.listeners);
+        Self {
+            listeners: self.listeners - told,
+            busy: self.busy + told,
+            told,
+            ..self
         }
     }
 

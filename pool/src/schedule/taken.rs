@@ -1,12 +1,14 @@
-//! The waiting jobs that runners of this host have already.
+//! The waiting jobs that runners of this host have already, and the listeners that have a job already.
 //!
 //! The job-started hook tells at once that a runner is busy, and GitHub's delivery tells seconds or minutes later
 //! which job it has. Without this join, the host would start another runner for that job in between.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::jobs::{JobQueue, JobTable};
+use super::decide::Jobs;
+use super::order::millis;
+use crate::jobs::{JobGroup, JobQueue, JobTable, KnownJob};
 use crate::runner::{Phase, Runner};
 use crate::{Pool, PoolName, Timestamp};
 
@@ -57,6 +59,37 @@ pub(crate) fn taken<'p>(
         }
     }
     taken
+}
+
+/// Returns the names of the runners of this host that took a job a short time ago, as events told.
+pub(crate) fn named(jobs: Jobs<'_>) -> BTreeSet<&str> {
+    let is_new = |job: &KnownJob| {
+        let started = job.started_unix_ms.unwrap_or(jobs.unix_ms);
+        jobs.unix_ms.saturating_sub(started) < millis(JOIN_TIME)
+    };
+    let running = jobs.table.in_group(JobGroup::Running);
+    let new = running.map(|entry| &entry.job).filter(|job| is_new(job));
+    new.filter_map(KnownJob::runner).collect()
+}
+
+/// Returns the number of runners of a pool that listen by their phase, and are named as having a job. Their job-started
+/// hooks come later. A runner that is still idle after [`JOIN_TIME`] did not get the job.
+pub(crate) fn told(pool: &Pool, named: &BTreeSet<&str>) -> usize {
+    if named.is_empty() {
+        return 0;
+    }
+    let listens = |runner: &&Runner| match runner.phase {
+        Phase::Registering | Phase::Idle => pool.serves(runner),
+        Phase::Booting | Phase::Spare | Phase::Minting | Phase::Busy | Phase::Retiring { .. } => {
+            false
+        }
+    };
+    let is_named = |runner: &&Runner| {
+        let name = runner.name();
+        name.is_some_and(|name| named.contains(name.to_string().as_str()))
+    };
+    let listening = pool.runners.values().filter(listens);
+    listening.filter(is_named).count()
 }
 
 /// Returns true if the runner has had a job for a short time, and no event named the runner so far.

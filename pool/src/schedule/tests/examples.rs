@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::{
-    Admission, Cause, Effect, Job, JobNote, Numbers, Pace, Phase, Pools, Runner, Slot, SlotId,
-    Spec, Step, Timeouts, Timestamp, WaitReason,
+    Admission, Cause, Effect, Job, JobNote, Numbers, Pace, Phase, Pools, Registration, Runner,
+    RunnerName, Slot, SlotId, Spec, Step, Timeouts, Timestamp, WaitReason,
 };
 
 const NOW: u64 = 10 * MINUTE_MS;
@@ -319,6 +319,80 @@ fn a_pool_at_zero_starts_a_runner_for_a_job_and_returns_to_zero_without_it() {
         steps(&mut pools, &table, 123)[0],
         Step::Retire { slot, cause }
     );
+}
+
+/// GitHub tells the start of a job seconds before the job-started hook of its runner does.
+#[test]
+fn a_runner_with_a_job_by_github_alone_does_not_count_for_another_job() {
+    let mut table = table(1, OrderRules::default());
+    let mut pools = pools(spec(0, 4));
+    let slot = put(&mut pools, 1, Phase::Idle, 0);
+    let name = RunnerName::new("h".parse().unwrap(), slot.clone(), 0xbeef);
+    let runners = &mut pools.by_name.get_mut(&pool_name(0)).unwrap().runners;
+    runners.get_mut(&slot.slot).unwrap().registration = Some(Registration {
+        scope: Some(scope()),
+        id: None,
+        name: name.clone(),
+    });
+    let job = waiting(1, 0, NOW);
+    table.merge(job.clone());
+    table.merge(waiting(2, 0, NOW));
+    let second = Slot::new(2).unwrap();
+    assert_eq!(
+        steps(&mut pools, &table, 1),
+        [Step::Start { slot: second }],
+        "one runner listens for two jobs"
+    );
+    put(&mut pools, 2, Phase::Booting, 1);
+    let started = |started_unix_ms| KnownJob {
+        runner: Some((Evidence::Started, name.to_string())),
+        started_unix_ms: Some(started_unix_ms),
+        ..job.clone()
+    };
+    table.merge(started(NOW));
+    assert_eq!(steps(&mut pools, &table, 2), []);
+    let listeners = |pools: &Pools| pools.by_name[&pool_name(0)].target().listeners;
+    assert_eq!(
+        listeners(&pools),
+        2,
+        "the second job needs the second runner"
+    );
+    // After minutes without a hook, the runner did not get the job.
+    let pools_of = |started_unix_ms| {
+        let mut table = table.clone();
+        let entry = table.in_group(crate::JobGroup::Running).next().cloned();
+        let mut job = entry.unwrap().job;
+        job.key.id = 3;
+        job.started_unix_ms = Some(started_unix_ms);
+        table.merge(cancelled(&started(NOW)));
+        table.merge(job);
+        table
+    };
+    let _ = steps(&mut pools, &pools_of(NOW - 5 * MINUTE_MS + 1), 3);
+    assert_eq!(listeners(&pools), 2);
+    let _ = steps(&mut pools, &pools_of(NOW - 5 * MINUTE_MS), 3);
+    assert_eq!(listeners(&pools), 1);
+}
+
+#[test]
+fn a_container_for_a_waiting_job_makes_no_room_while_a_hook_is_late() {
+    let mut jobs = table(2, OrderRules::default());
+    jobs.merge(waiting(2, 0, NOW - 1));
+    jobs.merge(waiting(3, 1, NOW));
+    // The runner that listens has a job already, as GitHub told.
+    let of = |told| {
+        let first = PoolSupply {
+            runners: 2,
+            listeners: 1,
+            spares: 1,
+            startable: 2,
+            ..supply(0, 1, 4)
+        };
+        let pools = [first.with_told(told), supply(1, 1, 4)];
+        made(&pools, &jobs, &memory(2)).targets[&pool_name(0)]
+    };
+    assert_eq!((of(1).preempted, of(1).listeners), (0, 2));
+    assert_eq!((of(0).preempted, of(0).listeners), (1, 1));
 }
 
 #[test]

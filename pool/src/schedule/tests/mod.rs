@@ -34,6 +34,7 @@ fn supply(number: usize, gib: u64, max_runners: usize) -> PoolSupply {
         runners: 0,
         ending: 0,
         listeners: 0,
+        told: 0,
         spares: 0,
         startable: max_runners,
         taken: 0,
