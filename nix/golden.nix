@@ -88,6 +88,11 @@ in
       age = "30days";
       runners = 50000;
     };
+    logs = {
+      keep = "all";
+      space = "2 GiB";
+      age = "30days";
+    };
     reserve = {
       disk = "5 GiB";
       memory = "1 GiB";

@@ -138,12 +138,25 @@ in
   "prometheus.port" = range 0 65535;
   "history.age" = duration;
   "history.runners" = range 100 2000000;
+  "logs.age" = duration;
+  "logs.keep" = {
+    accepted = [
+      "failed"
+      "all"
+      "none"
+    ];
+    refused = [
+      "success"
+      true
+    ];
+  };
   "queue.fairnessAge" = duration;
   "queue.maxPerRepository" = range 1 1000;
   "queue.reserveAfter" = duration;
 }
 // sizes [
   "budget.memory"
+  "logs.space"
   "reserve.disk"
   "reserve.memory"
 ]

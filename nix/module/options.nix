@@ -216,13 +216,51 @@ in
       };
     };
 
+    logs = {
+      keep = mkOption {
+        type = types.nullOr (
+          types.enum [
+            "failed"
+            "all"
+            "none"
+          ]
+        );
+        default = null;
+        example = "all";
+        description = ''
+          Runners whose listener's log files are kept after their end, in `/var/log/runner-controller`,
+          with secrets removed: those that `failed`, `all` or `none`. The default is `failed`. Keeping
+          them takes up to 1 MiB on disk for each of these runners, and usually a few KiB.
+        '';
+      };
+
+      space = mkOption {
+        type = types.nullOr size;
+        default = null;
+        example = "5 GiB";
+        description = ''
+          Maximum space of these log files on disk, at least 16 MiB. The oldest ones go first. The
+          default is 1 GiB.
+        '';
+      };
+
+      age = mkOption {
+        type = types.nullOr duration;
+        default = null;
+        example = "30days";
+        description = ''
+          Time for which these log files are kept, 1 day to 365 days. The default is 14 days.
+        '';
+      };
+    };
+
     operators = mkOption {
       type = types.listOf types.str;
       default = [ ];
       example = [ "alice" ];
       description = ''
         Users that may call `runner-status` and `runner-controller drain` without root. They can
-        delay jobs, and they cannot read a secret.
+        delay jobs and read the kept log files of listeners, and they cannot read a secret.
       '';
     };
 

@@ -142,6 +142,7 @@ let
     api_token_file = cfg.apiTokenFile;
     inherit (cfg) notify;
     history = orNull cfg.history;
+    logs = orNull cfg.logs;
     reserve = orNull cfg.reserve;
     budget = orNull { inherit (cfg.budget) memory cpu runners; };
     queue = orNull {

@@ -106,6 +106,15 @@ pub struct EndRecord {
     pub at: Timestamp,
 }
 
+impl EndRecord {
+    /// Returns true if the last line of the runner is that of a listener that waits for a job.
+    #[must_use]
+    pub fn says_that_it_listens(&self) -> bool {
+        let line = self.last_line.as_deref().unwrap_or_default();
+        line.ends_with("Listening for Jobs")
+    }
+}
+
 /// Root's records of one runner that ended in this boot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordedEnd {

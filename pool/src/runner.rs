@@ -400,7 +400,7 @@ impl Runner {
             // It has no listener, or this is not known.
             _ if self.registration.is_none() => Verdict::Crashed,
             // systemd-nspawn also returns 1 if the container is killed. A listener that GitHub refuses says so.
-            1 if self.phase == Phase::Idle && says_that_it_listens(end) => Verdict::Crashed,
+            1 if self.phase == Phase::Idle && end.says_that_it_listens() => Verdict::Crashed,
             1 if self.phase == Phase::Idle => Verdict::RegistrationDeleted,
             1 => Verdict::RegistrationRefused,
             2 => Verdict::GithubUnreachable,
@@ -446,12 +446,6 @@ impl Runner {
             | Phase::Retiring { .. } => JobResult::of_status(status),
         }
     }
-}
-
-/// Returns true if the last line of the runner is that of a listener that waits for a job.
-fn says_that_it_listens(end: &EndRecord) -> bool {
-    let line = end.last_line.as_deref().unwrap_or_default();
-    line.ends_with("Listening for Jobs")
 }
 
 /// A runner that has ended.

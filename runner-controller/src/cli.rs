@@ -101,11 +101,16 @@ pub enum Command {
     /// signed ping. Needs [webhook], and root, who can read the secret. Exits with status 1 if no pool serves the job.
     WebhookTest(WebhookTestArgs),
     /// Show the logs of runners: messages of their units, and what the runners write to the console. The
-    /// host's journal keeps them after a container's end.
+    /// host's journal keeps them after a container's end. For a runner that ended, also show the log files of
+    /// its listener, if `[logs]` keeps them.
     Logs {
-        /// Slot (`ci-3`) or pool (`ci`) [default: all pools].
-        #[arg(value_name = "SLOT")]
+        /// Slot (`ci-3`), pool (`ci`), name of a runner at GitHub, or URL of a workflow run or job
+        /// [default: all pools].
+        #[arg(value_name = "SLOT|POOL|RUNNER|URL")]
         target: Option<LogTarget>,
+        /// Print only the kept log files of the listener, for a slot those of the newest end.
+        #[arg(long, conflicts_with_all = ["follow", "lines"])]
+        kept: bool,
         /// Print new lines as they arrive.
         #[arg(long, short)]
         follow: bool,

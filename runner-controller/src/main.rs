@@ -57,11 +57,16 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::WebhookTest(args) => return webhook_test(config, args),
         Command::Logs {
             target,
+            kept,
             follow,
             lines,
             host: _,
         } => {
-            let options = commands::LogOptions { follow, lines };
+            let options = commands::LogOptions {
+                follow,
+                lines,
+                kept,
+            };
             commands::logs(config, target.as_ref(), options)?;
         }
         Command::History(args) => history(config, args)?,

@@ -10,6 +10,7 @@ use strum::VariantArray;
 
 use super::common::{api_socket, block_on};
 use super::history::date;
+use super::kept_logs;
 use crate::config::ByteSize;
 use crate::http::client;
 use crate::pool::SlotId;
@@ -18,6 +19,7 @@ use crate::status::{
 };
 use crate::terminal;
 use crate::view::span;
+use crate::world::Invocation;
 
 /// Maximum number of runners that a workflow run is explained with. Each job of it had one.
 const MAX_RUNNERS: u32 = 20;
@@ -72,6 +74,27 @@ impl std::str::FromStr for Subject {
 
 /// Prints the story of each runner that the subject names.
 pub fn explain(config: &Path, subject: &Subject, journal: bool) -> anyhow::Result<()> {
+    for (index, story) in stories(config, subject)?.iter().enumerate() {
+        if index > 0 {
+            stdio::print("\n")?;
+        }
+        stdio::print(&story.text)?;
+        if kept_logs::of(story.invocation.as_ref())?.is_some() {
+            let name = story.name.clone();
+            let name = name.unwrap_or_else(|| story.slot.to_string());
+            stdio::print(format_args!(
+                "  log files of its listener: runner-logs --kept {name}\n"
+            ))?;
+        }
+        if journal {
+            stdio::print(journal_of(story)?)?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns the story of each runner that the subject names, at least one.
+pub(super) fn stories(config: &Path, subject: &Subject) -> anyhow::Result<Vec<Story>> {
     let socket = api_socket(config);
     let (status, ended) = block_on(async {
         let status = client::status(&socket).await?;
@@ -97,16 +120,7 @@ pub fn explain(config: &Path, subject: &Subject, journal: bool) -> anyhow::Resul
             "no such runner is there or on record; `runner-controller history` lists those on record"
         );
     }
-    for (index, story) in stories.iter().enumerate() {
-        if index > 0 {
-            stdio::print("\n")?;
-        }
-        stdio::print(&story.text)?;
-        if journal {
-            stdio::print(journal_of(story)?)?;
-        }
-    }
-    Ok(())
+    Ok(stories)
 }
 
 /// Returns the question for the runners that ended.
@@ -138,13 +152,18 @@ fn is_meant(runner: &RunnerStatus, subject: &Subject) -> bool {
 }
 
 /// One runner, told.
-struct Story {
+pub(super) struct Story {
     text: String,
-    slot: SlotId,
+    /// Slot of the runner.
+    pub(super) slot: SlotId,
+    /// Name at GitHub, if it was registered.
+    name: Option<String>,
+    /// systemd's id of the start, if it is known.
+    pub(super) invocation: Option<Invocation>,
     /// Start, in milliseconds since 1970.
     began_unix_ms: u64,
-    /// End; the time of the status for a runner that is there.
-    until_unix_ms: u64,
+    /// End; `None` for a runner that is there.
+    ended_unix_ms: Option<u64>,
 }
 
 impl Story {
@@ -169,8 +188,10 @@ impl Story {
         Self {
             text,
             slot: runner.slot.clone(),
+            name: runner.runner.clone(),
+            invocation: runner.invocation.clone(),
             began_unix_ms,
-            until_unix_ms: status.at_unix_ms,
+            ended_unix_ms: None,
         }
     }
 
@@ -204,8 +225,10 @@ impl Story {
         Self {
             text,
             slot: ended.slot.clone(),
+            name: ended.runner.clone(),
+            invocation: ended.invocation.clone(),
             began_unix_ms,
-            until_unix_ms: ended.ended_unix_ms,
+            ended_unix_ms: Some(ended.ended_unix_ms),
         }
     }
 }
@@ -326,10 +349,18 @@ fn journal_of(story: &Story) -> anyhow::Result<String> {
     Ok(format!("  journal:\n{}", lines.collect::<String>()))
 }
 
-fn journal_arguments(story: &Story) -> Vec<String> {
+/// Returns journalctl's arguments for the time of a runner. One that is there has no end.
+pub(super) fn time_arguments(story: &Story) -> Vec<String> {
     let margin = MARGIN.as_secs();
     let since = (story.began_unix_ms / 1_000).saturating_sub(margin);
-    let until = story.until_unix_ms / 1_000 + margin;
+    let until = story.ended_unix_ms.map(|end| end / 1_000 + margin);
+    let until = until.map(|until| format!("--until=@{until}"));
+    std::iter::once(format!("--since=@{since}"))
+        .chain(until)
+        .collect()
+}
+
+fn journal_arguments(story: &Story) -> Vec<String> {
     let unit = story.slot.unit();
     let gates = Gate::VARIANTS.iter().map(|gate| format!("GATE={gate}"));
     let matches = [
@@ -341,9 +372,8 @@ fn journal_arguments(story: &Story) -> Vec<String> {
         "--quiet".to_owned(),
         "--no-pager".to_owned(),
         "--output=short-iso".to_owned(),
-        format!("--since=@{since}"),
-        format!("--until=@{until}"),
     ];
+    arguments.extend(time_arguments(story));
     for (index, one) in matches.into_iter().chain(gates).enumerate() {
         if index > 0 {
             arguments.push("+".to_owned());

@@ -7,6 +7,7 @@ use anyhow::Context;
 use comfy_table::CellAlignment;
 
 use super::common::{api_socket, block_on};
+use super::kept_logs::{self, KeptLogs};
 use super::table::{lines, table};
 use crate::clock;
 use crate::config::ByteSize;
@@ -43,11 +44,21 @@ pub fn history(
             let text = serde_json::to_string_pretty(&runners)?;
             stdio::print_line(terminal::plain_json(&text))?;
         }
-        HistoryForm::Csv => stdio::print(csv(&terminal::plain_document(&runners)?)?)?,
+        HistoryForm::Csv => {
+            stdio::print(csv(
+                &terminal::plain_document(&runners)?,
+                &kept_logs::all()?,
+            )?)?;
+        }
         HistoryForm::Text if runners.is_empty() => {
             stdio::progress("no runner on record ended like this");
         }
-        HistoryForm::Text => stdio::print(render(&terminal::plain_document(&runners)?))?,
+        HistoryForm::Text => {
+            stdio::print(render(
+                &terminal::plain_document(&runners)?,
+                &kept_logs::all()?,
+            ))?;
+        }
     }
     Ok(())
 }
@@ -72,15 +83,16 @@ pub(super) async fn read(
     Ok(runners)
 }
 
-fn render(runners: &[VerdictRecord]) -> String {
+fn render(runners: &[VerdictRecord], kept: &KeptLogs) -> String {
     let mut rows = table([
-        "ENDED", "RUNNER", "VERDICT", "RESULT", "AGE", "JOB FOR", "CPU", "MEMORY", "JOB",
+        "ENDED", "RUNNER", "VERDICT", "RESULT", "AGE", "JOB FOR", "CPU", "MEMORY", "LOGS", "JOB",
     ]);
     for column in rows.column_iter_mut().skip(4).take(4) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     for runner in runners {
         let memory = runner.memory_peak_bytes.map(ByteSize);
+        let logs = if kept.has(runner) { "kept" } else { "" };
         rows.add_row([
             date(runner.ended_unix_ms),
             runner.slot.to_string(),
@@ -90,6 +102,7 @@ fn render(runners: &[VerdictRecord]) -> String {
             runner.job_ms.map(span).unwrap_or_default(),
             runner.cpu_ms.map(span).unwrap_or_default(),
             shown(memory),
+            logs.to_owned(),
             job(runner),
         ]);
     }
@@ -126,7 +139,7 @@ const TIMED: [PhaseKind; 5] = [
     PhaseKind::Busy,
 ];
 
-fn csv(runners: &[VerdictRecord]) -> anyhow::Result<String> {
+fn csv(runners: &[VerdictRecord], kept: &KeptLogs) -> anyhow::Result<String> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     let fixed = [
         "ended_unix_ms",
@@ -147,6 +160,7 @@ fn csv(runners: &[VerdictRecord]) -> anyhow::Result<String> {
         "generation",
         "invocation",
         "version",
+        "logs",
     ]
     .map(str::to_owned);
     let phases = TIMED.map(|phase| format!("{phase}_after_ms"));
@@ -172,6 +186,7 @@ fn csv(runners: &[VerdictRecord]) -> anyhow::Result<String> {
             shown(runner.generation.as_ref()),
             shown(runner.invocation.as_ref()),
             shown(runner.version),
+            kept.file(runner),
         ];
         let first = |phase| runner.phases.iter().find(|entry| entry.phase == phase);
         let phases = TIMED.map(|phase| shown(first(phase).map(|entry| entry.after_ms)));
@@ -193,7 +208,22 @@ fn inert(cell: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::LOG_BUNDLES_DIR;
+    use crate::log_bundles::BundleName;
     use crate::status::{JobNote, JobResult, PhaseEntry, Verdict};
+    use crate::world::Invocation;
+
+    fn kept_name() -> BundleName {
+        BundleName {
+            ended_unix_ms: 1_796_000_000_500,
+            slot: "ci-4".parse().unwrap(),
+            invocation: Invocation::parse(&"0a".repeat(16)).unwrap(),
+        }
+    }
+
+    fn kept() -> KeptLogs {
+        KeptLogs::with(kept_name())
+    }
 
     fn runners() -> Vec<VerdictRecord> {
         let job = VerdictRecord {
@@ -246,6 +276,7 @@ mod tests {
             cpu_ms: None,
             generation: None,
             lived_ms: 20_000,
+            invocation: Some(kept_name().invocation),
             ..job.clone()
         };
         vec![job, failed]
@@ -254,18 +285,18 @@ mod tests {
     #[test]
     fn a_row_tells_the_end_its_cost_and_the_job() {
         assert_eq!(
-            render(&runners()),
+            render(&runners(), &kept()),
             "\
-ENDED                 RUNNER  VERDICT      RESULT          AGE  JOB FOR   CPU   MEMORY  JOB
-2026-11-30T00:53:20Z  ci-3    job_done     succeeded  1 m 15 s  1 m 1 s  42 s  1.0 GiB  acme/widgets: CI / =HYPERLINK(\"x\"), test
-2026-11-30T00:53:20Z  ci-4    boot_failed                 20 s
+ENDED                 RUNNER  VERDICT      RESULT          AGE  JOB FOR   CPU   MEMORY  LOGS  JOB
+2026-11-30T00:53:20Z  ci-3    job_done     succeeded  1 m 15 s  1 m 1 s  42 s  1.0 GiB        acme/widgets: CI / =HYPERLINK(\"x\"), test
+2026-11-30T00:53:20Z  ci-4    boot_failed                 20 s                          kept
 "
         );
     }
 
     #[test]
     fn values_have_a_header_quotes_and_no_formula() {
-        let text = csv(&runners()).unwrap();
+        let text = csv(&runners(), &kept()).unwrap();
         let mut rows = csv::Reader::from_reader(text.as_bytes());
         let header = rows.headers().unwrap().clone();
         let rows: Vec<csv::StringRecord> = rows.records().map(Result::unwrap).collect();
@@ -279,5 +310,8 @@ ENDED                 RUNNER  VERDICT      RESULT          AGE  JOB FOR   CPU   
         assert_eq!(cell(0, "idle_after_ms"), "");
         assert_eq!(cell(1, "verdict"), "boot_failed");
         assert_eq!(cell(1, "cpu_ms"), "");
+        assert_eq!(cell(0, "logs"), "");
+        let file = format!("{LOG_BUNDLES_DIR}/{}", kept_name());
+        assert_eq!(cell(1, "logs"), file);
     }
 }

@@ -5,30 +5,45 @@ use std::path::Path;
 use std::process::Command;
 use std::str::FromStr;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
+use super::explain::{self, Story, Subject};
+use super::kept_logs;
 use crate::config;
-use crate::pool::{InvalidName, PoolName, SlotId};
+use crate::pool::{PoolName, RunnerName, SlotId};
 
-/// Slot or pool whose log is read.
+/// Slot, pool or runner whose log is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogTarget {
     /// One slot: `ci-3`.
     Slot(SlotId),
     /// All slots of a pool: `ci`.
     Pool(PoolName),
+    /// A runner by its name at GitHub, or the runners of a workflow run.
+    Runner(Subject),
 }
 
 impl FromStr for LogTarget {
-    type Err = InvalidName;
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, InvalidName> {
-        // A pool's name has no dash, and a slot's name has one.
-        if text.contains('-') {
-            text.parse().map(Self::Slot)
-        } else {
-            text.parse().map(Self::Pool)
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(slot) = text.parse() {
+            return Ok(Self::Slot(slot));
         }
+        if let Ok(pool) = text.parse() {
+            return Ok(Self::Pool(pool));
+        }
+        let subject: Subject = text.parse()?;
+        // No other name of a runner is ours.
+        if let Subject::Runner(name) = &subject
+            && RunnerName::of_any_host(name).is_none()
+        {
+            return Err(
+                "not a slot (`ci-3`), a pool (`ci`), the name of a runner, or the URL of a job"
+                    .into(),
+            );
+        }
+        Ok(Self::Runner(subject))
     }
 }
 
@@ -39,10 +54,71 @@ pub struct LogOptions {
     pub follow: bool,
     /// Maximum number of lines, the newest ones.
     pub lines: Option<u32>,
+    /// Print the kept log files of listeners that ended, and no journal.
+    pub kept: bool,
+}
+
+/// Prints the logs of a target: its lines in the host's journal, and a named runner's kept log files.
+pub fn logs(config: &Path, target: Option<&LogTarget>, options: LogOptions) -> anyhow::Result<()> {
+    match target {
+        Some(LogTarget::Runner(subject)) => of_runners(config, subject, options),
+        Some(LogTarget::Slot(slot)) if options.kept => match kept_logs::newest_of(slot)? {
+            Some(name) => Ok(stdio::print(kept_logs::text(&name)?)?),
+            None => bail!("no log files of {slot} are kept; {WHICH}"),
+        },
+        Some(LogTarget::Pool(_)) | None if options.kept => {
+            bail!("name the slot or the runner whose log files to print; {WHICH}")
+        }
+        Some(LogTarget::Slot(slot)) => {
+            if kept_logs::newest_of(slot)?.is_some() {
+                stdio::progress(format_args!(
+                    "log files of a listener that ended are kept: runner-logs --kept {slot}"
+                ));
+            }
+            journal(config, target, options)
+        }
+        Some(LogTarget::Pool(_)) | None => journal(config, target, options),
+    }
+}
+
+/// Hint at the log files that exist.
+const WHICH: &str = "`[logs]` says which are kept, and `runner-controller history` marks them";
+
+/// Prints the journal's lines of each runner that the subject names, and its kept log files.
+fn of_runners(config: &Path, subject: &Subject, options: LogOptions) -> anyhow::Result<()> {
+    let stories = explain::stories(config, subject)?;
+    let mut has_any = false;
+    for story in &stories {
+        if !options.kept {
+            let status = Command::new("journalctl")
+                .args(arguments_of_story(story, options))
+                .status()
+                .context("cannot run journalctl")?;
+            if !status.success() {
+                bail!("journalctl failed with {status}");
+            }
+        }
+        if let Some(name) = kept_logs::of(story.invocation.as_ref())? {
+            has_any = true;
+            stdio::print(kept_logs::text(&name)?)?;
+        }
+    }
+    if options.kept && !has_any {
+        bail!("no log files of this runner are kept; {WHICH}");
+    }
+    Ok(())
+}
+
+/// Returns the arguments of `journalctl` for the time of one runner.
+fn arguments_of_story(story: &Story, options: LogOptions) -> Vec<String> {
+    let mut arguments = arguments(Some(&LogTarget::Slot(story.slot.clone())), options, &[]);
+    arguments.push("--no-pager".into());
+    arguments.extend(explain::time_arguments(story));
+    arguments
 }
 
 /// Replaces this process by `journalctl`. Returns only if that fails.
-pub fn logs(config: &Path, target: Option<&LogTarget>, options: LogOptions) -> anyhow::Result<()> {
+fn journal(config: &Path, target: Option<&LogTarget>, options: LogOptions) -> anyhow::Result<()> {
     // Logs are readable with an invalid configuration, too: operators need them most then.
     let slots = config::load(config).map_or_else(|_| Vec::new(), |config| config.slots().collect());
     let arguments = arguments(target, options, &slots);
@@ -61,7 +137,7 @@ fn arguments(target: Option<&LogTarget>, options: LogOptions, slots: &[SlotId]) 
             let of_pool = slots.iter().filter(|id| id.pool == *pool);
             units(of_pool, &format!("runner-{pool}@*.service"))
         }
-        None => units(slots.iter(), "runner-*@*.service"),
+        Some(LogTarget::Runner(_)) | None => units(slots.iter(), "runner-*@*.service"),
     };
     if options.follow {
         arguments.push("--follow".into());
@@ -110,6 +186,7 @@ mod tests {
         let follow = LogOptions {
             follow: true,
             lines: Some(20),
+            kept: false,
         };
         assert_eq!(
             joined("ci", follow),
@@ -128,9 +205,28 @@ mod tests {
     #[test]
     fn only_a_name_of_a_slot_or_a_pool_reaches_journalctl() {
         for bad in [
-            "--flush", "ci-01", "ci-0", "ci-1;x", "../ci-1", "CI", "a*", "",
+            "--flush",
+            "ci-01",
+            "ci-0",
+            "ci-1;x",
+            "../ci-1",
+            "CI",
+            "a*",
+            "",
+            "--kept-ci-3-0a1b2c3d",
         ] {
             assert!(bad.parse::<LogTarget>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_runner_is_named_as_for_explain() {
+        for name in [
+            "runner-01-ci-3-0a1b2c3d",
+            "https://github.com/acme/widgets/actions/runs/17/job/99",
+        ] {
+            let subject = name.parse().unwrap();
+            assert_eq!(name.parse(), Ok(LogTarget::Runner(subject)));
         }
     }
 }

@@ -13,6 +13,7 @@ mod firewall;
 mod history;
 mod host_check;
 mod jobs;
+mod kept_logs;
 mod logs;
 mod plan;
 mod run;

@@ -7,6 +7,7 @@
 //! - `model`, `github`, `pool`, `egress`: the tables, checked
 //! - `proxy`: an HTTP proxy of the daemon or of jobs
 //! - `bind`: a directory of the host that containers have
+//! - `logs`: log files of listeners that are kept
 //! - `notify`: the command that is told of events
 //! - `webhook`: the listener for GitHub's deliveries
 //! - `access`: devices and capabilities that a pool opens to its jobs
@@ -25,6 +26,7 @@ mod collisions;
 mod egress;
 mod github;
 mod host_check;
+mod logs;
 mod mistake;
 mod model;
 mod network_tables;
@@ -45,6 +47,7 @@ pub use calendar::ScheduleEntry;
 pub use egress::{Allow, Egress, Protocol};
 pub use github::{GitHubConfig, LoginConfig, Scope, ScopeName};
 pub use host_check::{HostFindings, check_host, check_kernel};
+pub use logs::{KeptLogs, LOG_BUNDLES_DIR, LogsConfig};
 pub use mistake::{Mistake, Mistakes};
 pub use model::{
     API_SOCKET, API_TOKEN_CREDENTIAL, Config, DAEMON_USER, DEFAULT_PATH, DEFAULT_RUN_DIR,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::egress::Egress;
 use super::github::GitHubConfig;
+use super::logs::LogsConfig;
 use super::notify::NotifyConfig;
 use super::pool::PoolConfig;
 use super::units::{ByteSize, Ipv4Block};
@@ -46,6 +47,8 @@ pub struct Config {
     pub reserve: ReserveConfig,
     /// Runners that ended and are kept on record.
     pub history: HistoryConfig,
+    /// Log files of listeners that are kept.
+    pub logs: LogsConfig,
     /// TCP addresses of the API, none by default. They are read-only without a token.
     pub listen: Vec<SocketAddr>,
     /// File with the token for commands over TCP. The daemon's unit loads it as the credential
@@ -227,6 +230,13 @@ impl Config {
     #[must_use]
     pub fn mount_dir(&self) -> PathBuf {
         self.run_dir.join("mnt")
+    }
+
+    /// Returns root's directory with a mount point for each slot, on which a runner's own directory stays until
+    /// its end is swept.
+    #[must_use]
+    pub fn own_dirs(&self) -> PathBuf {
+        self.run_dir.join("own")
     }
 
     /// Returns the parent of the slots' socket directories, which root owns with mode 0750.

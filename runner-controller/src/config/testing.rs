@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{
-    ByteSize, Config, Cpu, Egress, GitHubConfig, HistoryConfig, Image, Layer, LoginConfig, Network,
-    PoolConfig, ReserveConfig, RunnerLimits, Scope, SharedParts, Total,
+    ByteSize, Config, Cpu, Egress, GitHubConfig, HistoryConfig, Image, Layer, LoginConfig,
+    LogsConfig, Network, PoolConfig, ReserveConfig, RunnerLimits, Scope, SharedParts, Total,
 };
 use crate::pool::{Budget, DEFAULT_SCALE_DOWN_AFTER, Demand, OrderRules, ScopeId, Timeouts};
 
@@ -39,6 +39,7 @@ pub(crate) fn config() -> Config {
         reconcile: Duration::from_mins(1),
         reserve: ReserveConfig::default(),
         history: HistoryConfig::default(),
+        logs: LogsConfig::default(),
         listen: Vec::new(),
         api_token_file: None,
         webhook: None,

@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use super::file::HostFile;
 use crate::config::{
-    AioRequests, Config, Connections, DAEMON_USER, Terminals, UserTable, host_maximum,
-    network_settings,
+    AioRequests, Config, Connections, DAEMON_USER, LOG_BUNDLES_DIR, Terminals, UserTable,
+    host_maximum, network_settings,
 };
 
 pub(super) fn files(config: &Config) -> Vec<HostFile> {
@@ -128,14 +128,21 @@ L+ {run}/api.sock - - - - {api}/api.sock
 d {firewall} 0755 root root -
 # Launchers mount here, each in its own mount namespace. On the host it stays empty.
 d {mnt} 0700 root root -
+# The directories of runners in memory, from the start of a container until its sweep.
+d {own} 0700 root root -
 # Writable layers on disk, with the files of jobs.
 d {layers} 0700 root root -
+# Log files of listeners, with secrets removed. The daemon's group may read them. systemd removes old ones.
+d {bundles} 2750 root {DAEMON_USER} m:{age}s
 ",
         slots = slots.display(),
         records = records.display(),
         api = api.display(),
         firewall = config.firewall_dir().display(),
         mnt = config.mount_dir().display(),
+        own = config.own_dirs().display(),
+        bundles = LOG_BUNDLES_DIR,
+        age = config.logs.age.as_secs(),
     );
     if config.state_dir.strip_prefix("/var/lib").is_err() {
         let state = config.state_dir.display();

@@ -30,7 +30,7 @@ fn try_launch(place: Place<'_>) -> Result<Infallible, RootError> {
     let refuse = || "check the firewall".to_owned();
     let firewall = firewall::Check::begin(place.config).or_refuse(Refusal::Firewall, refuse)?;
     let families = families::Question::ask().or_refuse(Refusal::Nspawn, ask_version)?;
-    let mut failures = slot::remove_around(&place.id());
+    let mut failures = slot::remove_around(place.config, &place.id());
     if !failures.is_empty() {
         return Err(failures.swap_remove(0));
     }

@@ -3,7 +3,7 @@
 //! ```text
 //! ExecStart=      launch    sweeps ▸ writes the start record ▸ mounts ▸ becomes systemd-nspawn
 //! ExecStartPost=  connect   addresses both ends of the veth, and sets maxima, when the container is ready
-//! ExecStopPost=   sweep     writes the end record ▸ removes what the slot left on the host
+//! ExecStopPost=   sweep     writes the end record ▸ removes what the slot left on the host ▸ keeps log files
 //! ```
 //! Their input is a pool, a slot number and the root-owned configuration. They take nothing from the
 //! daemon, so an attacker who controls the daemon can start a slot and no more. The launcher mounts in
@@ -11,6 +11,7 @@
 //!
 //! - `rootfs`: the root filesystem of a container
 //! - `nspawn`: the arguments and capabilities of `systemd-nspawn`
+//! - `own_dir`: the log files of a runner that ended
 //! - `ready`: the relay that tells systemd when the container is ready
 //! - `console`: the reader that bounds the bytes of a console
 //! - `link`: the network link
@@ -32,6 +33,7 @@ mod gc_root;
 mod launch;
 mod link;
 mod nspawn;
+mod own_dir;
 mod pinned;
 mod probe;
 mod ready;
@@ -68,6 +70,7 @@ pub fn find_place<'a>(config: &'a Config, id: &SlotId) -> Result<Place<'a>, Root
 #[cfg(any(test, fuzzing))]
 pub(crate) fn try_listing(text: &str) {
     cleanup::try_listing(text);
+    own_dir::try_text(text);
     let _ = connect::is_init(text);
     let found = crate::firewall::difference("table", text);
     assert_eq!(found.is_none(), text == "table");

@@ -14,8 +14,8 @@ use super::cleanup::units::{self, LoadedUnit, loaded_units};
 use super::cleanup::{groups, slot};
 use super::error::{OrRefuse, Refusal, RootError};
 use super::sandbox::Sandbox;
-use super::{gc_root, trust};
-use crate::config::Config;
+use super::{gc_root, own_dir, trust};
+use crate::config::{Config, LOG_BUNDLES_DIR};
 use crate::pool::{JobResult, SlotId};
 use crate::world::{EndRecord, Exit};
 use crate::{clock, slot_records};
@@ -27,7 +27,7 @@ const UNOWNED_TIMEOUT: Duration = Duration::from_secs(5);
 /// Timeout for the removal of control groups by the operator's clean-up command.
 const ALL_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// `ExecStopPost=`: writes the end record, then removes what the runner left on the host.
+/// `ExecStopPost=`: writes the end record, then removes what the runner left on the host, and keeps its log files.
 ///
 /// A deploy may have removed the slot from the configuration meanwhile.
 #[must_use]
@@ -63,14 +63,27 @@ pub fn sweep(config: &Config, id: &SlotId) -> Vec<RootError> {
     });
     let mut failures: Vec<RootError> = recorded.err().into_iter().collect();
     // These need privileges that the sandbox takes away. A sweep continues without a sandbox.
-    failures.extend(slot::remove_mount_points(id));
+    let logs = own_dir::open(config, id, &end).unwrap_or_else(|error| {
+        failures.push(error);
+        None
+    });
+    failures.extend(slot::remove_mount_points(config, id));
     if let Some(unit) = &group {
         failures.extend(groups::remove_below(unit, &own).err());
     }
     failures.extend(slot::remove_rules(id).err());
-    let sandbox = Sandbox::with(&[Cap::NET_ADMIN]).removes(gc_root::ROOTS);
-    failures.extend(sandbox.enter().err());
+    let mut sandbox = Sandbox::with(&[Cap::NET_ADMIN]).removes(gc_root::ROOTS);
+    if logs.is_some() {
+        sandbox = sandbox.writes(LOG_BUNDLES_DIR);
+    }
+    let entered = sandbox.enter();
     failures.extend(slot::remove(id));
+    match (entered, logs) {
+        (Ok(()), Some(logs)) => failures.extend(logs.write().err()),
+        (Ok(()), None) => {}
+        // A job's text is never read with root's privileges.
+        (Err(error), _) => failures.push(error),
+    }
     failures
 }
 
@@ -97,7 +110,10 @@ pub fn sweep_unowned(config: &Config) -> Vec<RootError> {
     // The next start of the daemon sweeps a slot that still runs.
     let unowned: Vec<SlotId> = unowned.into_iter().filter(|id| !is_running(id)).collect();
     let deadline = Instant::now() + UNOWNED_TIMEOUT;
-    let mut failures: Vec<RootError> = unowned.iter().flat_map(slot::remove_mount_points).collect();
+    let mut failures: Vec<RootError> = unowned
+        .iter()
+        .flat_map(|id| slot::remove_mount_points(config, id))
+        .collect();
     for id in &unowned {
         failures.extend(groups::remove(id, deadline).err());
         failures.extend(slot::remove_rules(id).err());
@@ -143,7 +159,7 @@ pub fn sweep_all(config: &Config) -> Vec<RootError> {
                 .iter()
                 .any(|unit| unit.slot == **id && unit.is_alive())
         })
-        .flat_map(|id| slot::remove_all(id, deadline))
+        .flat_map(|id| slot::remove_all(config, id, deadline))
         .collect()
 }
 

@@ -21,6 +21,7 @@ mod gc_roots;
 mod github;
 mod inside;
 mod isolation;
+mod kept_logs;
 mod layers;
 mod limits;
 mod monitoring;
@@ -85,6 +86,7 @@ pub const SUITES: &[Suite] = &[
     monitoring::SUITE,
     page::SUITE,
     operator::SUITE,
+    kept_logs::SUITE,
     cleanup::SUITE,
     troubles::SUITE,
     scarce::SUITE,

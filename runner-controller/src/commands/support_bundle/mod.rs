@@ -3,8 +3,6 @@
 //! Every part is text, has its terminal controls escaped and its secrets removed, and is bounded. A part that
 //! cannot be had says why, and does not stop the others.
 
-mod redact;
-
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -13,12 +11,12 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 
-use self::redact::Redactor;
 use super::common::{api_socket, block_on, forbid_core_dumps};
-use super::{doctor, history};
+use super::{doctor, history, kept_logs};
 use crate::config::{self, Config};
 use crate::hostfiles;
 use crate::http::client;
+use crate::redact::Redactor;
 use crate::status::HistoryQuery;
 use crate::terminal;
 
@@ -146,6 +144,7 @@ pub fn support_bundle(config_path: &Path, file: &Path) -> anyhow::Result<()> {
         name: "doctor.txt",
         text: or_reason(doctor::report_text(config_path)),
     });
+    parts.extend(of_logs());
     parts.extend(COMMANDS.map(|(name, argv)| Part {
         name,
         text: run(argv),
@@ -234,6 +233,31 @@ fn of_daemon(config_path: &Path) -> anyhow::Result<Vec<Part>> {
             text: or_reason(runners),
         },
     ])
+}
+
+/// Returns the list of kept log files, and the newest ones.
+fn of_logs() -> [Part; 2] {
+    let bundles = kept_logs::bundles();
+    let newest = match &bundles {
+        Ok(bundles) => bundles.first().map(|bundle| kept_logs::text(&bundle.name)),
+        Err(_) => None,
+    };
+    let list = bundles.map(|bundles| {
+        let lines = bundles
+            .iter()
+            .map(|bundle| format!("{:>10}  {}\n", bundle.bytes, bundle.name));
+        lines.collect()
+    });
+    [
+        Part {
+            name: "logs/list.txt",
+            text: or_reason(list),
+        },
+        Part {
+            name: "logs/newest.txt",
+            text: newest.map_or_else(|| "no log files are kept\n".to_owned(), or_reason),
+        },
+    ]
 }
 
 /// Returns the text, or the reason why there is none.

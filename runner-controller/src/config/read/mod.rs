@@ -9,6 +9,7 @@ mod egress;
 mod environment;
 mod github;
 mod login;
+mod logs;
 mod network;
 mod nix;
 mod notify;
@@ -120,6 +121,7 @@ fn read(mut top: Section<'_>) -> Option<Config> {
     let network = network::network(top.section("network"));
     let reserve = reserve(top.section("reserve"));
     let history = history(top.section("history"));
+    let logs = logs::logs(top.section("logs"));
     let budget = budget::budget(top.section("budget"));
     let order = queue::order(&mut top);
 
@@ -179,6 +181,7 @@ fn read(mut top: Section<'_>) -> Option<Config> {
         reconcile,
         reserve,
         history,
+        logs,
         listen,
         api_token_file,
         webhook,

@@ -18,7 +18,7 @@ pub(crate) fn known_slots(config: &Config) -> BTreeSet<SlotId> {
 /// Returns the slots that have a directory, a garbage collector root, a control group or rules on this
 /// host.
 pub(crate) fn seen_slots(config: &Config) -> BTreeSet<SlotId> {
-    [config.records_dir(), config.slots_dir()]
+    [config.records_dir(), config.slots_dir(), config.own_dirs()]
         .iter()
         .filter_map(|dir| fs::read_dir(dir).ok())
         .flatten()

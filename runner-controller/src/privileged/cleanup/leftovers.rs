@@ -11,7 +11,7 @@ use super::slot::nspawn_dirs;
 use super::units::loaded_units;
 use crate::config::{Config, Place};
 use crate::privileged::error::{OrRefuse, Refusal, RootError};
-use crate::privileged::{gc_root, link, pinned};
+use crate::privileged::{gc_root, link, own_dir, pinned};
 
 /// A thing that must not exist while no runner exists.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,7 +33,7 @@ pub enum LeftoverKind {
     Mount,
     /// A network link.
     Veth,
-    /// A directory that nspawn made.
+    /// A directory that nspawn or the launcher made.
     Directory,
     /// A writable layer with a name.
     Layer,
@@ -113,7 +113,10 @@ pub fn leftovers(config: &Config) -> Result<Vec<Leftover>, RootError> {
         if group.exists() {
             add(LeftoverKind::Group, group.display().to_string());
         }
-        for dir in nspawn_dirs(id) {
+        for dir in nspawn_dirs(id)
+            .into_iter()
+            .chain([own_dir::path(config, id)])
+        {
             if dir.exists() {
                 add(LeftoverKind::Directory, dir.display().to_string());
             }

@@ -14,34 +14,37 @@ use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
 
 use super::groups;
 use super::tree::{self, Files};
-use crate::config::Place;
+use crate::config::{Config, Place};
 use crate::pool::SlotId;
 use crate::privileged::error::{OrRefuse, Refusal, RootError};
-use crate::privileged::{gc_root, link, pinned, trust};
+use crate::privileged::{gc_root, link, own_dir, pinned, trust};
 
 /// Directory in which nspawn has directories for each machine.
 const NSPAWN_DIR: &str = "/run/systemd/nspawn";
 
 /// Removes everything that a slot left outside its mount namespace. Its unit must not run.
-pub(crate) fn remove_all(id: &SlotId, deadline: Instant) -> Vec<RootError> {
-    let mut failures = remove_around(id);
+pub(crate) fn remove_all(config: &Config, id: &SlotId, deadline: Instant) -> Vec<RootError> {
+    let mut failures = remove_around(config, id);
     failures.extend(groups::remove(id, deadline).err());
     failures.extend(remove_rules(id).err());
     failures
 }
 
-/// Removes nspawn's directories.
+/// Removes nspawn's directories and the mount of the runner's own directory.
 ///
 /// This needs all privileges of root: to unmount, and to enter directories without any permission.
-pub(crate) fn remove_mount_points(id: &SlotId) -> Vec<RootError> {
+pub(crate) fn remove_mount_points(config: &Config, id: &SlotId) -> Vec<RootError> {
+    let own = own_dir::path(config, id);
     let removed = nspawn_dirs(id)
+        .into_iter()
+        .chain([own])
         .map(|dir| remove_mount_point(&dir).or_refuse(Refusal::Leftovers, || removing(&dir)));
-    removed.into_iter().filter_map(Result::err).collect()
+    removed.filter_map(Result::err).collect()
 }
 
 /// Removes everything that a slot left outside its mount namespace and its unit's control group.
-pub(crate) fn remove_around(id: &SlotId) -> Vec<RootError> {
-    let mut failures = remove_mount_points(id);
+pub(crate) fn remove_around(config: &Config, id: &SlotId) -> Vec<RootError> {
+    let mut failures = remove_mount_points(config, id);
     failures.extend(remove(id));
     failures
 }

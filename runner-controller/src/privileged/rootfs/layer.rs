@@ -27,13 +27,13 @@ pub(super) const NO_DEVICES: MsFlags = MsFlags::MS_NODEV;
 /// Mounts the layer on an empty directory.
 pub(super) fn mount_layer(layer: &Layer, layer_dir: &Path, target: &Path) -> Result<(), RootError> {
     match layer {
-        Layer::Tmpfs { size } => mount_tmpfs(target, *size),
+        Layer::Tmpfs { size } => mount_tmpfs(target, *size, NO_DEVICES),
         Layer::Disk { size } => mount_disk(layer_dir, *size, target),
     }
 }
 
 /// Mounts a tmpfs with a hard limit of bytes and of files.
-pub(super) fn mount_tmpfs(target: &Path, size: ByteSize) -> Result<(), RootError> {
+pub(super) fn mount_tmpfs(target: &Path, size: ByteSize, flags: MsFlags) -> Result<(), RootError> {
     // By default the kernel allows half the host's pages as files, whatever the size limit. Each file
     // takes about a kilobyte that the size limit does not count.
     let files = (size.0 / 4096).max(1024);
@@ -42,7 +42,7 @@ pub(super) fn mount_tmpfs(target: &Path, size: ByteSize) -> Result<(), RootError
         Some("runner-layer"),
         target,
         Some("tmpfs"),
-        NO_DEVICES,
+        flags,
         Some(options.as_str()),
     )
     .or_refuse(Refusal::Layer, || {

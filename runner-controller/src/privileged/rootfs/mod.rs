@@ -44,7 +44,7 @@ pub(crate) use store::{STORE, StoreMount};
 use guest_files::{fill_bare_root, fill_upper};
 use image::{bind_store, map_image};
 use layer::mount_layer;
-use runner_dir::{Division, runner_overlay, runner_tmpfs};
+use runner_dir::{Division, OwnDir, runner_overlay, runner_tmpfs};
 use stage::{Stage, mount_overlay, private_namespace};
 use store::{check_nix, own_store};
 use terminals::Terminals;
@@ -73,6 +73,8 @@ pub(crate) struct Rootfs {
 /// Mounts the root filesystem of a slot in a new mount namespace.
 pub(crate) fn build(place: Place<'_>) -> Result<Rootfs, RootError> {
     let terminals = Terminals::make(place)?;
+    let division = Division::of(&place.pool.layer);
+    let own = OwnDir::make(place, division.own)?;
     private_namespace()?;
     let stage = Stage::mount(place.config.mount_dir())?;
     let terminals = terminals.mount(&stage)?;
@@ -84,7 +86,6 @@ pub(crate) fn build(place: Place<'_>) -> Result<Rootfs, RootError> {
             let image = map_image(place, &stage, path)?;
             check_nix(place, &image)?;
             let layer = stage.make("layer")?;
-            let division = Division::of(&place.pool.layer);
             mount_layer(&division.layer, &place.config.layer_dir, &layer)?;
             fill_upper(place, &layer, &image).or_refuse(Refusal::Layer, || {
                 "write the container's first files".into()
@@ -97,7 +98,7 @@ pub(crate) fn build(place: Place<'_>) -> Result<Rootfs, RootError> {
                 root,
                 sockets,
                 terminals,
-                runner_root: runner_overlay(place, &stage, &image, runner_root, division.own)?,
+                runner_root: runner_overlay(place, &stage, &image, runner_root, &own)?,
                 store: None,
                 docker: DockerMounts {
                     inits: docker::inits(place, &stage, &image)?,
@@ -108,7 +109,6 @@ pub(crate) fn build(place: Place<'_>) -> Result<Rootfs, RootError> {
         Image::Nixos { system, store, .. } => {
             let shared = bind_store(&stage, system, store)?;
             let layer = stage.make("layer")?;
-            let division = Division::of(&place.pool.layer);
             mount_layer(&division.layer, &place.config.layer_dir, &layer)?;
             let store = match &place.pool.nix {
                 None => StoreMount::Shared(shared),
@@ -124,7 +124,7 @@ pub(crate) fn build(place: Place<'_>) -> Result<Rootfs, RootError> {
                 root,
                 sockets,
                 terminals,
-                runner_root: runner_tmpfs(place, &stage, division.own)?,
+                runner_root: runner_tmpfs(place, &stage, &own)?,
                 store: Some(store),
                 docker: docker::storage(place, &layer)?,
             })

@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
-use nix::mount::mount;
+use nix::mount::{MsFlags, mount};
 use nix::sys::stat::fstat;
 
 use super::layer::{NO_DEVICES, mount_tmpfs};
@@ -18,6 +18,7 @@ use super::setup_info;
 use super::stage::{Stage, handle, open_in};
 use crate::config::{ByteSize, Layer, Place};
 use crate::privileged::error::{OrRefuse, Refusal, RootError};
+use crate::privileged::own_dir;
 
 /// Maximum size of the runner's directory. `.runner`, credentials and the `_diag` logs take a few
 /// megabytes: the listener sends a log in pages of 8 MiB and removes each (`PagingLogger` in
@@ -25,6 +26,9 @@ use crate::privileged::error::{OrRefuse, Refusal, RootError};
 const MAX_OWN: ByteSize = ByteSize(256 << 20);
 /// Minimum size, for the smallest layer.
 const MIN_OWN: ByteSize = ByteSize(2 << 20);
+
+/// Mount flags of the runner's directory on the host, where root reads it.
+const NOTHING_RUNS: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NOEXEC);
 
 /// Sizes of the runner's directory and of the layer, which together have the configured size.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +61,34 @@ impl Division {
     }
 }
 
+/// The filesystem of the runner's directory, in memory.
+pub(super) struct OwnDir {
+    size: ByteSize,
+    /// Mount point on the host, if the log files are kept.
+    on_host: Option<PathBuf>,
+}
+
+impl OwnDir {
+    /// Mounts the filesystem on the host, if the log files in it are kept. The caller must still be in the host's
+    /// mount namespace.
+    pub(super) fn make(place: Place<'_>, size: ByteSize) -> Result<Self, RootError> {
+        let on_host = own_dir::make(place)?;
+        if let Some(path) = &on_host {
+            mount_tmpfs(path, size, NO_DEVICES | NOTHING_RUNS)?;
+        }
+        Ok(Self { size, on_host })
+    }
+
+    /// Mounts the filesystem on an empty directory of the container's mount namespace.
+    fn mount(&self, target: &Path) -> Result<(), RootError> {
+        match &self.on_host {
+            None => mount_tmpfs(target, self.size, NO_DEVICES),
+            Some(path) => own_dir::bind(path, target, NO_DEVICES)
+                .or_refuse(Refusal::Mounts, || format!("bind {}", path.display())),
+        }
+    }
+}
+
 /// Mounts the runner's directory: an overlay in memory over the image's directory.
 ///
 /// The listener writes its decoded JIT config into it, and a secret never touches a disk.
@@ -65,7 +97,7 @@ pub(super) fn runner_overlay(
     stage: &Stage,
     image: &OwnedFd,
     path: &Path,
-    size: ByteSize,
+    own: &OwnDir,
 ) -> Result<PathBuf, RootError> {
     let within = path.strip_prefix("/").unwrap_or(path);
     let refuse = || {
@@ -77,7 +109,7 @@ pub(super) fn runner_overlay(
     let lower = open_in(image, within).or_refuse(Refusal::Image, refuse)?;
     let seen = fstat(&lower).or_refuse(Refusal::Image, refuse)?;
     let memory = stage.make("runner-layer")?;
-    mount_tmpfs(&memory, size)?;
+    own.mount(&memory)?;
     let upper = memory.join("upper");
     let root = stage.make("runner")?;
     let filled = fs::create_dir(&upper)
@@ -114,10 +146,10 @@ pub(super) fn runner_overlay(
 pub(super) fn runner_tmpfs(
     place: Place<'_>,
     stage: &Stage,
-    size: ByteSize,
+    own: &OwnDir,
 ) -> Result<PathBuf, RootError> {
     let root = stage.make("runner")?;
-    mount_tmpfs(&root, size)?;
+    own.mount(&root)?;
     let uid = place.uid_first();
     chown(&root, Some(uid), Some(uid))
         .and_then(|()| write_setup_info(place, &root))

@@ -1,4 +1,4 @@
-//! Removal of secrets from text.
+//! Removal of secrets from text, for support bundles and for the log files that root keeps.
 //!
 //! Two nets: every secret that this host has, by its value, and everything that looks like a secret of GitHub's.
 //! Too much is removed rather than too little.
@@ -32,7 +32,7 @@ const SHAPES: [&str; 7] = [
 
 /// Removes secrets.
 #[derive(Debug)]
-pub(super) struct Redactor {
+pub(crate) struct Redactor {
     /// The longest first, so that no part of a longer one is left.
     known: Vec<String>,
     shapes: Vec<Regex>,
@@ -40,7 +40,7 @@ pub(super) struct Redactor {
 
 impl Redactor {
     /// Returns a redactor of these secrets, each the content of a file.
-    pub(super) fn new<'a>(contents: impl Iterator<Item = &'a str>) -> Result<Self, regex::Error> {
+    pub(crate) fn new<'a>(contents: impl Iterator<Item = &'a str>) -> Result<Self, regex::Error> {
         let mut known: Vec<String> = contents.flat_map(forms).collect();
         known.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         known.dedup();
@@ -52,7 +52,7 @@ impl Redactor {
     }
 
     /// Returns the text without secrets.
-    pub(super) fn redact(&self, text: &str) -> String {
+    pub(crate) fn redact(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for secret in &self.known {
             text = text.replace(secret, REDACTED);
