@@ -182,6 +182,9 @@ pub struct KnownJob {
     /// Pool whose scale set GitHub assigned it to.
     #[serde(default)]
     pub pool: Option<PoolName>,
+    /// Id of that scale set.
+    #[serde(default)]
+    pub set: Option<u64>,
 }
 
 impl KnownJob {
@@ -206,6 +209,7 @@ impl KnownJob {
             started_unix_ms: None,
             end: None,
             pool: None,
+            set: None,
         }
     }
 
@@ -309,6 +313,7 @@ impl KnownJob {
             started_unix_ms: started.into_iter().flatten().min(),
             end: self.end.max(other.end),
             pool: self.pool.max(other.pool),
+            set: self.set.max(other.set),
         }
     }
 

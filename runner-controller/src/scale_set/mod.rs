@@ -12,12 +12,13 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use crate::pool::{
-    Polled, PoolName, SetSession, SetState, SetStep, SetTrouble, Timestamp, must_announce,
+    Conclusion, JobEnd, KnownJob, Polled, PoolName, SetSession, SetState, SetStep, SetTrouble,
+    Timestamp, must_announce,
 };
 use crate::status::ScaleSetStatus;
 use crate::world::{
-    Event, JobRecords, OpenSession, RegistryError, ScaleSets, SetError, SetMessage, WantedSet,
-    chain,
+    Event, JobRecords, OpenSession, RegistryError, RegistryErrorKind, ScaleSets, SetError,
+    SetMessage, WantedSet, chain,
 };
 
 /// Time for a rise of the capacity to settle before a poll is given up for it. A lower capacity is told at once.
@@ -107,12 +108,17 @@ impl<S: ScaleSets, R: JobRecords> Keeper<S, R> {
     /// Makes one call, and applies its answer. Cancelling is safe between all parts.
     async fn take(&mut self, step: SetStep) {
         let before = self.status.clone();
+        let mut is_limited = false;
         match self.call(step).await {
             Ok(()) => self.succeeded(),
-            Err(error) => self.failed(&error),
+            Err(error) => {
+                // The loop puts a rate limit on record, also one that it was told of before.
+                is_limited = error.error.kind == RegistryErrorKind::Limited;
+                self.failed(&error);
+            }
         }
         self.status.state = self.machine.state();
-        if self.status != before {
+        if is_limited || self.status != before {
             self.tell().await;
         }
     }
@@ -128,6 +134,11 @@ impl<S: ScaleSets, R: JobRecords> Keeper<S, R> {
         match (step, &self.session) {
             (SetStep::Find, _) => {
                 let found = self.service.find(&self.wanted).await?;
+                if let Err(error) = self.end_lost_jobs(found.id).await {
+                    self.not_recorded(&error);
+                    self.machine.polled(Polled::NotRecorded, now());
+                    return Ok(());
+                }
                 self.machine.found(found.id);
                 self.status.id = Some(found.id);
                 self.status.other_labels = self.other_labels(found.labels);
@@ -155,6 +166,42 @@ impl<S: ScaleSets, R: JobRecords> Keeper<S, R> {
             }
         }
         Ok(())
+    }
+
+    /// Ends the jobs of sets that the pool had before, because GitHub lost them with their messages. It assigns each job
+    /// that still waits to another set, which is another assignment.
+    async fn end_lost_jobs(&self, set: u64) -> Result<(), R::Error> {
+        let live = self.outside.records.live_jobs(self.service.scope()).await?;
+        let is_lost = |job: &KnownJob| {
+            job.pool.as_ref() == Some(&self.pool) && job.set.is_some_and(|other| other != set)
+        };
+        for job in live.into_iter().filter(is_lost) {
+            let (pool, id) = (&self.pool, job.key.id);
+            info!(%pool, job_id = id, "pool {pool}: GitHub lost the scale set of job {id}, and no message will tell its end");
+            let conclusion = match job.started_unix_ms {
+                None => Conclusion::Cancelled,
+                // Its runner goes on, and nothing tells how the job ends.
+                Some(_) => Conclusion::Other,
+            };
+            let ended = KnownJob {
+                end: Some(JobEnd {
+                    unix_ms: (self.outside.unix_ms)(),
+                    conclusion,
+                }),
+                ..job
+            };
+            if let Some(job) = self.outside.records.merge(ended).await? {
+                let _ = self.outside.events.send(Event::Job(Box::new(job))).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells that the records take nothing now.
+    fn not_recorded(&mut self, error: &R::Error) {
+        let (pool, error) = (&self.pool, chain(error));
+        warn!(%pool, error, "pool {pool}: cannot put a job of the scale set on record: {error}; it is tried again");
+        self.status.error = Some(error);
     }
 
     fn keep(&mut self, opened: OpenSession<S::Session>) {
@@ -228,9 +275,7 @@ impl<S: ScaleSets, R: JobRecords> Keeper<S, R> {
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    let (pool, error) = (&self.pool, chain(&error));
-                    warn!(%pool, error, "pool {pool}: cannot put a job of the scale set on record: {error}; its message comes again");
-                    self.status.error = Some(error);
+                    self.not_recorded(&error);
                     return Ok(Polled::NotRecorded);
                 }
             }

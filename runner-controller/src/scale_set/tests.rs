@@ -257,6 +257,34 @@ async fn a_lost_set_is_made_anew_with_its_jobs() {
 }
 
 #[tokio::test]
+async fn jobs_of_a_lost_set_end_because_no_message_will_tell_it() {
+    let mut bench = Bench::start(9, 50).await;
+    bench.listening().await;
+    bench.add_job();
+    let (job, _) = bench.job().await;
+    let first = bench.set().unwrap();
+    bench.until(|set| set.messages.is_empty()).await;
+    // The daemon that finds the next set does not know the one before.
+    bench.running.abort();
+    assert!(bench.sim.control().lose_scale_set(first.id));
+    bench.records.is_full.store(true, Ordering::Relaxed);
+    bench.restart();
+    let status = bench.status(|status| status.error.is_some()).await;
+    assert_eq!(
+        (status.id, status.error.as_deref()),
+        (None, Some("the disk is full"))
+    );
+    bench.records.is_full.store(false, Ordering::Relaxed);
+    let (ended, _) = bench.job().await;
+    assert_eq!((&ended.key, ended.stage()), (&job.key, JobStage::Ended));
+    assert_eq!(ended.end.unwrap().conclusion, Conclusion::Cancelled);
+    let (again, _) = bench.job().await;
+    assert_eq!(again.stage(), JobStage::Queued);
+    assert_ne!(again.key, job.key);
+    assert_eq!(again.set, bench.set().map(|set| set.id));
+}
+
+#[tokio::test]
 async fn a_keeper_that_stops_closes_its_session_and_leaves_the_set() {
     let mut bench = Bench::start(2, 600_000).await;
     bench.listening().await;

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use super::RegistryError;
-use crate::pool::{KnownJob, PoolName, SetTrouble};
+use crate::pool::{KnownJob, PoolName, ScopeId, SetTrouble};
 
 /// Scale set that a pool wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +66,9 @@ pub struct SetError {
 pub trait ScaleSets: Send + Sync + 'static {
     /// A session, with its token.
     type Session: Send + Sync + 'static;
+
+    /// Returns the scope.
+    fn scope(&self) -> &ScopeId;
 
     /// Returns the set with this name. Creates it if GitHub does not have it.
     fn find(&self, wanted: &WantedSet) -> impl Future<Output = Result<FoundSet, SetError>> + Send;

@@ -404,6 +404,10 @@ impl ScaleSetService {
 impl ScaleSets for ScaleSetService {
     type Session = Session;
 
+    fn scope(&self) -> &ScopeId {
+        &self.scope
+    }
+
     async fn find(&self, wanted: &WantedSet) -> Result<FoundSet, SetError> {
         let group = self.group(&wanted.runner_group).await?;
         let call = AdminCall {

@@ -171,6 +171,7 @@ impl Item {
                 conclusion: conclusion(&self.result),
             }),
             pool: Some(to.pool.clone()),
+            set: Some(to.set),
             ..job
         })
     }
