@@ -299,6 +299,9 @@ pub trait Registry: Send + Sync + 'static {
     /// Sends no call for this long, because a rate limit that an earlier daemon got still lasts.
     fn hold(&self, wait: Duration);
 
+    /// Returns the time for which no call is sent because of a rate limit, whichever call met it; `None` without one.
+    fn held(&self) -> Option<Duration>;
+
     /// Returns true if calls of `other` count for the same rate limits.
     fn shares_limits(&self, other: &Self) -> bool;
 

@@ -1,5 +1,7 @@
 //! Events, outcomes of tasks and commands, applied to the pools; and the effects that follow.
 
+use std::time::Duration;
+
 use tracing::{error, info, warn};
 
 use super::history::verdict_record;
@@ -13,6 +15,9 @@ use crate::pool::{
 use crate::world::{
     Event, Handshake, Machines, Records, Registry, RegistryError, RegistryErrorKind,
 };
+
+/// Difference between two times that are the end of the same rate limit, because they are in whole milliseconds.
+const ROUNDING: Duration = Duration::from_millis(2);
 
 impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> {
     /// Applies an event.
@@ -451,19 +456,31 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     fn keep_limit(&mut self, scope: &ScopeId, error: &RegistryError) {
         // An error without a status was not sent, because of a limit that is known already.
         let is_new = error.kind == RegistryErrorKind::Limited && error.status.is_some();
-        let Some(delay) = error.retry_after.filter(|_| is_new) else {
-            return;
-        };
-        let until = (self.environment.now)() + delay;
-        let delay_ms = u64::try_from(delay.as_millis()).unwrap_or_default();
+        if let Some(delay) = error.retry_after.filter(|_| is_new) {
+            self.keep_hold(scope, delay);
+        }
+    }
+
+    /// Writes the rate limits to the records that calls of other tasks met, such as those for scale sets.
+    pub(super) fn keep_limits(&mut self) {
+        let registries = self.environment.registries.iter();
+        let held =
+            registries.filter_map(|(scope, client)| Some((scope.clone(), client.registry.held()?)));
+        let held: Vec<(ScopeId, Duration)> = held.collect();
+        for (scope, rest) in held {
+            self.keep_hold(&scope, rest);
+        }
+    }
+
+    fn keep_hold(&mut self, scope: &ScopeId, delay: Duration) {
+        // In whole milliseconds, and never too short.
+        let delay_ms = u64::try_from(delay.as_micros().div_ceil(1_000)).unwrap_or_default();
+        let until = (self.environment.now)() + Duration::from_millis(delay_ms);
         let until_unix_ms = (self.environment.unix_ms)() + delay_ms;
         for (scope, account) in self.limited_with(scope) {
             // Answers may come out of order, and the longer limit holds.
-            if self
-                .limited_until
-                .get(&scope)
-                .is_some_and(|at| *at >= until)
-            {
+            let known = self.limited_until.get(&scope);
+            if known.is_some_and(|at| *at + ROUNDING >= until) {
                 continue;
             }
             let limit = RateLimit {

@@ -282,6 +282,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         self.carry_out(effects);
         self.announce(admission);
         self.report_gates(now);
+        self.keep_limits();
         self.begin_write();
     }
 

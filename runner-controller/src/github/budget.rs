@@ -167,6 +167,12 @@ impl Budget {
         self.held = Some((until, "GitHub asked an earlier daemon to wait"));
     }
 
+    /// Returns the time for which every call is withheld.
+    pub(super) fn held(&self, now: Instant) -> Option<Duration> {
+        let (until, _) = self.held.filter(|(until, _)| now < *until)?;
+        Some(until - now)
+    }
+
     /// Records an answer. Returns how long not to call, if the answer announces a limit.
     pub(super) fn observe(
         &mut self,

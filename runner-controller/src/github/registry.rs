@@ -420,6 +420,10 @@ impl Registry for GitHub {
         self.client.usage.hold(wait);
     }
 
+    fn held(&self) -> Option<Duration> {
+        self.client.usage.held()
+    }
+
     fn shares_limits(&self, other: &Self) -> bool {
         self.client.usage.shares_limits(&other.client.usage)
     }

@@ -42,6 +42,11 @@ impl Usage {
         self.budget().hold(wait, now());
     }
 
+    /// Returns the time for which every request is withheld.
+    pub(super) fn held(&self) -> Option<Duration> {
+        self.budget().held(now())
+    }
+
     /// Counts one request by its outcome.
     pub(super) fn count(&self, operation: Operation, outcome: &'static str) {
         self.tally().count(operation, outcome);

@@ -299,6 +299,22 @@ async fn a_rate_limit_holds_for_the_next_daemon() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_rate_limit_that_another_task_met_holds_for_the_next_daemon() {
+    let first = daemon().await;
+    let until = tokio::time::Instant::now() + LIMIT;
+    first.fake.with(|world| world.limited_until = Some(until));
+    // The task tells its state, whatever it is.
+    let told = Event::ScaleSet(crate::status::ScaleSetStatus::default());
+    first.fake.events.send(told).await.unwrap();
+    tokio::time::sleep(LIMIT / 2).await;
+    let world = first.stop().await;
+    world.lock().unwrap().limited_until = None;
+    let second = Daemon::start(world).await;
+    let held = second.fake.with(|world| world.held).unwrap();
+    assert!(held <= LIMIT / 2 && held > LIMIT / 3, "{held:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_rate_limit_of_another_boot_lasts_by_the_wall_clock_within_reason() {
     let minutes = |n: u64| n * 60_000;
     // The simulated wall clock stands at zero.

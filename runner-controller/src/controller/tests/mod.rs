@@ -103,6 +103,8 @@ struct World {
     version: Option<RunnerVersion>,
     version_end: Option<Result<Option<VersionEnd>, RegistryErrorKind>>,
     held: Option<Duration>,
+    /// End of a rate limit that a call of another task met.
+    limited_until: Option<tokio::time::Instant>,
     disk_full: bool,
     deletions_fail: bool,
     never_requests: bool,
@@ -365,6 +367,12 @@ impl Registry for Fake {
 
     fn hold(&self, wait: Duration) {
         self.with(|world| world.held = Some(wait));
+    }
+
+    fn held(&self) -> Option<Duration> {
+        let until = self.with(|world| world.limited_until)?;
+        let rest = until.saturating_duration_since(tokio::time::Instant::now());
+        (!rest.is_zero()).then_some(rest)
     }
 
     fn shares_limits(&self, other: &Self) -> bool {
