@@ -153,11 +153,11 @@ impl Inbox for Store {
         unix_ms: u64,
     ) -> Result<Delivered, StoreError> {
         self.call(Access::Write, "write a delivery", move |connection| {
-            let transaction = connection.transaction()?;
-            let delivered = deliveries::deliver(&transaction, &delivery, job, unix_ms)?;
-            deliveries::prune(&transaction, unix_ms)?;
-            transaction.commit()?;
-            Ok(delivered)
+            file::durably(connection, |transaction| {
+                let delivered = deliveries::deliver(transaction, &delivery, job, unix_ms)?;
+                deliveries::prune(transaction, unix_ms)?;
+                Ok(delivered)
+            })
         })
         .await
     }
@@ -186,10 +186,9 @@ impl JobRecords for Store {
 
     async fn merge(&self, job: KnownJob) -> Result<Option<KnownJob>, StoreError> {
         self.call(Access::Write, "write a job", |connection| {
-            let transaction = connection.transaction()?;
-            let merged = deliveries::merge(&transaction, job)?;
-            transaction.commit()?;
-            Ok(merged)
+            file::durably(connection, |transaction| {
+                deliveries::merge(transaction, job)
+            })
         })
         .await
     }

@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::file::try_open;
+use super::file::{durably, try_open};
 use super::*;
 use crate::pool::{
     Invocation, Job, JobNote, JobResult, Pace, PhaseEntry, PhaseKind, Registration, RunnerId,
@@ -531,6 +531,25 @@ async fn records_of_another_host_or_spelling_are_left_out() {
         .execute("UPDATE lives SET slot = 'ci-007' WHERE slot = 'ci-2'", [])
         .unwrap();
     assert_eq!(renamed.load().await.unwrap(), []);
+}
+
+#[test]
+fn what_is_written_durably_is_flushed_and_other_writes_are_not() {
+    let (_dir, path) = file();
+    let mut connection = try_open(&path).unwrap();
+    let level = |connection: &Connection| -> i64 {
+        let pragma = connection.pragma_query_value(None, "synchronous", |row| row.get(0));
+        pragma.unwrap()
+    };
+    // 1 is NORMAL, and 2 is FULL.
+    assert_eq!(level(&connection), 1);
+    let inside = durably(&mut connection, |transaction| Ok(level(transaction))).unwrap();
+    assert_eq!((inside, level(&connection)), (2, 1));
+    let failed = durably(&mut connection, |transaction| {
+        transaction.execute("not SQL", [])
+    });
+    assert!(failed.is_err());
+    assert_eq!(level(&connection), 1);
 }
 
 #[test]
