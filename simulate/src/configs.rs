@@ -39,6 +39,8 @@ resolvers = ["9.9.9.9"]
     // Jobs are in the usual scope, so a pool in the other one does not know of them.
     let has_usual_scope = scope == usual;
     let mut demand = random.fork();
+    // All jobs compete for one runner.
+    let is_narrow = has_usual_scope && pools == 2 && demand.chance(300);
     let (mut wanted, mut most) = (0, 0);
     for (number, name) in ["ci", "big"].into_iter().take(pools).enumerate() {
         let max = random.between(1, 6);
@@ -47,12 +49,19 @@ resolvers = ["9.9.9.9"]
         let memory = if random.chance(300) { "2GiB" } else { "4GiB" };
         let offset = number * 20;
         let (mut idle, mut spare, mut kind) = (idle, spare, "fixed");
-        if has_usual_scope && demand.chance(400) {
-            kind = "webhook";
+        if is_narrow || has_usual_scope && demand.chance(600) {
+            kind = if demand.chance(500) {
+                "webhook"
+            } else {
+                "scale-set"
+            };
             (idle, spare) = (
                 idle - demand.below(idle + 1),
                 spare - demand.below(spare + 1),
             );
+        }
+        if is_narrow {
+            (idle, spare) = (0, 0);
         }
         wanted += idle + spare;
         most += max;
@@ -80,9 +89,12 @@ stop = "30s"
         )?;
     }
     text += "[webhook]\nlisten = \"127.0.0.1:9818\"\nsecret_file = \"/w\"\n";
-    if demand.chance(400) {
+    if is_narrow || demand.chance(400) {
+        let most = if is_narrow { 1 } else { most };
         let runners = demand.between(wanted + 1, most.max(wanted + 1));
         write!(text, "[budget]\nrunners = {runners}\n")?;
     }
+    text += "[queue]\nfairness_age = \"60s\"\n";
+    text += "[[priority]]\nname = \"big\"\njob = [\"big*\"]\nescalate_after = \"1h\"\n";
     Ok(config::parse(Path::new("simulated"), &text)?)
 }

@@ -89,7 +89,7 @@ impl Deliveries {
                     repository,
                     run_id: id / 2,
                     workflow: "CI".to_owned(),
-                    name: "build".to_owned(),
+                    name: pool.clone(),
                     labels: vec![pool],
                 },
                 unix_ms,

@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use runner_controller::pool::{Invocation, RunnerId, ScopeId, SlotId};
+use runner_controller::pool::{Invocation, JobKey, KnownJob, RunnerId, ScopeId, SlotId};
 use runner_controller::world::{RunnerRecord, StrayRecord, VerdictRecord};
 use tokio::sync::oneshot;
 
 use crate::event::SimEvent;
+use crate::mutation::Mutation;
 use crate::random::{Random, Stream};
 use crate::schedule::Scheduler;
 use crate::unavailable::Unavailable;
@@ -15,6 +16,9 @@ use crate::unavailable::Unavailable;
 /// Maximum age of a write that a power cut may undo, in milliseconds: the write-ahead log is not synced at each
 /// write.
 const UNSYNCED_MS: u64 = 2_000;
+
+/// Time after which jobs are flushed by a mutation, in milliseconds.
+const FLUSHED_LATE_MS: u64 = 60_000;
 
 /// The schedule as the disk sees it.
 type Schedule<'a> = dyn Scheduler<Timer> + 'a;
@@ -37,6 +41,10 @@ pub(crate) enum RecordCall {
     Recent(usize, Answer<Vec<VerdictRecord>>),
     /// Reads which of the starts have a verdict.
     Judged(BTreeSet<Invocation>, Answer<BTreeSet<Invocation>>),
+    /// Reads the jobs of a scope that have not ended.
+    LiveJobs(ScopeId, Answer<Vec<KnownJob>>),
+    /// Merges a job. Returns it if that is news.
+    Merge(Box<KnownJob>, Answer<Option<KnownJob>>),
     /// Reads a setting.
     Setting(String, Answer<Option<String>>),
     /// A write.
@@ -80,10 +88,16 @@ pub(crate) struct Disk {
     unreadable: bool,
     /// A start has at most one verdict, as the schema demands.
     unique_verdicts: bool,
+    /// Jobs are flushed a minute late.
+    flushes_late: bool,
+    /// Jobs that are not flushed, with the time of their change and the state before it.
+    unflushed: Vec<(u64, JobKey, Option<KnownJob>)>,
     runners: BTreeMap<SlotId, RunnerRecord>,
     verdicts: Vec<VerdictRecord>,
     settings: BTreeMap<String, String>,
     strays: BTreeMap<StrayKey, StrayRecord>,
+    /// Jobs that messages of scale sets told of.
+    jobs: BTreeMap<JobKey, KnownJob>,
     unsynced: VecDeque<(u64, Undo)>,
     last_call_at: u64,
     /// The verdict that the daemon is writing.
@@ -93,17 +107,20 @@ pub(crate) struct Disk {
 impl Disk {
     /// Returns an empty disk.
     #[must_use]
-    pub(crate) fn new(seed: u64, unique_verdicts: bool) -> Self {
+    pub(crate) fn new(seed: u64, mutation: Option<Mutation>) -> Self {
         Self {
             random: Random::new(seed, Stream::Disk),
             incarnation: None,
             full: false,
             unreadable: false,
-            unique_verdicts,
+            unique_verdicts: mutation != Some(Mutation::VerdictsDuplicated),
+            flushes_late: mutation == Some(Mutation::JobsFlushedLate),
+            unflushed: Vec::new(),
             runners: BTreeMap::new(),
             verdicts: Vec::new(),
             settings: BTreeMap::new(),
             strays: BTreeMap::new(),
+            jobs: BTreeMap::new(),
             unsynced: VecDeque::new(),
             last_call_at: 0,
             closing: None,
@@ -130,6 +147,13 @@ impl Disk {
     pub(crate) fn set_full(&mut self, full: bool, unreadable: bool, schedule: &mut Schedule<'_>) {
         (self.full, self.unreadable) = (full, unreadable);
         schedule.emit(SimEvent::RecordsWritable(!full && !unreadable));
+    }
+
+    /// Returns the jobs on record, for a daemon that starts. Jobs that cannot be read are not there.
+    #[must_use]
+    pub(crate) fn jobs(&self) -> Vec<KnownJob> {
+        self.read(|| self.jobs.values().cloned().collect())
+            .unwrap_or_default()
     }
 
     /// The daemon calls. Calls take effect in the order in which they are made.
@@ -179,6 +203,18 @@ impl Disk {
                     starts
                 };
                 schedule.reply(wait, answer, self.read(judged));
+            }
+            RecordCall::LiveJobs(scope, answer) => {
+                let jobs = || {
+                    let jobs = self.jobs.values();
+                    let live = jobs.filter(|job| job.end.is_none() && job.key.scope == scope);
+                    live.cloned().collect()
+                };
+                schedule.reply(wait, answer, self.read(jobs));
+            }
+            RecordCall::Merge(job, answer) => {
+                let result = self.merge(*job, schedule);
+                schedule.reply(wait, answer, result);
             }
             RecordCall::Setting(key, answer) => {
                 let setting = || self.settings.get(&key).cloned();
@@ -245,6 +281,33 @@ impl Disk {
         Ok(())
     }
 
+    /// Merges a job as the store does.
+    fn merge(
+        &mut self,
+        job: KnownJob,
+        schedule: &mut Schedule<'_>,
+    ) -> Result<Option<KnownJob>, Unavailable> {
+        if self.full || self.unreadable {
+            return Err(Unavailable("database or disk is full"));
+        }
+        let known = self.jobs.get(&job.key);
+        let merged = match known {
+            Some(known) if !known.is_news(&job) => return Ok(None),
+            Some(known) => known.clone().merge(job),
+            None => job,
+        };
+        let key = merged.key.clone();
+        let old = self.jobs.insert(key.clone(), merged.clone());
+        tell_record(&merged, Some(&merged), schedule);
+        if self.flushes_late {
+            self.unflushed.push((schedule.now(), key, old));
+        } else {
+            // One flush is for everything that was written before.
+            self.unsynced.clear();
+        }
+        Ok(Some(merged))
+    }
+
     fn close(&mut self, verdict: VerdictRecord, schedule: &mut Schedule<'_>) -> Undo {
         let (slot, invocation) = (verdict.slot.clone(), verdict.invocation.clone());
         let old = self.runners.remove(&slot);
@@ -264,6 +327,14 @@ impl Disk {
     /// The host loses power, and with it the last part of the log.
     pub(crate) fn lose_unsynced(&mut self, schedule: &mut Schedule<'_>) {
         let now = schedule.now();
+        for (at, key, old) in std::mem::take(&mut self.unflushed).into_iter().rev() {
+            if at + FLUSHED_LATE_MS > now
+                && let Some(lost) = self.jobs.remove(&key)
+            {
+                tell_record(&lost, old.as_ref(), schedule);
+                self.jobs.extend(old.map(|old| (key, old)));
+            }
+        }
         let lost_ms = self.random.below(UNSYNCED_MS);
         while let Some((_, undo)) = self.unsynced.pop_back_if(|(at, _)| *at + lost_ms > now) {
             match undo {
@@ -310,4 +381,11 @@ impl Disk {
         schedule.emit(changed);
         schedule.emit(SimEvent::RecordReverted { slot, lost, kept });
     }
+}
+
+fn tell_record(job: &KnownJob, on_record: Option<&KnownJob>, schedule: &mut Schedule<'_>) {
+    schedule.emit(SimEvent::JobRecorded {
+        name: job.description().name.clone(),
+        job: on_record.cloned().map(Box::new),
+    });
 }

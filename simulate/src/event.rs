@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use runner_controller::config::Config;
 use runner_controller::controller::Command;
-use runner_controller::pool::{Exit, Invocation, JobNote, RunnerId, SlotId};
+use runner_controller::pool::{Exit, Invocation, JobNote, KnownJob, PoolName, RunnerId, SlotId};
 use runner_controller::world::Event;
 
 use crate::api::{AnnouncedLimits, ApiAnswer, ApiRequest, Endpoint};
@@ -62,6 +62,38 @@ pub(crate) enum StopKind {
     Kill,
 }
 
+/// Step of a job that a scale set is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum JobStep {
+    /// It was assigned to the set.
+    Assigned,
+    /// A runner of the set has it.
+    Started,
+    /// It is over, or assigned anew.
+    Completed,
+}
+
+impl JobStep {
+    /// Returns the type of its items.
+    #[must_use]
+    pub(crate) fn message_type(self) -> &'static str {
+        match self {
+            Self::Assigned => "JobAssigned",
+            Self::Started => "JobStarted",
+            Self::Completed => "JobCompleted",
+        }
+    }
+}
+
+/// A step of one assignment, as a message tells it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ToldStep {
+    /// Name of the job, which has its number and that of the assignment.
+    pub(crate) name: String,
+    /// The step.
+    pub(crate) step: JobStep,
+}
+
 /// An event of the simulated world.
 #[derive(Debug)]
 pub(crate) enum SimEvent {
@@ -83,6 +115,8 @@ pub(crate) enum SimEvent {
     },
     /// The operator gave a command.
     CommandGiven(Command),
+    /// The daemon accepted a command.
+    CommandAccepted(Command),
     /// The daemon is told an event.
     Told(Event),
 
@@ -248,6 +282,26 @@ pub(crate) enum SimEvent {
         /// The runner.
         runner: RunnerId,
     },
+    /// GitHub ended a job that no runner had taken.
+    JobWithdrawn {
+        /// The job.
+        job: JobId,
+    },
+    /// The connection of a poll that GitHub holds is gone.
+    PollDropped {
+        /// Number of the call.
+        call: u64,
+    },
+    /// A message of a scale set was deleted, and is not told again.
+    MessageDeleted {
+        /// What it told, as far as it could be read.
+        told: Vec<ToldStep>,
+    },
+    /// A scale set was deleted.
+    SetDeleted {
+        /// Its name.
+        name: String,
+    },
     /// GitHub answered a call.
     Answered {
         /// Number of the call.
@@ -264,6 +318,20 @@ pub(crate) enum SimEvent {
         endpoint: Endpoint,
         /// The scope in its path.
         scope: String,
+    },
+    /// The daemon waits for a message of a scale set.
+    PollSent {
+        /// Number of the call.
+        call: u64,
+        /// The pool.
+        pool: PoolName,
+        /// Number of jobs that the pool can have, as the daemon announces.
+        capacity: u32,
+    },
+    /// The daemon does not wait for a message any more.
+    PollEnded {
+        /// Number of the call.
+        call: u64,
     },
     /// A call reached GitHub.
     CallArrived {
@@ -286,6 +354,13 @@ pub(crate) enum SimEvent {
     RecordRemoved {
         /// Its slot.
         slot: SlotId,
+    },
+    /// A job was put on record, or a power cut brought an earlier record back.
+    JobRecorded {
+        /// The job as it is on record; `None` if it is not.
+        job: Option<Box<KnownJob>>,
+        /// Its name.
+        name: String,
     },
     /// A verdict was written.
     VerdictWritten {
@@ -343,6 +418,7 @@ impl fmt::Display for SimEvent {
                 None => write!(f, "daemon {incarnation} ended"),
             },
             Self::CommandGiven(command) => write!(f, "operator: {command:?}"),
+            Self::CommandAccepted(command) => write!(f, "  accepted: {command:?}"),
             Self::Told(event) => write!(f, "  told: {}", Words(event)),
             Self::FaultStarted(fault) => write!(f, "FAULT: {fault:?}"),
             Self::FaultEnded(kind) => write!(f, "fault ended: {kind:?}"),
@@ -382,6 +458,32 @@ impl fmt::Display for SimEvent {
             Self::JobOffered { job, runner } => write!(f, "{runner} is offered {job}"),
             Self::JobRunning { job, runner } => write!(f, "GitHub: {job} runs on {runner}"),
             Self::JobReturned { job, runner } => write!(f, "GitHub: {runner} did not take {job}"),
+            Self::JobWithdrawn { job } => write!(f, "GitHub: {job} is cancelled"),
+            Self::PollDropped { call } => {
+                write!(f, "GitHub: the connection of call {call} is gone")
+            }
+            Self::MessageDeleted { told } => {
+                f.write_str("GitHub: a message is deleted:")?;
+                for ToldStep { name, step } in told {
+                    write!(f, " {name} {step:?}")?;
+                }
+                Ok(())
+            }
+            Self::SetDeleted { name } => write!(f, "GitHub: scale set {name} is deleted"),
+            Self::PollSent {
+                call,
+                pool,
+                capacity,
+                ..
+            } => write!(
+                f,
+                "daemon: call {call} polls for {pool}, capacity {capacity}"
+            ),
+            Self::PollEnded { call } => write!(f, "daemon: call {call} is over"),
+            Self::JobRecorded { job, name } => match job {
+                Some(job) => write!(f, "job {name} is on record as {}", job.stage()),
+                None => write!(f, "job {name} is not on record any more"),
+            },
             Self::Answered {
                 call,
                 endpoint,

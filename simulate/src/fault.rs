@@ -51,11 +51,23 @@ pub enum FaultKind {
     DeletesFail,
     /// A proxy on the way to GitHub refuses connections.
     ProxyRefuses,
+    /// GitHub forgets the session of a scale set.
+    SessionEvicted,
+    /// GitHub loses a scale set.
+    ScaleSetLost,
+    /// GitHub counts the messages of a scale set from the beginning.
+    MessageIdsRestarted,
+    /// A message of a scale set cannot be read.
+    MessageUnreadable,
+    /// GitHub refuses all tokens of the scale-set service.
+    ServiceTokensEnd,
+    /// GitHub tells the end of jobs of scale sets while they run, and cancels jobs.
+    JobsEndOddly,
 }
 
 impl FaultKind {
     /// All kinds.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 29] = [
         Self::DaemonKilled,
         Self::DaemonRestarted,
         Self::ContainerDies,
@@ -79,6 +91,12 @@ impl FaultKind {
         Self::MemoryShort,
         Self::DeletesFail,
         Self::ProxyRefuses,
+        Self::SessionEvicted,
+        Self::ScaleSetLost,
+        Self::MessageIdsRestarted,
+        Self::MessageUnreadable,
+        Self::ServiceTokensEnd,
+        Self::JobsEndOddly,
     ];
 }
 
@@ -175,6 +193,30 @@ pub enum Fault {
         /// Refused connections in a thousand.
         rate: u64,
     },
+    /// GitHub forgets the session of a scale set.
+    SessionEvicted {
+        /// Selects the set.
+        draw: u64,
+    },
+    /// GitHub loses a scale set, with its queue.
+    ScaleSetLost {
+        /// Selects the set.
+        draw: u64,
+    },
+    /// GitHub counts the messages of a scale set from the beginning.
+    MessageIdsRestarted {
+        /// Selects the set.
+        draw: u64,
+    },
+    /// The next message of a scale set cannot be read.
+    MessageUnreadable {
+        /// Number of deliveries in which it cannot be read.
+        deliveries: u64,
+    },
+    /// GitHub refuses all tokens of the scale-set service.
+    ServiceTokensEnd,
+    /// GitHub tells the end of jobs of scale sets while they run, and cancels jobs.
+    JobsEndOddly,
 }
 
 /// A failure of calls to GitHub, by the place where it happens.

@@ -210,9 +210,13 @@ impl Play {
         };
         let (reply, accepted) = oneshot::channel();
         let _ = daemon.requests.try_send((command, reply));
+        let world = self.world.clone();
         tokio::spawn(async move {
             if accepted.await.is_err() {
                 repeat(command);
+            } else {
+                let accepted = SimEvent::CommandAccepted(command);
+                world.with(|world| world.schedule.emit(accepted));
             }
         });
     }

@@ -191,6 +191,29 @@ fn start(kind: FaultKind, random: &mut Random, schedule: &mut Schedule<'_>) {
             let rate = *random.pick(&[300, 600, 1000]).unwrap_or(&1000);
             (Fault::ProxyRefuses { status, rate }, Some(400_000))
         }
+        FaultKind::SessionEvicted => {
+            let draw = random.below(u64::MAX);
+            (Fault::SessionEvicted { draw }, None)
+        }
+        FaultKind::ScaleSetLost => {
+            // Its runners listen in vain until they are old, so that histories with frequent faults would have nothing
+            // else.
+            if !random.chance(300) {
+                return;
+            }
+            let draw = random.below(u64::MAX);
+            (Fault::ScaleSetLost { draw }, None)
+        }
+        FaultKind::MessageIdsRestarted => {
+            let draw = random.below(u64::MAX);
+            (Fault::MessageIdsRestarted { draw }, None)
+        }
+        FaultKind::MessageUnreadable => {
+            let deliveries = random.between(1, 4);
+            (Fault::MessageUnreadable { deliveries }, None)
+        }
+        FaultKind::ServiceTokensEnd => (Fault::ServiceTokensEnd, None),
+        FaultKind::JobsEndOddly => (Fault::JobsEndOddly, Some(200_000)),
         FaultKind::MemoryShort => (Fault::MemoryShort, Some(90_000)),
         FaultKind::FirewallWrong => (Fault::FirewallWrong, Some(90_000)),
     };

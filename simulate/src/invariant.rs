@@ -45,6 +45,16 @@ pub enum Invariant {
     JudgedOnce,
     /// A container has no verdict before its end.
     JudgedAfterEnd,
+    /// A message of a scale set is deleted only after everything that it told is on record, and stays on record.
+    MessagesOnRecord,
+    /// No scale set is deleted, neither this host's nor another one's.
+    SetsKept,
+    /// A scale set gets no more jobs than its pool can have runners, and none while no runner may start.
+    CapacityCanStart,
+    /// A pool without idle runners and spares starts no more runners than it has jobs.
+    OneRunnerPerJob,
+    /// No runner starts for a job while an older one, whose pool has none, has waited for `queue.fairness_age`.
+    OldJobsFirst,
     /// The daemon does not panic.
     NoPanic,
     /// After the last fault the host comes to be as configured: no job waits, every registration has a container,
@@ -54,7 +64,7 @@ pub enum Invariant {
 
 impl Invariant {
     /// All invariants.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 26] = [
         Self::BusyLeftAlone,
         Self::LifetimeFitsJob,
         Self::ConfigGivenOnce,
@@ -74,6 +84,11 @@ impl Invariant {
         Self::Judged,
         Self::JudgedOnce,
         Self::JudgedAfterEnd,
+        Self::MessagesOnRecord,
+        Self::SetsKept,
+        Self::CapacityCanStart,
+        Self::OneRunnerPerJob,
+        Self::OldJobsFirst,
         Self::NoPanic,
         Self::Settles,
     ];
@@ -101,6 +116,11 @@ impl Invariant {
             Self::Judged => "a container has no verdict",
             Self::JudgedOnce => "a container has two verdicts",
             Self::JudgedAfterEnd => "a container has a verdict before its end",
+            Self::MessagesOnRecord => "a message was deleted and is not on record",
+            Self::SetsKept => "a scale set was deleted",
+            Self::CapacityCanStart => "a scale set could get jobs that no runner can start for",
+            Self::OneRunnerPerJob => "two runners started for one job",
+            Self::OldJobsFirst => "younger jobs overtook one whose turn had come",
             Self::NoPanic => "the daemon panicked",
             Self::Settles => "the host does not settle",
         }

@@ -7,7 +7,7 @@
 //! world       the models, wired together by events
 //!   host        systemd's units, their containers, root's records
 //!   sockets     the slots' sockets, and systemd's copies of them
-//!   github      registrations, jobs, the REST API and its limits
+//!   github      registrations, jobs, scale sets, the REST API and its limits
 //!   deliveries  GitHub's deliveries of its jobs, and the host's record of them
 //!   network     between the daemon and GitHub
 //!   disk        the daemon's records

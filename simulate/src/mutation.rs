@@ -64,6 +64,18 @@ pub enum Mutation {
     JobsDoubled,
     /// The budget is not known
     BudgetIgnored,
+    /// Jobs that messages of scale sets tell of are not put on record
+    MessagesDropped,
+    /// Jobs that messages of scale sets tell of are flushed to the disk a minute late
+    JobsFlushedLate,
+    /// A daemon that stops deletes its scale sets
+    SetsDeleted,
+    /// A runner is ended when a message tells the end of its job
+    CompletedTakenForEnd,
+    /// The capacity of a scale set is never lowered
+    CapacityKept,
+    /// The age of a job gives it no turn
+    FairnessIgnored,
 }
 
 impl Mutation {
@@ -102,9 +114,15 @@ impl Mutation {
             // GitHub still has the runner, and may send it a job.
             Self::FailedDeletionTakenForDone => &[Invariant::BusyLeftAlone, Invariant::Settles],
             Self::CutOffMintRepeated => &[Invariant::NamesUsedOnce],
-            // A job waits for ever, or a runner without a job stays.
-            Self::DeliveriesDropped | Self::JobsDoubled => &[Invariant::Settles],
+            Self::DeliveriesDropped => &[Invariant::Settles],
+            // A runner without a job stays.
+            Self::JobsDoubled => &[Invariant::OneRunnerPerJob, Invariant::Settles],
             Self::BudgetIgnored => &[Invariant::Budget],
+            Self::MessagesDropped | Self::JobsFlushedLate => &[Invariant::MessagesOnRecord],
+            Self::SetsDeleted => &[Invariant::SetsKept],
+            Self::CompletedTakenForEnd => &[Invariant::BusyLeftAlone],
+            Self::CapacityKept => &[Invariant::CapacityCanStart],
+            Self::FairnessIgnored => &[Invariant::OldJobsFirst],
         }
     }
 

@@ -36,6 +36,8 @@ pub(crate) enum Timer {
     Arrive(u64, ApiRequest),
     /// An answer arrives at the daemon.
     Deliver(Exchange, ApiAnswer),
+    /// GitHub notices that the connection of a poll is gone.
+    HangUp(u64),
 }
 
 /// A request under way, and the client that waits for its answer.
@@ -99,14 +101,14 @@ impl Network {
         self.refusals = refusals;
     }
 
-    /// The daemon sends a request.
+    /// The daemon sends a request. Returns the number of the call.
     pub(crate) fn send(
         &mut self,
         incarnation: u64,
         request: ApiRequest,
         client: Client,
         schedule: &mut Schedule<'_>,
-    ) {
+    ) -> u64 {
         schedule.emit(SimEvent::CallSent {
             endpoint: request.endpoint,
             scope: request.scope(),
@@ -121,6 +123,16 @@ impl Network {
         let slow = self.slow_ms;
         let wait = self.random.wait(5, 60 + slow, 3_000 + 4 * slow);
         schedule.after(wait, Timer::Arrive(self.calls, request));
+        self.calls
+    }
+
+    /// The daemon closes the connection of a poll.
+    pub(crate) fn hang_up(&mut self, call: u64, schedule: &mut Schedule<'_>) {
+        schedule.emit(SimEvent::PollEnded { call });
+        if self.under_way.contains_key(&call) {
+            let wait = self.random.wait(5, 60, 3_000);
+            schedule.after(wait, Timer::HangUp(call));
+        }
     }
 
     /// The daemon sends a request that does not arrive.
@@ -136,6 +148,7 @@ impl Network {
     pub(crate) fn timer(&mut self, timer: Timer, schedule: &mut Schedule<'_>) {
         match timer {
             Timer::Arrive(call, request) => self.arrive(call, request, schedule),
+            Timer::HangUp(call) => schedule.emit(SimEvent::PollDropped { call }),
             Timer::Deliver(exchange, answer) => {
                 let runs = self.incarnation == Some(exchange.incarnation);
                 if runs && !exchange.client.is_closed() {

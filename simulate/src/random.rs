@@ -31,6 +31,8 @@ pub(crate) enum Stream {
     Supervisor = 11,
     /// GitHub's deliveries of its jobs.
     Deliveries = 12,
+    /// GitHub's scale sets.
+    ScaleSets = 13,
 }
 
 /// Random numbers by a seed.

@@ -129,7 +129,7 @@ impl World {
             sockets: Sockets::new(seed),
             github: GitHub::new(seed),
             network: Network::new(seed),
-            disk: Disk::new(seed, mutation != Some(Mutation::VerdictsDuplicated)),
+            disk: Disk::new(seed, mutation),
             supervisor: Supervisor::new(seed, Arc::clone(&config)),
             injector: Injector::new(seed, &without),
             jobs: Jobs::new(seed, Arc::clone(&config)),
@@ -275,6 +275,11 @@ impl World {
                 self.deliveries.job_ended(job, schedule);
                 self.github.job_ended(job, end, schedule);
             }
+            SimEvent::JobWithdrawn { job } => {
+                self.deliveries.job_ended(job, schedule);
+                self.jobs.job_sent();
+            }
+            SimEvent::PollDropped { call } => self.github.poll_dropped(call, clock::elapsed()),
             SimEvent::Registered { runner, name, .. } => self.deliveries.registered(runner, name),
             SimEvent::CallArrived { call, request } => {
                 self.github.call_arrived(call, &request, schedule);
@@ -293,6 +298,12 @@ impl World {
             | SimEvent::StrangerConnected { .. }
             | SimEvent::DeleteReceived { .. }
             | SimEvent::CallSent { .. }
+            | SimEvent::CommandAccepted(_)
+            | SimEvent::PollSent { .. }
+            | SimEvent::PollEnded { .. }
+            | SimEvent::MessageDeleted { .. }
+            | SimEvent::SetDeleted { .. }
+            | SimEvent::JobRecorded { .. }
             | SimEvent::LimitsTold(_)
             | SimEvent::RecordWritten { .. }
             | SimEvent::RecordRemoved { .. }
@@ -350,6 +361,12 @@ impl World {
                 self.sockets.set_run_full(true);
             }
             Fault::FirewallWrong => self.host.set_firewall_wrong(true, schedule),
+            Fault::SessionEvicted { draw } => self.github.evict_session(draw, schedule),
+            Fault::ScaleSetLost { draw } => self.github.lose_set(draw, schedule),
+            Fault::MessageIdsRestarted { draw } => self.github.restart_message_ids(draw),
+            Fault::MessageUnreadable { deliveries } => self.github.garble_message(deliveries),
+            Fault::ServiceTokensEnd => self.github.expire_service_tokens(),
+            Fault::JobsEndOddly => self.github.set_odd_ends(true),
             Fault::MemoryShort => self.host.set_memory_short(true, schedule),
         }
     }
@@ -376,6 +393,7 @@ impl World {
             }
             FaultKind::FirewallWrong => self.host.set_firewall_wrong(false, schedule),
             FaultKind::MemoryShort => self.host.set_memory_short(false, schedule),
+            FaultKind::JobsEndOddly => self.github.set_odd_ends(false),
             // These do not last, or end by themselves.
             FaultKind::DaemonKilled
             | FaultKind::DaemonRestarted
@@ -387,6 +405,11 @@ impl World {
             | FaultKind::ConfigChanged
             | FaultKind::WallClockJumps
             | FaultKind::DescriptorsLost
+            | FaultKind::SessionEvicted
+            | FaultKind::ScaleSetLost
+            | FaultKind::MessageIdsRestarted
+            | FaultKind::MessageUnreadable
+            | FaultKind::ServiceTokensEnd
             | FaultKind::StrayRegistration => {}
         }
     }

@@ -3,12 +3,14 @@
 //!
 //! ```text
 //! systemd, handshake, records  the controller's environment
+//! scale_sets                   the tasks that keep scale sets
 //! wire                         the GitHub client's network
 //! ```
 //! A mutation changes what passes through them.
 
 mod handshake;
 mod records;
+mod scale_sets;
 mod systemd;
 mod wire;
 
@@ -79,12 +81,13 @@ fn client_of(github: GitHub, config: &GitHubConfig) -> Client<GitHub> {
 
 /// Returns the configuration as a daemon with a defect knows it.
 fn known_config(config: Arc<Config>, mutation: Option<Mutation>) -> Arc<Config> {
-    if mutation != Some(Mutation::BudgetIgnored) {
-        return config;
+    let mut known = (*config).clone();
+    match mutation {
+        Some(Mutation::BudgetIgnored) => known.budget = Budget::default(),
+        Some(Mutation::FairnessIgnored) => known.order.fairness_age = Duration::from_hours(24),
+        _ => return config,
     }
-    let mut without = (*config).clone();
-    without.budget = Budget::default();
-    Arc::new(without)
+    Arc::new(known)
 }
 
 /// Runs the daemon until it is told to stop, or cannot adopt what runs.
@@ -110,7 +113,8 @@ pub(crate) async fn run(start: Start) {
     let Some(configured) = config.scopes.first() else {
         return;
     };
-    let wire = Wire::new(access.clone(), configured.scope.to_string());
+    let scope = configured.scope.to_string();
+    let wire = Wire::new(access.clone(), scope, Arc::clone(&config));
     let Ok(github) = GitHub::over(configured, token, wire.clone()) else {
         return;
     };
@@ -130,10 +134,13 @@ pub(crate) async fn run(start: Start) {
         }
     }
     let (boot_id, jobs) = world.with(|world| {
-        let config = Arc::clone(&config);
+        let (event, config) = (event.clone(), Arc::clone(&config));
         (world.supervisor).connect(incarnation, event, config, &mut world.schedule);
-        (world.host.boot_id(), world.deliveries.records())
+        let mut jobs = world.deliveries.records();
+        jobs.extend(world.disk.jobs());
+        (world.host.boot_id(), jobs)
     });
+    let scale_sets = scale_sets::of(&config, &github.scale_sets(), &access, event);
 
     let environment = Environment {
         machines: Arc::new(Systemd::new(access.clone(), Arc::clone(&config))),
@@ -150,17 +157,19 @@ pub(crate) async fn run(start: Start) {
         notes: Vec::new(),
         jobs: config.webhook.as_ref().map(|_| jobs),
         job_started: watch::Sender::default(),
-        capacities: BTreeMap::new(),
+        capacities: scale_sets.capacities,
     };
     let config = known_config(config, mutation);
     let mut controller = Controller::new(config, environment, 2, status);
     if controller.adopt(&mut events).await.is_err() {
         return;
     }
+    let scale_sets = scale_sets::start(scale_sets.keepers);
     let stopped = async {
         let _ = stop.await;
     };
     controller.run(events, &mut requests, stopped).await;
+    scale_sets.close().await;
     // The descriptors that it opened last are on their way to systemd.
     tokio::time::sleep(Duration::from_millis(3)).await;
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-use runner_controller::pool::{Invocation, RunnerId, ScopeId, SlotId, Verdict};
-use runner_controller::world::{Records, RunnerRecord, StrayRecord, VerdictRecord};
+use runner_controller::pool::{Invocation, KnownJob, RunnerId, ScopeId, SlotId, Verdict};
+use runner_controller::world::{JobRecords, Records, RunnerRecord, StrayRecord, VerdictRecord};
 use tokio::sync::oneshot;
 
 use super::Access;
@@ -91,6 +91,33 @@ impl RecordsFile {
             version: None,
         }))
         .await
+    }
+}
+
+/// The records of jobs, for the tasks that keep scale sets.
+pub(super) struct JobsFile(RecordsFile);
+
+impl JobsFile {
+    pub(super) fn new(access: Access) -> Self {
+        Self(RecordsFile::new(access))
+    }
+}
+
+impl JobRecords for JobsFile {
+    type Error = Unavailable;
+
+    async fn live_jobs(&self, scope: &ScopeId) -> Result<Vec<KnownJob>, Unavailable> {
+        let scope = scope.clone();
+        let call = |answer| RecordCall::LiveJobs(scope, answer);
+        self.0.call(call).await
+    }
+
+    async fn merge(&self, job: KnownJob) -> Result<Option<KnownJob>, Unavailable> {
+        if self.0.access.has(Mutation::MessagesDropped) {
+            return Ok(Some(job));
+        }
+        let call = |answer| RecordCall::Merge(Box::new(job), answer);
+        self.0.call(call).await
     }
 }
 

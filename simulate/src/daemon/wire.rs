@@ -3,18 +3,25 @@
 use std::future::{Future, ready};
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full};
+use runner_controller::config::Config;
 use runner_controller::github::OctoBody;
+use runner_controller::pool::{PoolName, RunnerName};
+use serde_json::Value;
 use tokio::sync::oneshot;
 use tower::Service;
 
 use super::Access;
 use crate::api::{ApiAnswer, ApiRequest, Endpoint};
+use crate::event::SimEvent;
+use crate::host::BusCall;
 use crate::mutation::Mutation;
 use crate::network::NoAnswer;
 
@@ -32,6 +39,22 @@ pub(super) struct Wire {
     access: Access,
     /// The configured scope.
     scope: String,
+    config: Arc<Config>,
+    /// The largest capacity that was announced, for a mutation.
+    largest: Arc<AtomicU32>,
+}
+
+/// A poll that waits. The daemon may give it up at any moment.
+struct Waiting {
+    access: Access,
+    call: u64,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let call = self.call;
+        (self.access.world).with(|world| world.network.hang_up(call, &mut world.schedule));
+    }
 }
 
 impl Service<Request<OctoBody>> for Wire {
@@ -49,8 +72,13 @@ impl Service<Request<OctoBody>> for Wire {
 }
 
 impl Wire {
-    pub(super) fn new(access: Access, scope: String) -> Self {
-        Self { access, scope }
+    pub(super) fn new(access: Access, scope: String, config: Arc<Config>) -> Self {
+        Self {
+            access,
+            scope,
+            config,
+            largest: Arc::default(),
+        }
     }
 
     async fn exchange(self, request: Request<OctoBody>) -> Result<Response<Body>, io::Error> {
@@ -65,8 +93,17 @@ impl Wire {
         {
             return response(ApiAnswer::error(404, "Not Found"));
         }
+        if let Some(capacity) = &mut request.capacity
+            && self.access.has(Mutation::CapacityKept)
+        {
+            let before = self.largest.fetch_max(*capacity, Ordering::Relaxed);
+            *capacity = before.max(*capacity);
+        }
         self.send_more(&request);
-        let mut answered = self.send(&request).await;
+        let mut answered = match endpoint {
+            Endpoint::SetPoll => self.poll(&request).await,
+            _ => self.send(&request).await,
+        };
         if self.access.has(Mutation::CutOffMintRepeated)
             && endpoint == Endpoint::Mint
             && matches!(answered, Some(Err(NoAnswer::CutOff(_))))
@@ -87,6 +124,58 @@ impl Wire {
             (world.network).send(incarnation, request, client, &mut world.schedule);
         });
         call.await
+    }
+
+    /// Sends a poll, and closes its connection when the daemon does not wait for the answer any more.
+    async fn poll(&self, request: &ApiRequest) -> Option<Result<ApiAnswer, NoAnswer>> {
+        let (incarnation, request) = (self.access.incarnation, request.clone());
+        let (client, answered) = oneshot::channel();
+        let call = self.access.world.with(|world| {
+            let schedule = &mut world.schedule;
+            let capacity = request.capacity.unwrap_or_default();
+            let set = world.github.set_of(&request.token);
+            let call = (world.network).send(incarnation, request, client, schedule);
+            if let Some(pool) = set.and_then(|set| self.pool_of(&set)) {
+                schedule.emit(SimEvent::PollSent {
+                    call,
+                    pool,
+                    capacity,
+                });
+            }
+            call
+        });
+        let _waiting = Waiting {
+            access: self.access.clone(),
+            call,
+        };
+        answered.await.ok()
+    }
+
+    /// Returns the pool of a scale set.
+    fn pool_of(&self, set: &str) -> Option<PoolName> {
+        let mut pools = self.config.pools.iter();
+        let pool = pools.find(|pool| pool.scale_set.as_deref() == Some(set));
+        pool.map(|pool| pool.name.clone())
+    }
+
+    /// Ends the runners whose jobs a message tells as completed.
+    fn end_completed(&self, answer: &ApiAnswer) {
+        let message: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+        let items = message["body"].as_str().unwrap_or_default();
+        let items: Vec<Value> = serde_json::from_str(items).unwrap_or_default();
+        for item in items
+            .iter()
+            .filter(|item| item["messageType"] == "JobCompleted")
+        {
+            let name = item["runnerName"].as_str().unwrap_or_default();
+            if let Some(name) = RunnerName::parse(&self.config.host, name) {
+                let (answer, _) = oneshot::channel();
+                self.access.world.with(|world| {
+                    let stop = BusCall::Stop(name.slot, answer);
+                    world.host.call(stop, &mut world.schedule);
+                });
+            }
+        }
     }
 
     /// Sends the additional calls of a mutation.
@@ -115,6 +204,17 @@ impl Wire {
                     let incarnation = self.access.incarnation;
                     (world.network).send(incarnation, request.clone(), client, schedule);
                 }
+                (Mutation::SetsDeleted, Endpoint::SessionClose) => {
+                    let (client, _) = oneshot::channel();
+                    let incarnation = self.access.incarnation;
+                    let (set, _) = request.path.split_once("/sessions").unwrap_or_default();
+                    let deletion = ApiRequest {
+                        endpoint: Endpoint::SetDelete,
+                        path: set.to_owned(),
+                        ..request.clone()
+                    };
+                    (world.network).send(incarnation, deletion, client, schedule);
+                }
                 _ => {}
             }
         });
@@ -122,6 +222,9 @@ impl Wire {
 
     /// Returns the answer that the client gets.
     fn mutate(&self, endpoint: Endpoint, mut answer: ApiAnswer) -> ApiAnswer {
+        if self.access.has(Mutation::CompletedTakenForEnd) && endpoint == Endpoint::SetPoll {
+            self.end_completed(&answer);
+        }
         if self.access.has(Mutation::BusyTakenForDeleted)
             && endpoint == Endpoint::Delete
             && answer.status == 422
@@ -172,25 +275,59 @@ fn unanswered(reason: NoAnswer) -> Result<Response<Body>, io::Error> {
 async fn read(request: Request<OctoBody>) -> Result<ApiRequest, io::Error> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    let header = |name: &str| parts.headers.get(name)?.to_str().ok();
     let query = parts.uri.query().unwrap_or_default();
     let page = query
         .split('&')
         .find_map(|part| part.strip_prefix("page=")?.parse().ok());
-    let endpoint = match parts.method {
-        Method::POST => Endpoint::Mint,
-        Method::DELETE => Endpoint::Delete,
-        _ if page.is_some_and(|page| page > 1) => Endpoint::Page,
-        _ if !parts.uri.path().ends_with("/runners") => Endpoint::Find,
-        _ => Endpoint::List,
-    };
-    let etag = parts.headers.get("if-none-match");
+    let path = parts.uri.path();
+    let token = header("authorization").and_then(|value| value.rsplit(' ').next());
     Ok(ApiRequest {
-        endpoint,
-        path: parts.uri.path().to_owned(),
+        endpoint: endpoint(&parts.method, path, page.unwrap_or(1)),
+        path: path.to_owned(),
+        query: query.to_owned(),
         page: page.unwrap_or(1),
-        etag: etag.and_then(|tag| tag.to_str().ok()).map(str::to_owned),
+        etag: header("if-none-match").map(str::to_owned),
+        token: token.unwrap_or_default().to_owned(),
+        capacity: header("x-scalesetmaxcapacity").and_then(|value| value.parse().ok()),
         body: String::from_utf8_lossy(&body).into_owned(),
     })
+}
+
+/// Returns the call that a request is.
+fn endpoint(method: &Method, path: &str, page: usize) -> Endpoint {
+    let is_post = *method == Method::POST;
+    let is_delete = *method == Method::DELETE;
+    if path.ends_with("/runner-registration") {
+        return Endpoint::SetAccess;
+    }
+    if path.contains("/scalesets/message") {
+        return if is_delete {
+            Endpoint::SetAcknowledge
+        } else {
+            Endpoint::SetPoll
+        };
+    }
+    if let Some((_, rest)) = path.split_once("/runnerscalesets") {
+        let parts: Vec<&str> = rest.split('/').skip(1).collect();
+        return match parts[..] {
+            [] if is_post => Endpoint::SetCreate,
+            [] => Endpoint::SetFind,
+            [_] => Endpoint::SetDelete,
+            [_, "generatejitconfig"] => Endpoint::SetMint,
+            [_, "sessions"] => Endpoint::SessionOpen,
+            _ if is_delete => Endpoint::SessionClose,
+            _ => Endpoint::SessionRefresh,
+        };
+    }
+    match *method {
+        Method::POST if path.ends_with("/registration-token") => Endpoint::RegistrationToken,
+        Method::POST => Endpoint::Mint,
+        Method::DELETE => Endpoint::Delete,
+        _ if page > 1 => Endpoint::Page,
+        _ if !path.ends_with("/runners") => Endpoint::Find,
+        _ => Endpoint::List,
+    }
 }
 
 fn response(answer: ApiAnswer) -> Result<Response<Body>, io::Error> {

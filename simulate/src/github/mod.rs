@@ -1,8 +1,10 @@
-//! GitHub: registrations, jobs, and the REST API.
+//! GitHub: registrations, jobs, scale sets, and the REST API.
 //!
 //! ```text
 //! registrations  registrations, and the list's late view of them
-//! queue          jobs, and the runners that they are sent to
+//! queue          jobs, and the scale sets and runners that have them
+//! scale_sets     scale sets, their sessions and their messages
+//! set_calls      the calls of the scale-set service
 //! rest           requests and answers
 //! limits         rate limits
 //! ```
@@ -11,6 +13,8 @@ mod limits;
 mod queue;
 mod registrations;
 mod rest;
+mod scale_sets;
+mod set_calls;
 
 use std::collections::BTreeMap;
 
@@ -24,6 +28,7 @@ use crate::schedule::Scheduler;
 use limits::Limits;
 use queue::QueuedJob;
 use registrations::RegisteredRunner;
+use scale_sets::ScaleSets;
 
 /// The schedule as GitHub sees it.
 type Schedule<'a> = dyn Scheduler<Timer> + 'a;
@@ -40,6 +45,16 @@ pub(crate) enum Timer {
     Unlock(RunnerId),
     /// GitHub notices that a listener is gone.
     Offline(RunnerId),
+    /// A workflow cancels a job.
+    CancelJob(JobId),
+    /// The runners of a set have had the time to take a job since the assignment with this number.
+    Reassign(JobId, u64),
+    /// The end of a runner's job is told, with this result.
+    TellEnd(JobId, RunnerId, &'static str),
+    /// The items of a set become a message.
+    CutMessage(u64),
+    /// GitHub has held a poll of a set for long enough.
+    EndHold(u64, u64),
 }
 
 /// GitHub's faults.
@@ -52,6 +67,8 @@ struct Faults {
     failure: Option<(AnswerFailure, u64)>,
     /// A limit that lasts until a moment of the history.
     limited: Option<(u64, LimitNotice)>,
+    /// Ends of jobs are told while the jobs run, and jobs are cancelled.
+    odd_ends: bool,
 }
 
 /// A row of the list that is gone.
@@ -70,6 +87,7 @@ pub(crate) struct GitHub {
     /// Rows of lists that are gone.
     fading: BTreeMap<RunnerId, FadingRow>,
     jobs: BTreeMap<JobId, QueuedJob>,
+    sets: ScaleSets,
     last_id: u64,
     faults: Faults,
     limits: Limits,
@@ -90,6 +108,7 @@ impl GitHub {
             runners: BTreeMap::new(),
             fading: BTreeMap::new(),
             jobs: BTreeMap::new(),
+            sets: ScaleSets::new(seed),
             last_id: 1 << 33,
             faults: Faults::default(),
             limits: Limits::new(limit, window_ms),
@@ -112,6 +131,11 @@ impl GitHub {
                     runner.online = false;
                 }
             }
+            Timer::CancelJob(job) => self.cancel_job(job, schedule),
+            Timer::Reassign(job, number) => self.reassign(job, number, schedule),
+            Timer::TellEnd(job, runner, result) => self.tell_end(job, runner, result, schedule),
+            Timer::CutMessage(set) => self.cut_message(set, schedule),
+            Timer::EndHold(set, call) => self.end_hold(set, call, schedule),
         }
     }
 
@@ -131,6 +155,11 @@ impl GitHub {
         self.faults.deletes_fail = fail;
     }
 
+    /// Ends of jobs are told oddly, or as they should be.
+    pub(crate) fn set_odd_ends(&mut self, odd: bool) {
+        self.faults.odd_ends = odd;
+    }
+
     /// Calls fail at this rate in a thousand until further notice.
     pub(crate) fn set_failure(&mut self, failure: Option<(AnswerFailure, u64)>) {
         self.faults.failure = failure;
@@ -145,5 +174,6 @@ impl GitHub {
     pub(crate) fn calm(&mut self) {
         self.faults = Faults::default();
         self.limits.set_limit(5_000);
+        self.garble_message(0);
     }
 }

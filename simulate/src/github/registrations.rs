@@ -21,6 +21,8 @@ pub(super) struct RegisteredRunner {
     pub(super) scope: String,
     /// Its label, which is its pool's name.
     pub(super) label: String,
+    /// Its scale set.
+    pub(super) set: Option<u64>,
     /// Its listener is connected.
     pub(super) online: bool,
     /// The job that it was sent.
@@ -102,6 +104,7 @@ impl GitHub {
                 name: name.to_owned(),
                 scope: scope.to_owned(),
                 label: label.to_owned(),
+                set: None,
                 online: false,
                 job: None,
                 shown_from: now + lag,

@@ -23,6 +23,17 @@ impl GitHub {
         schedule: &mut Schedule<'_>,
     ) {
         let (endpoint, now) = (request.endpoint, schedule.now());
+        if endpoint.is_of_service() {
+            let failure = self.draw_failure();
+            if let Some(answer) = self.serve(call, request, failure, schedule) {
+                schedule.emit(SimEvent::Answered {
+                    call,
+                    endpoint,
+                    answer,
+                });
+            }
+            return;
+        }
         let counted = self.limits.count(endpoint, self.faults.limited, now);
         let failure = self.draw_failure();
         let mut answer = match (counted.refused, counted.announced.refused_until) {
@@ -117,12 +128,24 @@ impl GitHub {
     ) -> ApiAnswer {
         match request.endpoint {
             Endpoint::Mint => self.mint(&request.scope(), &request.body, schedule),
+            Endpoint::RegistrationToken => Self::registration_token(),
             Endpoint::Find => self.find_one(request, schedule.now()),
             Endpoint::List | Endpoint::Page => self.list(request, skips_row, schedule.now()),
             Endpoint::Delete => match request.deleted_runner() {
                 Some(id) => self.delete(id, &request.scope(), schedule),
                 None => ApiAnswer::error(404, "Not Found"),
             },
+            // The service answers these.
+            Endpoint::SetAccess
+            | Endpoint::SetFind
+            | Endpoint::SetCreate
+            | Endpoint::SetDelete
+            | Endpoint::SetMint
+            | Endpoint::SessionOpen
+            | Endpoint::SessionRefresh
+            | Endpoint::SessionClose
+            | Endpoint::SetPoll
+            | Endpoint::SetAcknowledge => ApiAnswer::error(404, "Not Found"),
         }
     }
 

@@ -56,21 +56,22 @@ impl Calls {
         now: u64,
     ) -> Checked {
         self.sent += 1;
-        self.mints += u64::from(endpoint == Endpoint::Mint);
+        self.mints += u64::from(endpoint.is_mint());
         self.recent.push_back((now, endpoint));
         while (self.recent.front()).is_some_and(|(at, _)| at + MINUTE_MS < now) {
             self.recent.pop_front();
         }
         let empty = self.empty_until.get(endpoint.resource());
         let until = self.refused_until.max(empty.copied().unwrap_or(0));
-        if now < until {
+        if now < until && !endpoint.is_of_service() {
             let facts = format!("{endpoint:?}, {} ms too early", until - now);
             return violated(Invariant::SilentWhileLimited, facts);
         }
         let recent = self.recent.iter();
-        let recent = recent.filter(|(_, other)| *other == endpoint).count();
+        let is_same = |other: Endpoint| other == endpoint || other.is_mint() && endpoint.is_mint();
+        let recent = recent.filter(|(_, other)| is_same(*other)).count();
         match endpoint {
-            Endpoint::Mint if recent > MAX_MINTS_PER_MINUTE => {
+            Endpoint::Mint | Endpoint::SetMint if recent > MAX_MINTS_PER_MINUTE => {
                 violated(Invariant::FewMints, recent.to_string())
             }
             Endpoint::Delete if recent > MAX_DELETIONS_PER_MINUTE => {
@@ -91,7 +92,7 @@ impl Calls {
                 }
                 Ok(())
             }
-            Endpoint::Mint | Endpoint::Delete | Endpoint::Page | Endpoint::Find => Ok(()),
+            _ => Ok(()),
         }
     }
 

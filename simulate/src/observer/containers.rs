@@ -30,6 +30,8 @@ pub(super) struct PresentContainer {
     pub(super) runner: Option<RunnerId>,
     /// The daemon has asked systemd to end it.
     pub(super) stopping: bool,
+    /// Its connection was closed without a config, so that it ends.
+    pub(super) hung_up: bool,
 }
 
 /// A unit from its start to its end.
@@ -76,6 +78,28 @@ impl Containers {
     /// Returns the number of units of a pool that have not ended.
     pub(super) fn count(&self, pool: &PoolName) -> usize {
         self.units.keys().filter(|slot| slot.pool == *pool).count()
+    }
+
+    /// Returns the number of containers of a pool that began after `since`, and have no config so far.
+    pub(super) fn starting(&self, pool: &PoolName, since: u64) -> usize {
+        let units = self.units.iter().filter(|(slot, _)| slot.pool == *pool);
+        let starts = |unit: &LastingUnit| {
+            let is_new = self
+                .starts
+                .get(&unit.invocation)
+                .is_some_and(|start| start.began >= since);
+            is_new
+                && unit.container.as_ref().is_some_and(|container| {
+                    let boots = matches!(container.progress, Progress::Booting | Progress::Asking);
+                    boots && !container.stopping && !container.hung_up
+                })
+        };
+        units.filter(|(_, unit)| starts(unit)).count()
+    }
+
+    /// Returns the progress of a container that is there.
+    pub(super) fn progress(&self, id: &ContainerId) -> Option<Progress> {
+        self.present(id).map(|container| container.progress)
     }
 
     /// Returns true if the container is there.
@@ -134,6 +158,7 @@ impl Containers {
             progress: Progress::Booting,
             runner: None,
             stopping: false,
+            hung_up: false,
         };
         let unit = LastingUnit {
             invocation: id.invocation.clone(),
@@ -151,7 +176,10 @@ impl Containers {
     }
 
     pub(super) fn connection_closed(&mut self, id: &ContainerId) {
-        self.change(id, |container| container.progress = Progress::Booting);
+        self.change(id, |container| {
+            container.progress = Progress::Booting;
+            container.hung_up = true;
+        });
     }
 
     pub(super) fn configured(&mut self, id: &ContainerId, runner: RunnerId) {

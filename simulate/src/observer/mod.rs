@@ -4,13 +4,17 @@
 //! containers     units, containers, and the jobs in them
 //! registrations  registrations, their configs, and the jobs that GitHub sent them
 //! calls          calls to GitHub, and the limits that the daemon knows
+//! jobs           jobs that wait, and the containers that start for them
+//! sets           scale sets: their messages, and the capacity that the daemon announces
 //! verdicts       records, verdicts, and excuses for verdicts that are missing
 //! settled        the host as it should be after the last fault
 //! ```
 
 mod calls;
 mod containers;
+mod jobs;
 mod registrations;
+mod sets;
 mod settled;
 mod verdicts;
 
@@ -18,7 +22,7 @@ use std::sync::Arc;
 
 use runner_controller::config::Config;
 use runner_controller::controller::Command;
-use runner_controller::pool::RunnerName;
+use runner_controller::pool::{PoolName, RunnerName};
 
 use crate::api::Endpoint;
 use crate::event::{ContainerId, SimEvent};
@@ -26,7 +30,9 @@ use crate::invariant::{Invariant, Violation};
 
 use calls::Calls;
 use containers::Containers;
+use jobs::Jobs;
 use registrations::Registrations;
+use sets::Sets;
 use verdicts::Verdicts;
 
 /// Registrations of the last ten minutes that may have no container, in addition to one for each slot and for each
@@ -66,6 +72,8 @@ pub(crate) struct Observer {
     containers: Containers,
     registrations: Registrations,
     calls: Calls,
+    jobs: Jobs,
+    sets: Sets,
     verdicts: Verdicts,
     violation: Option<Violation>,
 }
@@ -84,6 +92,8 @@ impl Observer {
             containers: Containers::default(),
             registrations: Registrations::default(),
             calls: Calls::default(),
+            jobs: Jobs::default(),
+            sets: Sets::default(),
             verdicts: Verdicts::default(),
             violation: None,
         }
@@ -132,6 +142,9 @@ impl Observer {
 
     /// Takes in an event that happened at `now`, and checks what it concerns.
     pub(crate) fn observe(&mut self, event: &SimEvent, now: u64) {
+        self.jobs.observe(event, &self.containers, now);
+        let checked = self.sets.check(event, now);
+        self.record(checked);
         let checked = self.check(event, now);
         self.record(checked);
     }
@@ -163,7 +176,8 @@ impl Observer {
             SimEvent::UnitStarted(container) => {
                 self.containers.start(container, now);
                 self.check_max_runners(container, now)?;
-                return self.check_budget(container, now);
+                self.check_budget(container, now)?;
+                return self.check_demand(container, now);
             }
             SimEvent::UnitStopRequested { container, .. } => {
                 let checked = self.check_stop(container, now);
@@ -217,6 +231,7 @@ impl Observer {
             SimEvent::JobReturned { job, runner } => {
                 self.registrations.job_returned(*job, *runner);
             }
+            SimEvent::JobWithdrawn { job } => self.registrations.job_withdrawn(*job),
             SimEvent::JobRunning { job, runner } => {
                 self.registrations.job_running(*job);
                 self.containers.working(*runner);
@@ -254,8 +269,17 @@ impl Observer {
             SimEvent::VerdictInterrupted { slot, invocation } => {
                 self.verdicts.interrupted(slot, invocation.as_ref());
             }
-            // No invariant depends on these.
+            SimEvent::PollSent { pool, capacity, .. } => {
+                return self.check_capacity(pool, *capacity, now);
+            }
+            // No invariant depends on these, or another part checks it.
             SimEvent::Told(_)
+            | SimEvent::CommandAccepted(_)
+            | SimEvent::PollEnded { .. }
+            | SimEvent::PollDropped { .. }
+            | SimEvent::MessageDeleted { .. }
+            | SimEvent::SetDeleted { .. }
+            | SimEvent::JobRecorded { .. }
             | SimEvent::DescriptorsLost
             | SimEvent::FaultStarted(_)
             | SimEvent::FaultEnded(_)
@@ -287,19 +311,46 @@ impl Observer {
 
     fn check_max_runners(&self, container: &ContainerId, now: u64) -> Checked {
         let pool = &container.slot.pool;
+        let (count, max) = (self.containers.count(pool), self.max_runners(pool, now));
+        if count > max {
+            let facts = format!("{container} is number {count} of {max}");
+            return violated(Invariant::MaxRunners, facts);
+        }
+        Ok(())
+    }
+
+    /// Checks that a pool can have as many jobs as the daemon announces.
+    fn check_capacity(&self, pool: &PoolName, capacity: u32, now: u64) -> Checked {
+        // Runners in slots that are not configured any more have jobs, too.
+        let max = self.max_runners(pool, now).max(self.containers.count(pool));
+        if usize::try_from(capacity).is_ok_and(|capacity| capacity <= max) {
+            return Ok(());
+        }
+        let facts = format!("{pool} announces {capacity} of {max}");
+        violated(Invariant::CapacityCanStart, facts)
+    }
+
+    /// Checks that a container has a reason to start, and that its turn has come.
+    fn check_demand(&mut self, container: &ContainerId, now: u64) -> Checked {
+        // The last call of a daemon that has just ended may still be on its way to systemd.
+        let settled = self.former.as_ref();
+        let settled = settled.is_none_or(|(ended, _)| now >= ended + CALL_ARRIVES_MS);
+        let Some(config) = self.daemon.as_ref().filter(|_| settled) else {
+            return Ok(());
+        };
+        (self.jobs).check_start(container, config, &self.containers, now)?;
+        (self.jobs).check_turn(container, config, &self.containers, now)
+    }
+
+    /// Returns the largest `max_runners` of a pool that may hold now.
+    fn max_runners(&self, pool: &PoolName, now: u64) -> usize {
         let max = |config: &Config| config.pool(pool).map_or(0, |pool| pool.max_runners);
         let known = self.daemon.as_deref().map_or(0, max);
         // The last call of a daemon that has just ended may still be on its way to systemd.
         let former = self.former.as_ref();
         let former = former.filter(|(ended, _)| now < ended + CALL_ARRIVES_MS);
         let former = former.map_or(0, |(_, config)| max(config));
-        let max = usize::from(max(&self.config).max(known).max(former));
-        let count = self.containers.count(pool);
-        if count > max {
-            let facts = format!("{container} is number {count} of {max}");
-            return violated(Invariant::MaxRunners, facts);
-        }
-        Ok(())
+        usize::from(max(&self.config).max(known).max(former))
     }
 
     fn check_budget(&self, container: &ContainerId, now: u64) -> Checked {
@@ -368,7 +419,7 @@ impl Observer {
 
     fn check_call(&mut self, endpoint: Endpoint, scope: &str, now: u64) -> Checked {
         self.calls.check(endpoint, scope, self.daemons, now)?;
-        if endpoint != Endpoint::Mint {
+        if !endpoint.is_mint() {
             return Ok(());
         }
         let recent = |ended: &&u64| **ended + RECENT_DEATH_MS > now;

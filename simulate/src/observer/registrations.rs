@@ -193,6 +193,11 @@ impl Registrations {
         self.waiting.remove(&job);
     }
 
+    /// A job ended that no runner had taken.
+    pub(super) fn job_withdrawn(&mut self, job: JobId) {
+        self.waiting.remove(&job);
+    }
+
     /// A job ended. Returns the runner that ran it.
     pub(super) fn job_ended(&mut self, job: JobId) -> Option<RunnerId> {
         let runner = self.sent_to.remove(&job)?;
