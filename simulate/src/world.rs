@@ -363,7 +363,9 @@ impl World {
             Fault::FirewallWrong => self.host.set_firewall_wrong(true, schedule),
             Fault::SessionEvicted { draw } => self.github.evict_session(draw, schedule),
             Fault::ScaleSetLost { draw } => self.github.lose_set(draw, schedule),
-            Fault::MessageIdsRestarted { draw } => self.github.restart_message_ids(draw),
+            Fault::MessageIdsRestarted { draw } => {
+                self.github.restart_message_ids(draw, clock::elapsed());
+            }
             Fault::MessageUnreadable { deliveries } => self.github.garble_message(deliveries),
             Fault::ServiceTokensEnd => self.github.expire_service_tokens(),
             Fault::JobsEndOddly => self.github.set_odd_ends(true),

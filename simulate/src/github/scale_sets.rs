@@ -21,6 +21,8 @@ const FIRST_MESSAGE: u64 = 100_000_001;
 const MAX_ITEMS: usize = 50;
 /// Deliveries after which a client gives up a message that it cannot read.
 const GIVEN_UP_AFTER: u64 = 3;
+/// Time in which a client may delete a message again, because it got no answer, in milliseconds.
+const DELETED_AGAIN_MS: u64 = 180_000;
 /// Sets of other hosts and of former pools. Their names begin as those of this host do.
 const FOREIGN: [(&str, &str); 2] = [("sim-old", "old"), ("sim-a-ci", "ci")];
 
@@ -48,6 +50,8 @@ pub(super) struct ScaleSet {
     items: Vec<Item>,
     messages: VecDeque<Message>,
     next_message: u64,
+    /// Time of the last deletion of a message.
+    deleted_at: u64,
 }
 
 /// A session of a set.
@@ -194,12 +198,14 @@ impl ScaleSets {
     }
 
     /// Starts the sequence of messages anew. Messages that were not deleted stay, with new ids. A message that was
-    /// delivered keeps its id, so that its deletion does not mean another one, and then nothing changes.
-    pub(super) fn restart_ids(&mut self, set: u64) {
+    /// delivered keeps its id, and so does one that was just deleted, so that no deletion means another one. Then
+    /// nothing changes.
+    pub(super) fn restart_ids(&mut self, set: u64, now: u64) {
         let Some(set) = self.by_id.get_mut(&set) else {
             return;
         };
-        if set.messages.iter().any(|message| message.is_known) {
+        let is_recent = now < set.deleted_at + DELETED_AGAIN_MS;
+        if is_recent || set.messages.iter().any(|message| message.is_known) {
             return;
         }
         set.next_message = FIRST_MESSAGE;
@@ -219,6 +225,7 @@ impl ScaleSet {
             items: Vec::new(),
             messages: VecDeque::new(),
             next_message: FIRST_MESSAGE,
+            deleted_at: 0,
         }
     }
 
@@ -244,7 +251,8 @@ impl ScaleSet {
     }
 
     /// Removes a message. Returns what it told, nothing if it could not be read; `None` if there is no such message.
-    pub(super) fn delete(&mut self, id: u64) -> Option<Vec<ToldStep>> {
+    pub(super) fn delete(&mut self, id: u64, now: u64) -> Option<Vec<ToldStep>> {
+        self.deleted_at = now;
         let place = self.messages.iter().position(|message| message.id == id)?;
         let message = self.messages.remove(place)?;
         let is_given_up = message.delivered_unreadable >= GIVEN_UP_AFTER;
@@ -441,9 +449,9 @@ impl GitHub {
     }
 
     /// GitHub counts the messages of a set from the beginning.
-    pub(crate) fn restart_message_ids(&mut self, draw: u64) {
+    pub(crate) fn restart_message_ids(&mut self, draw: u64, now: u64) {
         if let Some(set) = self.sets.with_session(draw) {
-            self.sets.restart_ids(set);
+            self.sets.restart_ids(set, now);
         }
     }
 

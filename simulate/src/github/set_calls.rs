@@ -245,9 +245,9 @@ impl GitHub {
             Ok(set) => set,
             Err(refusal) => return refusal,
         };
-        let id = request.last_part().parse().unwrap_or(0);
+        let (id, now) = (request.last_part().parse().unwrap_or(0), schedule.now());
         let set = self.sets.by_id.get_mut(&set);
-        let Some(told) = set.and_then(|set| set.delete(id)) else {
+        let Some(told) = set.and_then(|set| set.delete(id, now)) else {
             return ApiAnswer::exception(404, "MessageNotFoundException");
         };
         schedule.emit(SimEvent::MessageDeleted { told });

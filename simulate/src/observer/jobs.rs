@@ -10,6 +10,7 @@ use runner_controller::world::Event;
 use super::containers::{Containers, Progress};
 use super::{Checked, violated};
 use crate::event::{ContainerId, JobId, SimEvent};
+use crate::fault::Fault;
 use crate::invariant::Invariant;
 
 /// Age from which a container is not one that starts, in milliseconds: `timeouts.boot`.
@@ -47,6 +48,8 @@ pub(super) struct Jobs {
     failed_at: BTreeMap<PoolName, u64>,
     /// Time after the last drain.
     drained_at: u64,
+    /// The host's wall clock is wrong, and with it the ages of jobs.
+    clock_is_wrong: bool,
 }
 
 impl Jobs {
@@ -89,6 +92,8 @@ impl Jobs {
                     job.assigned_at = job.assigned_at.map(|_| now);
                 }
             }
+            SimEvent::FaultStarted(Fault::WallClockJumps { .. }) => self.clock_is_wrong = true,
+            SimEvent::Calm => self.clock_is_wrong = false,
             // Runners from before a drain may end, although they did not begin to.
             SimEvent::CommandAccepted(Command::Drain | Command::Clear { .. }) => {
                 self.drained_at = now + 1;
@@ -152,7 +157,8 @@ impl Jobs {
             let mut pools = config.pools.iter();
             pools.find(|pool| pool.name.as_str() == name && pool.demand.follows_jobs())
         };
-        if follows(name.as_str()).is_none_or(|pool| pool.min_idle > 0) {
+        let is_at_minimum = follows(name.as_str()).is_none_or(|pool| pool.min_idle > 0);
+        if is_at_minimum || self.clock_is_wrong {
             return Ok(());
         }
         let age = config.order.fairness_age.as_millis();
