@@ -401,6 +401,7 @@ pub(crate) enum SimEvent {
 }
 
 impl fmt::Display for SimEvent {
+    #[expect(clippy::too_many_lines, reason = "a table with an arm for each event")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let named = |invocation: &Option<Invocation>| invocation.as_ref().map(short);
         match self {

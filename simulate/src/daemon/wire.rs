@@ -100,9 +100,10 @@ impl Wire {
             *capacity = before.max(*capacity);
         }
         self.send_more(&request);
-        let mut answered = match endpoint {
-            Endpoint::SetPoll => self.poll(&request).await,
-            _ => self.send(&request).await,
+        let mut answered = if endpoint == Endpoint::SetPoll {
+            self.poll(&request).await
+        } else {
+            self.send(&request).await
         };
         if self.access.has(Mutation::CutOffMintRepeated)
             && endpoint == Endpoint::Mint

@@ -47,6 +47,7 @@ impl Calls {
         self.sent
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "few calls are bounded")]
     /// Counts a call and checks it. `daemons` is the number of daemons so far.
     pub(super) fn check(
         &mut self,

@@ -54,6 +54,10 @@ pub(super) struct Jobs {
 
 impl Jobs {
     /// Takes in an event.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "it concerns few of the events"
+    )]
     pub(super) fn observe(&mut self, event: &SimEvent, containers: &Containers, now: u64) {
         match event {
             SimEvent::JobQueued { job, pool } => {

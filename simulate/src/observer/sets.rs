@@ -40,6 +40,10 @@ pub(super) struct Sets {
 
 impl Sets {
     /// Takes in an event, and checks what it concerns.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "it concerns few of the events"
+    )]
     pub(super) fn check(&mut self, event: &SimEvent, now: u64) -> Checked {
         self.follow(event, now);
         match event {
@@ -74,6 +78,10 @@ impl Sets {
         violated(Invariant::MessagesOnRecord, facts)
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "it concerns few of the events"
+    )]
     fn follow(&mut self, event: &SimEvent, now: u64) {
         match event {
             SimEvent::PollSent {
@@ -124,10 +132,10 @@ impl Sets {
             return Ok(());
         };
         let mut polls = self.polls.iter();
-        let Some((call, poll)) = polls.find(|(_, poll)| poll.capacity > 0) else {
+        let Some((call, waiting)) = polls.find(|(_, waiting)| waiting.capacity > 0) else {
             return Ok(());
         };
-        let (pool, capacity, ms) = (&poll.pool, poll.capacity, now - since);
+        let (pool, capacity, ms) = (&waiting.pool, waiting.capacity, now - since);
         let facts = format!(
             "call {call} announces {capacity} for {pool}, and no runner may start for {ms} ms"
         );
