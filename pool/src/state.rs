@@ -1,13 +1,13 @@
 //! Observed state of one pool.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::backoff::{Backoffs, FailureKind};
 use super::names::{Slot, SlotId};
 use super::observation::{EndRecord, Exit, Invocation};
 use super::runner::{Call, Ended, Phase, Runner};
-use super::schedule::{Kept, Silence, Target};
+use super::schedule::{JOIN_TIME, Kept, Silence, Target};
 use super::scope::ScopeId;
 use super::spec::Spec;
 use super::time::Timestamp;
@@ -15,6 +15,9 @@ use super::verdict::{JobResult, Verdict};
 
 /// Number of lists in a row without a listening runner that prove it a ghost.
 pub(super) const MAX_MISSED_LISTS: u8 = 2;
+
+/// Maximum number of ended runners whose jobs are remembered, more than a pool ends in five minutes at the default pace.
+const MAX_DONE: usize = 1_000;
 
 /// Idle time after which GitHub has accepted a runner, its version included.
 pub(super) const ACCEPTED_AFTER: Duration = Duration::from_mins(2);
@@ -34,6 +37,10 @@ pub struct Pool {
     pub(super) target: Option<Target>,
     /// Runners that are kept although the target is lower.
     pub(super) kept: Option<Kept>,
+    /// Runners that ended with a job a short time ago. GitHub may tell later that the job started.
+    pub(super) done: VecDeque<Runner>,
+    /// Time since which the budget or other jobs leave the pool's scale set no room.
+    pub(super) crowded_since: Option<Timestamp>,
     /// Silence of the pool's scale set.
     pub(super) silence: Option<Silence>,
     /// Slots whose container waits for a JIT config. They are kept apart from the runners, because a
@@ -61,6 +68,8 @@ impl Pool {
             mint_quota: usize::MAX,
             target: None,
             kept: None,
+            done: VecDeque::new(),
+            crowded_since: None,
             silence: None,
             waiting: BTreeSet::new(),
             unanswered: BTreeSet::new(),
@@ -147,6 +156,7 @@ impl Pool {
             self.last_ended.insert(runner.slot, invocation.clone());
         }
         self.learn(&runner, verdict, end.as_ref(), now, random);
+        self.remember_job(&runner, now);
         // GitHub removes a runner after its job. After a job that was cut short it may not.
         let result = runner.result(verdict, end.as_ref());
         let is_removed = runner.job.is_some()
@@ -163,6 +173,19 @@ impl Pool {
             end,
             orphan,
         }
+    }
+
+    /// Remembers a runner whose job GitHub may still tell as waiting.
+    fn remember_job(&mut self, runner: &Runner, now: Timestamp) {
+        let is_old = |runner: &Runner| now.since(runner.since) >= JOIN_TIME;
+        self.done.retain(|runner| !is_old(runner));
+        if runner.phase != Phase::Busy || is_old(runner) || !self.spec.demand.follows_jobs() {
+            return;
+        }
+        if self.done.len() >= MAX_DONE {
+            self.done.pop_front();
+        }
+        self.done.push_back(runner.clone());
     }
 
     /// Adjusts the backoffs to a verdict.

@@ -213,6 +213,11 @@ impl Sim {
         self.get(&format!("/_sim/jobs/{id}"))
     }
 
+    /// Lets GitHub give a job that was queued with `hold` to a runner.
+    pub fn let_go(&self, id: u64) -> Result<()> {
+        self.nothing("POST", &format!("/_sim/jobs/{id}/release"), None)
+    }
+
     /// Cancels a job, as in the browser.
     pub fn cancel(&self, id: u64) -> Result<()> {
         self.nothing("POST", &format!("/_sim/jobs/{id}/cancel"), None)

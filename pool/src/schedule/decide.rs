@@ -42,6 +42,8 @@ pub struct Schedule {
     waits: BTreeMap<PoolName, WaitReason>,
     /// Number of jobs that each pool with a scale set can have altogether, those that it has included.
     capacities: BTreeMap<PoolName, usize>,
+    /// Pools whose scale sets have no room because of the budget or the turns of other jobs.
+    crowded: BTreeSet<PoolName>,
     /// Pools with a probe.
     probes: BTreeSet<PoolName>,
 }
@@ -69,6 +71,11 @@ impl Schedule {
     #[must_use]
     pub fn capacities(&self) -> &BTreeMap<PoolName, usize> {
         &self.capacities
+    }
+
+    /// Returns true if the budget or the turns of other jobs leave a pool's scale set no room for a further job.
+    pub(crate) fn is_crowded(&self, pool: &PoolName) -> bool {
+        self.crowded.contains(pool)
     }
 
     /// Returns the pools with a runner that listens although their scale set tells of no job.
@@ -138,6 +145,14 @@ impl Draft<'_> {
     }
 }
 
+/// Room of a scale set.
+struct Room {
+    /// Number of jobs that the pool can have altogether, as its scale set announces it.
+    capacity: usize,
+    /// True if the budget or the turns of other jobs leave no room for a further job.
+    is_crowded: bool,
+}
+
 /// Costs of jobs whose turn came and that did not fit. They keep their turn.
 #[derive(Default)]
 struct Heads {
@@ -193,7 +208,7 @@ pub fn schedule(
     making.keep_warm(|draft| draft.supply.min_idle);
     making.keep_warm(|draft| draft.supply.min_idle + draft.supply.min_spare);
     if let Some(table) = jobs {
-        making.schedule.capacities = making.capacities(table);
+        making.announce(table);
     }
     let targets = making.drafts.iter();
     let targets = targets.map(|draft| (draft.supply.name.clone(), draft.target()));
@@ -319,17 +334,24 @@ impl Making<'_> {
         }
     }
 
-    /// Returns the number of jobs that each pool with a scale set can have altogether.
-    fn capacities(&self, table: &JobTable) -> BTreeMap<PoolName, usize> {
-        let drafts = self.drafts.iter();
-        let sets = drafts.filter(|draft| draft.supply.demand == Demand::ScaleSet);
-        let capacity = |draft: &Draft<'_>| (draft.supply.name.clone(), self.capacity(draft, table));
-        sets.map(capacity).collect()
+    /// Finds out how many jobs each pool with a scale set can have altogether.
+    fn announce(&mut self, table: &JobTable) {
+        for draft in &self.drafts {
+            if draft.supply.demand != Demand::ScaleSet {
+                continue;
+            }
+            let (name, room) = (&draft.supply.name, self.room_of(draft, table));
+            let capacities = &mut self.schedule.capacities;
+            capacities.insert(name.clone(), room.capacity);
+            if room.is_crowded {
+                self.schedule.crowded.insert(name.clone());
+            }
+        }
     }
 
     /// Returns the number of jobs that a pool can have altogether: with the runners that have one or listen, and with
     /// those that can start or register now.
-    fn capacity(&self, draft: &Draft<'_>, table: &JobTable) -> usize {
+    fn room_of(&self, draft: &Draft<'_>, table: &JobTable) -> Room {
         let (supply, mut used, mut more) = (draft.supply, self.used, 0);
         while more < draft.room()
             && self.heads.let_pass(supply.cost, self.budget)
@@ -347,8 +369,20 @@ impl Making<'_> {
             .of_pool(&supply.name)
             .saturating_sub(supply.taken)
             + table.untold(&supply.name, supply.busy);
-        let as_counted = (table.load(&supply.name) + free).saturating_sub(waiting);
-        as_counted.min(supply.busy + free)
+        let load = table.load(&supply.name);
+        let as_counted = (load + free).saturating_sub(waiting);
+        let capacity = as_counted.min(supply.busy + free);
+        // Jobs may wait at GitHub, and what keeps them there is other jobs alone.
+        let is_crowded =
+            more < draft.room() && capacity <= load && waiting == 0 && supply.registrable > 0;
+        Room {
+            capacity: if is_crowded && supply.may_ask {
+                load + 1
+            } else {
+                capacity
+            },
+            is_crowded,
+        }
     }
 
     /// Gives a job of a pool its turn. Returns the reason if no runner is there or starts for it.

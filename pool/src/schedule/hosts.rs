@@ -21,7 +21,7 @@ impl Pools {
     pub(crate) fn make_schedule(&mut self, jobs: Option<Jobs<'_>>, now: Timestamp) {
         let follows_jobs = |pool: &Pool| pool.spec.demand.follows_jobs();
         let is_unlimited = self.budget.is_unlimited();
-        self.follow_silence(jobs, now);
+        self.follow_sets(jobs, now);
         self.schedule = self.schedule_now(jobs, now);
         for (name, target) in &self.schedule.targets {
             let Some(pool) = self.by_name.get_mut(name) else {
@@ -34,8 +34,8 @@ impl Pools {
         }
     }
 
-    /// Remembers since when the scale sets of pools tell of no job although one waits.
-    fn follow_silence(&mut self, jobs: Option<Jobs<'_>>, now: Timestamp) {
+    /// Remembers since when the scale sets of pools tell of no job although one waits, and since when they have no room.
+    fn follow_sets(&mut self, jobs: Option<Jobs<'_>>, now: Timestamp) {
         for (name, pool) in &mut self.by_name {
             if pool.spec.demand != Demand::ScaleSet {
                 continue;
@@ -43,6 +43,8 @@ impl Pools {
             let has_room = self.schedule.capacities().get(name) > Some(&0);
             let is_silent = has_room && jobs.is_some_and(|jobs| jobs.table.is_silent(name));
             pool.silence = Silence::follow(pool.silence, is_silent, now);
+            let is_crowded = jobs.is_some() && self.schedule.is_crowded(name);
+            pool.crowded_since = is_crowded.then(|| pool.crowded_since.unwrap_or(now));
         }
     }
 
@@ -58,7 +60,11 @@ impl Pools {
         let pools: Vec<PoolSupply> = pools
             .map(|(name, pool)| {
                 let quota = self.mint_quota(pool, now);
-                let supply = PoolSupply::of(pool, of(name), quota, largest, now);
+                let mut supply = PoolSupply::of(pool, of(name), quota, largest, now);
+                // Jobs that wait at GitHub have no age here, so no order has a place for them. One that is assigned has.
+                let patience = jobs.map(|jobs| jobs.table.rules().fairness_age);
+                let since = pool.crowded_since.zip(patience);
+                supply.may_ask = since.is_some_and(|(since, patience)| now >= since + patience);
                 if pool.spec.demand.follows_jobs() {
                     supply.with_told(told(pool, &named))
                 } else {

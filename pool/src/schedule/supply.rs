@@ -39,6 +39,8 @@ pub struct PoolSupply {
     pub busy: usize,
     /// Number of spares that may register now.
     pub registrable: usize,
+    /// True if its scale set announces room for one job, although the budget leaves none.
+    pub may_ask: bool,
     /// True if one runner should listen although the scale set tells of no job.
     pub wants_probe: bool,
 }
@@ -99,6 +101,7 @@ impl PoolSupply {
             taken,
             busy,
             registrable,
+            may_ask: false,
             wants_probe: pool.silence.is_some_and(|silence| silence.wants_probe(now)),
         }
     }

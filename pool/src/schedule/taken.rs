@@ -1,7 +1,8 @@
 //! The waiting jobs that runners of this host have already, and the listeners that have a job already.
 //!
 //! The job-started hook tells at once that a runner is busy, and GitHub's delivery tells seconds or minutes later
-//! which job it has. Without this join, the host would start another runner for that job in between.
+//! which job it has. A short job has ended by then. Without this join, the host would start another runner for that job
+//! in between.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,9 +13,9 @@ use crate::jobs::{JobGroup, JobQueue, JobTable, KnownJob};
 use crate::runner::{Phase, Runner};
 use crate::{Pool, PoolName, Timestamp};
 
-/// Maximum time that a busy runner counts for a job of its run that is still told as waiting. Most deliveries arrive
+/// Maximum time that a runner with a job counts for a job of its run that is still told as waiting. Most deliveries arrive
 /// within three minutes. A job whose delivery was lost must not wait longer because of another job of its run.
-const JOIN_TIME: Duration = Duration::from_mins(5);
+pub(crate) const JOIN_TIME: Duration = Duration::from_mins(5);
 
 /// Returns the number of waiting jobs of each pool that a runner has already.
 ///
@@ -42,7 +43,9 @@ pub(crate) fn taken<'p>(
     };
     for pool in pools {
         let name = &pool.spec.name;
-        for runner in pool.runners.values() {
+        let busy = pool.runners.values();
+        let busy = busy.filter(|runner| runner.phase == Phase::Busy);
+        for runner in busy.chain(&pool.done) {
             if !is_unknown(runner, table, now) {
                 continue;
             }
@@ -92,10 +95,9 @@ pub(crate) fn told(pool: &Pool, named: &BTreeSet<&str>) -> usize {
     listening.filter(is_named).count()
 }
 
-/// Returns true if the runner has had a job for a short time, and no event named the runner so far.
+/// Returns true if the runner got a job a short time ago, and no event named the runner so far.
 fn is_unknown(runner: &Runner, table: &JobTable, now: Timestamp) -> bool {
-    let is_new = runner.phase == Phase::Busy && now.since(runner.since) < JOIN_TIME;
-    is_new
+    now.since(runner.since) < JOIN_TIME
         && runner
             .name()
             .is_none_or(|name| !table.names_runner(&name.to_string()))

@@ -1,10 +1,10 @@
 //! Pools at zero, whose demand is the jobs that wait: by deliveries, or by the queue of a repository.
 
 use anyhow::{Result, ensure};
-use github_sim::JobState;
+use github_sim::{Endpoint, Fault, JobSpec, JobState};
 use status::PhaseKind;
 
-use super::common::{SOON, ensure_says, held, release};
+use super::common::{SOON, ensure_says, held, kill_and_start, release};
 use super::fixture::{Fixture, small};
 use super::suite::{Suite, suite};
 use super::webhook::{await_demand, await_sent, hooked, refuse_readings};
@@ -14,11 +14,13 @@ use crate::lab::Lab;
 
 pub(super) const QUEUED_SUITE: Suite = suite![QUEUED;
     a_pool_at_zero_starts_for_a_job_that_its_queue_shows,
+    a_daemon_killed_at_each_step_serves_each_job_of_a_queue_once,
 ];
 
 pub(super) const HOOKED_SUITE: Suite = suite![HOOKED;
     a_pool_at_zero_starts_for_a_delivery_and_returns_to_zero,
     a_daemon_killed_between_a_delivery_and_the_start_starts_one_runner,
+    a_daemon_killed_at_each_step_serves_each_delivered_job_once,
     a_job_that_is_cancelled_in_the_queue_leaves_no_runner,
     a_delivery_that_failed_without_a_daemon_is_asked_for,
 ];
@@ -135,6 +137,115 @@ fn a_daemon_killed_between_a_delivery_and_the_start_starts_one_runner(lab: &mut 
     lab.kill()?;
     lab.start()?;
     finish_alone(lab, job, &machine, before)
+}
+
+fn a_daemon_killed_at_each_step_serves_each_delivered_job_once(lab: &mut Lab) -> Result<()> {
+    let heal = |lab: &Lab| {
+        lab.sim().clear_faults()?;
+        refuse_readings(lab)
+    };
+    kill_at_each_step(lab, &STEPS, Endpoint::Mint, heal, |lab| {
+        lab.sim().queue(&waiting())
+    })
+}
+
+fn a_daemon_killed_at_each_step_serves_each_job_of_a_queue_once(lab: &mut Lab) -> Result<()> {
+    let heal = |lab: &Lab| lab.sim().clear_faults();
+    kill_at_each_step(lab, &STEPS, Endpoint::Mint, heal, |lab| {
+        // A daemon reads the queue as soon as it starts, and then every 30 seconds.
+        lab.kill()?;
+        let job = lab.sim().queue(&waiting())?;
+        lab.start()?;
+        Ok(job)
+    })
+}
+
+/// Steps of a runner, from its start to its end.
+const STEPS: [PhaseKind; 5] = [
+    PhaseKind::Booting,
+    PhaseKind::Spare,
+    PhaseKind::Idle,
+    PhaseKind::Busy,
+    PhaseKind::Retiring,
+];
+
+/// Returns a job that GitHub gives to a runner, and that ends, when the test wants it.
+fn waiting() -> JobSpec {
+    let mut job = held("through kills");
+    job.hold = true;
+    job
+}
+
+/// Kills the daemon at each of these steps of a runner, for one job each. `queue` queues a job, and
+/// `mint` is the call that registers a runner, which fails until `heal`.
+pub(super) fn kill_at_each_step(
+    lab: &Lab,
+    steps: &[PhaseKind],
+    mint: Endpoint,
+    heal: impl Fn(&Lab) -> Result<()>,
+    queue: impl Fn(&Lab) -> Result<u64>,
+) -> Result<()> {
+    use PhaseKind::{Booting, Busy, Idle, Spare};
+    for step in steps.iter().copied() {
+        let before = lab.sim().runners()?.len();
+        if step == Spare {
+            lab.sim().fault(mint, None, &Fault::status(503))?;
+        }
+        let job = queue(lab)?;
+        match step {
+            // A boot is short, so the kill comes as soon as the daemon shows anything.
+            Booting => await_phase(lab, &[Booting, Spare, Idle])?,
+            Spare => await_phase(lab, &[Spare])?,
+            Idle | Busy | PhaseKind::Minting | PhaseKind::Registering | PhaseKind::Retiring => {
+                await_phase(lab, &[Idle, Busy])?;
+            }
+        }
+        let machine = if step == Busy || step == PhaseKind::Retiring {
+            lab.sim().let_go(job)?;
+            Some(await_only_runner(lab, job)?)
+        } else {
+            None
+        };
+        if step == PhaseKind::Retiring {
+            // The runner ends while the daemon is away.
+            lab.kill()?;
+            release(lab, machine.as_deref().unwrap_or_default())?;
+            lab.sim().await_success(job, SOON)?;
+            lab.start()?;
+        } else {
+            kill_and_start(lab)?;
+            if step == Spare {
+                heal(lab)?;
+            }
+            lab.sim().let_go(job)?;
+            let now = await_only_runner(lab, job)?;
+            ensure!(
+                machine.as_ref().is_none_or(|machine| *machine == now),
+                "{now} has the job of {machine:?}"
+            );
+            release(lab, &now)?;
+            lab.sim().await_success(job, SOON)?;
+        }
+        await_none(lab)?;
+        let job = lab.sim().job(job)?;
+        ensure!(job.assignments.len() == 1, "killed while {step}: {job:?}");
+        let registered = lab.sim().runners()?.len() - before;
+        ensure!(
+            registered == 1,
+            "killed while {step}: {registered} runners for one job"
+        );
+    }
+    Ok(())
+}
+
+/// Waits until a runner of the pool is in one of these phases.
+fn await_phase(lab: &Lab, phases: &[PhaseKind]) -> Result<()> {
+    lab.await_status(&format!("a runner in {phases:?}"), SOON, |status| {
+        let mut runners = status.pools[0].runners.iter();
+        runners
+            .any(|runner| phases.contains(&runner.phase))
+            .then_some(())
+    })
 }
 
 fn a_job_that_is_cancelled_in_the_queue_leaves_no_runner(lab: &mut Lab) -> Result<()> {

@@ -6,7 +6,7 @@ use serde_json::json;
 use status::{PhaseKind, ScaleSetStatus, SetState};
 
 use super::common::{SOON, ensure_says, held, kill_and_start, release};
-use super::demand::{at_zero, await_none, await_only_runner};
+use super::demand::{at_zero, await_none, await_only_runner, kill_at_each_step};
 use super::fixture::Fixture;
 use super::suite::{Suite, suite};
 use crate::binaries::CONTROLLER;
@@ -17,6 +17,7 @@ pub(super) const SCALE_SET_SUITE: Suite = suite![SET;
     a_pool_at_zero_is_served_by_its_scale_set_and_returns_to_zero,
     a_burst_for_a_scale_set_runs_each_job_once_within_the_announced_capacity,
     a_daemon_killed_before_and_during_a_job_of_a_scale_set_loses_and_doubles_none,
+    a_daemon_killed_at_each_step_serves_each_job_of_a_scale_set_once,
     a_lost_session_and_a_lost_scale_set_heal_in_place,
     a_drained_host_announces_no_capacity_to_its_scale_set,
 ];
@@ -142,6 +143,18 @@ fn a_daemon_killed_before_and_during_a_job_of_a_scale_set_loses_and_doubles_none
     let ended = lab.sim().await_success(job, SOON)?;
     ensure!(ended.assignments.len() == 1, "{ended:?}");
     await_end(lab, before, 1)
+}
+
+fn a_daemon_killed_at_each_step_serves_each_job_of_a_scale_set_once(lab: &mut Lab) -> Result<()> {
+    use PhaseKind::{Booting, Busy, Retiring, Spare};
+    let mint = Endpoint::ScaleSet(ScaleSetCall::SetMint);
+    let heal = |lab: &Lab| lab.sim().clear_faults();
+    // GitHub assigns no job that it keeps back, so an idle runner of the set gets its job at once.
+    kill_at_each_step(lab, &[Booting, Spare, Busy, Retiring], mint, heal, |lab| {
+        // GitHub assigns nothing while the session of the killed daemon is in the way.
+        await_listening(lab)?;
+        lab.sim().queue(&held("through kills"))
+    })
 }
 
 fn a_lost_session_and_a_lost_scale_set_heal_in_place(lab: &mut Lab) -> Result<()> {

@@ -285,7 +285,7 @@ pub(super) fn steps(pools: &mut Pools, table: &JobTable, seconds: u64) -> Vec<St
     steps
 }
 
-fn put(pools: &mut Pools, number: u16, phase: Phase, seconds: u64) -> SlotId {
+pub(super) fn put(pools: &mut Pools, number: u16, phase: Phase, seconds: u64) -> SlotId {
     let slot = Slot::new(number).unwrap();
     let pool = pools.by_name.get_mut(&pool_name(0)).unwrap();
     let mut runner = Runner::new(slot, phase, at(seconds));
@@ -447,6 +447,43 @@ fn a_busy_runner_counts_for_a_waiting_job_of_its_run_until_a_delivery_names_it()
     let pool = pools.by_name.get_mut(&slot.pool).unwrap();
     pool.runners.remove(&Slot::new(2).unwrap());
     set(&mut pools, "101");
+    assert_eq!(
+        steps(&mut pools, &table, 300).len(),
+        1,
+        "a delivery that does not come for five minutes is lost"
+    );
+}
+
+#[test]
+fn a_runner_that_ended_counts_for_the_job_that_it_had_until_a_delivery_names_it() {
+    let mut table = table(1, OrderRules::default());
+    let job = waiting(1, 0, NOW);
+    table.merge(job.clone());
+    let mut pools = pools(spec(0, 4));
+    let slot = put(&mut pools, 1, Phase::Busy, 0);
+    let pool = pools.by_name.get_mut(&slot.pool).unwrap();
+    pool.runners.get_mut(&slot.slot).unwrap().job = Some(Job {
+        note: JobNote {
+            run_id: "101".into(),
+            ..JobNote::default()
+        },
+        since: at(0),
+    });
+    pool.end(slot.slot, None, at(5), 0).unwrap();
+    assert_eq!(steps(&mut pools, &table, 10), [], "it had the job");
+    // Another job of the run gets a runner.
+    let mut second = waiting(2, 0, NOW);
+    second.description.1.run_id = 101;
+    table.merge(second.clone());
+    let start = |number: u16| Step::Start {
+        slot: Slot::new(number).unwrap(),
+    };
+    let started = steps(&mut pools, &table, 11);
+    assert_eq!(started.len(), 1, "{started:?}");
+    assert!([start(1), start(2)].contains(&started[0]), "{started:?}");
+    table.merge(cancelled(&second));
+    let pool = pools.by_name.get_mut(&slot.pool).unwrap();
+    pool.runners.clear();
     assert_eq!(
         steps(&mut pools, &table, 300).len(),
         1,

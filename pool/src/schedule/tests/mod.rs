@@ -40,6 +40,7 @@ fn supply(number: usize, gib: u64, max_runners: usize) -> PoolSupply {
         taken: 0,
         busy: 0,
         registrable: usize::MAX,
+        may_ask: false,
         wants_probe: false,
     }
 }

@@ -1,7 +1,8 @@
 //! Pools whose jobs GitHub assigns to a scale set.
 
+use super::examples::{pools, put, spec, steps};
 use super::*;
-use crate::{JobGroup, JobPlace};
+use crate::{JobGroup, JobPlace, Phase};
 
 /// Returns a pool without runners whose demand is a scale set.
 pub(super) fn set_supply(number: usize, max_runners: usize) -> PoolSupply {
@@ -160,4 +161,67 @@ fn pools_that_share_a_budget_each_have_the_whole_remainder() {
     let pools = [set_supply(0, 4), set_supply(1, 4)];
     let table = set_table(2);
     assert_eq!(capacity(&pools, &table, &memory(2)), [2, 2]);
+}
+
+#[test]
+fn a_set_that_has_had_no_room_for_long_asks_for_one_job() {
+    let (budget, table) = (memory(1), set_table(1));
+    let other = PoolSupply {
+        runners: 1,
+        busy: 1,
+        startable: 3,
+        ..supply(1, 1, 4)
+    };
+    let set = set_supply(0, 4);
+    let room = |set: PoolSupply, table: &JobTable| {
+        let pools = [set, other.clone()];
+        let schedule = schedule(&pools, Some(table), &budget, 0);
+        let name = pool_name(0);
+        (schedule.capacities()[&name], schedule.is_crowded(&name))
+    };
+    assert_eq!(room(set.clone(), &table), (0, true));
+    let asks = PoolSupply {
+        may_ask: true,
+        ..set.clone()
+    };
+    assert_eq!(room(asks.clone(), &table), (1, true));
+    let refused = PoolSupply {
+        registrable: 0,
+        ..asks.clone()
+    };
+    assert_eq!(room(refused, &table), (0, false), "GitHub refuses runners");
+    let full = PoolSupply {
+        startable: 0,
+        ..asks.clone()
+    };
+    assert_eq!(room(full, &table), (0, false), "the pool itself is full");
+    let mut waits = set_table(1);
+    waits.merge(assigned(1, 0));
+    assert_eq!(
+        room(asks, &waits),
+        (0, false),
+        "one job is assigned already"
+    );
+}
+
+#[test]
+fn a_set_asks_after_the_age_from_which_jobs_have_their_turns_by_age() {
+    let mut spec = spec(0, 2);
+    spec.demand = Demand::ScaleSet;
+    let mut pools = pools(spec);
+    pools.set_budget(memory(1));
+    let slot = put(&mut pools, 1, Phase::Busy, 0);
+    let mut table = set_table(1);
+    table.merge(started(&assigned(1, 0), &format!("h-{slot}-0000beef")));
+    let name = pool_name(0);
+    let age = table.rules().fairness_age.as_secs();
+    let mut room = |second: u64| {
+        assert_eq!(steps(&mut pools, &table, second), []);
+        pools.schedule().capacities()[&name]
+    };
+    assert_eq!([0, age - 1, age, age + 60].map(&mut room), [1, 1, 2, 2]);
+    // GitHub assigned the job that waited there. It is on record, and has its turn by its age.
+    table.merge(assigned(2, 0));
+    assert_eq!(steps(&mut pools, &table, age + 61), []);
+    assert_eq!(pools.schedule().capacities()[&name], 1);
 }
