@@ -7,7 +7,7 @@ use super::backoff::{Backoffs, FailureKind};
 use super::names::{Slot, SlotId};
 use super::observation::{EndRecord, Exit, Invocation};
 use super::runner::{Call, Ended, Phase, Runner};
-use super::schedule::{JOIN_TIME, Kept, Silence, Target};
+use super::schedule::{Kept, Silence, Target};
 use super::scope::ScopeId;
 use super::spec::Spec;
 use super::time::Timestamp;
@@ -15,6 +15,10 @@ use super::verdict::{JobResult, Verdict};
 
 /// Number of lists in a row without a listening runner that prove it a ghost.
 pub(super) const MAX_MISSED_LISTS: u8 = 2;
+
+/// Maximum time that a runner with a job counts for a job of its run that is still told as waiting. Most deliveries arrive
+/// within three minutes. A job whose delivery was lost must not wait longer because of another job of its run.
+pub(crate) const JOIN_TIME: Duration = Duration::from_mins(5);
 
 /// Maximum number of ended runners whose jobs are remembered, more than a pool ends in five minutes at the default pace.
 const MAX_DONE: usize = 1_000;

@@ -294,7 +294,7 @@ pub(crate) enum SimEvent {
     },
     /// A message of a scale set was deleted, and is not told again.
     MessageDeleted {
-        /// What it told, as far as it could be read.
+        /// Its content, as far as it could be read.
         told: Vec<ToldStep>,
     },
     /// A scale set was deleted.

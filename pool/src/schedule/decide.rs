@@ -373,8 +373,12 @@ impl Making<'_> {
         let as_counted = (load + free).saturating_sub(waiting);
         let capacity = as_counted.min(supply.busy + free);
         // Jobs may wait at GitHub, and what keeps them there is other jobs alone.
-        let is_crowded =
-            more < draft.room() && capacity <= load && waiting == 0 && supply.registrable > 0;
+        let is_crowded = more < draft.room()
+            && capacity <= load
+            // GitHub may count jobs whose runners have ended.
+            && load < supply.max_runners
+            && waiting == 0
+            && supply.registrable > 0;
         Room {
             capacity: if is_crowded && supply.may_ask {
                 load + 1

@@ -31,7 +31,6 @@ pub use target::{DEFAULT_SCALE_DOWN_AFTER, Target};
 
 pub(crate) use order::Rank;
 pub(crate) use probe::Silence;
-pub(crate) use taken::JOIN_TIME;
 pub(crate) use target::Kept;
 
 #[cfg(test)]

@@ -5,17 +5,13 @@
 //! in between.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use super::decide::Jobs;
 use super::order::millis;
 use crate::jobs::{JobGroup, JobQueue, JobTable, KnownJob};
 use crate::runner::{Phase, Runner};
+use crate::state::JOIN_TIME;
 use crate::{Pool, PoolName, Timestamp};
-
-/// Maximum time that a runner with a job counts for a job of its run that is still told as waiting. Most deliveries arrive
-/// within three minutes. A job whose delivery was lost must not wait longer because of another job of its run.
-pub(crate) const JOIN_TIME: Duration = Duration::from_mins(5);
 
 /// Returns the number of waiting jobs of each pool that a runner has already.
 ///

@@ -534,7 +534,7 @@ async fn records_of_another_host_or_spelling_are_left_out() {
 }
 
 #[test]
-fn what_is_written_durably_is_flushed_and_other_writes_are_not() {
+fn durable_writes_are_flushed_and_others_are_not() {
     let (_dir, path) = file();
     let mut connection = try_open(&path).unwrap();
     let level = |connection: &Connection| -> i64 {

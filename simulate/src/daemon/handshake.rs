@@ -6,7 +6,7 @@ use runner_controller::pool::SlotId;
 use runner_controller::world::{Handshake, JitConfig};
 use tokio::sync::oneshot;
 
-use super::Access;
+use super::access::Access;
 use crate::mutation::Mutation;
 use crate::sockets::SocketCall;
 use crate::unavailable::Unavailable;

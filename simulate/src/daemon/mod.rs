@@ -2,12 +2,14 @@
 //! assembles them.
 //!
 //! ```text
+//! access                       the world, as one daemon reaches it
 //! systemd, handshake, records  the controller's environment
 //! scale_sets                   the tasks that keep scale sets
 //! wire                         the GitHub client's network
 //! ```
 //! A mutation changes what passes through them.
 
+mod access;
 mod handshake;
 mod records;
 mod scale_sets;
@@ -30,6 +32,7 @@ use crate::mutation::Mutation;
 use crate::world::WorldHandle;
 use crate::{clock, configs};
 
+use access::Access;
 use handshake::Sockets;
 use records::RecordsFile;
 use systemd::Systemd;
@@ -37,22 +40,6 @@ use wire::Wire;
 
 /// Capacity of the channel of events, as in `run`.
 const EVENTS: usize = 1024;
-
-/// The world as one daemon reaches it.
-#[derive(Clone)]
-struct Access {
-    world: WorldHandle,
-    /// Number of the daemon in its history.
-    incarnation: u64,
-    mutation: Option<Mutation>,
-}
-
-impl Access {
-    /// Returns true if the daemon has this defect.
-    fn has(&self, mutation: Mutation) -> bool {
-        self.mutation == Some(mutation)
-    }
-}
 
 /// A daemon that is to be started.
 pub(crate) struct Start {

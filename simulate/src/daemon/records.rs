@@ -7,7 +7,7 @@ use runner_controller::pool::{Invocation, KnownJob, RunnerId, ScopeId, SlotId, V
 use runner_controller::world::{JobRecords, Records, RunnerRecord, StrayRecord, VerdictRecord};
 use tokio::sync::oneshot;
 
-use super::Access;
+use super::access::Access;
 use crate::disk::{RecordCall, Write};
 use crate::event::SimEvent;
 use crate::mutation::Mutation;

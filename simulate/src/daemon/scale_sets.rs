@@ -12,7 +12,7 @@ use runner_controller::world::{Event, WantedSet};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::Access;
+use super::access::Access;
 use super::records::JobsFile;
 use crate::clock;
 

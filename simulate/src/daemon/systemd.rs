@@ -7,7 +7,7 @@ use runner_controller::pool::{RecordedEnd, Slot, SlotId, UnitObservation};
 use runner_controller::world::Machines;
 use tokio::sync::oneshot;
 
-use super::Access;
+use super::access::Access;
 use crate::host::BusCall;
 use crate::mutation::Mutation;
 use crate::unavailable::Unavailable;

@@ -18,7 +18,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 use tower::Service;
 
-use super::Access;
+use super::access::Access;
 use crate::api::{ApiAnswer, ApiRequest, Endpoint};
 use crate::event::SimEvent;
 use crate::host::BusCall;

@@ -250,7 +250,7 @@ impl ScaleSet {
         self.messages.iter_mut().find(|message| message.id > cursor)
     }
 
-    /// Removes a message. Returns what it told, nothing if it could not be read; `None` if there is no such message.
+    /// Removes a message. Returns its content, empty if it could not be read; `None` if the queue does not have it.
     pub(super) fn delete(&mut self, id: u64, now: u64) -> Option<Vec<ToldStep>> {
         self.deleted_at = now;
         let place = self.messages.iter().position(|message| message.id == id)?;

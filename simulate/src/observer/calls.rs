@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{Checked, violated};
+use super::checked::{Checked, violated};
 use crate::api::{AnnouncedLimits, Endpoint};
 use crate::invariant::Invariant;
 

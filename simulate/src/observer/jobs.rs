@@ -7,8 +7,8 @@ use runner_controller::controller::Command;
 use runner_controller::pool::{JobStage, PoolName};
 use runner_controller::world::Event;
 
+use super::checked::{Checked, violated};
 use super::containers::{Containers, Progress};
-use super::{Checked, violated};
 use crate::event::{ContainerId, JobId, SimEvent};
 use crate::fault::Fault;
 use crate::invariant::Invariant;

@@ -4,6 +4,7 @@
 //! containers     units, containers, and the jobs in them
 //! registrations  registrations, their configs, and the jobs that GitHub sent them
 //! calls          calls to GitHub, and the limits that the daemon knows
+//! checked        the result of one check
 //! jobs           jobs that wait, and the containers that start for them
 //! sets           scale sets: their messages, and the capacity that the daemon announces
 //! verdicts       records, verdicts, and excuses for verdicts that are missing
@@ -11,6 +12,7 @@
 //! ```
 
 mod calls;
+mod checked;
 mod containers;
 mod jobs;
 mod registrations;
@@ -29,6 +31,7 @@ use crate::event::{ContainerId, SimEvent};
 use crate::invariant::{Invariant, Violation};
 
 use calls::Calls;
+use checked::{Checked, violated};
 use containers::Containers;
 use jobs::Jobs;
 use registrations::Registrations;
@@ -44,17 +47,6 @@ const RECENT_DEATH_MS: u64 = 600_000;
 const CALL_ARRIVES_MS: u64 = 500;
 /// Time after an undrain in which a clean-up that began before it may still end runners, in milliseconds.
 const CLEAR_LASTS_MS: u64 = 90_000;
-
-/// The result of one check.
-type Checked = Result<(), Violation>;
-
-/// Returns the violation of an invariant.
-fn violated(invariant: Invariant, facts: impl Into<String>) -> Checked {
-    Err(Violation {
-        invariant,
-        facts: facts.into(),
-    })
-}
 
 /// The observer.
 pub(crate) struct Observer {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use runner_controller::pool::{HostId, RunnerId, RunnerName, SlotId};
 
+use super::checked::{Checked, violated};
 use super::containers::Containers;
-use super::{Checked, violated};
 use crate::event::{ContainerId, JobId};
 use crate::invariant::{Invariant, Violation};
 

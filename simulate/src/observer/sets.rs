@@ -6,7 +6,7 @@ use runner_controller::controller::Command;
 use runner_controller::pool::{KnownJob, PoolName};
 use runner_controller::world::Event;
 
-use super::{Checked, violated};
+use super::checked::{Checked, violated};
 use crate::event::{JobStep, SimEvent, ToldStep};
 use crate::fault::Fault;
 use crate::invariant::Invariant;
@@ -26,7 +26,7 @@ struct Poll {
 pub(super) struct Sets {
     /// The jobs on record, by name.
     records: BTreeMap<String, KnownJob>,
-    /// What deleted messages told.
+    /// Content of deleted messages.
     deleted: BTreeSet<ToldStep>,
     polls: BTreeMap<u64, Poll>,
     is_short: bool,

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use runner_controller::pool::{Invocation, SlotId};
 
+use super::checked::{Checked, violated};
 use super::containers::Containers;
-use super::{Checked, violated};
 use crate::event::short;
 use crate::host::RECORDS_KEPT;
 use crate::invariant::Invariant;

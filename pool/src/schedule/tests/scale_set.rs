@@ -195,6 +195,19 @@ fn a_set_that_has_had_no_room_for_long_asks_for_one_job() {
         ..asks.clone()
     };
     assert_eq!(room(full, &table), (0, false), "the pool itself is full");
+    let mut counted = set_table(1);
+    for id in 1..=4 {
+        let runner = format!("h-p0-{id}-0000beef");
+        counted.merge(started(&assigned(id, 0), &runner));
+    }
+    let busy = PoolSupply {
+        runners: 3,
+        busy: 3,
+        startable: 1,
+        ..asks.clone()
+    };
+    let (room_of_busy, is_crowded) = room(busy, &counted);
+    assert!(room_of_busy <= 4 && !is_crowded, "GitHub counts four jobs");
     let mut waits = set_table(1);
     waits.merge(assigned(1, 0));
     assert_eq!(

@@ -11,27 +11,15 @@ pub(super) const CIRCLES: &[&[&str]] = &[
         "github-sim/src/bin/standin-listener/worker.rs",
     ],
     &[
-        "simulate/src/daemon/handshake.rs",
-        "simulate/src/daemon/mod.rs",
-        "simulate/src/daemon/records.rs",
-        "simulate/src/daemon/systemd.rs",
-        "simulate/src/daemon/wire.rs",
-    ],
-    &[
         "simulate/src/github/mod.rs",
         "simulate/src/github/queue.rs",
         "simulate/src/github/registrations.rs",
+        "simulate/src/github/scale_sets.rs",
     ],
     &[
         "simulate/src/host/bus.rs",
         "simulate/src/host/container.rs",
         "simulate/src/host/mod.rs",
         "simulate/src/host/unit.rs",
-    ],
-    &[
-        "simulate/src/observer/calls.rs",
-        "simulate/src/observer/mod.rs",
-        "simulate/src/observer/registrations.rs",
-        "simulate/src/observer/verdicts.rs",
     ],
 ];
