@@ -1,7 +1,6 @@
 use std::fs;
 use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::symlink;
-use std::time::Instant;
 
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
@@ -150,9 +149,7 @@ fn a_directory_with_many_files_is_read_in_part() {
     for number in 0..MAX_ENTRIES * 20 {
         fs::File::create(diag.join(format!("Runner_{number}.log"))).unwrap();
     }
-    let began = Instant::now();
     assert_eq!(names(dir.path()).len(), MAX_FILES);
-    assert!(began.elapsed().as_millis() < 500, "{:?}", began.elapsed());
 }
 
 #[test]
