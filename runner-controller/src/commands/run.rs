@@ -145,11 +145,13 @@ async fn serve(
     info!(%host, %scope, pools, "daemon is ready: host {host} serves {scope} with {pools} pools");
     tokio::spawn(telemetry::watchdog(async move || responds(&requests).await));
 
-    controller
-        .run(events, &mut received, signals.stop(config_path))
-        .await;
-    telemetry::stopping();
-    scale_sets.close().await;
+    let stop = async {
+        signals.stop(config_path).await;
+        telemetry::stopping();
+        // The loop goes on meanwhile, so what the last calls meet is on record for the next daemon.
+        scale_sets.close().await;
+    };
+    controller.run(events, &mut received, stop).await;
     sockets.flush().await;
     store.close_file().await;
     Ok(())

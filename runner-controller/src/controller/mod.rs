@@ -314,6 +314,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             tasks,
             "stopping the daemon after {tasks} calls that are under way; containers run on"
         );
+        self.keep_limits();
         // The last writes are tried at once, although the disk was full a moment ago.
         self.writes.retry_now();
         let began = Instant::now();

@@ -154,9 +154,9 @@ pub(crate) async fn run(start: Start) {
     let scale_sets = scale_sets::start(scale_sets.keepers);
     let stopped = async {
         let _ = stop.await;
+        scale_sets.close().await;
     };
     controller.run(events, &mut requests, stopped).await;
-    scale_sets.close().await;
     // The descriptors that it opened last are on their way to systemd.
     tokio::time::sleep(Duration::from_millis(3)).await;
 }

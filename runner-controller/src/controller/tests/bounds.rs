@@ -315,6 +315,18 @@ async fn a_rate_limit_that_another_task_met_holds_for_the_next_daemon() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_rate_limit_that_another_task_met_while_the_daemon_stops_holds_for_the_next_one() {
+    let first = daemon().await;
+    let until = tokio::time::Instant::now() + LIMIT;
+    first.fake.with(|world| world.limited_until = Some(until));
+    let world = first.stop().await;
+    world.lock().unwrap().limited_until = None;
+    let second = Daemon::start(world).await;
+    let held = second.fake.with(|world| world.held).unwrap();
+    assert!(held <= LIMIT && held > LIMIT / 2, "{held:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_rate_limit_of_another_boot_lasts_by_the_wall_clock_within_reason() {
     let minutes = |n: u64| n * 60_000;
     // The simulated wall clock stands at zero.
