@@ -247,7 +247,8 @@ fn cleanup_of_containers_works_without_a_daemon(lab: &mut Lab) -> Result<()> {
     ensure!(job.attempts == 1, "{}", job.summary());
     lab.sim().set(&json!({ "lock_ms": 600_000 }))?;
     lab.start()?;
-    lab.await_settled(SOON)?;
+    // The registrations of the killed daemon are on record until a second list, one reconcile later, lacks them too.
+    lab.await_settled(2 * SOON)?;
     run(lab, "true")?;
     await_no_strangers(lab)
 }
