@@ -20,7 +20,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use crate::bed::{Bed, note};
@@ -72,12 +72,7 @@ pub fn bench(options: &Options) -> Result<bool> {
     let size = fs::metadata(binaries.path(CONTROLLER)?)?.len();
     let lab = Lab::up(&bed, binaries)?;
     lab.reset()?;
-    let load = daemon::load()?;
-    if load > 0.5 {
-        note(&format!(
-            "the load of this machine is {load}: other processes will distort the figures"
-        ));
-    }
+    let load = daemon::quiet_load()?;
 
     let collector = Collector::start(lab.host())?;
     let mut figures = runners_beside_floor(&lab, &collector, &stamped, options.pairs)?;
@@ -94,15 +89,9 @@ pub fn bench(options: &Options) -> Result<bool> {
     );
     lab.reset()?;
 
-    stdio::progress(format_args!("{}", figures::table(&figures)));
-    stdio::progress(format_args!("{ABOUT_CLOCKS}"));
-    if let Some(path) = &options.json {
-        let document = document(options, load, &figures)?;
-        fs::write(path, serde_json::to_string_pretty(&document)?)
-            .with_context(|| format!("cannot write {}", path.display()))?;
-        note(&format!("figures and samples are in {}", path.display()));
-    }
-    Ok(figures.iter().all(|figure| figure.reached != Some(false)))
+    figures::report(&figures, ABOUT_CLOCKS, options.json.as_deref(), || {
+        facts(options, load)
+    })
 }
 
 /// Explanation of the clocks, printed below the table.
@@ -265,7 +254,7 @@ fn handover(lab: &Lab, collector: &Collector, stamped: &Path, pairs: usize) -> R
     ])
 }
 
-fn document(options: &Options, load: f64, figures: &[Figure]) -> Result<Value> {
+fn facts(options: &Options, load: f64) -> Result<Value> {
     Ok(json!({
         "version": 2,
         "machine": daemon::machine()?,
@@ -274,6 +263,5 @@ fn document(options: &Options, load: f64, figures: &[Figure]) -> Result<Value> {
         "pairs": options.pairs,
         "jobs": options.jobs,
         "idle_seconds": options.idle.as_secs(),
-        "figures": figures,
     }))
 }

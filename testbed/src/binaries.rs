@@ -166,57 +166,40 @@ fn build_packages(
     for package in packages {
         command.args(["--package", package]);
     }
-    // Cargo names each program that it made, so no target directory is guessed.
-    command
-        .arg("--message-format=json-render-diagnostics")
-        .stderr(Stdio::inherit());
-    let output = command.output().context("run cargo")?;
-    ensure!(
-        output.status.success(),
-        "cargo build of {} ended with {}",
-        packages.join(", "),
-        output.status
-    );
-    paths.extend(executables(&String::from_utf8_lossy(&output.stdout)));
+    paths.extend(build(&mut command, &format!("of {}", packages.join(", ")))?);
     Ok(())
 }
 
-/// Builds the simulation with what the tests of the workspace have compiled, if they ran before.
-pub fn build_simulation() -> Result<PathBuf> {
-    const NAME: &str = "simulate";
-    let output = cargo()
-        .args(["build", "--workspace", "--tests"])
+/// Runs a build. Returns the programs that it made.
+fn build(command: &mut Command, what: &str) -> Result<BTreeMap<String, PathBuf>> {
+    // Cargo names each program that it made, so no target directory is guessed.
+    let output = command
         .arg("--message-format=json-render-diagnostics")
         .stderr(Stdio::inherit())
         .output()
         .context("run cargo")?;
-    ensure!(
-        output.status.success(),
-        "cargo build ended with {}",
-        output.status
-    );
-    executables(&String::from_utf8_lossy(&output.stdout))
-        .remove(NAME)
-        .with_context(|| format!("cargo built no program {NAME}"))
+    let status = output.status;
+    ensure!(status.success(), "cargo build {what} ended with {status}");
+    Ok(executables(&String::from_utf8_lossy(&output.stdout)))
+}
+
+/// Builds one program with these arguments of `cargo build`.
+pub(crate) fn build_program(name: &str, arguments: &[&str]) -> Result<PathBuf> {
+    let mut programs = build(cargo().arg("build").args(arguments), &format!("of {name}"))?;
+    programs
+        .remove(name)
+        .with_context(|| format!("cargo built no program {name}"))
+}
+
+/// Builds the simulation with what the tests of the workspace have compiled, if they ran before.
+pub fn build_simulation() -> Result<PathBuf> {
+    build_program("simulate", &["--workspace", "--tests"])
 }
 
 /// Builds the program that stands before the listener in the benchmark's images.
 pub fn build_stamped_listener() -> Result<PathBuf> {
     const NAME: &str = "stamped-listener";
-    let output = cargo()
-        .args(["build", "--package", "testbed", "--bin", NAME])
-        .arg("--message-format=json-render-diagnostics")
-        .stderr(Stdio::inherit())
-        .output()
-        .context("run cargo")?;
-    ensure!(
-        output.status.success(),
-        "cargo build ended with {}",
-        output.status
-    );
-    executables(&String::from_utf8_lossy(&output.stdout))
-        .remove(NAME)
-        .with_context(|| format!("cargo built no program {NAME}"))
+    build_program(NAME, &["--package", "testbed", "--bin", NAME])
 }
 
 /// The cargo that started us, or the one in the path, in the workspace.
@@ -262,7 +245,7 @@ struct Target {
 }
 
 /// Returns the programs that cargo's messages name.
-pub(crate) fn executables(messages: &str) -> BTreeMap<String, PathBuf> {
+fn executables(messages: &str) -> BTreeMap<String, PathBuf> {
     messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Message>(line).ok())

@@ -82,7 +82,7 @@ async fn serve(
     let jobs = demand::jobs(&config, &store).await;
     demand::listen_for_deliveries(&config, &registries, &store, &event).await?;
     let job_started = watch::Sender::new(());
-    let scale_sets = demand::scale_sets(&config, &registries, &store, &event);
+    let mut scale_sets = demand::scale_sets(&config, &registries, &store, &event);
     for reader in demand::readers(&config, &registries, &store, &event)? {
         tokio::spawn(reader.run(job_started.subscribe()));
     }
@@ -115,7 +115,7 @@ async fn serve(
         notes: readings::lacking_protections(),
         jobs,
         job_started,
-        capacities: scale_sets.capacities,
+        capacities: scale_sets.take_capacities(),
     };
     // A boot keeps about one core busy.
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -137,7 +137,7 @@ async fn serve(
             status.clone(),
         ));
     }
-    let scale_sets = demand::start(scale_sets.keepers);
+    let scale_sets = scale_sets.start();
     // systemd 262 refuses a service that is ready and does not handle its reload signal.
     let signals = Signals::handle().context("cannot handle signals")?;
     telemetry::ready();

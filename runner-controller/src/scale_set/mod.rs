@@ -4,6 +4,10 @@
 //! record, so a daemon that is killed at any moment gets it again, and the jobs on record merge. Nothing starts here: the
 //! schedule compares the jobs with the runners. The set is never deleted, because runners without their set listen for
 //! ever.
+//!
+//! - `tasks`: the keepers of all scale sets of a host
+
+mod tasks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +24,8 @@ use crate::world::{
     Event, JobRecords, OpenSession, RegistryError, RegistryErrorKind, ScaleSets, SetError,
     SetMessage, WantedSet, chain,
 };
+
+pub use tasks::{KeeperTasks, Keepers};
 
 /// Time for a rise of the capacity to settle before a poll is given up for it. A lower capacity is told at once.
 const SETTLE: Duration = Duration::from_secs(1);

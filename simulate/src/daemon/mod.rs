@@ -3,8 +3,7 @@
 //!
 //! ```text
 //! access                       the world, as one daemon reaches it
-//! systemd, handshake, records  the controller's environment
-//! scale_sets                   the tasks that keep scale sets
+//! systemd, handshake, records  the controller's environment, and the jobs on record for the keepers of scale sets
 //! wire                         the GitHub client's network
 //! ```
 //! A mutation changes what passes through them.
@@ -12,7 +11,6 @@
 mod access;
 mod handshake;
 mod records;
-mod scale_sets;
 mod systemd;
 mod wire;
 
@@ -24,6 +22,7 @@ use runner_controller::config::{Config, GitHubConfig};
 use runner_controller::controller::{Client, Controller, Environment, Request};
 use runner_controller::github::{GitHub, Token};
 use runner_controller::pool::Budget;
+use runner_controller::scale_set::{Keepers, Surroundings};
 use runner_controller::status::Status;
 use runner_controller::world::Event;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -34,7 +33,7 @@ use crate::{clock, configs};
 
 use access::Access;
 use handshake::Sockets;
-use records::RecordsFile;
+use records::{JobsFile, RecordsFile};
 use systemd::Systemd;
 use wire::Wire;
 
@@ -127,7 +126,17 @@ pub(crate) async fn run(start: Start) {
         jobs.extend(world.disk.jobs());
         (world.host.boot_id(), jobs)
     });
-    let scale_sets = scale_sets::of(&config, &github.scale_sets(), &access, event);
+    let service = github.scale_sets();
+    let mut scale_sets = Keepers::of(
+        &config,
+        |_| Some(Arc::clone(&service)),
+        || Surroundings {
+            records: JobsFile::new(access.clone()),
+            events: event.clone(),
+            unix_ms: clock::unix_ms,
+            now: clock::now,
+        },
+    );
 
     let environment = Environment {
         machines: Arc::new(Systemd::new(access.clone(), Arc::clone(&config))),
@@ -144,14 +153,14 @@ pub(crate) async fn run(start: Start) {
         notes: Vec::new(),
         jobs: config.webhook.as_ref().map(|_| jobs),
         job_started: watch::Sender::default(),
-        capacities: scale_sets.capacities,
+        capacities: scale_sets.take_capacities(),
     };
     let config = known_config(config, mutation);
     let mut controller = Controller::new(config, environment, 2, status);
     if controller.adopt(&mut events).await.is_err() {
         return;
     }
-    let scale_sets = scale_sets::start(scale_sets.keepers);
+    let scale_sets = scale_sets.start();
     let stopped = async {
         let _ = stop.await;
         scale_sets.close().await;

@@ -251,6 +251,17 @@ pub(super) fn load() -> Result<f64> {
         .context("cannot read the load from /proc/loadavg")
 }
 
+/// Returns the load of this machine, and says so if it is not quiet.
+pub(super) fn quiet_load() -> Result<f64> {
+    let load = load()?;
+    if load > 0.5 {
+        note(&format!(
+            "the load of this machine is {load}: other processes will distort the figures"
+        ));
+    }
+    Ok(load)
+}
+
 /// Returns a description of this machine.
 pub(super) fn machine() -> Result<Value> {
     let cpus = fs::read_to_string("/proc/cpuinfo")?;

@@ -9,14 +9,13 @@ mod flood;
 mod sender;
 mod wakes;
 
-use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use super::figures::{self, Figure};
+use super::figures;
 use super::stamps::{Collector, Image};
 use super::{PAIRS_MIN, daemon};
 use crate::bed::{Bed, note};
@@ -53,12 +52,7 @@ pub fn bench(options: &Options) -> Result<bool> {
     let decision = decision::Program::build()?;
     let lab = Lab::up(&bed, binaries)?;
     lab.reset()?;
-    let load = daemon::load()?;
-    if load > 0.5 {
-        note(&format!(
-            "the load of this machine is {load}: other processes will distort the figures"
-        ));
-    }
+    let load = daemon::quiet_load()?;
 
     let mut figures = decision.figures()?;
     let collector = Collector::start(lab.host())?;
@@ -75,15 +69,9 @@ pub fn bench(options: &Options) -> Result<bool> {
     figures.extend(flood::figures(&lab, options.flood)?);
     lab.reset()?;
 
-    stdio::progress(format_args!("{}", figures::table(&figures)));
-    stdio::progress(format_args!("{ABOUT}"));
-    if let Some(path) = &options.json {
-        let document = document(options, load, &figures)?;
-        fs::write(path, serde_json::to_string_pretty(&document)?)
-            .with_context(|| format!("cannot write {}", path.display()))?;
-        note(&format!("figures and samples are in {}", path.display()));
-    }
-    Ok(figures.iter().all(|figure| figure.reached != Some(false)))
+    figures::report(&figures, ABOUT, options.json.as_deref(), || {
+        facts(options, load)
+    })
 }
 
 /// Explanation of the times, printed below the table.
@@ -92,7 +80,7 @@ A job's time begins when the stand-in queues it, before it sends the delivery or
 code runs. The stand-in tells its times in milliseconds. The floor is a bare container's start, by systemd's messages. A
 delivery's time is that of a sender in GitHub's place, from the connection to the answer.";
 
-fn document(options: &Options, load: f64, figures: &[Figure]) -> Result<Value> {
+fn facts(options: &Options, load: f64) -> Result<Value> {
     Ok(json!({
         "version": 1,
         "machine": daemon::machine()?,
@@ -102,6 +90,5 @@ fn document(options: &Options, load: f64, figures: &[Figure]) -> Result<Value> {
         "samples": options.samples,
         "pairs": options.pairs,
         "flood_seconds": options.flood.as_secs(),
-        "figures": figures,
     }))
 }

@@ -1,8 +1,15 @@
 //! Figures with their samples, as a table and as JSON.
 
 use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
 
 use serde::Serialize;
+
+use crate::bed::note;
 
 /// The source of a figure. All times come from one clock, the kernel's `CLOCK_REALTIME`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -114,8 +121,30 @@ pub(super) fn median(samples: &[f64]) -> f64 {
     }
 }
 
+/// Shows the figures and an explanation of them, and writes them as JSON to `path` with the facts about the run; true if
+/// all goals are reached.
+pub(super) fn report(
+    figures: &[Figure],
+    about: &str,
+    path: Option<&Path>,
+    facts: impl FnOnce() -> Result<Value>,
+) -> Result<bool> {
+    stdio::progress(format_args!("{}", table(figures)));
+    if !about.is_empty() {
+        stdio::progress(format_args!("{about}"));
+    }
+    if let Some(path) = path {
+        let mut document = facts()?;
+        document["figures"] = json!(figures);
+        fs::write(path, serde_json::to_string_pretty(&document)?)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        note(&format!("figures and samples are in {}", path.display()));
+    }
+    Ok(figures.iter().all(|figure| figure.reached != Some(false)))
+}
+
 /// Formats the figures as a table.
-pub(super) fn table(figures: &[Figure]) -> String {
+fn table(figures: &[Figure]) -> String {
     let mut text = format!(
         "{:<47} {:>4} {:>9} {:>9} {:>9}  {}\n",
         "", "n", "median", "least", "most", "goal"

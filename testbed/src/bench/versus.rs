@@ -2,7 +2,6 @@
 //!
 //! Each side is complete: its launcher, units and firewall, and an image that its `prepare-image` prepared.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -99,23 +98,18 @@ impl Versus {
         facts: &[(&str, &str)],
         path: Option<&Path>,
     ) -> Result<bool> {
-        stdio::progress(format_args!("{}", figures::table(figures)));
-        if let Some(path) = path {
+        figures::report(figures, "", path, || {
             let mut document = json!({
                 "version": version,
                 "machine": daemon::machine()?,
                 "load_before": self.load_before,
                 "against": self.commit,
                 "pairs": self.pairs,
-                "figures": figures,
             });
             for (name, fact) in facts {
                 document[*name] = json!(fact);
             }
-            fs::write(path, serde_json::to_string_pretty(&document)?)
-                .with_context(|| format!("cannot write {}", path.display()))?;
-            note(&format!("figures and samples are in {}", path.display()));
-        }
-        Ok(figures.iter().all(|figure| figure.reached != Some(false)))
+            Ok(document)
+        })
     }
 }

@@ -1,13 +1,12 @@
 //! The times of one decision of the core over a large host, by an example of the crate `pool`.
 
 use std::path::PathBuf;
-use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 
 use crate::bed::note;
 use crate::bench::figures::{Figure, Source, median};
-use crate::binaries::{cargo, executables};
+use crate::binaries::build_program;
 
 const EXAMPLE: &str = "schedule";
 /// Maximum of the ratio of a decision over ten times the jobs. The pools and the change are the same.
@@ -18,22 +17,8 @@ pub(super) struct Program(PathBuf);
 
 impl Program {
     pub(super) fn build() -> Result<Self> {
-        let output = cargo()
-            .args(["build", "--release", "--package", "pool"])
-            .args(["--example", EXAMPLE])
-            .arg("--message-format=json-render-diagnostics")
-            .stderr(Stdio::inherit())
-            .output()
-            .context("run cargo")?;
-        ensure!(
-            output.status.success(),
-            "cargo build ended with {}",
-            output.status
-        );
-        let program = executables(&String::from_utf8_lossy(&output.stdout)).remove(EXAMPLE);
-        program
-            .map(Self)
-            .with_context(|| format!("cargo built no program {EXAMPLE}"))
+        let arguments = ["--release", "--package", "pool", "--example", EXAMPLE];
+        build_program(EXAMPLE, &arguments).map(Self)
     }
 
     pub(super) fn figures(&self) -> Result<Vec<Figure>> {
