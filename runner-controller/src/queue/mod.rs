@@ -19,8 +19,8 @@ use crate::world::{Event, JobRecords, Queue, ReadJob, RegistryError, chain};
 
 /// Interval between looks at what is due.
 const TICK: Duration = Duration::from_secs(10);
-/// Interval between readings of a repository's queue beside deliveries, which bring most news.
-pub const BESIDE_DELIVERIES: Duration = Duration::from_mins(5);
+/// Interval between readings of a repository's queue beside deliveries or a scale set, which bring most news.
+pub const BESIDE_OTHERS: Duration = Duration::from_mins(5);
 /// Interval between readings of a repository's queue that nothing else tells of. An idle repository then costs 240
 /// calls an hour, none of which counts for the quota.
 pub const FOR_DEMAND: Duration = Duration::from_secs(30);

@@ -123,13 +123,13 @@ struct Bench {
 
 impl Bench {
     fn new(known: Vec<KnownJob>) -> Self {
-        Self::with(Script::default(), BESIDE_DELIVERIES, known)
+        Self::with(Script::default(), BESIDE_OTHERS, known)
     }
 
     fn of_organization(known: Vec<KnownJob>) -> Self {
         let script = Script::default();
         script.0.lock().unwrap().is_organization = true;
-        Self::with(script, BESIDE_DELIVERIES, known)
+        Self::with(script, BESIDE_OTHERS, known)
     }
 
     fn with(script: Script, interval: Duration, known: Vec<KnownJob>) -> Self {
@@ -197,7 +197,7 @@ async fn a_job_of_which_no_delivery_told_is_found_in_the_queue() {
     assert_eq!(jobs, [], "the queue is not read again at once");
     assert_eq!(bench.script.calls(), ["queue"]);
     bench.script.queue(vec![read_now(1)]);
-    tokio::time::advance(BESIDE_DELIVERIES).await;
+    tokio::time::advance(BESIDE_OTHERS).await;
     assert_eq!(bench.look().await.0, [], "and nothing has changed");
     assert_eq!(bench.script.calls(), ["queue"]);
 }
@@ -276,7 +276,7 @@ async fn jobs_of_an_organization_are_read_one_by_one_and_few_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_job_that_starts_here_lets_the_queue_be_read_soon_if_nothing_else_tells_of_it() {
-    for (interval, readings_s) in [(FOR_DEMAND, vec![0, 5, 35]), (BESIDE_DELIVERIES, vec![0])] {
+    for (interval, readings_s) in [(FOR_DEMAND, vec![0, 5, 35]), (BESIDE_OTHERS, vec![0])] {
         let Bench {
             script,
             reader,

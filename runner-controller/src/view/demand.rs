@@ -51,7 +51,7 @@ fn failing_sentence(queue: &QueueStatus, now_unix_ms: u64) -> Option<String> {
             "the newest reading is {} old",
             span(now_unix_ms.saturating_sub(at))
         ),
-        None => "only deliveries tell of them".to_owned(),
+        None => "no reading worked so far".to_owned(),
     };
     Some(format!("cannot read jobs of {scope}: {error}; {known}"))
 }

@@ -1,24 +1,23 @@
 //! The sources that tell which jobs wait: the listener for deliveries, and readings of GitHub's API.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-use crate::config::{Config, GitHubConfig, LoginConfig};
+use crate::config::{Config, GitHubConfig, LoginConfig, Scope};
 use crate::controller::Client;
 use crate::github::{GitHub, HookDeliveries, JobQueue, Login, ScaleSetService};
-use crate::pool::{Demand, KnownJob, PoolName, ScopeId};
-use crate::queue::{BESIDE_DELIVERIES, FOR_DEMAND, Reader, Surroundings};
-use crate::scale_set::{self, Keeper};
+use crate::pool::{Demand, KnownJob, ScopeId};
+use crate::queue::{BESIDE_OTHERS, FOR_DEMAND, Reader, Surroundings};
+use crate::scale_set::{self, Keepers};
 use crate::store::Store;
 use crate::webhook::{self, Counts, Receiver, Secrets};
-use crate::world::{Event, Hook, KnownHooks, Records as _, WantedSet, chain};
+use crate::world::{Event, Hook, KnownHooks, Records as _, chain};
 use crate::{clock, http, redelivery};
 
 /// Returns the jobs on record, if the host knows which jobs wait.
@@ -136,7 +135,7 @@ fn hook_deliveries(
 }
 
 /// Returns a reader of jobs from GitHub's API for each scope: with deliveries for all, and otherwise for those with a
-/// pool whose demand is their queue.
+/// pool whose demand is their queue, and for repositories with a scale set, which may not tell of a job.
 pub(super) fn readers(
     config: &Config,
     registries: &BTreeMap<ScopeId, Client<GitHub>>,
@@ -146,12 +145,7 @@ pub(super) fn readers(
     let mut readers = Vec::new();
     for scope in &config.scopes {
         let id = scope.scope_id();
-        let mut pools = config.pools.iter().filter(|pool| pool.scope == id);
-        let interval = if pools.any(|pool| pool.demand == Demand::Queue) {
-            FOR_DEMAND
-        } else if config.webhook.is_some() {
-            BESIDE_DELIVERIES
-        } else {
+        let Some(interval) = reading_interval(config, scope) else {
             continue;
         };
         let Some(client) = registries.get(&id) else {
@@ -172,80 +166,61 @@ pub(super) fn readers(
     Ok(readers)
 }
 
-/// Maximum time for the sessions of all scale sets to close. A session that is not closed keeps the next one away.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(8);
-
-/// The scale sets, whose tasks did not start so far.
-pub(super) struct ScaleSets {
-    /// Number of jobs that each pool can have altogether.
-    pub(super) capacities: BTreeMap<PoolName, watch::Sender<u32>>,
-    /// Their tasks, to start.
-    pub(super) keepers: Vec<Keeper<ScaleSetService, Store>>,
+/// Returns the interval between readings of a scope's queue; `None` if nothing needs them.
+fn reading_interval(config: &Config, scope: &GitHubConfig) -> Option<Duration> {
+    let id = scope.scope_id();
+    let pools = config.pools.iter().filter(|pool| pool.scope == id);
+    let demands: BTreeSet<Demand> = pools.map(|pool| pool.demand).collect();
+    // Other scopes have no queue to read.
+    let is_repository = matches!(scope.scope, Scope::Repository { .. });
+    if demands.contains(&Demand::Queue) {
+        Some(FOR_DEMAND)
+    } else if config.webhook.is_some() || (is_repository && demands.contains(&Demand::ScaleSet)) {
+        Some(BESIDE_OTHERS)
+    } else {
+        None
+    }
 }
 
-/// The tasks of the scale sets, which close their sessions when the daemon stops.
-pub(super) struct RunningScaleSets {
-    tasks: JoinSet<()>,
-    stop: watch::Sender<bool>,
-}
-
-/// Returns the scale sets of the pools.
+/// Returns the keepers of the pools' scale sets.
 pub(super) fn scale_sets(
     config: &Config,
     registries: &BTreeMap<ScopeId, Client<GitHub>>,
     store: &Store,
     events: &mpsc::Sender<Event>,
-) -> ScaleSets {
-    let mut sets = ScaleSets {
-        capacities: BTreeMap::new(),
-        keepers: Vec::new(),
-    };
-    // A set would draw jobs away from the system that serves them.
-    if config.observes {
-        return sets;
-    }
-    for pool in &config.pools {
-        let (Some(name), Some(client)) = (&pool.scale_set, registries.get(&pool.scope)) else {
-            continue;
-        };
-        let capacity = watch::Sender::new(0);
-        let wanted = WantedSet {
-            name: name.clone(),
-            runner_group: pool.runner_group.clone(),
-            labels: pool.labels.clone(),
-        };
-        let outside = scale_set::Surroundings {
-            records: store.clone(),
-            events: events.clone(),
-            unix_ms: clock::unix_ms,
-            now: clock::now,
-        };
-        let names = (pool.name.clone(), config.host.to_string());
-        let service = client.registry.scale_sets();
-        let keeper = Keeper::new(service, wanted, names, capacity.subscribe(), outside);
-        sets.keepers.push(keeper);
-        sets.capacities.insert(pool.name.clone(), capacity);
-    }
-    sets
+) -> Keepers<ScaleSetService, Store> {
+    let service = |scope: &ScopeId| Some(registries.get(scope)?.registry.scale_sets());
+    Keepers::of(config, service, || scale_set::Surroundings {
+        records: store.clone(),
+        events: events.clone(),
+        unix_ms: clock::unix_ms,
+        now: clock::now,
+    })
 }
 
-/// Starts the tasks, once the loop has adopted what runs.
-pub(super) fn start(keepers: Vec<Keeper<ScaleSetService, Store>>) -> RunningScaleSets {
-    let (stop, mut tasks) = (watch::Sender::new(false), JoinSet::new());
-    for keeper in keepers {
-        tasks.spawn(keeper.run(stop.subscribe()));
-    }
-    RunningScaleSets { tasks, stop }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl RunningScaleSets {
-    /// Closes the sessions.
-    pub(super) async fn close(self) {
-        let Self { mut tasks, stop } = self;
-        stop.send_replace(true);
-        let closed = async { while tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(CLOSE_TIMEOUT, closed).await.is_err() {
-            warn!("cannot close the sessions of all scale sets in time");
+    #[test]
+    fn a_queue_is_read_if_pools_follow_it_or_another_source_may_miss_a_job() {
+        const WEBHOOK: &str = "[webhook]\nlisten = \"127.0.0.1:1\"\nsecret_file = \"/s\"\n";
+        for (url, webhook, demand, interval) in [
+            ("acme/widgets", "", "fixed", None),
+            ("acme/widgets", "", "queue", Some(FOR_DEMAND)),
+            ("acme/widgets", "", "scale-set", Some(BESIDE_OTHERS)),
+            ("acme", "", "scale-set", None),
+            ("acme", WEBHOOK, "scale-set", Some(BESIDE_OTHERS)),
+            ("acme/widgets", WEBHOOK, "fixed", Some(BESIDE_OTHERS)),
+        ] {
+            let text = format!(
+                "host = \"h\"\n{webhook}[github]\nurl = \"https://github.com/{url}\"\ntoken_file = \"/t\"\n\
+                 [network]\nblock = \"10.200.0.0/24\"\nresolvers = [\"9.9.9.9\"]\n[pools.ci]\nlabels = [\"ci\"]\n\
+                 max_runners = 3\ndemand = \"{demand}\"\nimage = {{ kind = \"directory\", path = \"/i\" }}\n"
+            );
+            let config = crate::config::parse(std::path::Path::new("test"), &text).unwrap();
+            let found = reading_interval(&config, &config.scopes[0]);
+            assert_eq!(found, interval, "{url} {webhook} {demand}");
         }
     }
 }
