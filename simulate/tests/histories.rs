@@ -27,10 +27,14 @@ fn played(scenario: &Scenario) -> Outcome {
 
 #[test]
 fn a_seed_gives_the_same_history_to_the_byte() {
-    for seed in [1, 2, 3, 40, 500] {
+    for seed in [1, 2, 3, 40].into_iter().chain(500..515) {
         let (one, other) = (played(&scenario(seed)), played(&scenario(seed)));
         assert!(one.trace.len() > 100, "the account of seed {seed} is empty");
-        assert_eq!(one, other, "seed {seed}");
+        let mut lines = one.trace.iter().zip(&other.trace);
+        let differing = lines.position(|(one, other)| one != other);
+        let around = differing.map(|at| (&one.trace[at.saturating_sub(5)..=at], &other.trace[at]));
+        assert_eq!(around, None, "seed {seed}");
+        assert!(one == other, "seed {seed}: the figures differ");
     }
     assert_ne!(played(&scenario(1)).trace, played(&scenario(2)).trace);
 }

@@ -250,6 +250,8 @@ impl<S: ScaleSets, R: JobRecords> Keeper<S, R> {
             .poll(session, after, capacity, &self.pool, unix_ms);
         let assigned = self.status.assigned;
         let message = tokio::select! {
+            // A message that is there comes first, and one history has one order.
+            biased;
             message = answer => message?,
             () = changed(&mut self.capacity, capacity, assigned) => return Ok(()),
         };

@@ -63,25 +63,30 @@ impl<S: ScaleSets, R: JobRecords> Keepers<S, R> {
     /// Starts the tasks, once the loop has adopted what runs.
     #[must_use]
     pub fn start(self) -> KeeperTasks {
-        let (stop, mut tasks) = (watch::Sender::new(false), JoinSet::new());
+        let (mut stops, mut tasks) = (Vec::new(), JoinSet::new());
         for keeper in self.keepers {
+            let stop = watch::Sender::new(false);
             tasks.spawn(keeper.run(stop.subscribe()));
+            stops.push(stop);
         }
-        KeeperTasks { tasks, stop }
+        KeeperTasks { tasks, stops }
     }
 }
 
 /// The tasks of the keepers. They end with this value.
 pub struct KeeperTasks {
     tasks: JoinSet<()>,
-    stop: watch::Sender<bool>,
+    /// One for each task: a channel wakes its receivers in random order, and a simulated history has one order.
+    stops: Vec<watch::Sender<bool>>,
 }
 
 impl KeeperTasks {
     /// Closes the sessions. The next daemon waits for those that could not be closed.
     pub async fn close(self) {
-        let Self { mut tasks, stop } = self;
-        stop.send_replace(true);
+        let Self { mut tasks, stops } = self;
+        for stop in &stops {
+            stop.send_replace(true);
+        }
         let closed = async { while tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(CLOSE_TIMEOUT, closed).await.is_err() {
             warn!("cannot close the sessions of all scale sets in time");
