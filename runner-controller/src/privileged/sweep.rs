@@ -88,14 +88,15 @@ pub fn sweep(config: &Config, id: &SlotId) -> Vec<RootError> {
 }
 
 /// `ExecStartPre=+` of the daemon: sweeps slots that are no longer configured and do not run, with
-/// their records and socket directories. Removes the Nix store's roots of all slots that do not run,
-/// because a power failure leaves them.
+/// their records and socket directories. Removes the mount points of all slots that do not run, because
+/// an earlier version leaves them, and the Nix store's roots, because a power failure leaves them.
 #[must_use]
 pub fn sweep_unowned(config: &Config) -> Vec<RootError> {
     let owned: BTreeSet<SlotId> = config.slots().collect();
     let held = gc_root::held();
+    let mounted = own_dir::mounted(config);
     let unowned: BTreeSet<SlotId> = seen_slots(config).difference(&owned).cloned().collect();
-    if unowned.is_empty() && held.is_empty() {
+    if unowned.is_empty() && held.is_empty() && mounted.is_empty() {
         return Vec::new();
     }
     let running = match loaded_units() {
@@ -110,8 +111,10 @@ pub fn sweep_unowned(config: &Config) -> Vec<RootError> {
     // The next start of the daemon sweeps a slot that still runs.
     let unowned: Vec<SlotId> = unowned.into_iter().filter(|id| !is_running(id)).collect();
     let deadline = Instant::now() + UNOWNED_TIMEOUT;
-    let mut failures: Vec<RootError> = unowned
+    let mut failures: Vec<RootError> = mounted
         .iter()
+        .filter(|id| !is_running(id))
+        .chain(&unowned)
         .flat_map(|id| slot::remove_mount_points(config, id))
         .collect();
     for id in &unowned {

@@ -129,13 +129,16 @@ fn removing(path: &Path) -> String {
     format!("remove {}", path.display())
 }
 
+/// Removes a directory and every mount on it. A version that does not know the mount may have left one below another.
 fn remove_mount_point(dir: &Path) -> io::Result<()> {
-    match umount2(dir, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
-        // Usually the directory is absent or not mounted.
-        Ok(()) | Err(Errno::ENOENT | Errno::EINVAL) => {}
-        Err(why) => return Err(why.into()),
+    loop {
+        match umount2(dir, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+            Ok(()) => {}
+            // Usually the directory is absent or not mounted.
+            Err(Errno::ENOENT | Errno::EINVAL) => return absent_is_fine(fs::remove_dir(dir)),
+            Err(why) => return Err(why.into()),
+        }
     }
-    absent_is_fine(fs::remove_dir(dir))
 }
 
 fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {

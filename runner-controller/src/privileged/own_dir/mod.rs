@@ -9,7 +9,8 @@
 mod files;
 mod text;
 
-use std::fs::{DirBuilder, File};
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -33,6 +34,15 @@ const MAX_FLOOR: u64 = 256 << 20;
 /// Returns the slot's mount point.
 pub(super) fn path(config: &Config, id: &SlotId) -> PathBuf {
     config.own_dirs().join(id.to_string())
+}
+
+/// Returns the slots that have a mount point on the host.
+pub(super) fn mounted(config: &Config) -> BTreeSet<SlotId> {
+    let entries = fs::read_dir(config.own_dirs());
+    let names = entries.into_iter().flatten().flatten();
+    names
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
 }
 
 /// Makes the slot's mount point in the host's mount namespace. Returns `None` if no log files are kept.
