@@ -18,7 +18,7 @@
 //! - [`browser`]: a real browser on the test host's network;
 //! - [`prometheus`]: a real Prometheus on the same network;
 //! - [`settle`]: waits for pools that are full and rest;
-//! - [`dashboard`]: the Grafana dashboard;
+//! - [`dashboard`]: the Grafana dashboard; [`record`], [`pictures`]: the pictures of the documentation;
 //! - [`checks`]: judges the files of this repository;
 //! - [`setup`]: claims about the set-up itself;
 //! - [`verify`] with [`claims`], [`attack`], [`chaos`], [`demo`], [`bench`]: the commands.
@@ -47,6 +47,7 @@ pub mod leftovers;
 pub mod net;
 pub mod older;
 pub mod packages;
+pub mod pictures;
 pub mod prometheus;
 pub mod qemu;
 pub mod readings;

@@ -20,7 +20,7 @@ use testbed::checks::language::{self, Audience};
 use testbed::host::{self, TestHost};
 use testbed::release::Release;
 use testbed::verify::{self, Part, Selection};
-use testbed::{attack, chaos, dashboard, demo, inner, net, record, supervise};
+use testbed::{attack, chaos, dashboard, demo, inner, net, pictures, record, supervise};
 
 #[derive(Debug, Parser)]
 #[command(version, about)]
@@ -136,6 +136,8 @@ enum Verb {
     },
     /// List files that import each other in a circle
     Imports,
+    /// Take the pictures of the documentation: the page, and `runner-status --watch`
+    Pictures,
     /// Record a command in a pseudo terminal as an animated SVG
     Record {
         /// SVG file to write
@@ -302,6 +304,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Dashboard => write_dashboard(),
         Verb::Language { paths } => list_language(&paths),
         Verb::Imports => list_imports(),
+        Verb::Pictures => supervised(false, || pictures::take().map(|()| true)),
         Verb::Record {
             file,
             columns,

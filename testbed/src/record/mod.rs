@@ -16,7 +16,7 @@ use pty_process::blocking::{Command, open};
 
 use crate::checks::tools::project;
 
-use frames::Output;
+use frames::{Frame, Output};
 
 /// Command to record, and the place of the picture.
 #[derive(Debug, Clone)]
@@ -47,6 +47,17 @@ pub fn record(options: &Options) -> Result<()> {
         "the output names {checkout}, which means nothing on another machine"
     );
     fs::write(&options.file, svg).with_context(|| format!("write {}", options.file.display()))
+}
+
+/// Returns a picture of what a terminal shows.
+#[must_use]
+pub fn picture(screen: &vt100::Screen, command_line: &str) -> String {
+    let (_, columns) = screen.size();
+    let frame = Frame {
+        rows: frames::rows(screen),
+        lasts: Duration::from_secs(1),
+    };
+    svg::render(&[frame], columns, command_line)
 }
 
 /// Runs the command in a pseudo terminal and returns its output, which is also printed.
