@@ -183,10 +183,31 @@ pub struct ScopeStatus {
     pub scope: String,
     /// State of the calls to GitHub for it.
     pub github: GitHubStatus,
+    /// Times from a request to GitHub until its whole answer, by operation.
+    #[serde(default)]
+    pub answer_times: BTreeMap<String, Histogram>,
+    /// Rate limits of its credential, as GitHub's last answers announced them.
+    #[serde(default)]
+    pub rate_limits: Vec<RateLimitStatus>,
     /// Names of registrations in it without a runner, which are being deleted.
     pub strays: Vec<String>,
     /// Names of online runners in it that have this host's name and no container here.
     pub foreign: Vec<String>,
+}
+
+/// A rate limit of a credential.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RateLimitStatus {
+    /// Name of the credential. Scopes with the same token have the same.
+    pub credential: String,
+    /// GitHub's name of what is limited, such as `core`; empty if an answer had none.
+    pub resource: String,
+    /// Number of calls in a whole window.
+    pub limit: u64,
+    /// Number of calls that are left in the window; all of them once it has been reset.
+    pub remaining: u64,
+    /// Time of the reset by GitHub's clock, in seconds since 1970.
+    pub reset_unix_s: u64,
 }
 
 /// State of the calls to GitHub.

@@ -90,6 +90,8 @@ impl Status {
             name: None,
             scope: self.scope.clone(),
             github: self.github.clone(),
+            answer_times: BTreeMap::new(),
+            rate_limits: Vec::new(),
             strays: self.strays.clone(),
             foreign: self.foreign.clone(),
         }])

@@ -1,9 +1,9 @@
-//! Measures: what is counted of every runner or job of a pool, and how often it was how large.
+//! Measures: what is counted of every runner, job or request to GitHub, and how often it was how large.
 
 use serde::{Deserialize, Serialize};
 use strum::{AsRefStr, Display, EnumString, VariantArray};
 
-/// A quantity that each runner or job of a pool has once.
+/// A quantity that each runner or job of a pool, or each request to GitHub, has once.
 #[derive(AsRefStr, Display, EnumString, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 #[derive(Serialize, Deserialize)]
@@ -22,6 +22,8 @@ pub enum Measure {
     JobCpu,
     /// Peak memory of a runner that had a job, in bytes.
     JobMemoryPeak,
+    /// Milliseconds from a request to GitHub until its whole answer.
+    GitHubRequest,
 }
 
 /// Unit of a measure.
@@ -40,9 +42,12 @@ impl Measure {
     #[must_use]
     pub fn unit(self) -> Unit {
         match self {
-            Self::QueueWait | Self::Boot | Self::Registration | Self::Job | Self::JobCpu => {
-                Unit::Milliseconds
-            }
+            Self::QueueWait
+            | Self::Boot
+            | Self::Registration
+            | Self::Job
+            | Self::JobCpu
+            | Self::GitHubRequest => Unit::Milliseconds,
             Self::JobMemoryPeak => Unit::Bytes,
         }
     }
@@ -58,6 +63,7 @@ impl Measure {
             Self::Boot | Self::Registration => &[
                 100, 200, 300, 500, 750, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000, 120_000,
             ],
+            Self::GitHubRequest => &[50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000],
             Self::Job | Self::JobCpu => &[
                 1_000, 5_000, 15_000, 30_000, 60_000, 120_000, 300_000, 600_000, 1_200_000,
                 2_400_000, 3_600_000, 7_200_000, 21_600_000,

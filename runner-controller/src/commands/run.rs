@@ -23,7 +23,7 @@ use crate::http::{ApiToken, ListenerLimits, ReadHistory};
 use crate::machine::Systemd;
 use crate::pool::ScopeId;
 use crate::privileged::Refusal;
-use crate::status::Status;
+use crate::status::{RateLimitStatus, Status};
 use crate::store::Store;
 use crate::world::{Records, chain};
 use crate::{clock, firewall, http, notify, readings, telemetry};
@@ -92,9 +92,12 @@ async fn serve(
 
     let (requests, mut received) = mpsc::channel(REQUESTS);
     let (show, status) = watch::channel(Status::default());
-    let counted = registries.iter();
-    let counted = counted.map(|(scope, client)| (scope.clone(), Arc::clone(&client.registry)));
-    let counted: Vec<(ScopeId, Arc<GitHub>)> = counted.collect();
+    let counted = config.scopes.iter().filter_map(|scope| {
+        let id = scope.scope_id();
+        let github = Arc::clone(&registries.get(&id)?.registry);
+        Some((id, (github, credential(&config.scopes, scope))))
+    });
+    let counted: BTreeMap<ScopeId, (Arc<GitHub>, String)> = counted.collect();
     let history = read_history(store.clone());
     let environment = Environment {
         machines: Arc::new(systemd),
@@ -108,7 +111,8 @@ async fn serve(
         boot_id: clock::boot_id(),
         calls: Box::new(move || {
             let counted = counted.iter();
-            let counted = counted.map(|(scope, github)| (scope.clone(), count_calls(github)));
+            let counted = counted
+                .map(|(scope, (github, credential))| (scope.clone(), calls(github, credential)));
             counted.collect()
         }),
         explain_exit,
@@ -162,14 +166,9 @@ fn clients(scopes: &[GitHubConfig]) -> anyhow::Result<Vec<Arc<GitHub>>> {
     let mut clients: Vec<Arc<GitHub>> = Vec::new();
     for config in scopes {
         let login = Login::load(config)?;
-        let is_same_token = |other: &GitHubConfig| {
-            matches!(other.login, LoginConfig::Token { .. })
-                && other.login == config.login
-                && other.api_url == config.api_url
-        };
         // Only scopes before this one have a client.
         let mut before = scopes.iter().zip(&clients);
-        let sharing = before.find(|(other, _)| is_same_token(other));
+        let sharing = before.find(|(other, _)| have_same_token(other, config));
         let client = match sharing {
             Some((_, client)) => client.beside(config, login),
             None => GitHub::new(config, login),
@@ -181,6 +180,19 @@ fn clients(scopes: &[GitHubConfig]) -> anyhow::Result<Vec<Arc<GitHub>>> {
         clients.push(Arc::new(client));
     }
     Ok(clients)
+}
+
+/// Returns true if two scopes have the same token, and so the same limits.
+fn have_same_token(one: &GitHubConfig, other: &GitHubConfig) -> bool {
+    let is_token = matches!(one.login, LoginConfig::Token { .. });
+    is_token && one.login == other.login && one.api_url == other.api_url
+}
+
+/// Returns the name of a scope's credential. Scopes with the same token have that of the first.
+fn credential(scopes: &[GitHubConfig], config: &GitHubConfig) -> String {
+    let mut scopes = scopes.iter();
+    let first = scopes.find(|other| have_same_token(other, config));
+    first.unwrap_or(config).login_credential()
 }
 
 /// Key of the setting with the scopes in which this host may have registrations.
@@ -248,15 +260,27 @@ fn read_history(store: Store) -> ReadHistory {
     })
 }
 
-/// Returns the number of a client's calls by operation and outcome.
-fn count_calls(github: &GitHub) -> Calls {
-    let mut calls = Calls::new();
+/// Returns the calls of a client, whose credential has this name.
+fn calls(github: &GitHub, credential: &str) -> Calls {
+    let mut calls = Calls::default();
     for (operation, outcome, count) in github.calls() {
-        calls
-            .entry(operation.to_string())
-            .or_default()
-            .insert(outcome.to_string(), count);
+        let counts = calls.counts.entry(operation.to_owned()).or_default();
+        counts.insert(outcome.to_owned(), count);
     }
+    let times = github.answer_times().into_iter();
+    calls.answer_times = times
+        .map(|(operation, times)| (operation.to_owned(), times))
+        .collect();
+    let windows = github.quotas().into_iter();
+    calls.rate_limits = windows
+        .map(|window| RateLimitStatus {
+            credential: credential.to_owned(),
+            resource: window.resource,
+            limit: window.limit,
+            remaining: window.remaining,
+            reset_unix_s: window.reset_unix_s,
+        })
+        .collect();
     calls
 }
 

@@ -40,7 +40,7 @@ use crate::config::{Config, PoolConfig};
 use crate::pool::{
     Admission, Jobs, KnownJob, Mode, Pace, PoolName, Pools, ScopeId, Spec, Timestamp,
 };
-use crate::status::{Gate, Status};
+use crate::status::{Gate, Histogram, RateLimitStatus, Status};
 use crate::world::{Event, Handshake, Machines, Records, Registry};
 
 use calendar::Calendar;
@@ -80,7 +80,7 @@ pub struct Environment<M, R, H, D> {
     pub random: fn() -> u32,
     /// Id of the boot.
     pub boot_id: String,
-    /// Number of calls to GitHub so far, by configured scope.
+    /// Calls to GitHub so far, by configured scope.
     pub calls: Box<dyn Fn() -> BTreeMap<ScopeId, Calls> + Send>,
     /// Meaning of an exit status, if it is one of the launcher's.
     pub explain_exit: fn(i32) -> Option<&'static str>,
@@ -94,8 +94,16 @@ pub struct Environment<M, R, H, D> {
     pub capacities: BTreeMap<PoolName, watch::Sender<u32>>,
 }
 
-/// Number of calls by operation and outcome.
-pub type Calls = BTreeMap<String, BTreeMap<String, u64>>;
+/// Calls to GitHub in one scope so far.
+#[derive(Debug, Default)]
+pub struct Calls {
+    /// Their number by operation and outcome.
+    pub counts: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Times from a request until its whole answer, by operation.
+    pub answer_times: BTreeMap<String, Histogram>,
+    /// Rate limits that the answers announced.
+    pub rate_limits: Vec<RateLimitStatus>,
+}
 
 /// GitHub, for one scope.
 pub struct Client<R> {

@@ -125,6 +125,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             let orphans = || state.map(ScopeState::orphans).into_iter();
             let strays = orphans().flat_map(Orphans::iter);
             let foreign = orphans().flat_map(Orphans::foreign);
+            let calls = calls.remove(&id).unwrap_or_default();
             ScopeStatus {
                 name: config.name.as_ref().map(ToString::to_string),
                 scope: config.scope.to_string(),
@@ -133,10 +134,12 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                     last_ok_unix_ms: condition.and_then(|condition| condition.ok_unix_ms),
                     error,
                     error_unix_ms,
-                    calls: calls.remove(&id).unwrap_or_default(),
+                    calls: calls.counts,
                     listed: self.listed.get(&id).copied(),
                     pace: pace.map(|pace| pace_status(pace, now)),
                 },
+                answer_times: calls.answer_times,
+                rate_limits: calls.rate_limits,
                 strays: strays.map(|(_, name)| name.to_string()).collect(),
                 foreign: foreign.map(ToString::to_string).collect(),
             }

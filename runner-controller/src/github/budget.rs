@@ -97,6 +97,8 @@ pub struct Quota {
     pub remaining: u64,
     /// Time until the window is reset; zero once it has been.
     pub resets_in: Duration,
+    /// Time of the reset by GitHub's clock, in seconds since 1970.
+    pub reset_unix_s: u64,
 }
 
 /// The reason why a call must not leave now.
@@ -278,6 +280,7 @@ impl Budget {
                         window.remaining
                     },
                     resets_in,
+                    reset_unix_s: window.reset,
                 }
             })
             .collect()

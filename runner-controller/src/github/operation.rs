@@ -1,7 +1,9 @@
 //! The operations at GitHub, and the count of requests for each.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use crate::status::{Histogram, Measure};
 use crate::world::{RegistryError, RegistryErrorKind};
 
 /// A kind of request.
@@ -129,21 +131,38 @@ impl Operation {
     }
 }
 
-/// Requests by operation and outcome.
+/// Requests by operation and outcome, and the times of their answers.
 #[derive(Debug, Default)]
-pub(super) struct Tally(BTreeMap<(Operation, &'static str), u64>);
+pub(super) struct Tally {
+    counts: BTreeMap<(Operation, &'static str), u64>,
+    times: BTreeMap<Operation, Histogram>,
+}
 
 impl Tally {
     /// Counts one request. The outcome is `ok`, `not_modified`, `redirected`, `withheld` (not sent
     /// because of a limit) or the kind of the error.
     pub(super) fn count(&mut self, operation: Operation, outcome: &'static str) {
-        *self.0.entry((operation, outcome)).or_default() += 1;
+        *self.counts.entry((operation, outcome)).or_default() += 1;
+    }
+
+    /// Counts the time from a request until its whole answer.
+    pub(super) fn time(&mut self, operation: Operation, elapsed: Duration) {
+        let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        let times = self.times.entry(operation).or_default();
+        times.add(Measure::GitHubRequest, elapsed_ms);
     }
 
     pub(super) fn rows(&self) -> Vec<(&'static str, &'static str, u64)> {
-        self.0
+        self.counts
             .iter()
             .map(|((operation, outcome), count)| (operation.name(), *outcome, *count))
+            .collect()
+    }
+
+    pub(super) fn times(&self) -> Vec<(&'static str, Histogram)> {
+        let times = self.times.iter();
+        times
+            .map(|(operation, times)| (operation.name(), times.clone()))
             .collect()
     }
 }

@@ -29,6 +29,7 @@ use super::usage::Usage;
 use super::version;
 use crate::config::{GitHubConfig, Scope};
 use crate::pool::{RunnerGroup, RunnerVersion, VersionEnd};
+use crate::status::Histogram;
 use crate::world::{
     Deleted, JitConfig, ListedRunner, MintRequest, MintWindow, Minted, Registry, RegistryError,
     RegistryErrorKind, RunnerId, WantedSet,
@@ -172,6 +173,13 @@ impl GitHub {
     #[must_use]
     pub fn calls(&self) -> Vec<(&'static str, &'static str, u64)> {
         self.client.usage.calls()
+    }
+
+    /// Returns the times from a request until its whole answer so far, by operation. Polls of a scale set are not
+    /// among them, because GitHub answers them when it has a message.
+    #[must_use]
+    pub fn answer_times(&self) -> Vec<(&'static str, Histogram)> {
+        self.client.usage.answer_times()
     }
 
     /// Returns the rate-limit windows of the answers so far, as last seen.

@@ -8,6 +8,7 @@ use http::{HeaderMap, StatusCode};
 use super::budget::{Budget, Limit, LimitHeaders, Quota, Withheld};
 use super::operation::{Operation, Tally};
 use super::refusal;
+use crate::status::Histogram;
 use crate::world::MintWindow;
 
 /// The limits that GitHub announced to the account of a client, and the requests that this client made.
@@ -52,6 +53,11 @@ impl Usage {
         self.tally().count(operation, outcome);
     }
 
+    /// Counts the time from a request until its whole answer.
+    pub(super) fn time(&self, operation: Operation, elapsed: Duration) {
+        self.tally().time(operation, elapsed);
+    }
+
     /// Records the limits that an answer announces. Returns how long to send nothing, if the answer
     /// is a refusal for a limit.
     pub(super) fn observe(
@@ -83,6 +89,11 @@ impl Usage {
     /// Returns the requests so far by operation and outcome.
     pub(super) fn calls(&self) -> Vec<(&'static str, &'static str, u64)> {
         self.tally().rows()
+    }
+
+    /// Returns the times of the answers so far by operation.
+    pub(super) fn answer_times(&self) -> Vec<(&'static str, Histogram)> {
+        self.tally().times()
     }
 
     /// Returns the rate-limit windows as last seen.

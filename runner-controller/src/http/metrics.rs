@@ -1,7 +1,8 @@
 //! The status as `OpenMetrics` text.
 //!
-//! Label values are pools, scopes, states, verdicts, operations and resources. All come from fixed or
-//! configured sets, so nothing that a job says can add a series.
+//! Label values are pools, scopes, states, verdicts, operations, resources and names of credentials. All come from
+//! fixed or configured sets, or are GitHub's names of its at most 16 rate limits. So nothing that a job says can add a
+//! series.
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
@@ -9,7 +10,7 @@ use prometheus_client::registry::Registry;
 use super::metric_families::{Labels, counter, gauge, label, set};
 use super::{demand_metrics, measures};
 use crate::pool::{JobResult, PaceReason, Resource, Verdict};
-use crate::status::{DaemonState, Gate, PoolStatus, ScopeStatus, Status};
+use crate::status::{DaemonState, Gate, Measure, PoolStatus, ScopeStatus, Status};
 
 /// Prefix of all metric names.
 const PREFIX: &str = "runner_controller";
@@ -144,20 +145,9 @@ fn register_daemon(registry: &mut Registry, status: &Status) {
 
 /// Registers the metrics of the host and of what it depends on.
 fn register_host(registry: &mut Registry, status: &Status) {
-    let calls = counter(
-        registry,
-        "github_calls",
-        "Calls to GitHub since the daemon started, by operation and outcome",
-    );
     let scopes = status.scopes();
-    for scope in scopes.iter() {
-        for (operation, outcomes) in &scope.github.calls {
-            for (outcome, count) in outcomes {
-                let labels = vec![label("operation", operation), label("outcome", outcome)];
-                calls.get_or_create(&of(scope, labels)).inc_by(*count);
-            }
-        }
-    }
+    register_calls(registry, &scopes);
+    register_rate_limits(registry, &scopes);
     let strays = gauge(
         registry,
         "stray_registrations",
@@ -231,6 +221,62 @@ fn register_host(registry: &mut Registry, status: &Status) {
     ] {
         let labels = vec![label("component", component)];
         set(&failing, labels, u64::from(is_failing));
+    }
+}
+
+/// Registers the calls to GitHub and the times of its answers.
+fn register_calls(registry: &mut Registry, scopes: &[ScopeStatus]) {
+    let calls = counter(
+        registry,
+        "github_calls",
+        "Calls to GitHub since the daemon started, by operation and outcome",
+    );
+    for scope in scopes {
+        for (operation, outcomes) in &scope.github.calls {
+            for (outcome, count) in outcomes {
+                let labels = vec![label("operation", operation), label("outcome", outcome)];
+                calls.get_or_create(&of(scope, labels)).inc_by(*count);
+            }
+        }
+    }
+    let times = measures::family(
+        registry,
+        "github_request_seconds",
+        "Time from a request to GitHub until its whole answer, by operation, without polls of scale sets",
+    );
+    for scope in scopes {
+        for (operation, histogram) in &scope.answer_times {
+            let labels = of(scope, vec![label("operation", operation)]);
+            measures::set(&times, labels, Measure::GitHubRequest, histogram.clone());
+        }
+    }
+}
+
+/// Registers the rate limits. Scopes with the same credential have the same series.
+fn register_rate_limits(registry: &mut Registry, scopes: &[ScopeStatus]) {
+    let limit = gauge(
+        registry,
+        "github_rate_limit_limit",
+        "Calls in a whole window of GitHub's rate limit, by credential and resource",
+    );
+    let remaining = gauge(
+        registry,
+        "github_rate_limit_remaining",
+        "Calls that are left in the window, as GitHub last announced; all of them after its reset",
+    );
+    let reset = gauge(
+        registry,
+        "github_rate_limit_reset_timestamp_seconds",
+        "Time at which GitHub resets the window, in seconds since 1970, as GitHub last announced",
+    );
+    for window in scopes.iter().flat_map(|scope| &scope.rate_limits) {
+        let labels = || {
+            let credential = label("credential", &window.credential);
+            vec![credential, label("resource", &window.resource)]
+        };
+        set(&limit, labels(), window.limit);
+        set(&remaining, labels(), window.remaining);
+        set(&reset, labels(), window.reset_unix_s);
     }
 }
 

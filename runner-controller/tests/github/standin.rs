@@ -1,7 +1,7 @@
 //! The client against the stand-in, which refuses every request that GitHub refuses.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
 use github_sim::{
@@ -129,6 +129,13 @@ async fn a_long_list_is_read_whole_and_costs_nothing_while_it_stays() {
     );
     let core = &github.quotas()[0];
     assert_eq!((core.resource.as_str(), core.remaining), ("core", 4997));
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    assert!(core.reset_unix_s >= now.unwrap().as_secs(), "{core:?}");
+    let times = github.answer_times();
+    let [("list runners", times)] = times.as_slice() else {
+        panic!("{times:?}");
+    };
+    assert_eq!(times.counts.iter().sum::<u64>(), 6, "one for each page");
 
     // A change on any page is seen.
     sim.control().delete_runner(list[120].id.0);

@@ -289,6 +289,26 @@ pub const ROWS: &[Row] = &[
                 )],
             },
             Panel {
+                title: "Time of GitHub's answers",
+                help: "95 % of the answers took less. Polls of scale sets are not among them. The runbook github-fails has the next steps.",
+                kind: Kind::Curves,
+                unit: "s",
+                queries: &[(
+                    "histogram_quantile(0.95, sum by (le, operation) (rate(runner_controller_github_request_seconds_bucket{instance=~\"$instance\"}[$__rate_interval])))",
+                    "{{operation}}",
+                )],
+            },
+            Panel {
+                title: "Calls left of the rate limits",
+                help: "Part of the window that is left, by credential. Below 20 %, only mints, deletions and the like go on. See the runbook gate-closed.",
+                kind: Kind::Curves,
+                unit: "percentunit",
+                queries: &[(
+                    "min by (instance, credential, resource) (runner_controller_github_rate_limit_remaining{instance=~\"$instance\"} / (runner_controller_github_rate_limit_limit{instance=~\"$instance\"} > 0))",
+                    "{{instance}} {{credential}}: {{resource}}",
+                )],
+            },
+            Panel {
                 title: "Registrations in a minute",
                 help: "Above the pace, jobs wait for registrations. github.mints_per_minute changes it.",
                 kind: Kind::Curves,

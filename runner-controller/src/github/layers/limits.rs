@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full, LengthLimitError};
 use octocrab::OctoBody;
+use tokio::time::Instant;
 use tower::{ServiceExt as _, service_fn};
 
 use super::stack::Stack;
@@ -32,6 +33,7 @@ pub(super) fn limits(inner: Transport, usage: Arc<Usage>, context: Arc<Context>)
             let admitted = usage.admit(operation);
             admitted.map_err(|withheld| context.withheld(operation, &withheld))?;
 
+            let sent = Instant::now();
             let response = inner.oneshot(request).await;
             let response =
                 response.map_err(|error| context.unreachable(operation, &with_causes(&*error)))?;
@@ -42,6 +44,7 @@ pub(super) fn limits(inner: Transport, usage: Arc<Usage>, context: Arc<Context>)
             let limited = usage.observe(operation, parts.status, &parts.headers, seen);
             match body {
                 Ok(body) => {
+                    usage.time(operation, sent.elapsed());
                     if let Some(wait) = limited {
                         parts.extensions.insert(LimitedFor(wait));
                     }

@@ -9,6 +9,7 @@ use hyper::body::Bytes;
 use octocrab::OctoBody;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::time::Instant;
 use tower::ServiceExt as _;
 use url::Url;
 
@@ -75,6 +76,7 @@ pub(super) async fn send(
 ) -> Result<Reply, RegistryError> {
     let operation = call.operation;
     let timeout = call.timeout;
+    let began = Instant::now();
     let sent = tokio::time::timeout(timeout, exchange(transport, client, call)).await;
     let result = sent.unwrap_or_else(|_| {
         let limit = humantime::format_duration(timeout);
@@ -87,6 +89,10 @@ pub(super) async fn send(
         Err(error) => outcome_of(error),
     };
     client.usage.count(operation, outcome);
+    // The service answers a poll when it has a message, so its time says nothing of the service.
+    if result.is_ok() && operation != Operation::SetPoll {
+        client.usage.time(operation, began.elapsed());
+    }
     result
 }
 

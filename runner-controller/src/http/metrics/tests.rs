@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 
 use crate::status::{
     BackoffStatus, BudgetResource, BudgetUse, DemandStatus, FailureKind, GateStatus, GitHubStatus,
-    JobNote, JobRow, JobStage, JobStatus, PaceStatus, PhaseKind, PoolDemandStatus, QueueStatus,
-    RedeliveryStatus, RunnerStatus, ScaleSetStatus, VersionEnd, VersionRemedy, VersionStatus,
-    WebhookStatus,
+    Histogram, JobNote, JobRow, JobStage, JobStatus, PaceStatus, PhaseKind, PoolDemandStatus,
+    QueueStatus, RateLimitStatus, RedeliveryStatus, RunnerStatus, ScaleSetStatus, VersionEnd,
+    VersionRemedy, VersionStatus, WebhookStatus,
 };
 
 #[test]
@@ -35,6 +35,17 @@ fn every_verdict_and_result_is_a_series_from_the_start() {
     assert!(text.ends_with("# EOF\n"));
 }
 
+/// A window of a rate limit.
+fn window() -> RateLimitStatus {
+    RateLimitStatus {
+        credential: "github-token-one".into(),
+        resource: "core".into(),
+        limit: 5_000,
+        remaining: 4_812,
+        reset_unix_s: 1_800_000_000,
+    }
+}
+
 #[test]
 fn the_series_of_a_named_scope_have_its_name() {
     let scope = |name: &str, error: Option<&str>| ScopeStatus {
@@ -44,6 +55,7 @@ fn the_series_of_a_named_scope_have_its_name() {
             calls: [("mint".into(), [("ok".into(), 3)].into())].into(),
             ..GitHubStatus::default()
         },
+        rate_limits: vec![window()],
         strays: vec!["box-ci-1-0000dead".into()],
         ..ScopeStatus::default()
     };
@@ -65,6 +77,10 @@ fn the_series_of_a_named_scope_have_its_name() {
         r#"gate_closed{gate="deletions",scope="two"} 1"#,
         r#"component_failing{component="github",scope="one"} 0"#,
         r#"component_failing{component="github",scope="two"} 1"#,
+        // Both scopes have the same token.
+        r#"github_rate_limit_limit{credential="github-token-one",resource="core"} 5000"#,
+        r#"github_rate_limit_remaining{credential="github-token-one",resource="core"} 4812"#,
+        r#"github_rate_limit_reset_timestamp_seconds{credential="github-token-one",resource="core"} 1800000000"#,
     ] {
         let line = format!("runner_controller_{line}");
         assert!(text.lines().any(|found| found == line), "{line} in {text}");
@@ -137,6 +153,8 @@ fn everything() -> Status {
                 }),
                 ..GitHubStatus::default()
             },
+            answer_times: [("mint".into(), Histogram::default())].into(),
+            rate_limits: vec![window()],
             ..ScopeStatus::default()
         }],
         budget: [(BudgetResource::Runners, BudgetUse::default())].into(),
@@ -210,6 +228,33 @@ fn the_metrics_page_has_a_row_for_each_metric() {
             now, recorded,
             "record docs/metrics.md: RECORD=1 cargo test the_metrics_page"
         );
+    }
+}
+
+#[test]
+fn times_of_answers_are_a_histogram_in_seconds() {
+    let mut times = Histogram::default();
+    for elapsed_ms in [50, 51, 700] {
+        times.add(Measure::GitHubRequest, elapsed_ms);
+    }
+    let scope = ScopeStatus {
+        answer_times: [("list runners".into(), times)].into(),
+        ..ScopeStatus::default()
+    };
+    let text = render(&Status {
+        scopes: vec![scope],
+        ..Status::default()
+    })
+    .unwrap();
+    for line in [
+        r#"bucket{le="0.05",operation="list runners"} 1"#,
+        r#"bucket{le="0.1",operation="list runners"} 2"#,
+        r#"bucket{le="1.0",operation="list runners"} 3"#,
+        r#"count{operation="list runners"} 3"#,
+        r#"sum{operation="list runners"} 0.801"#,
+    ] {
+        let line = format!("runner_controller_github_request_seconds_{line}");
+        assert!(text.lines().any(|found| found == line), "{line} in {text}");
     }
 }
 
