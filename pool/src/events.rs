@@ -118,6 +118,9 @@ impl Pool {
                 | Phase::Busy
                 | Phase::Retiring { .. } => false,
             };
+            if runner.phase == Phase::Booting && runner.asked_at.is_none() {
+                runner.asked_at = Some(now);
+            }
             if is_adopted {
                 (runner.registration, runner.is_claimed) = (None, false);
                 runner.enter(Phase::Booting, now);

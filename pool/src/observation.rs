@@ -95,6 +95,8 @@ pub struct EndRecord {
     pub oom_kills: u64,
     /// Processor time of the unit in milliseconds, if the kernel counted it.
     pub cpu_ms: Option<u64>,
+    /// Time at which the listener first wrote that it listens for jobs. A container says so, and decides nothing by it.
+    pub listening_at: Option<Timestamp>,
     /// True if systemd was asked to stop the unit, by any program.
     pub stop_requested: bool,
     /// True if the listener was told to return its job's result as its exit status. Earlier versions did

@@ -199,6 +199,8 @@ pub struct Runner {
     pub started_at: Timestamp,
     /// The phases so far.
     pub timeline: Timeline,
+    /// Time at which its container asked for its JIT config while it booted. An adopted runner may have none.
+    pub asked_at: Option<Timestamp>,
     /// systemd's id of its start, once seen.
     pub invocation: Option<Invocation>,
     /// Identity of its image and limits; not known if its start record is gone.
@@ -246,6 +248,7 @@ impl Runner {
             phase,
             since: now,
             started_at: now,
+            asked_at: None,
             invocation: None,
             generation: None,
             active: false,

@@ -208,6 +208,12 @@ pub struct VerdictRecord {
     pub ended_unix_ms: u64,
     /// Milliseconds from its start to its end.
     pub lived_ms: u64,
+    /// Milliseconds from its start until its container asked for its JIT config, if this daemon saw it.
+    #[serde(default)]
+    pub asked_after_ms: Option<u64>,
+    /// Milliseconds from its start until its listener wrote that it listens for jobs. Not to be trusted.
+    #[serde(default)]
+    pub listening_after_ms: Option<u64>,
     /// Milliseconds that its job ran.
     pub job_ms: Option<u64>,
     /// Result of its job, if it had one.

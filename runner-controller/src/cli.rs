@@ -215,10 +215,7 @@ pub enum Command {
     RelayReady,
     /// Copy the console of a container to the journal, bounded in bytes. A child of `launch`.
     #[command(hide = true)]
-    RelayConsole {
-        /// File for the last line.
-        last_line: PathBuf,
-    },
+    RelayConsole(RelayArgs),
     /// Set the addresses of a started container. Needs root; `ExecStartPost=` of the slot's unit.
     #[command(hide = true)]
     Connect(SlotArgs),
@@ -229,6 +226,15 @@ pub enum Command {
     /// Sweep slots that no pool has any more. Needs root; `ExecStartPre=` of the daemon's unit.
     #[command(hide = true)]
     SweepUnowned,
+}
+
+/// Files of what a console tells.
+#[derive(Debug, Clone, Args)]
+pub struct RelayArgs {
+    /// File for the last line.
+    pub last_line: PathBuf,
+    /// File for the time at which the listener listened.
+    pub listening: PathBuf,
 }
 
 /// Job of a test of the hook.

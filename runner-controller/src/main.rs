@@ -5,7 +5,9 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use runner_controller::cli::{Cli, Command, HistoryArgs, NAMES, SlotArgs, WebhookTestArgs};
+use runner_controller::cli::{
+    Cli, Command, HistoryArgs, NAMES, RelayArgs, SlotArgs, WebhookTestArgs,
+};
 use runner_controller::commands::HistoryForm;
 use runner_controller::pool::SlotId;
 use runner_controller::status::HistoryQuery;
@@ -108,11 +110,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             }));
         }
         Command::RelayReady => return Ok(exit_code(privileged::relay_ready().err().as_slice())),
-        Command::RelayConsole { last_line } => {
-            return Ok(exit_code(
-                privileged::relay_console(&last_line).err().as_slice(),
-            ));
-        }
+        Command::RelayConsole(files) => return Ok(relay_console(&files)),
         Command::Connect(slot) => {
             return Ok(for_slot(config, &slot, |place| {
                 privileged::connect(place).err().into_iter().collect()
@@ -127,6 +125,12 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Copies the console of a container.
+fn relay_console(files: &RelayArgs) -> ExitCode {
+    let relayed = privileged::relay_console(&files.last_line, &files.listening);
+    exit_code(relayed.err().as_slice())
 }
 
 /// Runs a step with the configuration that root trusts.

@@ -17,6 +17,8 @@ const START: &str = ".start.json";
 const END: &str = ".end.json";
 /// Suffix of the file with the last line that a runner wrote. It exists while the container runs.
 const LAST_LINE: &str = ".last-line";
+/// Suffix of the file with the time at which a listener listened. It exists while the container runs.
+const LISTENING: &str = ".listening";
 /// Maximum number of characters of a last line that are kept.
 const MAX_LAST_LINE: usize = 200;
 /// Number of starts of a slot whose records are kept.
@@ -62,6 +64,8 @@ struct EndFile {
     #[serde(default)]
     cpu_ms: Option<u64>,
     #[serde(default)]
+    listening_at_ms: Option<u64>,
+    #[serde(default)]
     stop_requested: bool,
     #[serde(default)]
     returns_result: bool,
@@ -88,7 +92,7 @@ pub(crate) fn newest(dir: &Path) -> io::Result<SlotRecords> {
             continue;
         };
         match kind {
-            Kind::LastLine => {}
+            Kind::LastLine | Kind::Listening => {}
             Kind::Start => {
                 if let Some(start) = read_start(dir, invocation, &mut records.unreadable)
                     && records.start.as_ref().is_none_or(|old| old.at <= start.at)
@@ -147,7 +151,7 @@ pub(crate) fn every_end(dir: &Path) -> Vec<RecordedEnd> {
         let files = names(&dir).into_iter();
         let ended = files.filter_map(|file| match read_name(&file)? {
             (invocation, Kind::End) => Some(invocation),
-            (_, Kind::Start | Kind::LastLine) => None,
+            (_, Kind::Start | Kind::LastLine | Kind::Listening) => None,
         });
         let ends: Vec<RecordedEnd> = ended
             .filter_map(|invocation| {
@@ -204,6 +208,7 @@ impl EndFile {
             memory_peak_bytes: self.memory_peak_bytes,
             oom_kills: self.oom_kills,
             cpu_ms: self.cpu_ms,
+            listening_at: self.listening_at_ms.map(Timestamp::from_millis),
             stop_requested: self.stop_requested,
             returns_result: self.returns_result,
             last_line: self.last_line.as_deref().map(shown),
@@ -231,6 +236,7 @@ fn end_bytes(end: &EndRecord) -> serde_json::Result<Vec<u8>> {
         memory_peak_bytes: end.memory_peak_bytes,
         oom_kills: end.oom_kills,
         cpu_ms: end.cpu_ms,
+        listening_at_ms: end.listening_at.map(Timestamp::millis),
         stop_requested: end.stop_requested,
         returns_result: end.returns_result,
         last_line: end.last_line.clone(),
@@ -252,19 +258,34 @@ pub(crate) fn last_line_file(dir: &Path, invocation: &Invocation) -> PathBuf {
     dir.join(format!("{invocation}{LAST_LINE}"))
 }
 
+/// Returns the path of the file with the time at which a listener listened.
+#[must_use]
+pub(crate) fn listening_file(dir: &Path, invocation: &Invocation) -> PathBuf {
+    dir.join(format!("{invocation}{LISTENING}"))
+}
+
+/// Reads the time at which a listener first listened, and removes its file.
+#[must_use]
+pub(crate) fn take_listening(dir: &Path, invocation: &Invocation) -> Option<Timestamp> {
+    let text = take(&listening_file(dir, invocation))?;
+    let ms = str::from_utf8(&text).ok()?.parse().ok()?;
+    Some(Timestamp::from_millis(ms))
+}
+
+/// Reads a file of a runner that ended, and removes it. One that is left is removed with the other records of its start.
+fn take(path: &Path) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = File::open(path).ok()?;
+    file.take(MAX_RECORD_BYTES).read_to_end(&mut bytes).ok()?;
+    let _ = fs::remove_file(path);
+    Some(bytes)
+}
+
 /// Reads the last line that a runner wrote, and removes its file.
 #[must_use]
 pub(crate) fn take_last_line(dir: &Path, invocation: &Invocation) -> Option<String> {
-    let path = last_line_file(dir, invocation);
-    let mut bytes = Vec::new();
-    File::open(&path)
-        .ok()?
-        .take(MAX_RECORD_BYTES)
-        .read_to_end(&mut bytes)
-        .ok()?;
+    let bytes = take(&last_line_file(dir, invocation))?;
     let line = shown(&String::from_utf8_lossy(&bytes));
-    // A left file is removed with the other records of this start.
-    let _ = fs::remove_file(path);
     (!line.is_empty()).then_some(line)
 }
 
@@ -310,6 +331,7 @@ enum Kind {
     Start,
     End,
     LastLine,
+    Listening,
 }
 
 fn read_name(name: &str) -> Option<(Invocation, Kind)> {
@@ -317,6 +339,8 @@ fn read_name(name: &str) -> Option<(Invocation, Kind)> {
         (id, Kind::Start)
     } else if let Some(id) = name.strip_suffix(LAST_LINE) {
         (id, Kind::LastLine)
+    } else if let Some(id) = name.strip_suffix(LISTENING) {
+        (id, Kind::Listening)
     } else {
         (name.strip_suffix(END)?, Kind::End)
     };

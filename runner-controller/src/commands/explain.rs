@@ -212,6 +212,7 @@ impl Story {
         let exit = ended.exit.as_deref().unwrap_or("root has no record of it");
         let end = format!("then ended: {exit}");
         text += &phases(&ended.phases, began_unix_ms, ended.lived_ms, &end);
+        text += &observed(ended);
         text += &cost(ended);
         if let Some(version) = ended.version {
             let _ = writeln!(text, "  its listener was version {version}");
@@ -305,6 +306,26 @@ fn obstacles(runner: &RunnerStatus, status: &Status) -> Vec<String> {
         obstacles.extend(gates.map(|gate| format!("{}: {}", gate.gate, gate.reason)));
     }
     obstacles
+}
+
+/// Returns the times that are no phase: those that the container showed itself.
+fn observed(ended: &VerdictRecord) -> String {
+    let mut text = String::new();
+    for (fact, after_ms) in [
+        (
+            "its container asked for its JIT config",
+            ended.asked_after_ms,
+        ),
+        (
+            "its listener said that it listens",
+            ended.listening_after_ms,
+        ),
+    ] {
+        if let Some(after_ms) = after_ms {
+            let _ = writeln!(text, "  {fact} {} after the start", span(after_ms));
+        }
+    }
+    text
 }
 
 /// Returns the resources that the runner used, as far as the kernel counted them.
@@ -443,6 +464,8 @@ mod tests {
             runner_id: None,
             job: Some(note()),
             ended_unix_ms: 1_796_000_075_300,
+            asked_after_ms: Some(280),
+            listening_after_ms: Some(1_900),
             lived_ms: 75_300,
             job_ms: Some(61_000),
             exit: Some("signal KILL".into()),
@@ -472,6 +495,8 @@ ci-3, at GitHub runner-01-ci-3-0a1b2c3d: oom, job interrupted
   2026-11-30T00:53:28Z  idle         for 6.0 s     it waited for a job
   2026-11-30T00:53:34Z  busy         for 1 m 1 s   it ran its job
   2026-11-30T00:54:35Z  then ended: signal KILL, after 1 m 15 s
+  its container asked for its JIT config 0.2 s after the start
+  its listener said that it listens 1.9 s after the start
   it used 42 s of processor time and at most 1.0 GiB of memory
   the kernel killed 2 of its processes because memory ran out
   it wrote last: \"Running job: test\"

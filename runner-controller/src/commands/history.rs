@@ -5,6 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::Context;
 use comfy_table::CellAlignment;
+use serde::Serialize;
 
 use super::common::{api_socket, block_on};
 use super::kept_logs::{self, KeptLogs};
@@ -41,7 +42,7 @@ pub fn history(
     let runners = block_on(read(&api_socket(config), query, count))??;
     match form {
         HistoryForm::Json => {
-            let text = serde_json::to_string_pretty(&runners)?;
+            let text = json(&runners, &kept_logs::all()?)?;
             stdio::print_line(terminal::plain_json(&text))?;
         }
         HistoryForm::Csv => {
@@ -81,6 +82,24 @@ pub(super) async fn read(
         query.before = page.next;
     }
     Ok(runners)
+}
+
+/// One runner in the JSON output.
+#[derive(Serialize)]
+struct Entry<'r> {
+    #[serde(flatten)]
+    runner: &'r VerdictRecord,
+    /// File with the log files of its listener, if they are kept.
+    logs: Option<String>,
+}
+
+fn json(runners: &[VerdictRecord], kept: &KeptLogs) -> serde_json::Result<String> {
+    let entry = |runner| Entry {
+        runner,
+        logs: kept.file(runner),
+    };
+    let entries: Vec<Entry<'_>> = runners.iter().map(entry).collect();
+    serde_json::to_string_pretty(&entries)
 }
 
 fn render(runners: &[VerdictRecord], kept: &KeptLogs) -> String {
@@ -161,6 +180,8 @@ fn csv(runners: &[VerdictRecord], kept: &KeptLogs) -> anyhow::Result<String> {
         "invocation",
         "version",
         "logs",
+        "asked_after_ms",
+        "listening_after_ms",
     ]
     .map(str::to_owned);
     let phases = TIMED.map(|phase| format!("{phase}_after_ms"));
@@ -186,7 +207,9 @@ fn csv(runners: &[VerdictRecord], kept: &KeptLogs) -> anyhow::Result<String> {
             shown(runner.generation.as_ref()),
             shown(runner.invocation.as_ref()),
             shown(runner.version),
-            kept.file(runner),
+            kept.file(runner).unwrap_or_default(),
+            shown(runner.asked_after_ms),
+            shown(runner.listening_after_ms),
         ];
         let first = |phase| runner.phases.iter().find(|entry| entry.phase == phase);
         let phases = TIMED.map(|phase| shown(first(phase).map(|entry| entry.after_ms)));
@@ -238,6 +261,8 @@ mod tests {
                 workflow: "CI".into(),
             }),
             ended_unix_ms: 1_796_000_000_500,
+            asked_after_ms: Some(280),
+            listening_after_ms: Some(1_900),
             lived_ms: 75_300,
             job_ms: Some(61_000),
             exit: Some("status 100".into()),
@@ -275,6 +300,8 @@ mod tests {
             phases: Vec::new(),
             cpu_ms: None,
             generation: None,
+            asked_after_ms: None,
+            listening_after_ms: None,
             lived_ms: 20_000,
             invocation: Some(kept_name().invocation),
             ..job.clone()
@@ -308,10 +335,26 @@ ENDED                 RUNNER  VERDICT      RESULT          AGE  JOB FOR   CPU   
         assert_eq!(cell(0, "busy_after_ms"), "14300");
         assert_eq!(cell(0, "version"), "2.336.0");
         assert_eq!(cell(0, "idle_after_ms"), "");
+        assert_eq!(cell(0, "asked_after_ms"), "280");
+        assert_eq!(cell(0, "listening_after_ms"), "1900");
+        assert_eq!(cell(1, "listening_after_ms"), "");
         assert_eq!(cell(1, "verdict"), "boot_failed");
         assert_eq!(cell(1, "cpu_ms"), "");
         assert_eq!(cell(0, "logs"), "");
         let file = format!("{LOG_BUNDLES_DIR}/{}", kept_name());
         assert_eq!(cell(1, "logs"), file);
+    }
+
+    #[test]
+    fn json_has_every_fact_of_a_runner_and_its_kept_log_files() {
+        let text = json(&runners(), &kept()).unwrap();
+        let read: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+        assert_eq!(read[0]["logs"], serde_json::Value::Null);
+        let file = format!("{LOG_BUNDLES_DIR}/{}", kept_name());
+        assert_eq!(read[1]["logs"], file);
+        assert_eq!(read[0]["listening_after_ms"], 1_900);
+        // A program that reads the records alone still can.
+        let records: Vec<VerdictRecord> = serde_json::from_str(&text).unwrap();
+        assert_eq!(records, runners());
     }
 }

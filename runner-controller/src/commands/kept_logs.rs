@@ -22,12 +22,11 @@ impl KeptLogs {
         self.name(runner).is_some()
     }
 
-    /// Returns the path of a runner's bundle, or an empty text.
-    pub(super) fn file(&self, runner: &VerdictRecord) -> String {
+    /// Returns the path of a runner's bundle, if it is kept.
+    pub(super) fn file(&self, runner: &VerdictRecord) -> Option<String> {
         let path = |name| log_bundles::path(Path::new(LOG_BUNDLES_DIR), name);
-        let path = self.name(runner).map(path);
-        path.map(|path| path.display().to_string())
-            .unwrap_or_default()
+        let path = self.name(runner).map(path)?;
+        Some(path.display().to_string())
     }
 
     fn name(&self, runner: &VerdictRecord) -> Option<&BundleName> {

@@ -106,6 +106,10 @@ pub(super) fn verdict_record(
         (Exit::Unknown, _) => end.service_result.clone(),
     });
     let ended_at = end.map_or(now, |end| end.at.min(now));
+    let after = |at: Timestamp| millis(at.since(runner.started_at));
+    // A container says so, and one that was found is older than its first observation.
+    let listening_at = end.and_then(|end| end.listening_at);
+    let listening_at = listening_at.filter(|at| (runner.started_at..=ended_at).contains(at));
     VerdictRecord {
         slot: ended.slot.clone(),
         verdict: ended.verdict,
@@ -114,6 +118,8 @@ pub(super) fn verdict_record(
         job: runner.job.as_ref().map(|job| job.note.clone()),
         ended_unix_ms: unix_ms,
         lived_ms: millis(ended_at.since(runner.started_at)),
+        asked_after_ms: runner.asked_at.map(after),
+        listening_after_ms: listening_at.map(after),
         job_ms: runner
             .job
             .as_ref()
@@ -153,6 +159,8 @@ mod tests {
             runner_id: None,
             job: None,
             ended_unix_ms: 0,
+            asked_after_ms: None,
+            listening_after_ms: None,
             lived_ms: 0,
             job_ms,
             exit: None,

@@ -204,6 +204,8 @@ mod tests {
             runner_id: None,
             job: None,
             ended_unix_ms: 0,
+            asked_after_ms: None,
+            listening_after_ms: None,
             lived_ms: 0,
             job_ms: None,
             exit: None,

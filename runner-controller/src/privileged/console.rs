@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 use super::error::{OrRefuse, Refusal, RootError};
 use super::ready::start_beside;
 use super::sandbox::Sandbox;
+use crate::clock;
+use crate::pool::Timestamp;
 
 /// Name of the reader's command.
 pub(crate) const COMMAND: &str = "relay-console";
@@ -26,19 +28,21 @@ const MAX_KEPT_BYTES: usize = 512;
 /// Line of every container's systemd, which wants to raise the limit of core dumps before its journal runs
 /// (`initialize_coredump` in src/core/main.c). The launcher's limit refuses that, as it should.
 const EXPECTED: &[u8] = b"Failed to set RLIMIT_CORE: Operation not permitted";
+/// End of the line of a listener that waits for a job.
+const LISTENS: &[u8] = b"Listening for Jobs";
 /// Interval of the bound, as in the unit's rate limit.
 const INTERVAL: Duration = Duration::from_mins(1);
 
 /// Starts the reader as a child of this process. Returns the end of its pipe to write to.
 ///
-/// The reader keeps the last line in `last_line`.
-pub(crate) fn start(last_line: &Path) -> Result<OwnedFd, RootError> {
+/// The reader keeps the last line in `last_line`, and the time at which the listener listened in `listening`.
+pub(crate) fn start(last_line: &Path, listening: &Path) -> Result<OwnedFd, RootError> {
     let begin = || -> io::Result<OwnedFd> {
         let (read, write) = io::pipe()?;
         start_beside(
             Command::new(std::env::current_exe()?)
                 .arg(COMMAND)
-                .arg(last_line)
+                .args([last_line, listening])
                 .stdin(read),
         )?;
         Ok(write.into())
@@ -46,10 +50,11 @@ pub(crate) fn start(last_line: &Path) -> Result<OwnedFd, RootError> {
     begin().or_refuse(Refusal::Nspawn, || "start the reader of the console".into())
 }
 
-/// Copies standard input to standard output, bounded, until the container has ended. Keeps the last line
-/// in a new file, for the record of the end.
-pub fn relay_console(last_line: &Path) -> Result<(), RootError> {
+/// Copies standard input to standard output, bounded, until the container has ended. Keeps the last line and the time
+/// at which the listener listened in new files, for the record of the end.
+pub fn relay_console(last_line: &Path, listening: &Path) -> Result<(), RootError> {
     let mut last_line = LastLine::create(last_line);
+    let mut listening = Listening::create(listening);
     Sandbox::default().enter()?;
     let (mut from, mut to) = (io::stdin().lock(), io::stdout().lock());
     let mut bound = Bound::new(Instant::now());
@@ -59,6 +64,7 @@ pub fn relay_console(last_line: &Path) -> Result<(), RootError> {
         let length = from.read(&mut chunk).or_refuse(Refusal::Nspawn, refuse)?;
         let lines = bound.pass(&chunk[..length], Instant::now());
         last_line.keep(&lines);
+        listening.keep(&lines, clock::now());
         to.write_all(&lines)
             .and_then(|()| to.flush())
             .or_refuse(Refusal::Nspawn, refuse)?;
@@ -74,9 +80,7 @@ struct LastLine(Option<File>);
 
 impl LastLine {
     fn create(path: &Path) -> Self {
-        let mut options = OpenOptions::new();
-        let opened = options.write(true).create_new(true).mode(0o600).open(path);
-        Self(opened.ok())
+        Self(create(path))
     }
 
     /// Keeps the last of some lines that says something.
@@ -91,6 +95,34 @@ impl LastLine {
             let _ = file.rewind().and_then(|()| file.write_all(&kept));
         }
     }
+}
+
+/// File with the time at which a listener first wrote that it listens. A job begins later, so it cannot change it.
+#[derive(Debug)]
+struct Listening(Option<File>);
+
+impl Listening {
+    fn create(path: &Path) -> Self {
+        Self(create(path))
+    }
+
+    /// Writes the time if one of the lines is the first that says so.
+    fn keep(&mut self, lines: &[u8], now: Timestamp) {
+        let mut lines = lines.split(|byte| *byte == b'\n');
+        if self.0.is_some()
+            && lines.any(|line| line.trim_ascii().ends_with(LISTENS))
+            && let Some(mut file) = self.0.take()
+        {
+            let _ = file.write_all(now.millis().to_string().as_bytes());
+        }
+    }
+}
+
+/// Creates a file that only root reads; `None` if that fails.
+fn create(path: &Path) -> Option<File> {
+    let mut options = OpenOptions::new();
+    let opened = options.write(true).create_new(true).mode(0o600).open(path);
+    opened.ok()
 }
 
 /// Returns the last line that is neither empty nor a frame of .NET's stack, which follows the message of
@@ -240,6 +272,23 @@ mod tests {
         // A container may have no file, and its lines still pass.
         LastLine::create(&path).keep(b"another\n");
         assert_eq!(read(), "Failed to create session.");
+    }
+
+    #[test]
+    fn the_time_of_the_first_line_of_a_listener_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("listening");
+        let mut listening = Listening::create(&path);
+        let read = || std::fs::read_to_string(&path).unwrap();
+        listening.keep(
+            b"Current runner version: '2.336.0'\n",
+            Timestamp::from_millis(5),
+        );
+        assert_eq!(read(), "");
+        let lines = b"runner[25]: 2026-11-28 10:00:00Z: Listening for Jobs\r\nmore\n";
+        listening.keep(lines, Timestamp::from_millis(700));
+        listening.keep(b"Listening for Jobs\n", Timestamp::from_millis(9_000));
+        assert_eq!(read(), "700");
     }
 
     #[test]

@@ -24,7 +24,9 @@ pub fn launch(place: Place<'_>) -> RootError {
 
 fn try_launch(place: Place<'_>) -> Result<Infallible, RootError> {
     let invocation = trust::own_unit(&place.id())?;
-    let last_line = slot_records::last_line_file(&place.records_dir(), &invocation);
+    let records = place.records_dir();
+    let last_line = slot_records::last_line_file(&records, &invocation);
+    let listening = slot_records::listening_file(&records, &invocation);
     groups::claim(place)?;
     // nft works while this program mounts. Its answer takes as long as all mounts.
     let refuse = || "check the firewall".to_owned();
@@ -58,7 +60,7 @@ fn try_launch(place: Place<'_>) -> Result<Infallible, RootError> {
     let arguments = nspawn::arguments(place, &rootfs);
     let notify = place.config.mount_dir().join("notify");
     ready::start(&notify)?;
-    let console = console::start(&last_line)?;
+    let console = console::start(&last_line, &listening)?;
     let cause = Command::new("systemd-nspawn")
         .args(families)
         .args(arguments)

@@ -25,6 +25,7 @@ fn end(digit: char, at: u64, exit: Exit) -> EndRecord {
         memory_peak_bytes: Some(1 << 30),
         oom_kills: 2,
         cpu_ms: None,
+        listening_at: Some(Timestamp::from_millis(at.saturating_sub(3))),
         stop_requested: true,
         returns_result: true,
         last_line: Some("a last line".into()),
@@ -53,6 +54,37 @@ fn a_record_of_an_earlier_version_says_nothing_of_a_result() {
     fs::write(dir.path().join(format!("{}{END}", invocation('a'))), text).unwrap();
     let end = of(dir.path(), &invocation('a')).end.unwrap();
     assert!(!end.returns_result && !end.stop_requested && end.last_line.is_none());
+    assert_eq!(end.listening_at, None);
+}
+
+#[test]
+fn a_record_of_a_later_version_is_read_without_what_it_adds() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut text: serde_json::Value =
+        serde_json::from_slice(&end_bytes(&end('a', 9, Exit::Status(7))).unwrap()).unwrap();
+    text["added_later"] = serde_json::json!({ "bytes": 5 });
+    let file = dir.path().join(format!("{}{END}", invocation('a')));
+    fs::write(file, text.to_string()).unwrap();
+    let records = of(dir.path(), &invocation('a'));
+    assert_eq!(records.end, Some(end('a', 9, Exit::Status(7))));
+}
+
+#[test]
+fn the_time_of_a_listener_is_taken_once_and_only_a_number_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = listening_file(dir.path(), &invocation('a'));
+    for (text, wanted) in [
+        ("1234", Some(1_234)),
+        ("", None),
+        ("soon", None),
+        ("99999999999999999999999", None),
+    ] {
+        fs::write(&file, text).unwrap();
+        let taken = take_listening(dir.path(), &invocation('a'));
+        assert_eq!(taken, wanted.map(Timestamp::from_millis), "{text}");
+        assert!(!file.exists());
+    }
+    assert_eq!(take_listening(dir.path(), &invocation('a')), None);
 }
 
 #[test]

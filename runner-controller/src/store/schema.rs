@@ -94,6 +94,10 @@ pub(super) const STEPS: &[&str] = &[
     "
     ALTER TABLE verdicts ADD COLUMN version TEXT;
 ",
+    "
+    ALTER TABLE verdicts ADD COLUMN asked_after_ms INTEGER;
+    ALTER TABLE verdicts ADD COLUMN listening_after_ms INTEGER;
+",
 ];
 
 /// Newest schema.

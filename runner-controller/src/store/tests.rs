@@ -89,6 +89,8 @@ pub(super) fn verdict(text: &str, invocation: Option<u64>, ended: u64) -> Verdic
         runner_id: Some(RunnerId(1 << 40)),
         job: Some(full_runner(text).job.unwrap().note),
         ended_unix_ms: ended,
+        asked_after_ms: Some(1),
+        listening_after_ms: Some(2),
         lived_ms: ended.min(3),
         job_ms: Some(3),
         exit: Some("exit 0".into()),
@@ -573,6 +575,33 @@ fn a_file_of_the_first_schema_keeps_its_verdicts_and_takes_results() {
     assert_eq!(*new, verdict("ci-2", Some(0xb), 10));
     assert_eq!((old.verdict, old.result), (Verdict::JobDone, None));
     assert_eq!(old.exit.as_deref(), Some("status 0"));
+}
+
+#[test]
+fn a_file_of_the_version_before_keeps_its_verdicts_and_takes_more_times() {
+    let (dir, path) = file();
+    std::fs::create_dir_all(dir.path().join("state")).unwrap();
+    let old = Connection::open(&path).unwrap();
+    let before = schema::STEPS.len() - 1;
+    for step in &schema::STEPS[..before] {
+        old.execute_batch(step).unwrap();
+    }
+    old.pragma_update(None, "user_version", i64::try_from(before).unwrap())
+        .unwrap();
+    old.execute_batch(
+        "INSERT INTO verdicts (slot, verdict, born_unix_ms, ended_unix_ms, oom_kills, version)
+         VALUES ('ci-1', 'job_done', 1, 9, 0, '2.336.0')",
+    )
+    .unwrap();
+    drop(old);
+    let connection = try_open(&path).unwrap();
+    verdicts::add(&connection, &verdict("ci-2", Some(0xb), 10)).unwrap();
+    let [new, old] = &verdicts::recent(&connection, 10).unwrap()[..] else {
+        panic!("two verdicts");
+    };
+    assert_eq!(*new, verdict("ci-2", Some(0xb), 10));
+    assert_eq!((old.asked_after_ms, old.listening_after_ms), (None, None));
+    assert_eq!(old.version, "2.336.0".parse().ok());
 }
 
 #[test]

@@ -25,11 +25,11 @@ pub(super) fn add(connection: &Connection, verdict: &VerdictRecord) -> rusqlite:
         "INSERT INTO verdicts (
             slot, verdict, runner, runner_id, job_repository, job_run_id, job_name, job_workflow,
             born_unix_ms, ended_unix_ms, job_ms, exit, memory_peak_bytes, oom_kills, invocation,
-            result, last_line, phases, cpu_ms, generation, version)
+            result, last_line, phases, cpu_ms, generation, version, asked_after_ms, listening_after_ms)
          VALUES (
             :slot, :verdict, :runner, :runner_id, :repository, :run_id, :job, :workflow,
             :born, :ended, :job_ms, :exit, :memory_peak, :oom_kills, :invocation,
-            :result, :last_line, :phases, :cpu_ms, :generation, :version)
+            :result, :last_line, :phases, :cpu_ms, :generation, :version, :asked, :listening)
          ON CONFLICT (invocation) DO NOTHING",
     )?;
     insert.execute(named_params! {
@@ -52,6 +52,8 @@ pub(super) fn add(connection: &Connection, verdict: &VerdictRecord) -> rusqlite:
         ":cpu_ms": verdict.cpu_ms.map(signed),
         ":generation": verdict.generation,
         ":version": verdict.version.map(|version| version.to_string()),
+        ":asked": verdict.asked_after_ms.map(signed),
+        ":listening": verdict.listening_after_ms.map(signed),
         ":oom_kills": signed(verdict.oom_kills),
         ":invocation": verdict.invocation.as_ref().map(Invocation::as_str),
     })?;
@@ -229,6 +231,8 @@ fn verdict(row: &Row<'_>) -> rusqlite::Result<Option<VerdictRecord>> {
         job: note(row)?,
         ended_unix_ms,
         lived_ms: ended_unix_ms.saturating_sub(number(row, "born_unix_ms")?),
+        asked_after_ms: maybe_number(row, "asked_after_ms")?,
+        listening_after_ms: maybe_number(row, "listening_after_ms")?,
         job_ms: maybe_number(row, "job_ms")?,
         exit: row.get("exit")?,
         result: result(row)?,

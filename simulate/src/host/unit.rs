@@ -196,6 +196,7 @@ impl Host {
                 memory_peak_bytes: Some(1 << 20),
                 oom_kills: 0,
                 cpu_ms: None,
+                listening_at: None,
                 stop_requested: false,
                 returns_result: true,
                 last_line: None,

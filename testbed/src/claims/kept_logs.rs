@@ -73,6 +73,8 @@ fn a_runner_whose_job_fails_leaves_its_log_files_without_secrets(lab: &mut Lab) 
     ensure_says(&explained, &[&format!("runner-logs --kept {name}")])?;
     let history = host.run(&["runner-controller", "history", &name])?;
     ensure_says(&history, &["kept"])?;
+    let json = host.run(&["runner-controller", "history", "--json", &name])?;
+    ensure_says(&json, &[&format!("{BUNDLES}/{}", names[0])])?;
     // Operators of the daemon's group read them. Other users do not.
     host.sh(&format!(
         "setpriv --reuid=65534 --regid=runner-controller --clear-groups zcat {BUNDLES}/{} >/dev/null

@@ -369,6 +369,11 @@ fn a_runner_is_explained_while_it_lives_and_is_in_the_history_after(lab: &mut La
     finish_held(lab, id, &busy)?;
     let ended = await_verdict(lab, &name, Verdict::JobDone)?;
     ensure!(ended.cpu_ms.is_some(), "no processor time: {ended:?}");
+    let listened = ended.listening_after_ms;
+    ensure!(
+        listened.is_some_and(|after_ms| (1..ended.lived_ms).contains(&after_ms)),
+        "no time of its listener: {ended:?}"
+    );
     let explained = host.run(&["runner-controller", "explain", &name])?;
     ensure_says(&explained, &passed)?;
     // The journal of the container and of the daemon.

@@ -359,6 +359,8 @@ impl World {
             runner_id: ended.runner.id(),
             job: None,
             ended_unix_ms: 0,
+            asked_after_ms: None,
+            listening_after_ms: None,
             lived_ms: 0,
             job_ms: None,
             exit: None,

@@ -183,6 +183,8 @@ mod tests {
             runner_id: None,
             job: None,
             ended_unix_ms: 1_000_000 - 72_000,
+            asked_after_ms: None,
+            listening_after_ms: None,
             lived_ms: 0,
             job_ms,
             exit: exit.map(str::to_owned),

@@ -14,6 +14,7 @@ fn end(number: u64, status: i32) -> EndRecord {
         memory_peak_bytes: None,
         oom_kills: 0,
         cpu_ms: None,
+        listening_at: None,
         stop_requested: false,
         returns_result: true,
         last_line: None,

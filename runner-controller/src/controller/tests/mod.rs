@@ -175,6 +175,7 @@ impl Fake {
                 memory_peak_bytes: None,
                 oom_kills: 0,
                 cpu_ms: None,
+                listening_at: None,
                 stop_requested: false,
                 returns_result: true,
                 last_line: None,

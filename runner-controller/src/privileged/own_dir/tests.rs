@@ -19,6 +19,7 @@ fn end(exit: Exit) -> EndRecord {
         memory_peak_bytes: None,
         oom_kills: 0,
         cpu_ms: None,
+        listening_at: None,
         stop_requested: false,
         returns_result: true,
         last_line: None,
