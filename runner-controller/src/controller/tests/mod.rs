@@ -12,6 +12,7 @@ use tokio::time::Instant;
 mod adoption;
 mod bounds;
 mod calendar;
+mod cost;
 mod failures;
 mod groups;
 mod lifecycle;
