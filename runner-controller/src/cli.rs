@@ -7,7 +7,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{LogTarget, Subject};
-use crate::config::DEFAULT_PATH;
+use crate::config::{ByteSize, DEFAULT_PATH};
 use crate::pool::{PoolName, Slot, Verdict};
 
 /// Keeps a warm pool of ephemeral systemd-nspawn containers that each run one GitHub Actions job.
@@ -123,6 +123,9 @@ pub enum Command {
     },
     /// Show the runners that ended, newest first: verdict, job, times and resources.
     History(HistoryArgs),
+    /// Predict how long jobs wait on a host like this one, how many runners they need, and what one more host brings.
+    /// Simulates the jobs of the history, or those of a workload file, on the core of the daemon.
+    Size(SizeArgs),
     /// Show one runner from its start to its verdict: its phases, causes and cost, the journal's lines about it,
     /// and what to do next.
     Explain {
@@ -283,6 +286,48 @@ pub struct HistoryArgs {
     /// Print comma-separated values with a header.
     #[arg(long)]
     pub csv: bool,
+}
+
+/// Jobs and host of a simulation.
+#[derive(Debug, Clone, Args)]
+pub struct SizeArgs {
+    /// Simulate the jobs of this file instead of those of the history. docs/sizing.md has an example. The daemon need
+    /// not run.
+    #[arg(long, value_name = "FILE")]
+    pub workload: Option<PathBuf>,
+    /// Take jobs and times from the runners that ended within this time.
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION", default_value = "7days")]
+    pub since: Duration,
+    /// Time in which jobs of the workload file come.
+    #[arg(long = "for", value_parser = humantime::parse_duration, value_name = "DURATION", default_value = "7days")]
+    pub span: Duration,
+    /// Also find the number of runners with which 95 % of the jobs wait no longer than DURATION.
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
+    pub target_wait: Option<Duration>,
+    /// Seed of the random numbers. Equal seeds give equal results.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    pub seed: u64,
+    /// Cores of the host [default: those of this machine].
+    #[arg(long, value_name = "COUNT")]
+    pub cores: Option<u16>,
+    /// Memory of the host, such as `64GiB` [default: that of this machine, if it has a history].
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<ByteSize>,
+    /// Time of a boot [default: as in the history, or 400ms].
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
+    pub boot: Option<Duration>,
+    /// Time of a registration, until the runner listens [default: as in the history, or 2s].
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
+    pub register: Option<Duration>,
+    /// Time from the moment at which a runner gets a job until the job runs [default: 1s].
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
+    pub start_job: Option<Duration>,
+    /// Time from the end of a job until its slot is vacant [default: 1s].
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
+    pub remove: Option<Duration>,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Returns the parser of a verdict, which lists all verdicts for help and in an error.

@@ -15,7 +15,7 @@
 //! - [`status`] is the status document, [`view`] its words for people, and [`http`] the API and the page that show
 //!   it. [`webhook`] takes GitHub's deliveries, [`redelivery`] asks for those that failed, [`queue`] reads jobs from its API,
 //!   and [`scale_set`] has the scale sets.
-//! - `notify` tells a command of events.
+//! - `notify` tells a command of events. [`sizing`] predicts how long jobs wait on a host.
 //! - [`cli`] and [`commands`] are the command line. `commands::run` assembles the daemon. [`manual`] makes the
 //!   manual pages.
 //!
@@ -66,6 +66,7 @@ mod readings;
 mod redact;
 pub mod redelivery;
 pub mod scale_set;
+pub mod sizing;
 mod slot_records;
 pub use status;
 mod store;

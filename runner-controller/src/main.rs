@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use runner_controller::cli::{
-    Cli, Command, HistoryArgs, NAMES, RelayArgs, SlotArgs, WebhookTestArgs,
+    Cli, Command, HistoryArgs, NAMES, RelayArgs, SizeArgs, SlotArgs, WebhookTestArgs,
 };
 use runner_controller::commands::HistoryForm;
 use runner_controller::pool::SlotId;
@@ -72,6 +72,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             commands::logs(config, target.as_ref(), options)?;
         }
         Command::History(args) => history(config, args)?,
+        Command::Size(args) => size(config, args)?,
         Command::Explain {
             subject,
             no_journal,
@@ -117,12 +118,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             }));
         }
         Command::Sweep(slot) => return Ok(sweep(config, &slot)),
-        Command::SweepUnowned => {
-            return Ok(match privileged::read_config(config) {
-                Ok(config) => exit_code(&privileged::sweep_unowned(&config)),
-                Err(error) => exit_code(&[error]),
-            });
-        }
+        Command::SweepUnowned => return Ok(sweep_unowned(config)),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -173,6 +169,25 @@ fn history(config: &Path, args: HistoryArgs) -> anyhow::Result<()> {
     commands::history(config, query, args.since, args.lines, form)
 }
 
+/// Simulates a host.
+fn size(config: &Path, args: SizeArgs) -> anyhow::Result<()> {
+    let options = commands::SizeOptions {
+        workload: args.workload,
+        since: args.since,
+        span: args.span,
+        target: args.target_wait,
+        seed: args.seed,
+        cores: args.cores,
+        memory: args.memory,
+        boot: args.boot,
+        register: args.register,
+        start_job: args.start_job,
+        remove: args.remove,
+        json: args.json,
+    };
+    commands::size(config, &options)
+}
+
 /// Prints the files of a host, or installs them below a root directory.
 fn print_units(
     config: &Path,
@@ -204,6 +219,14 @@ fn list(paths: impl IntoIterator<Item = std::path::PathBuf>) {
 fn sweep(config: &std::path::Path, slot: &SlotArgs) -> ExitCode {
     match privileged::read_config(config) {
         Ok(config) => exit_code(&privileged::sweep(&config, &slot_id(slot))),
+        Err(error) => exit_code(&[error]),
+    }
+}
+
+/// Sweeps the slots that no pool has any more.
+fn sweep_unowned(config: &Path) -> ExitCode {
+    match privileged::read_config(config) {
+        Ok(config) => exit_code(&privileged::sweep_unowned(&config)),
         Err(error) => exit_code(&[error]),
     }
 }

@@ -143,6 +143,13 @@ fn read(config: &Config) -> Readings {
     }
 }
 
+/// Returns the memory of this machine in bytes.
+#[must_use]
+pub(crate) fn memory_bytes() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    memory(&text).map(|memory| memory.whole)
+}
+
 fn filesystem(path: &Path) -> Option<Filesystem> {
     let seen = statvfs(path).ok()?;
     let bytes = |blocks| seen.fragment_size().saturating_mul(blocks);

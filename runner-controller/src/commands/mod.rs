@@ -17,6 +17,7 @@ mod kept_logs;
 mod logs;
 mod plan;
 mod run;
+mod size;
 mod status;
 mod support_bundle;
 mod table;
@@ -36,6 +37,7 @@ pub use jobs::jobs;
 pub use logs::{LogOptions, LogTarget, logs};
 pub use plan::plan;
 pub use run::run;
+pub use size::{SizeOptions, size};
 #[cfg(any(test, fuzzing))]
 pub(crate) use status::try_status;
 pub use status::{StatusOptions, status, wait_until_ready};

@@ -10,6 +10,7 @@
 //! - `logs`: log files of listeners that are kept
 //! - `notify`: the command that is told of events
 //! - `webhook`: the listener for GitHub's deliveries
+//! - `workload`: the jobs of a workload file, which `size` simulates
 //! - `access`: devices and capabilities that a pool opens to its jobs
 //! - `units`: sizes, cores, address blocks
 //! - `place`: everything on the host that a slot determines
@@ -40,6 +41,7 @@ mod tables;
 pub(crate) mod testing;
 mod units;
 mod webhook;
+mod workload;
 
 pub use access::{Capability, Device};
 pub use bind::Bind;
@@ -58,8 +60,9 @@ pub use notify::{NotifyConfig, NotifyEvent};
 pub use place::Place;
 pub use pool::{Image, Layer, Nix, PoolConfig, RunnerLimits, SharedParts, Total};
 pub use proxy::ProxyConfig;
-pub use read::{load, parse};
+pub use read::{load, load_workload, parse, parse_workload};
 pub(crate) use tables::path as setting_path;
 pub use tables::{AioRequests, Connections, SharedLimit, Terminals, UserTable, host_maximum};
 pub use units::{ByteSize, Cpu, Ipv4Block};
 pub use webhook::WebhookConfig;
+pub use workload::{JobKind, TraceJob, Workload};

@@ -12,7 +12,7 @@ use super::calendar::ScheduleEntry;
 use super::egress::{Allow, Egress};
 use super::proxy::ProxyConfig;
 use super::units::{ByteSize, Cpu};
-use crate::pool::{Cost, Demand, Numbers, PoolName, ScopeId, Timeouts};
+use crate::pool::{Cost, Demand, Numbers, PoolLabels, PoolName, ScopeId, Spec, Timeouts};
 
 /// Time without a daemon or without GitHub that [`PoolConfig::longest_lifetime`] allows for.
 const ABSENCE: Duration = Duration::from_hours(24);
@@ -266,6 +266,30 @@ impl PoolConfig {
             min_spare: self.min_spare,
             max_runners: self.max_runners,
         }
+    }
+
+    /// Returns the desired state. `boots_at_once` is the maximum number of containers that boot at once.
+    #[must_use]
+    pub fn spec(&self, boots_at_once: u16) -> Spec {
+        Spec {
+            name: self.name.clone(),
+            scope: Some(self.scope.clone()),
+            slots: self.max_runners,
+            numbers: self.numbers(),
+            generation: self.generation(),
+            boots_at_once,
+            demand: self.demand,
+            scale_down_after: self.scale_down_after,
+            cost: Some(self.cost()),
+            timeouts: self.timeouts.clone(),
+        }
+    }
+
+    /// Returns the labels by which the pool serves jobs.
+    #[must_use]
+    pub fn pool_labels(&self) -> PoolLabels {
+        PoolLabels::new(self.name.clone(), self.scope.clone(), &self.labels)
+            .with_scale_set(self.scale_set.is_some())
     }
 
     /// Returns what one runner takes of the host's budget.

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use tracing::info;
 
 use super::Config;
+use crate::config::PoolConfig;
 use crate::pool::{
-    JobGroup, JobPlace, JobTable, KnownJob, PoolDemand, PoolLabels, PoolName, TableEntry,
-    WaitReason,
+    JobGroup, JobPlace, JobTable, KnownJob, PoolDemand, PoolName, TableEntry, WaitReason,
 };
 use crate::status::{
     DemandStatus, Histogram, JobRow, Measure, PoolDemandStatus, QueueStatus, RedeliveryStatus,
@@ -40,10 +40,7 @@ impl Demand {
     /// Returns the demand of the jobs on record.
     pub(super) fn new(config: &Config, jobs: Vec<KnownJob>, unix_ms: u64) -> Self {
         let pools = config.pools.iter();
-        let pools = pools.map(|p| {
-            PoolLabels::new(p.name.clone(), p.scope.clone(), &p.labels)
-                .with_scale_set(p.scale_set.is_some())
-        });
+        let pools = pools.map(PoolConfig::pool_labels);
         let mut demand = Self {
             table: JobTable::new(config.host.clone(), pools.collect(), config.order.clone()),
             deliveries: config.webhook.as_ref().map(|_| WebhookStatus::default()),

@@ -36,10 +36,8 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tracing::info;
 
-use crate::config::{Config, PoolConfig};
-use crate::pool::{
-    Admission, Jobs, KnownJob, Mode, Pace, PoolName, Pools, ScopeId, Spec, Timestamp,
-};
+use crate::config::Config;
+use crate::pool::{Admission, Jobs, KnownJob, Mode, Pace, PoolName, Pools, ScopeId, Timestamp};
 use crate::status::{Gate, Histogram, RateLimitStatus, Status};
 use crate::world::{Event, Handshake, Machines, Records, Registry};
 
@@ -166,22 +164,6 @@ pub struct Controller<M, R, H, D> {
     status: watch::Sender<Status>,
 }
 
-/// Returns the desired state of a configured pool.
-fn spec(config: &PoolConfig, boots_at_once: u16) -> Spec {
-    Spec {
-        name: config.name.clone(),
-        scope: Some(config.scope.clone()),
-        slots: config.max_runners,
-        numbers: config.numbers(),
-        generation: config.generation(),
-        boots_at_once,
-        demand: config.demand,
-        scale_down_after: config.scale_down_after,
-        cost: Some(config.cost()),
-        timeouts: config.timeouts.clone(),
-    }
-}
-
 impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> {
     /// Returns a controller with empty pools. `boots_at_once` is the limit of each pool, about the
     /// number of cores.
@@ -193,7 +175,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         status: watch::Sender<Status>,
     ) -> Self {
         let specs = config.pools.iter();
-        let specs = specs.map(|pool| spec(pool, boots_at_once));
+        let specs = specs.map(|pool| pool.spec(boots_at_once));
         let scopes = config.scopes.iter();
         let scopes = scopes.map(|scope| (scope.scope_id(), Pace::new(scope.mints_per_minute)));
         let mut pools = Pools::new(

@@ -19,6 +19,7 @@ mod queue;
 mod scopes;
 mod section;
 mod webhook;
+mod workload;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -30,6 +31,8 @@ use super::model::{Config, DAEMON_USER, DEFAULT_RUN_DIR, HistoryConfig, ReserveC
 use crate::pool::HostId;
 use scopes::Scopes;
 use section::{MINUTE, Report, SECOND, Section};
+
+pub use workload::{load_workload, parse_workload};
 
 const DAY: Duration = Duration::from_hours(24);
 /// Maximum length of a socket's path: `sun_path` in sys/un.h holds 108 bytes with its NUL.

@@ -179,6 +179,27 @@ impl<'r> Section<'r> {
         number
     }
 
+    /// Takes a number within a range, whole or with a fraction.
+    pub(super) fn decimal(
+        &mut self,
+        key: &'static str,
+        range: std::ops::RangeInclusive<f64>,
+    ) -> Option<f64> {
+        let value = self.take(key)?;
+        let whole = || i32::try_from(value.as_integer()?).ok().map(f64::from);
+        let number = value.as_float().or_else(whole);
+        let number = number.filter(|number| range.contains(number));
+        if number.is_none() {
+            let (low, high) = (range.start(), range.end());
+            self.wrong(
+                key,
+                format!("{value} is not a number in range"),
+                format!("{key} = N, with N from {low} to {high}"),
+            );
+        }
+        number
+    }
+
     /// Takes a number of cores, whole or with a fraction.
     #[expect(
         clippy::cast_possible_truncation,
