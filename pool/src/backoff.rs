@@ -117,6 +117,12 @@ impl Backoffs {
         self.0.insert(failure, backoff);
     }
 
+    /// Returns true if no kind of failure is backed off from.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Adds an explanation to the reason of the last failure of a kind.
     pub fn explain(&mut self, failure: FailureKind, explanation: &str) {
         if let Some(backoff) = self.0.get_mut(&failure) {

@@ -97,7 +97,7 @@ impl Verdict {
             Self::JobTimeout => Some("raise timeouts.job, or shorten the job"),
             Self::Oom => Some("raise limits.memory, or give the layer less of it"),
             Self::VersionRefused | Self::UpdateRequested => {
-                Some("put a newer runner into the image")
+                Some("put a newer runner into the image, as docs/runner-versions.md shows")
             }
             Self::RegistrationRefused => Some(
                 "read what the runner wrote: GitHub refused its registration, its session or its version",

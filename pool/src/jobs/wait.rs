@@ -24,6 +24,8 @@ pub enum WaitReason {
     PoolFull,
     /// A runner of its pool is about to become idle.
     RunnerStarting,
+    /// The runners of its pool fail, and the next try is not over.
+    PoolFails,
     /// The budget of the host is used up.
     Budget,
     /// A job before it has the next turn, and does not fit the budget.
@@ -43,6 +45,7 @@ impl WaitReason {
             Self::AdmissionClosed => "no new runners",
             Self::PoolFull => "every slot of the pool is in use",
             Self::RunnerStarting => "a runner is starting",
+            Self::PoolFails => "the runners of the pool fail, and few are tried",
             Self::Budget => "the budget of the host is used up",
             Self::Turn => "a job before it waits for the budget",
             Self::RepositoryCap => {
@@ -69,6 +72,8 @@ pub fn wait_reason(pool: &Pool, is_closed: bool) -> WaitReason {
         WaitReason::AdmissionClosed
     } else if count(&coming) == 0 && all >= usize::from(pool.spec.numbers.max_runners) {
         WaitReason::PoolFull
+    } else if !pool.backoffs.is_empty() {
+        WaitReason::PoolFails
     } else {
         WaitReason::RunnerStarting
     }

@@ -406,6 +406,8 @@ impl Making<'_> {
             let is_full = draft.supply.runners + draft.starts >= draft.supply.max_runners;
             return Some(if is_full {
                 WaitReason::PoolFull
+            } else if draft.supply.is_failing {
+                WaitReason::PoolFails
             } else {
                 // The pool replaces a runner with a job at once.
                 WaitReason::RunnerStarting

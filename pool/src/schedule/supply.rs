@@ -41,6 +41,8 @@ pub struct PoolSupply {
     pub registrable: usize,
     /// True if its scale set announces room for one job, although the budget leaves none.
     pub may_ask: bool,
+    /// True if the pool backs off from failures of its runners.
+    pub is_failing: bool,
     /// True if one runner should listen although the scale set tells of no job.
     pub wants_probe: bool,
 }
@@ -70,9 +72,9 @@ impl PoolSupply {
         let max_runners = usize::from(spec.numbers.max_runners);
         let room = max_runners.saturating_sub(runners);
         let mut failures = pool.backoffs.iter();
-        let is_failing = failures.any(|(failure, _)| failure == FailureKind::Boot);
+        let boots_fail = failures.any(|(failure, _)| failure == FailureKind::Boot);
         let is_due = pool.backoffs.is_due(FailureKind::Boot, now);
-        let startable = match (is_failing, is_due && booting == 0) {
+        let startable = match (boots_fail, is_due && booting == 0) {
             (false, _) => room,
             // One container tries whether boots succeed again.
             (true, true) => room.min(1),
@@ -102,6 +104,7 @@ impl PoolSupply {
             busy,
             registrable,
             may_ask: false,
+            is_failing: !pool.backoffs.is_empty(),
             wants_probe: pool.silence.is_some_and(|silence| silence.wants_probe(now)),
         }
     }

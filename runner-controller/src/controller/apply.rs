@@ -339,11 +339,14 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     fn report_end(&mut self, ended: &Ended) {
         let (now, unix_ms) = ((self.environment.now)(), (self.environment.unix_ms)());
         let explanation = self.launcher_explanation(ended);
-        if let Some(explanation) = explanation {
-            self.pools
-                .explain(&ended.slot.pool, FailureKind::Boot, explanation);
-        }
         let record = verdict_record(ended, explanation, now, unix_ms);
+        if let Some(explanation) = explanation {
+            // The launcher's last line has the object and the cause.
+            let line = record.last_line.iter().map(|line| format!(": {line}"));
+            let reason: String = [explanation.to_owned()].into_iter().chain(line).collect();
+            self.pools
+                .explain(&ended.slot.pool, FailureKind::Boot, &reason);
+        }
         let (slot, verdict) = (&record.slot, record.verdict);
         let runner = record.runner.as_deref().unwrap_or_default();
         let exit = record.exit.as_deref().unwrap_or_default();

@@ -74,6 +74,11 @@ pub fn relay_console(last_line: &Path, listening: &Path) -> Result<(), RootError
     }
 }
 
+/// Keeps a line of the launcher, which failed before a console was there.
+pub(crate) fn keep_line(last_line: &Path, line: &str) {
+    LastLine::create(last_line).keep(line.as_bytes());
+}
+
 /// File with the last line of a console. The record of an end has no line if this fails.
 #[derive(Debug)]
 struct LastLine(Option<File>);

@@ -10,16 +10,21 @@ use super::nspawn::{self, families};
 use super::{console, gc_root, pinned, ready, rootfs, sandbox, trust};
 use crate::config::Place;
 use crate::firewall;
-use crate::world::{Invocation, StartRecord};
+use crate::world::{Invocation, StartRecord, chain};
 use crate::{clock, slot_records};
 
 /// Builds the slot's container and becomes `systemd-nspawn`. Returns only on failure.
 #[must_use]
 pub fn launch(place: Place<'_>) -> RootError {
-    match try_launch(place) {
+    let error = match try_launch(place) {
         Ok(never) => match never {},
         Err(error) => error,
+    };
+    if let Ok(invocation) = trust::own_unit(&place.id()) {
+        let file = slot_records::last_line_file(&place.records_dir(), &invocation);
+        console::keep_line(&file, &chain(&error));
     }
+    error
 }
 
 fn try_launch(place: Place<'_>) -> Result<Infallible, RootError> {

@@ -2,7 +2,8 @@
 
 use super::span;
 use crate::status::{
-    DemandStatus, PoolStatus, QueueStatus, RedeliveryStatus, ScaleSetStatus, SetState, Status,
+    DeliveryOutcome, DemandStatus, PoolStatus, QueueStatus, RedeliveryStatus, ScaleSetStatus,
+    SetState, Status,
 };
 
 /// Wait after which jobs that no pool serves are worth a sentence. GitHub's own runners take a job within seconds.
@@ -23,6 +24,29 @@ pub(super) fn sentences(status: &Status) -> Vec<String> {
     let redeliveries = redeliveries.filter_map(redelivery_sentence);
     let failing = failing.chain(redeliveries);
     pools.chain(unserved).chain(failing).chain(sets).collect()
+}
+
+/// Returns the number of deliveries with a wrong signature since the daemon's start, and of those with a right one.
+#[must_use]
+pub fn signatures(status: &Status) -> Option<(u64, u64)> {
+    let deliveries = &status.demand.as_ref()?.webhook.as_ref()?.deliveries;
+    let count = |outcome| deliveries.get(&outcome).copied().unwrap_or_default();
+    let right = count(DeliveryOutcome::Accepted) + count(DeliveryOutcome::Duplicate);
+    Some((count(DeliveryOutcome::WrongSignature), right))
+}
+
+/// Returns the problem of a webhook whose deliveries all have a wrong signature.
+///
+/// The host stays healthy, because every program on the internet may send such a delivery.
+pub(super) fn wrong_secret(status: &Status) -> Option<String> {
+    let (wrong, right) = signatures(status)?;
+    (wrong > 0 && right == 0).then(|| {
+        let noun = if wrong == 1 { "delivery" } else { "deliveries" };
+        format!(
+            "webhook: {wrong} {noun} had a wrong signature and none a right one, so GitHub has another secret than \
+             this host; run `runner-controller doctor`"
+        )
+    })
 }
 
 fn of_pool(pool: &PoolStatus, now_unix_ms: u64) -> Option<String> {

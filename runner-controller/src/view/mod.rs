@@ -22,6 +22,7 @@ mod version;
 
 pub use budget::budget_share;
 pub use cells::{Ended, Occupation, PoolCounts, failure, job_title, scope_state, server, state};
+pub use demand::signatures;
 pub use health::{Health, health};
 pub use notice::{Notice, Weight};
 pub use notices::notices;

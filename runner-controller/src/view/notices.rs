@@ -31,6 +31,7 @@ pub fn notices(status: &Status) -> Vec<Notice> {
             ))
         }));
     }
+    notices.extend(demand::wrong_secret(status).map(Notice::problem));
     notices.extend(status.pools.iter().flat_map(group));
     notices.extend(versions(status));
     if let [scope] = &*status.scopes() {
@@ -116,7 +117,36 @@ fn times(count: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{GroupProblem, GroupStatus};
+    use crate::status::{DeliveryOutcome, DemandStatus, GroupProblem, GroupStatus, WebhookStatus};
+
+    #[test]
+    fn a_webhook_with_another_secret_is_a_problem_until_a_delivery_is_accepted() {
+        let told = |deliveries: &[(DeliveryOutcome, u64)]| {
+            let webhook = WebhookStatus {
+                deliveries: deliveries.iter().copied().collect(),
+                ..WebhookStatus::default()
+            };
+            let status = Status {
+                demand: Some(DemandStatus {
+                    webhook: Some(webhook),
+                    ..DemandStatus::default()
+                }),
+                ..Status::default()
+            };
+            let notices = notices(&status).into_iter();
+            let of_webhook = |notice: &Notice| notice.text.starts_with("webhook: 6 deliveries");
+            notices
+                .filter(of_webhook)
+                .map(|notice| notice.weight)
+                .collect::<Vec<_>>()
+        };
+        let wrong = (DeliveryOutcome::WrongSignature, 6);
+        assert_eq!(
+            told(&[wrong, (DeliveryOutcome::Ping, 1)]),
+            [Weight::Problem]
+        );
+        assert_eq!(told(&[wrong, (DeliveryOutcome::Accepted, 1)]), []);
+    }
 
     #[test]
     fn a_missing_group_is_a_problem_and_a_restriction_a_fact() {

@@ -5,7 +5,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::notice::{Notice, Weight};
 use super::span;
-use crate::status::{DaemonState, Freshness, PoolStatus, Status, VersionRemedy, VersionStatus};
+use crate::status::{
+    DaemonState, FailureKind, Freshness, PoolStatus, Status, VersionRemedy, VersionStatus,
+};
 
 /// Returns a sentence for each version of the runner, with the pools that have it. A version whose end makes the host
 /// unhealthy is left to the health.
@@ -16,6 +18,14 @@ pub fn versions(status: &Status) -> Vec<Notice> {
     for pool in &status.pools {
         // It is a reason of the health, too.
         if is_running && ended(pool, status.at_unix_ms).is_some() {
+            continue;
+        }
+        // GitHub refuses it, whatever it tells about the date. The pool's backoff says so.
+        if pool
+            .backoffs
+            .iter()
+            .any(|backoff| backoff.failure == FailureKind::Version)
+        {
             continue;
         }
         if let Some(version) = &pool.runner_version {

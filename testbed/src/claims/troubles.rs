@@ -125,7 +125,12 @@ fn await_failures(lab: &Lab, pool: &str, verdict: Verdict, exit: &str, reason: &
 
 fn a_refusing_launcher_is_a_boot_failure_with_its_reason(lab: &mut Lab) -> Result<()> {
     await_failures(lab, "gone", Verdict::BootFailed, "status 81", "image")?;
-    // The launcher's message is in the unit's journal.
+    let words = "systemd userland in";
+    lab.await_status("the launcher's reason in the status", SOON, |status| {
+        let backoff = status.pool("gone")?.backoffs.first()?;
+        backoff.reason.contains(words).then_some(())
+    })?;
+    // The launcher's message is in the unit's journal, too.
     ensure_says(
         &lab.journal("runner-gone@1.service", 20),
         &["systemd userland"],

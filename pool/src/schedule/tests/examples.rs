@@ -37,6 +37,18 @@ fn a_pool_starts_a_runner_for_each_waiting_job_within_its_maximum() {
     let schedule = made(&pools, &table, &Budget::default());
     let reasons: Vec<_> = (0..3).map(|id| reason(&schedule, &table, id)).collect();
     assert_eq!(reasons, [None, None, Some(WaitReason::PoolFull)]);
+    for (is_failing, expected) in [
+        (false, WaitReason::RunnerStarting),
+        (true, WaitReason::PoolFails),
+    ] {
+        let pools = [PoolSupply {
+            startable: 0,
+            is_failing,
+            ..supply(0, 1, 2)
+        }];
+        let schedule = made(&pools, &table, &Budget::default());
+        assert_eq!(reason(&schedule, &table, 0), Some(expected));
+    }
 }
 
 #[test]

@@ -41,6 +41,7 @@ fn supply(number: usize, gib: u64, max_runners: usize) -> PoolSupply {
         busy: 0,
         registrable: usize::MAX,
         may_ask: false,
+        is_failing: false,
         wants_probe: false,
     }
 }

@@ -2,7 +2,8 @@
 
 use super::finding::Finding;
 use crate::config::WebhookConfig;
-use crate::status::{DeliveryOutcome, Status};
+use crate::status::Status;
+use crate::view::signatures;
 use crate::webhook::{Answer, SecretError, Secrets, SendError, send};
 use crate::world::chain;
 
@@ -60,15 +61,12 @@ fn judge_ping(webhook: &WebhookConfig, answer: Result<Answer, SendError>) -> Fin
 
 /// Judges GitHub's deliveries since the daemon's start.
 fn judge_deliveries(webhook: &WebhookConfig, status: &Status) -> Option<Finding> {
-    let deliveries = &status.demand.as_ref()?.webhook.as_ref()?.deliveries;
-    let count = |outcome| deliveries.get(&outcome).copied().unwrap_or_default();
-    let wrong = count(DeliveryOutcome::WrongSignature);
-    let good = count(DeliveryOutcome::Accepted) + count(DeliveryOutcome::Duplicate);
+    let (wrong, good) = signatures(status)?;
     if wrong == 0 {
         return None;
     }
     let hint = format!(
-        "set the secret of {} in the hook's settings at GitHub, and redeliver there",
+        "set the secret of {} in the hook's settings at GitHub, or correct the file and restart the daemon",
         webhook.secret_file.display()
     );
     let text = format!("{wrong} deliveries had a wrong signature");
@@ -84,8 +82,8 @@ fn judge_deliveries(webhook: &WebhookConfig, status: &Status) -> Option<Finding>
 mod tests {
     use super::super::finding::Level;
     use super::*;
+    use crate::status::DeliveryOutcome::{self, Accepted, Ping, WrongSignature};
     use crate::status::DemandStatus;
-    use DeliveryOutcome::{Accepted, Ping, WrongSignature};
 
     fn webhook() -> WebhookConfig {
         WebhookConfig {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::status::VersionEnd;
+use crate::status::{BackoffStatus, VersionEnd};
 use crate::view::{health, notices};
 
 const DAY: u64 = 86_400_000;
@@ -33,6 +33,22 @@ fn at(at_unix_ms: u64) -> Status {
         ],
         ..Status::default()
     }
+}
+
+#[test]
+fn a_version_that_github_refuses_has_no_sentence_about_its_date() {
+    let mut pool = pool("ci", VersionRemedy::Rebuild);
+    pool.backoffs = vec![BackoffStatus {
+        failure: FailureKind::Version,
+        failures: 1,
+        retry_in_ms: 0,
+        reason: "Runner version v2.334.0 is deprecated".into(),
+    }];
+    let status = Status {
+        pools: vec![pool],
+        ..at(END - DAY * 20)
+    };
+    assert_eq!(told(&status), []);
 }
 
 fn told(status: &Status) -> Vec<(Weight, String)> {
