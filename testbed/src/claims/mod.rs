@@ -43,6 +43,7 @@ mod scarce;
 mod scopes;
 mod secrets;
 mod shared;
+mod sizing;
 mod suite;
 mod switch;
 mod tables;
@@ -90,6 +91,7 @@ pub const SUITES: &[Suite] = &[
     cleanup::SUITE,
     troubles::SUITE,
     scarce::SUITE,
+    sizing::SUITE,
     tables::SUITE,
     crowd::SUITE,
     gc_roots::SUITE,
