@@ -91,6 +91,11 @@ fn values(ended: &VerdictRecord) -> Vec<(Measure, u64)> {
     .collect()
 }
 
+/// Returns the wall-clock time of an end. A daemon that was away learns of it later.
+fn wall_clock(ended_at: Timestamp, now: Timestamp, unix_ms: u64) -> u64 {
+    unix_ms.saturating_sub(millis(now.since(ended_at)))
+}
+
 /// Returns the record of an end. `explanation` is the launcher's meaning of the exit status.
 pub(super) fn verdict_record(
     ended: &Ended,
@@ -116,7 +121,7 @@ pub(super) fn verdict_record(
         runner: runner.name().map(ToString::to_string),
         runner_id: runner.id(),
         job: runner.job.as_ref().map(|job| job.note.clone()),
-        ended_unix_ms: unix_ms,
+        ended_unix_ms: wall_clock(ended_at, now, unix_ms),
         lived_ms: millis(ended_at.since(runner.started_at)),
         asked_after_ms: runner.asked_at.map(after),
         listening_after_ms: listening_at.map(after),
@@ -174,6 +179,15 @@ mod tests {
             generation: None,
             version: None,
         }
+    }
+
+    #[test]
+    fn an_end_has_its_own_time_however_late_the_daemon_learns_of_it() {
+        let at = Timestamp::from_millis;
+        assert_eq!(wall_clock(at(1_000), at(1_000), 90_000), 90_000);
+        assert_eq!(wall_clock(at(1_000), at(61_000), 90_000), 30_000);
+        // The clock of the host was set back meanwhile.
+        assert_eq!(wall_clock(at(1_000), at(61_000), 5), 0);
     }
 
     #[test]
