@@ -15,6 +15,7 @@ let
     (root + "/status")
     (root + "/stdio")
     (root + "/testbed")
+    (root + "/traces")
   ];
 in
 fs.toSource {

@@ -6,6 +6,7 @@
   mainProgram ? name,
   postInstall ? "",
   nativeBuildInputs ? [ ],
+  buildFeatures ? [ ],
   passthru ? { },
 }:
 rustPlatform.buildRustPackage {
@@ -20,7 +21,12 @@ rustPlatform.buildRustPackage {
   # `checks.tests` runs the tests, so that a deploy does not wait for them.
   doCheck = false;
   strictDeps = true;
-  inherit nativeBuildInputs postInstall passthru;
+  inherit
+    buildFeatures
+    nativeBuildInputs
+    postInstall
+    passthru
+    ;
   meta = {
     inherit description mainProgram;
     license = lib.licenses.mit;

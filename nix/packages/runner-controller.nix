@@ -2,6 +2,8 @@
   lib,
   callPackage,
   stdenv,
+  # True for a program that can send traces of runners to a collector (docs/operations.md).
+  withTraces ? false,
 }:
 let
   # Other names of the program, recorded from it. The build of a host checks them.
@@ -22,5 +24,6 @@ callPackage ./crate.nix { } {
       "$program" completions fish "$out/share/fish/vendor_completions.d"
       "$program" completions zsh "$out/share/zsh/site-functions"
     '';
+  buildFeatures = lib.optional withTraces "traces";
   passthru = { inherit names; };
 }

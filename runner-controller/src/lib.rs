@@ -36,6 +36,7 @@
 //! - One task for each scale set has its session, and does the same. The loop tells it by a watch channel how many jobs
 //!   the pool can have.
 //! - One task looks at the status for events, if a command is told of them.
+//! - One task sends the traces of runners that ended, if a collector gets them. Its queue is bounded.
 //! - Each delivery of GitHub has a task. It puts the job on record, answers, and sends the job to the loop as an event.
 
 // A closed pipe must not end our programs in a panic; see the crate `stdio`.

@@ -9,7 +9,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// Starts logging: under systemd to journald, with fields (`POOL=`, `SLOT=`, `RUNNER=`, `VERDICT=`,
-/// `JOB_URL=`), otherwise as lines to standard error. `RUST_LOG` filters the logs.
+/// `JOB_URL=`, `TRACE_ID=`), otherwise as lines to standard error. `RUST_LOG` filters the logs.
 ///
 /// `journalctl` shows the text of a line and not its fields, so the text has every fact that an operator
 /// needs. `cargo verify --only static` checks that. The fields are for filters and programs.

@@ -17,7 +17,7 @@ use std::time::Duration;
 use crate::pool::{
     KnownJob, RunnerGroup, RunnerName, RunnerVersion, ScopeId, Shortages, SlotId, VersionEnd,
 };
-use crate::status::{QueueStatus, RedeliveryStatus, ScaleSetStatus, WebhookStatus};
+use crate::status::{QueueStatus, RedeliveryStatus, ScaleSetStatus, TracesStatus, WebhookStatus};
 
 pub use hook::{
     Deliveries, FailedAttempt, Hook, HookOwner, KnownHooks, MAX_DELIVERY_ID, MAX_HOOKS,
@@ -485,4 +485,14 @@ pub trait Records: Send + Sync + 'static {
         key: &str,
         value: Option<String>,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+}
+
+/// Traces of runners. A runner has its trace from its end on.
+pub trait Traces: Send + Sync + 'static {
+    /// Takes a runner that ended, and the address of its job's run. Returns at once, whatever a collector does. The same
+    /// runner twice is the same trace.
+    fn add(&self, ended: &VerdictRecord, job_url: Option<&str>);
+
+    /// Returns what was sent so far.
+    fn status(&self) -> TracesStatus;
 }

@@ -205,12 +205,14 @@ fn the_defaults_of_options_and_program_are_equal() {
 }
 
 /// Keys without an option, each for a reason. `settings` takes them, too.
-const KEYS_WITHOUT_OPTION: [&str; 4] = [
+const KEYS_WITHOUT_OPTION: [&str; 5] = [
     // Units, users and documents of the module name the default directories.
     "run_dir",
     "state_dir",
     // For stand-ins for GitHub alone: the token crosses the network in the clear.
     "github.allow_plain_http",
+    // The program of the default package refuses it.
+    "traces",
     // NixOS has its store in the default place.
     "pools.*.image.store",
 ];

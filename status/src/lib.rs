@@ -111,6 +111,9 @@ pub struct Status {
     /// Jobs of GitHub's queue; `None` without `[webhook]`.
     #[serde(default)]
     pub demand: Option<DemandStatus>,
+    /// Traces of runners; `None` without `[traces]`.
+    #[serde(default)]
+    pub traces: Option<TracesStatus>,
     /// Use of each resource that the budget of the host bounds.
     #[serde(default)]
     pub budget: BTreeMap<BudgetResource, BudgetUse>,
@@ -129,6 +132,19 @@ pub struct ClearingStatus {
     pub done: u64,
     /// True if the pools are to refill as soon as the command that requested the clearing has checked it.
     pub refills: bool,
+}
+
+/// Traces of the runners that ended since the daemon started.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TracesStatus {
+    /// Number of traces that the collector took.
+    pub sent: u64,
+    /// Number of traces that are lost.
+    pub dropped: u64,
+    /// Number of traces that wait.
+    pub waiting: u64,
+    /// Reason why the last request to the collector failed.
+    pub error: Option<String>,
 }
 
 /// A gate that is closed.

@@ -89,6 +89,9 @@ pub fn verify(selection: &Selection) -> Result<bool> {
                 "--quiet",
                 "--workspace",
                 "--all-targets",
+                // The tests compile the build without it, and fail on its warnings.
+                "--features",
+                "runner-controller/traces",
                 "--",
                 "--deny",
                 "warnings",
@@ -439,8 +442,11 @@ impl Tally {
                 .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
                 .concat();
             let (passed, failed) = counts(&text);
-            let outcome = if output.status.success() {
+            let warnings = warnings(&text);
+            let outcome = if output.status.success() && warnings.is_empty() {
                 Ok(())
+            } else if output.status.success() {
+                Err(anyhow::anyhow!("{}", warnings.join("\n")))
             } else {
                 Err(anyhow::anyhow!(
                     "{failed} failed, {}\n{}",
@@ -485,6 +491,16 @@ fn counts(text: &str) -> (u64, u64) {
         })
 }
 
+/// Returns cargo's counts of the compiler's warnings, one for each crate that has some. The lints see the crates with
+/// other features, so they do not have all of these.
+fn warnings(text: &str) -> Vec<&str> {
+    let lines = text.lines().map(str::trim_start);
+    let is_count = |line: &&str| {
+        line.starts_with("warning: `") && line.contains("` (") && line.contains(") generated ")
+    };
+    lines.filter(is_count).collect()
+}
+
 /// Fails with the names of packages that the root filesystems lack.
 fn every_package_is_there(bed: &Bed) -> Result<()> {
     let missing: Vec<String> = [rootfs::host(bed.release()), &GUEST]
@@ -510,6 +526,16 @@ fn indented(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_warning_of_the_compiler_is_found_and_one_of_a_test_is_not() {
+        let text = "warning: unused import: `x`\n   --> a.rs:1:5\n\
+                    warning: `traces` (lib) generated 1 warning (run `cargo fix` to apply 1 suggestion)\n\
+                    warning: a test says this, and `generated` is in it";
+        let found = warnings(text);
+        assert_eq!(found.len(), 1);
+        assert!(found[0].contains("`traces` (lib)"));
+    }
 
     #[test]
     fn nextest_and_libtest_are_counted_alike() {

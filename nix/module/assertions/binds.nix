@@ -26,6 +26,7 @@ let
       cfg.apiTokenFile
       (cfg.webhook.secretFile or null)
       (cfg.webhook.nextSecretFile or null)
+      (cfg.settings.traces.headers_file or null)
     ]
     ++ lib.concatMap (scope: [
       scope.given.tokenFile

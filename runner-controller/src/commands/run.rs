@@ -1,6 +1,7 @@
 //! `run`: assembles the daemon and runs it.
 
 mod demand;
+mod traces;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
@@ -25,7 +26,7 @@ use crate::pool::ScopeId;
 use crate::privileged::Refusal;
 use crate::status::{RateLimitStatus, Status};
 use crate::store::Store;
-use crate::world::{Records, chain};
+use crate::world::{Records, Traces, chain};
 use crate::{clock, firewall, http, notify, readings, telemetry};
 
 /// Maximum number of events that wait for the controller. A slot has a few at a time, and a host has
@@ -99,6 +100,7 @@ async fn serve(
     });
     let counted: BTreeMap<ScopeId, (Arc<GitHub>, String)> = counted.collect();
     let history = read_history(store.clone());
+    let sender = traces::start(&config)?.map(Arc::new);
     let environment = Environment {
         machines: Arc::new(systemd),
         registries,
@@ -120,6 +122,7 @@ async fn serve(
         jobs,
         job_started,
         capacities: scale_sets.take_capacities(),
+        traces: sender.clone().map(|sender| sender as Arc<dyn Traces>),
     };
     // A boot keeps about one core busy.
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -157,6 +160,7 @@ async fn serve(
     };
     controller.run(events, &mut received, stop).await;
     sockets.flush().await;
+    traces::close(sender).await;
     store.close_file().await;
     Ok(())
 }

@@ -54,6 +54,8 @@ pub fn check_host(config: &Config, file: &Path) -> HostFindings {
     }
     let webhook = config.webhook.as_ref();
     let next = webhook.and_then(|webhook| webhook.next_secret_file.as_ref());
+    let headers = config.traces.as_ref();
+    let headers = headers.and_then(|traces| traces.headers_file.as_ref());
     for (key, file) in [
         ("api_token_file", config.api_token_file.as_ref()),
         (
@@ -61,6 +63,7 @@ pub fn check_host(config: &Config, file: &Path) -> HostFindings {
             webhook.map(|webhook| &webhook.secret_file),
         ),
         ("webhook.next_secret_file", next),
+        ("traces.headers_file", headers),
     ] {
         mistakes.extend(file.and_then(|file| check_mode(key, file)));
     }

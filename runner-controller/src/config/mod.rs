@@ -9,6 +9,7 @@
 //! - `bind`: a directory of the host that containers have
 //! - `logs`: log files of listeners that are kept
 //! - `notify`: the command that is told of events
+//! - `traces`: the collector that gets traces
 //! - `webhook`: the listener for GitHub's deliveries
 //! - `workload`: the jobs of a workload file, which `size` simulates
 //! - `access`: devices and capabilities that a pool opens to its jobs
@@ -39,6 +40,7 @@ mod read;
 mod tables;
 #[cfg(test)]
 pub(crate) mod testing;
+mod traces;
 mod units;
 mod webhook;
 mod workload;
@@ -63,6 +65,7 @@ pub use proxy::ProxyConfig;
 pub use read::{load, load_workload, parse, parse_workload};
 pub(crate) use tables::path as setting_path;
 pub use tables::{AioRequests, Connections, SharedLimit, Terminals, UserTable, host_maximum};
+pub use traces::TracesConfig;
 pub use units::{ByteSize, Cpu, Ipv4Block};
 pub use webhook::WebhookConfig;
 pub use workload::{JobKind, TraceJob, Workload};

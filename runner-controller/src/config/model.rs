@@ -9,6 +9,7 @@ use super::github::GitHubConfig;
 use super::logs::LogsConfig;
 use super::notify::NotifyConfig;
 use super::pool::PoolConfig;
+use super::traces::TracesConfig;
 use super::units::{ByteSize, Ipv4Block};
 use super::webhook::WebhookConfig;
 use crate::pool::{Budget, HostId, OrderRules, PoolName, ScopeId, Slot, SlotId};
@@ -58,6 +59,8 @@ pub struct Config {
     pub webhook: Option<WebhookConfig>,
     /// Command that is told of events, none by default.
     pub notify: Option<NotifyConfig>,
+    /// Collector that gets the traces of runners, none by default.
+    pub traces: Option<TracesConfig>,
     /// Maxima for the runners of all pools together, none by default.
     pub budget: Budget,
     /// Order of the jobs that wait.
@@ -153,6 +156,15 @@ impl Config {
                 webhook.listen
             ));
         }
+        if let Some(traces) = &self.traces
+            && traces.sends_headers_in_the_clear()
+        {
+            notes.push(format!(
+                "traces.headers_file: the headers cross the network to {} in the clear; \
+                 an https:// endpoint prevents this",
+                traces.endpoint
+            ));
+        }
         for pool in self.pools.iter().filter(|p| p.egress != Egress::Internet) {
             notes.push(format!(
                 "pools.{}: with egress = \"{}\" runners reach GitHub only through addresses in allow",
@@ -193,6 +205,7 @@ impl Config {
         of_scopes
             .chain(self.api_token_file.as_deref())
             .chain(self.webhook.iter().flat_map(WebhookConfig::secret_files))
+            .chain(self.traces.iter().filter_map(|t| t.headers_file.as_deref()))
     }
 
     /// Returns the path of the API socket, which is a link if the run directory belongs to root.

@@ -44,6 +44,7 @@ pub(crate) fn config() -> Config {
         api_token_file: None,
         webhook: None,
         notify: None,
+        traces: None,
         budget: Budget::default(),
         order: OrderRules::default(),
         observes: false,

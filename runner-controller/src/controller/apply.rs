@@ -9,8 +9,8 @@ use super::outcome::{ListKind, Outcome};
 use super::writes::{LIMIT_KEY, MODE_KEY, PACE_KEY, Write, scope_key};
 use super::{Command, Controller};
 use crate::pool::{
-    Cause, Effect, Ended, Ending, Exit, FailureKind, JobResult, ListedRunner, Mode, RateLimit,
-    ScopeId, ScopeState, SlotId, Step, Timestamp,
+    Cause, Effect, Ended, Ending, Exit, FailureKind, Invocation, JobResult, ListedRunner, Mode,
+    RateLimit, ScopeId, ScopeState, SlotId, Step, Timestamp,
 };
 use crate::world::{
     Event, Handshake, Machines, Records, Registry, RegistryError, RegistryErrorKind,
@@ -32,8 +32,9 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 let job_url = note.run_url(self.server_of(&slot, None));
                 let run = job_url.as_ref().map(|url| format!(": {url}"));
                 let run = run.unwrap_or_default();
+                let trace_id = self.trace_id(&slot);
                 info!(
-                    pool = %slot.pool, slot = %slot, job = note.job, workflow = note.workflow, job_url,
+                    pool = %slot.pool, slot = %slot, trace_id, job = note.job, workflow = note.workflow, job_url,
                     "{slot}: job started{run}"
                 );
                 self.pools.job_started(&slot, note, now)
@@ -264,7 +265,8 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 Effect::Forget(slot) => self.writes.push(Write::Remove(slot)),
                 Effect::Ended(ended) => self.report_end(&ended),
                 Effect::SpareReady(slot) => {
-                    info!(pool = %slot.pool, slot = %slot, "{slot}: a spare is ready");
+                    let trace_id = self.trace_id(&slot);
+                    info!(pool = %slot.pool, slot = %slot, trace_id, "{slot}: a spare is ready");
                 }
                 Effect::Adopted(slot) => self.report_adoption(&slot),
             }
@@ -272,6 +274,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
     }
 
     fn carry_out_step(&mut self, slot: &SlotId, step: Step) {
+        let trace_id = self.trace_id(slot);
         match step {
             Step::Start { .. } => {
                 info!(pool = %slot.pool, slot = %slot, "{slot}: starting a container");
@@ -281,7 +284,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 let (now, random) = ((self.environment.now)(), (self.environment.random)());
                 let (name, effects) = self.pools.name_mint(slot, now, random);
                 self.carry_out(effects);
-                info!(pool = %slot.pool, slot = %slot, runner = %name, "{slot}: registering a spare as {name}");
+                info!(pool = %slot.pool, slot = %slot, trace_id, runner = %name, "{slot}: registering a spare as {name}");
                 self.spawn_mint(slot, name);
                 if let Some(pool) = self.config.pool(&slot.pool) {
                     self.keep_pace(&pool.scope.clone());
@@ -295,19 +298,19 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 let limit = pool.map(|pool| humantime::format_duration(pool.timeouts.job));
                 let limit = limit.map(|limit| limit.to_string()).unwrap_or_default();
                 warn!(
-                    pool = %slot.pool, slot = %slot, %cause, limit,
+                    pool = %slot.pool, slot = %slot, trace_id, %cause, limit,
                     "{slot}: retiring the runner: {cause}; its job ran longer than timeouts.job, which is {limit}"
                 );
             }
             Step::Retire { cause, .. } => {
-                info!(pool = %slot.pool, slot = %slot, %cause, "{slot}: retiring the runner: {cause}");
+                info!(pool = %slot.pool, slot = %slot, trace_id, %cause, "{slot}: retiring the runner: {cause}");
             }
             Step::Deregister { id, .. } => {
-                info!(pool = %slot.pool, slot = %slot, runner_id = %id, "{slot}: deregistering the runner with id {id}");
+                info!(pool = %slot.pool, slot = %slot, trace_id, runner_id = %id, "{slot}: deregistering the runner with id {id}");
                 self.spawn_deregister(slot, id);
             }
             Step::Find { id, .. } => {
-                info!(pool = %slot.pool, slot = %slot, runner_id = %id, "{slot}: asking GitHub for the runner with id {id}, which its lists do not have");
+                info!(pool = %slot.pool, slot = %slot, trace_id, runner_id = %id, "{slot}: asking GitHub for the runner with id {id}, which its lists do not have");
                 self.spawn_find(slot, id);
             }
             Step::End { how, .. } => {
@@ -315,7 +318,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                     Ending::Stop => "stopping",
                     Ending::Kill => "killing",
                 };
-                info!(pool = %slot.pool, slot = %slot, %how, "{slot}: {verb} the container");
+                info!(pool = %slot.pool, slot = %slot, trace_id, %how, "{slot}: {verb} the container");
                 self.spawn_end(slot, how);
             }
         }
@@ -326,7 +329,8 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             return;
         };
         let phase = runner.phase.kind();
-        info!(pool = %slot.pool, slot = %slot, %phase, "{slot}: adopted the runner, which is {phase}");
+        let trace_id = runner.invocation.as_ref().map(Invocation::as_str);
+        info!(pool = %slot.pool, slot = %slot, trace_id, %phase, "{slot}: adopted the runner, which is {phase}");
         if self.config.pool(&slot.pool).is_none() {
             warn!(
                 pool = %slot.pool, slot = %slot,
@@ -352,7 +356,11 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         let exit = record.exit.as_deref().unwrap_or_default();
         let server = self.server_of(slot, ended.runner.scope());
         let job_url = record.job.as_ref().and_then(|note| note.run_url(server));
+        if let Some(traces) = &self.environment.traces {
+            traces.add(&record, job_url.as_deref());
+        }
         let job_url = job_url.unwrap_or_default();
+        let trace_id = record.invocation.as_ref().map(Invocation::as_str);
         let result = record.result.as_ref().map_or("", AsRef::as_ref);
         let last_line = record.last_line.as_deref().unwrap_or_default();
         let job = record.result.map(|result| format!(", job {result}"));
@@ -371,14 +379,20 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             let remedy = verdict.remedy().map(|remedy| format!("; {remedy}"));
             let remedy = remedy.unwrap_or_default();
             warn!(
-                pool = %slot.pool, slot = %slot, %verdict, result, runner, exit, job_url, last_line,
+                pool = %slot.pool, slot = %slot, trace_id, %verdict, result, runner, exit, job_url, last_line,
                 "{slot}: ended, {details}{wrote}{remedy}"
             );
         } else {
-            info!(pool = %slot.pool, slot = %slot, %verdict, result, runner, exit, job_url, "{slot}: ended, {details}");
+            info!(pool = %slot.pool, slot = %slot, trace_id, %verdict, result, runner, exit, job_url, "{slot}: ended, {details}");
         }
         self.history.add(record.clone());
         self.writes.push(Write::Close(Box::new(record)));
+    }
+
+    /// Returns the trace id of the runner in a slot: the invocation of its unit, once it is known.
+    fn trace_id(&self, slot: &SlotId) -> Option<String> {
+        let invocation = self.pools.runner(slot)?.invocation.as_ref();
+        invocation.map(ToString::to_string)
     }
 
     /// Returns the launcher's meaning of a runner's exit status.

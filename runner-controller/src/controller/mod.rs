@@ -39,7 +39,7 @@ use tracing::info;
 use crate::config::Config;
 use crate::pool::{Admission, Jobs, KnownJob, Mode, Pace, PoolName, Pools, ScopeId, Timestamp};
 use crate::status::{Gate, Histogram, RateLimitStatus, Status};
-use crate::world::{Event, Handshake, Machines, Records, Registry};
+use crate::world::{Event, Handshake, Machines, Records, Registry, Traces};
 
 use calendar::Calendar;
 use clearings::Clearings;
@@ -90,6 +90,8 @@ pub struct Environment<M, R, H, D> {
     pub job_started: watch::Sender<()>,
     /// Number of jobs that each pool with a scale set can have altogether, for its task.
     pub capacities: BTreeMap<PoolName, watch::Sender<u32>>,
+    /// Traces of runners, if a collector gets them.
+    pub traces: Option<Arc<dyn Traces>>,
 }
 
 /// Calls to GitHub in one scope so far.

@@ -105,6 +105,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                     self.pools.schedule().probes(),
                 )
             }),
+            traces: (self.environment.traces.as_ref()).map(|traces| traces.status()),
             budget: self.budget(),
             pools: pools.map(|pool| self.pool_status(pool, now)).collect(),
             recent: self.history.recent(),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::file::{HostFile, Program};
 use super::notify::SOCKET_UNIT;
-use crate::config::{API_TOKEN_CREDENTIAL, Config, DAEMON_USER, WebhookConfig};
+use crate::config::{API_TOKEN_CREDENTIAL, Config, DAEMON_USER, TracesConfig, WebhookConfig};
 use crate::firewall::FIREWALL_UNIT;
 
 /// Number of file descriptors that systemd keeps for a slot: its socket, its FIFO, a waiting
@@ -123,8 +123,8 @@ WantedBy=multi-user.target
     )
 }
 
-/// Returns the credentials: for the API of each scope, the API's token, users and passwords of proxies, and the
-/// secrets of deliveries.
+/// Returns the credentials: for the API of each scope, the API's token, users and passwords of proxies, the
+/// secrets of deliveries, and the headers for traces.
 fn credentials(config: &Config) -> String {
     let logins = config.scopes.iter();
     let logins = logins.map(|scope| (scope.login_credential(), scope.login.file()));
@@ -143,7 +143,12 @@ fn credentials(config: &Config) -> String {
         let name = WebhookConfig::NEXT_CREDENTIAL.to_owned();
         Some((name, webhook.next_secret_file.as_deref()?))
     });
-    let all = logins.chain(token).chain(proxies).chain(secret).chain(next);
+    let headers = config.traces.as_ref().and_then(|traces| {
+        let name = TracesConfig::CREDENTIAL.to_owned();
+        Some((name, traces.headers_file.as_deref()?))
+    });
+    let all = logins.chain(token).chain(proxies);
+    let all = all.chain(secret).chain(next).chain(headers);
     let lines = all.map(|(name, file)| format!("LoadCredential={name}:{}\n", file.display()));
     lines.collect::<Vec<_>>().concat()
 }
@@ -180,6 +185,10 @@ mod tests {
             credentials_file: Some("/run/proxy".into()),
         });
         config.api_token_file = Some("/run/api".into());
+        config.traces = Some(TracesConfig {
+            endpoint: "http://otel:4318".into(),
+            headers_file: Some("/run/headers".into()),
+        });
         config.scopes[0].name = Some("one".parse().unwrap());
         second.name = Some("two".parse().unwrap());
         config.scopes.push(second);
@@ -188,7 +197,8 @@ mod tests {
             "LoadCredential=github-token-one:/etc/runner-controller/token\n\
              LoadCredential=github-app-key-two:/run/app\n\
              LoadCredential=api-token:/run/api\n\
-             LoadCredential=github-proxy-two:/run/proxy\n"
+             LoadCredential=github-proxy-two:/run/proxy\n\
+             LoadCredential=traces-headers:/run/headers\n"
         );
     }
 

@@ -23,6 +23,7 @@ pub(super) fn render(status: &Status) -> Result<String, std::fmt::Error> {
     measures::register(&mut registry, &status.pools);
     register_daemon(&mut registry, status);
     register_host(&mut registry, status);
+    register_traces(&mut registry, status);
     demand_metrics::register(&mut registry, status);
     demand_metrics::register_budget(&mut registry, status);
     let mut text = String::new();
@@ -277,6 +278,27 @@ fn register_rate_limits(registry: &mut Registry, scopes: &[ScopeStatus]) {
         set(&limit, labels(), window.limit);
         set(&remaining, labels(), window.remaining);
         set(&reset, labels(), window.reset_unix_s);
+    }
+}
+
+/// Registers the traces, if a collector gets them.
+fn register_traces(registry: &mut Registry, status: &Status) {
+    let ends = counter(
+        registry,
+        "traces",
+        "Traces of runners that ended since the daemon started, by outcome; none without [traces]",
+    );
+    let waiting = gauge(
+        registry,
+        "traces_waiting",
+        "Traces that wait for the collector",
+    );
+    if let Some(traces) = &status.traces {
+        for (outcome, count) in [("sent", traces.sent), ("dropped", traces.dropped)] {
+            let labels = vec![label("outcome", outcome)];
+            ends.get_or_create(&labels).inc_by(count);
+        }
+        set(&waiting, vec![], traces.waiting);
     }
 }
 

@@ -42,6 +42,7 @@ pub fn notices(status: &Status) -> Vec<Notice> {
     notices.extend(demand::sentences(status).into_iter().map(Notice::fact));
     let notes = status.notes.iter();
     notices.extend(notes.map(|note| Notice::fact(format!("note: {note}"))));
+    notices.extend(traces(status).map(Notice::problem));
     let strays = status.strays.iter();
     notices.extend(
         strays
@@ -106,6 +107,16 @@ fn former_scope(former: &FormerScopeStatus) -> Vec<Notice> {
     error.chain(runners).chain(strays).collect()
 }
 
+/// Describes traces that do not reach the collector.
+fn traces(status: &Status) -> Option<String> {
+    let traces = status.traces.as_ref()?;
+    let error = traces.error.as_ref()?;
+    let (waiting, dropped) = (traces.waiting, traces.dropped);
+    Some(format!(
+        "traces do not reach the collector: {error}; {waiting} wait, and {dropped} were dropped"
+    ))
+}
+
 fn times(count: u32) -> String {
     match count {
         1 => "once".to_owned(),
@@ -117,7 +128,9 @@ fn times(count: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{DeliveryOutcome, DemandStatus, GroupProblem, GroupStatus, WebhookStatus};
+    use crate::status::{
+        DeliveryOutcome, DemandStatus, GroupProblem, GroupStatus, TracesStatus, WebhookStatus,
+    };
 
     #[test]
     fn a_webhook_with_another_secret_is_a_problem_until_a_delivery_is_accepted() {
@@ -146,6 +159,24 @@ mod tests {
             [Weight::Problem]
         );
         assert_eq!(told(&[wrong, (DeliveryOutcome::Accepted, 1)]), []);
+    }
+
+    #[test]
+    fn traces_are_told_of_while_they_do_not_reach_the_collector() {
+        let mut status = Status::default();
+        assert_eq!(traces(&status), None);
+        status.traces = Some(TracesStatus {
+            sent: 3,
+            dropped: 2,
+            waiting: 1024,
+            error: None,
+        });
+        assert_eq!(traces(&status), None);
+        status.traces.as_mut().unwrap().error = Some("no answer within 10s".into());
+        assert_eq!(
+            traces(&status).unwrap(),
+            "traces do not reach the collector: no answer within 10s; 1024 wait, and 2 were dropped"
+        );
     }
 
     #[test]

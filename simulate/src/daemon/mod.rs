@@ -154,6 +154,7 @@ pub(crate) async fn run(start: Start) {
         jobs: config.webhook.as_ref().map(|_| jobs),
         job_started: watch::Sender::default(),
         capacities: scale_sets.take_capacities(),
+        traces: None,
     };
     let config = known_config(config, mutation);
     let mut controller = Controller::new(config, environment, 2, status);

@@ -45,6 +45,8 @@ const LEFT_OUT: &[&str] = &[
     // The job wrote them. In a text they could imitate a line of the daemon.
     "job", "workflow", // The status and a metric count it.
     "restored",
+    // systemd's id of the start, for programs that join entries to a trace.
+    "trace_id",
 ];
 
 /// Fails on a line of the shipped program whose text leaves out a field.

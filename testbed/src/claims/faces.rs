@@ -259,6 +259,18 @@ fn the_journal_has_fields(lab: &mut Lab) -> Result<()> {
         url.ends_with(&format!("/acme/widgets/actions/runs/{id}")),
         "JOB_URL={url}"
     );
+    // The trace id joins these entries to those of the runner's unit.
+    let trace = end["TRACE_ID"].as_str().unwrap_or_default();
+    let traces = entries
+        .iter()
+        .filter_map(|entry| entry["TRACE_ID"].as_str());
+    ensure!(
+        trace.len() == 32 && traces.collect::<BTreeSet<_>>().len() == 1,
+        "{text}"
+    );
+    let of_unit = format!("_SYSTEMD_INVOCATION_ID={trace}");
+    let of_unit = lab.host().run(&["journalctl", "--output=cat", &of_unit])?;
+    ensure_says(&of_unit, &["Running job: logged"])?;
     // The runner's output stays after its container has ended.
     let unit = format!("runner-{}.service", slot.replace('-', "@"));
     ensure_says(&lab.journal(&unit, 50), &["Running job: logged"])?;

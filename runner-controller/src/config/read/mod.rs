@@ -18,6 +18,7 @@ mod proxy;
 mod queue;
 mod scopes;
 mod section;
+mod traces;
 mod webhook;
 mod workload;
 
@@ -120,6 +121,7 @@ fn read(mut top: Section<'_>) -> Option<Config> {
     let takes_deliveries = top.has("webhook");
     let webhook = webhook::webhook(&mut top, &listen);
     let notify = notify::notify(&mut top);
+    let traces = traces::traces(&mut top, cfg!(feature = "traces"));
     let scopes = Scopes::read(&mut top);
     let network = network::network(top.section("network"));
     let reserve = reserve(top.section("reserve"));
@@ -189,6 +191,7 @@ fn read(mut top: Section<'_>) -> Option<Config> {
         api_token_file,
         webhook,
         notify,
+        traces,
         budget,
         order,
         observes,

@@ -260,3 +260,45 @@ async fn a_failing_call_for_a_former_scope_is_that_scopes_error_alone() {
         .await;
     assert!(there.lock().unwrap().github.is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_runner_that_outlives_a_daemon_is_one_trace_with_all_its_phases() {
+    let mut first = daemon().await;
+    let before = first
+        .until("idle", |s| is_settled(s) && count(s, PhaseKind::Idle) == 1)
+        .await;
+    let is_idle = |runner: &&RunnerStatus| runner.phase == PhaseKind::Idle;
+    let idle = before.pools[0].runners.iter().find(is_idle).unwrap();
+    let (slot, invocation) = (idle.slot.clone(), idle.invocation.clone());
+    let world = first.stop().await;
+    let mut second = Daemon::start(world).await;
+    second.fake.job_starts(&slot).await;
+    second
+        .until("busy", |s| count(s, PhaseKind::Busy) == 1)
+        .await;
+    second.fake.ends(&slot, 0).await;
+    let after = second
+        .until("verdict given", |s| verdict(s, Verdict::JobDone) == 1)
+        .await;
+    assert_eq!(after.traces.unwrap().sent, 1);
+    let traced = second.fake.with(|world| world.traced.clone());
+    let [(record, job_url)] = &traced[..] else {
+        panic!("{traced:?}");
+    };
+    assert_eq!(record.invocation, invocation);
+    let phases: Vec<PhaseKind> = record.phases.iter().map(|entry| entry.phase).collect();
+    for phase in [
+        PhaseKind::Booting,
+        PhaseKind::Spare,
+        PhaseKind::Idle,
+        PhaseKind::Busy,
+    ] {
+        assert_eq!(
+            phases.iter().filter(|p| **p == phase).count(),
+            1,
+            "{phases:?}"
+        );
+    }
+    let url = record.job.as_ref().unwrap().run_url("https://github.com");
+    assert_eq!(*job_url, url);
+}

@@ -70,6 +70,7 @@ async fn hour<D: Records>(fake: Fake, mut events: mpsc::Receiver<Event>, records
         jobs: None,
         job_started: watch::Sender::default(),
         capacities: BTreeMap::new(),
+        traces: None,
     };
     let (show, mut status) = watch::channel(Status::default());
     let (_requests, mut asked) = mpsc::channel(1);

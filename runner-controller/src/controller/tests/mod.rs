@@ -29,7 +29,7 @@ use crate::pool::{
     RunnerVersion, SlotId, StartRecord, StrayRecord, UnitObservation, UnitState, Verdict,
     VerdictRecord, VersionEnd,
 };
-use crate::status::DaemonState;
+use crate::status::{DaemonState, RunnerStatus, TracesStatus};
 use crate::world::{
     Failure, JitConfig, MintRequest, MintWindow, Minted, RegistryError, RegistryErrorKind,
 };
@@ -85,6 +85,8 @@ struct World {
     github: BTreeMap<u64, ListedRunner>,
     records: BTreeMap<SlotId, RunnerRecord>,
     verdicts: Vec<VerdictRecord>,
+    /// Runners whose traces were sent, with the addresses of their jobs.
+    traced: Vec<(VerdictRecord, Option<String>)>,
     settings: BTreeMap<String, String>,
     strays: BTreeMap<RunnerId, StrayRecord>,
     calls: Vec<&'static str>,
@@ -434,6 +436,20 @@ impl Handshake for Fake {
     }
 }
 
+impl Traces for Fake {
+    fn add(&self, ended: &VerdictRecord, job_url: Option<&str>) {
+        let traced = (ended.clone(), job_url.map(str::to_owned));
+        self.with(|world| world.traced.push(traced));
+    }
+
+    fn status(&self) -> TracesStatus {
+        TracesStatus {
+            sent: self.with(|world| world.traced.len() as u64),
+            ..TracesStatus::default()
+        }
+    }
+}
+
 impl Records for Fake {
     type Error = Fault;
 
@@ -617,6 +633,7 @@ impl Daemon {
                 .then(Vec::new),
             job_started: watch::Sender::default(),
             capacities: BTreeMap::new(),
+            traces: Some(Arc::new(fake.clone())),
         };
         let (show, status) = watch::channel(Status::default());
         let (requests, mut asked) = mpsc::channel(4);

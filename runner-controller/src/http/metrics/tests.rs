@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 use crate::status::{
     BackoffStatus, BudgetResource, BudgetUse, DemandStatus, FailureKind, GateStatus, GitHubStatus,
     Histogram, JobNote, JobRow, JobStage, JobStatus, PaceStatus, PhaseKind, PoolDemandStatus,
-    QueueStatus, RateLimitStatus, RedeliveryStatus, RunnerStatus, ScaleSetStatus, VersionEnd,
-    VersionRemedy, VersionStatus, WebhookStatus,
+    QueueStatus, RateLimitStatus, RedeliveryStatus, RunnerStatus, ScaleSetStatus, TracesStatus,
+    VersionEnd, VersionRemedy, VersionStatus, WebhookStatus,
 };
 
 #[test]
@@ -141,6 +141,7 @@ fn everything() -> Status {
     };
     Status {
         program: "0.1.0".into(),
+        traces: Some(TracesStatus::default()),
         scopes: vec![ScopeStatus {
             name: Some("widgets".into()),
             github: GitHubStatus {
