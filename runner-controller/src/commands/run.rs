@@ -93,14 +93,9 @@ async fn serve(
 
     let (requests, mut received) = mpsc::channel(REQUESTS);
     let (show, status) = watch::channel(Status::default());
-    let counted = config.scopes.iter().filter_map(|scope| {
-        let id = scope.scope_id();
-        let github = Arc::clone(&registries.get(&id)?.registry);
-        Some((id, (github, credential(&config.scopes, scope))))
-    });
-    let counted: BTreeMap<ScopeId, (Arc<GitHub>, String)> = counted.collect();
     let history = read_history(store.clone());
     let sender = traces::start(&config)?.map(Arc::new);
+    let calls = counter(&config, &registries);
     let environment = Environment {
         machines: Arc::new(systemd),
         registries,
@@ -111,12 +106,7 @@ async fn serve(
         unix_ms: clock::unix_ms,
         random: rand::random,
         boot_id: clock::boot_id(),
-        calls: Box::new(move || {
-            let counted = counted.iter();
-            let counted = counted
-                .map(|(scope, (github, credential))| (scope.clone(), calls(github, credential)));
-            counted.collect()
-        }),
+        calls,
         explain_exit,
         notes: readings::lacking_protections(),
         jobs,
@@ -261,6 +251,25 @@ fn read_history(store: Store) -> ReadHistory {
     Arc::new(move |query| {
         let store = store.clone();
         Box::pin(async move { store.history(query).await.map_err(|error| chain(&error)) })
+    })
+}
+
+/// Returns a function that reads the calls of all scopes.
+fn counter(
+    config: &Config,
+    registries: &BTreeMap<ScopeId, Client<GitHub>>,
+) -> Box<dyn Fn() -> BTreeMap<ScopeId, Calls> + Send> {
+    let counted = config.scopes.iter().filter_map(|scope| {
+        let id = scope.scope_id();
+        let github = Arc::clone(&registries.get(&id)?.registry);
+        Some((id, github, credential(&config.scopes, scope)))
+    });
+    let counted: Vec<(ScopeId, Arc<GitHub>, String)> = counted.collect();
+    Box::new(move || {
+        let counted = counted.iter();
+        let counted =
+            counted.map(|(scope, github, credential)| (scope.clone(), calls(github, credential)));
+        counted.collect()
     })
 }
 
