@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 use super::cleanup::{connections, groups, slot};
@@ -16,22 +17,26 @@ use crate::{clock, slot_records};
 /// Builds the slot's container and becomes `systemd-nspawn`. Returns only on failure.
 #[must_use]
 pub fn launch(place: Place<'_>) -> RootError {
-    let error = match try_launch(place) {
-        Ok(never) => match never {},
-        Err(error) => error,
+    let invocation = match trust::own_unit(&place.id()) {
+        Ok(invocation) => invocation,
+        Err(error) => return error,
     };
-    if let Ok(invocation) = trust::own_unit(&place.id()) {
-        let file = slot_records::last_line_file(&place.records_dir(), &invocation);
-        console::keep_line(&file, &chain(&error));
+    let last_line = slot_records::last_line_file(&place.records_dir(), &invocation);
+    match try_launch(place, invocation, &last_line) {
+        Ok(never) => match never {},
+        Err(error) => {
+            console::keep_line(&last_line, &chain(&error));
+            error
+        }
     }
-    error
 }
 
-fn try_launch(place: Place<'_>) -> Result<Infallible, RootError> {
-    let invocation = trust::own_unit(&place.id())?;
-    let records = place.records_dir();
-    let last_line = slot_records::last_line_file(&records, &invocation);
-    let listening = slot_records::listening_file(&records, &invocation);
+fn try_launch(
+    place: Place<'_>,
+    invocation: Invocation,
+    last_line: &Path,
+) -> Result<Infallible, RootError> {
+    let listening = slot_records::listening_file(&place.records_dir(), &invocation);
     groups::claim(place)?;
     // nft works while this program mounts. Its answer takes as long as all mounts.
     let refuse = || "check the firewall".to_owned();
@@ -65,7 +70,7 @@ fn try_launch(place: Place<'_>) -> Result<Infallible, RootError> {
     let arguments = nspawn::arguments(place, &rootfs);
     let notify = place.config.mount_dir().join("notify");
     ready::start(&notify)?;
-    let console = console::start(&last_line, &listening)?;
+    let console = console::start(last_line, &listening)?;
     let cause = Command::new("systemd-nspawn")
         .args(families)
         .args(arguments)
