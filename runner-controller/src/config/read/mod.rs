@@ -31,7 +31,7 @@ use super::mistake::{Mistake, Mistakes};
 use super::model::{Config, DAEMON_USER, DEFAULT_RUN_DIR, HistoryConfig, ReserveConfig};
 use crate::pool::HostId;
 use scopes::Scopes;
-use section::{MINUTE, Report, SECOND, Section};
+use section::{MINUTE, SECOND, Section, parse_by};
 
 pub use workload::{load_workload, parse_workload};
 
@@ -64,33 +64,12 @@ pub fn load(path: &Path) -> Result<Config, Mistakes> {
 
 /// Checks the text of a configuration file. Its path is for the mistakes alone.
 pub fn parse(file: &Path, text: &str) -> Result<Config, Mistakes> {
-    let report = Report::default();
-    let config = match text.parse::<toml::Table>() {
-        Ok(table) => {
-            let config = read(Section::new("", table, &report));
-            if let Some(config) = &config {
-                binds::check(&report, config);
-                budget::check(&report, config);
-            }
-            config
-        }
-        Err(error) => {
-            report.add(
-                "(file)",
-                format!("the file is not TOML: {}", error.to_string().trim()),
-                "a valid line",
-            );
-            None
-        }
-    };
-    let list = report.into_list();
-    match config {
-        Some(config) if list.is_empty() => Ok(config),
-        Some(_) | None => Err(Mistakes {
-            file: file.to_owned(),
-            list,
-        }),
-    }
+    parse_by(file, text, |top, report| {
+        let config = read(top)?;
+        binds::check(report, &config);
+        budget::check(report, &config);
+        Some(config)
+    })
 }
 
 fn read(mut top: Section<'_>) -> Option<Config> {

@@ -6,13 +6,13 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use toml::{Table, Value};
 
-use crate::config::mistake::Mistake;
+use crate::config::mistake::{Mistake, Mistakes};
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) const MINUTE: Duration = Duration::from_mins(1);
@@ -39,6 +39,34 @@ impl Report {
 
     pub(super) fn into_list(self) -> Vec<Mistake> {
         self.0.into_inner()
+    }
+}
+
+/// Checks the text of a file by `read`. The file's path is for the mistakes alone.
+pub(super) fn parse_by<T>(
+    file: &Path,
+    text: &str,
+    read: impl FnOnce(Section<'_>, &Report) -> Option<T>,
+) -> Result<T, Mistakes> {
+    let report = Report::default();
+    let value = match text.parse::<Table>() {
+        Ok(table) => read(Section::new("", table, &report), &report),
+        Err(error) => {
+            report.add(
+                "(file)",
+                format!("the file is not TOML: {}", error.to_string().trim()),
+                "a valid line",
+            );
+            None
+        }
+    };
+    let list = report.into_list();
+    match value {
+        Some(value) if list.is_empty() => Ok(value),
+        Some(_) | None => Err(Mistakes {
+            file: file.to_owned(),
+            list,
+        }),
     }
 }
 

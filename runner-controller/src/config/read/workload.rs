@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::section::{DAY, Report, SECOND, Section};
+use super::section::{DAY, SECOND, Section, parse_by};
 use crate::config::mistake::{Mistake, Mistakes};
 use crate::config::model::Config;
 use crate::config::workload::{JobKind, TraceJob, Workload};
@@ -28,26 +28,7 @@ pub fn load_workload(path: &Path, config: &Config) -> Result<Workload, Mistakes>
 
 /// Checks the text of a workload file. Its path is for the mistakes alone.
 pub fn parse_workload(file: &Path, text: &str, config: &Config) -> Result<Workload, Mistakes> {
-    let report = Report::default();
-    let workload = match text.parse::<toml::Table>() {
-        Ok(table) => read(Section::new("", table, &report), config),
-        Err(error) => {
-            report.add(
-                "(file)",
-                format!("the file is not TOML: {}", error.to_string().trim()),
-                "a valid line",
-            );
-            None
-        }
-    };
-    let list = report.into_list();
-    match workload {
-        Some(workload) if list.is_empty() => Ok(workload),
-        Some(_) | None => Err(Mistakes {
-            file: file.to_owned(),
-            list,
-        }),
-    }
+    parse_by(file, text, |top, _| read(top, config))
 }
 
 fn read(mut top: Section<'_>, config: &Config) -> Option<Workload> {
