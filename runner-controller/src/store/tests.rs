@@ -554,52 +554,48 @@ fn durable_writes_are_flushed_and_others_are_not() {
     assert_eq!(level(&connection), 1);
 }
 
-#[test]
-fn a_file_of_the_first_schema_keeps_its_verdicts_and_takes_results() {
+/// Makes a file with the first steps of the schema and a verdict on `ci-1`, and opens it. Returns a new verdict on
+/// `ci-2`, as it was added and read, and the old one.
+fn upgraded(steps: &[&str], insert: &str) -> (VerdictRecord, VerdictRecord) {
     let (dir, path) = file();
     std::fs::create_dir_all(dir.path().join("state")).unwrap();
     let old = Connection::open(&path).unwrap();
-    old.execute_batch(schema::STEPS[0]).unwrap();
-    old.execute_batch(
-        "INSERT INTO verdicts VALUES (NULL, 'ci-1', 'job_done', 'fuzz-a-ci-1-0000beef', 7, 'acme/widgets',
-            '17', 'build', 'CI', 1, 9, 3, 'status 0', NULL, 0, '0000000000000000000000000000000a');
-         PRAGMA user_version = 1;",
-    )
-    .unwrap();
+    for step in steps {
+        old.execute_batch(step).unwrap();
+    }
+    old.pragma_update(None, "user_version", i64::try_from(steps.len()).unwrap())
+        .unwrap();
+    old.execute_batch(insert).unwrap();
     drop(old);
     let connection = try_open(&path).unwrap();
     verdicts::add(&connection, &verdict("ci-2", Some(0xb), 10)).unwrap();
-    let [new, old] = &verdicts::recent(&connection, 10).unwrap()[..] else {
-        panic!("two verdicts");
-    };
-    assert_eq!(*new, verdict("ci-2", Some(0xb), 10));
+    let found = verdicts::recent(&connection, 10).unwrap();
+    let [new, old] = <[_; 2]>::try_from(found).expect("two verdicts");
+    (new, old)
+}
+
+#[test]
+fn a_file_of_the_first_schema_keeps_its_verdicts_and_takes_results() {
+    let (new, old) = upgraded(
+        &schema::STEPS[..1],
+        "INSERT INTO verdicts VALUES (NULL, 'ci-1', 'job_done', 'fuzz-a-ci-1-0000beef', 7, 'acme/widgets',
+            '17', 'build', 'CI', 1, 9, 3, 'status 0', NULL, 0, '0000000000000000000000000000000a');",
+    );
+    assert_eq!(new, verdict("ci-2", Some(0xb), 10));
     assert_eq!((old.verdict, old.result), (Verdict::JobDone, None));
     assert_eq!(old.exit.as_deref(), Some("status 0"));
 }
 
 #[test]
-fn a_file_of_the_version_before_keeps_its_verdicts_and_takes_more_times() {
-    let (dir, path) = file();
-    std::fs::create_dir_all(dir.path().join("state")).unwrap();
-    let old = Connection::open(&path).unwrap();
-    let before = schema::STEPS.len() - 1;
-    for step in &schema::STEPS[..before] {
-        old.execute_batch(step).unwrap();
-    }
-    old.pragma_update(None, "user_version", i64::try_from(before).unwrap())
-        .unwrap();
-    old.execute_batch(
+fn a_file_without_times_keeps_its_verdicts_and_takes_times() {
+    let adds_times = |step: &&str| step.contains("listening_after_ms");
+    let before = schema::STEPS.iter().position(adds_times).unwrap();
+    let (new, old) = upgraded(
+        &schema::STEPS[..before],
         "INSERT INTO verdicts (slot, verdict, born_unix_ms, ended_unix_ms, oom_kills, version)
          VALUES ('ci-1', 'job_done', 1, 9, 0, '2.336.0')",
-    )
-    .unwrap();
-    drop(old);
-    let connection = try_open(&path).unwrap();
-    verdicts::add(&connection, &verdict("ci-2", Some(0xb), 10)).unwrap();
-    let [new, old] = &verdicts::recent(&connection, 10).unwrap()[..] else {
-        panic!("two verdicts");
-    };
-    assert_eq!(*new, verdict("ci-2", Some(0xb), 10));
+    );
+    assert_eq!(new, verdict("ci-2", Some(0xb), 10));
     assert_eq!((old.asked_after_ms, old.listening_after_ms), (None, None));
     assert_eq!(old.version, "2.336.0".parse().ok());
 }
