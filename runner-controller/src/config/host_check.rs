@@ -22,12 +22,8 @@ const NIX_ENABLED: &str = "etc/systemd/system/sockets.target.wants/nix-daemon.so
 /// Unit of the runner in an image, and its line that reads the pool's `environment`.
 const RUNNER_UNIT: &str = "usr/lib/systemd/system/github-runner.service";
 const READS_ENVIRONMENT: &str = "EnvironmentFile=-/etc/github-runner.env";
-/// Programs that make a directory a systemd userland.
-const INIT: [&str; 3] = [
-    "usr/lib/systemd/systemd",
-    "lib/systemd/systemd",
-    "sbin/init",
-];
+/// Program that makes a directory a systemd userland. The launcher refuses an image without it.
+pub(crate) const INIT: &str = "usr/lib/systemd/systemd";
 
 /// Findings of a check of this host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -218,10 +214,10 @@ fn check_image(pool: &PoolConfig) -> Option<Mistake> {
     match &pool.image {
         Image::Directory { path, .. } => {
             let shown = path.display();
-            if !INIT.iter().any(|file| exists(&path.join(file))) {
+            if !exists(&path.join(INIT)) {
                 return Some(mistake(
                     key("path"),
-                    format!("{shown} does not hold a systemd userland"),
+                    format!("{shown} does not hold a systemd userland: {INIT} is missing"),
                     "a root filesystem, prepared by `runner-controller prepare-image DIR`",
                 ));
             }
@@ -378,6 +374,30 @@ mod tests {
     fn set_mode(file: &Path, mode: u32) {
         use std::os::unix::fs::PermissionsExt;
         std::fs::set_permissions(file, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn an_image_needs_the_program_that_the_launcher_needs() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut pool = super::super::testing::config().pools.remove(0);
+        pool.image = Image::Directory {
+            path: dir.path().to_owned(),
+            runner_root: "/opt/actions-runner".into(),
+        };
+        let wrong = || {
+            check_image(&pool)
+                .map(|mistake| mistake.wrong)
+                .unwrap_or_default()
+        };
+        for (program, problem) in [
+            ("sbin/init", "usr/lib/systemd/systemd is missing"),
+            (INIT, "github-runner.service"),
+        ] {
+            let program = dir.path().join(program);
+            std::fs::create_dir_all(program.parent().unwrap()).unwrap();
+            std::fs::write(program, "").unwrap();
+            assert!(wrong().contains(problem), "{}", wrong());
+        }
     }
 
     #[test]

@@ -50,6 +50,7 @@ pub use bind::Bind;
 pub use calendar::ScheduleEntry;
 pub use egress::{Allow, Egress, Protocol};
 pub use github::{GitHubConfig, LoginConfig, Scope, ScopeName};
+pub(crate) use host_check::INIT;
 pub use host_check::{HostFindings, check_host, check_kernel};
 pub use logs::{KeptLogs, LOG_BUNDLES_DIR, LogsConfig};
 pub use mistake::{Mistake, Mistakes};

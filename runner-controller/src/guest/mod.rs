@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
 
+use crate::config::INIT;
 use tree::Tree;
 
 pub use trial::{ADVISED_PACKAGES, NEEDED_PACKAGES, Trial, try_listener};
@@ -141,11 +142,10 @@ fn prepare(dir: &Path, options: Options, owners: Owners) -> Result<Vec<String>, 
     {
         return Err(refuse("it is the root of the running system".into()));
     }
-    if !tree.exists("usr/lib/systemd/systemd") || !tree.exists("etc/passwd") {
-        return Err(refuse(
-            "it does not hold a systemd userland; usr/lib/systemd/systemd or etc/passwd is missing"
-                .into(),
-        ));
+    if !tree.exists(INIT) || !tree.exists("etc/passwd") {
+        return Err(refuse(format!(
+            "it does not hold a systemd userland; {INIT} or etc/passwd is missing"
+        )));
     }
     let missing: Vec<&str> = NEEDED
         .into_iter()
@@ -291,7 +291,7 @@ mod tests {
         for program in NEEDED {
             fs::write(root.join(program), "").unwrap();
         }
-        fs::write(root.join("usr/lib/systemd/systemd"), "").unwrap();
+        fs::write(root.join(INIT), "").unwrap();
         fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/bash\n").unwrap();
         fs::write(root.join("etc/group"), "root:x:0:\n").unwrap();
         fs::write(root.join("etc/shadow"), "root:*:1::::::\n").unwrap();

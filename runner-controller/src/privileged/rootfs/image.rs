@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::fstat;
 
 use super::stage::{Stage, map_ids, open_in, open_mapped, unmount};
-use crate::config::Place;
+use crate::config::{INIT, Place};
 use crate::privileged::error::{OrRefuse, Refusal, RootError};
 use crate::privileged::trust;
 
@@ -21,8 +21,8 @@ pub(super) fn map_image(
     path: &Path,
 ) -> Result<OwnedFd, RootError> {
     let opened = open_image(path)?;
-    open_in(&opened, Path::new("usr/lib/systemd/systemd")).or_refuse(Refusal::Image, || {
-        format!("find a systemd userland in {}", path.display())
+    open_in(&opened, Path::new(INIT)).or_refuse(Refusal::Image, || {
+        format!("find a systemd userland in {} ({INIT})", path.display())
     })?;
     let plain = stage.bind("plain", &opened, Refusal::Image)?;
     let mapped = stage.make("image")?;
