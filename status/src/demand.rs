@@ -42,7 +42,7 @@ pub struct DemandStatus {
 pub struct WebhookStatus {
     /// Number of deliveries by outcome.
     pub deliveries: BTreeMap<DeliveryOutcome, u64>,
-    /// Time of the last delivery with a right signature, in milliseconds since 1970.
+    /// Time of the last delivery with a right signature, pings aside, in milliseconds since 1970.
     pub last_unix_ms: Option<u64>,
 }
 

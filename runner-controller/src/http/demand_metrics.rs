@@ -77,7 +77,7 @@ fn register_deliveries(registry: &mut Registry, status: &Status, webhook: &Webho
         let age = gauge(
             registry,
             "webhook_last_delivery_age_seconds",
-            "Time since the last delivery with a right signature, in seconds",
+            "Time since the last delivery with a right signature, pings aside, in seconds",
         );
         set(&age, vec![], status.at_unix_ms.saturating_sub(last) / 1000);
     }

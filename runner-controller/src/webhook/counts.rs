@@ -25,7 +25,10 @@ impl Counts {
     pub(super) fn add(&self, outcome: DeliveryOutcome, signed_unix_ms: Option<u64>) {
         self.0.send_modify(|status| {
             *status.deliveries.entry(outcome).or_default() += 1;
-            status.last_unix_ms = status.last_unix_ms.max(signed_unix_ms);
+            // GitHub pings a new hook, and `doctor` pings the listener. Neither shows that jobs are told of.
+            if outcome != DeliveryOutcome::Ping {
+                status.last_unix_ms = status.last_unix_ms.max(signed_unix_ms);
+            }
         });
     }
 

@@ -178,6 +178,7 @@ async fn either_secret_signs_during_a_rotation() {
 async fn a_ping_and_other_events_are_answered_and_tell_nothing() {
     let mut hook = hook(Memory::default());
     assert_eq!(hook.send(delivery("a", "ping", "{}")).await.0, 200);
+    assert_eq!(hook.counts.subscribe().borrow().last_unix_ms, None);
     assert_eq!(hook.send(delivery("b", "push", "{}")).await.0, 202);
     let outside = delivery("c", "workflow_job", &body("stranger/app"));
     assert_eq!(hook.send(outside).await.0, 202);
