@@ -1,10 +1,10 @@
 //! Jobs at random times, from the kinds of a workload file.
 
-use std::f64::consts::TAU;
 use std::time::Duration;
 
+use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
-use rand::{RngExt, SeedableRng};
+use rand_distr::{Distribution, Exp, Geometric, LogNormal};
 
 use super::arrivals::{Arrival, Arrivals, Span};
 use crate::config::{Config, JobKind, TraceJob, Workload};
@@ -19,10 +19,16 @@ const MONDAY_UNIX_MS: u64 = 1_767_571_200_000;
 /// 95th percentile of the normal distribution.
 const Z95: f64 = 1.644_853_6;
 
-/// More jobs than a simulation takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the workload has more than {MAX_JOBS} jobs; give a shorter --for")]
-pub struct TooManyJobs;
+/// Failure to make jobs.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GenerateError {
+    /// More jobs than a simulation takes.
+    #[error("the workload has more than {MAX_JOBS} jobs; give a shorter --for")]
+    TooManyJobs,
+    /// A kind of jobs has numbers that a workload file cannot have.
+    #[error("cannot draw jobs of the kind {0}: per_hour, burst and both durations must be above 0")]
+    Kind(String),
+}
 
 /// Returns the jobs of a workload that come within `span`. Equal seeds give equal jobs.
 pub fn generate(
@@ -30,7 +36,7 @@ pub fn generate(
     config: &Config,
     span: Duration,
     seed: u64,
-) -> Result<Arrivals, TooManyJobs> {
+) -> Result<Arrivals, GenerateError> {
     let (mut jobs, span) = match workload {
         Workload::Kinds(kinds) => {
             let mut jobs = Vec::new();
@@ -48,7 +54,7 @@ pub fn generate(
         }
     };
     if jobs.len() > MAX_JOBS {
-        return Err(TooManyJobs);
+        return Err(GenerateError::TooManyJobs);
     }
     jobs.sort_by_key(|job: &Arrival| job.at_ms);
     Ok(Arrivals {
@@ -75,29 +81,58 @@ fn add_kind(
     config: &Config,
     span: Duration,
     random: &mut ChaCha8Rng,
-) -> Result<(), TooManyJobs> {
+) -> Result<(), GenerateError> {
     let repository = repository(config, &kind.pool, &kind.name);
-    let between_bursts = 3600.0 * kind.burst / kind.per_hour;
-    let mut at = exponential(between_bursts, random);
+    let Some(draws) = Draws::of(kind) else {
+        return Err(GenerateError::Kind(kind.name.clone()));
+    };
+    let mut at = draws.between_bursts.sample(random);
     while at < span.as_secs_f64() {
-        loop {
+        for _ in 0..=draws.more_of_burst.sample(random) {
             jobs.push(Arrival {
                 at_ms: millis(Duration::from_secs_f64(at)),
                 pool: kind.pool.clone(),
                 repository: repository.clone(),
-                duration_ms: duration_ms(kind, random),
+                duration_ms: draws.duration_ms(random),
                 memory_bytes: kind.memory.map(|memory| memory.0),
             });
             if jobs.len() > MAX_JOBS {
-                return Err(TooManyJobs);
-            }
-            if random.random::<f64>() * kind.burst < 1.0 {
-                break;
+                return Err(GenerateError::TooManyJobs);
             }
         }
-        at += exponential(between_bursts, random);
+        at += draws.between_bursts.sample(random);
     }
     Ok(())
+}
+
+/// Distributions of a kind of jobs.
+struct Draws {
+    /// Seconds between two bursts.
+    between_bursts: Exp<f64>,
+    /// Jobs of a burst beside its first one.
+    more_of_burst: Geometric,
+    /// Run time of a job, in milliseconds. Run times have a long tail, and the log-normal distribution is the plain one
+    /// with a given median and a given 95th percentile.
+    duration_ms: LogNormal<f64>,
+}
+
+impl Draws {
+    fn of(kind: &JobKind) -> Option<Self> {
+        let bursts_per_second = kind.per_hour / kind.burst / 3600.0;
+        let median_ms = kind.duration.div_duration_f64(Duration::from_millis(1));
+        let sigma = kind.duration_p95.div_duration_f64(kind.duration).ln() / Z95;
+        Some(Self {
+            between_bursts: Exp::new(bursts_per_second).ok()?,
+            more_of_burst: Geometric::new(kind.burst.recip()).ok()?,
+            duration_ms: LogNormal::new(median_ms.ln(), sigma).ok()?,
+        })
+    }
+
+    fn duration_ms(&self, random: &mut ChaCha8Rng) -> u64 {
+        let ms = self.duration_ms.sample(random).round().max(1.0);
+        // A time that no Duration holds is longer than each timeout.
+        Duration::try_from_secs_f64(ms / 1000.0).map_or(u64::MAX, millis)
+    }
 }
 
 /// Returns a repository of the pool's scope, as the rules for jobs of a repository need one.
@@ -109,24 +144,6 @@ fn repository(config: &Config, pool: &PoolName, name: &str) -> String {
     } else {
         format!("{scope}/{name}")
     }
-}
-
-fn exponential(mean: f64, random: &mut ChaCha8Rng) -> f64 {
-    // 1 - u is never 0.
-    -(1.0 - random.random::<f64>()).ln() * mean
-}
-
-/// Returns the time that a job runs. Run times have a long tail, and the log-normal distribution is the plain one
-/// with a given median and a given 95th percentile.
-fn duration_ms(kind: &JobKind, random: &mut ChaCha8Rng) -> u64 {
-    if kind.duration_p95 == kind.duration {
-        return millis(kind.duration);
-    }
-    let sigma = kind.duration_p95.div_duration_f64(kind.duration).ln() / Z95;
-    // Box and Muller's transformation.
-    let radius = (-2.0 * (1.0 - random.random::<f64>()).ln()).sqrt();
-    let normal = radius * (TAU * random.random::<f64>()).cos();
-    millis(kind.duration.mul_f64((sigma * normal).exp())).max(1)
 }
 
 fn millis(duration: Duration) -> u64 {

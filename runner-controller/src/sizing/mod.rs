@@ -24,7 +24,7 @@ mod setup;
 mod times;
 
 pub use arrivals::{Arrival, Arrivals, Span};
-pub use generate::{TooManyJobs, generate};
+pub use generate::{GenerateError, generate};
 pub use outcome::{Outcome, PoolOutcome};
 pub use past::{Past, past};
 pub use play::play;

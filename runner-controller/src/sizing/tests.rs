@@ -381,7 +381,10 @@ fn generated_jobs_have_the_rate_and_the_durations_of_their_kind() {
 fn too_many_jobs_are_refused() {
     let config = host(1);
     let many = Workload::Kinds(vec![kind(100_000.0, HOUR)]);
-    assert_eq!(generate(&many, &config, 168 * HOUR, 1), Err(TooManyJobs));
+    assert_eq!(
+        generate(&many, &config, 168 * HOUR, 1),
+        Err(GenerateError::TooManyJobs)
+    );
 }
 
 proptest! {
