@@ -198,3 +198,8 @@ bench-life *args:
 [group('develop')]
 bench-demand *args:
     cargo bench-demand "$@"
+
+# Measure many runners on one host (root)
+[group('develop')]
+bench-scale *args:
+    cargo bench-scale "$@"

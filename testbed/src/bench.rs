@@ -10,10 +10,12 @@ pub mod demand;
 mod figures;
 mod floor;
 pub mod network;
+pub mod scale;
 mod side;
 mod stamps;
 mod start;
 mod timeline;
+mod usage;
 mod versus;
 
 use std::fs;
@@ -130,7 +132,7 @@ fn runners_beside_floor(
     let image = Image::make(lab.host(), "bench-stamped", stamped, false)?;
     let config = one_pool(lab, image.path());
     begin(lab, &config)?;
-    let floor = Floor::prepare(lab.host(), image.path(), "runner-ci@.service")?;
+    let floor = Floor::prepare(lab.host(), image.path(), "runner-ci@.service", 1)?;
     // The first container of each kind is not measured, because the page cache is still cold.
     floor.start_and_stop()?;
     quick_job(lab)?;
@@ -148,7 +150,7 @@ fn runners_beside_floor(
     let (start, stop) = floor::times(&journal::spans(&journal::since(
         lab.host(),
         &mark,
-        floor::UNIT,
+        floor::UNITS,
     )?));
     let units = journal::spans(&journal::since(lab.host(), &mark, "runner-*@*.service")?);
     let events = events_since(lab, collector, &mark)?;

@@ -27,7 +27,7 @@ mod maxima;
 mod process;
 
 use boot::{await_boot, load_modules, start, stop_unit};
-use cgroups::{cgroup_of, clear_cgroups, make_cgroups, own_cgroups};
+use cgroups::{cgroup_of, clear_cgroups, make_cgroups, own_cgroups, processes_below};
 use process::{Process, parent_of};
 
 use crate::bed::{self, Bed, Lock, last_lines, note, remove_tree, tail, write_whole};
@@ -106,6 +106,18 @@ impl TestHost {
     #[must_use]
     pub fn bed(&self) -> &Bed {
         &self.bed
+    }
+
+    /// The host's process 1, as it is numbered outside.
+    #[must_use]
+    pub fn init_pid(&self) -> i32 {
+        self.state.init.pid
+    }
+
+    /// Returns the processes in a control group of the host and below it, as they are numbered outside.
+    pub fn processes(&self, cgroup: &str) -> Result<Vec<i32>> {
+        let path = self.path(&format!("/sys/fs/cgroup/{cgroup}"));
+        processes_below(&path).with_context(|| format!("list {}", path.display()))
     }
 
     /// The host's root, seen from outside. Absolute symbolic links in it lead astray.

@@ -71,6 +71,8 @@ enum Verb {
     BenchDemand(bench::demand::Options),
     /// Measure throughput and new connections of containers, beside an older commit
     BenchNetwork(bench::network::Options),
+    /// Measure many runners on one host, beside as many bare containers
+    BenchScale(bench::scale::Options),
     /// Check everything, and close with a count
     Verify {
         /// Nothing but this part
@@ -257,6 +259,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
         }),
         Verb::BenchDemand(options) => supervised(false, || bench::demand::bench(&options)),
         Verb::BenchNetwork(options) => supervised(false, || bench::network::bench(&options)),
+        Verb::BenchScale(options) => supervised(false, || bench::scale::bench(&options)),
         Verb::Verify {
             only,
             keep,

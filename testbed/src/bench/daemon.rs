@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::figures::{Figure, Source};
 use super::start::{SOON, begin};
+use super::usage::{self, field};
 use crate::bed::note;
 use crate::config::Config;
 use crate::lab::{DAEMON, Lab};
@@ -186,7 +187,7 @@ impl<'a> Process<'a> {
         })
     }
 
-    fn rss_megabytes(&self) -> Result<f64> {
+    pub(super) fn rss_megabytes(&self) -> Result<f64> {
         self.megabytes_of("VmRSS:")
     }
 
@@ -205,28 +206,10 @@ impl<'a> Process<'a> {
         Ok(megabytes(kilobytes * 1024))
     }
 
-    /// Returns the processor time of the cgroup. It counts microseconds; the process's own times have steps of
-    /// 10 ms.
+    /// Returns the processor time of the daemon's control group.
     pub(super) fn cpu(&self) -> Result<Duration> {
-        let text = self
-            .lab
-            .host()
-            .run(&["cat", &format!("/sys/fs/cgroup{}/cpu.stat", self.cgroup)])?;
-        field(&text, "usage_usec")
-            .map(Duration::from_micros)
-            .context("cannot read usage_usec of the daemon's cgroup")
+        usage::cpu(self.lab.host(), &self.cgroup)
     }
-}
-
-/// Returns the number after a name in a file of the kernel.
-fn field(text: &str, name: &str) -> Option<u64> {
-    text.lines().find_map(|line| {
-        line.strip_prefix(name)?
-            .split_whitespace()
-            .next()?
-            .parse()
-            .ok()
-    })
 }
 
 /// Converts bytes to megabytes of 10^6 bytes.
@@ -281,16 +264,6 @@ pub(super) fn machine() -> Result<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_number_is_found_after_its_name() {
-        assert_eq!(
-            field("usage_usec 4711\nuser_usec 3\n", "usage_usec"),
-            Some(4711)
-        );
-        assert_eq!(field("VmRSS:\t   15040 kB\n", "VmRSS:"), Some(15040));
-        assert_eq!(field("", "VmRSS:"), None);
-    }
 
     #[test]
     fn the_documented_rate_of_jobs_is_the_bound_of_the_benchmark() {

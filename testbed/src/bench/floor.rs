@@ -1,8 +1,8 @@
-//! The floor: the same image booted by a bare systemd-nspawn, in a unit with our template's properties.
+//! The floor: the same image booted by bare systemd-nspawn, in units with our template's properties.
 //!
-//! Its ID-mapped bind of the image is made once and beforehand, the overlay is nspawn's, and the link gets no
-//! addresses. No program checks, records or sweeps. The container runs the same processes as a spare, down to
-//! the runner's unit that waits for a config.
+//! The ID-mapped bind of a container's image is made once and beforehand, the overlay is nspawn's, and the link gets
+//! no addresses. No program checks, records or sweeps. A container runs the same processes as a spare, down to the
+//! runner's unit that waits for a config.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -14,64 +14,96 @@ use super::timeline::millis;
 use crate::host::TestHost;
 use crate::journal::Span;
 
-/// Name of the floor's unit.
-pub(super) const UNIT: &str = "bench-floor.service";
+/// Pattern of the floor's units.
+pub(super) const UNITS: &str = "bench-floor-*.service";
+/// Beginning of their names.
+const PREFIX: &str = "bench-floor-";
 /// Directory of the floor in the host.
 const DIR: &str = "/run/bench-floor";
-/// First host uid of the container, outside every slot's range.
+/// Directory of the sockets that all containers of the floor share.
+const SOCKETS: &str = "/run/bench-floor/sockets";
+/// First host uid of the first container, outside every slot's range.
 const UID: u32 = 0x6000_0000;
+/// Number of uids of a container.
+const UIDS: u32 = 0x1_0000;
 
-/// A bare container that can be started and stopped. Dropping it removes it from the host.
+/// Bare containers that can be started and stopped. Dropping them removes them from the host.
 #[derive(Debug)]
 pub(super) struct Floor<'a> {
     host: &'a TestHost,
-    /// Socket that is never accepted, so that the container waits as a spare does.
+    /// Names of the units.
+    units: Vec<String>,
+    /// Socket that is never accepted, so that a container waits as a spare does.
     _socket: UnixListener,
 }
 
 impl<'a> Floor<'a> {
-    /// Prepares everything that is not measured. `template` is the unit file that gives the properties.
-    pub(super) fn prepare(host: &'a TestHost, image: &str, template: &str) -> Result<Self> {
+    /// Prepares so many containers, and with them everything that is not measured. `template` is the unit file that
+    /// gives the properties.
+    pub(super) fn prepare(
+        host: &'a TestHost,
+        image: &str,
+        template: &str,
+        count: usize,
+    ) -> Result<Self> {
         clear(host);
-        host.run(&[
-            "mkdir",
-            "-p",
-            &format!("{DIR}/image"),
-            &format!("{DIR}/sockets"),
-        ])?;
-        host.run(&[
-            "mount",
-            "--bind",
-            "-o",
-            &format!("ro,nodev,X-mount.idmap=b:0:{UID}:65536"),
-            image,
-            &format!("{DIR}/image"),
-        ])?;
-        let path = host.path(&format!("{DIR}/sockets/jit.sock"));
+        host.run(&["mkdir", "-p", SOCKETS])?;
+        let path = host.path(&format!("{SOCKETS}/jit.sock"));
         let socket = UnixListener::bind(&path).context("cannot create the floor's socket")?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o666))?;
         let text = host.run(&["cat", &format!("/etc/systemd/system/{template}")])?;
-        let unit = unit(&text);
         ensure!(
-            unit.contains("\nType=notify\n"),
+            text.contains("\nType=notify\n"),
             "{template} has no Type=notify, which the floor relies on"
         );
-        host.write(
-            &format!("/run/systemd/system/{UNIT}"),
-            unit.as_bytes(),
-            0o644,
-        )?;
+        let mut units = Vec::new();
+        for number in 1..=u32::try_from(count)? {
+            let uid = UID + (number - 1) * UIDS;
+            host.run(&["mkdir", "-p", &image_dir(number)])?;
+            host.run(&[
+                "mount",
+                "--bind",
+                "-o",
+                &format!("ro,nodev,X-mount.idmap=b:0:{uid}:{UIDS}"),
+                image,
+                &image_dir(number),
+            ])?;
+            let name = format!("{PREFIX}{number}.service");
+            host.write(
+                &format!("/run/systemd/system/{name}"),
+                unit(&text, number, uid).as_bytes(),
+                0o644,
+            )?;
+            units.push(name);
+        }
         host.run(&["systemctl", "daemon-reload"])?;
         Ok(Self {
             host,
+            units,
             _socket: socket,
         })
     }
 
-    /// Starts and stops the container. The journal has the times.
+    /// Starts all containers at once, and returns when all are ready. The journal has the times.
+    pub(super) fn start(&self) -> Result<()> {
+        self.all("start")
+    }
+
+    /// Stops all containers at once, and returns when all are gone. The journal has the times.
+    pub(super) fn stop(&self) -> Result<()> {
+        self.all("stop")
+    }
+
+    /// Starts and stops the containers. The journal has the times.
     pub(super) fn start_and_stop(&self) -> Result<()> {
-        self.host.run(&["systemctl", "start", UNIT])?;
-        self.host.run(&["systemctl", "stop", UNIT]).map(drop)
+        self.start()?;
+        self.stop()
+    }
+
+    fn all(&self, verb: &str) -> Result<()> {
+        let mut command = vec!["systemctl", verb];
+        command.extend(self.units.iter().map(String::as_str));
+        self.host.run(&command).map(drop)
     }
 }
 
@@ -83,18 +115,20 @@ impl Drop for Floor<'_> {
 
 fn clear(host: &TestHost) {
     // A command fails where there is nothing to clear.
-    for command in [
-        &["systemctl", "stop", UNIT][..],
-        &["umount", &format!("{DIR}/image")],
-        &["rm", "-rf", DIR, &format!("/run/systemd/system/{UNIT}")],
-        &["systemctl", "daemon-reload"],
-    ] {
-        host.output(command).ok();
-    }
+    host.output(&["systemctl", "stop", UNITS]).ok();
+    host.sh(&format!(
+        "umount {DIR}/image-* || true; rm -rf {DIR} /run/systemd/system/{UNITS}; systemctl daemon-reload"
+    ))
+    .ok();
+}
+
+/// Returns the mount point of a container's ID-mapped image.
+fn image_dir(number: u32) -> String {
+    format!("{DIR}/image-{number}")
 }
 
 /// Returns the template with a bare container in place of the runner's, and otherwise unchanged.
-fn unit(template: &str) -> String {
+fn unit(template: &str, number: u32, uid: u32) -> String {
     let mut text = String::new();
     for line in template.lines() {
         let removed = [
@@ -107,7 +141,7 @@ fn unit(template: &str) -> String {
             continue;
         }
         if line.starts_with("ExecStart=") {
-            text.push_str(&start());
+            text.push_str(&start(number, uid));
         } else {
             text.push_str(line);
         }
@@ -117,21 +151,24 @@ fn unit(template: &str) -> String {
 }
 
 /// Returns the start command: our launcher's arguments without those that belong to a slot.
-fn start() -> String {
+fn start(number: u32, uid: u32) -> String {
+    let image = image_dir(number);
+    let name = format!("{PREFIX}{number}");
+    // A link's name has at most 15 characters (IFNAMSIZ in net/if.h).
     format!(
         "Environment=SYSTEMD_NSPAWN_LOCK=0 SYSTEMD_NSPAWN_TMPFS_TMP=0 SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1\n\
-         ExecStart=systemd-nspawn --quiet --settings=no --machine=bench-floor --hostname=bench-floor \
-         --directory={DIR}/image --volatile=overlay --keep-unit --notify-ready=yes \
-         --private-users={UID}:65536 --private-users-ownership=off --rlimit=RLIMIT_NOFILE=1024:65536 \
-         --network-veth-extra=bench-floor:host0 --resolv-conf=off --timezone=off --link-journal=no \
-         --console=read-only --bind-ro={DIR}/sockets:/run/runner --boot \
+         ExecStart=systemd-nspawn --quiet --settings=no --machine={name} --hostname={name} \
+         --directory={image} --volatile=overlay --keep-unit --notify-ready=yes \
+         --private-users={uid}:{UIDS} --private-users-ownership=off --rlimit=RLIMIT_NOFILE=1024:65536 \
+         --network-veth-extra={name}:host0 --resolv-conf=off --timezone=off --link-journal=no \
+         --console=read-only --bind-ro={SOCKETS}:/run/runner --boot \
          systemd.show_status=no systemd.log_level=notice"
     )
 }
 
 /// Returns the milliseconds from "Starting" to READY, and from "Stopping" to the end.
 pub(super) fn times(spans: &[Span]) -> (Vec<f64>, Vec<f64>) {
-    let spans = spans.iter().filter(|span| span.unit == UNIT);
+    let spans = spans.iter().filter(|span| span.unit.starts_with(PREFIX));
     spans
         .filter_map(|span| {
             let (started, stopping, ended) = (span.started_us?, span.stopping_us?, span.ended_us?);
@@ -147,7 +184,7 @@ mod tests {
     #[test]
     fn the_floor_keeps_the_properties_and_drops_our_programs() {
         let template = "[Service]\nType=notify\nExecStart=/usr/bin/x launch ci %i\nExecStopPost=/usr/bin/x sweep ci %i\nTasksMax=4096\n";
-        let unit = unit(template);
+        let unit = unit(template, 3, UID);
         assert!(
             unit.contains("\nType=notify\n") && unit.contains("\nTasksMax=4096\n"),
             "{unit}"
@@ -156,12 +193,13 @@ mod tests {
             unit.contains("\nExecStart=systemd-nspawn ") && !unit.contains("/usr/bin/x"),
             "{unit}"
         );
+        assert!(unit.contains("--network-veth-extra=bench-floor-3:host0"));
     }
 
     #[test]
     fn a_start_without_a_stop_is_not_counted() {
         let whole = Span {
-            unit: UNIT.into(),
+            unit: format!("{PREFIX}1.service"),
             invocation: "a".into(),
             starting_us: 1000,
             started_us: Some(3000),

@@ -105,7 +105,8 @@ fn end_processes(cgroup: &Path) -> Result<()> {
     )
 }
 
-fn processes_below(cgroup: &Path) -> Result<Vec<i32>> {
+/// Returns the processes in a cgroup and below it.
+pub(super) fn processes_below(cgroup: &Path) -> Result<Vec<i32>> {
     let text = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
     let mut pids: Vec<i32> = text
         .lines()

@@ -96,7 +96,7 @@ impl Bench<'_> {
             "{pairs} jobs that find no container, and {pairs} floor containers, in turns"
         ));
         self.begin(WEBHOOK.demand, 0)?;
-        let floor = Floor::prepare(self.lab.host(), self.image.path(), "runner-ci@.service")?;
+        let floor = Floor::prepare(self.lab.host(), self.image.path(), "runner-ci@.service", 1)?;
         floor.start_and_stop()?;
         self.serve(0)?;
         let mark = journal::mark(self.lab.host())?;
@@ -105,7 +105,7 @@ impl Bench<'_> {
             floor.start_and_stop()?;
             total.push(self.serve(0)?.1);
         }
-        let units = journal::since(self.lab.host(), &mark, floor::UNIT)?;
+        let units = journal::since(self.lab.host(), &mark, floor::UNITS)?;
         let (starts, _) = floor::times(&journal::spans(&units));
         let boots = gaps(
             &self.daemon_since(&mark)?,

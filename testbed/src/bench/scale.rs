@@ -1,0 +1,111 @@
+//! `cargo bench-scale`: measures many runners on one host beside as many bare containers.
+//!
+//! Each part prepares the host, and leaves it empty. Processor time is that of control groups of the test host, so the
+//! benchmark itself and other programs of the machine do not count.
+
+mod crowd;
+mod many;
+mod memory;
+mod restart;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::ValueEnum;
+use serde_json::{Value, json};
+
+use super::daemon;
+use super::figures::{self, Figure};
+use crate::bed::{Bed, note};
+use crate::binaries::{Binaries, Profile};
+use crate::lab::Lab;
+
+/// A part of the benchmark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// Boot many containers from nothing, and count the memory of idle ones
+    Crowd,
+    /// Start the daemon while many runners live
+    Restart,
+}
+
+/// Options of the benchmark.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// Only this part; can be given several times
+    #[arg(long, value_enum)]
+    pub part: Vec<Part>,
+    /// Containers at once of the part crowd
+    #[arg(long, default_value_t = 40)]
+    pub containers: u16,
+    /// Rounds of the part crowd, the daemon's and the floor's in turns
+    #[arg(long, default_value_t = 5)]
+    pub rounds: usize,
+    /// Living runners of the part restart
+    #[arg(long, default_value_t = 200)]
+    pub living: u16,
+    /// Starts of the daemon in the part restart
+    #[arg(long, default_value_t = 15)]
+    pub starts: usize,
+    /// Write figures and samples here
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+impl Options {
+    fn parts(&self) -> &[Part] {
+        if self.part.is_empty() {
+            Part::value_variants()
+        } else {
+            &self.part
+        }
+    }
+}
+
+/// Runs the benchmark; true if every goal is reached.
+pub fn bench(options: &Options) -> Result<bool> {
+    let bed = Bed::open()?;
+    note("building the release binaries");
+    let lab = Lab::up(&bed, Binaries::build(Profile::Release)?)?;
+    lab.reset()?;
+    let load = daemon::quiet_load()?;
+    let mut figures: Vec<Figure> = Vec::new();
+    let mut facts = Vec::new();
+    for part in options.parts() {
+        figures.extend(match part {
+            Part::Crowd => {
+                let count = many::carried(options.containers)?;
+                facts.push(("containers", json!(count)));
+                crowd::figures(&lab, count, options.rounds)?
+            }
+            Part::Restart => {
+                let count = many::carried(options.living)?;
+                facts.push(("living", json!(count)));
+                restart::figures(&lab, count, options.starts)?
+            }
+        });
+        lab.reset()?;
+    }
+    figures::report(&figures, ABOUT, options.json.as_deref(), || {
+        document(load, facts)
+    })
+}
+
+/// Explanation of the figures, printed below the table.
+const ABOUT: &str = "\
+Processor time is that of the test host's control groups. The floor is as many bare containers in units with the same
+properties, in turns with ours in the same run. Memory is that of idle containers, divided by their number.";
+
+fn document(load: f64, facts: Vec<(&str, Value)>) -> Result<Value> {
+    let mut document = json!({
+        "version": 1,
+        "machine": daemon::machine()?,
+        "load_before": load,
+        "load_after": daemon::load()?,
+        "clock": "CLOCK_REALTIME",
+    });
+    for (name, fact) in facts {
+        document[name] = fact;
+    }
+    Ok(document)
+}
