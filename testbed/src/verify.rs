@@ -70,16 +70,40 @@ const CHAOS_LENGTH: Duration = Duration::from_mins(3);
 
 #[derive(Debug, Default)]
 struct Tally {
+    /// The release of the test host, if two of them are checked side by side.
+    release: Option<Release>,
     passed: u64,
     failed: u64,
     /// Account of each failure. The end of the output has them again, because that is read first.
     failures: Vec<String>,
 }
 
+impl Selection {
+    /// Returns those of `parts` that run: the one that is asked for, or all that are not run on request only.
+    fn wanted(&self, parts: &[Part]) -> Vec<Part> {
+        let on_request = [Part::Setup, Part::Runner, Part::Qemu];
+        let wanted = |part: &Part| match self.only {
+            Some(only) => only == *part,
+            None => !on_request.contains(part),
+        };
+        parts.iter().copied().filter(wanted).collect()
+    }
+}
+
+/// Parts to run on one test host.
+#[derive(Debug)]
+struct OnHost<'s> {
+    release: Release,
+    parts: Vec<Part>,
+    suites: &'s [Suite],
+    /// Nothing but claims and attacks whose name contains this.
+    filter: &'s str,
+}
+
 /// Runs the selected parts; true if nothing failed. The last line of stdout is the count.
 pub fn verify(selection: &Selection) -> Result<bool> {
     let mut tally = Tally::default();
-    let wants = |part| selection.only.is_none_or(|only| only == part);
+    let wants = |part| !selection.wanted(&[part]).is_empty();
     if wants(Part::Static) {
         tally.command("formatting", cargo().args(["fmt", "--all", "--check"]));
         tally.command(
@@ -106,7 +130,7 @@ pub fn verify(selection: &Selection) -> Result<bool> {
         tally.simulation(wants(Part::Tests));
     }
     // Minutes on a busy machine, and an empty one is set up from package mirrors: only on request.
-    if selection.only == Some(Part::Setup) {
+    if wants(Part::Setup) {
         let bed = Bed::open()?;
         for claim in setup::CLAIMS {
             if claim.name.contains(&selection.filter) {
@@ -114,39 +138,18 @@ pub fn verify(selection: &Selection) -> Result<bool> {
             }
         }
     }
-    // Minutes without /dev/kvm, and many on a busy machine: not part of everything.
-    let only_asked = [Part::Qemu, Part::Runner]
-        .map(Some)
-        .contains(&selection.only);
-    let on_host = [Part::Units, Part::System, Part::Attack, Part::Chaos];
-    if only_asked || on_host.into_iter().any(wants) {
+    // In a virtual machine without /dev/kvm, minutes, and many on a busy machine: only on request.
+    let on_host = [
+        Part::Units,
+        Part::System,
+        Part::Attack,
+        Part::Chaos,
+        Part::Runner,
+        Part::Qemu,
+    ];
+    if !selection.wanted(&on_host).is_empty() {
         let binaries = Binaries::with(selection.profile, &selection.programs)?;
-        let release = selection.host.unwrap_or_default();
-        let suites = if selection.only == Some(Part::Runner) {
-            LISTENER_SUITES
-        } else {
-            SUITES
-        };
-        tally.on_host(selection, release, suites, &binaries)?;
-        if selection.host.is_none() && [Part::System, Part::Attack].into_iter().any(wants) {
-            let newer = Release::Forky;
-            note(&format!(
-                "a smaller part, with the systemd of Debian {}",
-                newer.suite()
-            ));
-            let smaller = Selection {
-                only: selection.only.or(Some(Part::System)),
-                ..selection.clone()
-            };
-            tally.on_host(&smaller, newer, BASIC_SUITES, &binaries)?;
-            if selection.only.is_none() {
-                let attacks = Selection {
-                    only: Some(Part::Attack),
-                    ..selection.clone()
-                };
-                tally.on_host(&attacks, newer, &[], &binaries)?;
-            }
-        }
+        tally.on_hosts(selection, &binaries)?;
         if selection.keep {
             note("the test host stays up; `cargo run -p testbed -- host shell` enters it");
         }
@@ -209,49 +212,100 @@ impl Tally {
         self.command(NAME, &mut command);
     }
 
-    /// Boots a test host of a release, and runs the selected parts on it.
-    fn on_host(
-        &mut self,
-        selection: &Selection,
-        release: Release,
-        suites: &[Suite],
-        binaries: &Binaries,
-    ) -> Result<()> {
-        let wants = |part| selection.only.is_none_or(|only| only == part);
-        let bed = Bed::of(release)?;
+    /// Runs the selected parts on one test host, or on one of each release. The claims of both releases run side by side,
+    /// because most of them wait. Attacks and chaos have the machine for themselves.
+    fn on_hosts(&mut self, selection: &Selection, binaries: &Binaries) -> Result<()> {
+        let (older, newer) = (Release::Trixie, Release::Forky);
+        let of = |release, parts: &[Part], suites| OnHost {
+            release,
+            suites,
+            parts: selection.wanted(parts),
+            filter: &selection.filter,
+        };
+        let claims = [Part::Units, Part::System];
+        let attacks = [Part::Attack, Part::Chaos];
+        let release = selection.host.unwrap_or(older);
+        self.on_host(&of(release, &[Part::Qemu], &[]), binaries)?;
+        self.on_host(&of(release, &[Part::Runner], LISTENER_SUITES), binaries)?;
+        if selection.host.is_some() {
+            self.on_host(&of(release, &claims, SUITES), binaries)?;
+            return self.on_host(&of(release, &attacks, &[]), binaries);
+        }
+        let smaller = of(newer, &[Part::System], BASIC_SUITES);
+        if !smaller.parts.is_empty() {
+            note(&format!(
+                "a smaller part runs beside it, with the systemd of Debian {}",
+                newer.suite()
+            ));
+        }
+        std::thread::scope(|scope| {
+            let beside = scope.spawn(|| {
+                let mut tally = Self {
+                    release: Some(newer),
+                    ..Self::default()
+                };
+                tally.on_host(&smaller, binaries).map(|()| tally)
+            });
+            let first = self.on_host(&of(older, &claims, SUITES), binaries);
+            match beside.join() {
+                Ok(tally) => self.add(tally?),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+            first
+        })?;
+        self.on_host(&of(older, &attacks, &[]), binaries)?;
+        self.on_host(&of(newer, &[Part::Attack], &[]), binaries)
+    }
+
+    fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.failures.extend(other.failures);
+    }
+
+    /// Boots a test host of a release, and runs parts on it.
+    fn on_host(&mut self, run: &OnHost<'_>, binaries: &Binaries) -> Result<()> {
+        if run.parts.is_empty() {
+            return Ok(());
+        }
+        let bed = Bed::of(run.release)?;
         let mut lab = Lab::up(&bed, binaries.clone())?;
         self.check("the mirror delivered every package that tests need", || {
             every_package_is_there(&bed)
         });
-        if wants(Part::Units) {
-            self.check("systemd accepts every unit we print", || {
-                crate::units::units_are_accepted(&lab)
-            });
-        }
-        if selection.only == Some(Part::Qemu) {
-            self.machine(&bed, &lab);
-        }
-        if wants(Part::System) || selection.only == Some(Part::Runner) {
-            let mut stage = Stage::default();
-            for suite in suites {
-                for claim in suite.claims {
-                    if claim.name.contains(&selection.filter) {
-                        self.claim(suite.fixture, claim, &mut lab, &mut stage);
-                    }
-                }
+        for part in &run.parts {
+            match part {
+                Part::Static | Part::Tests | Part::Simulation | Part::Setup => {}
+                Part::Units => self.check("systemd accepts every unit we print", || {
+                    crate::units::units_are_accepted(&lab)
+                }),
+                Part::System | Part::Runner => self.suites(run, &mut lab),
+                Part::Attack => self.attacks(&mut lab, run.filter)?,
+                Part::Chaos if CHAOS.contains(run.filter) => self.chaos(&mut lab),
+                Part::Chaos => {}
+                Part::Qemu => self.machine(&bed, &lab),
             }
-        }
-        if wants(Part::Attack) {
-            self.attacks(&mut lab, &selection.filter)?;
-        }
-        if wants(Part::Chaos) && CHAOS.contains(&selection.filter) {
-            self.chaos(&mut lab);
         }
         Ok(())
     }
 
+    fn suites(&mut self, run: &OnHost<'_>, lab: &mut Lab) {
+        let mut stage = Stage::default();
+        for suite in run.suites {
+            for claim in suite.claims {
+                if claim.name.contains(run.filter) {
+                    self.claim(suite.fixture, claim, lab, &mut stage);
+                }
+            }
+        }
+    }
+
     fn report(&mut self, name: &str, took: Duration, outcome: &Result<()>) {
         let mark = if outcome.is_ok() { "ok  " } else { "FAIL" };
+        let name = match self.release {
+            Some(release) => format!("{name} (Debian {})", release.suite()),
+            None => name.to_owned(),
+        };
         stdio::progress(format_args!("{mark} {:7.2} s  {name}", took.as_secs_f64()));
         match outcome {
             Ok(()) => self.passed += 1,
