@@ -1,5 +1,5 @@
-# Sources of the Rust crates alone, so that a change to docs, hosts or Nix files rebuilds no Rust. All
-# members are here, because cargo reads every manifest of the workspace.
+# Sources of the Rust crates, and the pages that the program prints (`runner-controller docs`), so that a change to
+# hosts or Nix files rebuilds no Rust. All members are here, because cargo reads every manifest of the workspace.
 { lib }:
 let
   fs = lib.fileset;
@@ -17,8 +17,9 @@ let
     (root + "/testbed")
     (root + "/traces")
   ];
+  pages = fs.fileFilter (file: file.hasExt "md") root;
 in
 fs.toSource {
   inherit root;
-  fileset = fs.difference crates (fs.fileFilter (file: file.hasExt "md") root);
+  fileset = fs.union (fs.difference crates pages) (fs.intersection pages (root + "/docs"));
 }

@@ -268,7 +268,7 @@ fn reason(slot: &SlotId, verdict: Verdict, end: Option<&EndRecord>) -> String {
     );
     let line = end.and_then(|end| end.last_line.as_ref());
     let line = line.map(|line| format!("it wrote \"{line}\""));
-    let remedy = verdict.remedy().map(str::to_owned);
+    let remedy = verdict.remedy(slot);
     let parts = [Some(format!("{slot} {verdict}: {exit}")), line, remedy];
     parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }

@@ -80,43 +80,51 @@ impl Verdict {
     /// Returns true if an operator should look into it: neither a plan nor a job ended the runner.
     #[must_use]
     pub fn is_failure(self) -> bool {
-        self.remedy().is_some()
+        self.remedy_for_slots().is_some()
     }
 
-    /// Returns the advice to the operator, if the verdict is a failure.
+    /// Returns the advice to the operator about a runner of this slot, if the verdict is a failure.
     #[must_use]
-    pub fn remedy(self) -> Option<&'static str> {
+    pub fn remedy(self, slot: &SlotId) -> Option<String> {
+        let text = self.remedy_for_slots()?;
+        Some(text.replace("SLOT", &slot.to_string()))
+    }
+
+    /// Returns the advice, in which `SLOT` stands for the runner's slot.
+    fn remedy_for_slots(self) -> Option<&'static str> {
         match self {
-            Self::BootFailed | Self::SpareLost => Some("read `runner-logs` of the slot"),
+            Self::BootFailed | Self::SpareLost => Some("run `runner-logs SLOT`"),
             Self::BootTimeout => Some(
-                "read `runner-logs` of the slot; the host may be overloaded, or timeouts.boot too short",
+                "run `runner-logs SLOT`; the host may be overloaded, or timeouts.boot too short",
             ),
             Self::RegistrationTimeout => {
-                Some("check that containers reach GitHub, through their network and its proxy")
+                Some("run `runner-controller doctor`, which tries the network of the containers")
             }
             Self::JobTimeout => Some("raise timeouts.job, or shorten the job"),
             Self::Oom => Some("raise limits.memory, or give the layer less of it"),
-            Self::VersionRefused | Self::UpdateRequested => {
-                Some("put a newer runner into the image, as docs/runner-versions.md shows")
-            }
+            Self::VersionRefused | Self::UpdateRequested => Some(
+                "put a newer runner into the image: `runner-controller docs runner-versions` tells how",
+            ),
             Self::RegistrationRefused => Some(
-                "read what the runner wrote: GitHub refused its registration, its session or its version",
+                "run `runner-logs SLOT`: GitHub refused its registration, its session or its version, and the listener says which",
             ),
             Self::SessionConflict => Some(
                 "look for a copy of this host, or of its state, that runs the same registration",
             ),
-            Self::GithubUnreachable => {
-                Some("check the network of the containers: GitHub was out of reach for 12 minutes")
-            }
+            Self::GithubUnreachable => Some(
+                "run `runner-controller doctor`, which tries the network of the containers: GitHub was out of reach for 12 minutes",
+            ),
             Self::ListenerAborted => Some(
                 "run `runner-controller prepare-image` again, which tries the listener: a library may be \
                  missing in the image",
             ),
-            Self::AddressLost => {
-                Some("keep network managers off rc-* links, as docs/firewall.md shows")
-            }
-            Self::Crashed => Some("read `runner-logs` of the slot"),
-            Self::Unexplained => Some("check that /run was not full"),
+            Self::AddressLost => Some(
+                "keep network managers off rc-* links: `runner-controller docs firewall` tells how",
+            ),
+            Self::Crashed => Some("run `runner-logs SLOT`"),
+            Self::Unexplained => Some(
+                "run `df -h /run`: a full file system keeps the record of an end from being written",
+            ),
             Self::JobDone
             | Self::IdleExpired
             | Self::Ghost

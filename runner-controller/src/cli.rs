@@ -49,6 +49,12 @@ pub enum Command {
         #[arg(long, short, requires = "fix")]
         yes: bool,
     },
+    /// Print a page of the documentation of this version, such as `firewall`, or the runbook of an alert. Without a
+    /// page, list them all.
+    Docs {
+        /// Page to print.
+        page: Option<String>,
+    },
     /// Write an archive for another engineer: configuration, status, history, units, journal, host and the report of
     /// doctor, without secrets. Needs root, who can read the secrets that must not be in it.
     SupportBundle {
@@ -291,7 +297,8 @@ pub struct HistoryArgs {
 /// Jobs and host of a simulation.
 #[derive(Debug, Clone, Args)]
 pub struct SizeArgs {
-    /// Simulate the jobs of this file instead of those of the history. docs/sizing.md has an example. The daemon need
+    /// Simulate the jobs of this file instead of those of the history. `runner-controller docs sizing` has an example.
+    /// The daemon need
     /// not run.
     #[arg(long, value_name = "FILE")]
     pub workload: Option<PathBuf>,

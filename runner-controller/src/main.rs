@@ -71,6 +71,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             };
             commands::logs(config, target.as_ref(), options)?;
         }
+        Command::Docs { page } => commands::docs(page.as_deref())?,
         Command::History(args) => history(config, args)?,
         Command::Size(args) => size(config, args)?,
         Command::Explain {

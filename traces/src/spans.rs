@@ -265,7 +265,7 @@ fn runner_attributes(record: &VerdictRecord) -> Attributes {
 
 /// Returns the status of a runner: an error if an operator should look into it.
 fn runner_status(record: &VerdictRecord) -> Option<Status> {
-    let remedy = record.verdict.remedy()?;
+    let remedy = record.verdict.remedy(&record.slot)?;
     Some(error(&format!("{}; {remedy}", record.verdict)))
 }
 

@@ -220,7 +220,7 @@ impl Story {
         if let Some(line) = &ended.last_line {
             let _ = writeln!(text, "  it wrote last: \"{line}\"");
         }
-        if let Some(remedy) = ended.verdict.remedy() {
+        if let Some(remedy) = ended.verdict.remedy(&ended.slot) {
             let _ = writeln!(text, "  next step: {remedy}");
         }
         Self {
@@ -503,7 +503,7 @@ ci-3, at GitHub runner-01-ci-3-0a1b2c3d: oom, job interrupted
 "
             .to_owned()
                 + &Verdict::Oom
-                    .remedy()
+                    .remedy(&"ci-3".parse().unwrap())
                     .map(|r| format!("  next step: {r}\n"))
                     .unwrap_or_default()
         );

@@ -34,7 +34,7 @@ pub fn jobs(config: &Path, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-const NOT_TAKEN: &str = "this host does not know the queue: it takes no deliveries of GitHub, and no pool has demand = \"queue\" or \"scale-set\"; see docs/demand.md";
+const NOT_TAKEN: &str = "this host does not know the queue: it takes no deliveries of GitHub, and no pool has demand = \"queue\" or \"scale-set\"; `runner-controller docs demand` tells how";
 
 /// Returns the last reading of GitHub's API in words.
 fn reading(queue: &QueueStatus, now_unix_ms: u64) -> String {

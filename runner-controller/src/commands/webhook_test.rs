@@ -41,7 +41,9 @@ pub struct WebhookTest {
 pub fn webhook_test(config_path: &Path, test: &WebhookTest) -> anyhow::Result<ExitCode> {
     let config = config::load(config_path)?;
     let Some(webhook) = &config.webhook else {
-        bail!("this host takes no deliveries of GitHub; see [webhook] in docs/demand.md");
+        bail!(
+            "this host takes no deliveries of GitHub; see [webhook] in `runner-controller docs demand`"
+        );
     };
     let mut are_served = true;
     let mut samples = Vec::new();

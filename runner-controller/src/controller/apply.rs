@@ -376,7 +376,7 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                 .as_ref()
                 .map(|line| format!("; it wrote \"{line}\""));
             let wrote = wrote.unwrap_or_default();
-            let remedy = verdict.remedy().map(|remedy| format!("; {remedy}"));
+            let remedy = verdict.remedy(slot).map(|remedy| format!("; {remedy}"));
             let remedy = remedy.unwrap_or_default();
             warn!(
                 pool = %slot.pool, slot = %slot, trace_id, %verdict, result, runner, exit, job_url, last_line,

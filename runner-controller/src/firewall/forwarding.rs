@@ -85,7 +85,9 @@ fn describe(blocking: &Blocking) -> Obstacle {
         wrong: format!(
             "another program's chain `{chain}` drops the packets of runners {by}, so runners reach nothing"
         ),
-        remedy: format!("add {rules} to it, for Docker to DOCKER-USER, as docs/firewall.md shows"),
+        remedy: format!(
+            "add {rules} to it, for Docker to DOCKER-USER, as `runner-controller docs firewall` shows"
+        ),
     }
 }
 

@@ -167,7 +167,7 @@ impl Ended {
 /// `None` for a runner that did its work.
 #[must_use]
 pub fn failure(ended: &VerdictRecord) -> Option<String> {
-    let remedy = ended.verdict.remedy().map(str::to_owned);
+    let remedy = ended.verdict.remedy(&ended.slot);
     if remedy.is_none() && !ended.result.is_some_and(JobResult::is_cut_short) {
         return None;
     }

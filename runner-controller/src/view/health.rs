@@ -99,8 +99,8 @@ fn address_lost(pool: &PoolStatus) -> Option<String> {
         .collect();
     (!links.is_empty()).then(|| {
         format!(
-            "pool {}: another program took the address from {}; keep network managers off rc-* links, \
-             as docs/firewall.md shows",
+            "pool {}: another program took the address from {}; keep network managers off rc-* links: \
+             `runner-controller docs firewall` tells how",
             pool.name,
             links.join(", ")
         )

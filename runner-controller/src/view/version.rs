@@ -93,7 +93,7 @@ fn remedy(remedy: VersionRemedy) -> &'static str {
     match remedy {
         VersionRemedy::Nixpkgs => {
             "run `nix flake update nixpkgs-runner` (or the input that has your github-runner), then deploy; \
-             docs/runner-versions.md shows it"
+             `runner-controller docs runner-versions` tells more"
         }
         VersionRemedy::Rebuild => {
             "build the image again with a newer runner; jobs continue meanwhile"

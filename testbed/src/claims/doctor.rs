@@ -100,7 +100,7 @@ table ip filter {
 END",
         &[
             "chain `ip filter FORWARD` drops the packets of runners by its policy",
-            "docs/firewall.md shows",
+            "`runner-controller docs firewall` shows",
             "runners of pool ci do not reach resolver",
         ],
         "nft delete table ip filter",

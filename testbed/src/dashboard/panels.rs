@@ -255,7 +255,7 @@ pub const ROWS: &[Row] = &[
             },
             Panel {
                 title: "Ends per hour by verdict, without jobs that were done",
-                help: "docs/operations.md explains each verdict. runner-controller history --failed lists the runners.",
+                help: "`runner-controller docs operations` explains each verdict. runner-controller history --failed lists the runners.",
                 kind: Kind::Areas,
                 unit: "none",
                 queries: &[(
@@ -265,7 +265,7 @@ pub const ROWS: &[Row] = &[
             },
             Panel {
                 title: "Days until GitHub refuses the runners",
-                help: "Update the image before it is 0: see docs/runner-versions.md.",
+                help: "Update the image before it is 0: see `runner-controller docs runner-versions`.",
                 kind: Kind::Curves,
                 unit: "d",
                 queries: &[(

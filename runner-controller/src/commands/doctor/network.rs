@@ -39,14 +39,14 @@ fn judge_firewall(found: Option<FirewallError>, is_forwarding_off: bool) -> Find
         Some(FirewallError::Table(text)) => {
             let (wrong, hint) = text
                 .rsplit_once("; ")
-                .unwrap_or((&text, "see docs/firewall.md"));
+                .unwrap_or((&text, "run `runner-controller docs firewall`"));
             Finding::problem(area, wrong, hint).fixed_by(Fix::Firewall)
         }
         Some(error @ (FirewallError::Refused { .. } | FirewallError::Io { .. })) => {
             Finding::problem(
                 area,
                 chain(&error),
-                "install nftables, and see docs/firewall.md",
+                "install nftables; `runner-controller docs firewall` tells what it does",
             )
         }
     }
@@ -190,7 +190,7 @@ fn judge_try(pool: &str, target: &Target, result: &io::Result<()>) -> Finding {
             "set network.resolvers to servers that answer this host, and let other firewalls on the way pass port 53"
         }
         Target::Api { .. } => {
-            "see docs/firewall.md: a rule of this host or of a router drops it, or pools.*.allow must list an address in a private range"
+            "a rule of this host or of a router drops it, or pools.*.allow must list an address in a private range: `runner-controller docs firewall`"
         }
     };
     Finding::problem(

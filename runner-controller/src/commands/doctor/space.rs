@@ -35,7 +35,7 @@ fn judge_shortages(shortages: &Shortages) -> Vec<Finding> {
         Finding::problem(
             area,
             format!("{}: {reason}", resource.as_ref()),
-            "free it, for a disk with `du -xh --max-depth=2` on its path, or lower [reserve]; see docs/runbooks/resource-short.md",
+            "free it, for a disk with `du -xh --max-depth=2` on its path, or lower [reserve]; `runner-controller docs resource-short` tells more",
         )
     });
     findings.collect()

@@ -143,7 +143,7 @@ pub(super) fn check_source(
             Demand::Webhook if !takes_deliveries => top.mistake(
                 key,
                 "\"webhook\" needs GitHub's deliveries, and this host takes none".to_owned(),
-                "a table [webhook] with listen and secret_file (docs/demand.md), or demand = \"fixed\"",
+                "a table [webhook] with listen and secret_file (`runner-controller docs demand`), or demand = \"fixed\"",
             ),
             Demand::Queue if !is_repository(pool) => top.mistake(
                 key,

@@ -55,7 +55,7 @@ pub fn load(path: &Path) -> Result<Config, Mistakes> {
                     path.display()
                 )
             } else {
-                "a TOML file; docs/other-hosts.md has an example".into()
+                "a TOML file; `runner-controller docs other-hosts` has an example".into()
             },
         }],
     })?;

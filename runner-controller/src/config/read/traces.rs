@@ -41,7 +41,7 @@ pub(super) fn traces(top: &mut Section<'_>, can_send: bool) -> Option<TracesConf
         top.wrong(
             "traces",
             "this build of the program sends no traces",
-            "a program that was built with `--features traces` (docs/operations.md), or no table [traces]",
+            "a program that was built with `--features traces` (`runner-controller docs operations`), or no table [traces]",
         );
     }
     Some(TracesConfig {

@@ -20,7 +20,7 @@ pub fn load_workload(path: &Path, config: &Config) -> Result<Workload, Mistakes>
         list: vec![Mistake {
             key: "(file)".into(),
             wrong: format!("the file cannot be read: {error}"),
-            write: "a TOML file; docs/sizing.md has an example".into(),
+            write: "a TOML file; `runner-controller docs sizing` has an example".into(),
         }],
     })?;
     parse_workload(path, &text, config)

@@ -260,7 +260,7 @@ fn waiting(status: &Status) -> Markup {
         return html! {
             section aria-labelledby="waiting" {
                 h2 id="waiting" { "Waiting jobs" }
-                p { "This host does not know GitHub's queue; " code { "[webhook]" } " in docs/demand.md changes that." }
+                p { "This host does not know GitHub's queue; " code { "[webhook]" } " changes that: " code { "runner-controller docs demand" } }
             }
         };
     };
