@@ -72,8 +72,8 @@ pub use limit::{RateLimit, Rest};
 pub use mode::Mode;
 pub use names::{HostId, InvalidName, PoolName, RunnerName, Slot, SlotId};
 pub use observation::{
-    Deleted, EndRecord, Exit, Invocation, JobNote, ListedRunner, RecordedEnd, RunnerId,
-    StartRecord, UnitObservation, UnitState,
+    Deleted, EndRecord, Exit, Invocation, JobNote, ListedRunner, RecordedEnd, ResourceUse,
+    RunnerId, StartRecord, UnitObservation, UnitState,
 };
 pub use orphans::{Deletions, Orphans, StrayRecord};
 pub use pace::{DEFAULT_MINTS_PER_MINUTE, MintWindow, Pace, PaceReason, PaceRecord};

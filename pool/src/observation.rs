@@ -95,6 +95,8 @@ pub struct EndRecord {
     pub oom_kills: u64,
     /// Processor time of the unit in milliseconds, if the kernel counted it.
     pub cpu_ms: Option<u64>,
+    /// Disk and network that it used.
+    pub usage: ResourceUse,
     /// Time at which the listener first wrote that it listens for jobs. A container says so, and decides nothing by it.
     pub listening_at: Option<Timestamp>,
     /// True if systemd was asked to stop the unit, by any program.
@@ -106,6 +108,21 @@ pub struct EndRecord {
     pub last_line: Option<String>,
     /// Time at which the record was written.
     pub at: Timestamp,
+}
+
+/// Disk and network that a runner used. The host reads them every few seconds while it runs, so the last seconds may be
+/// missing. `None` if no reading succeeded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceUse {
+    /// Highest use of its layer in bytes.
+    #[serde(default)]
+    pub layer_peak_bytes: Option<u64>,
+    /// Bytes that its container received over its link.
+    #[serde(default)]
+    pub received_bytes: Option<u64>,
+    /// Bytes that its container sent over its link.
+    #[serde(default)]
+    pub sent_bytes: Option<u64>,
 }
 
 impl EndRecord {

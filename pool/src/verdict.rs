@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use strum::{AsRefStr, Display, EnumString, VariantArray};
 
 use super::names::SlotId;
-use super::observation::{Invocation, JobNote, RunnerId};
+use super::observation::{Invocation, JobNote, ResourceUse, RunnerId};
 use super::timeline::PhaseEntry;
 use super::version::RunnerVersion;
 
@@ -98,7 +98,7 @@ impl Verdict {
                 "run `runner-logs SLOT`; the host may be overloaded, or timeouts.boot too short",
             ),
             Self::RegistrationTimeout => {
-                Some("run `runner-controller doctor`, which tries the network of the containers")
+                Some("run `runner-controller doctor`, which tries the runners' network")
             }
             Self::JobTimeout => Some("raise timeouts.job, or shorten the job"),
             Self::Oom => Some("raise limits.memory, or give the layer less of it"),
@@ -112,7 +112,7 @@ impl Verdict {
                 "look for a copy of this host, or of its state, that runs the same registration",
             ),
             Self::GithubUnreachable => Some(
-                "run `runner-controller doctor`, which tries the network of the containers: GitHub was out of reach for 12 minutes",
+                "run `runner-controller doctor`, which tries the runners' network; GitHub was out of reach for 12 minutes",
             ),
             Self::ListenerAborted => Some(
                 "run `runner-controller prepare-image` again, which tries the listener: a library may be \
@@ -245,6 +245,9 @@ pub struct VerdictRecord {
     /// Processor time that it used, in milliseconds, if the kernel counted it.
     #[serde(default)]
     pub cpu_ms: Option<u64>,
+    /// Disk and network that it used.
+    #[serde(default, flatten)]
+    pub usage: ResourceUse,
     /// Identity of its image, layer and limits, if its start record was read.
     #[serde(default)]
     pub generation: Option<String>,

@@ -244,6 +244,12 @@ pub struct RelayArgs {
     pub last_line: PathBuf,
     /// File for the time at which the listener listened.
     pub listening: PathBuf,
+    /// File for the disk and network that the runner uses.
+    pub usage: PathBuf,
+    /// Root directory of the container.
+    pub root: PathBuf,
+    /// Network link of the container.
+    pub link: String,
 }
 
 /// Job of a test of the hook.

@@ -112,7 +112,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             }));
         }
         Command::RelayReady => return Ok(exit_code(privileged::relay_ready().err().as_slice())),
-        Command::RelayConsole(files) => return Ok(relay_console(&files)),
+        Command::RelayConsole(files) => return Ok(relay_console(files)),
         Command::Connect(slot) => {
             return Ok(for_slot(config, &slot, |place| {
                 privileged::connect(place).err().into_iter().collect()
@@ -125,8 +125,13 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
 }
 
 /// Copies the console of a container.
-fn relay_console(files: &RelayArgs) -> ExitCode {
-    let relayed = privileged::relay_console(&files.last_line, &files.listening);
+fn relay_console(files: RelayArgs) -> ExitCode {
+    let kept = privileged::KeptFiles {
+        last_line: files.last_line,
+        listening: files.listening,
+        usage: files.usage,
+    };
+    let relayed = privileged::relay_console(&kept, &files.root, &files.link);
     exit_code(relayed.err().as_slice())
 }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::pool::{SlotId, Timestamp};
+use crate::pool::{ResourceUse, SlotId, Timestamp};
 use crate::world::{EndRecord, Exit, Invocation, RecordedEnd, StartRecord};
 use crate::{atomic_file, terminal};
 
@@ -19,6 +19,8 @@ const END: &str = ".end.json";
 const LAST_LINE: &str = ".last-line";
 /// Suffix of the file with the time at which a listener listened. It exists while the container runs.
 const LISTENING: &str = ".listening";
+/// Suffix of the file with the disk and network that a runner uses. It exists while the container runs.
+const USAGE: &str = ".usage";
 /// Maximum number of characters of a last line that are kept.
 const MAX_LAST_LINE: usize = 200;
 /// Number of starts of a slot whose records are kept.
@@ -63,6 +65,8 @@ struct EndFile {
     oom_kills: u64,
     #[serde(default)]
     cpu_ms: Option<u64>,
+    #[serde(default, flatten)]
+    usage: ResourceUse,
     #[serde(default)]
     listening_at_ms: Option<u64>,
     #[serde(default)]
@@ -92,7 +96,7 @@ pub(crate) fn newest(dir: &Path) -> io::Result<SlotRecords> {
             continue;
         };
         match kind {
-            Kind::LastLine | Kind::Listening => {}
+            Kind::LastLine | Kind::Listening | Kind::Usage => {}
             Kind::Start => {
                 if let Some(start) = read_start(dir, invocation, &mut records.unreadable)
                     && records.start.as_ref().is_none_or(|old| old.at <= start.at)
@@ -151,7 +155,7 @@ pub(crate) fn every_end(dir: &Path) -> Vec<RecordedEnd> {
         let files = names(&dir).into_iter();
         let ended = files.filter_map(|file| match read_name(&file)? {
             (invocation, Kind::End) => Some(invocation),
-            (_, Kind::Start | Kind::LastLine | Kind::Listening) => None,
+            (_, Kind::Start | Kind::LastLine | Kind::Listening | Kind::Usage) => None,
         });
         let ends: Vec<RecordedEnd> = ended
             .filter_map(|invocation| {
@@ -208,6 +212,7 @@ impl EndFile {
             memory_peak_bytes: self.memory_peak_bytes,
             oom_kills: self.oom_kills,
             cpu_ms: self.cpu_ms,
+            usage: self.usage,
             listening_at: self.listening_at_ms.map(Timestamp::from_millis),
             stop_requested: self.stop_requested,
             returns_result: self.returns_result,
@@ -236,6 +241,7 @@ fn end_bytes(end: &EndRecord) -> serde_json::Result<Vec<u8>> {
         memory_peak_bytes: end.memory_peak_bytes,
         oom_kills: end.oom_kills,
         cpu_ms: end.cpu_ms,
+        usage: end.usage,
         listening_at_ms: end.listening_at.map(Timestamp::millis),
         stop_requested: end.stop_requested,
         returns_result: end.returns_result,
@@ -270,6 +276,46 @@ pub(crate) fn take_listening(dir: &Path, invocation: &Invocation) -> Option<Time
     let text = take(&listening_file(dir, invocation))?;
     let ms = str::from_utf8(&text).ok()?.parse().ok()?;
     Some(Timestamp::from_millis(ms))
+}
+
+/// Returns the path of the file with the disk and network that a runner uses.
+#[must_use]
+pub(crate) fn usage_file(dir: &Path, invocation: &Invocation) -> PathBuf {
+    dir.join(format!("{invocation}{USAGE}"))
+}
+
+/// Returns the contents of a file with usage. Their length is always the same, so they replace older ones in one write.
+#[must_use]
+pub(crate) fn usage_bytes(usage: &ResourceUse) -> Vec<u8> {
+    let figures = [
+        usage.layer_peak_bytes,
+        usage.received_bytes,
+        usage.sent_bytes,
+    ];
+    let figures = figures.map(|figure| figure.map_or_else(|| "-".to_owned(), |n| n.to_string()));
+    let [layer, received, sent] = figures;
+    // u64::MAX has 20 digits.
+    format!("{layer:>20} {received:>20} {sent:>20}\n").into_bytes()
+}
+
+/// Reads the contents of a file with usage.
+#[must_use]
+pub(crate) fn parse_usage(bytes: &[u8]) -> ResourceUse {
+    let text = String::from_utf8_lossy(bytes);
+    let mut figures = text.split_whitespace().map(|word| word.parse().ok());
+    let mut next = || figures.next().flatten();
+    ResourceUse {
+        layer_peak_bytes: next(),
+        received_bytes: next(),
+        sent_bytes: next(),
+    }
+}
+
+/// Reads the disk and network that a runner used, and removes their file.
+#[must_use]
+pub(crate) fn take_usage(dir: &Path, invocation: &Invocation) -> ResourceUse {
+    let bytes = take(&usage_file(dir, invocation));
+    bytes.map(|bytes| parse_usage(&bytes)).unwrap_or_default()
 }
 
 /// Reads a file of a runner that ended, and removes it. One that is left is removed with the other records of its start.
@@ -332,6 +378,7 @@ enum Kind {
     End,
     LastLine,
     Listening,
+    Usage,
 }
 
 fn read_name(name: &str) -> Option<(Invocation, Kind)> {
@@ -341,6 +388,8 @@ fn read_name(name: &str) -> Option<(Invocation, Kind)> {
         (id, Kind::LastLine)
     } else if let Some(id) = name.strip_suffix(LISTENING) {
         (id, Kind::Listening)
+    } else if let Some(id) = name.strip_suffix(USAGE) {
+        (id, Kind::Usage)
     } else {
         (name.strip_suffix(END)?, Kind::End)
     };

@@ -25,8 +25,9 @@ pub use hook::{
 pub use scale_set::{FoundSet, OpenSession, ScaleSets, SetError, SetMessage, WantedSet};
 
 pub use crate::pool::{
-    Deleted, EndRecord, Exit, Invocation, JobNote, ListedRunner, MintWindow, RecordedEnd, RunnerId,
-    RunnerRecord, StartRecord, StrayRecord, UnitObservation, UnitState, VerdictRecord,
+    Deleted, EndRecord, Exit, Invocation, JobNote, ListedRunner, MintWindow, RecordedEnd,
+    ResourceUse, RunnerId, RunnerRecord, StartRecord, StrayRecord, UnitObservation, UnitState,
+    VerdictRecord,
 };
 
 /// Error that tells whether the same call may succeed later.

@@ -239,6 +239,7 @@ fn rows(dir: &Path) -> Vec<Row> {
         row(good, "history --csv", 0, Output),
         // The only runner on record had no job.
         row(good, "size", 1, Progress),
+        row(good, "docs", 0, Output),
         row(good, "explain --no-journal ci-1", 0, Output),
         row(good, "drain", 0, Progress),
         row(good, "drain --wait", 0, Progress),
@@ -269,7 +270,12 @@ fn rows(dir: &Path) -> Vec<Row> {
         row(missing, "sweep-unowned", 80, Progress),
         // Without the socket that the launcher gives it.
         row(missing, "relay-ready", 87, Progress),
-        row(missing, "relay-console /proc/none /proc/none", 0, Progress),
+        row(
+            missing,
+            "relay-console /proc/none /proc/none /proc/none /proc/none rc-ci-1",
+            0,
+            Progress,
+        ),
         // The parser's own output; it ignores a reader that is gone.
         row(good, "help", 0, Progress),
         row(good, "help status", 0, Progress),

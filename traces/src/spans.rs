@@ -259,6 +259,9 @@ fn runner_attributes(record: &VerdictRecord) -> Attributes {
     attributes.maybe_text("runner.generation", record.generation.as_ref());
     attributes.maybe_number("runner.memory_peak_bytes", record.memory_peak_bytes);
     attributes.maybe_number("runner.cpu_ms", record.cpu_ms);
+    attributes.maybe_number("runner.layer_peak_bytes", record.usage.layer_peak_bytes);
+    attributes.maybe_number("runner.received_bytes", record.usage.received_bytes);
+    attributes.maybe_number("runner.sent_bytes", record.usage.sent_bytes);
     attributes.maybe_number("runner.oom_kills", Some(record.oom_kills));
     attributes
 }

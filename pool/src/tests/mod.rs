@@ -88,6 +88,7 @@ fn end_record(invocation: Invocation, status: i32, at: Timestamp) -> EndRecord {
         memory_peak_bytes: None,
         oom_kills: 0,
         cpu_ms: None,
+        usage: ResourceUse::default(),
         listening_at: None,
         stop_requested: false,
         returns_result: true,

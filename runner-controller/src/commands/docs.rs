@@ -58,7 +58,7 @@ pub fn docs(page: Option<&str>) -> anyhow::Result<()> {
         return Ok(stdio::print(list())?);
     };
     let Some(text) = find(name) else {
-        bail!("there is no page {name}; `runner-controller docs` lists all pages");
+        bail!("cannot find the page {name}; `runner-controller docs` lists all pages");
     };
     Ok(stdio::print(text)?)
 }

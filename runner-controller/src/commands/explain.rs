@@ -13,7 +13,7 @@ use super::history::date;
 use super::kept_logs;
 use crate::config::ByteSize;
 use crate::http::client;
-use crate::pool::SlotId;
+use crate::pool::{ResourceUse, SlotId};
 use crate::status::{
     Gate, HistoryQuery, PhaseEntry, PhaseKind, RunnerStatus, Status, VerdictRecord,
 };
@@ -339,6 +339,21 @@ fn cost(ended: &VerdictRecord) -> String {
     if !parts.is_empty() {
         let _ = writeln!(text, "  it used {}", parts.join(" and "));
     }
+    let ResourceUse {
+        layer_peak_bytes,
+        received_bytes,
+        sent_bytes,
+    } = ended.usage;
+    if let Some(bytes) = layer_peak_bytes {
+        let _ = writeln!(text, "  it used at most {} of its layer", ByteSize(bytes));
+    }
+    if let (Some(received), Some(sent)) = (received_bytes, sent_bytes) {
+        let (received, sent) = (ByteSize(received), ByteSize(sent));
+        let _ = writeln!(
+            text,
+            "  it received {received} and sent {sent} over its link"
+        );
+    }
     if ended.oom_kills > 0 {
         let _ = writeln!(
             text,
@@ -481,6 +496,11 @@ mod tests {
                 (PhaseKind::Busy, 14_300),
             ]),
             cpu_ms: Some(42_000),
+            usage: ResourceUse {
+                layer_peak_bytes: Some(3 << 30),
+                received_bytes: Some(2 << 20),
+                sent_bytes: Some(4096),
+            },
             generation: None,
             version: None,
         };
@@ -498,6 +518,8 @@ ci-3, at GitHub runner-01-ci-3-0a1b2c3d: oom, job interrupted
   its container asked for its JIT config 0.2 s after the start
   its listener said that it listens 1.9 s after the start
   it used 42 s of processor time and at most 1.0 GiB of memory
+  it used at most 3.0 GiB of its layer
+  it received 2.0 MiB and sent 4.0 KiB over its link
   the kernel killed 2 of its processes because memory ran out
   it wrote last: \"Running job: test\"
 "

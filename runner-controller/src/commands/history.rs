@@ -182,6 +182,9 @@ fn csv(runners: &[VerdictRecord], kept: &KeptLogs) -> anyhow::Result<String> {
         "logs",
         "asked_after_ms",
         "listening_after_ms",
+        "layer_peak_bytes",
+        "received_bytes",
+        "sent_bytes",
     ]
     .map(str::to_owned);
     let phases = TIMED.map(|phase| format!("{phase}_after_ms"));
@@ -210,6 +213,9 @@ fn csv(runners: &[VerdictRecord], kept: &KeptLogs) -> anyhow::Result<String> {
             kept.file(runner).unwrap_or_default(),
             shown(runner.asked_after_ms),
             shown(runner.listening_after_ms),
+            shown(runner.usage.layer_peak_bytes),
+            shown(runner.usage.received_bytes),
+            shown(runner.usage.sent_bytes),
         ];
         let first = |phase| runner.phases.iter().find(|entry| entry.phase == phase);
         let phases = TIMED.map(|phase| shown(first(phase).map(|entry| entry.after_ms)));
@@ -233,6 +239,7 @@ mod tests {
     use super::*;
     use crate::config::LOG_BUNDLES_DIR;
     use crate::log_bundles::BundleName;
+    use crate::pool::ResourceUse;
     use crate::status::{JobNote, JobResult, PhaseEntry, Verdict};
     use crate::world::Invocation;
 
@@ -286,6 +293,7 @@ mod tests {
                 },
             ],
             cpu_ms: Some(42_000),
+            usage: ResourceUse::default(),
             generation: Some("0123abcd".into()),
             version: "2.336.0".parse().ok(),
         };
@@ -299,6 +307,7 @@ mod tests {
             memory_peak_bytes: None,
             phases: Vec::new(),
             cpu_ms: None,
+            usage: ResourceUse::default(),
             generation: None,
             asked_after_ms: None,
             listening_after_ms: None,

@@ -137,6 +137,7 @@ pub(super) fn verdict_record(
         invocation: runner.invocation.clone(),
         phases: runner.timeline.since(runner.started_at),
         cpu_ms: end.and_then(|end| end.cpu_ms),
+        usage: end.map(|end| end.usage).unwrap_or_default(),
         generation: runner.generation.clone(),
         version: runner.version,
     }
@@ -150,7 +151,7 @@ pub(super) fn millis(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pool::PhaseEntry;
+    use crate::pool::{PhaseEntry, ResourceUse};
 
     fn ended(phases: &[(PhaseKind, u64)], job_ms: Option<u64>) -> VerdictRecord {
         let entry = |(phase, after_ms): &(PhaseKind, u64)| PhaseEntry {
@@ -176,6 +177,7 @@ mod tests {
             invocation: None,
             phases: phases.iter().map(entry).collect(),
             cpu_ms: Some(700),
+            usage: ResourceUse::default(),
             generation: None,
             version: None,
         }

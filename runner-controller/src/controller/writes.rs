@@ -176,7 +176,7 @@ impl WriteQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pool::{PhaseKind, Verdict};
+    use crate::pool::{PhaseKind, ResourceUse, Verdict};
 
     fn put(slot: &str, phase: PhaseKind) -> Write {
         Write::Put(Box::new(RunnerRecord {
@@ -216,6 +216,7 @@ mod tests {
             invocation: None,
             phases: Vec::new(),
             cpu_ms: None,
+            usage: ResourceUse::default(),
             generation: None,
             version: None,
         }))

@@ -5,17 +5,21 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
 use super::error::{OrRefuse, Refusal, RootError};
+use super::meter::{self, Meter};
 use super::ready::start_beside;
 use super::sandbox::Sandbox;
-use crate::clock;
-use crate::pool::Timestamp;
+use crate::pool::{Invocation, Timestamp};
+use crate::{clock, slot_records};
 
 /// Name of the reader's command.
 pub(crate) const COMMAND: &str = "relay-console";
@@ -35,14 +39,16 @@ const INTERVAL: Duration = Duration::from_mins(1);
 
 /// Starts the reader as a child of this process. Returns the end of its pipe to write to.
 ///
-/// The reader keeps the last line in `last_line`, and the time at which the listener listened in `listening`.
-pub(crate) fn start(last_line: &Path, listening: &Path) -> Result<OwnedFd, RootError> {
+/// The reader keeps what it learns in the files of `kept`. It also reads the use of the filesystem of `root` and of the
+/// network link.
+pub(crate) fn start(kept: &KeptFiles, root: &Path, link: &str) -> Result<OwnedFd, RootError> {
     let begin = || -> io::Result<OwnedFd> {
         let (read, write) = io::pipe()?;
         start_beside(
             Command::new(std::env::current_exe()?)
                 .arg(COMMAND)
-                .args([last_line, listening])
+                .args([&kept.last_line, &kept.listening, &kept.usage])
+                .args([root.as_os_str(), link.as_ref()])
                 .stdin(read),
         )?;
         Ok(write.into())
@@ -50,17 +56,47 @@ pub(crate) fn start(last_line: &Path, listening: &Path) -> Result<OwnedFd, RootE
     begin().or_refuse(Refusal::Nspawn, || "start the reader of the console".into())
 }
 
-/// Copies standard input to standard output, bounded, until the container has ended. Keeps the last line and the time
-/// at which the listener listened in new files, for the record of the end.
-pub fn relay_console(last_line: &Path, listening: &Path) -> Result<(), RootError> {
-    let mut last_line = LastLine::create(last_line);
-    let mut listening = Listening::create(listening);
-    Sandbox::default().enter()?;
-    let (mut from, mut to) = (io::stdin().lock(), io::stdout().lock());
+/// New files for the record of the end.
+#[derive(Debug)]
+pub struct KeptFiles {
+    /// File for the last line.
+    pub last_line: PathBuf,
+    /// File for the time at which the listener listened.
+    pub listening: PathBuf,
+    /// File for the disk and network that the runner uses.
+    pub usage: PathBuf,
+}
+
+impl KeptFiles {
+    /// Returns the files of a start.
+    pub(crate) fn of(records: &Path, invocation: &Invocation) -> Self {
+        Self {
+            last_line: slot_records::last_line_file(records, invocation),
+            listening: slot_records::listening_file(records, invocation),
+            usage: slot_records::usage_file(records, invocation),
+        }
+    }
+}
+
+/// Copies standard input to standard output, bounded, until the container has ended. Keeps the last line, the time at
+/// which the listener listened, and the use of disk and network, for the record of the end.
+pub fn relay_console(kept: &KeptFiles, root: &Path, link: &str) -> Result<(), RootError> {
+    let mut last_line = LastLine::create(&kept.last_line);
+    let mut listening = Listening::create(&kept.listening);
+    let mut meter = Meter::create(&kept.usage, root, link);
+    // Bytes in a buffer would not make it readable.
+    let from = io::stdin().as_fd().try_clone_to_owned();
+    let mut from = File::from(from.or_refuse(Refusal::Nspawn, || "open standard input".into())?);
+    Sandbox::default().reads(meter::LINKS).enter()?;
+    let mut to = io::stdout().lock();
     let mut bound = Bound::new(Instant::now());
     let mut chunk = [0; 4096];
     let refuse = || "copy the console to the journal".to_owned();
     loop {
+        if !is_readable(&from).or_refuse(Refusal::Nspawn, refuse)? {
+            meter.read(Instant::now());
+            continue;
+        }
         let length = from.read(&mut chunk).or_refuse(Refusal::Nspawn, refuse)?;
         let lines = bound.pass(&chunk[..length], Instant::now());
         last_line.keep(&lines);
@@ -68,9 +104,21 @@ pub fn relay_console(last_line: &Path, listening: &Path) -> Result<(), RootError
         to.write_all(&lines)
             .and_then(|()| to.flush())
             .or_refuse(Refusal::Nspawn, refuse)?;
+        meter.read(Instant::now());
         if length == 0 {
             return Ok(());
         }
+    }
+}
+
+/// Waits for the next bytes, or for the next reading of the use of disk and network. Returns true if there are bytes.
+fn is_readable(from: &impl AsFd) -> io::Result<bool> {
+    let timeout = PollTimeout::try_from(meter::INTERVAL).unwrap_or(PollTimeout::MAX);
+    let mut set = [PollFd::new(from.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut set, timeout) {
+        Ok(ready) => Ok(ready > 0),
+        Err(Errno::EINTR) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::convert::Infallible;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::Command;
 
 use super::cleanup::{connections, groups, slot};
+use super::console::{self, KeptFiles};
 use super::error::{OrRefuse, Refusal, RootError};
 use super::nspawn::{self, families};
-use super::{console, gc_root, pinned, ready, rootfs, sandbox, trust};
+use super::{gc_root, pinned, ready, rootfs, sandbox, trust};
 use crate::config::Place;
 use crate::firewall;
 use crate::world::{Invocation, StartRecord, chain};
@@ -21,11 +21,11 @@ pub fn launch(place: Place<'_>) -> RootError {
         Ok(invocation) => invocation,
         Err(error) => return error,
     };
-    let last_line = slot_records::last_line_file(&place.records_dir(), &invocation);
-    match try_launch(place, invocation, &last_line) {
+    let kept = KeptFiles::of(&place.records_dir(), &invocation);
+    match try_launch(place, invocation, &kept) {
         Ok(never) => match never {},
         Err(error) => {
-            console::keep_line(&last_line, &chain(&error));
+            console::keep_line(&kept.last_line, &chain(&error));
             error
         }
     }
@@ -34,9 +34,8 @@ pub fn launch(place: Place<'_>) -> RootError {
 fn try_launch(
     place: Place<'_>,
     invocation: Invocation,
-    last_line: &Path,
+    kept: &KeptFiles,
 ) -> Result<Infallible, RootError> {
-    let listening = slot_records::listening_file(&place.records_dir(), &invocation);
     groups::claim(place)?;
     // nft works while this program mounts. Its answer takes as long as all mounts.
     let refuse = || "check the firewall".to_owned();
@@ -70,7 +69,7 @@ fn try_launch(
     let arguments = nspawn::arguments(place, &rootfs);
     let notify = place.config.mount_dir().join("notify");
     ready::start(&notify)?;
-    let console = console::start(last_line, &listening)?;
+    let console = console::start(kept, &rootfs.root, &place.veth())?;
     let cause = Command::new("systemd-nspawn")
         .args(families)
         .args(arguments)

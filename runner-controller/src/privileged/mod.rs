@@ -14,6 +14,7 @@
 //! - `own_dir`: the log files of a runner that ended
 //! - `ready`: the relay that tells systemd when the container is ready
 //! - `console`: the reader that bounds the bytes of a console
+//! - `meter`: the disk and network that a runner uses
 //! - `link`: the network link
 //! - `bounds`: a runner's part of the kernel's shared tables
 //! - `sandbox`: the privileges that a program gives up
@@ -32,6 +33,7 @@ pub(crate) mod error;
 mod gc_root;
 mod launch;
 mod link;
+mod meter;
 mod nspawn;
 mod own_dir;
 mod pinned;
@@ -48,7 +50,7 @@ use crate::pool::SlotId;
 
 pub use cleanup::{Leftover, LeftoverKind, count, end_units, leftovers};
 pub use connect::connect;
-pub use console::relay_console;
+pub use console::{KeptFiles, relay_console};
 pub use error::{Refusal, RootError};
 pub use launch::launch;
 pub use probe::ProbeNamespace;

@@ -50,6 +50,7 @@ pub fn sweep(config: &Config, id: &SlotId) -> Vec<RootError> {
         memory_peak_bytes: group.as_deref().and_then(memory_peak),
         oom_kills: group.as_deref().and_then(oom_kills).unwrap_or_default(),
         cpu_ms: group.as_deref().and_then(cpu_ms),
+        usage: slot_records::take_usage(&dir, &invocation),
         listening_at: slot_records::take_listening(&dir, &invocation),
         stop_requested: !is_result && units::is_being_stopped(id),
         returns_result: start.is_some_and(|start| start.returns_result),

@@ -11,8 +11,8 @@ use super::times::Times;
 use crate::config::{PoolConfig, ScheduleEntry};
 use crate::pool::{
     Admission, Effect, EndRecord, Exit, HostId, Invocation, JobTable, Jobs, ListedRunner, Numbers,
-    Pace, Pools, Readings, Reserve, RunnerId, RunnerName, ScopeId, Share, Shortages, SlotId, Step,
-    Timestamp, UnitObservation, UnitState, shortages,
+    Pace, Pools, Readings, Reserve, ResourceUse, RunnerId, RunnerName, ScopeId, Share, Shortages,
+    SlotId, Step, Timestamp, UnitObservation, UnitState, shortages,
 };
 
 /// Time of a call to GitHub that changes or lists registrations, in milliseconds.
@@ -307,6 +307,7 @@ impl<'s> Host<'s> {
             memory_peak_bytes: None,
             oom_kills: 0,
             cpu_ms: None,
+            usage: ResourceUse::default(),
             stop_requested: !is_done,
             returns_result: true,
             last_line: None,

@@ -117,7 +117,7 @@ fn may_have_waited(record: &VerdictRecord) -> bool {
 mod tests {
     use super::*;
     use crate::config::testing;
-    use crate::pool::{PhaseEntry, Verdict};
+    use crate::pool::{PhaseEntry, ResourceUse, Verdict};
     use crate::sizing::Source;
 
     /// A runner that booted in 300 ms, was a spare, and listened `registered_ms` after the mint began.
@@ -148,6 +148,7 @@ mod tests {
                 phase(PhaseKind::Busy, 5_300 + registered_ms),
             ],
             cpu_ms: None,
+            usage: ResourceUse::default(),
             generation: None,
             version: None,
         }

@@ -25,6 +25,11 @@ fn end(digit: char, at: u64, exit: Exit) -> EndRecord {
         memory_peak_bytes: Some(1 << 30),
         oom_kills: 2,
         cpu_ms: None,
+        usage: ResourceUse {
+            layer_peak_bytes: Some(u64::MAX),
+            received_bytes: None,
+            sent_bytes: Some(0),
+        },
         listening_at: Some(Timestamp::from_millis(at.saturating_sub(3))),
         stop_requested: true,
         returns_result: true,

@@ -98,6 +98,11 @@ pub(super) const STEPS: &[&str] = &[
     ALTER TABLE verdicts ADD COLUMN asked_after_ms INTEGER;
     ALTER TABLE verdicts ADD COLUMN listening_after_ms INTEGER;
 ",
+    "
+    ALTER TABLE verdicts ADD COLUMN layer_peak_bytes INTEGER;
+    ALTER TABLE verdicts ADD COLUMN received_bytes INTEGER;
+    ALTER TABLE verdicts ADD COLUMN sent_bytes INTEGER;
+",
 ];
 
 /// Newest schema.

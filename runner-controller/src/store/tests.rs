@@ -9,8 +9,8 @@ use tempfile::TempDir;
 use super::file::{durably, try_open};
 use super::*;
 use crate::pool::{
-    Invocation, Job, JobNote, JobResult, Pace, PhaseEntry, PhaseKind, Registration, RunnerId,
-    RunnerName, ScopeId, Timeline, Timestamp, Verdict,
+    Invocation, Job, JobNote, JobResult, Pace, PhaseEntry, PhaseKind, Registration, ResourceUse,
+    RunnerId, RunnerName, ScopeId, Timeline, Timestamp, Verdict,
 };
 
 pub(super) fn host() -> HostId {
@@ -104,6 +104,11 @@ pub(super) fn verdict(text: &str, invocation: Option<u64>, ended: u64) -> Verdic
             after_ms: 0,
         }],
         cpu_ms: Some(1_234),
+        usage: ResourceUse {
+            layer_peak_bytes: Some(5),
+            received_bytes: Some(6),
+            sent_bytes: None,
+        },
         generation: Some("0123abcd".into()),
         version: "2.336.0".parse().ok(),
     }

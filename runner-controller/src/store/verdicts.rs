@@ -7,7 +7,7 @@ use rusqlite::{Connection, Row, named_params, params_from_iter};
 
 use super::rows::{from_json, json, maybe_number, named, note, number, signed};
 use crate::config::HistoryConfig;
-use crate::pool::{Invocation, JobResult, RunnerId, Verdict};
+use crate::pool::{Invocation, JobResult, ResourceUse, RunnerId, Verdict};
 use crate::status::{HistoryPage, HistoryQuery};
 use crate::world::VerdictRecord;
 
@@ -25,11 +25,13 @@ pub(super) fn add(connection: &Connection, verdict: &VerdictRecord) -> rusqlite:
         "INSERT INTO verdicts (
             slot, verdict, runner, runner_id, job_repository, job_run_id, job_name, job_workflow,
             born_unix_ms, ended_unix_ms, job_ms, exit, memory_peak_bytes, oom_kills, invocation,
-            result, last_line, phases, cpu_ms, generation, version, asked_after_ms, listening_after_ms)
+            result, last_line, phases, cpu_ms, generation, version, asked_after_ms, listening_after_ms,
+            layer_peak_bytes, received_bytes, sent_bytes)
          VALUES (
             :slot, :verdict, :runner, :runner_id, :repository, :run_id, :job, :workflow,
             :born, :ended, :job_ms, :exit, :memory_peak, :oom_kills, :invocation,
-            :result, :last_line, :phases, :cpu_ms, :generation, :version, :asked, :listening)
+            :result, :last_line, :phases, :cpu_ms, :generation, :version, :asked, :listening,
+            :layer_peak, :received, :sent)
          ON CONFLICT (invocation) DO NOTHING",
     )?;
     insert.execute(named_params! {
@@ -54,6 +56,9 @@ pub(super) fn add(connection: &Connection, verdict: &VerdictRecord) -> rusqlite:
         ":version": verdict.version.map(|version| version.to_string()),
         ":asked": verdict.asked_after_ms.map(signed),
         ":listening": verdict.listening_after_ms.map(signed),
+        ":layer_peak": verdict.usage.layer_peak_bytes.map(signed),
+        ":received": verdict.usage.received_bytes.map(signed),
+        ":sent": verdict.usage.sent_bytes.map(signed),
         ":oom_kills": signed(verdict.oom_kills),
         ":invocation": verdict.invocation.as_ref().map(Invocation::as_str),
     })?;
@@ -242,6 +247,11 @@ fn verdict(row: &Row<'_>) -> rusqlite::Result<Option<VerdictRecord>> {
         invocation: invocation.and_then(|text| Invocation::parse(&text)),
         phases: from_json(row, "phases")?.unwrap_or_default(),
         cpu_ms: maybe_number(row, "cpu_ms")?,
+        usage: ResourceUse {
+            layer_peak_bytes: maybe_number(row, "layer_peak_bytes")?,
+            received_bytes: maybe_number(row, "received_bytes")?,
+            sent_bytes: maybe_number(row, "sent_bytes")?,
+        },
         generation: row.get("generation")?,
         version: version.and_then(|text| text.parse().ok()),
     }))

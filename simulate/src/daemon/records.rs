@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-use runner_controller::pool::{Invocation, KnownJob, RunnerId, ScopeId, SlotId, Verdict};
+use runner_controller::pool::{
+    Invocation, KnownJob, ResourceUse, RunnerId, ScopeId, SlotId, Verdict,
+};
 use runner_controller::world::{JobRecords, Records, RunnerRecord, StrayRecord, VerdictRecord};
 use tokio::sync::oneshot;
 
@@ -89,6 +91,7 @@ impl RecordsFile {
             invocation: Some(invocation.clone()),
             phases: Vec::new(),
             cpu_ms: None,
+            usage: ResourceUse::default(),
             generation: None,
             version: None,
         }))

@@ -2,7 +2,8 @@
 
 use runner_controller::config::PoolConfig;
 use runner_controller::pool::{
-    EndRecord, Exit, Invocation, RecordedEnd, SlotId, StartRecord, UnitObservation, UnitState,
+    EndRecord, Exit, Invocation, RecordedEnd, ResourceUse, SlotId, StartRecord, UnitObservation,
+    UnitState,
 };
 
 use super::container::Container;
@@ -196,6 +197,7 @@ impl Host {
                 memory_peak_bytes: Some(1 << 20),
                 oom_kills: 0,
                 cpu_ms: None,
+                usage: ResourceUse::default(),
                 listening_at: None,
                 stop_requested: false,
                 returns_result: true,

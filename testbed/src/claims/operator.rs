@@ -369,6 +369,18 @@ fn a_runner_is_explained_while_it_lives_and_is_in_the_history_after(lab: &mut La
     finish_held(lab, id, &busy)?;
     let ended = await_verdict(lab, &name, Verdict::JobDone)?;
     ensure!(ended.cpu_ms.is_some(), "no processor time: {ended:?}");
+    // A listener downloads and sends more than this for any job.
+    let used = [ended.usage.received_bytes, ended.usage.sent_bytes];
+    ensure!(
+        used.iter()
+            .all(|bytes| bytes.is_some_and(|bytes| bytes > 1_000)),
+        "no network: {ended:?}"
+    );
+    let layer = ended.usage.layer_peak_bytes;
+    ensure!(
+        layer.is_some_and(|bytes| bytes > 4_096),
+        "no disk: {ended:?}"
+    );
     let listened = ended.listening_after_ms;
     ensure!(
         listened.is_some_and(|after_ms| (1..ended.lived_ms).contains(&after_ms)),

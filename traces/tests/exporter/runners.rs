@@ -1,7 +1,8 @@
 //! Runners that ended.
 
 use pool::{
-    Invocation, JobNote, JobResult, PhaseEntry, PhaseKind, RunnerId, Verdict, VerdictRecord,
+    Invocation, JobNote, JobResult, PhaseEntry, PhaseKind, ResourceUse, RunnerId, Verdict,
+    VerdictRecord,
 };
 use proptest::prelude::*;
 use traces::EndedRunner;
@@ -32,6 +33,7 @@ pub(crate) fn runner(number: u64) -> EndedRunner {
             invocation: Invocation::parse(&format!("{number:016x}{number:016x}")),
             phases: Vec::new(),
             cpu_ms: None,
+            usage: ResourceUse::default(),
             generation: None,
             version: None,
         },
@@ -70,6 +72,7 @@ pub(crate) fn whole() -> EndedRunner {
         oom_kills: 2,
         phases: phases.map(entry).into(),
         cpu_ms: Some(42_000),
+        usage: ResourceUse::default(),
         generation: Some("0123abcd".into()),
         version: "2.336.0".parse().ok(),
         ..ended.record

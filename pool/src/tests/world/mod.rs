@@ -35,7 +35,7 @@ impl Machine {
 /// Something on its way to the daemon.
 #[derive(Debug, Clone)]
 pub(super) enum Message {
-    Unit(UnitObservation),
+    Unit(Box<UnitObservation>),
     ConfigRequested(Slot),
     RequestDropped(Slot),
     JobStarted(Slot),
@@ -227,7 +227,8 @@ impl World {
     }
 
     fn signal(&mut self, slot: Slot) {
-        self.mail.push_back(Message::Unit(self.observe(slot)));
+        self.mail
+            .push_back(Message::Unit(Box::new(self.observe(slot))));
     }
 
     /// Lets a container come one step further in its boot.
@@ -271,7 +272,7 @@ impl World {
         let mut observation = self.observe(slot);
         observation.state = UnitState::Failed;
         observation.invocation = Some(machine.invocation);
-        self.mail.push_back(Message::Unit(observation));
+        self.mail.push_back(Message::Unit(Box::new(observation)));
     }
 
     /// Starts a job on the nth runner that is ready for one.
@@ -371,6 +372,7 @@ impl World {
             invocation,
             phases: Vec::new(),
             cpu_ms: None,
+            usage: ResourceUse::default(),
             generation: None,
             version: None,
         }));
@@ -471,7 +473,7 @@ impl World {
         let answer = |ok: bool| if ok { Ok(()) } else { Err("broken".to_owned()) };
         let pools = &mut self.pools;
         let effects = match message {
-            Message::Unit(observation) => pools.unit_observed(observation, now, random),
+            Message::Unit(observation) => pools.unit_observed(*observation, now, random),
             Message::ConfigRequested(slot) => pools.config_requested(&slot_id(slot), now),
             Message::RequestDropped(slot) => pools.request_dropped(&slot_id(slot), now),
             Message::JobStarted(slot) => pools.job_started(&slot_id(slot), JobNote::default(), now),

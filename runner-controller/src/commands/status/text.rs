@@ -164,6 +164,7 @@ fn failures(recent: &[VerdictRecord]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pool::ResourceUse;
     use crate::status::{
         BackoffStatus, Cause, DaemonState, FailureKind, GitHubStatus, JobNote, JobResult,
         JobStatus, PhaseKind, RunnerStatus, Verdict, Wanted,
@@ -195,6 +196,7 @@ mod tests {
             invocation: None,
             phases: Vec::new(),
             cpu_ms: None,
+            usage: ResourceUse::default(),
             generation: None,
             version: None,
         }
@@ -315,7 +317,7 @@ ENDED   VERDICT               AGO       JOB                  MEMORY   EXIT
 ci-4    job_done              1 m 12 s  succeeded, 5 m 32 s  1.5 GiB  status 100
 fuzz-2  registration_timeout  1 m 12 s  no job                        no record
   fuzz-2, registration_timeout: it wrote \"Listening for Jobs\"; \
-              check that containers reach GitHub, through their network and its proxy
+              run `runner-controller doctor`, which tries the runners' network
 ";
         assert_eq!(render(&busy_host(), false), wanted);
     }

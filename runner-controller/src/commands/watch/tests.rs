@@ -300,7 +300,10 @@ fn the_ended_runners_are_a_list_with_their_failures_marked() {
     assert!(matches!(request, Request::ReadLog(subject) if subject.slot.to_string() == "fuzz-2"));
     let lines = screen(&model);
     assert!(
-        has(&lines, "! it wrote \"cannot connect\"; check that"),
+        has(
+            &lines,
+            "! it wrote \"cannot connect\"; run `runner-controller doctor`"
+        ),
         "{lines:#?}"
     );
 }

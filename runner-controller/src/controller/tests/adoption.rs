@@ -1,6 +1,7 @@
 //! Adoption: restarts, runners that ended without a daemon, and pools that were removed.
 
 use super::*;
+use crate::pool::ResourceUse;
 
 fn invocation(number: u64) -> Invocation {
     Invocation::parse(&format!("{number:032x}")).unwrap()
@@ -14,6 +15,7 @@ fn end(number: u64, status: i32) -> EndRecord {
         memory_peak_bytes: None,
         oom_kills: 0,
         cpu_ms: None,
+        usage: ResourceUse::default(),
         listening_at: None,
         stop_requested: false,
         returns_result: true,

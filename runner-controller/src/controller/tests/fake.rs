@@ -1,6 +1,7 @@
 //! The simulated world: systemd, GitHub, the handshake with containers, and the records.
 
 use super::*;
+use crate::pool::ResourceUse;
 
 thread_local! {
     static BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
@@ -138,6 +139,7 @@ impl Fake {
                 memory_peak_bytes: None,
                 oom_kills: 0,
                 cpu_ms: None,
+                usage: ResourceUse::default(),
                 listening_at: None,
                 stop_requested: false,
                 returns_result: true,

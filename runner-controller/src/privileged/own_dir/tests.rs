@@ -8,6 +8,7 @@ use nix::unistd::mkfifo;
 use super::files::{MAX_ENTRIES, MAX_FILES};
 use super::text::{MAX_FILE_BYTES, MAX_TEXT_BYTES};
 use super::*;
+use crate::pool::ResourceUse;
 use crate::redact::Redactor;
 use crate::world::Invocation;
 
@@ -19,6 +20,7 @@ fn end(exit: Exit) -> EndRecord {
         memory_peak_bytes: None,
         oom_kills: 0,
         cpu_ms: None,
+        usage: ResourceUse::default(),
         listening_at: None,
         stop_requested: false,
         returns_result: true,

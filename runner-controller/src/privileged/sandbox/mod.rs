@@ -25,6 +25,7 @@ const LANDLOCK: ABI = ABI::V6;
 #[derive(Debug, Default)]
 pub(crate) struct Sandbox {
     capabilities: Vec<Cap>,
+    reads: Vec<PathBuf>,
     writes: Vec<PathBuf>,
     removes: Vec<PathBuf>,
 }
@@ -36,6 +37,12 @@ impl Sandbox {
             capabilities: capabilities.to_vec(),
             ..Self::default()
         }
+    }
+
+    /// Allows the program to read below a directory.
+    pub(crate) fn reads(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.reads.push(dir.into());
+        self
     }
 
     /// Allows the program to create, write, rename and remove files below a directory.
@@ -75,7 +82,12 @@ impl Sandbox {
             .handle_access(AccessNet::from_all(LANDLOCK))?
             .scope(Scope::from_all(LANDLOCK))?
             .create()?;
-        for (paths, access) in [(&self.writes, write), (&self.removes, remove)] {
+        let rights = [
+            (&self.reads, read),
+            (&self.writes, write),
+            (&self.removes, remove),
+        ];
+        for (paths, access) in rights {
             for path in paths {
                 rules = allow(rules, path, access)?;
             }
