@@ -146,7 +146,7 @@ fn watch_idle(lab: &Lab, process: &Process<'_>, idle: Duration) -> Result<Idle> 
 }
 
 /// Runs this many quick jobs, all queued at once.
-fn run_quick(lab: &Lab, count: usize) -> Result<()> {
+pub(super) fn run_quick(lab: &Lab, count: usize) -> Result<()> {
     note(&format!("{count} quick jobs over 4 slots"));
     let jobs: Vec<JobSpec> = (1..=count)
         .map(|number| pool_job(&format!("quick-{number}"), "ci", "true"))

@@ -7,6 +7,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
@@ -98,6 +99,23 @@ impl<'a> Floor<'a> {
     pub(super) fn start_and_stop(&self) -> Result<()> {
         self.start()?;
         self.stop()
+    }
+
+    /// Stops and starts each container so many times, and all containers beside each other. Returns the whole time.
+    pub(super) fn restart(&self, times: usize) -> Result<Duration> {
+        let script = format!(
+            "for unit in {}; do (for turn in $(seq {times}); do systemctl restart $unit || exit 1; done) & jobs=\"${{jobs-}} $!\"; done\n\
+             for job in $jobs; do wait $job; done",
+            self.units.join(" ")
+        );
+        let start = Instant::now();
+        self.host.sh(&script)?;
+        Ok(start.elapsed())
+    }
+
+    /// Returns the names of the units.
+    pub(super) fn units(&self) -> &[String] {
+        &self.units
     }
 
     fn all(&self, verb: &str) -> Result<()> {

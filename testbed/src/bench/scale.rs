@@ -3,10 +3,14 @@
 //! Each part prepares the host, and leaves it empty. Processor time is that of control groups of the test host, so the
 //! benchmark itself and other programs of the machine do not count.
 
+mod burst;
 mod crowd;
 mod many;
 mod memory;
+mod parts;
+mod rate;
 mod restart;
+mod turnaround;
 
 use std::path::PathBuf;
 
@@ -17,7 +21,7 @@ use serde_json::{Value, json};
 use super::daemon;
 use super::figures::{self, Figure};
 use crate::bed::{Bed, note};
-use crate::binaries::{Binaries, Profile};
+use crate::binaries::{self, Binaries, Profile};
 use crate::lab::Lab;
 
 /// A part of the benchmark.
@@ -27,6 +31,12 @@ pub enum Part {
     Crowd,
     /// Start the daemon while many runners live
     Restart,
+    /// Run quick jobs over four slots, and count the processor time of each by part
+    Rate,
+    /// Boot the next runner after one that left much behind
+    Turnaround,
+    /// Queue 40 jobs at once over 10 slots
+    Burst,
 }
 
 /// Options of the benchmark.
@@ -47,6 +57,15 @@ pub struct Options {
     /// Starts of the daemon in the part restart
     #[arg(long, default_value_t = 15)]
     pub starts: usize,
+    /// Quick jobs of the part rate
+    #[arg(long, default_value_t = 200)]
+    pub jobs: usize,
+    /// Turns of the part turnaround
+    #[arg(long, default_value_t = 15)]
+    pub turns: usize,
+    /// Bursts of the part burst
+    #[arg(long, default_value_t = 5)]
+    pub bursts: usize,
     /// Write figures and samples here
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -66,7 +85,9 @@ impl Options {
 pub fn bench(options: &Options) -> Result<bool> {
     let bed = Bed::open()?;
     note("building the release binaries");
-    let lab = Lab::up(&bed, Binaries::build(Profile::Release)?)?;
+    let binaries = Binaries::build(Profile::Release)?;
+    let stamped = binaries::build_stamped_listener()?;
+    let lab = Lab::up(&bed, binaries)?;
     lab.reset()?;
     let load = daemon::quiet_load()?;
     let mut figures: Vec<Figure> = Vec::new();
@@ -83,6 +104,9 @@ pub fn bench(options: &Options) -> Result<bool> {
                 facts.push(("living", json!(count)));
                 restart::figures(&lab, count, options.starts)?
             }
+            Part::Rate => rate::figures(&lab, options.jobs)?,
+            Part::Turnaround => turnaround::figures(&lab, &stamped, options.turns)?,
+            Part::Burst => burst::figures(&lab, &stamped, options.bursts)?,
         });
         lab.reset()?;
     }

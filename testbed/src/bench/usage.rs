@@ -16,11 +16,6 @@ pub(super) fn cpu(host: &TestHost, cgroup: &str) -> Result<Duration> {
         .with_context(|| format!("cannot read usage_usec of the control group {cgroup}"))
 }
 
-/// Returns the processor time of a control group since an earlier value of it.
-pub(super) fn cpu_since(host: &TestHost, cgroup: &str, before: Duration) -> Result<Duration> {
-    Ok(cpu(host, cgroup)?.saturating_sub(before))
-}
-
 /// Reads a file of a control group of the host.
 pub(super) fn cgroup_file(host: &TestHost, cgroup: &str, file: &str) -> Result<String> {
     let path = host.path(&format!("/sys/fs/cgroup/{cgroup}/{file}"));

@@ -6,12 +6,12 @@ use anyhow::{Context, Result};
 
 use super::many::{available, end_all, events_since, only_spares};
 use super::memory::{self, Group};
+use super::parts::{self, Part, Spent, below_slice, slots, spent_on_new};
 use crate::bed::note;
 use crate::bench::figures::{Figure, Source, median};
 use crate::bench::floor::{self, Floor};
 use crate::bench::start::install_measured;
 use crate::bench::timeline::{Moment, SlotEvent, millis};
-use crate::bench::usage::{cpu, cpu_since};
 use crate::config::IMAGE;
 use crate::journal::{self, Span};
 use crate::lab::Lab;
@@ -22,17 +22,24 @@ const ALL: Duration = Duration::from_mins(3);
 /// Maximum of our time and processor time, as a multiple of the floor's.
 const RATIO_MAX: f64 = 1.10;
 
-/// A round of one kind: the times that all containers together took, in milliseconds.
+/// Rounds of one kind: the times that all containers together took.
 #[derive(Debug, Default)]
 struct Rounds {
+    /// Milliseconds.
     wall: Vec<f64>,
-    cpu: Vec<f64>,
+    cpu: Vec<Spent>,
 }
 
 impl Rounds {
-    fn add(&mut self, (wall, cpu): (f64, f64)) {
+    fn add(&mut self, (wall, cpu): (f64, Spent)) {
         self.wall.push(wall);
         self.cpu.push(cpu);
+    }
+
+    /// Returns the milliseconds of the whole host.
+    fn cpu_of_host(&self) -> Vec<f64> {
+        let times = self.cpu.iter().filter_map(|spent| spent.get(&Part::All));
+        times.map(|time| time.as_secs_f64() * 1000.0).collect()
     }
 }
 
@@ -50,7 +57,7 @@ pub(super) fn figures(lab: &Lab, count: u16, rounds: usize) -> Result<Vec<Figure
     for round in 0..=rounds {
         let floor_is = bare_round(lab, &floor)?;
         install_measured(lab, &config)?;
-        let we_are = spares_round(lab)?;
+        let we_are = spares_round(lab, count)?;
         end_all(lab)?;
         // The page cache is still cold in the first round.
         if round > 0 {
@@ -69,22 +76,23 @@ pub(super) fn figures(lab: &Lab, count: u16, rounds: usize) -> Result<Vec<Figure
     end_all(lab)?;
     drop(group);
 
-    let mut figures = times(ours, bare);
+    let mut figures = times(&ours, &bare);
+    figures.append(&mut parts::figures(&bare.cpu, &ours.cpu, f64::from(count)));
     figures.append(&mut memory);
     Ok(figures)
 }
 
-/// Starts the daemon and waits until all spares are ready. Returns the time from its first call of systemd until the
-/// last spare, and the processor time of the host, both in milliseconds.
-fn spares_round(lab: &Lab) -> Result<(f64, f64)> {
+/// Starts the daemon and waits until all spares are ready. Returns the milliseconds from its first call of systemd until
+/// the last spare, and the processor time.
+fn spares_round(lab: &Lab, count: u16) -> Result<(f64, Spent)> {
     let mark = journal::mark(lab.host())?;
-    let before = cpu(lab.host(), "/")?;
-    lab.start()?;
-    await_listening(lab, ALL)?;
-    let spent = cpu_since(lab.host(), "/", before)?;
+    let ((), spent) = spent_on_new(lab.host(), &slots(count), || {
+        lab.start()?;
+        await_listening(lab, ALL).map(drop)
+    })?;
     let events = events_since(lab, &mark)?;
     let wall = from_first_to_last(&events).context("the daemon logged no spare")?;
-    Ok((wall, spent.as_secs_f64() * 1000.0))
+    Ok((wall, spent))
 }
 
 /// Returns the milliseconds from the first start call until the last spare.
@@ -100,15 +108,14 @@ fn from_first_to_last(events: &[SlotEvent]) -> Option<f64> {
 }
 
 /// Starts and stops the bare containers. Returns the same of them.
-fn bare_round(lab: &Lab, floor: &Floor<'_>) -> Result<(f64, f64)> {
+fn bare_round(lab: &Lab, floor: &Floor<'_>) -> Result<(f64, Spent)> {
     let mark = journal::mark(lab.host())?;
-    let before = cpu(lab.host(), "/")?;
-    floor.start()?;
-    let spent = cpu_since(lab.host(), "/", before)?;
+    let units: Vec<String> = floor.units().iter().map(|unit| below_slice(unit)).collect();
+    let ((), spent) = spent_on_new(lab.host(), &units, || floor.start())?;
     let spans = journal::spans(&journal::since(lab.host(), &mark, floor::UNITS)?);
     floor.stop()?;
     let wall = of_spans(&spans).context("systemd logged no start of the floor")?;
-    Ok((wall, spent.as_secs_f64() * 1000.0))
+    Ok((wall, spent))
 }
 
 /// Returns the milliseconds from the first start until the last container is ready.
@@ -118,27 +125,28 @@ fn of_spans(spans: &[Span]) -> Option<f64> {
     Some(millis(last.checked_sub(first)?))
 }
 
-fn times(ours: Rounds, bare: Rounds) -> Vec<Figure> {
-    let goal = |ours: &[f64], bare: &[f64]| {
-        let floor = median(bare);
-        let ratio = median(ours) / floor;
-        (RATIO_MAX * floor, format!(" (this is {ratio:.2} ×)"))
+fn times(ours: &Rounds, bare: &Rounds) -> Vec<Figure> {
+    let both = |unit_names: [&'static str; 2], source, ours: Vec<f64>, bare: Vec<f64>| {
+        let floor = median(&bare);
+        let note = format!(" (this is {:.2} ×)", median(&ours) / floor);
+        [
+            Figure::plain(unit_names[0], "ms", source, bare),
+            Figure::plain(unit_names[1], "ms", source, ours).at_most(RATIO_MAX * floor, note),
+        ]
     };
-    let (wall_max, wall_is) = goal(&ours.wall, &bare.wall);
-    let (cpu_max, cpu_is) = goal(&ours.cpu, &bare.cpu);
-    vec![
-        Figure::plain("floor: all started, wall", "ms", Source::Systemd, bare.wall),
-        Figure::plain("all spares, wall", "ms", Source::Daemon, ours.wall)
-            .at_most(wall_max, wall_is),
-        Figure::plain(
-            "floor: all started, processor",
-            "ms",
-            Source::Kernel,
-            bare.cpu,
-        ),
-        Figure::plain("all spares, processor", "ms", Source::Kernel, ours.cpu)
-            .at_most(cpu_max, cpu_is),
-    ]
+    let wall = both(
+        ["floor: all started", "all spares"],
+        Source::Daemon,
+        ours.wall.clone(),
+        bare.wall.clone(),
+    );
+    let cpu = both(
+        ["floor: all started, processor", "all spares, processor"],
+        Source::Kernel,
+        ours.cpu_of_host(),
+        bare.cpu_of_host(),
+    );
+    wall.into_iter().chain(cpu).collect()
 }
 
 #[cfg(test)]
@@ -166,9 +174,9 @@ mod tests {
     fn more_than_a_tenth_above_the_floor_misses_the_goal() {
         let rounds = |wall, cpu| Rounds {
             wall: vec![wall],
-            cpu: vec![cpu],
+            cpu: vec![Spent::from([(Part::All, Duration::from_millis(cpu))])],
         };
-        let figures = times(rounds(1090.0, 1110.0), rounds(1000.0, 1000.0));
+        let figures = times(&rounds(1090.0, 1110), &rounds(1000.0, 1000));
         let reached: Vec<Option<bool>> = figures.iter().map(|figure| figure.reached).collect();
         assert_eq!(reached, [None, Some(true), None, Some(false)]);
     }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use nix::time::{ClockId, clock_gettime};
 use status::{PhaseKind, Status};
 
-use super::many::end_all;
+use super::many::{end_all, fast};
 use crate::bed::note;
 use crate::bench::daemon::Process;
 use crate::bench::figures::{Figure, Source};
@@ -20,16 +20,13 @@ use crate::settle::await_listening;
 const ALL: Duration = Duration::from_mins(10);
 /// Maximum time of a start, in milliseconds.
 const START_MAX_MS: f64 = 500.0;
-/// Pace of registrations, so that it does not bound how soon all runners listen.
-const PACE: &str = "mints_per_minute = 1000";
-
 /// Measures starts of a daemon while so many runners live. Half of them listen, and half are spares.
 pub(super) fn figures(lab: &Lab, count: u16, starts: usize) -> Result<Vec<Figure>> {
     let spares = count / 2;
     let mut config = Config::small(lab.sim().api_url()).with("ci", |pool| {
         (pool.min_idle, pool.min_spare, pool.max_runners) = (count - spares, spares, count);
     });
-    config.login = format!("{}\n{PACE}", config.login);
+    fast(&mut config);
     install_measured(lab, &config)?;
     note(&format!(
         "{count} runners, then {starts} starts of the daemon"
