@@ -38,12 +38,25 @@ field() {
     printf '%s' "${text:0:$2}"
 }
 
-if [ "${1-}" != tell ]; then
-    # The move waits for no other process, so it needs no timeout.
-    move
-    timeout -k 0.1 3 /bin/bash "$0" tell
-    exit 0
-fi
+# A minimal image starts the rest of its system with the runner. A job begins after that.
+booting() {
+    [ -e /run/github-runner/configured ] && [ ! -e /run/github-runner/booted ]
+}
+
+case ${1-} in
+    tell) ;;
+    await)
+        while booting; do sleep 0.02; done
+        exit 0
+        ;;
+    *)
+        # The move waits for no other process, so it needs no timeout.
+        move
+        timeout -k 0.1 3 /bin/bash "$0" tell
+        ! booting || timeout -k 0.1 10 /bin/bash "$0" await
+        exit 0
+        ;;
+esac
 [ -p "$fifo" ] || exit 0
 # The FIFO's mode permits writing alone. Opening does not block while the host has the other end open.
 # If it does block, the timeout ends it.

@@ -197,6 +197,9 @@ pub enum Command {
         /// Set up the image's Docker for pools with docker = true.
         #[arg(long)]
         docker: bool,
+        /// Boot the runner first, and the rest of the system when the runner has its config.
+        #[arg(long)]
+        minimal: bool,
     },
     /// Write the manual pages of the program, its commands and its other names.
     Man {

@@ -95,8 +95,15 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
             sudo,
             nix,
             docker,
+            minimal,
         } => {
-            for done in guest::prepare_image(&dir, guest::Options { sudo, nix, docker })? {
+            let options = guest::Options {
+                sudo,
+                nix,
+                docker,
+                minimal,
+            };
+            for done in guest::prepare_image(&dir, options)? {
                 stdio::progress(done);
             }
         }

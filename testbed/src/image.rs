@@ -57,6 +57,16 @@ pub fn refresh(host: &TestHost, binaries: &Binaries) -> Result<()> {
 /// Makes an image as an operator would, with the program that is installed in the host, whatever
 /// that one is. Returns its directory, seen from outside.
 pub fn prepare(host: &TestHost, name: &str, listener: &Path) -> Result<PathBuf> {
+    prepare_with(host, name, listener, &[])
+}
+
+/// Makes an image with options of `prepare-image`, like [`prepare`].
+pub fn prepare_with(
+    host: &TestHost,
+    name: &str,
+    listener: &Path,
+    options: &[&str],
+) -> Result<PathBuf> {
     let image = images_dir(host.bed()).join(name);
     remove_tree(&image)?;
     // A copy, not an overlay: an overlay cannot be ID-mapped.
@@ -66,7 +76,12 @@ pub fn prepare(host: &TestHost, name: &str, listener: &Path) -> Result<PathBuf> 
             .arg(GUEST.path(host.bed()))
             .arg(&image),
     )?;
-    host.run(&[CONTROLLER, "prepare-image", &inside(name)])?;
+    let dir = inside(name);
+    let command: Vec<&str> = [CONTROLLER, "prepare-image", &dir]
+        .into_iter()
+        .chain(options.iter().copied())
+        .collect();
+    host.run(&command)?;
     install_listener(listener, &image)?;
     Ok(image)
 }
@@ -262,6 +277,28 @@ pub fn with_docker(host: &TestHost) -> Result<String> {
         write_whole(&stamp, wanted.as_bytes())?;
     }
     Ok(inside("docker"))
+}
+
+/// Makes the image of [`with_docker`] with a minimal boot. Returns its path in the host.
+pub fn with_docker_minimal(host: &TestHost) -> Result<String> {
+    const NAME: &str = "docker-minimal";
+    let images = images_dir(host.bed());
+    let stock = with_docker(host)?;
+    let wanted = fs::read_to_string(images.join("docker.stamp")).context(stock)?;
+    let stamp = images.join("docker-minimal.stamp");
+    if !fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
+        link_tree(&images.join("docker"), &images.join(NAME))?;
+        host.run(&[
+            CONTROLLER,
+            "prepare-image",
+            "--docker",
+            "--sudo",
+            "--minimal",
+            &inside(NAME),
+        ])?;
+        write_whole(&stamp, wanted.as_bytes())?;
+    }
+    Ok(inside(NAME))
 }
 
 /// Fills the image's store with the image's own Nix: a store path that builds can use, its

@@ -24,6 +24,8 @@ const RUNNER_UNIT: &str = "usr/lib/systemd/system/github-runner.service";
 const READS_ENVIRONMENT: &str = "EnvironmentFile=-/etc/github-runner.env";
 /// Program that makes a directory a systemd userland. The launcher refuses an image without it.
 pub(crate) const INIT: &str = "usr/lib/systemd/systemd";
+/// Target that a container boots if its image has it (`prepare-image --minimal`).
+pub(crate) const MINIMAL_TARGET: &str = "github-runner.target";
 
 /// Findings of a check of this host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

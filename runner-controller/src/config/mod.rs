@@ -50,8 +50,8 @@ pub use bind::Bind;
 pub use calendar::ScheduleEntry;
 pub use egress::{Allow, Egress, Protocol};
 pub use github::{GitHubConfig, LoginConfig, Scope, ScopeName};
-pub(crate) use host_check::INIT;
 pub use host_check::{HostFindings, check_host, check_kernel};
+pub(crate) use host_check::{INIT, MINIMAL_TARGET};
 pub use logs::{KeptLogs, LOG_BUNDLES_DIR, LogsConfig};
 pub use mistake::{Mistake, Mistakes};
 pub use model::{

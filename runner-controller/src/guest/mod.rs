@@ -8,10 +8,14 @@
 //! - `accounts`: users and groups of the image
 //! - `session`: runtime directory and logins of the job's user
 //! - `nix_daemon`, `docker`: optional services for jobs
+//! - `masks`: units and generators that no container starts
+//! - `minimal`: a boot that starts the runner first
 //! - `trial`: the first start of the listener
 
 mod accounts;
 mod docker;
+mod masks;
+mod minimal;
 mod nix_daemon;
 mod session;
 mod tree;
@@ -40,7 +44,6 @@ const START: &str = include_str!("../../guest/start");
 const JOB_STARTED: &str = include_str!("../../guest/job-started.sh");
 const LOCKS: &str = include_str!("../../guest/run-lock.conf");
 const JOURNALD: &str = include_str!("../../guest/journald.conf");
-const MASKED: &str = include_str!("../../guest/masked");
 const SUDOERS: &str = "runner ALL=(ALL) NOPASSWD:ALL\n";
 
 /// Programs that our scripts in the image call.
@@ -61,6 +64,8 @@ pub struct Options {
     pub nix: bool,
     /// Set up the image's Docker for pools with `docker = true`.
     pub docker: bool,
+    /// Boot the runner first, and the rest of the system when the runner has its config.
+    pub minimal: bool,
 }
 
 /// Failure to prepare an image.
@@ -226,17 +231,20 @@ fn install(tree: &Tree, options: Options) -> Result<Vec<String>, PrepareError> {
     )
     .map_err(step("bound the locks"))?;
     session::install(tree, runner).map_err(step("set up the session of the runner's user"))?;
-    let mut masked = 0;
-    for unit in masked_units() {
-        tree.link(&format!("etc/systemd/system/{unit}"), "/dev/null")
-            .map_err(step("mask units"))?;
-        masked += 1;
-    }
+    let masked = masks::install(tree).map_err(step("mask units"))?;
     done.push(format!("{masked} units are masked"));
     // With "uninitialized", or without the file, every boot would be a first boot: 0.13 s of presets.
     tree.file("etc/machine-id", 0o444, "")
         .map_err(step("empty the machine id"))?;
 
+    if options.minimal {
+        minimal::install(tree, runner.uid).map_err(step("set up the minimal boot"))?;
+        done.push(
+            "the runner boots first, and the rest of the system when it has its config".into(),
+        );
+    } else {
+        minimal::remove(tree).map_err(step("remove the minimal boot"))?;
+    }
     if options.nix {
         nix_daemon::install(tree).map_err(step("set up the Nix daemon"))?;
         done.push("nix-daemon.socket is installed and enabled for pools with nix = true".into());
@@ -264,13 +272,6 @@ fn install(tree: &Tree, options: Options) -> Result<Vec<String>, PrepareError> {
         ));
     }
     Ok(done)
-}
-
-fn masked_units() -> impl Iterator<Item = &'static str> {
-    MASKED
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
 
 #[cfg(test)]
@@ -464,6 +465,40 @@ mod tests {
             points(&wants.join("docker.service")),
             Path::new("/dev/null")
         );
+    }
+
+    #[test]
+    fn a_minimal_boot_can_be_repeated_and_taken_back() {
+        let image = userland();
+        let options = Options {
+            minimal: true,
+            ..Options::default()
+        };
+        let root = image.path();
+        // An operator's own mask stays.
+        let generators = root.join("etc/systemd/system-generators");
+        fs::create_dir_all(&generators).unwrap();
+        symlink("/dev/null", generators.join("systemd-fstab-generator")).unwrap();
+        prepare_here(root).unwrap();
+        let before = everything(root);
+        prepare(root, options, Owners::Keep).unwrap();
+        let minimal = everything(root);
+        prepare(root, options, Owners::Keep).unwrap();
+        assert_eq!(everything(root), minimal);
+        let target = root
+            .join("usr/lib/systemd/system")
+            .join(crate::config::MINIMAL_TARGET);
+        assert!(target.is_file());
+        let drop_in = "etc/systemd/system/github-runner.service.d/40-minimal.conf";
+        let text = fs::read_to_string(root.join(drop_in)).unwrap();
+        assert!(
+            text.contains("\nRuntimeDirectory=github-runner user/1001\n"),
+            "{text}"
+        );
+        let mask = generators.join("systemd-sysv-generator");
+        assert_eq!(fs::read_link(mask).unwrap(), Path::new("../../../dev/null"));
+        prepare_here(root).unwrap();
+        assert_eq!(everything(root), before);
     }
 
     #[test]

@@ -115,6 +115,27 @@ impl Tree {
         self.own(&dir, name, 0, 0)
     }
 
+    /// Returns the target of a symlink; `None` if it does not exist. Any other file has an empty target.
+    pub(super) fn target(&self, path: &str) -> io::Result<Option<String>> {
+        let Some((dir, name)) = self.existing_parent(path)? else {
+            return Ok(None);
+        };
+        match readlinkat(&dir, name) {
+            Ok(target) => Ok(Some(target.to_string_lossy().into_owned())),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(Errno::EINVAL) => Ok(Some(String::new())),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Removes a file or a symlink. An absent one counts as removed.
+    pub(super) fn remove(&self, path: &str) -> io::Result<()> {
+        match self.existing_parent(path)? {
+            Some((dir, name)) => unlink_if_there(&dir, name),
+            None => Ok(()),
+        }
+    }
+
     /// Creates a directory unless it exists, and sets its owner and mode.
     pub(super) fn owned_dir(&self, path: &str, mode: u32, uid: u32, gid: u32) -> io::Result<()> {
         let dir = self.dir(path)?;
@@ -151,6 +172,16 @@ impl Tree {
         match path.rsplit_once('/') {
             Some((parent, name)) => Ok((self.dir(parent)?, name)),
             None => Ok((self.at(".", OFlag::O_RDONLY | OFlag::O_DIRECTORY)?, path)),
+        }
+    }
+
+    /// Opens the directory of a path; `None` if it does not exist.
+    fn existing_parent<'a>(&self, path: &'a str) -> io::Result<Option<(OwnedFd, &'a str)>> {
+        let (parent, name) = path.rsplit_once('/').unwrap_or((".", path));
+        match self.at(parent, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
+            Ok(dir) => Ok(Some((dir, name))),
+            Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 

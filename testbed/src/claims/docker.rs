@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use github_sim::JobView;
-use status::Verdict;
+use status::{PhaseKind, Status, Verdict};
 
 use super::common::{
     as_its_root, await_busy, await_verdict, ensure_says, finish_held, in_container,
@@ -35,7 +35,7 @@ pub(super) const SUITE: Suite = suite![FIXTURE;
     bridged_packets_of_the_host_pass_its_firewall_by,
 ];
 
-/// Pools with Docker, one for each kind of layer.
+/// Pools with Docker, one for each kind of layer. The image of the second one is minimal.
 pub(super) const POOLS: [&str; 2] = ["ci", "disk"];
 /// Size of every layer, in MiB.
 const LAYER_MIB: u64 = 256;
@@ -49,7 +49,7 @@ const STEP: &str = include_str!("docker/step.sh");
 const CALLS: &str = include_str!("docker/calls.c");
 
 /// Returns two pools with Docker, one with Docker's rights and a compiler instead, one without either, and
-/// one with the image of the first two and one core.
+/// one with the image of the first one and one core. The second one also has a spare.
 fn config(lab: &Lab) -> Result<Config> {
     let image = Image::Directory(image::with_docker(lab.host())?);
     let mut config = Config::small(lab.sim().api_url());
@@ -72,10 +72,21 @@ fn config(lab: &Lab) -> Result<Config> {
         }
         if pool.name == "disk" {
             pool.layer = "disk";
+            pool.image = Image::Directory(image::with_docker_minimal(lab.host())?);
+            (pool.min_spare, pool.max_runners) = (1, 2);
         }
     }
     config.pools = pools;
     Ok(config)
+}
+
+/// Returns the machine of a pool's runner in a phase.
+pub(super) fn in_phase(status: &Status, pool: &str, phase: PhaseKind) -> Result<String> {
+    let runners = status.in_phase(phase);
+    let mut machines = runners.iter().map(|runner| runner.machine());
+    machines
+        .find(|machine| machine.starts_with(&format!("{pool}-")))
+        .with_context(|| format!("{pool} has no runner that is {phase}"))
 }
 
 /// Runs one job until it has succeeded and its runner has ended, and returns the job.
@@ -100,11 +111,13 @@ pub(super) fn in_each(lab: &Lab, script: &str, check: impl Fn(&str) -> Result<()
 }
 
 fn a_docker_daemon_waits_for_its_first_client(lab: &mut Lab) -> Result<()> {
-    lab.await_settled(SOON)?;
+    let status = lab.await_settled(SOON)?;
     for pool in POOLS {
-        let look = "systemctl is-active docker.socket docker.service containerd.service; \
+        let look = "until systemctl --quiet is-active multi-user.target; do sleep 0.05; done; \
+                    systemctl is-active docker.socket docker.service containerd.service; \
                     systemctl is-system-running";
-        let said = as_its_root(lab, &format!("{pool}-1"), &format!("{look} || true"))?;
+        let machine = in_phase(&status, pool, PhaseKind::Idle)?;
+        let said = as_its_root(lab, &machine, &format!("{look} || true"))?;
         ensure!(said == "active\ninactive\ninactive\nrunning\n", "{said}");
     }
     Ok(())

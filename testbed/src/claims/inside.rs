@@ -85,14 +85,13 @@ fn a_directory_of_the_image_can_be_renamed(lab: &mut Lab) -> Result<()> {
 }
 
 fn a_job_logs_in_over_ssh_at_its_container(lab: &mut Lab) -> Result<()> {
-    let job = run_in(lab, BOUNDED, LOGIN)?;
-    ensure_says(&job.facts.log_tail, &["logged in as runner\n"])
+    in_both(lab, LOGIN, &["logged in as runner\n"])
 }
 
 fn a_job_has_a_runtime_directory_and_a_user_manager_on_request(lab: &mut Lab) -> Result<()> {
-    let job = run_in(lab, BOUNDED, SESSION)?;
-    ensure_says(
-        &job.facts.log_tail,
+    in_both(
+        lab,
+        SESSION,
         &[
             "directory: /run/user/1001 runner 700\n",
             "managed as runner in /run/user/1001\n",
@@ -106,11 +105,20 @@ fn a_scheduled_shutdown_waits(lab: &mut Lab) -> Result<()> {
          ScheduledShutdown\n\
          sudo shutdown -c 2>&1\n\
          echo \"still here: $(systemctl is-system-running)\"";
-    let job = run_in(lab, BOUNDED, script)?;
-    ensure_says(
-        &job.facts.log_tail,
+    in_both(
+        lab,
+        script,
         &["(st) \"poweroff\" ", "still here: running\n"],
     )
+}
+
+/// Runs a job in a stock and in a minimal image, and checks its output.
+fn in_both(lab: &Lab, script: &str, words: &[&str]) -> Result<()> {
+    for pool in [BOUNDED, "disk"] {
+        let job = run_in(lab, pool, script)?;
+        ensure_says(&job.facts.log_tail, words).with_context(|| pool.to_owned())?;
+    }
+    Ok(())
 }
 
 /// Locks a page, and says the limit.

@@ -24,6 +24,7 @@ mod isolation;
 mod kept_logs;
 mod layers;
 mod limits;
+mod minimal;
 mod monitoring;
 mod nix;
 mod nixos;
@@ -108,6 +109,7 @@ pub const SUITES: &[Suite] = &[
     nix::SUITE,
     docker::SUITE,
     inside::SUITE,
+    minimal::SUITE,
     flood::SUITE,
     egress::SUITE,
     power::SUITE,

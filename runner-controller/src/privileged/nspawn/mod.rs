@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::rootfs::{Rootfs, STORE, SharedDir, StoreMount, hostname};
-use crate::config::{Image, Place, ProxyConfig, SharedLimit};
+use crate::config::{Image, MINIMAL_TARGET, Place, ProxyConfig, SharedLimit};
 
 /// Directory of the slot's sockets in the container.
 const SOCKETS: &str = "/run/runner";
@@ -163,6 +163,9 @@ pub(crate) fn arguments(place: Place<'_>, tree: &Rootfs) -> Vec<OsString> {
     for argument in INIT_ARGUMENTS {
         list.flag(argument);
     }
+    if tree.minimal {
+        list.flag(format!("systemd.unit={MINIMAL_TARGET}"));
+    }
     // For guest/start, because the container cannot see the limits of the unit.
     let mut bounds = vec![
         ("MEMORY", limits.job_memory().0),
@@ -266,6 +269,7 @@ mod tests {
             docker: DockerMounts::default(),
             binds: Vec::new(),
             devices: Vec::new(),
+            minimal: false,
         }
     }
 
@@ -323,6 +327,17 @@ mod tests {
             "systemd.setenv=RUNNER_JOB_CPU_MAX=150000",
         ];
         assert_eq!(got, wanted);
+    }
+
+    #[test]
+    fn a_minimal_image_boots_its_runner_first() {
+        let minimal = Rootfs {
+            minimal: true,
+            ..tree()
+        };
+        let first = "systemd.unit=github-runner.target".to_owned();
+        assert!(lines(&testing::config(), "ci-3", &minimal).contains(&first));
+        assert!(!lines(&testing::config(), "ci-3", &tree()).contains(&first));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::fstat;
 
 use super::stage::{Stage, map_ids, open_in, open_mapped, unmount};
-use crate::config::{INIT, Place};
+use crate::config::{INIT, MINIMAL_TARGET, Place};
 use crate::privileged::error::{OrRefuse, Refusal, RootError};
 use crate::privileged::trust;
 
@@ -47,6 +47,12 @@ pub(super) fn map_image(
     }
     unmount(&plain)?;
     Ok(image)
+}
+
+/// Returns true if an image boots its runner before the rest of its system.
+pub(super) fn is_minimal(image: &OwnedFd) -> bool {
+    let target = Path::new("usr/lib/systemd/system").join(MINIMAL_TARGET);
+    open_in(image, &target).is_ok()
 }
 
 /// Binds the store to the stage. nspawn maps the ids of a bind, but not those of an overlay's lower

@@ -42,7 +42,7 @@ pub(crate) use guest_files::hostname;
 pub(crate) use store::{STORE, StoreMount};
 
 use guest_files::{fill_bare_root, fill_upper};
-use image::{bind_store, map_image};
+use image::{bind_store, is_minimal, map_image};
 use layer::mount_layer;
 use runner_dir::{Division, OwnDir, runner_overlay, runner_tmpfs};
 use stage::{Stage, mount_overlay, private_namespace};
@@ -68,6 +68,8 @@ pub(crate) struct Rootfs {
     pub(crate) binds: Vec<SharedDir>,
     /// Device nodes, each with its path in the container.
     pub(crate) devices: Vec<(PathBuf, &'static Path)>,
+    /// True if the image boots its runner before the rest of its system.
+    pub(crate) minimal: bool,
 }
 
 /// Mounts the root filesystem of a slot in a new mount namespace.
@@ -94,6 +96,7 @@ pub(crate) fn build(place: Place<'_>) -> Result<Rootfs, RootError> {
             mount_overlay(&image, &layer, &root, &place.pool.layer)?;
             Ok(Rootfs {
                 binds: binds::bind(place, &stage, &root, || binds::user_of(&image))?,
+                minimal: is_minimal(&image),
                 devices,
                 root,
                 sockets,
@@ -120,6 +123,7 @@ pub(crate) fn build(place: Place<'_>) -> Result<Rootfs, RootError> {
             })?;
             Ok(Rootfs {
                 binds: binds::bind(place, &stage, &root, || Ok(binds::USER_OF_NIXOS))?,
+                minimal: false,
                 devices,
                 root,
                 sockets,
