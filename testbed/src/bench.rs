@@ -10,6 +10,7 @@ pub mod demand;
 mod figures;
 mod floor;
 pub mod network;
+pub mod profiles;
 pub mod scale;
 mod side;
 mod stamps;

@@ -52,11 +52,14 @@ enum Verb {
     },
     /// Measure how fast runners follow each other, and what the daemon costs
     BenchLife(bench::Options),
-    /// Measure how long a container boots, beside an older commit
+    /// Measure how long a container boots, beside an older commit or by the profile of its image
     BenchBoot {
         /// The commit to compare with
-        #[arg(long, value_name = "COMMIT")]
-        against: String,
+        #[arg(long, value_name = "COMMIT", required_unless_present = "profiles")]
+        against: Option<String>,
+        /// Compare a stock with a minimal image, each beside a bare container of it
+        #[arg(long, conflicts_with_all = ["against", "at_most"])]
+        profiles: bool,
         /// Boots of each side, in turns; at least 15
         #[arg(long, default_value_t = 30)]
         pairs: usize,
@@ -248,14 +251,18 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::BenchLife(options) => supervised(false, || bench::bench(&options)),
         Verb::BenchBoot {
             against,
+            profiles: _,
             pairs,
             at_most,
             json,
-        } => bench_boot_with(&bench::against::Options {
-            against,
-            pairs,
-            at_most,
-            json,
+        } => supervised(false, || match against {
+            Some(against) => bench::against::bench(&bench::against::Options {
+                against,
+                pairs,
+                at_most,
+                json,
+            }),
+            None => bench::profiles::bench(pairs, json.as_deref()),
         }),
         Verb::BenchDemand(options) => supervised(false, || bench::demand::bench(&options)),
         Verb::BenchNetwork(options) => supervised(false, || bench::network::bench(&options)),
@@ -324,10 +331,6 @@ fn run(verb: Verb) -> Result<ExitCode> {
         }
         Verb::Inner { verb } => on_the_way_in(&verb).map(|()| ExitCode::SUCCESS),
     }
-}
-
-fn bench_boot_with(options: &bench::against::Options) -> Result<ExitCode> {
-    supervised(false, || bench::against::bench(options))
 }
 
 fn demo_with(options: &demo::Options) -> Result<ExitCode> {

@@ -47,6 +47,15 @@ impl<'a> Floor<'a> {
         template: &str,
         count: usize,
     ) -> Result<Self> {
+        Self::prepare_each(host, &vec![image; count], template)
+    }
+
+    /// Prepares a container for each image, like [`Floor::prepare`].
+    pub(super) fn prepare_each(
+        host: &'a TestHost,
+        images: &[&str],
+        template: &str,
+    ) -> Result<Self> {
         clear(host);
         host.run(&["mkdir", "-p", SOCKETS])?;
         let path = host.path(&format!("{SOCKETS}/jit.sock"));
@@ -58,7 +67,7 @@ impl<'a> Floor<'a> {
             "{template} has no Type=notify, which the floor relies on"
         );
         let mut units = Vec::new();
-        for number in 1..=u32::try_from(count)? {
+        for (number, image) in (1..).zip(images) {
             let uid = UID + (number - 1) * UIDS;
             host.run(&["mkdir", "-p", &image_dir(number)])?;
             host.run(&[
@@ -72,7 +81,7 @@ impl<'a> Floor<'a> {
             let name = format!("{PREFIX}{number}.service");
             host.write(
                 &format!("/run/systemd/system/{name}"),
-                unit(&text, number, uid).as_bytes(),
+                unit(&text, number, uid, is_minimal(host, image)).as_bytes(),
                 0o644,
             )?;
             units.push(name);
@@ -83,6 +92,11 @@ impl<'a> Floor<'a> {
             units,
             _socket: socket,
         })
+    }
+
+    /// Returns the names of the units, in the order of the images.
+    pub(super) fn units(&self) -> &[String] {
+        &self.units
     }
 
     /// Starts all containers at once, and returns when all are ready. The journal has the times.
@@ -145,8 +159,14 @@ fn image_dir(number: u32) -> String {
     format!("{DIR}/image-{number}")
 }
 
+/// Returns true if an image boots its runner before the rest of its system.
+fn is_minimal(host: &TestHost, image: &str) -> bool {
+    let target = format!("{image}/usr/lib/systemd/system/github-runner.target");
+    host.run(&["test", "-e", &target]).is_ok()
+}
+
 /// Returns the template with a bare container in place of the runner's, and otherwise unchanged.
-fn unit(template: &str, number: u32, uid: u32) -> String {
+fn unit(template: &str, number: u32, uid: u32, minimal: bool) -> String {
     let mut text = String::new();
     for line in template.lines() {
         let removed = [
@@ -160,6 +180,9 @@ fn unit(template: &str, number: u32, uid: u32) -> String {
         }
         if line.starts_with("ExecStart=") {
             text.push_str(&start(number, uid));
+            if minimal {
+                text.push_str(" systemd.unit=github-runner.target");
+            }
         } else {
             text.push_str(line);
         }
@@ -202,7 +225,7 @@ mod tests {
     #[test]
     fn the_floor_keeps_the_properties_and_drops_our_programs() {
         let template = "[Service]\nType=notify\nExecStart=/usr/bin/x launch ci %i\nExecStopPost=/usr/bin/x sweep ci %i\nTasksMax=4096\n";
-        let unit = unit(template, 3, UID);
+        let unit = unit(template, 3, UID, false);
         assert!(
             unit.contains("\nType=notify\n") && unit.contains("\nTasksMax=4096\n"),
             "{unit}"
