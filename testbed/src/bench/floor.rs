@@ -94,11 +94,6 @@ impl<'a> Floor<'a> {
         })
     }
 
-    /// Returns the names of the units, in the order of the images.
-    pub(super) fn units(&self) -> &[String] {
-        &self.units
-    }
-
     /// Starts all containers at once, and returns when all are ready. The journal has the times.
     pub(super) fn start(&self) -> Result<()> {
         self.all("start")
@@ -127,7 +122,7 @@ impl<'a> Floor<'a> {
         Ok(start.elapsed())
     }
 
-    /// Returns the names of the units.
+    /// Returns the names of the units, in the order of the images.
     pub(super) fn units(&self) -> &[String] {
         &self.units
     }
