@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 
 use super::daemon;
 use super::figures::{self, Figure};
+use super::stamps::Collector;
 use crate::bed::{Bed, note};
 use crate::binaries::{self, Binaries, Profile};
 use crate::lab::Lab;
@@ -90,6 +91,7 @@ pub fn bench(options: &Options) -> Result<bool> {
     let lab = Lab::up(&bed, binaries)?;
     lab.reset()?;
     let load = daemon::quiet_load()?;
+    let collector = Collector::start(lab.host())?;
     let mut figures: Vec<Figure> = Vec::new();
     let mut facts = Vec::new();
     for part in options.parts() {
@@ -105,8 +107,8 @@ pub fn bench(options: &Options) -> Result<bool> {
                 restart::figures(&lab, count, options.starts)?
             }
             Part::Rate => rate::figures(&lab, options.jobs)?,
-            Part::Turnaround => turnaround::figures(&lab, &stamped, options.turns)?,
-            Part::Burst => burst::figures(&lab, &stamped, options.bursts)?,
+            Part::Turnaround => turnaround::figures(&lab, &collector, &stamped, options.turns)?,
+            Part::Burst => burst::figures(&lab, &collector, &stamped, options.bursts)?,
         });
         lab.reset()?;
     }

@@ -31,9 +31,13 @@ const RATIO_MAX: f64 = 1.15;
 const ALL: Duration = Duration::from_mins(3);
 
 /// Measures so many bursts, in turns with bare containers in as many slots.
-pub(super) fn figures(lab: &Lab, stamped: &Path, bursts: usize) -> Result<Vec<Figure>> {
+pub(super) fn figures(
+    lab: &Lab,
+    collector: &Collector,
+    stamped: &Path,
+    bursts: usize,
+) -> Result<Vec<Figure>> {
     let image = Image::make(lab.host(), "bench-stamped", stamped, false)?;
-    let collector = Collector::start(lab.host())?;
     let mut config = one_pool(lab, image.path()).with("ci", |pool| {
         (pool.min_idle, pool.min_spare, pool.max_runners) = (SLOTS / 2, SLOTS / 2, SLOTS);
     });
@@ -58,8 +62,8 @@ pub(super) fn figures(lab: &Lab, stamped: &Path, bursts: usize) -> Result<Vec<Fi
         floor.stop()?;
         lab.start()?;
         await_listening(lab, SOON)?;
-        let job = one_alone(lab, &collector)?;
-        let (until_last, answers) = whole_burst(lab, &collector)?;
+        let job = one_alone(lab, collector)?;
+        let (until_last, answers) = whole_burst(lab, collector)?;
         // The page cache is still cold in the first burst.
         if burst > 0 {
             bare.push(time);

@@ -54,9 +54,13 @@ DIRECTORY: for my $directory (1 .. 100) {
 print "left $made\n"'"#;
 
 /// Measures each kind of runner so many times, in turns with a bare container.
-pub(super) fn figures(lab: &Lab, stamped: &Path, turns: usize) -> Result<Vec<Figure>> {
+pub(super) fn figures(
+    lab: &Lab,
+    collector: &Collector,
+    stamped: &Path,
+    turns: usize,
+) -> Result<Vec<Figure>> {
     let image = Image::make(lab.host(), "bench-stamped", stamped, false)?;
-    let collector = Collector::start(lab.host())?;
     let config = one_pool(lab, image.path()).with("ci", |pool| {
         // A file of the layer for each 4 KiB.
         (pool.layer_size, pool.memory) = ("4 GiB".into(), "8 GiB".into());
@@ -64,7 +68,7 @@ pub(super) fn figures(lab: &Lab, stamped: &Path, turns: usize) -> Result<Vec<Fig
     begin(lab, &config)?;
     let floor = Floor::prepare(lab.host(), image.path(), "runner-ci@.service", 1)?;
     floor.start_and_stop()?;
-    turn(lab, &collector, Left::Nothing)?;
+    turn(lab, collector, Left::Nothing)?;
     note(&format!(
         "{turns} turns of a bare container and {} kinds of runners",
         KINDS.len()
@@ -75,7 +79,7 @@ pub(super) fn figures(lab: &Lab, stamped: &Path, turns: usize) -> Result<Vec<Fig
     for _ in 0..turns {
         floor.start_and_stop()?;
         for (number, (kind, _)) in KINDS.iter().enumerate() {
-            let (time, said) = turn(lab, &collector, *kind)?;
+            let (time, said) = turn(lab, collector, *kind)?;
             times[number].push(time);
             left[number] = said;
         }
