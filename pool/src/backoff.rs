@@ -123,10 +123,10 @@ impl Backoffs {
         self.0.is_empty()
     }
 
-    /// Adds an explanation to the reason of the last failure of a kind.
-    pub fn explain(&mut self, failure: FailureKind, explanation: &str) {
+    /// Replaces the reason of the last failure of a kind by a better one.
+    pub fn explain(&mut self, failure: FailureKind, explanation: String) {
         if let Some(backoff) = self.0.get_mut(&failure) {
-            backoff.reason = format!("{}: {explanation}", backoff.reason);
+            backoff.reason = explanation;
         }
     }
 

@@ -482,8 +482,8 @@ impl Pools {
         }
     }
 
-    /// Adds an explanation to the reason of a pool's last failure of a kind.
-    pub fn explain(&mut self, pool: &PoolName, failure: FailureKind, explanation: &str) {
+    /// Replaces the reason of a pool's last failure of a kind by a better one.
+    pub fn explain(&mut self, pool: &PoolName, failure: FailureKind, explanation: String) {
         if let Some(pool) = self.by_name.get_mut(pool) {
             pool.backoffs.explain(failure, explanation);
         }

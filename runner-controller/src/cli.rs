@@ -393,7 +393,8 @@ fn multicall(args: impl Iterator<Item = std::ffi::OsString>) -> Vec<std::ffi::Os
         .and_then(|path| path.file_name().map(std::ffi::OsStr::to_owned));
     let command = name.and_then(|name| NAMES.iter().find(|(link, _)| name == *link));
     if let Some((_, command)) = command {
-        args.insert(1, command.into());
+        // Help and errors name the program, since they name the command as well.
+        args.splice(..1, ["runner-controller".into(), command.into()]);
     }
     args
 }
@@ -411,7 +412,10 @@ mod tests {
     #[test]
     fn a_link_runs_the_command_of_its_name() {
         let args = |list: &[&str]| multicall(list.iter().map(Into::into));
-        assert_eq!(args(&["/usr/bin/runner-status", "--json"])[1], "status");
+        assert_eq!(
+            args(&["/usr/bin/runner-status", "--json"]),
+            ["runner-controller", "status", "--json"]
+        );
         assert_eq!(args(&["runner-controller", "run"]).len(), 2);
     }
 

@@ -220,7 +220,9 @@ fn check_image(pool: &PoolConfig) -> Option<Mistake> {
                 return Some(mistake(
                     key("path"),
                     format!("{shown} does not hold a systemd userland: {INIT} is missing"),
-                    "a root filesystem, prepared by `runner-controller prepare-image DIR`",
+                    format!(
+                        "a root filesystem, which `runner-controller prepare-image {shown}` prepares"
+                    ),
                 ));
             }
             (!exists(&path.join(RUNNER_ENABLED))).then(|| {

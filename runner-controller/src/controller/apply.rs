@@ -346,10 +346,15 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         let record = verdict_record(ended, explanation, now, unix_ms);
         if let Some(explanation) = explanation {
             // The launcher's last line has the object and the cause.
-            let line = record.last_line.iter().map(|line| format!(": {line}"));
-            let reason: String = [explanation.to_owned()].into_iter().chain(line).collect();
+            let line = record.last_line.as_ref().map(|line| format!(": {line}"));
+            let reason = format!(
+                "{} {}: {explanation}{}; run `runner-controller check-config --host`",
+                record.slot,
+                record.verdict,
+                line.unwrap_or_default()
+            );
             self.pools
-                .explain(&ended.slot.pool, FailureKind::Boot, &reason);
+                .explain(&ended.slot.pool, FailureKind::Boot, reason);
         }
         let (slot, verdict) = (&record.slot, record.verdict);
         let runner = record.runner.as_deref().unwrap_or_default();

@@ -43,8 +43,8 @@ pub(super) fn wrong_secret(status: &Status) -> Option<String> {
     (wrong > 0 && right == 0).then(|| {
         let noun = if wrong == 1 { "delivery" } else { "deliveries" };
         format!(
-            "webhook: {wrong} {noun} had a wrong signature and none a right one, so GitHub has another secret than \
-             this host; run `runner-controller doctor`"
+            "webhook: {wrong} {noun} had a wrong signature and none a right one: GitHub has another secret than \
+             this host; set the secret of webhook.secret_file in the hook's settings at GitHub"
         )
     })
 }

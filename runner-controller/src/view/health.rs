@@ -83,7 +83,8 @@ fn pool_problem(pool: &PoolStatus) -> Option<String> {
     }
     let reason = pool
         .backoffs
-        .first()
+        .iter()
+        .max_by_key(|backoff| backoff.failures)
         .map_or("runners are starting", |backoff| backoff.reason.as_str());
     Some(format!(
         "pool {} has no runner ready for a job: {reason}",

@@ -4,32 +4,18 @@ use super::budget::budget_sentence;
 use super::cells::answered;
 use super::notice::{Notice, Weight};
 use super::{demand, health, span, versions};
-use crate::status::{FormerScopeStatus, GateStatus, PoolStatus, Status};
+use crate::status::{BackoffStatus, FormerScopeStatus, GateStatus, PoolStatus, Status};
 
 /// Returns the notices of a status, in the order in which a reader needs them.
 #[must_use]
 pub fn notices(status: &Status) -> Vec<Notice> {
-    let mut notices: Vec<Notice> = health(status)
-        .reasons
-        .into_iter()
-        .map(Notice::problem)
-        .collect();
-    notices.extend(status.closed.iter().map(|reason| Notice {
-        weight: Weight::Closed,
-        text: format!("no new runners: {reason}"),
-    }));
+    let problems = health(status).reasons;
+    let mut notices: Vec<Notice> = problems.iter().cloned().map(Notice::problem).collect();
+    notices.extend(status.closed.iter().map(|reason| closed(reason, &problems)));
     notices.extend(status.gates.iter().map(gate));
     for pool in &status.pools {
-        notices.extend(pool.backoffs.iter().map(|backoff| {
-            Notice::problem(format!(
-                "pool {}: {} {}, next try in {}: {}",
-                pool.name,
-                backoff.failure.clause(),
-                times(backoff.failures),
-                span(backoff.retry_in_ms),
-                backoff.reason
-            ))
-        }));
+        let backoffs = pool.backoffs.iter();
+        notices.extend(backoffs.map(|backoff| backoff_notice(pool, backoff, &problems)));
     }
     notices.extend(demand::wrong_secret(status).map(Notice::problem));
     notices.extend(status.pools.iter().flat_map(group));
@@ -56,6 +42,39 @@ pub fn notices(status: &Status) -> Vec<Notice> {
     }));
     notices.extend(status.former.iter().flat_map(former_scope));
     notices
+}
+
+/// Tells why no runner starts. A problem that is told already is not told again.
+fn closed(reason: &str, problems: &[String]) -> Notice {
+    let text = match reason.split_once(':') {
+        Some((part, _)) if problems.iter().any(|problem| problem == reason) => {
+            format!("no new runners until the problem of {part} is solved")
+        }
+        Some(_) | None => format!("no new runners: {reason}"),
+    };
+    Notice {
+        weight: Weight::Closed,
+        text,
+    }
+}
+
+/// Tells that a pool waits after failures. One failure whose wait is over was perhaps the only one, and is no problem.
+fn backoff_notice(pool: &PoolStatus, backoff: &BackoffStatus, problems: &[String]) -> Notice {
+    let is_told = |problem: &String| problem.ends_with(&backoff.reason);
+    let reason = if problems.iter().any(is_told) {
+        String::new()
+    } else {
+        format!(": {}", backoff.reason)
+    };
+    let (name, clause) = (&pool.name, backoff.failure.clause());
+    if backoff.failures == 1 && backoff.retry_in_ms == 0 {
+        return Notice::fact(format!("pool {name}: {clause} once{reason}"));
+    }
+    Notice::problem(format!(
+        "pool {name}: {clause} {}, next try in {}{reason}",
+        times(backoff.failures),
+        span(backoff.retry_in_ms),
+    ))
 }
 
 fn gate(gate: &GateStatus) -> Notice {
@@ -129,8 +148,53 @@ fn times(count: u32) -> String {
 mod tests {
     use super::*;
     use crate::status::{
-        DeliveryOutcome, DemandStatus, GroupProblem, GroupStatus, TracesStatus, WebhookStatus,
+        DaemonState, DeliveryOutcome, DemandStatus, FailureKind, GroupProblem, GroupStatus,
+        TracesStatus, Wanted, WebhookStatus,
     };
+
+    #[test]
+    fn a_reason_is_told_once() {
+        let mut status = Status {
+            state: DaemonState::Running,
+            firewall_error: Some("the table is gone".into()),
+            closed: vec!["firewall: the table is gone".into(), "draining".into()],
+            ..Status::default()
+        };
+        let backoff = |failure, failures, retry_in_ms, reason: &str| BackoffStatus {
+            failure,
+            failures,
+            retry_in_ms,
+            reason: reason.into(),
+        };
+        status.pools = vec![PoolStatus {
+            name: "ci".into(),
+            wanted: Wanted {
+                idle: 1,
+                max: 2,
+                ..Wanted::default()
+            },
+            backoffs: vec![
+                backoff(FailureKind::Expired, 1, 0, "ci-2 crashed"),
+                backoff(FailureKind::Boot, 5, 7_000, "ci-1 boot_failed"),
+            ],
+            ..PoolStatus::default()
+        }];
+        let found = notices(&status);
+        let told: Vec<&str> = found.iter().map(|notice| notice.text.as_str()).collect();
+        assert_eq!(
+            told[..6],
+            [
+                "firewall: the table is gone",
+                "pool ci has no runner ready for a job: ci-1 boot_failed",
+                "no new runners until the problem of firewall is solved",
+                "no new runners: draining",
+                "pool ci: a registered runner ended without a job once: ci-2 crashed",
+                "pool ci: a container failed to boot 5 times, next try in 7.0 s",
+            ]
+        );
+        assert_eq!(found[4].weight, Weight::Fact);
+        assert_eq!(found[5].weight, Weight::Problem);
+    }
 
     #[test]
     fn a_webhook_with_another_secret_is_a_problem_until_a_delivery_is_accepted() {

@@ -30,7 +30,7 @@ use std::process::ExitCode;
 
 use nix::unistd::Uid;
 
-use self::finding::{Finding, Report, of_host_check, of_mistake};
+use self::finding::{Finding, Level, Report, of_host_check, of_mistake};
 use super::apply::is_nixos;
 use super::common::{api_socket, block_on, forbid_core_dumps};
 use super::host_check;
@@ -99,8 +99,10 @@ fn examine(config_path: &Path) -> anyhow::Result<Report> {
         ));
         if is_root {
             findings.extend(platform::id_maps(config));
-            findings.push(network::check_firewall(config));
-            findings.extend(network::probe_networks(config));
+            let firewall = network::check_firewall(config);
+            let is_firewall_wrong = firewall.level == Level::Problem;
+            findings.push(firewall);
+            findings.extend(network::probe_networks(config, is_firewall_wrong));
         }
         findings.extend(space::check(config));
         findings.push(services::check_host_files(config, config_path, is_nixos()));

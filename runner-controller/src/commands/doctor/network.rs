@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, ToSocketAddrs, Udp
 use std::time::Duration;
 
 use super::dns;
-use super::finding::{Finding, Fix};
+use super::finding::{Finding, Fix, Level};
 use crate::config::{Config, Egress, GitHubConfig, PoolConfig};
 use crate::firewall::{self, FirewallError};
 use crate::privileged::ProbeNamespace;
@@ -71,13 +71,23 @@ impl fmt::Display for Target {
 }
 
 /// Sends packets as each pool's runners would, to their resolvers and to GitHub. Needs root.
-pub(super) fn probe_networks(config: &Config) -> Vec<Finding> {
+///
+/// If the firewall has a problem, that is the first thing to solve, so the findings about lost packets name it.
+pub(super) fn probe_networks(config: &Config, is_firewall_wrong: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     for pool in &config.pools {
         let targets = targets(config, pool, resolve);
         match ProbeNamespace::open(config, pool) {
             Err(error) => findings.push(Finding::skipped("network", chain(&error))),
             Ok(probe) => findings.extend(probe_network(&probe, pool, &targets)),
+        }
+    }
+    if is_firewall_wrong {
+        for found in &mut findings {
+            if found.level == Level::Problem {
+                found.hint =
+                    Some("solve the problem of the firewall first, which may be the cause".into());
+            }
         }
     }
     findings
@@ -202,7 +212,6 @@ fn judge_try(pool: &str, target: &Target, result: &io::Result<()>) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::finding::Level;
     use super::*;
     use crate::config::testing;
     use crate::firewall::Obstacle;

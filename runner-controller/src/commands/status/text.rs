@@ -7,8 +7,8 @@ use comfy_table::{CellAlignment, Table};
 use crate::commands::table::{lines, table};
 use crate::status::{PoolStatus, ScopeStatus, Status, VerdictRecord};
 use crate::view::{
-    Ended, Occupation, PoolCounts, Weight, failure, health, notices, scope_state, server, span,
-    state,
+    Ended, Notice, Occupation, PoolCounts, Weight, failure, health, notices, scope_state, server,
+    span, state,
 };
 
 /// Maximum number of ended runners in the text, unless all are requested. The document has up to 20.
@@ -18,16 +18,18 @@ const ENDED: usize = 8;
 pub(super) fn render(status: &Status, all_ended: bool) -> String {
     let ended_count = if all_ended { usize::MAX } else { ENDED };
     let recent = &status.recent[..status.recent.len().min(ended_count)];
-    let verdict = if health(status).healthy {
-        "healthy"
-    } else {
-        "NOT healthy"
+    let notices = notices(status);
+    let has_problem = |notice: &Notice| notice.weight == Weight::Problem;
+    let verdict = match (health(status).healthy, notices.iter().any(has_problem)) {
+        (true, false) => "healthy",
+        (true, true) => "healthy, with problems",
+        (false, _) => "NOT healthy",
     };
     let mut text = format!(
         "{} at {}: {}, {verdict}\n",
         status.host, status.scope, status.state
     );
-    for notice in notices(status) {
+    for notice in notices {
         let mark = match notice.weight {
             Weight::Problem => "! ",
             Weight::Closed | Weight::Fact => "",
@@ -150,13 +152,32 @@ fn ended(recent: &[VerdictRecord], now_unix_ms: u64) -> Table {
     rows
 }
 
-/// Returns a line for each runner above that failed: its last line, and the advice.
+/// Returns a line for each kind of failure above: the newest runner with it, the number of the others, its last line,
+/// and the advice.
 fn failures(recent: &[VerdictRecord]) -> String {
-    let mut text = String::new();
+    let is_alike = |one: &VerdictRecord, other: &VerdictRecord| {
+        one.verdict == other.verdict && one.last_line == other.last_line
+    };
+    let mut kinds: Vec<(&VerdictRecord, String, usize)> = Vec::new();
     for ended in recent {
         if let Some(failure) = failure(ended) {
-            let _ = writeln!(text, "  {}, {}: {failure}", ended.slot, ended.verdict);
+            match kinds.iter_mut().find(|(first, ..)| is_alike(first, ended)) {
+                Some((.., others)) => *others += 1,
+                None => kinds.push((ended, failure, 0)),
+            }
         }
+    }
+    let mut text = String::new();
+    for (first, failure, others) in kinds {
+        let others = match others {
+            0 => String::new(),
+            _ => format!(" and {others} more"),
+        };
+        let _ = writeln!(
+            text,
+            "  {}{others}, {}: {failure}",
+            first.slot, first.verdict
+        );
     }
     text
 }
@@ -297,7 +318,7 @@ mod tests {
         let wanted = "\
 runner-01 at acme/widgets: running, NOT healthy
   ! pool fuzz has no runner ready for a job: GitHub answered 403
-  ! pool fuzz: GitHub refused permission twice, next try in 35 s: GitHub answered 403
+  ! pool fuzz: GitHub refused permission twice, next try in 35 s
   GitHub answered 2.0 s ago
   note: this kernel has no Landlock
   deleting runner runner-01-ci-4-0000dead, which has no container
