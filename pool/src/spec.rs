@@ -20,7 +20,7 @@ pub struct Spec {
     pub numbers: Numbers,
     /// Identity of image and limits. A runner of another generation is replaced when it has no job.
     pub generation: String,
-    /// Maximum number of containers that boot at once. A boot is bound by the processor: with more
+    /// Maximum number of containers that boot at once. A boot is mostly bound by the processor: with many more
     /// boots than cores each becomes later, and none sooner.
     pub boots_at_once: u16,
     /// Authority that tells how many runners should listen.

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
 use super::common::{block_on, forbid_core_dumps};
-use crate::config::{self, API_SOCKET, Config, GitHubConfig, LoginConfig};
+use crate::config::{self, API_SOCKET, BOOTS_PER_CORE, Config, GitHubConfig, LoginConfig};
 use crate::controller::{Calls, Client, Command, Controller, Environment, Request};
 use crate::github::{GitHub, Login, known_scopes};
 use crate::handshake::{Sockets, fdstore};
@@ -114,12 +114,12 @@ async fn serve(
         capacities: scale_sets.take_capacities(),
         traces: sender.clone().map(|sender| sender as Arc<dyn Traces>),
     };
-    // A boot keeps about one core busy.
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let cores = u16::try_from(cores).unwrap_or(u16::MAX);
     let mut controller = Controller::new(
         Arc::clone(&config),
         environment,
-        u16::try_from(cores).unwrap_or(u16::MAX),
+        cores.saturating_mul(BOOTS_PER_CORE),
         show,
     );
     controller

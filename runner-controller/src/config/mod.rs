@@ -61,7 +61,7 @@ pub use model::{
 pub use network_tables::{Fragments, SourcePorts, network_settings};
 pub use notify::{NotifyConfig, NotifyEvent};
 pub use place::Place;
-pub use pool::{Image, Layer, Nix, PoolConfig, RunnerLimits, SharedParts, Total};
+pub use pool::{BOOTS_PER_CORE, Image, Layer, Nix, PoolConfig, RunnerLimits, SharedParts, Total};
 pub use proxy::ProxyConfig;
 pub use read::{load, load_workload, parse, parse_workload};
 pub(crate) use tables::path as setting_path;

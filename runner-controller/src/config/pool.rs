@@ -17,6 +17,10 @@ use crate::pool::{Cost, Demand, Numbers, PoolLabels, PoolName, ScopeId, Spec, Ti
 /// Time without a daemon or without GitHub that [`PoolConfig::longest_lifetime`] allows for.
 const ABSENCE: Duration = Duration::from_hours(24);
 
+/// Boots of a pool at once, for each core of the host. A boot keeps less than one core busy, because it also waits for
+/// the kernel and for systemd: `cargo bench-scale` had all spares sooner with two than with one.
+pub const BOOTS_PER_CORE: u16 = 2;
+
 /// A `[pools.<name>]` table.
 #[derive(Debug, Clone)]
 pub struct PoolConfig {

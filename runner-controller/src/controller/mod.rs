@@ -167,8 +167,7 @@ pub struct Controller<M, R, H, D> {
 }
 
 impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> {
-    /// Returns a controller with empty pools. `boots_at_once` is the limit of each pool, about the
-    /// number of cores.
+    /// Returns a controller with empty pools. `boots_at_once` is the limit of each pool.
     #[must_use]
     pub fn new(
         config: Arc<Config>,

@@ -8,7 +8,7 @@ use rand::rngs::ChaCha8Rng;
 use super::agenda::{Container, HostEvent};
 use super::setup::Setup;
 use super::times::Times;
-use crate::config::{PoolConfig, ScheduleEntry};
+use crate::config::{BOOTS_PER_CORE, PoolConfig, ScheduleEntry};
 use crate::pool::{
     Admission, Effect, EndRecord, Exit, HostId, Invocation, JobTable, Jobs, ListedRunner, Numbers,
     Pace, Pools, Readings, Reserve, ResourceUse, RunnerId, RunnerName, ScopeId, Share, Shortages,
@@ -19,8 +19,9 @@ use crate::pool::{
 const CALL_MS: u64 = 300;
 /// Memory that a host uses beside its containers: an estimate.
 const OWN_MEMORY_BYTES: u64 = 512 << 20;
-/// Memory that a container uses beside its job: an estimate.
-const CONTAINER_MEMORY_BYTES: u64 = 64 << 20;
+/// Memory that a container uses beside its job. A spare takes 11 MB, and one whose GitHub's listener waits 27 MB
+/// (docs/sizing.md).
+const CONTAINER_MEMORY_BYTES: u64 = 32 << 20;
 
 /// Events that follow, each with its delay in milliseconds.
 pub(super) type Follow = Vec<(u64, HostEvent)>;
@@ -62,7 +63,7 @@ impl<'s> Host<'s> {
         let scopes = config.scopes.iter();
         let scopes = scopes.map(|scope| (scope.scope_id(), Pace::new(scope.mints_per_minute)));
         let specs = config.pools.iter().map(|pool| {
-            let mut spec = pool.spec(setup.cores);
+            let mut spec = pool.spec(setup.cores.saturating_mul(BOOTS_PER_CORE));
             if let Some(numbers) = setup.numbers.get(&pool.name) {
                 spec.numbers = *numbers;
                 spec.slots = numbers.max_runners;
