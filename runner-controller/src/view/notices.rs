@@ -58,7 +58,7 @@ fn closed(reason: &str, problems: &[String]) -> Notice {
     }
 }
 
-/// Tells that a pool waits after failures. One failure whose wait is over was perhaps the only one, and is no problem.
+/// Tells that a pool waits after failures. One failure whose wait is over was perhaps the only one, and does not count as a problem.
 fn backoff_notice(pool: &PoolStatus, backoff: &BackoffStatus, problems: &[String]) -> Notice {
     let is_told = |problem: &String| problem.ends_with(&backoff.reason);
     let reason = if problems.iter().any(is_told) {
