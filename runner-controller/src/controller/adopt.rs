@@ -58,7 +58,8 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             self.restore_pace(&scope, &account).await;
         }
         // A runner that ends now is found by its unit.
-        let ends = self.environment.machines.ends().await;
+        let mut ends = self.environment.machines.ends().await;
+        ends.sort_by_key(|ended| ended.end.at);
         let units = self.environment.machines.observe().await?;
         let ended = ends.iter().map(|ended| &ended.end);
         let ended = ended.chain(units.iter().filter_map(|unit| unit.end.as_ref()));

@@ -36,7 +36,10 @@ impl History {
         for (measure, value) in values(&verdict) {
             measures.entry(measure).or_default().add(measure, value);
         }
-        self.recent.push_front(verdict);
+        // A daemon that starts learns of several ends at once.
+        let is_later = |earlier: &VerdictRecord| earlier.ended_unix_ms > verdict.ended_unix_ms;
+        let at = self.recent.partition_point(is_later);
+        self.recent.insert(at, verdict);
         self.recent.truncate(RECENT);
     }
 
