@@ -103,7 +103,7 @@ impl Verdict {
             Self::JobTimeout => Some("raise timeouts.job, or shorten the job"),
             Self::Oom => Some("raise limits.memory, or give the layer less of it"),
             Self::VersionRefused | Self::UpdateRequested => Some(
-                "put a newer runner into the image: `runner-controller docs runner-versions` tells how",
+                "put a newer runner into the image: `runner-controller docs version-refused` tells how",
             ),
             Self::RegistrationRefused => Some(
                 "run `runner-logs SLOT`: GitHub refused its registration, its session or its version, and the listener says which",

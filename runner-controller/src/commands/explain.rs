@@ -117,7 +117,8 @@ pub(super) fn stories(config: &Path, subject: &Subject) -> anyhow::Result<Vec<St
     };
     if stories.is_empty() {
         bail!(
-            "no such runner is there or on record; `runner-controller history` lists those on record"
+            "no such runner is there or on record; `runner-controller history` lists those on record, and \
+             `runner-controller doctor` checks the host"
         );
     }
     Ok(stories)

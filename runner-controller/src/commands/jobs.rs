@@ -9,7 +9,7 @@ use super::common::{api_socket, block_on};
 use super::table::{lines, table};
 use crate::http::client;
 use crate::status::{
-    DemandStatus, JobRow, QueueStatus, RedeliveryStatus, ScaleSetStatus, SetState,
+    DeliveryOutcome, DemandStatus, JobRow, QueueStatus, RedeliveryStatus, ScaleSetStatus, SetState,
 };
 use crate::terminal;
 use crate::view::{job_title, span};
@@ -106,13 +106,20 @@ fn session(set: &ScaleSetStatus, now_unix_ms: u64) -> String {
 /// Returns the jobs as tables.
 pub(super) fn render(demand: &DemandStatus, now_unix_ms: u64) -> String {
     let mut text = String::new();
-    match demand.webhook.as_ref().map(|webhook| webhook.last_unix_ms) {
-        Some(Some(at)) => {
-            let ago = span(now_unix_ms.saturating_sub(at));
-            let _ = writeln!(text, "last delivery {ago} ago");
+    if let Some(webhook) = &demand.webhook {
+        let refused = [DeliveryOutcome::WrongSignature, DeliveryOutcome::Unsigned];
+        let refused = refused.map(|outcome| webhook.deliveries.get(&outcome).copied());
+        let refused: u64 = refused.into_iter().flatten().sum();
+        let last = match webhook.last_unix_ms {
+            Some(at) => format!("last delivery {} ago", span(now_unix_ms.saturating_sub(at))),
+            None if refused > 0 => "no delivery was accepted since the daemon started".to_owned(),
+            None => "no delivery since the daemon started".to_owned(),
+        };
+        text += &last;
+        if refused > 0 {
+            let _ = write!(text, "; {refused} were refused because of their signature");
         }
-        Some(None) => text += "no delivery since the daemon started\n",
-        None => {}
+        text.push('\n');
     }
     for queue in &demand.queues {
         let _ = writeln!(text, "{}", reading(queue, now_unix_ms));

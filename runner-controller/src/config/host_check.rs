@@ -221,7 +221,7 @@ fn check_image(pool: &PoolConfig) -> Option<Mistake> {
                     key("path"),
                     format!("{shown} does not hold a systemd userland: {INIT} is missing"),
                     format!(
-                        "a root filesystem, which `runner-controller prepare-image {shown}` prepares"
+                        "a root filesystem with it: restore it in {shown}, or build the image again, as `runner-controller docs other-hosts` shows"
                     ),
                 ));
             }

@@ -79,14 +79,14 @@ fn describe(blocking: &Blocking) -> Obstacle {
     } else {
         "by a rule"
     };
-    let rules =
-        "`iifname \"rc-*\" accept` and `oifname \"rc-*\" ct state established,related accept`";
+    let insert = format!("nft insert rule {chain}");
     Obstacle {
         wrong: format!(
             "another program's chain `{chain}` drops the packets of runners {by}, so runners reach nothing"
         ),
         remedy: format!(
-            "add {rules} to it, for Docker to DOCKER-USER, as `runner-controller docs firewall` shows"
+            "run `{insert} iifname \"rc-*\" accept` and `{insert} oifname \"rc-*\" ct state established,related accept`, \
+             and add both rules where that program keeps its own: `runner-controller docs firewall` shows Docker's and ufw's"
         ),
     }
 }

@@ -4,7 +4,7 @@ use super::span;
 use crate::config::ByteSize;
 use crate::status::{
     Cause, JobResult, JobRow, JobStatus, PhaseKind, PoolStatus, RunnerStatus, ScopeStatus, Status,
-    VerdictRecord,
+    Verdict, VerdictRecord,
 };
 
 /// Returns when GitHub last answered a call for a scope.
@@ -158,7 +158,11 @@ impl Ended {
             ago: span(now_unix_ms.saturating_sub(ended.ended_unix_ms)),
             job,
             memory: memory.unwrap_or_default(),
-            exit: ended.exit.as_deref().unwrap_or("no record").to_owned(),
+            // The status of a listener that ran its job is the job's result, which has its own column.
+            exit: match (ended.verdict, ended.exit.as_deref()) {
+                (Verdict::JobDone, Some(_)) => String::new(),
+                (_, exit) => exit.unwrap_or("no record").to_owned(),
+            },
         }
     }
 }
@@ -171,7 +175,9 @@ pub fn failure(ended: &VerdictRecord) -> Option<String> {
     if remedy.is_none() && !ended.result.is_some_and(JobResult::is_cut_short) {
         return None;
     }
+    // A listener that waits for a job gives no reason.
     let wrote = ended.last_line.as_ref();
+    let wrote = wrote.filter(|line| !line.ends_with("Listening for Jobs"));
     let wrote = wrote.map(|line| format!("it wrote \"{line}\""));
     let notes: Vec<String> = wrote.into_iter().chain(remedy).collect();
     (!notes.is_empty()).then(|| notes.join("; "))

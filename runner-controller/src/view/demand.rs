@@ -44,7 +44,8 @@ pub(super) fn wrong_secret(status: &Status) -> Option<String> {
         let noun = if wrong == 1 { "delivery" } else { "deliveries" };
         format!(
             "webhook: {wrong} {noun} had a wrong signature and none a right one: GitHub has another secret than \
-             this host; set the secret of webhook.secret_file in the hook's settings at GitHub"
+             this host, so jobs are only found when the host reads GitHub's queue; set the secret of webhook.secret_file \
+             in the hook's settings at GitHub, or correct the file and run `systemctl restart runner-controller`"
         )
     })
 }

@@ -18,6 +18,9 @@ pub struct Health {
 const INTERRUPTED: &str = "every runner ends, and none starts until the clean-up is done; \
     if no clean-up runs any more, run `runner-controller undrain`";
 
+/// Problem of a pool, before its reason.
+pub(super) const NOT_READY: &str = "has no runner ready for a job";
+
 /// Judges a status. A host that an operator drained is healthy.
 #[must_use]
 pub fn health(status: &Status) -> Health {
@@ -86,10 +89,7 @@ fn pool_problem(pool: &PoolStatus) -> Option<String> {
         .iter()
         .max_by_key(|backoff| backoff.failures)
         .map_or("runners are starting", |backoff| backoff.reason.as_str());
-    Some(format!(
-        "pool {} has no runner ready for a job: {reason}",
-        pool.name
-    ))
+    Some(format!("pool {} {NOT_READY}: {reason}", pool.name))
 }
 
 /// Returns a problem if links of the pool's runners lost their addresses.

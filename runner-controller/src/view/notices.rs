@@ -2,15 +2,27 @@
 
 use super::budget::budget_sentence;
 use super::cells::answered;
+use super::health::NOT_READY;
 use super::notice::{Notice, Weight};
 use super::{demand, health, span, versions};
-use crate::status::{BackoffStatus, FormerScopeStatus, GateStatus, PoolStatus, Status};
+use crate::status::{
+    BackoffStatus, FailureKind, FormerScopeStatus, GateStatus, PoolStatus, Status,
+};
 
 /// Returns the notices of a status, in the order in which a reader needs them.
 #[must_use]
 pub fn notices(status: &Status) -> Vec<Notice> {
     let problems = health(status).reasons;
-    let mut notices: Vec<Notice> = problems.iter().cloned().map(Notice::problem).collect();
+    let once = problems.iter().enumerate().map(|(at, problem)| {
+        let text = match problem.split_once(NOT_READY) {
+            Some((pool, reason)) if problems[..at].iter().any(|told| told.ends_with(reason)) => {
+                format!("{pool}{NOT_READY}")
+            }
+            Some(_) | None => problem.clone(),
+        };
+        Notice::problem(text)
+    });
+    let mut notices: Vec<Notice> = once.collect();
     notices.extend(status.closed.iter().map(|reason| closed(reason, &problems)));
     notices.extend(status.gates.iter().map(gate));
     for pool in &status.pools {
@@ -58,7 +70,8 @@ fn closed(reason: &str, problems: &[String]) -> Notice {
     }
 }
 
-/// Tells that a pool waits after failures. One failure whose wait is over was perhaps the only one, and does not count as a problem.
+/// Tells that a pool waits after failures. One failure whose wait is over was perhaps the only one, and does not count as
+/// a problem.
 fn backoff_notice(pool: &PoolStatus, backoff: &BackoffStatus, problems: &[String]) -> Notice {
     let is_told = |problem: &String| problem.ends_with(&backoff.reason);
     let reason = if problems.iter().any(is_told) {
@@ -71,10 +84,25 @@ fn backoff_notice(pool: &PoolStatus, backoff: &BackoffStatus, problems: &[String
         return Notice::fact(format!("pool {name}: {clause} once{reason}"));
     }
     Notice::problem(format!(
-        "pool {name}: {clause} {}, next try in {}{reason}",
+        "pool {name}: {clause} {}, next try in {}{reason}; run `runner-controller docs {}`",
         times(backoff.failures),
         span(backoff.retry_in_ms),
+        runbook(backoff.failure)
     ))
+}
+
+/// Returns the page that tells what to do after failures of a kind.
+fn runbook(failure: FailureKind) -> &'static str {
+    match failure {
+        FailureKind::Boot => "boot-failures",
+        FailureKind::Unauthorized | FailureKind::Forbidden | FailureKind::NotFound => {
+            "credentials-refused"
+        }
+        FailureKind::Mint | FailureKind::Invalid => "github-fails",
+        FailureKind::Limited => "gate-closed",
+        FailureKind::Expired => "registration-gap",
+        FailureKind::Version => "version-refused",
+    }
 }
 
 fn gate(gate: &GateStatus) -> Notice {
@@ -148,7 +176,7 @@ fn times(count: u32) -> String {
 mod tests {
     use super::*;
     use crate::status::{
-        DaemonState, DeliveryOutcome, DemandStatus, FailureKind, GroupProblem, GroupStatus,
+        DaemonState, DeliveryOutcome, DemandStatus, GitHubStatus, GroupProblem, GroupStatus,
         TracesStatus, Wanted, WebhookStatus,
     };
 
@@ -157,6 +185,10 @@ mod tests {
         let mut status = Status {
             state: DaemonState::Running,
             firewall_error: Some("the table is gone".into()),
+            github: GitHubStatus {
+                error: Some("HTTP 403".into()),
+                ..GitHubStatus::default()
+            },
             closed: vec!["firewall: the table is gone".into(), "draining".into()],
             ..Status::default()
         };
@@ -175,25 +207,26 @@ mod tests {
             },
             backoffs: vec![
                 backoff(FailureKind::Expired, 1, 0, "ci-2 crashed"),
-                backoff(FailureKind::Boot, 5, 7_000, "ci-1 boot_failed"),
+                backoff(FailureKind::Forbidden, 5, 7_000, "HTTP 403"),
             ],
             ..PoolStatus::default()
         }];
         let found = notices(&status);
         let told: Vec<&str> = found.iter().map(|notice| notice.text.as_str()).collect();
         assert_eq!(
-            told[..6],
+            told[..7],
             [
                 "firewall: the table is gone",
-                "pool ci has no runner ready for a job: ci-1 boot_failed",
+                "GitHub: HTTP 403",
+                "pool ci has no runner ready for a job",
                 "no new runners until the problem of firewall is solved",
                 "no new runners: draining",
                 "pool ci: a registered runner ended without a job once: ci-2 crashed",
-                "pool ci: a container failed to boot 5 times, next try in 7.0 s",
+                "pool ci: GitHub refused permission 5 times, next try in 7.0 s; run `runner-controller docs credentials-refused`",
             ]
         );
-        assert_eq!(found[4].weight, Weight::Fact);
-        assert_eq!(found[5].weight, Weight::Problem);
+        assert_eq!(found[5].weight, Weight::Fact);
+        assert_eq!(found[6].weight, Weight::Problem);
     }
 
     #[test]

@@ -93,7 +93,7 @@ fn remedy(remedy: VersionRemedy) -> &'static str {
     match remedy {
         VersionRemedy::Nixpkgs => {
             "run `nix flake update nixpkgs-runner` (or the input that has your github-runner), then deploy; \
-             `runner-controller docs runner-versions` tells more"
+             `runner-controller docs version-ends` tells more"
         }
         VersionRemedy::Rebuild => {
             "build the image again with a newer runner; jobs continue meanwhile"

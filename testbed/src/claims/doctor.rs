@@ -70,7 +70,7 @@ fn doctor_finds_no_problem_on_a_good_host(lab: &mut Lab) -> Result<()> {
         &[
             "runners of pool ci reach resolver ",
             "runners of pool ci reach 198.51.100.7",
-            "they may list, register and delete runners of acme/widgets",
+            "GitHub lets them list and delete runners of acme/widgets",
             "agrees with GitHub's",
             "accepts the secret",
             "can be mapped",
@@ -100,7 +100,7 @@ table ip filter {
 END",
         &[
             "chain `ip filter FORWARD` drops the packets of runners by its policy",
-            "`runner-controller docs firewall` shows",
+            "nft insert rule ip filter FORWARD iifname",
             "runners of pool ci do not reach resolver",
         ],
         "nft delete table ip filter",

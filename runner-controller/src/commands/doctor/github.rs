@@ -97,7 +97,7 @@ fn judge(config: &Config, facts: &ScopeFacts<'_>, owned: &Owned) -> Vec<Finding>
     let mut findings = vec![match &facts.write {
         Ok(()) => Finding::good(
             "credentials",
-            format!("they may list, register and delete runners of {scope}"),
+            format!("GitHub lets them list and delete runners of {scope}"),
         ),
         Err(error) => refusal(facts.config, "change the runners", error),
     }];

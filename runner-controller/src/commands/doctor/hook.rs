@@ -38,9 +38,10 @@ fn unreadable(error: &SecretError) -> Finding {
 fn judge_ping(webhook: &WebhookConfig, answer: Result<Answer, SendError>) -> Finding {
     let listen = webhook.listen;
     match answer {
-        Ok(answer) if (200..300).contains(&answer.status) => {
-            Finding::good(AREA, format!("the listener at {listen} accepts the secret"))
-        }
+        Ok(answer) if (200..300).contains(&answer.status) => Finding::good(
+            AREA,
+            format!("the listener at {listen} accepts the secret of webhook.secret_file"),
+        ),
         Ok(answer) => Finding::problem(
             AREA,
             format!(

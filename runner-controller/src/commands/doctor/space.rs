@@ -35,7 +35,7 @@ fn judge_shortages(shortages: &Shortages) -> Vec<Finding> {
         Finding::problem(
             area,
             format!("{}: {reason}", resource.as_ref()),
-            "free it, for a disk with `du -xh --max-depth=2` on its path, or lower [reserve]; `runner-controller docs resource-short` tells more",
+            "`runner-controller docs resource-short` has the commands that find what takes it",
         )
     });
     findings.collect()

@@ -48,7 +48,7 @@ pub(super) fn render(status: &Status, all_ended: bool) -> String {
     }
     if !recent.is_empty() {
         text += &section(&ended(recent, status.at_unix_ms));
-        text += &failures(recent);
+        text += &failures(recent, status.at_unix_ms);
     }
     text
 }
@@ -154,7 +154,7 @@ fn ended(recent: &[VerdictRecord], now_unix_ms: u64) -> Table {
 
 /// Returns a line for each kind of failure above: the newest runner with it, the number of the others, its last line,
 /// and the advice.
-fn failures(recent: &[VerdictRecord]) -> String {
+fn failures(recent: &[VerdictRecord], now_unix_ms: u64) -> String {
     let is_alike = |one: &VerdictRecord, other: &VerdictRecord| {
         one.verdict == other.verdict && one.last_line == other.last_line
     };
@@ -173,11 +173,9 @@ fn failures(recent: &[VerdictRecord]) -> String {
             0 => String::new(),
             _ => format!(" and {others} more"),
         };
-        let _ = writeln!(
-            text,
-            "  {}{others}, {}: {failure}",
-            first.slot, first.verdict
-        );
+        let ago = span(now_unix_ms.saturating_sub(first.ended_unix_ms));
+        let (slot, verdict) = (&first.slot, first.verdict);
+        let _ = writeln!(text, "  {slot}{others}, {verdict} {ago} ago: {failure}");
     }
     text
 }
@@ -318,7 +316,7 @@ mod tests {
         let wanted = "\
 runner-01 at acme/widgets: running, NOT healthy
   ! pool fuzz has no runner ready for a job: GitHub answered 403
-  ! pool fuzz: GitHub refused permission twice, next try in 35 s
+  ! pool fuzz: GitHub refused permission twice, next try in 35 s; run `runner-controller docs credentials-refused`
   GitHub answered 2.0 s ago
   note: this kernel has no Landlock
   deleting runner runner-01-ci-4-0000dead, which has no container
@@ -335,10 +333,9 @@ ci-3    booting   0.4 s     0.4 s
 fuzz-1  retiring  1.0 s     1 d       ends with idle_aged
 
 ENDED   VERDICT               AGO       JOB                  MEMORY   EXIT
-ci-4    job_done              1 m 12 s  succeeded, 5 m 32 s  1.5 GiB  status 100
+ci-4    job_done              1 m 12 s  succeeded, 5 m 32 s  1.5 GiB
 fuzz-2  registration_timeout  1 m 12 s  no job                        no record
-  fuzz-2, registration_timeout: it wrote \"Listening for Jobs\"; \
-              run `runner-controller doctor`, which tries the runners' network
+  fuzz-2, registration_timeout 1 m 12 s ago: run `runner-controller doctor`, which tries the runners' network
 ";
         assert_eq!(render(&busy_host(), false), wanted);
     }

@@ -162,7 +162,7 @@ fn a_busy_host_looks_like_this() {
     let wanted = "\
 box at acme/widgets: running, NOT healthy
 ! pool fuzz has no runner ready for a job: GitHub answered 403
-! pool fuzz: GitHub refused permission twice, next try in 35 s
+! pool fuzz: GitHub refused permission twice, next try in 35 s; run `runner-cont
   GitHub answered 2.0 s ago
 POOL  IDLE  SPARE  BUSY  STARTING  ENDING  ALL  FAILED
 ci    1/1   0/1    1     1         0       3/8  0

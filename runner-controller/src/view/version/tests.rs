@@ -81,7 +81,7 @@ fn a_version_near_its_end_tells_the_days_and_what_to_do_for_each_kind_of_image()
              build the image again with a newer runner; jobs continue meanwhile",
             "pool nix: GitHub refuses runner 2.334.0 in 5 d, on 2026-12-04; \
              run `nix flake update nixpkgs-runner` (or the input that has your github-runner), then deploy; \
-             `runner-controller docs runner-versions` tells more",
+             `runner-controller docs version-ends` tells more",
         ]
     );
     let is_told = |reason: &String| reason.contains("2.334.0");
