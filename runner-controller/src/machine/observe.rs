@@ -1,12 +1,17 @@
 //! Units of slots as systemd has them now, with the records that root wrote for them.
 
+use futures_util::{StreamExt as _, TryStreamExt as _, future, stream};
+
 use crate::config::Config;
 use crate::pool::SlotId;
 use crate::slot_records;
 use crate::world::{Invocation, UnitObservation, UnitState};
 
-use super::bus::{self, ManagerProxy};
+use super::bus::{self, ListedUnit, ManagerProxy};
 use super::signal::{ReportedState, state_of};
+
+/// Questions about units that wait for their answers at once.
+const QUESTIONS: usize = 64;
 
 /// Pattern of the units of every pool, former pools included, and of little else.
 pub(super) const EVERY_UNIT: &str = "runner-*@*.service";
@@ -20,35 +25,48 @@ pub(super) async fn loaded(
     manager: &ManagerProxy<'static>,
     pattern: &str,
 ) -> zbus::Result<Vec<UnitObservation>> {
-    let mut observations = Vec::new();
-    for unit in manager.list_units_by_patterns(&[], &[pattern]).await? {
-        let Some(slot) = SlotId::from_unit(&unit.name) else {
-            continue;
-        };
-        let is_starting = unit.job_type == "start";
-        observations.push(match state_of(&unit.active_state, is_starting) {
-            None => continue,
-            Some(ReportedState::Changing) => UnitObservation {
-                slot,
-                state: UnitState::Activating,
-                invocation: None,
-                start: None,
-                end: None,
-            },
-            Some(ReportedState::State(UnitState::Inactive)) => absent(config, slot),
-            Some(ReportedState::State(
-                state @ (UnitState::Activating
-                | UnitState::Active
-                | UnitState::Deactivating
-                | UnitState::Failed),
-            )) => {
-                let connection = manager.inner().connection();
-                let invocation = bus::invocation(connection, &unit.path).await?;
-                with_records(config, slot, state, invocation)
-            }
-        });
-    }
-    Ok(observations)
+    let units = manager.list_units_by_patterns(&[], &[pattern]).await?;
+    let of_slots = units
+        .into_iter()
+        .filter_map(|unit| Some((SlotId::from_unit(&unit.name)?, unit)));
+    // One question after the other would take most of the start of a daemon with many runners.
+    stream::iter(of_slots)
+        .map(|(slot, unit)| observe(config, manager, slot, unit))
+        .buffered(QUESTIONS)
+        .try_filter_map(|observation| future::ready(Ok(observation)))
+        .try_collect()
+        .await
+}
+
+/// Returns the observation of a loaded unit; `None` if its state says nothing about a runner.
+async fn observe(
+    config: &Config,
+    manager: &ManagerProxy<'static>,
+    slot: SlotId,
+    unit: ListedUnit,
+) -> zbus::Result<Option<UnitObservation>> {
+    let is_starting = unit.job_type == "start";
+    Ok(match state_of(&unit.active_state, is_starting) {
+        None => None,
+        Some(ReportedState::Changing) => Some(UnitObservation {
+            slot,
+            state: UnitState::Activating,
+            invocation: None,
+            start: None,
+            end: None,
+        }),
+        Some(ReportedState::State(UnitState::Inactive)) => Some(absent(config, slot)),
+        Some(ReportedState::State(
+            state @ (UnitState::Activating
+            | UnitState::Active
+            | UnitState::Deactivating
+            | UnitState::Failed),
+        )) => {
+            let connection = manager.inner().connection();
+            let invocation = bus::invocation(connection, &unit.path).await?;
+            Some(with_records(config, slot, state, invocation))
+        }
+    })
 }
 
 /// Returns the observation of a slot without a loaded unit.
