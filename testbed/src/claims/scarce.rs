@@ -156,7 +156,13 @@ fn a_full_state_disk_closes_admission_and_loses_nothing(lab: &mut Lab) -> Result
         ensure_says(&await_closed(lab, "state_bytes")?, &[STATE])?;
         let examined = lab.host().output(&[CONTROLLER, "doctor"])?;
         let said = String::from_utf8_lossy(&examined.stdout);
-        ensure_says(&said, &["problem  resources: state_bytes: ", "du -xh"])?;
+        ensure_says(
+            &said,
+            &[
+                "problem  resources: state_bytes: ",
+                "du -xah /var/lib/scarce | sort -h",
+            ],
+        )?;
         end_and_not_be_replaced(lab, id, &busy)
     })();
     lab.host().run(&["rm", &filler])?;

@@ -6,14 +6,14 @@ use std::path::Path;
 
 use super::finding::{Finding, Fix, of_mistake};
 use crate::config::{self, Config, Layer};
-use crate::pool::{Shortages, SlotId};
+use crate::pool::{Resource, Shortages, SlotId};
 use crate::privileged::{self, Leftover, LeftoverKind, RootError};
 use crate::readings;
 use crate::world::chain;
 
 /// Checks free space, memory, tasks and files as the daemon does.
 pub(super) fn check(config: &Config) -> Vec<Finding> {
-    let mut findings = judge_shortages(&readings::shortages_now(config));
+    let mut findings = judge_shortages(config, &readings::shortages_now(config));
     findings.extend(shared_filesystem(config));
     let tables = config::check_kernel(config).into_iter();
     findings.extend(
@@ -25,7 +25,7 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
     findings
 }
 
-fn judge_shortages(shortages: &Shortages) -> Vec<Finding> {
+fn judge_shortages(config: &Config, shortages: &Shortages) -> Vec<Finding> {
     let area = "resources";
     if shortages.is_empty() {
         let text = "enough disk, memory, tasks and files are free";
@@ -35,10 +35,34 @@ fn judge_shortages(shortages: &Shortages) -> Vec<Finding> {
         Finding::problem(
             area,
             format!("{}: {reason}", resource.as_ref()),
-            "`runner-controller docs resource-short` has the commands that find what takes it",
+            finder(config, *resource) + "`runner-controller docs resource-short` tells more",
         )
     });
     findings.collect()
+}
+
+/// Returns the command that finds what takes a resource of a file system; nothing for another resource.
+fn finder(config: &Config, resource: Resource) -> String {
+    let (state, layers, run) = (&config.state_dir, &config.layer_dir, &config.run_dir);
+    let (list, dir) = match resource {
+        Resource::StateBytes => ("du -xah", state),
+        Resource::LayerBytes => ("du -xah", layers),
+        Resource::RunBytes => ("du -xah", run),
+        Resource::StateFiles => ("du -xh --inodes", state),
+        Resource::LayerFiles => ("du -xh --inodes", layers),
+        Resource::RunFiles => ("du -xh --inodes", run),
+        Resource::Memory
+        | Resource::MemoryPressure
+        | Resource::Tasks
+        | Resource::OpenFiles
+        | Resource::OwnFiles
+        | Resource::InotifyInstances
+        | Resource::Connections
+        | Resource::Terminals
+        | Resource::AioRequests => return String::new(),
+    };
+    let dir = dir.display();
+    format!("`{list} {dir} | sort -h | tail` lists what takes it below this path; ")
 }
 
 /// Returns a note if the layers of jobs can fill the file system of the daemon's records.
@@ -131,7 +155,6 @@ fn belongs_to(alive: &BTreeSet<SlotId>, left: &Leftover) -> bool {
 mod tests {
     use super::super::finding::Level;
     use super::*;
-    use crate::pool::Resource;
 
     fn left(kind: LeftoverKind, what: &str) -> Leftover {
         Leftover {
@@ -142,10 +165,15 @@ mod tests {
 
     #[test]
     fn a_shortage_is_a_problem_with_its_resource() {
-        assert_eq!(judge_shortages(&Shortages::new())[0].level, Level::Good);
+        let config = crate::config::testing::config();
+        let judge = |shortages| judge_shortages(&config, &shortages);
+        assert_eq!(judge(Shortages::new())[0].level, Level::Good);
         let short = Shortages::from([(Resource::Memory, "1 GiB is left".to_owned())]);
-        let found = judge_shortages(&short);
-        assert_eq!(found[0].text, "memory: 1 GiB is left");
+        assert_eq!(judge(short)[0].text, "memory: 1 GiB is left");
+        let short = Shortages::from([(Resource::StateBytes, "0 KiB is left".to_owned())]);
+        let hint = judge(short).remove(0).hint.unwrap();
+        let command = format!("`du -xah {} | sort -h | tail`", config.state_dir.display());
+        assert!(hint.starts_with(&command), "{hint}");
     }
 
     #[test]
