@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::config::{self, Config, GitHubConfig, HostFindings, Image, Mistake};
+use crate::config::{self, Config, GitHubConfig, HostFindings, INIT, Image, Mistake};
 use crate::firewall::{self, Obstacle};
 use crate::github;
 use crate::guest::{self, Trial};
@@ -18,6 +18,10 @@ pub(super) fn lasting(config: &Config, file: &Path) -> HostFindings {
     for (image, runner_root, pools) in directories(config) {
         let key = format!("pools.{}.image", pools[0]);
         let used_by = pools.join(", ");
+        // The check above reports it, and no container of the image starts.
+        if image.is_dir() && !image.join(INIT).exists() {
+            continue;
+        }
         if !guest::has_listener(image, runner_root) {
             // The check above reports a directory that is missing.
             if image.is_dir() {
