@@ -181,6 +181,15 @@ mod tests {
     };
 
     #[test]
+    fn each_kind_of_failure_has_a_runbook() {
+        let pages = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/runbooks");
+        for failure in FailureKind::ALL {
+            let page = pages.join(runbook(*failure)).with_extension("md");
+            assert!(page.is_file(), "{}", page.display());
+        }
+    }
+
+    #[test]
     fn a_reason_is_told_once() {
         let mut status = Status {
             state: DaemonState::Running,
