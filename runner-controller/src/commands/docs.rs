@@ -63,9 +63,11 @@ pub fn docs(page: Option<&str>) -> anyhow::Result<()> {
     Ok(stdio::print(text)?)
 }
 
-/// Finds a page by its name, by its path as other pages write it, or by the name of its alert.
+/// Finds a page by its name, by a link to it as another page writes it, or by the name of its alert.
 fn find(name: &str) -> Option<&'static str> {
-    let wanted = name.strip_prefix("docs/").unwrap_or(name);
+    let path = name.split('#').next().unwrap_or_default();
+    let path = path.trim_start_matches("../");
+    let wanted = path.strip_prefix("docs/").unwrap_or(path);
     let wanted = wanted.strip_suffix(".md").unwrap_or(wanted);
     let is_meant = |(name, text): &&(&str, &str)| {
         *name == wanted || name.strip_prefix("runbooks/") == Some(wanted) || title(text) == wanted
@@ -116,6 +118,7 @@ mod tests {
             "runbooks/firewall-wrong",
             "firewall-wrong",
             "docs/runbooks/firewall-wrong.md",
+            "../docs/runbooks/firewall-wrong.md#next-steps",
             "RunnerControllerFirewallWrong",
         ] {
             let text = find(name).unwrap();
