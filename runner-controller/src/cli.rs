@@ -222,13 +222,13 @@ pub enum Command {
     /// Become the container of a slot. Needs root; `ExecStart=` of the slot's unit.
     #[command(hide = true)]
     Launch(SlotArgs),
-    /// Tell systemd that a container is ready. A child of `launch`.
+    /// Tell systemd that a container and its network are ready. A child of `launch`.
     #[command(hide = true)]
     RelayReady,
     /// Copy the console of a container to the journal, bounded in bytes. A child of `launch`.
     #[command(hide = true)]
     RelayConsole(RelayArgs),
-    /// Set the addresses of a started container. Needs root; `ExecStartPost=` of the slot's unit.
+    /// Set the addresses of a container that is ready. Needs root; a child of `launch`.
     #[command(hide = true)]
     Connect(SlotArgs),
     /// Record the end of a container and sweep its slot. Needs root; `ExecStopPost=` of the slot's

@@ -115,7 +115,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Launch(slot) => {
             return Ok(for_slot(config, &slot, |place| {
-                vec![privileged::launch(place)]
+                vec![privileged::launch(place, config)]
             }));
         }
         Command::RelayReady => return Ok(exit_code(privileged::relay_ready().err().as_slice())),

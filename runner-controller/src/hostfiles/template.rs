@@ -114,7 +114,6 @@ fn template(config: &Config, pool: &PoolConfig, program: Program<'_>) -> String 
     let limits = &pool.limits;
     let timeouts = &pool.timeouts;
     let launch = program.call(&format!("launch {name} %i"));
-    let connect = program.call(&format!("connect {name} %i"));
     let sweep = program.call(&format!("sweep {name} %i"));
     let firewall = FIREWALL_UNIT;
     let start = span(timeouts.boot + BOOT_MARGIN);
@@ -157,12 +156,11 @@ IgnoreOnIsolate=yes
 CollectMode=inactive-or-failed
 
 [Service]
-# Ready when the container's systemd is ready. systemd-nspawn reports it to the launcher's relay, which
-# passes on nothing else of the container.
+# Ready when the container's systemd is ready and its network is up. systemd-nspawn reports the first to a
+# program of the launcher, which passes on nothing else of the container.
 Type=notify
 NotifyAccess=main
 ExecStart={launch}
-ExecStartPost={connect}
 ExecStopPost={sweep}
 # The results of jobs: GitHub's listener exits with 100 and the number of its job's result.
 SuccessExitStatus=100 101 102 103 104 105
@@ -176,7 +174,7 @@ RuntimeMaxSec={longest}
 # systemd-nspawn gets SIGTERM and shuts the container down. systemd kills all remaining processes.
 KillMode=mixed
 # PrivateMounts= is not set: the launcher makes a mount namespace, and the sweep needs the host's. It
-# would take 10 ms in each of the three programs.
+# would take 10 ms in each of the two programs.
 
 # The container's systemd manages the control groups below this one.
 Delegate=yes

@@ -1,28 +1,36 @@
-//! `ExecStartPost=`: the program that gives both ends of a container's link their addresses, and the
-//! container its part of the kernel's shared tables.
+//! The program that gives both ends of a container's link their addresses, and the container its part of the kernel's
+//! shared tables, when the container is ready.
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixDatagram;
 
 use capctl::caps::Cap;
 use nix::errno::Errno;
+use nix::unistd::Pid;
 
 use super::error::{OrRefuse, Refusal, RootError};
+use super::ready::{self, Parent};
 use super::sandbox::Sandbox;
 use super::{bounds, link, trust};
 use crate::config::Place;
 
-/// Gives both ends of the veth their addresses, the container its route, and the container's user
-/// namespace its maxima.
+/// Waits for the container's `READY=1` on standard input, gives both ends of the veth their addresses, the container its
+/// route, and the container's user namespace its maxima. Then it tells the relay on standard output.
 ///
-/// systemd runs this program when the container is ready. The unit becomes active when the program
-/// ends, and the daemon answers only an active unit. So no runner starts without a network.
+/// The relay tells systemd, so the unit becomes active after that, and the daemon answers only an active unit. So no
+/// runner starts without a network.
 pub fn connect(place: Place<'_>) -> Result<(), RootError> {
     trust::own_unit(&place.id())?;
-    let main = std::env::var("MAINPID").unwrap_or_default();
-    let main: u32 = main
-        .parse()
-        .or_refuse(Refusal::Network, || format!("parse $MAINPID {main:?}"))?;
+    let Some(main) = Parent::follow()? else {
+        return Ok(());
+    };
+    let wait = || "wait for systemd-nspawn's notifications on standard input".to_owned();
+    let from = io::stdin().as_fd().try_clone_to_owned();
+    let from = UnixDatagram::from(from.or_refuse(Refusal::Network, wait)?);
+    ready::await_namespaces(&from).or_refuse(Refusal::Network, wait)?;
+    let main = main.pid();
     let leader = leader(main)
         .or_refuse(Refusal::Network, || {
             format!("find the container's init among the children of process {main}")
@@ -39,17 +47,19 @@ pub fn connect(place: Place<'_>) -> Result<(), RootError> {
     };
     let parts = &place.pool.limits.shared;
     let (netns, userns) = (namespace("net")?, namespace("user")?);
-    // With the namespaces open, no other file of the host is needed.
+    // With the namespaces open, no other file of the host is needed. Notifications may have text of the container.
     Sandbox::with(&[Cap::NET_ADMIN, Cap::SYS_ADMIN])
         .writes("/proc/sys/net")
         .writes(bounds::SETTINGS)
         .enter()?;
+    ready::await_ready(&from).or_refuse(Refusal::Network, wait)?;
     link::connect(&place, netns)?;
-    bounds::set(&userns, parts)
+    bounds::set(&userns, parts)?;
+    ready::tell_ready().or_refuse(Refusal::Network, || "tell the relay".into())
 }
 
 /// Returns the container's init: the child of nspawn that is process 1 of a namespace.
-fn leader(main: u32) -> io::Result<Option<u32>> {
+fn leader(main: Pid) -> io::Result<Option<u32>> {
     let children = fs::read_to_string(format!("/proc/{main}/task/{main}/children"))?;
     for child in children
         .split_whitespace()

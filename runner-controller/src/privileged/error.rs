@@ -28,7 +28,7 @@ pub enum Refusal {
     Leftovers,
     /// 89: systemd did not start the program as the slot's unit, or not as root.
     Caller,
-    /// 90: the container's link cannot be addressed (`ExecStartPost=`).
+    /// 90: the container's link cannot be addressed.
     Network,
     /// 91: the program cannot give up the privileges that it does not need.
     Sandbox,

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 use super::cleanup::{connections, groups, slot};
@@ -15,14 +16,16 @@ use crate::world::{Invocation, StartRecord, chain};
 use crate::{clock, slot_records};
 
 /// Builds the slot's container and becomes `systemd-nspawn`. Returns only on failure.
+///
+/// `config` is the file in which its programs find the place, too.
 #[must_use]
-pub fn launch(place: Place<'_>) -> RootError {
+pub fn launch(place: Place<'_>, config: &Path) -> RootError {
     let invocation = match trust::own_unit(&place.id()) {
         Ok(invocation) => invocation,
         Err(error) => return error,
     };
     let kept = KeptFiles::of(&place.records_dir(), &invocation);
-    match try_launch(place, invocation, &kept) {
+    match try_launch(place, config, invocation, &kept) {
         Ok(never) => match never {},
         Err(error) => {
             console::keep_line(&kept.last_line, &chain(&error));
@@ -33,6 +36,7 @@ pub fn launch(place: Place<'_>) -> RootError {
 
 fn try_launch(
     place: Place<'_>,
+    config: &Path,
     invocation: Invocation,
     kept: &KeptFiles,
 ) -> Result<Infallible, RootError> {
@@ -68,7 +72,7 @@ fn try_launch(
         .or_refuse(Refusal::Nspawn, ask_version)?;
     let arguments = nspawn::arguments(place, &rootfs);
     let notify = place.config.mount_dir().join("notify");
-    ready::start(&notify)?;
+    ready::start(&place.id(), config, &notify)?;
     let console = console::start(kept, &rootfs.root, &place.veth())?;
     let cause = Command::new("systemd-nspawn")
         .args(families)

@@ -1,9 +1,9 @@
-//! The programs that run as root, which systemd starts as parts of a slot's unit.
+//! The programs that run as root, which systemd and the launcher start as parts of a slot's unit.
 //!
 //! ```text
-//! ExecStart=      launch    sweeps ▸ writes the start record ▸ mounts ▸ becomes systemd-nspawn
-//! ExecStartPost=  connect   addresses both ends of the veth, and sets maxima, when the container is ready
-//! ExecStopPost=   sweep     writes the end record ▸ removes what the slot left on the host ▸ keeps log files
+//! ExecStart=     launch    sweeps ▸ writes the start record ▸ mounts ▸ becomes systemd-nspawn
+//!                connect   addresses both ends of the veth, and sets maxima, when the container is ready
+//! ExecStopPost=  sweep     writes the end record ▸ removes what the slot left on the host ▸ keeps log files
 //! ```
 //! Their input is a pool, a slot number and the root-owned configuration. They take nothing from the
 //! daemon, so an attacker who controls the daemon can start a slot and no more. The launcher mounts in

@@ -46,7 +46,7 @@ pub(crate) enum Timer {
     ),
     /// A signal reaches the daemon.
     Signal(SlotId),
-    /// `ExecStartPost=` is done.
+    /// The container is ready, and its network.
     Active(ContainerId),
     /// The container asks for its config.
     Ask(ContainerId),

@@ -147,7 +147,7 @@ impl Host {
         schedule.after(runtime_max, Timer::RuntimeMax(container));
     }
 
-    /// `ExecStartPost=` is done.
+    /// The container is ready, and its network.
     pub(super) fn active(&mut self, container: &ContainerId, schedule: &mut Schedule<'_>) {
         if self.container(container).is_none() {
             return;

@@ -20,6 +20,8 @@ const UNIT: &str = "runner-bare@1.service";
 const SHIM: &str = "/run/testbed/shim/systemd-nspawn";
 const EDITS: &str = "/run/testbed/edits";
 const INIT: &str = "/run/testbed/init";
+/// The host's socket for notifications to systemd.
+const NOTIFY_SOCKET: &str = "/run/systemd/notify";
 
 /// Program that runs before `systemd-nspawn`. Edits are `--name=value` (replaces all of that
 /// name, or is added), `+--name=value` (added), `!--name` (removed), `KEY=value` (environment),
@@ -118,10 +120,11 @@ pub(super) fn remove(lab: &Lab) -> Result<()> {
 impl Bare {
     /// Starts a container with these changes.
     pub(super) fn start(lab: &Lab, changes: &[&Change]) -> Result<Self> {
-        let mut edits = vec!["init".to_owned()];
-        // The programs need no addresses, and a container without a private network cannot have
-        // any.
-        let mut lines = vec!["ExecStartPost="];
+        // The programs need no addresses, and a container without a private network cannot have any. So nspawn tells
+        // systemd itself that it is ready, and the launcher's programs hear nothing.
+        let notify = format!("NOTIFY_SOCKET={NOTIFY_SOCKET}");
+        let mut edits = vec!["init".to_owned(), notify];
+        let mut lines = Vec::new();
         for change in changes {
             match change {
                 Change::Nspawn(arguments) => edits.extend(arguments.iter().cloned()),

@@ -164,12 +164,7 @@ fn is_minimal(host: &TestHost, image: &str) -> bool {
 fn unit(template: &str, number: u32, uid: u32, minimal: bool) -> String {
     let mut text = String::new();
     for line in template.lines() {
-        let removed = [
-            "ExecStartPost=",
-            "ExecStopPost=",
-            "LogExtraFields=",
-            "SyslogIdentifier=",
-        ];
+        let removed = ["ExecStopPost=", "LogExtraFields=", "SyslogIdentifier="];
         if removed.iter().any(|key| line.starts_with(key)) {
             continue;
         }

@@ -51,7 +51,7 @@ pub(super) fn inject(lab: &Lab, log: &RunLog, fault: &Fault) -> Result<Hit> {
         FaultKind::ReloadDaemon => injector.systemctl(&["reload-or-restart", DAEMON]),
         FaultKind::Drain => injector.drain(),
         FaultKind::KillLauncher => injector.kill_step(Step::Launch, 80),
-        FaultKind::KillConnect => injector.kill_step(Step::Connect, 6),
+        FaultKind::KillConnect => injector.kill_step(Step::Connect, 300),
         FaultKind::KillSweep => injector.kill_step(Step::Sweep, 12),
         FaultKind::KillNspawn => injector.kill_nspawn(),
         FaultKind::KillInit => injector.kill_init(),

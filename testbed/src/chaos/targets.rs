@@ -20,7 +20,7 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(15);
 pub(super) enum Step {
     /// `ExecStart=`, which becomes systemd-nspawn.
     Launch,
-    /// `ExecStartPost=`.
+    /// The launcher's program that addresses a link when the container is ready.
     Connect,
     /// `ExecStopPost=`.
     Sweep,
@@ -108,11 +108,11 @@ pub(super) fn sigkill(pid: i32) -> Result<bool> {
 
 fn running(host: &TestHost, step: Step) -> Vec<(SlotUnit, i32)> {
     let step_of = |unit: SlotUnit| {
-        // systemd runs ExecStartPost= and ExecStopPost= in a cgroup below the unit's.
-        let all = [unit.cgroup.clone(), unit.cgroup.join(".control")];
+        // systemd runs ExecStopPost= in a cgroup below the unit's, and the launcher moves its programs to another one.
+        let below = [".control", "supervisor"].map(|name| unit.cgroup.join(name));
+        let all = [unit.cgroup.clone()].into_iter().chain(below);
         let found = all
-            .iter()
-            .flat_map(|cgroup| pids(cgroup))
+            .flat_map(|cgroup| pids(&cgroup))
             .find(|pid| is_step(*pid, step))?;
         Some((unit, found))
     };

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
+use status::Verdict;
 
 use super::common::{SOON, daemon_pid, ensure_says, run, spare, stop_all};
 use super::fixture::SMALL;
@@ -14,6 +15,7 @@ use crate::wait::{Seen, wait_until};
 pub(super) const SUITE: Suite = suite![SMALL;
     sweep_keeps_few_rights_of_root,
     connect_keeps_few_rights_of_root,
+    a_container_without_a_network_ends_at_once,
     a_sweep_of_unowned_slots_keeps_few_rights_of_root,
     restrictions_of_a_unit_do_not_reach_a_job,
     the_daemons_unit_is_closed,
@@ -31,11 +33,20 @@ const SYS_RESOURCE: u64 = 1 << 24;
 /// Returns a command line that stops one of root's programs when it enters a namespace and at its end, so
 /// that its rights can be read from /proc.
 fn traced(command: &str) -> String {
+    format!("{} {PROGRAM} {command}", strace(command))
+}
+
+fn strace(command: &str) -> String {
     format!(
         "strace --follow-forks --quiet=all --output={} --trace=landlock_restrict_self,setns,exit_group \
-         --inject=setns:delay_enter=3000000 --inject=exit_group:delay_enter=6000000 {PROGRAM} {command}",
+         --inject=setns:delay_enter=3000000 --inject=exit_group:delay_enter=6000000",
         trace_of(command)
     )
+}
+
+/// Returns a pattern for the command line of one of root's programs.
+fn pattern(command: &str) -> String {
+    format!("^{PROGRAM}( --config [^ ]*)? {command}")
 }
 
 fn trace_of(command: &str) -> String {
@@ -46,7 +57,8 @@ fn trace_of(command: &str) -> String {
 /// Waits until such a program runs in its sandbox with exactly these capabilities.
 fn ensure_caged(lab: &Lab, command: &str, capabilities: u64) -> Result<()> {
     let find = format!(
-        "for pid in $(pgrep --full '^{PROGRAM} {command}'); do cat /proc/$pid/status; done 2>/dev/null; true"
+        "for pid in $(pgrep --full '{}'); do cat /proc/$pid/status; done 2>/dev/null; true",
+        pattern(command)
     );
     let wanted = [
         ("NoNewPrivs:", "1".to_owned()),
@@ -89,37 +101,77 @@ fn ensure_caged(lab: &Lab, command: &str, capabilities: u64) -> Result<()> {
     })
 }
 
+/// `ExecStopPost=` of a spare.
 fn sweep_keeps_few_rights_of_root(lab: &mut Lab) -> Result<()> {
-    with_traced(lab, "ExecStopPost", "sweep ci", &[NET_ADMIN])
-}
-
-fn connect_keeps_few_rights_of_root(lab: &mut Lab) -> Result<()> {
-    // The second is in the container's user namespace, where every capability would be its own.
-    let rights = [NET_ADMIN | SYS_ADMIN, SYS_RESOURCE];
-    with_traced(lab, "ExecStartPost", "connect ci", &rights)
-}
-
-/// Stops a spare, and watches a program of the unit until it has had each set of capabilities.
-///
-/// `ExecStopPost=` runs for the spare, and `ExecStartPost=` for the container that replaces it. Only one of
-/// them is traced at a time, because each stays in a state for a few seconds only.
-fn with_traced(lab: &Lab, setting: &str, command: &str, rights: &[u64]) -> Result<()> {
-    let held = lab.await_settled(SOON)?;
-    let unit = spare(&held)?.unit;
+    let command = "sweep ci";
     let traced = traced(&format!("{command} %i"));
-    let drop_in = format!("[Service]\n{setting}=\n{setting}={traced}\n");
+    let drop_in = format!("[Service]\nExecStopPost=\nExecStopPost={traced}\n");
+    let unit = spare(&lab.await_settled(SOON)?)?.unit;
     lab.host().write(DROP_IN, drop_in.as_bytes(), 0o644)?;
     lab.host().run(&["systemctl", "daemon-reload"])?;
-    let outcome = (|| {
-        lab.host()
-            .run(&["systemctl", "--no-block", "stop", &unit])?;
-        rights
-            .iter()
-            .try_for_each(|capabilities| ensure_caged(lab, command, *capabilities))
-    })();
+    let outcome = lab
+        .host()
+        .run(&["systemctl", "--no-block", "stop", &unit])
+        .and_then(|_| ensure_caged(lab, command, NET_ADMIN));
     lab.host().run(&["rm", DROP_IN])?;
     lab.host().run(&["systemctl", "daemon-reload"])?;
     outcome?;
+    lab.await_settled(SOON).map(drop)
+}
+
+/// The launcher of the container that replaces a spare starts it. It waits for the container, so it can be stopped until
+/// strace has it.
+fn connect_keeps_few_rights_of_root(lab: &mut Lab) -> Result<()> {
+    let command = "connect ci";
+    let attach = format!(
+        "until pid=$(pgrep --full '{}'); do :; done; kill -STOP $pid; \
+         {} --attach=$pid & sleep 1; kill -CONT $pid; wait",
+        pattern(command),
+        strace(command)
+    );
+    let unit = spare(&lab.await_settled(SOON)?)?.unit;
+    lab.host().run(&[
+        "systemd-run",
+        "--quiet",
+        "--collect",
+        "--unit=testbed-connect.service",
+        "sh",
+        "-c",
+        &attach,
+    ])?;
+    lab.host()
+        .run(&["systemctl", "--no-block", "stop", &unit])?;
+    // The second is in the container's user namespace, where every capability would be its own.
+    for capabilities in [NET_ADMIN | SYS_ADMIN, SYS_RESOURCE] {
+        ensure_caged(lab, command, capabilities)?;
+    }
+    lab.await_settled(SOON).map(drop)
+}
+
+/// Its `connect` was killed. Nothing else would tell systemd before the boot's timeout.
+fn a_container_without_a_network_ends_at_once(lab: &mut Lab) -> Result<()> {
+    let spare = spare(&lab.await_settled(SOON)?)?;
+    let kill = format!(
+        "until pid=$(pgrep --full '{}'); do :; done; kill -KILL $pid",
+        pattern("connect ci")
+    );
+    lab.host().run(&[
+        "systemd-run",
+        "--quiet",
+        "--collect",
+        "--unit=testbed-connect.service",
+        "sh",
+        "-c",
+        &kill,
+    ])?;
+    lab.host()
+        .run(&["systemctl", "--no-block", "stop", &spare.unit])?;
+    lab.await_status("a boot that failed", SOON, |status| {
+        let mut recent = status.recent.iter();
+        recent
+            .any(|ended| ended.slot == spare.slot && ended.verdict == Verdict::BootFailed)
+            .then_some(())
+    })?;
     lab.await_settled(SOON).map(drop)
 }
 

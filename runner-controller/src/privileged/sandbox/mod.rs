@@ -28,6 +28,7 @@ pub(crate) struct Sandbox {
     reads: Vec<PathBuf>,
     writes: Vec<PathBuf>,
     removes: Vec<PathBuf>,
+    signals: bool,
 }
 
 impl Sandbox {
@@ -57,6 +58,12 @@ impl Sandbox {
         self
     }
 
+    /// Allows the program to signal processes outside its sandbox.
+    pub(crate) fn signals(mut self) -> Self {
+        self.signals = true;
+        self
+    }
+
     /// Restricts the calling thread and the threads that it starts later, for good.
     ///
     /// The program must have no other thread.
@@ -77,10 +84,14 @@ impl Sandbox {
         let read = AccessFs::ReadFile | AccessFs::ReadDir;
         let remove = AccessFs::ReadDir | AccessFs::RemoveFile | AccessFs::RemoveDir;
         let write = read | remove | AccessFs::WriteFile | AccessFs::MakeReg | AccessFs::Truncate;
+        let mut scopes = Scope::from_all(LANDLOCK);
+        if self.signals {
+            scopes.remove(Scope::Signal);
+        }
         let mut rules = Ruleset::default()
             .handle_access(AccessFs::from_all(LANDLOCK))?
             .handle_access(AccessNet::from_all(LANDLOCK))?
-            .scope(Scope::from_all(LANDLOCK))?
+            .scope(scopes)?
             .create()?;
         let rights = [
             (&self.reads, read),

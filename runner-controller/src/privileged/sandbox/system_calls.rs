@@ -29,6 +29,7 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_getpid,
     libc::SYS_gettid,
     libc::SYS_membarrier,
+    libc::SYS_pidfd_send_signal,
     libc::SYS_prctl,
     libc::SYS_restart_syscall,
     libc::SYS_rseq,

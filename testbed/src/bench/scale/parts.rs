@@ -32,9 +32,9 @@ pub(super) enum Part {
     All,
     /// The container's systemd and everything below it: boot, listener, job and stop.
     Guest,
-    /// systemd-nspawn, and the launcher's relays.
+    /// systemd-nspawn, the launcher's relays, and `connect`.
     Nspawn,
-    /// The rest of the units: the launcher before it becomes systemd-nspawn, `connect` and `sweep`.
+    /// The rest of the units: the launcher before it becomes systemd-nspawn, and `sweep`.
     Programs,
     Daemon,
     /// The host's process 1.
@@ -153,12 +153,12 @@ const SHOWN: [(Part, &str, &str); 10] = [
     (
         Part::Nspawn,
         "…systemd-nspawn",
-        "…systemd-nspawn and relays",
+        "…systemd-nspawn, relays and connect",
     ),
     (
         Part::Programs,
         "…before systemd-nspawn",
-        "…launch, connect and sweep",
+        "…launch and sweep",
     ),
     (Part::Systemd, "…the host's systemd", "…the host's systemd"),
     (Part::Daemon, "", "…daemon"),
