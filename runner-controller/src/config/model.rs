@@ -245,6 +245,12 @@ impl Config {
         self.run_dir.join("mnt")
     }
 
+    /// Returns root's file with the version of systemd-nspawn.
+    #[must_use]
+    pub fn nspawn_version(&self) -> PathBuf {
+        self.run_dir.join("nspawn-version")
+    }
+
     /// Returns root's directory with a mount point for each slot, on which a runner's own directory stays until
     /// its end is swept.
     #[must_use]

@@ -44,7 +44,8 @@ fn try_launch(
     // nft works while this program mounts. Its answer takes as long as all mounts.
     let refuse = || "check the firewall".to_owned();
     let firewall = firewall::Check::begin(place.config).or_refuse(Refusal::Firewall, refuse)?;
-    let families = families::Question::ask().or_refuse(Refusal::Nspawn, ask_version)?;
+    let families = families::Question::ask(place.config.nspawn_version())
+        .or_refuse(Refusal::Nspawn, ask_version)?;
     let mut failures = slot::remove_around(place.config, &place.id());
     if !failures.is_empty() {
         return Err(failures.swap_remove(0));
