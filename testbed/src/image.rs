@@ -131,6 +131,13 @@ pub fn variant(
     Ok(inside(name))
 }
 
+/// Makes the image that works with a minimal boot. Returns its path in the host.
+pub fn minimal(host: &TestHost) -> Result<String> {
+    let image = variant(host, "minimal", |_| Ok(()))?;
+    host.run(&[CONTROLLER, "prepare-image", "--sudo", "--minimal", &image])?;
+    Ok(image)
+}
+
 /// Makes a store with one system in it, after the image that works: below an otherwise empty root,
 /// as a NixOS container has it. Returns the paths of system and store in the host.
 pub fn store(host: &TestHost) -> Result<(String, String)> {

@@ -7,7 +7,8 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::common::SOON;
-use crate::config::{Config, Pool};
+use crate::config::{Config, Image, Pool};
+use crate::image;
 use crate::lab::{Lab, TOKEN};
 
 /// State of the test host in which a claim begins.
@@ -35,6 +36,19 @@ pub(super) const EMPTY: Fixture = Fixture {
 pub(super) const SMALL: Fixture = Fixture {
     name: "small",
     config: |lab| Ok(Some(small(lab.sim().api_url()))),
+    await_ready: await_settled,
+};
+
+/// The same with an image that boots its runner before the rest of its system.
+pub(super) const SMALL_MINIMAL: Fixture = Fixture {
+    name: "small, minimal",
+    config: |lab| {
+        let image = image::minimal(lab.host())?;
+        let config = small(lab.sim().api_url());
+        Ok(Some(config.with("ci", |pool| {
+            pool.image = Image::Directory(image);
+        })))
+    },
     await_ready: await_settled,
 };
 

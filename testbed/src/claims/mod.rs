@@ -110,6 +110,8 @@ pub const SUITES: &[Suite] = &[
     docker::SUITE,
     inside::SUITE,
     minimal::SUITE,
+    phases::MINIMAL_SUITE,
+    verdicts::MINIMAL_SUITE,
     flood::SUITE,
     egress::SUITE,
     power::SUITE,

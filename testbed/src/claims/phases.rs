@@ -10,12 +10,20 @@ use super::common::{
     SOON, await_busy, await_no_strangers, await_verdict, finish_held, held, idle, machine_of,
     run_jobs, spare,
 };
-use super::fixture::SMALL;
+use super::fixture::{SMALL, SMALL_MINIMAL};
 use super::suite::{Suite, suite};
 use crate::lab::Lab;
 use crate::sim::pool_job;
 
 pub(super) const SUITE: Suite = suite![SMALL;
+    a_spare_waits_unregistered,
+    a_job_passes_through_every_phase,
+    a_job_runs_as_an_ordinary_user,
+    no_job_sees_a_file_of_another,
+    a_failed_job_is_a_job_done,
+];
+
+pub(super) const MINIMAL_SUITE: Suite = suite![SMALL_MINIMAL, "_in_a_minimal_image";
     a_spare_waits_unregistered,
     a_job_passes_through_every_phase,
     a_job_runs_as_an_ordinary_user,

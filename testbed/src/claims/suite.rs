@@ -23,13 +23,16 @@ pub struct Suite {
     pub claims: &'static [Claim],
 }
 
-/// Declares a suite. Each claim has the name of its function.
+/// Declares a suite. Each claim has the name of its function, and of an end if the suite names one.
 macro_rules! suite {
     ($fixture:expr; $($check:ident),+ $(,)?) => {
+        $crate::claims::suite::suite![$fixture, ""; $($check),+]
+    };
+    ($fixture:expr, $end:literal; $($check:ident),+ $(,)?) => {
         $crate::claims::suite::Suite {
             fixture: $fixture,
             claims: &[$($crate::claims::suite::Claim {
-                name: stringify!($check),
+                name: concat!(stringify!($check), $end),
                 check: $check,
             }),+],
         }

@@ -10,7 +10,7 @@ use status::{FailureKind, JobResult, Verdict};
 use super::common::{
     SOON, await_no_strangers, await_verdict, ensure_says, idle, leader, run, start_held,
 };
-use super::fixture::SMALL;
+use super::fixture::{SMALL, SMALL_MINIMAL};
 use super::suite::{Suite, suite};
 use crate::lab::{DAEMON, Lab};
 use crate::readings::summary;
@@ -28,6 +28,14 @@ pub(super) const SUITE: Suite = suite![SMALL;
     a_refused_version_is_tried_by_one_runner_at_a_time,
     a_version_near_its_end_is_told_before_github_refuses_it,
     a_job_that_exits_like_a_refused_version_is_a_crash,
+    every_job_has_the_result_that_its_listener_returned,
+    a_container_that_an_operator_stops_is_stopped_and_its_job_interrupted,
+];
+
+pub(super) const MINIMAL_SUITE: Suite = suite![SMALL_MINIMAL, "_in_a_minimal_image";
+    a_crashed_listener_is_a_crash_with_its_code,
+    a_container_that_dies_with_its_job_is_a_crash,
+    a_runner_that_github_refuses_says_so_in_its_own_words,
     every_job_has_the_result_that_its_listener_returned,
     a_container_that_an_operator_stops_is_stopped_and_its_job_interrupted,
 ];
