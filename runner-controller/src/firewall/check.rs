@@ -5,6 +5,10 @@
 //! order, every element of every set, but not the numbers of counters. The second listing takes
 //! 20 ms, so the digest of a good listing is kept beside the report. The digest only saves time: an unknown
 //! listing is compared in full.
+//!
+//! A listing takes nft about 5 ms, and more with each slot. So the generation of the kernel's rules is kept with a
+//! good comparison, and a start needs no listing while no program has changed a rule of the host. The owner lists every
+//! time.
 
 use std::fs;
 use std::path::Path;
@@ -18,6 +22,7 @@ use super::loaded::{Loaded, is_roots};
 use super::nft::{self, Listing};
 use super::report::FirewallReport;
 use super::rules::{fingerprint, table};
+use super::ruleset::Ruleset;
 use super::{FIREWALL_UNIT, TABLE, forwarding};
 use crate::atomic_file;
 use crate::config::Config;
@@ -25,6 +30,8 @@ use crate::world::chain;
 
 /// File with the fingerprint and the digest of the last good listing.
 const KNOWN: &str = "known";
+/// File with the fingerprint and the generation of the kernel's rules at the last good comparison.
+const UNCHANGED: &str = "unchanged";
 /// Time within which the owner has replaced a table, or a restarted owner has taken it over.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Interval between two comparisons within that time.
@@ -66,18 +73,41 @@ pub(super) fn publish(
     )))
 }
 
-/// A listing of the loaded table that nft is writing.
+/// A listing of the loaded table that nft is writing, unless none is needed.
 pub struct Check<'a> {
     config: &'a Config,
-    listing: nft::Pending,
+    listing: Option<nft::Pending>,
+    /// The kernel's rules before the listing.
+    before: Option<Ruleset>,
 }
 
 impl<'a> Check<'a> {
     /// Starts nft.
     pub fn begin(config: &'a Config) -> Result<Self, FirewallError> {
+        let before = Ruleset::read().ok();
         Ok(Self {
             config,
-            listing: nft::begin_list()?,
+            listing: Some(nft::begin_list()?),
+            before,
+        })
+    }
+
+    /// Starts nft, unless no rule of the host has changed since the last good comparison.
+    pub fn begin_if_changed(config: &'a Config) -> Result<Self, FirewallError> {
+        let dir = config.firewall_dir();
+        let before = Ruleset::read().ok();
+        let unchanged = before
+            .filter(|found| found.is_owned())
+            .is_some_and(|found| {
+                let good = unchanged(config, &Loaded::read(&dir), found);
+                is_roots(&dir)
+                    && fs::read(dir.join(UNCHANGED)).is_ok_and(|kept| kept == good.as_bytes())
+            });
+        let listing = (!unchanged).then(nft::begin_list).transpose()?;
+        Ok(Self {
+            config,
+            listing,
+            before,
         })
     }
 
@@ -106,7 +136,10 @@ impl<'a> Check<'a> {
 
     /// Compares once.
     pub(super) fn compare(self) -> Result<(), FirewallError> {
-        let listing = self.listing.wait()?.ok_or_else(|| {
+        let Some(listing) = self.listing else {
+            return Ok(());
+        };
+        let listing = listing.wait()?.ok_or_else(|| {
             FirewallError::Table(format!(
                 "table inet {TABLE} is not loaded; run `systemctl restart {FIREWALL_UNIT}`"
             ))
@@ -124,9 +157,12 @@ impl<'a> Check<'a> {
                      run `systemctl reload-or-restart {FIREWALL_UNIT}`"
                 )));
             }
-            remember(&dir, &known);
+            remember(&dir, KNOWN, &known);
         }
         if listing.is_owned() {
+            if let Some(before) = self.before {
+                remember(&dir, UNCHANGED, &unchanged(self.config, &loaded, before));
+            }
             return Ok(());
         }
         Err(FirewallError::Table(format!(
@@ -136,11 +172,19 @@ impl<'a> Check<'a> {
     }
 }
 
-/// Keeps the digest of a good listing. Without it the next check takes longer.
-fn remember(dir: &Path, known: &str) {
-    if let Err(error) = atomic_file::replace(&dir.join(KNOWN), known.as_bytes(), 0o644) {
-        tracing::debug!(dir = %dir.display(), %error, "cannot keep the digest of the firewall's listing: {error}");
+/// Keeps what tells a good comparison. Without it the next check takes longer.
+fn remember(dir: &Path, file: &str, text: &str) {
+    let file = dir.join(file);
+    if fs::read(&file).is_ok_and(|kept| kept == text.as_bytes()) {
+        return;
     }
+    if let Err(error) = atomic_file::replace(&file, text.as_bytes(), 0o644) {
+        tracing::debug!(file = %file.display(), %error, "cannot keep a comparison of the firewall: {error}");
+    }
+}
+
+fn unchanged(config: &Config, loaded: &Loaded, ruleset: Ruleset) -> String {
+    format!("{} {ruleset}", fingerprint(config, loaded))
 }
 
 fn known(config: &Config, loaded: &Loaded, listing: &Listing) -> String {

@@ -7,7 +7,8 @@
 //!   program flush or delete a table that has an owner.
 //! - `forwarding` finds out whether the host forwards a runner's packets. `foreign` follows a packet through the
 //!   rules of other programs.
-//! - `check` compares the loaded table with the rules, for the owner and before each start.
+//! - `check` compares the loaded table with the rules, for the owner and before each start. `ruleset` tells whether any
+//!   rule of the host has changed since, and `netfilter` asks the kernel.
 //! - `units` renders the unit of the owner.
 //! - `report` carries the result from root to the daemon.
 
@@ -17,10 +18,12 @@ mod error;
 mod foreign;
 mod forwarding;
 mod loaded;
+pub(crate) mod netfilter;
 mod nft;
 mod owner;
 mod report;
 mod rules;
+mod ruleset;
 mod units;
 
 use std::time::Duration;

@@ -41,9 +41,10 @@ fn try_launch(
     kept: &KeptFiles,
 ) -> Result<Infallible, RootError> {
     groups::claim(place)?;
-    // nft works while this program mounts. Its answer takes as long as all mounts.
+    // If nft must work, it works while this program mounts. Its answer takes as long as all mounts.
     let refuse = || "check the firewall".to_owned();
-    let firewall = firewall::Check::begin(place.config).or_refuse(Refusal::Firewall, refuse)?;
+    let firewall =
+        firewall::Check::begin_if_changed(place.config).or_refuse(Refusal::Firewall, refuse)?;
     let families = families::Question::ask(place.config.nspawn_version())
         .or_refuse(Refusal::Nspawn, ask_version)?;
     let mut failures = slot::remove_around(place.config, &place.id());

@@ -14,11 +14,10 @@ use netlink_packet_netfilter::{
 };
 use nix::errno::Errno;
 use rtnetlink::packet_core::{
-    DefaultNla, Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload, NetlinkSerializable, Nla,
+    DefaultNla, Emitable, NLM_F_ACK, NLM_F_DUMP, NetlinkSerializable, Nla,
 };
-use rtnetlink::sys::protocols::NETLINK_NETFILTER;
-use rtnetlink::sys::{Socket, SocketAddr};
+
+use crate::firewall::netfilter;
 
 /// Number of an entry (`CTA_ID`, `nfnetlink_conntrack.h`).
 const ID: u16 = 12;
@@ -26,9 +25,6 @@ const ID: u16 = 12;
 const ZONE: u16 = 18;
 /// Type of the message that asks for entries (`NFNL_SUBSYS_CTNETLINK` and `IPCTNL_MSG_CT_GET`).
 const GET: u16 = 1 << 8 | 1;
-
-/// Largest part of an answer; the kernel sends at most 32 KiB at once.
-const PART_BYTES: usize = 64 << 10;
 
 /// A deletion that goes on in a thread: the kernel takes milliseconds to look through the whole table.
 #[derive(Debug)]
@@ -48,11 +44,11 @@ impl Deletion {
 }
 
 fn delete_from(source: Ipv4Addr) -> io::Result<()> {
-    let list = open()?;
-    let delete = open()?;
-    send(&list, NLM_F_DUMP, ListFrom(source))?;
-    for_each_answer(&list, |entry| {
-        let ConntrackMessage::New(attributes) = entry else {
+    let list = netfilter::open()?;
+    let delete = netfilter::open()?;
+    netfilter::send(&list, NLM_F_DUMP, ListFrom(source))?;
+    netfilter::for_each_answer(&list, |entry| {
+        let NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) = entry else {
             return Ok(());
         };
         if !is_from(&attributes, source) {
@@ -60,8 +56,8 @@ fn delete_from(source: Ipv4Addr) -> io::Result<()> {
         }
         let names = attributes.into_iter().filter(is_name).collect();
         let message = NetfilterMessage::new(header(), ConntrackMessage::Delete(names));
-        send(&delete, NLM_F_ACK, message)?;
-        match for_each_answer(&delete, |_| Ok(())) {
+        netfilter::send(&delete, NLM_F_ACK, message)?;
+        match netfilter::for_each_answer(&delete, |_| Ok(())) {
             // The entry has expired meanwhile.
             Err(why) if why.raw_os_error() == Some(Errno::ENOENT as i32) => Ok(()),
             result => result,
@@ -149,52 +145,4 @@ fn is_from(attributes: &[ConntrackAttribute], source: Ipv4Addr) -> bool {
 fn is_name(attribute: &ConntrackAttribute) -> bool {
     matches!(attribute, ConntrackAttribute::CtaTupleOrig(_))
         || [ID, ZONE].contains(&attribute.kind())
-}
-
-fn open() -> io::Result<Socket> {
-    let mut socket = Socket::new(NETLINK_NETFILTER)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    Ok(socket)
-}
-
-fn send(socket: &Socket, flags: u16, message: impl NetlinkSerializable) -> io::Result<()> {
-    let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | flags;
-    let mut packet = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
-    packet.finalize();
-    let mut bytes = vec![0; packet.buffer_len()];
-    packet.serialize(&mut bytes);
-    socket.send(&bytes, 0).map(drop)
-}
-
-/// Calls `each` for every message of the answer to a request.
-fn for_each_answer(
-    socket: &Socket,
-    mut each: impl FnMut(ConntrackMessage) -> io::Result<()>,
-) -> io::Result<()> {
-    let mut part = vec![0; PART_BYTES];
-    loop {
-        let size = socket.recv(&mut &mut part[..], 0)?;
-        let mut rest = part.get(..size).unwrap_or_default();
-        while !rest.is_empty() {
-            let packet: NetlinkMessage<NetfilterMessage> =
-                NetlinkMessage::deserialize(rest).map_err(io::Error::other)?;
-            // Messages begin at multiples of four bytes.
-            let length = (packet.header.length as usize).next_multiple_of(4);
-            if let NetlinkPayload::InnerMessage(message) = packet.payload {
-                if let NetfilterMessageInner::Conntrack(entry) = message.inner {
-                    each(entry)?;
-                }
-            } else if let NetlinkPayload::Error(error) = packet.payload {
-                return error.code.map_or(Ok(()), |_| Err(error.to_io()));
-            } else if let NetlinkPayload::Done(done) = packet.payload {
-                return match done.code {
-                    0 => Ok(()),
-                    code => Err(io::Error::from_raw_os_error(code.saturating_abs())),
-                };
-            }
-            rest = rest.get(length..).unwrap_or_default();
-        }
-    }
 }
