@@ -32,6 +32,10 @@ const MAX_KEPT_BYTES: usize = 512;
 /// Line of every container's systemd, which wants to raise the limit of core dumps before its journal runs
 /// (`initialize_coredump` in src/core/main.c). The launcher's limit refuses that, as it should.
 const EXPECTED: &[u8] = b"Failed to set RLIMIT_CORE: Operation not permitted";
+/// Last line of the systemd of a minimal image, whose console is its log (`src/core/main.c`).
+const END: &[u8] = b"Shutting down.";
+/// Beginning of what that systemd says about the unit of the listener.
+const OF_UNIT: &[u8] = b"github-runner.service: ";
 /// End of the line of a listener that waits for a job.
 const LISTENS: &[u8] = b"Listening for Jobs";
 /// Interval of the bound, as in the unit's rate limit.
@@ -178,13 +182,14 @@ fn create(path: &Path) -> Option<File> {
     opened.ok()
 }
 
-/// Returns the last line that is neither empty nor a frame of .NET's stack, which follows the message of
+/// Returns the last line that is neither empty, nor systemd's, nor a frame of .NET's stack, which follows the message of
 /// an abort.
 fn telling(lines: &[u8]) -> Option<&[u8]> {
     let mut lines = lines
         .split(|byte| *byte == b'\n')
         .map(|line| without_source(line.trim_ascii()).trim_ascii());
-    lines.rfind(|line| !line.is_empty() && !line.starts_with(b"at "))
+    let systemds = |line: &[u8]| line == END || line.starts_with(OF_UNIT);
+    lines.rfind(|line| !line.is_empty() && !systemds(line) && !line.starts_with(b"at "))
 }
 
 /// Returns a line without the name and process number that the container's systemd puts before it:
@@ -321,6 +326,9 @@ mod tests {
             "Process terminated. Couldn't find a valid ICU package."
         );
         last_line.keep(b"runner[25]: Failed to create session.\n");
+        assert_eq!(read(), "Failed to create session.");
+        last_line
+            .keep(b"github-runner.service: Failed with result 'exit-code'.\r\nShutting down.\r\n");
         assert_eq!(read(), "Failed to create session.");
         // A container may have no file, and its lines still pass.
         LastLine::create(&path).keep(b"another\n");
