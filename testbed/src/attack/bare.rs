@@ -20,6 +20,8 @@ const UNIT: &str = "runner-bare@1.service";
 const SHIM: &str = "/run/testbed/shim/systemd-nspawn";
 const EDITS: &str = "/run/testbed/edits";
 const INIT: &str = "/run/testbed/init";
+/// Edits with which a container shares a namespace with the host.
+const WITHOUT_NAMESPACE: [&str; 2] = ["--private-users=no", "!--network-veth-extra"];
 /// The host's socket for notifications to systemd.
 const NOTIFY_SOCKET: &str = "/run/systemd/notify";
 
@@ -120,10 +122,7 @@ pub(super) fn remove(lab: &Lab) -> Result<()> {
 impl Bare {
     /// Starts a container with these changes.
     pub(super) fn start(lab: &Lab, changes: &[&Change]) -> Result<Self> {
-        // The programs need no addresses, and a container without a private network cannot have any. So nspawn tells
-        // systemd itself that it is ready, and the launcher's programs hear nothing.
-        let notify = format!("NOTIFY_SOCKET={NOTIFY_SOCKET}");
-        let mut edits = vec!["init".to_owned(), notify];
+        let mut edits = vec!["init".to_owned()];
         let mut lines = Vec::new();
         for change in changes {
             match change {
@@ -133,6 +132,14 @@ impl Bare {
                 // These changes do not concern the container.
                 Change::Firewall | Change::Host(..) | Change::Place(..) | Change::Service(_) => {}
             }
+        }
+        // The programs need no addresses, and a container without its own namespaces cannot have any. So nspawn tells
+        // systemd itself that it is ready, and the launcher's programs hear nothing.
+        if edits
+            .iter()
+            .any(|edit| WITHOUT_NAMESPACE.contains(&edit.as_str()))
+        {
+            edits.push(format!("NOTIFY_SOCKET={NOTIFY_SOCKET}"));
         }
         write_edits(lab, MACHINE, &edits)?;
         redirect(lab, UNIT, &lines)?;
