@@ -186,17 +186,18 @@ impl Pools {
     /// rate limits are for.
     fn begin_deletion(&mut self, now: Timestamp) -> Vec<Effect> {
         let mut effects = Vec::new();
-        let runners = self.by_name.values().flat_map(|pool| pool.runners.values());
-        let owned: BTreeSet<(Option<&ScopeId>, RunnerId)> = runners
-            .filter_map(|runner| Some((runner.scope(), runner.id()?)))
-            .collect();
+        let by_name = &self.by_name;
+        let is_owned = |scope: &ScopeId, id| {
+            let mut runners = by_name.values().flat_map(|pool| pool.runners.values());
+            runners.any(|runner| runner.id() == Some(id) && runner.scope() == Some(scope))
+        };
         for (scope, state) in &mut self.scopes {
             let orphans = &mut state.orphans;
             if orphans.is_deleting() {
                 continue;
             }
             for id in orphans.due(now) {
-                if owned.contains(&(Some(scope), id)) {
+                if is_owned(scope, id) {
                     orphans.remove(id);
                     effects.push(Effect::OrphanInUse(id));
                     continue;
