@@ -58,6 +58,10 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 /// Maximum time that a stopping daemon without other tasks retries a failing write.
 const LAST_WRITES_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Minimum time between two status documents for each runner in them. A document takes up to 2 µs for each runner, so a
+/// busy host with many runners spends at most a tenth of a core on it. One with less than 50 publishes each change.
+const STATUS_INTERVAL: Duration = Duration::from_micros(20);
+
 /// The world, and the clock and randomness that the core must not have.
 pub struct Environment<M, R, H, D> {
     /// Units.
@@ -164,6 +168,9 @@ pub struct Controller<M, R, H, D> {
     /// Closed gates that the journal has, each with its scope.
     gates: BTreeSet<(Option<String>, Gate)>,
     status: watch::Sender<Status>,
+    published_at: Timestamp,
+    /// True if something may have changed since the status was published.
+    is_stale: bool,
 }
 
 impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> {
@@ -210,6 +217,8 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             started_unix_ms,
             gates: BTreeSet::new(),
             status,
+            published_at: Timestamp::default(),
+            is_stale: false,
         }
     }
 
@@ -224,17 +233,29 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         let mut stop = std::pin::pin!(stop);
         let mut reconcile = tokio::time::interval(self.config.reconcile);
         reconcile.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (mut is_news, mut planned_until) = (true, None);
         loop {
-            self.act();
-            self.clearings.observe(self.state());
-            self.publish();
-            let deadline = self.deadline();
+            if std::mem::replace(&mut is_news, true) {
+                self.act();
+                self.clearings.observe(self.state());
+                planned_until = self.pools.next_deadline((self.environment.now)());
+                self.is_stale = true;
+            }
+            self.begin_write();
+            let (show_at, write_at) = (self.publish_in_time(), self.writes.due_at());
+            let deadline = [planned_until, show_at, write_at]
+                .into_iter()
+                .flatten()
+                .min();
             tokio::select! {
                 biased;
                 () = &mut stop => break,
-                Some(event) = events.recv() => self.handle_event(event),
+                Some(event) = events.recv() => {
+                    self.handle_event(event);
+                    self.handle_events(&mut events);
+                }
                 Some(ended) = self.running.join_next() => {
-                    self.handle_ended_task(ended, &mut events);
+                    is_news = self.handle_ended_task(ended, &mut events);
                 }
                 Some((command, reply)) = requests.recv() => {
                     self.execute(&command);
@@ -250,7 +271,10 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
                         demand.prune(unix_ms);
                     }
                 }
-                () = sleep_until(deadline, self.environment.now) => {}
+                () = sleep_until(deadline, self.environment.now) => {
+                    let now = (self.environment.now)();
+                    is_news = planned_until.is_some_and(|until| until <= now);
+                }
             }
         }
         self.finish(&mut events).await;
@@ -274,7 +298,6 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         self.announce(admission);
         self.report_gates(now);
         self.keep_limits();
-        self.begin_write();
     }
 
     /// Tells the tasks of scale sets how many jobs the pools can have. Without admission that is none, because no runner
@@ -289,13 +312,6 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
             let capacity = u32::try_from(capacity).unwrap_or(u32::MAX);
             announced.send_if_modified(|known| std::mem::replace(known, capacity) != capacity);
         }
-    }
-
-    /// Returns the time at which something is due although no event arrives.
-    fn deadline(&self) -> Option<Timestamp> {
-        let now = (self.environment.now)();
-        let pools = self.pools.next_deadline(now);
-        pools.into_iter().chain(self.writes.due_at()).min()
     }
 
     /// Waits for the tasks, so that no minted config is lost, and writes the records.
@@ -339,24 +355,36 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         }
     }
 
-    /// Applies the outcome of a task, after the events that were sent before it.
+    /// Applies the events that wait. One pass follows all of them. Returns true if there were any.
+    fn handle_events(&mut self, events: &mut mpsc::Receiver<Event>) -> bool {
+        let mut is_news = false;
+        while let Ok(event) = events.try_recv() {
+            self.handle_event(event);
+            is_news = true;
+        }
+        is_news
+    }
+
+    /// Applies the outcome of a task, after the events that were sent before it. Returns true if a decision may
+    /// depend on any of them.
     fn handle_ended_task(
         &mut self,
         ended: Result<Outcome, JoinError>,
         events: &mut mpsc::Receiver<Event>,
-    ) {
+    ) -> bool {
         let outcome = match ended {
             Ok(outcome) => outcome,
             // A release build aborts at the panic. Only a new daemon can tell what the task did.
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
-                Err(_cancelled) => return,
+                Err(_cancelled) => return false,
             },
         };
-        while let Ok(event) = events.try_recv() {
-            self.handle_event(event);
-        }
+        let has_events = self.handle_events(events);
+        let is_good_write = matches!(outcome, Outcome::Written(Ok(())));
+        let is_news = !is_good_write || self.conditions.records_error.is_some();
         self.handle_outcome(outcome);
+        has_events || is_news
     }
 }
 

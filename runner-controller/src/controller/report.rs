@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::{info, warn};
 
-use super::Controller;
 use super::history::millis;
+use super::{Controller, STATUS_INTERVAL};
 use crate::config::GitHubConfig;
 use crate::pool::{
     MAX_ORPHANS, Mode, Orphans, Pace, PaceReason, PhaseKind, Pool, Runner, SLOW_MINTS_PER_MINUTE,
@@ -68,6 +68,24 @@ fn pace_reason(pace: &PaceStatus, key: &str) -> String {
 }
 
 impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> {
+    /// Publishes the status if it may have changed, and the last one is not too new. Otherwise returns the time at which
+    /// that is due.
+    pub(super) fn publish_in_time(&mut self) -> Option<Timestamp> {
+        if !self.is_stale {
+            return None;
+        }
+        let now = (self.environment.now)();
+        let runners: usize = self.pools.iter().map(|pool| pool.runners.len()).sum();
+        let interval = STATUS_INTERVAL * u32::try_from(runners).unwrap_or(u32::MAX);
+        let due = self.published_at + interval;
+        if now < due {
+            return Some(due);
+        }
+        self.publish();
+        (self.published_at, self.is_stale) = (now, false);
+        None
+    }
+
     /// Publishes the status as it is now.
     pub(super) fn publish(&self) {
         let now = (self.environment.now)();
