@@ -100,7 +100,7 @@ async fn get_health(State(shared): State<Shared>) -> Response {
 }
 
 async fn get_status(State(shared): State<Shared>) -> Response {
-    axum::Json(shared.status.borrow().clone()).into_response()
+    axum::Json(&*shared.status.borrow()).into_response()
 }
 
 async fn get_metrics(State(shared): State<Shared>) -> Response {
