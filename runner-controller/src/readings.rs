@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::resource::{Resource as Bound, getrlimit};
@@ -21,6 +21,9 @@ use crate::world::Event;
 
 /// Interval between readings. A container takes longer to fill any of the resources.
 const INTERVAL: Duration = Duration::from_secs(2);
+/// Minimum time between two readings of the links for each slot. The kernel takes up to 4 µs for each link, so a host with
+/// a thousand slots reads them every 10 s, and spends 0.04 % of a core on it. One with at most 200 slots reads them each time.
+const LINKS_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Returns the amounts that the configuration keeps free.
 fn reserve(config: &Config) -> Reserve {
@@ -56,11 +59,16 @@ pub(crate) fn watch(config: &Config, events: &mpsc::Sender<Event>) {
     let reserve = reserve(config);
     let mut sent: Option<Shortages> = None;
     let mut bare: BTreeSet<SlotId> = BTreeSet::new();
+    let slots = u32::try_from(config.slots_count()).unwrap_or(u32::MAX);
+    let mut links_read: Option<Instant> = None;
     while !events.is_closed() {
-        let before = std::mem::replace(&mut bare, links_without_address(config));
-        // The core counts readings in a row, so each of them is sent while there is such a link.
-        if !(before.is_empty() && bare.is_empty()) {
-            let _ = events.blocking_send(Event::LinksWithoutAddress(bare.clone()));
+        if links_read.is_none_or(|at| at.elapsed() >= LINKS_INTERVAL.saturating_mul(slots)) {
+            links_read = Some(Instant::now());
+            let before = std::mem::replace(&mut bare, links_without_address(config));
+            // The core counts readings in a row, so each of them is sent while there is such a link.
+            if !(before.is_empty() && bare.is_empty()) {
+                let _ = events.blocking_send(Event::LinksWithoutAddress(bare.clone()));
+            }
         }
         let now = shortages(
             &read(config),
@@ -121,7 +129,7 @@ fn read(config: &Config) -> Readings {
             &["/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max"].map(text),
         ),
         open_files: text("/proc/sys/fs/file-nr").as_deref().and_then(open_files),
-        own_files: own_files(fs::read_dir("/proc/self/fd").map(Iterator::count)),
+        own_files: own_files(descriptors()),
         inotify_instances: inotify_instances(
             config,
             text(&UserTable::INOTIFY_INSTANCES.path()).as_deref(),
@@ -253,12 +261,23 @@ fn terminals(
     })
 }
 
+/// Returns the number of this process's descriptors. Since Linux 6.2 it is the size of their directory. A walk over
+/// 900 of them takes 0.4 ms.
+fn descriptors() -> io::Result<u64> {
+    let told = fs::metadata("/proc/self/fd")?.len();
+    if told > 0 {
+        return Ok(told);
+    }
+    let open = fs::read_dir("/proc/self/fd")?.count() as u64;
+    // The walk itself took one.
+    Ok(open.saturating_sub(1))
+}
+
 /// Returns the daemon's open files. If reading them gets no descriptor, none is left.
-fn own_files(open: io::Result<usize>) -> Option<Share> {
+fn own_files(open: io::Result<u64>) -> Option<Share> {
     let (whole, _) = getrlimit(Bound::RLIMIT_NOFILE).ok()?;
     let open = match open {
-        // Reading them took one.
-        Ok(open) => u64::try_from(open).ok()?.saturating_sub(1),
+        Ok(open) => open,
         Err(error) if error.raw_os_error() == Some(Errno::EMFILE as i32) => whole,
         Err(_) => return None,
     };
