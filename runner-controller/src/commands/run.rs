@@ -395,3 +395,6 @@ impl Signals {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
