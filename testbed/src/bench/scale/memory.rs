@@ -62,8 +62,8 @@ impl Maps {
 struct Container {
     guest: Maps,
     nspawn: Maps,
-    /// The two children of the launcher.
-    relays: Maps,
+    /// The launcher's relay of the console. Its other two programs end when the container is ready.
+    relay: Maps,
     is_in_group: bool,
 }
 
@@ -79,7 +79,7 @@ impl Container {
             if name.trim() == "systemd-nspawn" {
                 container.nspawn.add(Maps::of(pid));
             } else {
-                container.relays.add(Maps::of(pid));
+                container.relay.add(Maps::of(pid));
             }
         }
         Ok(container)
@@ -145,8 +145,8 @@ pub(super) fn figures(
             samples(|c| c.nspawn.anonymous + c.nspawn.shared),
         ),
         maps(
-            "launcher's two relays: anonymous memory",
-            samples(|c| c.relays.anonymous + c.relays.shared),
+            "relay of the console: anonymous memory",
+            samples(|c| c.relay.anonymous + c.relay.shared),
         ),
         kernel("daemon: growth for each runner", "kB", daemon * 1000.0),
         kernel("guest alone: pages of the image", "MB", alone),
