@@ -231,6 +231,9 @@ pub enum Command {
     /// Set the addresses of a container that is ready. Needs root; a child of `launch`.
     #[command(hide = true)]
     Connect(SlotArgs),
+    /// Hold the mounts of containers until their units are gone. Needs no privilege; `ExecStart=` of the holder's unit.
+    #[command(hide = true)]
+    HoldMounts,
     /// Record the end of a container and sweep its slot. Needs root; `ExecStopPost=` of the slot's
     /// unit.
     #[command(hide = true)]

@@ -118,13 +118,10 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
                 vec![privileged::launch(place, config)]
             }));
         }
-        Command::RelayReady => return Ok(exit_code(privileged::relay_ready().err().as_slice())),
+        Command::HoldMounts => return Ok(exit_code_of(privileged::hold_mounts())),
+        Command::RelayReady => return Ok(exit_code_of(privileged::relay_ready())),
         Command::RelayConsole(files) => return Ok(relay_console(files)),
-        Command::Connect(slot) => {
-            return Ok(for_slot(config, &slot, |place| {
-                privileged::connect(place).err().into_iter().collect()
-            }));
-        }
+        Command::Connect(slot) => return Ok(connect(config, &slot)),
         Command::Sweep(slot) => return Ok(sweep(config, &slot)),
         Command::SweepUnowned => return Ok(sweep_unowned(config)),
     }
@@ -138,8 +135,7 @@ fn relay_console(files: RelayArgs) -> ExitCode {
         listening: files.listening,
         usage: files.usage,
     };
-    let relayed = privileged::relay_console(&kept, &files.root, &files.link);
-    exit_code(relayed.err().as_slice())
+    exit_code_of(privileged::relay_console(&kept, &files.root, &files.link))
 }
 
 /// Runs a step with the configuration that root trusts.
@@ -228,6 +224,12 @@ fn list(paths: impl IntoIterator<Item = std::path::PathBuf>) {
     }
 }
 
+/// Connects the container of a slot that has started.
+fn connect(config: &Path, slot: &SlotArgs) -> ExitCode {
+    let step = |place: config::Place<'_>| privileged::connect(place).err().into_iter().collect();
+    for_slot(config, slot, step)
+}
+
 /// Sweeps a slot, which may no longer be configured.
 fn sweep(config: &std::path::Path, slot: &SlotArgs) -> ExitCode {
     match privileged::read_config(config) {
@@ -262,6 +264,11 @@ fn for_slot(
         Ok(step(place))
     });
     exit_code(&failures.unwrap_or_else(|error| vec![error]))
+}
+
+/// Prints a failure and returns its exit status.
+fn exit_code_of(outcome: Result<(), privileged::RootError>) -> ExitCode {
+    exit_code(outcome.err().as_slice())
 }
 
 /// Prints failures. The exit status is that of the first one; the daemon reads it from the unit.

@@ -268,6 +268,8 @@ fn rows(dir: &Path) -> Vec<Row> {
         row(missing, "connect ci 1", 80, Progress),
         row(missing, "sweep ci 1", 80, Progress),
         row(missing, "sweep-unowned", 80, Progress),
+        // Without the socket that systemd gives it.
+        row(missing, "hold-mounts", 86, Progress),
         // Without the socket that the launcher gives it.
         row(missing, "relay-ready", 87, Progress),
         row(

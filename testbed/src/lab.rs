@@ -32,6 +32,8 @@ pub const RUN_DIR: &str = "/run/runner-controller";
 const API: &str = "/run/runner-controller/api/api.sock";
 /// Unit of the firewall, which keeps jobs off the host and its networks.
 pub(crate) const FIREWALL: &str = "runner-controller-firewall.service";
+/// Socket and service of the holder of mounts. `systemctl` takes both as one pattern.
+const MOUNTS: &str = "runner-controller-mounts.*";
 /// Drop-in of the stand-in's unit while it must remember.
 const SIM_DROP_IN: &str = "/etc/systemd/system/github-sim.service.d/remember.conf";
 /// The stand-in GitHub's unit.
@@ -410,6 +412,8 @@ impl Lab {
     pub fn reset(&self) -> Result<()> {
         let host = &self.host;
         host.output(&["systemctl", "stop", DAEMON])?;
+        // The next daemon makes the socket, which is removed with everything else.
+        host.output(&["systemctl", "stop", MOUNTS])?;
         host.output(&["systemctl", "clean", "--what=fdstore", DAEMON])?;
         for container in self.containers()? {
             // Not the whole cgroup: some kernels kill whatever is started in a cgroup that was

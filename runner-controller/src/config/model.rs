@@ -220,6 +220,12 @@ impl Config {
         self.run_dir.join("notify.sock")
     }
 
+    /// Returns the path of systemd's socket for the mounts of containers.
+    #[must_use]
+    pub fn mounts_socket(&self) -> PathBuf {
+        self.run_dir.join("mounts.sock")
+    }
+
     /// Returns the daemon's directory for the API socket. The run directory belongs to root.
     #[must_use]
     pub fn api_dir(&self) -> PathBuf {

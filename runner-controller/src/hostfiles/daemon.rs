@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::file::{HostFile, Program};
+use super::mounts::MOUNTS_SOCKET;
 use super::notify::SOCKET_UNIT;
 use crate::config::{API_TOKEN_CREDENTIAL, Config, DAEMON_USER, TracesConfig, WebhookConfig};
 use crate::firewall::FIREWALL_UNIT;
@@ -39,6 +40,9 @@ Description=Warm pool of CI runner containers
 Requires=dbus.socket
 After=dbus.socket network-online.target {FIREWALL_UNIT} systemd-tmpfiles-setup.service
 Wants=network-online.target {FIREWALL_UNIT}
+# The holder of mounts. Runners start without it, too.
+After={MOUNTS_SOCKET}
+Wants={MOUNTS_SOCKET}
 {notify}# No start limit: a daemon that recovers late is better than a daemon that stays down.
 StartLimitIntervalSec=0
 # Containers outlive `systemctl isolate`, and so does the daemon that sees their ends.

@@ -6,6 +6,7 @@
 mod daemon;
 pub(crate) mod file;
 mod host;
+mod mounts;
 mod notify;
 mod template;
 
@@ -20,6 +21,7 @@ use crate::firewall;
 
 pub use file::HostFile;
 use file::Program;
+pub use mounts::{MOUNTS_SERVICE, MOUNTS_SOCKET};
 
 /// Returns all files, for a configuration at `config_path` and a program at `binary`.
 ///
@@ -33,6 +35,7 @@ pub fn render(config: &Config, binary: &Path, config_path: &Path) -> Vec<HostFil
     let mut files = Vec::new();
     files.extend(template::files(config, program));
     files.extend(daemon::files(config, program));
+    files.extend(mounts::files(config, binary));
     files.extend(notify::files(config));
     files.extend(firewall::files(config, program));
     files.extend(host::files(config));

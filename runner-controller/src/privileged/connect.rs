@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 
 use capctl::caps::Cap;
@@ -11,13 +11,15 @@ use nix::errno::Errno;
 use nix::unistd::Pid;
 
 use super::error::{OrRefuse, Refusal, RootError};
+use super::held_mounts::{self, MAX_PROCESSES};
 use super::ready::{self, Parent};
 use super::sandbox::Sandbox;
 use super::{bounds, link, trust};
 use crate::config::Place;
 
-/// Waits for the container's `READY=1` on standard input, gives both ends of the veth their addresses, the container its
-/// route, and the container's user namespace its maxima. Then it tells the relay on standard output.
+/// Hands the container's mounts to their holder, and waits for the container's `READY=1` on standard input. Then it gives
+/// both ends of the veth their addresses, the container its route, and the container's user namespace its maxima, and
+/// tells the relay on standard output.
 ///
 /// The relay tells systemd, so the unit becomes active after that, and the daemon answers only an active unit. So no
 /// runner starts without a network.
@@ -31,10 +33,10 @@ pub fn connect(place: Place<'_>) -> Result<(), RootError> {
     let from = UnixDatagram::from(from.or_refuse(Refusal::Network, wait)?);
     ready::await_namespaces(&from).or_refuse(Refusal::Network, wait)?;
     let main = main.pid();
-    let leader = leader(main)
-        .or_refuse(Refusal::Network, || {
-            format!("find the container's init among the children of process {main}")
-        })?
+    let find = || format!("find the container's init among the children of process {main}");
+    let children = children(main).or_refuse(Refusal::Network, find)?;
+    let leader = leader(&children)
+        .or_refuse(Refusal::Network, find)?
         .ok_or_else(|| {
             RootError::plain(
                 Refusal::Network,
@@ -47,6 +49,9 @@ pub fn connect(place: Place<'_>) -> Result<(), RootError> {
     };
     let parts = &place.pool.limits.shared;
     let (netns, userns) = (namespace("net")?, namespace("user")?);
+    if held_mounts::are_held(place.pool) {
+        hold_mounts(place, &namespace("mnt")?, main, &children);
+    }
     // With the namespaces open, no other file of the host is needed. Notifications may have text of the container.
     Sandbox::with(&[Cap::NET_ADMIN, Cap::SYS_ADMIN])
         .writes("/proc/sys/net")
@@ -58,20 +63,43 @@ pub fn connect(place: Place<'_>) -> Result<(), RootError> {
     ready::tell_ready().or_refuse(Refusal::Network, || "tell the relay".into())
 }
 
-/// Returns the container's init: the child of nspawn that is process 1 of a namespace.
-fn leader(main: Pid) -> io::Result<Option<u32>> {
+/// Hands the mounts of the container to their holder, with all processes that use them.
+///
+/// A failure costs the slot time after the runner's end, so it fails no start.
+fn hold_mounts(place: Place<'_>, namespace: &File, main: Pid, children: &[Pid]) {
+    let all = std::iter::once(&main).chain(children).take(MAX_PROCESSES);
+    // A relay may have ended.
+    let processes: Vec<OwnedFd> = all
+        .filter_map(|pid| ready::open_process(*pid).ok())
+        .collect();
+    let socket = place.config.mounts_socket();
+    let id = place.id();
+    if let Err(error) = held_mounts::send(&socket, &id, namespace.as_fd(), &processes) {
+        stdio::error(format_args!(
+            "runner-controller: cannot hand the mounts of {id} to {}: {error}; the slot waits for their removal after this runner",
+            socket.display()
+        ));
+    }
+}
+
+/// Returns the children of nspawn: the container's init, and the programs that the launcher started.
+fn children(main: Pid) -> io::Result<Vec<Pid>> {
     let children = fs::read_to_string(format!("/proc/{main}/task/{main}/children"))?;
-    for child in children
-        .split_whitespace()
-        .filter_map(|pid| pid.parse().ok())
-    {
+    let children = children.split_whitespace();
+    let numbers = children.filter_map(|pid| pid.parse().ok());
+    Ok(numbers.map(Pid::from_raw).collect())
+}
+
+/// Returns the container's init: the child of nspawn that is process 1 of a namespace.
+fn leader(children: &[Pid]) -> io::Result<Option<Pid>> {
+    for child in children {
         let status = match fs::read_to_string(format!("/proc/{child}/status")) {
             Ok(status) => status,
             Err(why) if is_gone(&why) => continue,
             Err(why) => return Err(why),
         };
         if is_init(&status) {
-            return Ok(Some(child));
+            return Ok(Some(*child));
         }
     }
     Ok(None)

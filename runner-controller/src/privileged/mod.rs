@@ -17,6 +17,7 @@
 //! - `meter`: the disk and network that a runner uses
 //! - `link`: the network link
 //! - `bounds`: a runner's part of the kernel's shared tables
+//! - `held_mounts`: the holder of mounts, a service of the host that outlives a runner's unit
 //! - `sandbox`: the privileges that a program gives up
 //! - `cleanup`: the search for leftovers, and their removal
 //! - `trust`: the files, directories and unit that root relies on
@@ -31,6 +32,7 @@ mod connect;
 mod console;
 pub(crate) mod error;
 mod gc_root;
+mod held_mounts;
 mod launch;
 mod link;
 mod meter;
@@ -52,6 +54,7 @@ pub use cleanup::{Leftover, LeftoverKind, count, end_units, leftovers};
 pub use connect::connect;
 pub use console::{KeptFiles, relay_console};
 pub use error::{Refusal, RootError};
+pub use held_mounts::hold_mounts;
 pub use launch::launch;
 pub use probe::ProbeNamespace;
 pub use ready::relay_ready;

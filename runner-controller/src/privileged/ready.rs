@@ -139,7 +139,8 @@ fn notify_socket() -> io::Result<UnixDatagram> {
     Ok(to)
 }
 
-fn open_process(pid: Pid) -> io::Result<OwnedFd> {
+/// Opens a process.
+pub(super) fn open_process(pid: Pid) -> io::Result<OwnedFd> {
     let pid = rustix::process::Pid::from_raw(pid.as_raw()).ok_or(ErrorKind::NotFound)?;
     Ok(pidfd_open(pid, PidfdFlags::empty())?)
 }

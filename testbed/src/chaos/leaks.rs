@@ -40,8 +40,13 @@ fn odd_sockets(lab: &Lab, config: &Config) -> Result<Vec<String>> {
         "p",
         ")",
         "-not",
+        "(",
         "-path",
         "*/api/api.sock",
+        "-o",
+        "-name",
+        "mounts.sock",
+        ")",
     ])?;
     let mut known = Vec::new();
     for pool in &config.pools {

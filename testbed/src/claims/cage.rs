@@ -289,6 +289,7 @@ fn the_daemons_unit_is_closed(lab: &mut Lab) -> Result<()> {
     for (unit, most) in [
         (DAEMON, EXPOSURE),
         ("runner-controller-firewall.service", FIREWALL_EXPOSURE),
+        ("runner-controller-mounts.service", EXPOSURE),
     ] {
         let report = lab
             .host()

@@ -19,6 +19,7 @@ mod fixture;
 mod flood;
 mod gc_roots;
 mod github;
+mod held_mounts;
 mod inside;
 mod isolation;
 mod kept_logs;
@@ -95,6 +96,7 @@ pub const SUITES: &[Suite] = &[
     sizing::SUITE,
     tables::SUITE,
     crowd::SUITE,
+    held_mounts::SUITE,
     gc_roots::SUITE,
     scopes::SUITE,
     demand::QUEUED_SUITE,

@@ -139,6 +139,8 @@ const FORBIDDEN_UNITS: &[&str] = &[
     "runners.slice",
     "runner-controller.service",
     "runner-controller-firewall.service",
+    "runner-controller-mounts.service",
+    "runner-controller-mounts.socket",
     "dbus.service",
     "rescue.target",
 ];

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::firewall::FIREWALL_UNIT;
+use crate::hostfiles::MOUNTS_SERVICE;
 
 /// Unit of the daemon.
 const DAEMON_UNIT: &str = "runner-controller.service";
@@ -81,8 +82,10 @@ pub(super) fn reload_units() -> Result<(), StepError> {
 
 /// Starts the firewall and the daemon, or restarts them with the new files.
 ///
-/// The table stays loaded during the restart of its owner, and the next daemon adopts all runners.
+/// The table stays loaded during the restart of its owner, and the next daemon adopts all runners. It starts the socket
+/// of the holder of mounts.
 pub(super) fn restart_services() -> Result<(), StepError> {
+    attempt(&["systemctl", "try-restart", MOUNTS_SERVICE]);
     run(&["systemctl", "enable", "--quiet", FIREWALL_UNIT, DAEMON_UNIT])?;
     run(&["systemctl", "restart", FIREWALL_UNIT])?;
     run(&["systemctl", "restart", DAEMON_UNIT])

@@ -7,7 +7,7 @@ use std::process::Command;
 use super::finding::{Finding, Fix};
 use crate::config::Config;
 use crate::firewall::FIREWALL_UNIT;
-use crate::hostfiles;
+use crate::hostfiles::{self, MOUNTS_SOCKET};
 use crate::http::client::ClientError;
 use crate::status::{DaemonState, Status};
 use crate::view::{Weight, notices, versions};
@@ -92,15 +92,32 @@ fn judge_host_files(program: &Path, program_exists: bool, differing: &[PathBuf])
 /// Properties of a unit, as systemctl shows them.
 type Properties = BTreeMap<String, String>;
 
-/// Checks the units of the daemon and of the firewall.
+/// Checks the units of the daemon and of the firewall, and the socket of the holder of mounts.
 pub(super) fn check_units(is_nixos: bool) -> Vec<Finding> {
-    let units = [DAEMON_UNIT, FIREWALL_UNIT].into_iter();
+    let units = [DAEMON_UNIT, FIREWALL_UNIT, MOUNTS_SOCKET].into_iter();
     units
         .flat_map(|unit| match properties(unit) {
+            Ok(shown) if unit == MOUNTS_SOCKET => vec![judge_mounts_socket(&shown)],
             Ok(shown) => judge_unit(unit, &shown, is_nixos),
             Err(reason) => vec![Finding::skipped("units", reason)],
         })
         .collect()
+}
+
+/// Judges the socket of the holder of mounts. Runners start and end without it, only slower.
+fn judge_mounts_socket(shown: &Properties) -> Finding {
+    let area = "units";
+    match shown.get("ActiveState").map(String::as_str) {
+        Some("active") => Finding::good(area, format!("{MOUNTS_SOCKET} is active")),
+        state => Finding::warning(
+            area,
+            format!(
+                "{MOUNTS_SOCKET} is {}, so a slot waits until the kernel has freed the files of its last runner",
+                state.unwrap_or("unknown")
+            ),
+            format!("run `systemctl start {MOUNTS_SOCKET}`; `runner-controller apply` installs it"),
+        ),
+    }
 }
 
 fn properties(unit: &str) -> Result<Properties, String> {
@@ -256,6 +273,14 @@ mod tests {
             judge_unit(DAEMON_UNIT, &missing, false)[0].fix,
             Some(Fix::Apply)
         );
+    }
+
+    #[test]
+    fn a_host_without_the_holder_of_mounts_works_with_a_warning() {
+        let level = |state| judge_mounts_socket(&shown(&[("ActiveState", state)])).level;
+        assert_eq!(level("active"), Level::Good);
+        assert_eq!(level("failed"), Level::Warning);
+        assert_eq!(level("inactive"), Level::Warning);
     }
 
     #[test]

@@ -86,6 +86,8 @@ const COMMANDS: [(&str, &[&str]); 17] = [
             "cat",
             "runner-controller",
             "runner-controller-firewall",
+            "runner-controller-mounts.socket",
+            "runner-controller-mounts",
         ],
     ),
     (
@@ -96,6 +98,8 @@ const COMMANDS: [(&str, &[&str]); 17] = [
             "show",
             "runner-controller",
             "runner-controller-firewall",
+            "runner-controller-mounts.socket",
+            "runner-controller-mounts",
         ],
     ),
     ("host/kernel.txt", &["uname", "-a"]),
