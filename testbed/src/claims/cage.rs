@@ -150,7 +150,8 @@ fn connect_keeps_few_rights_of_root(lab: &mut Lab) -> Result<()> {
 
 /// Its `connect` was killed. Nothing else would tell systemd before the boot's timeout.
 fn a_container_without_a_network_ends_at_once(lab: &mut Lab) -> Result<()> {
-    let spare = spare(&lab.await_settled(SOON)?)?;
+    let before = lab.await_settled(SOON)?;
+    let spare = spare(&before)?;
     let kill = format!(
         "until pid=$(pgrep --full '{}'); do :; done; kill -KILL $pid",
         pattern("connect ci")
@@ -169,7 +170,9 @@ fn a_container_without_a_network_ends_at_once(lab: &mut Lab) -> Result<()> {
     lab.await_status("a boot that failed", SOON, |status| {
         let mut recent = status.recent.iter();
         recent
-            .any(|ended| ended.slot == spare.slot && ended.verdict == Verdict::BootFailed)
+            .any(|ended| {
+                ended.verdict == Verdict::BootFailed && ended.ended_unix_ms > before.at_unix_ms
+            })
             .then_some(())
     })?;
     lab.await_settled(SOON).map(drop)
