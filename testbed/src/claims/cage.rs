@@ -160,7 +160,7 @@ fn a_container_without_a_network_ends_at_once(lab: &mut Lab) -> Result<()> {
         "systemd-run",
         "--quiet",
         "--collect",
-        "--unit=testbed-connect.service",
+        "--unit=testbed-kill.service",
         "sh",
         "-c",
         &kill,
