@@ -476,6 +476,7 @@ fn with_networkd(lab: &Lab) -> Result<()> {
     };
     lab.host().run(&["systemctl", "start", NETWORKD])?;
     run(lab, "true")?;
+    let after = lab.await_settled(SOON)?;
     let links = lab
         .host()
         .run(&["networkctl", "list", "--no-legend", "rc-*"])?;
@@ -483,7 +484,6 @@ fn with_networkd(lab: &Lab) -> Result<()> {
         links.lines().count() >= 2 && links.lines().all(|line| line.contains("unmanaged")),
         "{links}"
     );
-    let after = lab.await_settled(SOON)?;
     ensure!(lost(&after) == 0, "{}", summary(&after));
     ensure!(runners(&after) != runners(&before), "no runner ran the job");
 
