@@ -355,14 +355,17 @@ impl<M: Machines, R: Registry, H: Handshake, D: Records> Controller<M, R, H, D> 
         }
     }
 
-    /// Applies the events that wait. One pass follows all of them. Returns true if there were any.
+    /// Applies the events that wait now. One pass follows all of them. Returns true if there were any.
+    ///
+    /// Events that arrive meanwhile wait for the next pass, so that a flood of them does not keep the loop from it.
     fn handle_events(&mut self, events: &mut mpsc::Receiver<Event>) -> bool {
-        let mut is_news = false;
-        while let Ok(event) = events.try_recv() {
-            self.handle_event(event);
-            is_news = true;
+        let waiting = events.len();
+        for _ in 0..waiting {
+            if let Ok(event) = events.try_recv() {
+                self.handle_event(event);
+            }
         }
-        is_news
+        waiting > 0
     }
 
     /// Applies the outcome of a task, after the events that were sent before it. Returns true if a decision may
