@@ -2,7 +2,7 @@
 
 use super::FIREWALL_UNIT;
 use crate::config::Config;
-use crate::hostfiles::file::{HostFile, Program};
+use crate::hostfiles::file::{CLOSED_KERNEL, HostFile, Program};
 
 /// Returns the firewall's files.
 pub(crate) fn files(config: &Config, program: Program<'_>) -> Vec<HostFile> {
@@ -52,14 +52,7 @@ ReadWritePaths=-{dir}
 ProtectHome=read-only
 PrivateTmp=yes
 PrivateDevices=yes
-DevicePolicy=closed
-ProtectClock=yes
-ProtectControlGroups=yes
-ProtectHostname=yes
-ProtectKernelLogs=yes
-ProtectKernelModules=yes
-ProtectKernelTunables=yes
-ProtectProc=invisible
+{CLOSED_KERNEL}
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
 LockPersonality=yes

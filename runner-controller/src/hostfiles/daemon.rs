@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::file::{HostFile, Program};
+use super::file::{CLOSED_KERNEL, HostFile, Program, UNPRIVILEGED};
 use super::mounts::MOUNTS_SOCKET;
 use super::notify::SOCKET_UNIT;
 use crate::config::{API_TOKEN_CREDENTIAL, Config, DAEMON_USER, TracesConfig, WebhookConfig};
@@ -73,21 +73,8 @@ User={DAEMON_USER}
 Group={DAEMON_USER}
 {state}
 # Hardening. The exceptions and their reasons are below.
-AmbientCapabilities=
-CapabilityBoundingSet=
-NoNewPrivileges=yes
-ProtectSystem=strict
-ProtectHome=yes
-PrivateTmp=yes
-PrivateDevices=yes
-DevicePolicy=closed
-ProtectClock=yes
-ProtectControlGroups=yes
-ProtectHostname=yes
-ProtectKernelLogs=yes
-ProtectKernelModules=yes
-ProtectKernelTunables=yes
-ProtectProc=invisible
+{UNPRIVILEGED}
+{CLOSED_KERNEL}
 RestrictNamespaces=yes
 RestrictRealtime=yes
 RestrictSUIDSGID=yes

@@ -3,6 +3,27 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// Settings of a service that has no capability, writes no file and sees no device.
+pub(crate) const UNPRIVILEGED: &str = "\
+AmbientCapabilities=
+CapabilityBoundingSet=
+NoNewPrivileges=yes
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+PrivateDevices=yes";
+
+/// Settings of a service that neither changes the kernel nor sees the processes of others.
+pub(crate) const CLOSED_KERNEL: &str = "\
+DevicePolicy=closed
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectProc=invisible";
+
 /// A file of the host. Its owner is root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostFile {

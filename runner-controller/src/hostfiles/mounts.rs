@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::file::{HostFile, quoted};
+use super::file::{CLOSED_KERNEL, HostFile, UNPRIVILEGED, quoted};
 use crate::config::Config;
 
 /// Socket to which `connect` sends the mounts of a container.
@@ -80,22 +80,9 @@ TimeoutStopSec=5min
 
 # A descriptor of a mount namespace gives no access to it without CAP_SYS_ADMIN.
 DynamicUser=yes
-AmbientCapabilities=
-CapabilityBoundingSet=
-NoNewPrivileges=yes
-ProtectSystem=strict
-ProtectHome=yes
-PrivateTmp=yes
-PrivateDevices=yes
+{UNPRIVILEGED}
 PrivateNetwork=yes
-DevicePolicy=closed
-ProtectClock=yes
-ProtectControlGroups=yes
-ProtectHostname=yes
-ProtectKernelLogs=yes
-ProtectKernelModules=yes
-ProtectKernelTunables=yes
-ProtectProc=invisible
+{CLOSED_KERNEL}
 ProcSubset=pid
 RestrictNamespaces=yes
 RestrictRealtime=yes

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::file::{HostFile, quoted, span};
+use super::file::{CLOSED_KERNEL, HostFile, UNPRIVILEGED, quoted, span};
 use crate::config::{Config, DAEMON_USER, NotifyConfig};
 
 /// Socket to which the daemon writes the documents.
@@ -65,21 +65,8 @@ RuntimeMaxSec={timeout}
 TimeoutStopSec=5s
 # A user that exists only while the command runs.
 DynamicUser=yes
-AmbientCapabilities=
-CapabilityBoundingSet=
-NoNewPrivileges=yes
-ProtectSystem=strict
-ProtectHome=yes
-PrivateTmp=yes
-PrivateDevices=yes
-DevicePolicy=closed
-ProtectClock=yes
-ProtectControlGroups=yes
-ProtectHostname=yes
-ProtectKernelLogs=yes
-ProtectKernelModules=yes
-ProtectKernelTunables=yes
-ProtectProc=invisible
+{UNPRIVILEGED}
+{CLOSED_KERNEL}
 RestrictNamespaces=yes
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
