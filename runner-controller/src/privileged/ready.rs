@@ -105,6 +105,10 @@ impl Parent {
 /// parent as well.
 ///
 /// Ends the container if `connect` failed, as systemd does after a failed `ExecStartPost=`.
+///
+/// A shutdown by SIGTERM would take seconds, and an init that has only just begun does not see the request: nspawn would
+/// run until the boot's timeout. No runner was ever there, so nothing is lost by SIGKILL, which systemd then sends to all
+/// others of the unit.
 pub fn relay_ready() -> Result<(), RootError> {
     let Some(main) = Parent::follow()? else {
         return Ok(());
@@ -122,7 +126,7 @@ pub fn relay_ready() -> Result<(), RootError> {
     if says_ready(&said) {
         return send_ready(&to, main.pid()).or_refuse(Refusal::Nspawn, || "notify systemd".into());
     }
-    match pidfd_send_signal(&file, rustix::process::Signal::TERM) {
+    match pidfd_send_signal(&file, rustix::process::Signal::KILL) {
         // It ended first, and took `connect` with it.
         Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
         Err(error) => Err(RootError::caused(
