@@ -3,14 +3,13 @@
 use std::fmt::Write;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, bail};
 use strum::VariantArray;
 
 use super::common::{api_socket, block_on};
 use super::history::date;
-use super::kept_logs;
+use super::{journal, kept_logs};
 use crate::config::ByteSize;
 use crate::http::client;
 use crate::pool::{ResourceUse, SlotId};
@@ -23,10 +22,6 @@ use crate::world::Invocation;
 
 /// Maximum number of runners that a workflow run is explained with. Each job of it had one.
 const MAX_RUNNERS: u32 = 20;
-
-/// Time before a runner's start and after its end of which the journal is shown: the daemon's decision to
-/// start it, and the sweep.
-const MARGIN: Duration = Duration::from_secs(2);
 
 /// Runner to explain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -194,6 +189,11 @@ impl Story {
             began_unix_ms,
             ended_unix_ms: None,
         }
+    }
+
+    /// Returns the arguments with which journalctl prints the lines of this runner's lifetime.
+    pub(super) fn time_arguments(&self) -> Vec<String> {
+        journal::of_time(self.began_unix_ms, self.ended_unix_ms)
     }
 
     fn of_ended(ended: &VerdictRecord, status: &Status) -> Self {
@@ -386,36 +386,25 @@ fn journal_of(story: &Story) -> anyhow::Result<String> {
     Ok(format!("  journal:\n{}", lines.collect::<String>()))
 }
 
-/// Returns journalctl's arguments for the time of a runner. One that is there has no end.
-pub(super) fn time_arguments(story: &Story) -> Vec<String> {
-    let margin = MARGIN.as_secs();
-    let since = (story.began_unix_ms / 1_000).saturating_sub(margin);
-    let until = story.ended_unix_ms.map(|end| end / 1_000 + margin);
-    let until = until.map(|until| format!("--until=@{until}"));
-    std::iter::once(format!("--since=@{since}"))
-        .chain(until)
-        .collect()
-}
-
+/// Returns journalctl's arguments for the lines about a runner.
 fn journal_arguments(story: &Story) -> Vec<String> {
     let unit = story.slot.unit();
-    let gates = Gate::VARIANTS.iter().map(|gate| format!("GATE={gate}"));
-    let matches = [
-        format!("_SYSTEMD_UNIT={unit}"),
-        format!("UNIT={unit}"),
-        format!("SLOT={}", story.slot),
-    ];
-    let mut arguments = vec![
-        "--quiet".to_owned(),
-        "--no-pager".to_owned(),
-        "--output=short-iso".to_owned(),
-    ];
-    arguments.extend(time_arguments(story));
-    for (index, one) in matches.into_iter().chain(gates).enumerate() {
-        if index > 0 {
-            arguments.push("+".to_owned());
-        }
-        arguments.push(one);
+    let of_runner = match &story.invocation {
+        Some(invocation) => journal::of_invocation(invocation),
+        None => [
+            format!("_SYSTEMD_UNIT={unit}"),
+            "+".into(),
+            format!("UNIT={unit}"),
+        ],
+    };
+    let mut arguments = ["--quiet", "--no-pager", "--output=short-iso"]
+        .map(str::to_owned)
+        .to_vec();
+    arguments.extend(story.time_arguments());
+    arguments.extend(of_runner);
+    arguments.extend(["+".into(), format!("SLOT={}", story.slot)]);
+    for gate in Gate::VARIANTS {
+        arguments.extend(["+".into(), format!("GATE={gate}")]);
     }
     arguments
 }
@@ -531,13 +520,22 @@ ci-3, at GitHub runner-01-ci-3-0a1b2c3d: oom, job interrupted
                     .unwrap_or_default()
         );
         let arguments = journal_arguments(&story).join(" ");
-        assert!(
-            arguments.contains("--since=@1795999998 --until=@1796000077"),
-            "{arguments}"
-        );
-        let matches =
-            "_SYSTEMD_UNIT=runner-ci@3.service + UNIT=runner-ci@3.service + SLOT=ci-3 + GATE=";
-        assert!(arguments.contains(matches), "{arguments}");
+        let wanted = "--since=@1795999998 --until=@1796000077 _SYSTEMD_UNIT=runner-ci@3.service + \
+                      UNIT=runner-ci@3.service + SLOT=ci-3 + GATE=";
+        assert!(arguments.contains(wanted), "{arguments}");
+    }
+
+    #[test]
+    fn no_line_of_another_runner_in_the_slot_is_shown() {
+        let mut runner = RunnerStatus::new("ci-3".parse().unwrap(), PhaseKind::Spare);
+        let id = "0123456789abcdef0123456789abcdef";
+        runner.invocation = Invocation::parse(id);
+        let story = Story::of_present(&runner, &Status::default());
+        let arguments = journal_arguments(&story).join(" ");
+        let wanted =
+            format!("_SYSTEMD_INVOCATION_ID={id} + INVOCATION_ID={id} + SLOT=ci-3 + GATE=");
+        assert!(arguments.contains(&wanted), "{arguments}");
+        assert!(!arguments.contains("UNIT="), "{arguments}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use anyhow::{Context, bail};
 
 use super::explain::{self, Story, Subject};
-use super::kept_logs;
+use super::{journal, kept_logs};
 use crate::config;
 use crate::pool::{PoolName, RunnerName, SlotId};
 
@@ -56,6 +56,17 @@ pub struct LogOptions {
     pub lines: Option<u32>,
     /// Print the kept log files of listeners that ended, and no journal.
     pub kept: bool,
+}
+
+impl LogOptions {
+    fn add_to(self, arguments: &mut Vec<String>) {
+        if self.follow {
+            arguments.push("--follow".into());
+        }
+        if let Some(lines) = self.lines {
+            arguments.push(format!("--lines={lines}"));
+        }
+    }
 }
 
 /// Prints the logs of a target: its lines in the host's journal, and a named runner's kept log files.
@@ -109,11 +120,15 @@ fn of_runners(config: &Path, subject: &Subject, options: LogOptions) -> anyhow::
     Ok(())
 }
 
-/// Returns the arguments of `journalctl` for the time of one runner.
+/// Returns the arguments of `journalctl` for the lines of one runner.
 fn arguments_of_story(story: &Story, options: LogOptions) -> Vec<String> {
-    let mut arguments = arguments(Some(&LogTarget::Slot(story.slot.clone())), options, &[]);
+    let mut arguments = match &story.invocation {
+        Some(invocation) => journal::of_invocation(invocation).into(),
+        None => vec![format!("--unit={}", story.slot.unit())],
+    };
+    options.add_to(&mut arguments);
     arguments.push("--no-pager".into());
-    arguments.extend(explain::time_arguments(story));
+    arguments.extend(story.time_arguments());
     arguments
 }
 
@@ -139,12 +154,7 @@ fn arguments(target: Option<&LogTarget>, options: LogOptions, slots: &[SlotId]) 
         }
         Some(LogTarget::Runner(_)) | None => units(slots.iter(), "runner-*@*.service"),
     };
-    if options.follow {
-        arguments.push("--follow".into());
-    }
-    if let Some(lines) = options.lines {
-        arguments.push(format!("--lines={lines}"));
-    }
+    options.add_to(&mut arguments);
     arguments
 }
 

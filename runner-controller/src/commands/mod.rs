@@ -14,6 +14,7 @@ mod firewall;
 mod history;
 mod host_check;
 mod jobs;
+mod journal;
 mod kept_logs;
 mod logs;
 mod plan;

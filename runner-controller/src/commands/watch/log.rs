@@ -6,6 +6,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 
 use super::list::Subject;
+use crate::commands::journal;
 
 /// Number of lines of the journal that are read at first.
 const LINES: u32 = 500;
@@ -73,12 +74,7 @@ pub(super) fn arguments(subject: &Subject) -> Vec<String> {
         .into();
     arguments.push(format!("--lines={LINES}"));
     match &subject.invocation {
-        // Those that the runner's processes wrote, and systemd's about its start.
-        Some(invocation) => {
-            arguments.push(format!("_SYSTEMD_INVOCATION_ID={invocation}"));
-            arguments.push("+".to_owned());
-            arguments.push(format!("INVOCATION_ID={invocation}"));
-        }
+        Some(invocation) => arguments.extend(journal::of_invocation(invocation)),
         None => arguments.push(format!("--unit={unit}")),
     }
     arguments
