@@ -34,8 +34,20 @@ const MAX_KEPT_BYTES: usize = 512;
 const EXPECTED: &[u8] = b"Failed to set RLIMIT_CORE: Operation not permitted";
 /// Last line of the systemd of a minimal image, whose console is its log (`src/core/main.c`).
 const END: &[u8] = b"Shutting down.";
-/// Beginning of what that systemd says about the unit of the listener.
-const OF_UNIT: &[u8] = b"github-runner.service: ";
+/// Ends of the names of units (systemd.unit(5)).
+const UNIT_SUFFIXES: [&[u8]; 11] = [
+    b".service",
+    b".socket",
+    b".device",
+    b".mount",
+    b".automount",
+    b".swap",
+    b".target",
+    b".path",
+    b".timer",
+    b".slice",
+    b".scope",
+];
 /// End of the line of a listener that waits for a job.
 const LISTENS: &[u8] = b"Listening for Jobs";
 /// Interval of the bound, as in the unit's rate limit.
@@ -188,8 +200,15 @@ fn telling(lines: &[u8]) -> Option<&[u8]> {
     let mut lines = lines
         .split(|byte| *byte == b'\n')
         .map(|line| without_source(line.trim_ascii()).trim_ascii());
-    let systemds = |line: &[u8]| line == END || line.starts_with(OF_UNIT);
-    lines.rfind(|line| !line.is_empty() && !systemds(line) && !line.starts_with(b"at "))
+    lines.rfind(|line| !line.is_empty() && !is_systemds(line) && !line.starts_with(b"at "))
+}
+
+/// Returns true for what the systemd of a minimal image says at its end: that, and what happens to its units. A listener
+/// that ends at once ends a system whose other units are about to start.
+fn is_systemds(line: &[u8]) -> bool {
+    let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+    let is_unit = !name.contains(&b' ') && UNIT_SUFFIXES.iter().any(|end| name.ends_with(end));
+    line == END || is_unit && line[name.len()..].starts_with(b": ")
 }
 
 /// Returns a line without the name and process number that the container's systemd puts before it:
@@ -327,9 +346,23 @@ mod tests {
         );
         last_line.keep(b"runner[25]: Failed to create session.\n");
         assert_eq!(read(), "Failed to create session.");
-        last_line
-            .keep(b"github-runner.service: Failed with result 'exit-code'.\r\nShutting down.\r\n");
-        assert_eq!(read(), "Failed to create session.");
+        for systemds in [
+            "github-runner.service: Failed with result 'exit-code'.\r\nShutting down.\r\n",
+            "systemd-journald.service: Failed at step EXEC spawning /usr/lib/systemd/systemd-journald: Connection refused\r\n",
+            "dev-sda1.device: Job dev-sda1.device/start failed with result 'dependency'.\r\n",
+        ] {
+            last_line.keep(systemds.as_bytes());
+            assert_eq!(read(), "Failed to create session.");
+        }
+        for listeners in [
+            "A session for this.service: no",
+            "x.service",
+            "job.service:no",
+        ] {
+            last_line.keep(listeners.as_bytes());
+            assert_eq!(read(), listeners);
+        }
+        last_line.keep(b"Failed to create session.\n");
         // A container may have no file, and its lines still pass.
         LastLine::create(&path).keep(b"another\n");
         assert_eq!(read(), "Failed to create session.");
