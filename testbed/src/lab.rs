@@ -379,17 +379,22 @@ impl Lab {
     /// The end of the journal of one unit of the host.
     #[must_use]
     pub fn journal(&self, unit: &str, lines: u16) -> String {
+        self.journalctl(&[
+            "--output=short-precise",
+            "--unit",
+            unit,
+            "--lines",
+            &lines.to_string(),
+        ])
+        .unwrap_or_else(|error| format!("{error:#}"))
+    }
+
+    /// Reads the host's journal with everything in it that was written before. A program does not wait for journald, so
+    /// the next one may look too early.
+    pub fn journalctl(&self, arguments: &[&str]) -> Result<String> {
+        self.host.run(&["journalctl", "--sync"])?;
         self.host
-            .run(&[
-                "journalctl",
-                "--no-pager",
-                "--output=short-precise",
-                "--unit",
-                unit,
-                "--lines",
-                &lines.to_string(),
-            ])
-            .unwrap_or_else(|error| format!("{error:#}"))
+            .run(&[&["journalctl", "--quiet", "--no-pager"], arguments].concat())
     }
 
     /// Returns the facts to look at first after a failure: the units and their last lines of the journal.

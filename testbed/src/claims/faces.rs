@@ -231,13 +231,7 @@ fn the_journal_has_fields(lab: &mut Lab) -> Result<()> {
     let job = lab.sim().await_success(id, SOON)?;
     let name = job.runner_name.context("it had a runner")?;
     super::common::await_verdict(lab, &name, Verdict::JobDone)?;
-    let text = lab.host().run(&[
-        "journalctl",
-        "--unit",
-        DAEMON,
-        "--output=json",
-        &format!("RUNNER={name}"),
-    ])?;
+    let text = lab.journalctl(&["--unit", DAEMON, "--output=json", &format!("RUNNER={name}")])?;
     let entries: Vec<Value> = text
         .lines()
         .map(serde_json::from_str)
@@ -269,7 +263,7 @@ fn the_journal_has_fields(lab: &mut Lab) -> Result<()> {
         "{text}"
     );
     let of_unit = format!("_SYSTEMD_INVOCATION_ID={trace}");
-    let of_unit = lab.host().run(&["journalctl", "--output=cat", &of_unit])?;
+    let of_unit = lab.journalctl(&["--output=cat", &of_unit])?;
     ensure_says(&of_unit, &["Running job: logged"])?;
     // The runner's output stays after its container has ended.
     let unit = format!("runner-{}.service", slot.replace('-', "@"));

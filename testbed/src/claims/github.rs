@@ -117,8 +117,7 @@ fn a_taken_name_is_never_sent_again(lab: &mut Lab) -> Result<()> {
         await_calls(lab, Endpoint::Mint, 3)
     })?;
     let mints = lab.sim().stats()?.calls_of("mint");
-    let text = lab.host().run(&[
-        "journalctl",
+    let text = lab.journalctl(&[
         "--unit",
         DAEMON,
         "--since",

@@ -82,8 +82,6 @@ fn the_output_of_a_minimal_image_is_in_the_hosts_journal(lab: &mut Lab) -> Resul
     let ended = await_verdict(lab, &name, Verdict::JobDone)?;
     let invocation = ended.invocation.context("it was started")?;
     let invocation = format!("_SYSTEMD_INVOCATION_ID={invocation}");
-    let said = lab
-        .host()
-        .run(&["journalctl", "--output=cat", &invocation])?;
+    let said = lab.journalctl(&["--output=cat", &invocation])?;
     ensure_says(&said, &["Listening for Jobs\n", "Running job: disk\n"])
 }

@@ -477,8 +477,7 @@ fn a_log_is_never_read_through_a_containers_links(lab: &mut Lab) -> Result<()> {
         "echo",
         "host-secret",
     ])?;
-    lab.host().run(&["journalctl", "--sync"])?;
-    let journal = lab.host().run(&["journalctl", "--unit=github-runner"])?;
+    let journal = lab.journalctl(&["--unit=github-runner"])?;
     ensure_says(&journal, &["host-secret"])?;
     // Absolute links, which lead a reader on the host to the host's directories.
     let link = "rm -rf /run/log/journal /var/log/journal && mkdir -p /var/log && \

@@ -271,8 +271,7 @@ fn ensure_heard(lab: &Lab, before: &BTreeMap<String, Invocation>, pid: &str) -> 
     let name = job.runner_name.unwrap_or_default();
     await_verdict(lab, &name, Verdict::JobDone)?;
     ensure!(daemon_pid(lab)? == pid, "the daemon was restarted too");
-    let log = lab.host().run(&[
-        "journalctl",
+    let log = lab.journalctl(&[
         "--unit",
         DAEMON,
         "--since",

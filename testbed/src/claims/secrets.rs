@@ -78,7 +78,7 @@ fn places(lab: &Lab) -> Result<Vec<(String, String)>> {
             "unit properties",
             format!("{nobody} sh -c \"systemctl show --all '*'; systemctl cat 'runner*'\" 2>/dev/null | {grep}"),
         ),
-        ("journal", format!("journalctl --all --output=export | {grep}")),
+        ("journal", format!("journalctl --sync; journalctl --all --output=export | {grep}")),
         // The last environment left out is that of this program, which has the token.
         (
             "disk",

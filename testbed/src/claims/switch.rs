@@ -65,9 +65,11 @@ fn switch(lab: &Lab, name: &str, config: &Config) -> Result<Switched> {
     let path = format!("{GENERATIONS}/{name}.toml");
     host.run(&["mkdir", "-p", GENERATIONS])?;
     host.write(&path, config.render().as_bytes(), 0o644)?;
-    let cursor = host.sh("journalctl --lines=0 --show-cursor | sed -n 's/^-- cursor: //p'")?;
+    let cursor = host
+        .sh("journalctl --sync; journalctl --lines=0 --show-cursor | sed -n 's/^-- cursor: //p'")?;
     let output = host.output(&["sh", "-c", SWITCH, "switch", &path])?;
     let after = format!("--after-cursor={}", cursor.trim());
+    host.run(&["journalctl", "--sync"])?;
     let failures = host.output(&["journalctl", "--quiet", "--output=cat", &after, FAILURE])?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Ok(Switched {

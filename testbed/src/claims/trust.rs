@@ -105,11 +105,7 @@ pub(super) fn fail_to_start(lab: &Lab, unit: &str) -> Result<String> {
         .with_context(|| format!("no cursor in {shown:?}"))?;
     let output = host.output(&["systemctl", "start", unit])?;
     // The journal is complete when the processes that write to it have ended.
-    host.run(&["journalctl", "--sync"])?;
-    let said = host.run(&[
-        "journalctl",
-        "--no-pager",
-        "--quiet",
+    let said = lab.journalctl(&[
         "--output=cat",
         &format!("--after-cursor={cursor}"),
         &format!("--unit={unit}"),

@@ -175,15 +175,7 @@ fn a_runner_that_github_refuses_says_so_in_its_own_words(lab: &mut Lab) -> Resul
             "it wrote \"Failed to create session",
         ],
     )?;
-    let journal = lab.host().run(&[
-        "journalctl",
-        "-u",
-        "runner-controller",
-        "-o",
-        "cat",
-        "-n",
-        "200",
-    ])?;
+    let journal = lab.journalctl(&["-u", "runner-controller", "-o", "cat", "-n", "200"])?;
     ensure_says(&journal, &["it wrote \"Failed to create session"])?;
     lab.api("POST", "/undrain")?;
     lab.await_settled(SOON)?;

@@ -163,7 +163,7 @@ fn a_delivery_shows_its_job_from_the_queue_to_its_end(lab: &mut Lab) -> Result<(
     await_demand(lab, "the test's job to leave", |demand| {
         demand.waiting.is_empty().then_some(())
     })?;
-    let journal = host.run(&["journalctl", "--unit", DAEMON, "--output=cat"])?;
+    let journal = lab.journalctl(&["--unit", DAEMON, "--output=cat"])?;
     ensure!(
         !format!("{journal}{shown}{dry}{sent}").contains(SECRET),
         "the secret is shown"
