@@ -152,7 +152,7 @@ fn connect_keeps_few_rights_of_root(lab: &mut Lab) -> Result<()> {
 
 /// Its `connect` was killed. Nothing else would tell systemd before the boot's timeout.
 ///
-/// The container may be at any point of its boot, so this is tried often. Where `connect` was done before it was killed,
+/// The container may be at any point of its boot, so this is tried often. If `connect` was done before it was killed,
 /// the runner has a network, and counts for nothing.
 fn a_container_without_a_network_ends_at_once(lab: &mut Lab) -> Result<()> {
     const ENDS: usize = 3;
