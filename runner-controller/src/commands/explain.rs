@@ -526,7 +526,7 @@ ci-3, at GitHub runner-01-ci-3-0a1b2c3d: oom, job interrupted
     }
 
     #[test]
-    fn no_line_of_another_runner_in_the_slot_is_shown() {
+    fn a_known_invocation_is_read_and_not_its_unit() {
         let mut runner = RunnerStatus::new("ci-3".parse().unwrap(), PhaseKind::Spare);
         let id = "0123456789abcdef0123456789abcdef";
         runner.invocation = Invocation::parse(id);

@@ -106,9 +106,9 @@ impl Parent {
 ///
 /// Ends the container if `connect` failed, as systemd does after a failed `ExecStartPost=`.
 ///
-/// A shutdown by SIGTERM would take seconds, and an init that has only just begun does not see the request: nspawn would
-/// run until the boot's timeout. No runner was ever there, so nothing is lost by SIGKILL, which systemd then sends to all
-/// others of the unit.
+/// After SIGTERM, nspawn asks the container's init to shut down, which takes seconds. An init that has only just begun does
+/// not see that, and the container would run until the boot's timeout. It has no config, so SIGKILL loses nothing. systemd
+/// then kills all other processes of the unit.
 pub fn relay_ready() -> Result<(), RootError> {
     let Some(main) = Parent::follow()? else {
         return Ok(());
